@@ -1,0 +1,86 @@
+"""Find which nodes of a network carry what it has learnt, cut the rest, keep a model that loads again.
+
+The public names are handed on when they are first asked for, so that importing this package costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tsdistill.alignment import AlignmentReport as AlignmentReport
+    from tsdistill.alignment import analyze as analyze
+    from tsdistill.data import open_data as open_data
+    from tsdistill.errors import TsdistillError as TsdistillError
+    from tsdistill.evaluation import Comparison as Comparison
+    from tsdistill.evaluation import compare as compare
+    from tsdistill.evaluation import evaluate as evaluate
+    from tsdistill.models import example_input as example_input
+    from tsdistill.models import info_of as info_of
+    from tsdistill.models import load as load
+    from tsdistill.models import save as save
+    from tsdistill.plugins import hookimpl as hookimpl
+    from tsdistill.pruning import PruningPlan as PruningPlan
+    from tsdistill.pruning import plan as plan
+    from tsdistill.pruning import prune as prune
+    from tsdistill.tracing import NodeGraph as NodeGraph
+    from tsdistill.tracing import cut as cut
+    from tsdistill.tracing import trace as trace
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "AlignmentReport": "tsdistill.alignment",
+    "Comparison": "tsdistill.evaluation",
+    "NodeGraph": "tsdistill.tracing",
+    "PruningPlan": "tsdistill.pruning",
+    "TsdistillError": "tsdistill.errors",
+    "analyze": "tsdistill.alignment",
+    "compare": "tsdistill.evaluation",
+    "cut": "tsdistill.tracing",
+    "evaluate": "tsdistill.evaluation",
+    "example_input": "tsdistill.models",
+    "hookimpl": "tsdistill.plugins",
+    "info_of": "tsdistill.models",
+    "load": "tsdistill.models",
+    "open_data": "tsdistill.data",
+    "plan": "tsdistill.pruning",
+    "prune": "tsdistill.pruning",
+    "save": "tsdistill.models",
+    "trace": "tsdistill.tracing",
+}
+
+__all__ = [
+    "AlignmentReport",
+    "Comparison",
+    "NodeGraph",
+    "PruningPlan",
+    "TsdistillError",
+    "analyze",
+    "compare",
+    "cut",
+    "evaluate",
+    "example_input",
+    "hookimpl",
+    "info_of",
+    "load",
+    "open_data",
+    "plan",
+    "prune",
+    "save",
+    "trace",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

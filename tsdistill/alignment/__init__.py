@@ -1,0 +1,7 @@
+"""Observing two models at once: moments, metrics, matching, strength, and the report."""
+
+from tsdistill.alignment.analyze import analyze
+from tsdistill.alignment.moments import Moments
+from tsdistill.alignment.report import AlignmentReport, GroupReport, Thresholds
+
+__all__ = ["AlignmentReport", "GroupReport", "Moments", "Thresholds", "analyze"]

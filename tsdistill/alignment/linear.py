@@ -1,0 +1,138 @@
+"""Linear prediction from correlations: scale, shrinkage, share of variance explained."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import linalg
+
+RIDGE = 1e-3
+
+
+def standardise(matrix: np.ndarray, std: np.ndarray) -> np.ndarray:
+    """Covariance ``[F, F]`` to correlation; a feature that does not vary gets a row of zeros (diagonal too)."""
+    inverse = np.divide(1.0, std, out=np.zeros_like(std), where=std > 0)
+    scaled = matrix * inverse[:, None] * inverse[None, :]
+    np.fill_diagonal(scaled, (std > 0).astype(scaled.dtype))
+    return scaled
+
+
+def shrinkage(correlation: np.ndarray, rows: int) -> float:
+    """Ridge, relative to unit variance, for a correlation matrix estimated from ``rows`` samples.
+
+    The oracle-approximating shrinkage ρ of Chen, Wiesel, Eldar and Hero (2010, "Shrinkage algorithms for MMSE
+    covariance estimation") written as a ridge ρ/(1 − ρ), and at least 1e-3. It is large when there are fewer
+    samples than features, so that chance predictions are not believed.
+    """
+    p = correlation.shape[0]
+    if p < 2:
+        return RIDGE
+    trace = float(np.trace(correlation))
+    squares = float(np.sum(correlation**2))
+    below = (rows + 1 - 2 / p) * (squares - trace**2 / p)
+    if below <= 0:
+        return RIDGE
+    rho = min(0.9, ((1 - 2 / p) * squares + trace**2) / below)
+    return max(RIDGE, rho / (1 - rho))
+
+
+def inverse(matrix: np.ndarray) -> np.ndarray:
+    """Inverse of a symmetric positive definite matrix (jittered when rounding has made it indefinite)."""
+    size = matrix.shape[0]
+    jitter = 0.0
+    while True:
+        try:
+            factor = linalg.cho_factor(matrix + jitter * np.eye(size), lower=True, check_finite=False)
+            break
+        except linalg.LinAlgError:
+            jitter = max(1e-10, 10 * jitter)
+    result = linalg.cho_solve(factor, np.eye(size), check_finite=False)
+    return (result + result.T) / 2
+
+
+def explained(correlation: np.ndarray, rows: int) -> np.ndarray:
+    """Share of each node's variance that the best linear prediction from the other nodes explains.
+
+    Args:
+        correlation: ``[n, n]``.
+        rows: number of samples it was estimated from. The share is adjusted for the number of predictors;
+            with too few samples for that it is the best single predictor's.
+
+    Returns:
+        float64 ``[n]`` in [0, 1]; 0 for a node that does not vary.
+    """
+    n = correlation.shape[0]
+    alive = np.diag(correlation) > 0
+    result = np.zeros(n)
+    predictors = int(alive.sum()) - 1
+    if predictors < 1:
+        return result
+    live = correlation[np.ix_(alive, alive)]
+    if rows <= 2 * (predictors + 1):
+        single = np.square(live - np.eye(predictors + 1)).max(1)
+        result[alive] = np.clip(single, 0, 1)
+        return result
+    precision = np.diag(inverse(live + 1e-7 * np.eye(predictors + 1)))
+    share = 1 - 1 / precision
+    share = 1 - (1 - share) * (rows - 1) / (rows - predictors - 1)
+    result[alive] = np.clip(share, 0, 1)
+    return result
+
+
+def removable(
+    correlation: np.ndarray, gone: np.ndarray, threshold: float, rows: int, worth: np.ndarray
+) -> np.ndarray:
+    """Nodes that can all go together because those that stay explain each of them.
+
+    Args:
+        correlation: ``[n, n]``.
+        gone: bool ``[n]``, nodes that have left already.
+        threshold: share of variance that must be explained when a node leaves.
+        rows: samples behind the correlations; with too few of them only single predictors count.
+        worth: ``[n]``; among nodes that are as well explained the least worthy leaves first.
+
+    Returns:
+        bool ``[n]``: the redundant nodes that leave.
+    """
+    leaving = np.zeros(len(gone), dtype=bool)
+    stay = np.flatnonzero(~gone & (np.diag(correlation) > 0))
+    if stay.size < 2:
+        return leaving
+    if rows <= 2 * stay.size:
+        return _removable_pairs(correlation, stay, threshold, worth, leaving)
+    precision = inverse(correlation[np.ix_(stay, stay)] + 1e-7 * np.eye(stay.size))
+    limit = 1 / (1 - threshold)
+    while stay.size > 1:
+        candidates = np.flatnonzero(np.diag(precision) >= limit)
+        candidates = candidates[np.argsort(worth[stay[candidates]], kind="stable")][:128]
+        block = precision[np.ix_(candidates, candidates)]
+        chosen: list[int] = []
+        for index in range(len(candidates)):
+            if block[index, index] < limit or len(chosen) + 1 >= stay.size:
+                continue
+            chosen.append(index)
+            column = block[:, index].copy()
+            block = block - np.outer(column, column) / column[index]
+        if not chosen:
+            break
+        local = candidates[chosen]
+        leaving[stay[local]] = True
+        precision, stay = downdate(precision, local), np.delete(stay, local)
+    return leaving
+
+
+def downdate(precision: np.ndarray, removed: np.ndarray) -> np.ndarray:
+    """The inverse of a matrix without the rows and columns ``removed``, from the inverse of the whole."""
+    rest = np.setdiff1d(np.arange(precision.shape[0]), removed)
+    cross = precision[np.ix_(rest, removed)]
+    step = linalg.solve(precision[np.ix_(removed, removed)], cross.T, assume_a="pos")
+    return precision[np.ix_(rest, rest)] - cross @ step
+
+
+def _removable_pairs(
+    correlation: np.ndarray, stay: np.ndarray, threshold: float, worth: np.ndarray, leaving: np.ndarray
+) -> np.ndarray:
+    for node in stay[np.argsort(worth[stay], kind="stable")]:
+        others = stay[~leaving[stay] & (stay != node)]
+        if others.size and np.max(correlation[node, others] ** 2) >= threshold:
+            leaving[node] = True
+    return leaving

@@ -1,0 +1,161 @@
+"""How much the output depends on each node: strength from random output projections, and fan-out norms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tsdistill.alignment.covariance import Covariance, accumulator_device
+from tsdistill.alignment.hooks import Hooks, Look
+from tsdistill.alignment.running import at_rest, count, forward, placement, tensors, to_model
+from tsdistill.alignment.sites import Reading, Site, Sites, channels_first, spread, widen
+from tsdistill.errors import TsdistillError
+from tsdistill.tracing.graph import Group, Reader
+
+
+def output_sensitivity(
+    model: nn.Module, sites: Sites, batches: Iterable[tuple[Any, Any]], *, samples: int = 256, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """E[β_cc] of every feature of every site: the squared norm of the output Jacobian's column.
+
+    Estimated as E (rᵀ ∂f/∂h_c)² with r ~ N(0, I) drawn for every sample (one backward pass a batch), where f is
+    all floating outputs flattened together. The derivative runs through the reading layer only, not through
+    other consumers of the same tensor, and is squared before it is summed over positions (arXiv 1909.13458,
+    Lemma 1: β_kk = v_kᵀ v_k).
+
+    Args:
+        model: the model; its parameters and their gradients stay as they are.
+        sites: its sites.
+        batches: yields ``(x, y)``.
+        samples: number of samples after which to stop.
+        seed: of the projections.
+
+    Returns:
+        site key -> float64 ``[F]``; a site that the output does not depend on has zeros.
+
+    Raises:
+        TsdistillError: the model has no floating output or it cannot be differentiated.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    totals: dict[str, Tensor] = {}
+    hooks: dict[str, list[Look]] = {}
+    for site in sites.sites.values():
+        hooks.setdefault(site.module, []).append(_tap(site, totals))
+    seen = 0
+    device, dtype = placement(model)
+    with at_rest(model), torch.enable_grad(), Hooks(model, hooks):
+        for x, _ in batches:
+            x = to_model(_head(x, samples - seen), device, dtype)
+            outputs = [y for y in tensors(forward(model, x)) if y.is_floating_point()]
+            if not outputs:
+                raise TsdistillError("the model has no floating-point output; strength cannot be measured")
+            if sites.sites and not any(y.requires_grad for y in outputs):
+                raise TsdistillError(
+                    "the model's output cannot be differentiated (it detaches or runs without gradients); "
+                    "strength cannot be measured"
+                )
+            projections = [_normal(y, generator) for y in outputs if y.requires_grad]
+            torch.autograd.backward([y for y in outputs if y.requires_grad], projections)
+            seen += count(x)
+            if seen >= samples:
+                break
+    return {
+        key: totals[key].cpu().numpy() / seen if key in totals else np.zeros(site.width)
+        for key, site in sites.sites.items()
+    }
+
+
+def _head(batch: Any, samples: int) -> Any:
+    if isinstance(batch, Tensor):
+        return batch[:samples]
+    if isinstance(batch, Mapping):
+        return {key: _head(value, samples) for key, value in batch.items()}
+    if isinstance(batch, tuple | list):
+        return tuple(_head(value, samples) for value in batch)
+    return batch
+
+
+def _normal(like: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randn(like.shape, generator=generator).to(device=like.device, dtype=like.dtype)
+
+
+def _tap(site: Site, totals: dict[str, Tensor]) -> Callable[[Tensor], Tensor]:
+    def collect(gradient: Tensor) -> None:
+        channels = channels_first(gradient, site.channel_dim)
+        values = channels.movedim(1, -1).reshape(-1, channels.shape[1])
+        if site.layout is not None:
+            values = spread(values, site.layout)
+        squares = (widen(values) ** 2).sum(0).to(accumulator_device(values.device)).double()
+        totals[site.key] = totals.get(site.key, 0.0) + squares
+
+    def tap(x: Tensor) -> Tensor:
+        if not x.is_floating_point():
+            return x
+        branch = x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
+        branch.register_hook(collect)
+        return branch
+
+    return tap
+
+
+def strength(
+    readings: Iterable[Reading], covariances: Mapping[str, Covariance], sensitivity: Mapping[str, np.ndarray]
+) -> np.ndarray | None:
+    """Scale-free strength s_k of a group's nodes: s_k² = Σ_readers Σ_features E[β] · Var.
+
+    Returns:
+        float64 ``[nodes]``, or ``None`` when no reader was seen.
+    """
+    total = None
+    for reading in readings:
+        if reading.site not in covariances or reading.site not in sensitivity:
+            continue
+        share = sensitivity[reading.site] * covariances[reading.site].var
+        part = share[reading.features].sum(1)
+        total = part if total is None else total + part
+    return None if total is None else np.sqrt(total)
+
+
+def column_norms(model: nn.Module, reader: Reader) -> np.ndarray:
+    """Squared norms ``[nodes, m]`` of the weights with which a reader takes up each coordinate (kernel included)."""
+    weight = _weight(model, reader.param)
+    module = model.get_submodule(reader.module) if reader.module is not None else None
+    squares = widen(weight).square().double().cpu()
+    groups = getattr(module, "groups", 1)
+    if groups > 1 and reader.dim == 1:
+        blocks = squares.reshape(groups, squares.shape[0] // groups, squares.shape[1], -1)
+        flat = blocks.sum((1, 3)).reshape(-1)
+    else:
+        flat = squares.movedim(reader.dim, 0).flatten(1).sum(1)
+    return flat.numpy()[reader.coords]
+
+
+def _weight(model: nn.Module, name: str) -> Tensor:
+    owner, _, leaf = name.rpartition(".")
+    return getattr(model.get_submodule(owner), leaf).detach()
+
+
+def fan_out_norm(model: nn.Module, group: Group) -> np.ndarray:
+    """‖v_k‖ over all readers of a group, float64 ``[nodes]``."""
+    total = np.zeros(group.size)
+    for reader in group.readers:
+        total += column_norms(model, reader).sum(1)
+    return np.sqrt(total)
+
+
+def standardised_fan_out_norm(
+    model: nn.Module, readings: Iterable[Reading], covariances: Mapping[str, Covariance], size: int
+) -> np.ndarray:
+    """‖v_k‖σ_k: the fan-out norm after every node is scaled to unit variance, float64 ``[nodes]``."""
+    total = np.zeros(size)
+    for reading in readings:
+        if reading.site not in covariances:
+            continue
+        norms = column_norms(model, reading.reader)
+        var = covariances[reading.site].var[reading.features]
+        total += (norms * var).sum(1) if var.shape == norms.shape else norms.sum(1) * var.sum(1)
+    return np.sqrt(total)

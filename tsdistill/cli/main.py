@@ -1,0 +1,155 @@
+"""Entry point of the command line: commands that load when they are called, errors as one line."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NoReturn
+
+import click
+
+import tsdistill
+from tsdistill.errors import TsdistillError
+
+DEBUG = "TSDISTILL_DEBUG"
+
+COMMANDS = {
+    "analyze": ("tsdistill.cli.analyze", "Show which nodes carry what the model has learnt."),
+    "prune": ("tsdistill.cli.prune", "Cut nodes that little depends on, write a smaller model."),
+    "plugins": ("tsdistill.cli.plugins", "List what each plugin hook offers."),
+}
+
+INTERRUPTED = 130
+
+
+class LazyGroup(click.Group):
+    """Commands by name: the own ones from `COMMANDS`, others from the entry points ``tsdistill.commands``."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of all commands, the own ones first; imports none of them."""
+        return [*COMMANDS, *_third_party_names()]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return one command.
+
+        Raises:
+            TsdistillError: a third-party command cannot be imported, or is none.
+        """
+        if cmd_name in COMMANDS:
+            command: click.Command = import_module(COMMANDS[cmd_name][0]).command
+            return command
+        return _third_party(cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Look the first argument up; a file in place of a command gets a hint."""
+        name = args[0]
+        if not name.startswith("-") and name not in self.list_commands(ctx) and os.path.exists(name):
+            raise click.UsageError(f"{name!r} is a file, not a command: 'tsdistill analyze {name}'", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the own commands with a line each, third-party ones by name only."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+        others = _third_party_names()
+        if others:
+            with formatter.section("Commands from plugins"):
+                formatter.write_text(", ".join(others))
+
+
+def _third_party_names() -> list[str]:
+    from tsdistill.plugins import commands
+
+    return [name for name in commands() if name not in COMMANDS]
+
+
+def _third_party(name: str) -> click.Command | None:
+    from tsdistill.plugins import commands
+
+    entry = commands().get(name)
+    if entry is None:
+        return None
+    try:
+        command = entry.load()
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise TsdistillError(f"the command {name!r} ({entry.value}) cannot be imported: {reason}") from error
+    if not isinstance(command, click.Command):
+        raise TsdistillError(f"the command {name!r} ({entry.value}) is not a click command")
+    return command
+
+
+@click.command(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="`tsdistill COMMAND --help` says what MODEL and --data may be.",
+)
+@click.version_option(tsdistill.__version__, prog_name="tsdistill")
+def cli() -> None:
+    """Find which nodes of a network carry what it has learnt, and cut the rest for real."""
+
+
+def main(args: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and leave the process.
+
+    Exit codes: 0 done, 1 a fault of tsdistill (the environment variable ``TSDISTILL_DEBUG=1`` shows the
+    traceback), 2 input that cannot be used, 130 interrupted.
+
+    Args:
+        args: arguments without the program's name; ``None`` for those of the process.
+    """
+    debug = os.environ.get(DEBUG, "") not in ("", "0")
+    if not debug:
+        _quieten()
+    try:
+        code = cli.main(args=args, prog_name="tsdistill", standalone_mode=False)
+    except click.exceptions.Exit as exit_:
+        code = exit_.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        _complain("interrupted; nothing was written")
+        code = INTERRUPTED
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        code, line = _explain(error)
+        _complain(line)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _explain(error: Exception) -> tuple[int, str]:
+    """Exit code and line for an exception."""
+    if isinstance(error, click.UsageError):
+        path = error.ctx.command_path if error.ctx else "tsdistill"
+        return 2, f"{error.format_message()} (see '{path} --help')"
+    if isinstance(error, click.ClickException):
+        return 2, error.format_message()
+    if isinstance(error, TsdistillError):
+        return 2, str(error)
+    if isinstance(error, OSError) and error.strerror:
+        place = f"{error.filename}: " if error.filename else ""
+        return 2, f"{place}{error.strerror}"
+    hint = f"set {DEBUG}=1 for the traceback"
+    return 1, f"unexpected {type(error).__name__}: {error} ({hint})"
+
+
+def _complain(text: str) -> None:
+    line = " ".join(text.split())
+    click.echo(f"tsdistill: {line}", err=True)
+
+
+def _quieten() -> None:
+    """Keep other libraries' warnings from stderr; ours go there as plain lines."""
+    warnings.simplefilter("ignore")
+    logging.getLogger().addHandler(logging.NullHandler())
+    ours = logging.getLogger("tsdistill")
+    ours.propagate = False
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("tsdistill: %(message)s"))
+    ours.addHandler(handler)

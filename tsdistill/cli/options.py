@@ -1,0 +1,143 @@
+"""Options that several commands share, and how they reach the Python API."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from tsdistill.errors import TsdistillError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+INTERPOLATIONS = ("bicubic", "bilinear", "nearest")
+
+MODEL_HELP = """MODEL is a file (.pt, .pth, .safetensors: weights as timm, Lightning and others save them, or
+what `tsdistill prune` wrote), timm:NAME[,key=value...], torchvision:NAME[,key=value...],
+path/to/file.py:factory or package.module:factory."""
+
+DATA_HELP = """A folder of images, a .npz (arrays x and, with labels, y) or .npy, torch/NAME, hfds/NAME and
+wds/NAME as timm names them, fashion-mnist:DIR, mnist:DIR, cifar10:DIR, synthetic[:dead-leaves|pink|gaussian].
+Without it, synthetic samples."""
+
+
+class Size(click.ParamType):
+    """``3x224x224`` (also with commas) as a tuple of positive ints."""
+
+    name = "size"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """The tuple; a usage error for anything else."""
+        if isinstance(value, tuple):
+            return value
+        parts = re.split(r"[x,]", value.strip().lower())
+        if not all(part.isdigit() and int(part) > 0 for part in parts):
+            self.fail(f"{value!r} is not a size such as 3x224x224, 224 or (vectors) 64", param, ctx)
+        return tuple(int(part) for part in parts)
+
+
+class Figures(click.ParamType):
+    """``0.485,0.456,0.406`` as a tuple of floats."""
+
+    name = "figures"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...]:
+        """The tuple; a usage error for anything else."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(float(part) for part in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a list of figures such as 0.485,0.456,0.406", param, ctx)
+
+
+_MODEL = (
+    click.option("--arch", metavar="SPEC", help="Architecture of a file with bare weights, written as MODEL."),
+    click.option("--trust", is_flag=True, help="Unpickle whole modules, import the code a file names."),
+    click.option("--input-size", type=Size(), metavar="CxHxW", help="Shape of one sample; 224 for a square."),
+    click.option("--mean", type=Figures(), metavar="M,M,M", help="Per-channel mean of the inputs."),
+    click.option("--std", type=Figures(), metavar="S,S,S", help="Per-channel standard deviation of the inputs."),
+    click.option("--interpolation", type=click.Choice(INTERPOLATIONS), help="How images are resized."),
+    click.option("--device", default="cpu", show_default=True, metavar="DEVICE", help="cpu, cuda, cuda:1, mps."),
+)
+
+_TEACHER = (
+    click.option("--teacher", metavar="MODEL", help="Another model whose nodes count; without it, MODEL itself."),
+    click.option("--teacher-arch", metavar="SPEC", help="Architecture of the teacher's file."),
+)
+
+_DATA = (
+    click.option("--data", metavar="SPEC", help=" ".join(DATA_HELP.split())),
+    click.option("--samples", type=click.IntRange(min=2), metavar="N", help="How many samples are looked at."),
+    click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, metavar="N"),
+    click.option("--metric", metavar="NAME", help="Alignment metric (see `tsdistill plugins`)."),
+    click.option("--augment", metavar="NAME", help="Augmentation (see `tsdistill plugins`)."),
+    click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N"),
+)
+
+
+def model_options(command: F) -> F:
+    """Add the options that say what MODEL is and how its inputs look."""
+    return _add(_MODEL, command)
+
+
+def teacher_options(command: F) -> F:
+    """Add ``--teacher`` and what goes with it."""
+    return _add(_TEACHER, command)
+
+
+def data_options(command: F) -> F:
+    """Add the options that say which samples are looked at, and how."""
+    return _add(_DATA, command)
+
+
+def _add(options: tuple[Callable[[F], F], ...], command: F) -> F:
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def load_models(model: str, given: dict[str, Any]) -> tuple[nn.Module, nn.Module | None]:
+    """Load MODEL and, with ``--teacher``, the teacher, as the shared options in ``given`` say.
+
+    Raises:
+        TsdistillError: a model cannot be loaded, or there is no such device.
+    """
+    import tsdistill as tsd
+
+    if given["teacher_arch"] and not given["teacher"]:
+        raise TsdistillError("--teacher-arch goes with --teacher; give the teacher's file as well")
+    device = check_device(given["device"])
+    looks = {name: given[name] for name in ("input_size", "mean", "std", "interpolation")}
+    loaded = tsd.load(model, arch=given["arch"], trust=given["trust"], device=device, **looks)
+    if not given["teacher"]:
+        return loaded, None
+    teacher = tsd.load(
+        given["teacher"], arch=given["teacher_arch"], trust=given["trust"], device=device, **looks
+    )
+    return loaded, teacher
+
+
+def check_device(name: str) -> str:
+    """Refuse a device that is not there.
+
+    Raises:
+        TsdistillError: PyTorch does not know the device, or this machine does not have it.
+    """
+    import torch
+
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, ValueError, NotImplementedError) as error:
+        reason = str(error).strip().split("\n")[0].split(". ")[0]
+        raise TsdistillError(f"--device {name}: {reason}; --device cpu works everywhere") from error
+    return name

@@ -1,0 +1,87 @@
+"""Where the command line writes: tables to stdout, progress to stderr, files in one step."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tsdistill.errors import TsdistillError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+STDOUT = "-"
+_PIPE_WIDTH = 1000
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A rich console; where the output is no terminal, lines are as wide as what they say."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() or "COLUMNS" in os.environ else _PIPE_WIDTH
+    return Console(stderr=stderr, width=width, highlight=False, soft_wrap=False, emoji=False, markup=False)
+
+
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """Say on stderr what is going on, while it goes on and only to a terminal."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    with console(stderr=True).status(what):
+        yield
+
+
+def check_writable(path: str | None) -> None:
+    """Refuse a file that could not be written, before any work is done; ``None`` and ``-`` pass.
+
+    Raises:
+        TsdistillError: the path is a folder, or its folder is missing or cannot be written in.
+    """
+    if path is None or path == STDOUT:
+        return
+    file = Path(path)
+    if file.is_dir():
+        raise TsdistillError(f"{path} is a folder; name a file")
+    if not file.parent.is_dir():
+        raise TsdistillError(f"{path}: the folder {file.parent} does not exist; create it first")
+    try:
+        handle, probe = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    except OSError as error:
+        raise TsdistillError(f"{path}: cannot write in {file.parent} ({error.strerror}); name another") from error
+    os.close(handle)
+    os.unlink(probe)
+
+
+def write_text(path: str, text: str) -> None:
+    """Write ``text`` beside ``path`` and rename it there, or to stdout for ``-``.
+
+    Raises:
+        TsdistillError: the file cannot be written.
+    """
+    if path == STDOUT:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        return
+    file = Path(path)
+    beside = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        os.replace(beside, file)
+    except OSError as error:
+        raise TsdistillError(f"{path} cannot be written ({error.strerror}); name another") from error
+    finally:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+
+
+def write_json(path: str, contents: Mapping[str, Any]) -> None:
+    """Write ``contents`` as JSON (see `write_text`)."""
+    write_text(path, json.dumps(contents, indent=1, allow_nan=False) + "\n")

@@ -1,0 +1,42 @@
+"""``tsdistill plugins``: what each hook offers and where it comes from."""
+
+from __future__ import annotations
+
+import click
+
+from tsdistill.cli import output
+
+
+@click.command("plugins")
+@click.option("--json", "json_file", metavar="FILE|-", help="Write the list as JSON; - for stdout.")
+def command(json_file: str | None) -> None:
+    """List what each plugin hook offers, by name, and the module it comes from.
+
+    The environment variable TSDISTILL_PLUGINS (names of entry points, separated by commas) limits which
+    installed plugins load; set and empty, none does.
+    """
+    output.check_writable(json_file)
+    found = offers()
+    if json_file:
+        output.write_json(json_file, found)
+    if json_file != output.STDOUT:
+        from tsdistill.report.tables import offers_table
+
+        output.console().print(offers_table(found))
+
+
+def offers() -> dict[str, dict[str, str]]:
+    """Per kind of plugin the registered names, each with the module it comes from; commands come last."""
+    from tsdistill import plugins
+
+    found = {
+        kind: {name: _origin(thing) for name, thing in sorted(plugins.items(kind).items())}
+        for kind in plugins.KINDS
+    }
+    found["command"] = {name: entry.value for name, entry in sorted(plugins.commands().items())}
+    return found
+
+
+def _origin(thing: object) -> str:
+    module = getattr(thing, "__module__", None) or type(thing).__module__
+    return str(module)

@@ -1,0 +1,249 @@
+"""What lies behind a stream: data sets by index, data sets in their own order, batches from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from tsdistill.data.arrays import ArraySamples
+from tsdistill.data.batches import batch_size as size_of
+from tsdistill.data.batches import cut_batch, split_batch
+from tsdistill.data.transforms import ImageTransform, is_image
+from tsdistill.errors import TsdistillError
+from tsdistill.models.info import InputSpec
+
+Batch = tuple[Any, "torch.Tensor | None"]
+
+
+class Backing(Protocol):
+    """Where a stream's batches come from; ``total`` is how many samples there are, ``None`` when not known."""
+
+    total: int | None
+    name: str
+
+    def batches(self, skip: int, samples: int | None, size: int) -> Iterator[Batch]:
+        """Batches of the samples at positions ``skip`` to ``skip + samples`` of a fixed order."""
+
+
+class PrivateRandom:
+    """Steps of an iterator run with a state of torch's global generator that is theirs alone."""
+
+    def __init__(self, seed: int) -> None:
+        self._state = torch.Generator().manual_seed(seed).get_state()
+
+    def step(self, iterator: Iterator[Any] | Iterable[Any], start: bool = False) -> Any:
+        """``next(iterator)``, or ``iter(iterator)`` when starting; the global generator stays as it was."""
+        outside = torch.get_rng_state()
+        torch.set_rng_state(self._state)
+        try:
+            return iter(iterator) if start else next(iterator)  # type: ignore[arg-type]
+        finally:
+            self._state = torch.get_rng_state()
+            torch.set_rng_state(outside)
+
+    def walk(self, iterable: Iterable[Any]) -> Iterator[Any]:
+        """The items of ``iterable``."""
+        iterator = self.step(iterable, start=True)
+        while True:
+            try:
+                item = self.step(iterator)
+            except StopIteration:
+                return
+            yield item
+
+
+class _Failure(str):
+    """The message of an error, carried from a worker process as a value."""
+
+
+class _Prepared(Dataset):
+    """Samples of a data set as ``(tensor, label or None)``, or what went wrong."""
+
+    def __init__(self, dataset: Any, spec: InputSpec | None, name: str) -> None:
+        self._dataset, self._spec, self._name = dataset, spec, name
+        self._transform: ImageTransform | None = None
+
+    def prepare(self, item: Any) -> tuple[Any, Any]:
+        x, y = item[:2] if isinstance(item, (tuple, list)) and len(item) > 1 else (item, None)
+        if isinstance(x, (tuple, list)) and len(x) == 1:
+            x = x[0]
+        if not isinstance(x, (torch.Tensor, Mapping)):
+            if self._spec is None:
+                raise TsdistillError("how inputs look is not known; say with --input-size (input_size=)")
+            if self._transform is None:
+                self._transform = ImageTransform(self._spec)
+            x = self._transform(x)
+        return x, y
+
+    def __getitem__(self, index: int) -> tuple[Any, Any] | _Failure:
+        try:
+            return self.prepare(self._dataset[index])
+        except TsdistillError as error:
+            return _Failure(error)
+        except Exception as error:  # a data set may raise anything; a worker's traceback would bury it
+            return _Failure(f"cannot read sample {index} of {self._name}: {type(error).__name__}: {error}")
+
+
+def _collate(items: Sequence[Any], name: str) -> Batch:
+    for item in items:
+        if isinstance(item, _Failure):
+            raise TsdistillError(" ".join(item.split()))
+    first = items[0][0]
+    try:
+        if isinstance(first, Mapping):
+            x: Any = {key: torch.stack([torch.as_tensor(item[0][key]) for item in items]) for key in first}
+        else:
+            x = torch.stack([item[0] for item in items])
+    except (RuntimeError, TypeError) as error:
+        raise TsdistillError(f"samples of {name} differ in shape: {' '.join(str(error).split())}") from error
+    labels = [item[1] for item in items]
+    if any(label is None for label in labels) or not _numeric(labels[0]):
+        return x, None
+    y = torch.stack([torch.as_tensor(label) for label in labels])
+    if y.is_floating_point():
+        return x, y
+    return x, None if bool((y < 0).all()) else y.long()
+
+
+def _numeric(label: Any) -> bool:
+    return isinstance(label, (int, float, torch.Tensor)) or hasattr(label, "__array__")
+
+
+class IndexedBacking:
+    """A map-style data set in a seeded random order; the whole of it in its own order.
+
+    A synthetic one has no end: position ``p`` under ``seed`` is its index ``seed * 2**32 + p``.
+    """
+
+    def __init__(self, dataset: Any, spec: InputSpec | None, name: str, seed: int, workers: int) -> None:
+        self.name, self._seed, self._workers = name, seed, workers
+        self._endless = bool(getattr(dataset, "synthetic", False))
+        self._prepared = _Prepared(dataset, spec, name)
+        self.total = None if self._endless else len(dataset)
+
+    def _indices(self, skip: int, samples: int | None) -> Sequence[int]:
+        if self.total is None:
+            start = (self._seed % 2**31) * 2**32 + skip
+            return range(start, start + (samples or 0))
+        stop = self.total if samples is None else min(self.total, skip + samples)
+        if not skip and stop == self.total:
+            return range(self.total)
+        order = torch.randperm(self.total, generator=torch.Generator().manual_seed(self._seed))
+        return order[skip:stop].tolist()
+
+    def batches(self, skip: int, samples: int | None, size: int) -> Iterator[Batch]:
+        """Batches of ``size``, the last one shorter."""
+        loader = DataLoader(
+            self._prepared,
+            batch_size=size,
+            sampler=self._indices(skip, samples),
+            num_workers=self._workers,
+            collate_fn=list,
+            generator=torch.Generator().manual_seed(self._seed),
+        )
+        for items in PrivateRandom(self._seed).walk(loader):
+            yield _collate(items, self.name)
+
+
+class OrderedBacking:
+    """An iterable data set, in the order in which it comes."""
+
+    def __init__(self, dataset: IterableDataset, spec: InputSpec | None, name: str, seed: int) -> None:
+        self.name, self._dataset, self._seed = name, dataset, seed
+        self._prepared = _Prepared(dataset, spec, name)
+        self.total = _length(dataset)
+
+    def batches(self, skip: int, samples: int | None, size: int) -> Iterator[Batch]:
+        """Batches of ``size``, the last one shorter."""
+        items: list[Any] = []
+        position = 0
+        stop = None if samples is None else skip + samples
+        for item in PrivateRandom(self._seed).walk(self._dataset):
+            if stop is not None and position >= stop:
+                break
+            if position >= skip:
+                items.append(self._prepared.prepare(item))
+            position += 1
+            if len(items) == size:
+                yield _collate(items, self.name)
+                items = []
+        if items:
+            yield _collate(items, self.name)
+
+
+class GivenBacking:
+    """Batches that the caller gives: a sequence, a ``DataLoader``, any iterable, or an iterator, which is read once.
+
+    What an iterator has handed out is kept, so that the same samples can be gone through again.
+    """
+
+    def __init__(self, batches: Iterable[Any], spec: InputSpec | None, name: str, seed: int) -> None:
+        self.name, self._spec, self._seed = name, spec, seed
+        self._given = batches
+        self._kept: list[Batch] | None = [] if iter(batches) is batches else None
+        generator = getattr(batches, "generator", None)
+        self._generator = generator if isinstance(generator, torch.Generator) else None
+        self._state = self._generator.get_state() if self._generator is not None else None
+        self.total = self._count()
+
+    @property
+    def read_once(self) -> bool:
+        """Whether the batches come from an iterator."""
+        return self._kept is not None
+
+    def _count(self) -> int | None:
+        if isinstance(self._given, (list, tuple)):
+            return sum(size_of(split_batch(batch)[0]) for batch in self._given)
+        if isinstance(self._given, DataLoader) and not self._given.drop_last:
+            return None if isinstance(self._given.dataset, IterableDataset) else _length(self._given.sampler)
+        return None
+
+    def _walk(self) -> Iterator[Batch]:
+        if self._kept is not None:
+            yield from self._kept
+            for batch in self._given:
+                self._kept.append(self._ready(batch))
+                yield self._kept[-1]
+            return
+        if self._generator is not None and self._state is not None:
+            self._generator.set_state(self._state)
+        for batch in PrivateRandom(self._seed).walk(self._given):
+            yield self._ready(batch)
+
+    def _ready(self, batch: Any) -> Batch:
+        x, y = split_batch(batch)
+        if self._spec is None or isinstance(x, Mapping):
+            return x, y
+        if tuple(x.shape[1:]) == tuple(self._spec.size) and x.dtype == torch.float32:
+            return x, y
+        if x.dtype != torch.uint8 and is_image(self._spec) and self._spec.transform is not None:
+            return x, y
+        rows = ArraySamples(x, y, self._spec, self.name)
+        return torch.stack([rows[i][0] for i in range(len(rows))]), y
+
+    def batches(self, skip: int, samples: int | None, size: int) -> Iterator[Batch]:
+        """The batches as they were given, cut where the part begins and ends."""
+        stop = None if samples is None else skip + samples
+        position = 0
+        if stop == 0:
+            return
+        for x, y in self._walk():
+            count = size_of(x)
+            low = max(0, skip - position)
+            high = count if stop is None else min(count, stop - position)
+            if low < high:
+                whole = low == 0 and high == count
+                yield (x, y) if whole else (cut_batch(x, low, high), None if y is None else y[low:high])
+            position += count
+            if stop is not None and position >= stop:
+                return
+
+
+def _length(thing: Any) -> int | None:
+    try:
+        return len(thing)
+    except (TypeError, NotImplementedError, AttributeError, ValueError):
+        return None

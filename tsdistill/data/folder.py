@@ -1,0 +1,104 @@
+"""Folders of images, with or without a folder per class."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import Dataset
+
+from tsdistill.errors import TsdistillError
+from tsdistill.models.info import InputSpec
+
+_SUFFIXES = frozenset(
+    ".png .jpg .jpeg .jpe .jfif .webp .bmp .gif .tif .tiff .ppm .pgm .pbm .pnm .avif".split()
+)
+_HELD_OUT_FOLDERS = ("validation", "val", "valid", "test")
+
+
+def _natural(text: str) -> list[tuple[int, int | str]]:
+    """A sort key under which ``img10`` follows ``img9``."""
+    return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", text.lower()) if part]
+
+
+def _list_images(root: Path) -> list[Path]:
+    found, seen = [], set()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [
+            Path(folder, name)
+            for name in files
+            if Path(name).suffix.lower() in _SUFFIXES and not name.startswith(".")
+        ]
+    return sorted(found, key=lambda path: _natural(str(path.relative_to(root))))
+
+
+def _with_split(root: Path) -> Path:
+    """The validation part of a folder that is divided into ``train`` and ``val``, else the folder itself."""
+    if not (root / "train").is_dir():
+        return root
+    return next((root / name for name in _HELD_OUT_FOLDERS if (root / name).is_dir()), root)
+
+
+class ImageFolder(Dataset):
+    """The images below a folder, in natural order of their paths.
+
+    When every image lies in a sub-folder and these are two or more, the name of the folder that holds an image is its
+    class, and classes are numbered in natural order of their names (as timm does). Otherwise there are no labels.
+    Of a folder with ``train`` beside ``validation``, ``val``, ``valid`` or ``test``, the latter is read.
+
+    Raises:
+        TsdistillError: the folder is missing, cannot be read or holds no image; a file cannot be decoded.
+    """
+
+    synthetic = False
+
+    def __init__(self, folder: str | Path, spec: InputSpec | None = None) -> None:
+        root = Path(folder).expanduser()
+        if not root.is_dir():
+            raise TsdistillError(f"there is no folder {root}; give a folder of images")
+        self.root = _with_split(root)
+        self.paths = _list_images(self.root)
+        if not self.paths:
+            raise TsdistillError(
+                f"no images in the folder {self.root} (looked for {', '.join(sorted(_SUFFIXES))}); give a folder of images"
+            )
+        flat = any(path.parent == self.root for path in self.paths)
+        names = sorted({path.parent.name for path in self.paths}, key=_natural)
+        self.classes = [] if flat or len(names) < 2 else names
+        self._number = {name: number for number, name in enumerate(self.classes)}
+        self.labelled = bool(self.classes)
+        labels = f"{len(self.classes)} class folders numbered by name" if self.classes else "no class folders"
+        self.description = f"images in {self.root} ({labels})"
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[Any, int | None]:
+        """The decoded PIL image and its class, ``None`` without class folders."""
+        path = self.paths[index]
+        return open_image(path), self._number.get(path.parent.name)
+
+
+def open_image(path: str | Path) -> Any:
+    """The decoded PIL image in a file.
+
+    Raises:
+        TsdistillError: the file is missing, truncated or not an image.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return image.copy() if image.format == "GIF" else image
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise TsdistillError(f"cannot read the image {path}: {reason}; repair or remove the file") from error

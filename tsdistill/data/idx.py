@@ -1,0 +1,86 @@
+"""The IDX files of MNIST and its kin, gzipped or not, wherever they lie."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from tsdistill.errors import TsdistillError
+
+_PREFIX = {"train": "train", "test": "t10k"}
+_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+
+
+def read_idx(path: str | Path) -> np.ndarray:
+    """The array in an IDX file (http://yann.lecun.com/exdb/mnist), gzipped when the name ends in ``.gz``.
+
+    Raises:
+        TsdistillError: the file is missing, truncated or no IDX file.
+    """
+    path = Path(path)
+    try:
+        opened = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
+        with opened as file:
+            raw = file.read()
+    except (OSError, EOFError, zlib.error) as error:
+        raise TsdistillError(f"cannot read {path}: {error}; fetch the file again") from error
+    if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] not in _TYPES:
+        raise TsdistillError(f"{path} is not an IDX file; give the files as MNIST names and lays them")
+    start = 4 + 4 * raw[3]
+    shape = tuple(int(n) for n in np.frombuffer(raw[4:start], ">u4")) if len(raw) >= start else ()
+    dtype = np.dtype(_TYPES[raw[2]])
+    if len(shape) != raw[3] or len(raw) - start != math.prod(shape) * dtype.itemsize:
+        raise TsdistillError(f"{path} is truncated: it says shape {shape} but holds {len(raw)} bytes; fetch it again")
+    return np.frombuffer(raw, dtype, offset=start).reshape(shape)
+
+
+class IdxImages(Dataset):
+    """Labelled grey images of MNIST, Fashion-MNIST or KMNIST.
+
+    Args:
+        folder: holds the four IDX files, or torchvision's layout (``<class_name>/raw``) of them.
+        class_name: torchvision's name of the data set, such as ``"FashionMNIST"``.
+        split: ``"train"`` or ``"test"``.
+        hint: where such data come from, for the message when there are none.
+
+    Raises:
+        TsdistillError: the files are not there, truncated or do not belong together.
+    """
+
+    synthetic = False
+    labelled = True
+
+    def __init__(self, folder: str | Path, class_name: str, split: str, hint: str = "") -> None:
+        root = Path(folder).expanduser()
+        places = (root, root / class_name / "raw", root / "raw")
+        stems = [f"{_PREFIX[split]}-images-idx3-ubyte", f"{_PREFIX[split]}-labels-idx1-ubyte"]
+        found = next((p for place in places if (p := [_find(place, stem) for stem in stems])[0]), None)
+        if found is None or None in found:
+            looked = ", ".join(str(place) for place in places)
+            raise TsdistillError(f"no {class_name} files ({stems[0]}[.gz], {stems[1]}[.gz]) in {looked}{hint}")
+        self.images, self.labels = (read_idx(path) for path in found if path)
+        if self.images.ndim != 3 or self.labels.shape != self.images.shape[:1]:
+            raise TsdistillError(
+                f"{found[0]} has shape {self.images.shape} but {found[1]} has {self.labels.shape}; they do not belong together"
+            )
+        self.description = f"{class_name} {split} images in {found[0].parent if found[0] else root}"
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        """The grey PIL image and its class."""
+        from PIL import Image
+
+        return Image.fromarray(np.ascontiguousarray(self.images[index])), int(self.labels[index])
+
+
+def _find(folder: Path, stem: str) -> Path | None:
+    candidates = (folder / name for name in (stem, f"{stem}.gz", stem.replace("-idx", ".idx")))
+    return next((path for path in candidates if path.is_file()), None)

@@ -1,0 +1,120 @@
+"""Data sets by name: torchvision's small ones and whatever timm reads."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import Dataset
+
+from tsdistill.data.idx import IdxImages
+from tsdistill.errors import TsdistillError
+from tsdistill.models.info import InputSpec
+
+_MNIST = {
+    "fashion-mnist": ("FashionMNIST", " (Debian's package dataset-fashion-mnist puts them in /usr/share/datasets)"),
+    "mnist": ("MNIST", ""),
+    "kmnist": ("KMNIST", ""),
+}
+_CIFAR = {"cifar10": ("CIFAR10", "cifar-10-batches-py"), "cifar100": ("CIFAR100", "cifar-100-python")}
+NAMES = (*_MNIST, *_CIFAR)
+TIMM_NAMES = ("torch", "hfds", "hfids", "tfds", "wds")
+_SPLITS = {
+    "train": "train", "training": "train",
+    "test": "test", "validation": "test", "val": "test", "valid": "test", "eval": "test",
+}  # fmt: skip
+
+
+def split_options(argument: str) -> tuple[str, dict[str, str]]:
+    """``"DIR,split=train"`` as ``("DIR", {"split": "train"})``: trailing ``,key=value`` are options."""
+    options: dict[str, str] = {}
+    while match := re.fullmatch(r"(.*),([A-Za-z_]\w*)=([^,]*)", argument, re.DOTALL):
+        argument = match[1]
+        options.setdefault(match[2], match[3])
+    return argument, options
+
+
+def torchvision_dataset(name: str, argument: str) -> Dataset:
+    """``DIR[,split=train]`` of one of ``NAMES``: PIL images and their classes, the test part unless told otherwise.
+
+    Nothing is downloaded.
+
+    Raises:
+        TsdistillError: the data are not where they were looked for, or the split is unknown.
+    """
+    folder, options = split_options(argument)
+    wanted = options.pop("split", "test")
+    split = _SPLITS.get(wanted)
+    if options or split is None:
+        wrong = f"option {next(iter(options))!r}" if options else f"split {wanted!r}"
+        raise TsdistillError(f"{name} has no {wrong}; write {name}:DIR[,split=train|test]")
+    if not folder:
+        raise TsdistillError(f"{name} needs its folder: {name}:DIR")
+    if name in _MNIST:
+        class_name, hint = _MNIST[name]
+        return IdxImages(folder, class_name, split, hint)
+    return _cifar(name, Path(folder).expanduser(), split)
+
+
+def _cifar(name: str, folder: Path, split: str) -> Dataset:
+    import torchvision
+
+    class_name, inside = _CIFAR[name]
+    root = folder.parent if folder.name == inside else folder
+    try:
+        dataset = getattr(torchvision.datasets, class_name)(root=str(root), train=split == "train", download=False)
+    except (RuntimeError, OSError) as error:
+        raise TsdistillError(
+            f"no intact {class_name} in {root / inside}; give the folder that holds torchvision's {inside}"
+        ) from error
+    dataset.description = f"{class_name} {split} images in {root / inside}"
+    dataset.labelled = True
+    return dataset
+
+
+def timm_dataset(name: str, spec: InputSpec) -> Dataset:
+    """What ``timm.data.create_dataset`` makes of ``NAME[:ROOT][,split=...,key=value...]``.
+
+    The split is ``validation`` unless told otherwise. Nothing is downloaded for ``torch/`` names without
+    ``download=true``; Hugging Face's and TensorFlow's names are found or fetched by their libraries.
+
+    Raises:
+        TsdistillError: the data are not there, the name is unknown or a library is missing.
+    """
+    from timm.data import create_dataset
+
+    rest, options = split_options(name)
+    bare, _, root = rest.partition(":")
+    keywords: dict[str, Any] = {key: _value(text) for key, text in options.items()}
+    keywords.setdefault("split", "validation")
+    mode = "L" if len(spec.size) == 3 and spec.size[0] == 1 else "RGB"
+    place = str(Path(root).expanduser()) if root else None
+    known = "torch/cifar10:DIR, hfds/OWNER/NAME, wds/NAME:DIR"
+    chatter = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(chatter):
+            dataset = create_dataset(bare, root=place, input_img_mode=mode, **keywords)
+    except ImportError as error:
+        said = chatter.getvalue().strip() or str(error)
+        raise TsdistillError(f"the data {bare} need another package: {_line(said)}") from error
+    except AssertionError as error:
+        raise TsdistillError(f"timm does not read the data {bare}: {_line(error)}; names look like {known}") from error
+    except Exception as error:  # timm's readers raise whatever their libraries do
+        where = f" in {place}" if place else ""
+        raise TsdistillError(f"cannot open the data {bare}{where}: {_line(error)}; names look like {known}") from error
+    described: Any = dataset
+    described.description = f"{bare} {keywords['split']} images" + (f" in {place}" if place else "")
+    return dataset
+
+
+def _value(text: str) -> Any:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    return int(text) if re.fullmatch(r"-?\d+", text) else text
+
+
+def _line(error: object) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

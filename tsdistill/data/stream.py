@@ -1,0 +1,124 @@
+"""The stream of batches that every later stage reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tsdistill.data.backing import Backing, Batch
+from tsdistill.data.batches import batch_size as size_of
+from tsdistill.data.batches import check_finite
+from tsdistill.errors import TsdistillError
+
+
+class Stream:
+    """Batches ``(x, y)``, ``y`` being ``None`` without labels: the same ones in the same order every time.
+
+    ``x`` is ``(batch, *input size)`` (a mapping of such tensors where the caller gave mappings), on the CPU unless the
+    caller gave it elsewhere. Nothing is kept in memory between batches.
+
+    Attributes:
+        description: where the samples come from, which of them they are and what was done to them.
+        synthetic: whether they were made up.
+        labelled: whether ``y`` is there.
+        samples: how many there are, ``None`` when that is known only at the end.
+    """
+
+    def __init__(
+        self,
+        backing: Backing,
+        *,
+        details: str = "",
+        synthetic: bool = False,
+        labelled: bool | None = None,
+        skip: int = 0,
+        samples: int | None = None,
+        batch_size: int = 32,
+        seed: int = 0,
+        shape: tuple[int, ...] | None = None,
+    ) -> None:
+        self._backing, self._details, self._shape = backing, details, shape
+        self._skip, self._limit = skip, samples
+        self.batch_size, self.seed = batch_size, seed
+        self.synthetic = synthetic
+        self.samples = self._number()
+        if self.samples is not None and self.samples <= 0:
+            raise TsdistillError(f"{backing.name}: no samples are left after the first {skip}; there are {backing.total}")
+        self.labelled = self._peek() if labelled is None else labelled
+        self.description = self._describe()
+
+    def _number(self) -> int | None:
+        total = self._backing.total
+        if total is None:
+            return self._limit if self.synthetic else None
+        left = total - self._skip
+        return left if self._limit is None else min(left, self._limit)
+
+    def _peek(self) -> bool:
+        first = next(self._backing.batches(self._skip, 1, 1), None)
+        if first is None:
+            raise TsdistillError(f"{self._backing.name} yields no samples; give at least one batch")
+        return first[1] is not None
+
+    def _describe(self) -> str:
+        total, seed = self._backing.total, f"seed {self.seed}"
+        number = "all" if self.samples is None and self._limit is None else f"{self.samples or self._limit}"
+        if self.synthetic:
+            text = f"{number} {self._backing.name} ({seed})"
+        elif total is not None and self.samples == total:
+            text = f"all {total} {self._backing.name}"
+        elif total is not None:
+            text = f"{number} of {total} {self._backing.name} (a part, {seed})"
+        else:
+            text = f"{'' if number == 'all' else 'at most '}{number} {self._backing.name}"
+        labels = "with labels" if self.labelled else "no labels"
+        return "; ".join(part for part in (text, labels if not self.synthetic else "", self._details) if part)
+
+    def __iter__(self) -> Iterator[Batch]:
+        position = 0
+        for x, y in self._backing.batches(self._skip, self._limit, self.batch_size):
+            self._check(x, y, position)
+            position += size_of(x)
+            yield x, y
+        if not position:
+            raise TsdistillError(f"{self._backing.name} yields no samples; give at least one batch")
+
+    def _check(self, x: Any, y: Any, position: int) -> None:
+        if not isinstance(x, Mapping) and self._shape is not None and tuple(x.shape[1:]) != self._shape:
+            raise TsdistillError(
+                f"{self._backing.name}: samples have shape {tuple(x.shape[1:])} but the model reads {self._shape};"
+                " give --input-size (input_size=) or reshape the samples"
+            )
+        if y is not None and (not y.ndim or y.shape[0] != size_of(x)):
+            raise TsdistillError(
+                f"{self._backing.name}: a batch of {size_of(x)} samples has labels of shape {tuple(y.shape)}"
+            )
+        check_finite(x, self._skip + position, self._backing.name)
+
+    def held_out(self, samples: int | None = None) -> Stream | None:
+        """A second stream over samples that are not in this one, at most ``samples`` of them (as many as this one has).
+
+        Returns:
+            ``None`` when this stream takes everything there is.
+        """
+        wanted = samples if samples is not None else (self.samples or self._limit)
+        used = self._limit if self.samples is None else self.samples
+        if used is None:
+            return None
+        skip = self._skip + used
+        total = self._backing.total
+        if total is not None and skip >= total:
+            return None
+        if total is None and not self.synthetic and next(self._backing.batches(skip, 1, 1), None) is None:
+            return None
+        return Stream(
+            self._backing,
+            details=self._details,
+            synthetic=self.synthetic,
+            labelled=self.labelled,
+            skip=skip,
+            samples=wanted,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            shape=self._shape,
+        )

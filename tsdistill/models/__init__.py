@@ -1,0 +1,23 @@
+"""Models in and out: catalogs, checkpoints, recognition of bare weights, and our own files."""
+
+from tsdistill.models.info import Attribute, InputSpec, ModelInfo, attach, info_of
+from tsdistill.models.inputs import example_input
+from tsdistill.models.loading import load
+from tsdistill.models.specs import Built, ModelSource
+from tsdistill.models.store import check_output, save
+from tsdistill.models.widths import sync_widths
+
+__all__ = [
+    "Attribute",
+    "Built",
+    "InputSpec",
+    "ModelInfo",
+    "ModelSource",
+    "attach",
+    "check_output",
+    "example_input",
+    "info_of",
+    "load",
+    "save",
+    "sync_widths",
+]

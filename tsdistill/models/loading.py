@@ -1,0 +1,80 @@
+"""`load`: a model from a file, a catalog or the user's own code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from tsdistill.errors import TsdistillError
+from tsdistill.models import catalog, checkpoint, store
+from tsdistill.models.info import InputSpec, ModelInfo, attach
+from tsdistill.models.inputs import override
+from tsdistill.models.recognise import fit, recognise
+from tsdistill.models.weights import check_finite
+
+
+def load(
+    spec: str | Path,
+    *,
+    arch: str | None = None,
+    trust: bool = False,
+    device: str | torch.device = "cpu",
+    input_size: Sequence[int] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    interpolation: str | None = None,
+) -> nn.Module:
+    """Load a model, in eval mode, with its `ModelInfo` attached.
+
+    Args:
+        spec: a file (``.pt``, ``.pth``, ``.safetensors``: weights as anybody saves them, or what `save` wrote),
+            ``timm:NAME[,key=value...]``, ``torchvision:NAME[,key=value...]``, ``path/to/file.py:factory`` or
+            ``package.module:factory``.
+        arch: for files, the specification of the architecture. Without it bare weights are recognised when
+            they are those of an architecture of timm or torchvision.
+        trust: unpickle whole objects, and import the code that a file names.
+        device: where the model goes.
+        input_size: shape of one sample without the batch, instead of what is known of the model.
+        mean: per-channel mean of the inputs, likewise.
+        std: per-channel standard deviation of the inputs, likewise.
+        interpolation: ``"bicubic"``, ``"bilinear"`` or ``"nearest"``, likewise.
+
+    Raises:
+        TsdistillError: nothing can be loaded from ``spec``; one line with the way out.
+    """
+    text = str(spec)
+    if isinstance(spec, Path) or _is_file(text):
+        model, info = _load_file(Path(spec), arch, trust)
+    elif arch is not None:
+        raise TsdistillError(f"{text} names its architecture itself; an architecture goes with a file only")
+    else:
+        built = catalog.build(text, weights=True)
+        model, info = built.model, ModelInfo(arch=built.arch, input=built.input)
+    check_finite(model, text)
+    given: InputSpec | None = override(info.input, input_size, mean, std, interpolation)
+    attach(model, replace(info, input=given))
+    return model.eval().to(device)
+
+
+def _is_file(text: str) -> bool:
+    path = Path(text)
+    return path.is_file() or ":" not in text or path.suffix.lower() in checkpoint.SUFFIXES
+
+
+def _load_file(path: Path, arch: str | None, trust: bool) -> tuple[nn.Module, ModelInfo]:
+    contents = checkpoint.read(path, trust=trust)
+    if contents.module is not None:
+        return contents.module, ModelInfo(arch=arch, notes=contents.notes)
+    if contents.header is not None:
+        return store.restore(path, contents, arch=arch, trust=trust)
+    if arch is None:
+        model, info = recognise(contents.tensors, path)
+    else:
+        built = catalog.build(arch, weights=False)
+        fit(built.model, contents.tensors, path, built.arch)
+        model, info = built.model, ModelInfo(arch=built.arch, input=built.input)
+    return model, replace(info, notes=(*contents.notes, *info.notes))

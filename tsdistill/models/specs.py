@@ -1,0 +1,92 @@
+"""Specifications of architectures: ``source:name,key=value`` for catalogs, ``code:factory`` for own code."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import nn
+
+from tsdistill.errors import TsdistillError
+from tsdistill.models.info import InputSpec
+
+CATALOGS = ("timm", "torchvision")
+OptionValue = bool | int | float | str
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a model source hands back.
+
+    Attributes:
+        model: the module.
+        arch: canonical specification that builds the same architecture again without any weights.
+        input: how inputs look, where the source knows.
+    """
+
+    model: nn.Module
+    arch: str
+    input: InputSpec | None = None
+
+
+class ModelSource(Protocol):
+    """What is registered as a model source: builds what ``NAME:argument`` stands for.
+
+    With ``weights`` false only the architecture is asked for, and nothing may be fetched; its values are
+    replaced afterwards.
+    """
+
+    def __call__(self, argument: str, *, weights: bool) -> Built: ...
+
+
+def parse(argument: str, spec: str) -> tuple[str, dict[str, OptionValue]]:
+    """Split ``name,key=value,...`` into the name and typed options.
+
+    Values become bools (``true``/``false``), ints, floats, else strings.
+
+    Raises:
+        TsdistillError: an option is not ``key=value`` or comes twice; ``spec`` is what the message shows.
+    """
+    name, *rest = argument.split(",")
+    options: dict[str, OptionValue] = {}
+    for item in rest:
+        key, equals, value = item.partition("=")
+        key = key.strip()
+        if not equals or not key.isidentifier() or not value.strip():
+            raise TsdistillError(f"{spec}: cannot read the option {item!r}; write NAME,key=value,key=value")
+        if key in options:
+            raise TsdistillError(f"{spec}: the option {key!r} is given twice")
+        options[key] = _value(value.strip())
+    if not name.strip():
+        raise TsdistillError(f"{spec}: a name is missing after the colon")
+    return name.strip(), options
+
+
+def join(source: str, name: str, options: dict[str, OptionValue]) -> str:
+    """The canonical text of a specification: options sorted, bools in lower case."""
+    tail = "".join(f",{key}={_text(value)}" for key, value in sorted(options.items()))
+    return f"{source}:{name}{tail}"
+
+
+def in_catalog(arch: str) -> bool:
+    """Whether ``arch`` names an entry of timm or torchvision (no code of anybody else's runs to build it)."""
+    return arch.partition(":")[0] in CATALOGS
+
+
+def _value(text: str) -> OptionValue:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return number if math.isfinite(number) else text
+
+
+def _text(value: OptionValue) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,160 @@
+"""Our own files: weights of any widths with the architecture and what cuts changed, without pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import nn
+
+from tsdistill.errors import TsdistillError
+from tsdistill.models import catalog, header
+from tsdistill.models.checkpoint import HEADER, SAFETENSORS, Contents
+from tsdistill.models.header import Header
+from tsdistill.models.info import ModelInfo, info_of
+from tsdistill.models.rebuilt import apply, reconcile
+from tsdistill.models.specs import in_catalog
+from tsdistill.models.weights import check_finite
+
+OUTPUTS = (SAFETENSORS, ".pt", ".pth")
+
+
+def check_output(path: str | Path) -> Path:
+    """Refuse a path that `save` could not write to, before any work is done.
+
+    Raises:
+        TsdistillError: an unknown suffix, a folder that is missing or cannot be written in.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in OUTPUTS:
+        raise TsdistillError(f"{path}: a model is written to a file that ends in {', '.join(OUTPUTS)}")
+    if path.is_dir():
+        raise TsdistillError(f"{path} is a folder; name a file")
+    if not path.parent.is_dir():
+        raise TsdistillError(f"{path}: the folder {path.parent} does not exist; create it first")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise TsdistillError(f"{path}: the folder {path.parent} cannot be written in; name another")
+    return path
+
+
+def save(model: nn.Module, path: str | Path, *, arch: str | None = None) -> None:
+    """Write ``model`` to ``path`` (``.safetensors`` or ``.pt``) so that `load` gives it back bit for bit.
+
+    The architecture is built once more without weights and given the model's widths, so what could not be
+    loaded again is not written. Nothing is left behind when it fails.
+
+    Args:
+        model: a model that `load` or a cut made, or any other with ``arch``.
+        path: where to; replaced in one step when it exists.
+        arch: specification of the architecture, when the model does not know it or it is another.
+
+    Raises:
+        TsdistillError: the architecture is not known or does not give this model, NaN or infinite weights, or
+            ``path`` cannot be written.
+    """
+    path = check_output(path)
+    info = info_of(model)
+    spec = arch or info.arch
+    if spec is None:
+        raise TsdistillError(
+            f"{path} is not written: nothing says how to build this {type(model).__name__} again; give "
+            "arch='timm:NAME', 'torchvision:NAME' or a factory of your own as arch='file.py:factory'"
+        )
+    check_finite(model, "the model")
+    info = reconcile(model, replace(info, arch=spec))
+    tensors, tied = _tensors(model, info.buffers)
+    orders = {name: order for name, t in tensors.items() if (order := _order(t)) is not None}
+    text = header.dump(Header(info, tied, orders))
+    stored = {name: _dense(t) for name, t in tensors.items()}
+    _write(path, stored, text)
+
+
+def restore(path: Path, contents: Contents, *, arch: str | None, trust: bool) -> tuple[nn.Module, ModelInfo]:
+    """The model of a file that `save` wrote.
+
+    Raises:
+        TsdistillError: damaged metadata, tensors that do not go with it, or code of the user's own that was
+            neither named again (``arch``) nor trusted.
+    """
+    stored = header.parse(contents.header, path)
+    spec = arch or stored.info.arch
+    assert spec is not None
+    if arch is None and not in_catalog(spec) and not trust:
+        raise TsdistillError(
+            f"{path} was made by code outside the catalogs, {spec}; name it again with --arch (arch=), or pass "
+            "--trust (trust=True) to import what the file names"
+        )
+    if arch is None:
+        header.check_safe(spec, contents.tensors, path)
+    built = catalog.build(spec, weights=False)
+    tensors = {name: _ordered(t, stored.orders.get(name), path) for name, t in contents.tensors.items()}
+    for alias, name in stored.tied.items():
+        if name not in tensors or alias in tensors:
+            raise TsdistillError(f"{path}: damaged metadata: {alias} cannot be shared with {name}")
+        tensors[alias] = tensors[name]
+    apply(built.model, tensors, stored.info, stored.tied, path)
+    return built.model, replace(stored.info, arch=built.arch)
+
+
+def _tensors(model: nn.Module, extra: tuple[str, ...]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Everything to store by name, each shared parameter once, and which other names share it."""
+    tensors: dict[str, torch.Tensor] = {}
+    tied: dict[str, str] = {}
+    first: dict[int, str] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if id(parameter) in first:
+            tied[name] = first[id(parameter)]
+        else:
+            first[id(parameter)] = name
+            tensors[name] = parameter.detach()
+    for prefix, module in model.named_modules(remove_duplicate=False):
+        for leaf, buffer in module._buffers.items():
+            name = f"{prefix}.{leaf}" if prefix else leaf
+            if buffer is not None and (leaf not in module._non_persistent_buffers_set or name in extra):
+                tensors[name] = buffer.detach()
+    return tensors, tied
+
+
+def _order(tensor: torch.Tensor) -> tuple[int, ...] | None:
+    """The dimensions from the outermost in memory to the innermost, when that is not 0, 1, 2, ..."""
+    if tensor.is_contiguous() or tensor.layout != torch.strided:
+        return None
+    order = tuple(sorted(range(tensor.dim()), key=lambda d: (-tensor.stride(d), d)))
+    return order if tensor.permute(order).is_contiguous() else None
+
+
+def _dense(tensor: torch.Tensor) -> torch.Tensor:
+    """A row-major copy on the CPU that owns its memory."""
+    return tensor.to("cpu").clone(memory_format=torch.contiguous_format)
+
+
+def _ordered(tensor: torch.Tensor, order: tuple[int, ...] | None, path: Path) -> torch.Tensor:
+    """A copy that lies in memory as it did when it was saved (channels last, transposed, ...)."""
+    if order is None:
+        return tensor.clone(memory_format=torch.contiguous_format)
+    if sorted(order) != list(range(tensor.dim())):
+        raise TsdistillError(f"{path}: damaged metadata: the order {list(order)} for {tensor.dim()} dimensions")
+    back = [order.index(d) for d in range(len(order))]
+    return tensor.permute(order).clone(memory_format=torch.contiguous_format).permute(back)
+
+
+def _write(path: Path, tensors: Mapping[str, torch.Tensor], text: str) -> None:
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        if path.suffix.lower() == SAFETENSORS:
+            safetensors.torch.save_file(dict(tensors), beside, metadata={"format": "pt", HEADER: text})
+        else:
+            contents: dict[str, Any] = {HEADER: json.loads(text), "state_dict": dict(tensors)}
+            torch.save(contents, beside)
+        os.replace(beside, path)
+    except (OSError, RuntimeError, ValueError, safetensors.SafetensorError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise TsdistillError(f"{path} cannot be written ({type(error).__name__}: {reason}); name another") from error
+    finally:
+        beside.unlink(missing_ok=True)

@@ -1,0 +1,128 @@
+"""Putting stored tensors into a module, and saying what differs when they do not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from tsdistill.errors import TsdistillError
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+_COUNTER = "num_batches_tracked"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How the tensors of a file and those of an architecture differ (counters of batch norms aside).
+
+    Attributes:
+        missing: names that the architecture has and the file has not.
+        unexpected: names that only the file has.
+        reshaped: names of both whose shapes differ.
+        text: one clause for people, with the first difference and the counts.
+    """
+
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    reshaped: tuple[str, ...]
+    text: str
+
+    @property
+    def count(self) -> int:
+        """How many names differ."""
+        return len(self.missing) + len(self.unexpected) + len(self.reshaped)
+
+
+def shapes_of(tensors: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
+    """Shapes by name, without the counters of batch norms, which some files leave out."""
+    return {name: tuple(t.shape) for name, t in tensors.items() if not is_counter(name)}
+
+
+def is_counter(name: str) -> bool:
+    """Whether ``name`` is a batch norm's count of batches, which no output depends on."""
+    return name.rpartition(".")[2] == _COUNTER
+
+
+def state(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The tensors of ``model.state_dict()``, tied ones under each of their names."""
+    return {name: t for name, t in model.state_dict(keep_vars=True).items() if isinstance(t, torch.Tensor)}
+
+
+def difference(file: Shapes, arch: Shapes, arch_name: str) -> Difference:
+    """Compare the shapes in a file with those of the architecture ``arch_name``."""
+    missing = tuple(name for name in arch if name not in file)
+    unexpected = tuple(name for name in file if name not in arch)
+    reshaped = tuple(name for name in arch if name in file and file[name] != arch[name])
+    if reshaped:
+        first = reshaped[0]
+        text = f"{first} is {list(file[first])} in the file and {list(arch[first])} in {arch_name}"
+    elif missing:
+        text = f"the file has no {missing[0]} {list(arch[missing[0]])}"
+    elif unexpected:
+        text = f"{arch_name} has no {unexpected[0]} {list(file[unexpected[0]])}"
+    else:
+        return Difference((), (), (), "nothing differs")
+    counts = ((missing, "missing"), (unexpected, "unexpected"), (reshaped, "of another shape"))
+    tally = ", ".join(f"{len(names)} {what}" for names, what in counts if names)
+    return Difference(missing, unexpected, reshaped, f"{text} ({tally}, of {len(arch)} tensors)")
+
+
+def place(
+    model: nn.Module, tensors: Mapping[str, torch.Tensor], tied: Mapping[str, str] | None = None
+) -> None:
+    """Replace parameters and buffers of ``model`` by ``tensors``, whatever their shapes and types.
+
+    Names that are not in ``tensors`` are left alone; the tensors are used as they are, not copied.
+
+    Args:
+        model: the module to change.
+        tensors: values by name.
+        tied: which names share the parameter of another name. ``None``: those that share one in ``model``.
+    """
+    slots = list(_parameter_slots(model))
+    keys = {name: str(id(old)) if tied is None else tied.get(name, name) for _, _, name, old in slots}
+    shared: dict[str, nn.Parameter] = {}
+    for _, _, name, old in slots:
+        if name in tensors and keys[name] not in shared:
+            tensor = tensors[name]
+            grad = old.requires_grad and (tensor.is_floating_point() or tensor.is_complex())
+            shared[keys[name]] = nn.Parameter(tensor.detach(), requires_grad=grad)
+    for owner, leaf, name, _ in slots:
+        if keys[name] in shared:
+            owner._parameters[leaf] = shared[keys[name]]
+    for prefix, module in model.named_modules(remove_duplicate=False):
+        for leaf in module._buffers:
+            name = f"{prefix}.{leaf}" if prefix else leaf
+            if name in tensors:
+                module._buffers[leaf] = tensors[name].detach()
+
+
+def check_finite(model: nn.Module, where: str) -> None:
+    """Refuse NaN or infinite parameters and running statistics.
+
+    Raises:
+        TsdistillError: names the first such tensor and how many there are.
+    """
+    bad: list[str] = []
+    statistics = (
+        (n, b) for n, b in model.named_buffers() if n.rpartition(".")[2] in ("running_mean", "running_var")
+    )
+    for name, tensor in (*model.named_parameters(), *statistics):
+        if not tensor.is_meta and tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            bad.append(name)
+    if bad:
+        more = f" (and {len(bad) - 1} more tensors)" if len(bad) > 1 else ""
+        raise TsdistillError(
+            f"{where}: {bad[0]} holds NaN or infinite values{more}; take a checkpoint from before training diverged"
+        )
+
+
+def _parameter_slots(model: nn.Module) -> Iterator[tuple[nn.Module, str, str, nn.Parameter]]:
+    for prefix, module in model.named_modules(remove_duplicate=False):
+        for leaf, parameter in module._parameters.items():
+            if parameter is not None:
+                yield module, leaf, f"{prefix}.{leaf}" if prefix else leaf, parameter

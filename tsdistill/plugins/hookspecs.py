@@ -1,0 +1,44 @@
+"""The hooks that a plugin of tsdistill may implement.
+
+Each hook is handed ``register``, a callable ``register(name: str, thing: object) -> None``; what ``thing``
+must be is said by the stage that uses it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pluggy
+
+PROJECT = "tsdistill"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+Register = Callable[[str, Any], None]
+
+
+@hookspec
+def register_alignment_metrics(register: Register) -> None:
+    """Register measures of how much a student node is like a teacher node."""
+
+
+@hookspec
+def register_augmentations(register: Register) -> None:
+    """Register strategies that make or move samples: ``strategy(x, generator) -> x``."""
+
+
+@hookspec
+def register_data_sources(register: Register) -> None:
+    """Register where samples come from: ``source(argument, input_spec) -> Dataset`` for ``NAME:argument``."""
+
+
+@hookspec
+def register_model_sources(register: Register) -> None:
+    """Register where models come from, for specifications ``NAME:argument``."""
+
+
+@hookspec
+def register_evaluation_metrics(register: Register) -> None:
+    """Register figures that say how good a model is."""

@@ -1,0 +1,1 @@
+"""What reports look like: tables for a terminal, figures for a page."""

@@ -1,0 +1,254 @@
+"""From classes of labels to a node graph: groups with their slots, writers, readers and costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from torch import nn
+
+from tsdistill.tracing.graph import Frozen, Group, NodeGraph, Reader, Slot, Term
+from tsdistill.tracing.labels import Ruler
+from tsdistill.tracing.record import Contraction, Record, Trace
+from tsdistill.tracing.resolve import Classes, resolve
+
+
+def build(model: nn.Module, trace: Trace) -> NodeGraph:
+    """The node graph of a trace of ``model``."""
+    classes = resolve(trace.ledger)
+    owners = _Owners(trace.ledger.rulers)
+    found = list(_nodes(trace, classes, owners))
+    group_of = np.full(len(classes.fixed), -1)
+    rank_of = np.zeros(len(classes.fixed), dtype=np.int64)
+    for index, (members, _) in enumerate(found):
+        group_of[members] = index
+        rank_of[members] = np.arange(len(members))
+    fans = [_Fan([], []) for _ in found]
+    for contraction in trace.contractions:
+        _enter(model, contraction, classes, owners, group_of, rank_of, found, fans)
+    named: dict[str, int] = {}
+    groups: list[Group] = []
+    node_of_class = np.full(len(classes.fixed), -1)
+    order = sorted((i for i, fan in enumerate(fans) if fan.complete), key=lambda i: _position(i, fans, trace))
+    count = 0
+    for index in order:
+        (members, slots), fan = found[index], fans[index]
+        name = fan.writers[0].removesuffix(".weight")
+        named[name] = named.get(name, 0) + 1
+        name = name if named[name] == 1 else f"{name}#{named[name]}"
+        groups.append(Group(name, len(members), slots, tuple(fan.writers), tuple(fan.readers)))
+        node_of_class[members] = np.arange(count, count + len(members))
+        count += len(members)
+    node_of = node_of_class[classes.of]
+    widths = _Widths(groups, node_of)
+    return NodeGraph(
+        tuple(groups),
+        operations=tuple(
+            Term(cost.name, cost.coefficient, tuple(widths.factor(n, f) for n, f in cost.factors))
+            for cost in trace.costs
+        ),
+        sizes=tuple(widths.parameters(model, trace.ledger.rulers)),
+        frozen=tuple(_frozen(trace, classes, owners, node_of)),
+        record=Record(trace, node_of),
+    )
+
+
+class _Owners:
+    """Finds the parameter, dimension and coordinate that a label was laid along."""
+
+    def __init__(self, rulers: list[Ruler]) -> None:
+        self.rulers = rulers
+        self.starts = np.array([ruler.start for ruler in rulers], dtype=np.int64)
+        self.end = rulers[-1].start + rulers[-1].size if rulers else 0
+
+    def of(self, labels: np.ndarray | None) -> Ruler | None:
+        """The ruler of the first label that lies on one."""
+        if labels is None:
+            return None
+        known = labels[(labels > 0) & (labels < self.end)]
+        if not len(known):
+            return None
+        return self.rulers[int(np.searchsorted(self.starts, known[0], side="right")) - 1]
+
+
+@dataclass
+class _Fan:
+    writers: list[str]
+    readers: list[Reader]
+
+    @property
+    def complete(self) -> bool:
+        return bool(self.writers and self.readers)
+
+
+def _position(index: int, fans: list[_Fan], trace: Trace) -> tuple[int, int]:
+    first = fans[index].writers[0]
+    modules = [c.module for c in trace.contractions]
+    module = first.rpartition(".")[0]
+    return (modules.index(module) if module in modules else len(modules)), index
+
+
+def _nodes(trace: Trace, classes: Classes, owners: _Owners) -> Iterator[tuple[np.ndarray, tuple[Slot, ...]]]:
+    """Classes with the same signature (how many coordinates of which parameter dimension), in order."""
+    rulers = owners.rulers
+    if not rulers:
+        return
+    sizes = np.array([ruler.size for ruler in rulers])
+    ruler_of = np.repeat(np.arange(len(rulers)), sizes)
+    coordinate = np.concatenate([np.arange(size) for size in sizes])
+    members = classes.of[1 : owners.end]
+    alive = ~classes.fixed[members]
+    alive &= _both_sides(trace.contractions, classes)[members]
+    members, ruler_of, coordinate = members[alive], ruler_of[alive], coordinate[alive]
+    if not len(members):
+        return
+    key, count = np.unique(members * len(rulers) + ruler_of, return_counts=True)
+    weights = np.random.default_rng(0).integers(1, 2**63, size=len(rulers), dtype=np.uint64)
+    signature = np.zeros(len(classes.fixed), dtype=np.uint64)
+    np.add.at(signature, key // len(rulers), weights[key % len(rulers)] * (2 * count.astype(np.uint64) + 1))
+    order = np.lexsort((coordinate, ruler_of, signature[members]))
+    members, ruler_of, coordinate = members[order], ruler_of[order], coordinate[order]
+    edges = np.flatnonzero(np.diff(signature[members])) + 1
+    for part in np.split(np.arange(len(members)), edges):
+        own = members[part]
+        slots, nodes = [], None
+        for piece in np.split(part, np.flatnonzero(np.diff(ruler_of[part])) + 1):
+            ruler = rulers[ruler_of[piece[0]]]
+            if nodes is None:
+                nodes, first = np.unique(members[piece], return_index=True)
+                nodes = nodes[np.argsort(first)]
+                rank = np.full(own.max() + 1, -1)
+                rank[nodes] = np.arange(len(nodes))
+            by_node = np.argsort(rank[members[piece]], kind="stable")
+            slots.append(Slot(ruler.param, ruler.dim, coordinate[piece][by_node].reshape(len(nodes), -1)))
+        if nodes is not None and len(nodes) > 1:
+            yield nodes, tuple(slots)
+
+
+def _both_sides(contractions: list[Contraction], classes: Classes) -> np.ndarray:
+    written = np.zeros(len(classes.fixed), dtype=bool)
+    read = np.zeros(len(classes.fixed), dtype=bool)
+    for contraction in contractions:
+        if contraction.written is not None and contraction.mixes:
+            written[classes.of[contraction.written]] = True
+        if contraction.contracted is not None:
+            read[classes.of[contraction.contracted]] = True
+    return written & read
+
+
+def _enter(
+    model: nn.Module,
+    contraction: Contraction,
+    classes: Classes,
+    owners: _Owners,
+    group_of: np.ndarray,
+    rank_of: np.ndarray,
+    found: list,
+    fans: list[_Fan],
+) -> None:
+    """Note this contraction as writer and reader of the groups it touches."""
+    if contraction.written is not None and contraction.mixes:
+        touched = np.unique(group_of[classes.of[contraction.written]])
+        owner = owners.of(contraction.written)
+        name = owner.param if owner else contraction.module
+        for index in touched[touched >= 0]:
+            if name not in fans[index].writers:
+                fans[index].writers.append(name)
+    if contraction.contracted is None or contraction.activation is None:
+        return
+    read = classes.of[contraction.contracted]
+    seen = classes.of[contraction.activation]
+    owner = owners.of(contraction.contracted)
+    hook = owner is not None and _hookable(model, contraction, owner)
+    touched = np.unique(group_of[read])
+    for index in touched[touched >= 0]:
+        size = len(found[index][0])
+        places = np.flatnonzero(group_of[seen] == index)
+        ranks = rank_of[seen[places]]
+        whole = hook and len(places) % size == 0 and (np.bincount(ranks, minlength=size) * size == len(places)).all()
+        coords = places[np.argsort(ranks, kind="stable")].reshape(size, -1) if whole else np.zeros((size, 0), int)
+        reader = Reader(
+            contraction.module if whole else None,
+            owner.param if owner else contraction.module,
+            owner.dim if owner else 1,
+            1 if contraction.kind == "conv" else -1,
+            coords,
+        )
+        if all((r.module, r.param) != (reader.module, reader.param) for r in fans[index].readers):
+            fans[index].readers.append(reader)
+
+
+def _hookable(model: nn.Module, contraction: Contraction, owner: Ruler) -> bool:
+    """Is the activation the first input of a linear or convolution module that owns the weight?"""
+    if owner.param != f"{contraction.module}.weight" and owner.param != "weight":
+        return False
+    module = model.get_submodule(contraction.module)
+    seen = 0 if contraction.activation is None else len(contraction.activation)
+    if isinstance(module, nn.Linear):
+        return seen == module.in_features
+    return isinstance(module, nn.modules.conv._ConvNd) and seen == module.in_channels
+
+
+class _Widths:
+    """Counts of labels as fixed parts and multiples of groups' widths."""
+
+    def __init__(self, groups: list[Group], node_of: np.ndarray) -> None:
+        self.groups = groups
+        self.node_of = node_of
+        self.group_of_node = np.repeat(np.arange(len(groups)), [group.size for group in groups])
+
+    def factor(self, size: int, labels: np.ndarray | None) -> tuple[int, tuple[tuple[str, int], ...]]:
+        if labels is None:
+            return size, ()
+        nodes = self.node_of[labels]
+        held = nodes[nodes >= 0]
+        if not len(held):
+            return size, ()
+        counts = np.bincount(self.group_of_node[held], minlength=len(self.groups))
+        parts = tuple(
+            (self.groups[i].name, int(counts[i]) // self.groups[i].size) for i in np.flatnonzero(counts)
+        )
+        return size - len(held), parts
+
+    def parameters(self, model: nn.Module, rulers: list[Ruler]) -> Iterator[Term]:
+        along = {(ruler.param, ruler.dim): ruler for ruler in rulers}
+        for name, parameter in model.named_parameters():
+            factors = []
+            for dim, size in enumerate(parameter.shape):
+                ruler = along.get((name, dim))
+                labels = None if ruler is None else np.arange(ruler.start, ruler.start + ruler.size)
+                factors.append(self.factor(size, labels))
+            yield Term(name, 1, tuple(factors))
+
+
+def _frozen(trace: Trace, classes: Classes, owners: _Owners, node_of: np.ndarray) -> Iterator[Frozen]:
+    """The layers whose outputs are left whole, in forward order, each with the first cause found."""
+    cause_of = np.full(len(classes.fixed), -1)
+    for index in range(len(trace.ledger.frozen) - 1, -1, -1):
+        cause_of[classes.of[trace.ledger.frozen[index][0]]] = index
+    seen = set()
+    for contraction in trace.contractions:
+        owner = owners.of(contraction.written)
+        if owner is None or owner.param in seen or not contraction.mixes:
+            continue
+        seen.add(owner.param)
+        own = np.arange(owner.start, owner.start + owner.size)
+        if (node_of[own] >= 0).any():
+            continue
+        causes = cause_of[classes.of[own]]
+        cause = "no layer reads it by itself"
+        if classes.fixed[classes.of[own]].any():
+            cause = "its block must stay rectangular"
+            if (causes >= 0).any():
+                cause = trace.ledger.frozen[int(causes[causes >= 0].min())][1]
+        yield Frozen(owner.param.removesuffix(".weight"), cause)
+
+
+def freeze(trace: Trace, groups: list[Group], cause: str) -> None:
+    """Leave these groups whole from now on (rebuild the graph afterwards)."""
+    starts = {(ruler.param, ruler.dim): ruler.start for ruler in trace.ledger.rulers}
+    for group in groups:
+        slot = group.slots[0]
+        trace.ledger.freeze(starts[slot.param, slot.dim] + slot.coords.reshape(-1), cause)
+

@@ -1,0 +1,106 @@
+"""Labels: one integer per coordinate of every parameter, and what the operators say about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+Labels = tuple["np.ndarray | None", ...]
+"""One entry a dimension of a tensor: int64 labels along it, or None where every coordinate always stays."""
+
+FIXED = 0
+"""The label of a coordinate that always stays."""
+
+
+@dataclass(frozen=True, eq=False)
+class Ruler:
+    """The labels of one dimension of one parameter or buffer: ``start … start + size - 1``."""
+
+    param: str
+    dim: int
+    start: int
+    size: int
+
+
+@dataclass(frozen=True, eq=False)
+class Product:
+    """Element i of ``whole`` stays if and only if element i of every factor stays (a rectangular block).
+
+    Splitting C coordinates by a view into H x D gives two new axes; coordinate (h, d) exists exactly where
+    row h and column d do. ``axes`` holds the labels of each new axis once, ``factors`` spreads them.
+    """
+
+    whole: np.ndarray
+    factors: tuple[np.ndarray, ...]
+
+
+class Ledger:
+    """Hands out labels and writes down which must go together, which must stay, and which form blocks."""
+
+    def __init__(self) -> None:
+        self.count = 1
+        self.rulers: list[Ruler] = []
+        self.edges: list[tuple[np.ndarray, np.ndarray]] = []
+        self.frozen: list[tuple[np.ndarray, str]] = []
+        self.products: list[Product] = []
+        self.inner: list[np.ndarray] = []
+
+    def fresh(self, size: int) -> np.ndarray:
+        """``size`` labels that nobody has yet."""
+        labels = np.arange(self.count, self.count + size, dtype=np.int64)
+        self.count += size
+        return labels
+
+    def rule(self, param: str, shape: Iterable[int]) -> Labels:
+        """Lay a ruler along every dimension of a parameter; dimensions of size 1 get none."""
+        fields: list[np.ndarray | None] = []
+        for dim, size in enumerate(shape):
+            if size == 1:
+                fields.append(None)
+                continue
+            self.rulers.append(Ruler(param, dim, self.count, size))
+            fields.append(self.fresh(size))
+        return tuple(fields)
+
+    def freeze(self, labels: np.ndarray | None, cause: str) -> None:
+        """These coordinates always stay."""
+        if labels is not None:
+            self.frozen.append((labels, cause))
+
+    def unite(self, a: np.ndarray | None, b: np.ndarray | None, cause: str) -> None:
+        """Coordinate i of ``a`` and coordinate i of ``b`` go together; a coordinate that meets none stays."""
+        if a is None or b is None:
+            self.freeze(a if b is None else b, cause)
+            return
+        if a is b:
+            return
+        apart = a != b
+        if not apart.any():
+            return
+        a, b = a[apart], b[apart]
+        loose = (a != FIXED) & (b != FIXED)
+        if not loose.all():
+            self.frozen.append((np.where(a == FIXED, b, a)[~loose], cause))
+            a, b = a[loose], b[loose]
+        if len(a):
+            self.edges.append((a, b))
+
+    def block(self, whole: np.ndarray, factors: tuple[np.ndarray | None, ...]) -> None:
+        """``whole`` stays exactly where all ``factors`` do; a factor of None always stays."""
+        given = tuple(factor for factor in factors if factor is not None)
+        self.products.append(Product(whole, given))
+
+
+def rule_model(ledger: Ledger, model: nn.Module) -> list[tuple[torch.Tensor, Labels]]:
+    """Rulers for all parameters and buffers of ``model``, each tensor once (under its first name)."""
+    seen: set[int] = set()
+    ruled = []
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            ruled.append((tensor, ledger.rule(name, tensor.shape)))
+    return ruled

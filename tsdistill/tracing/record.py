@@ -1,0 +1,91 @@
+"""What one labelled forward writes down."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tsdistill.tracing.labels import Ledger
+
+
+@dataclass(eq=False)
+class Step:
+    """One operator call of the traced forward, and what a cut changes about it.
+
+    Attributes:
+        op: operator name, such as ``"aten.view.default"``.
+        module: dotted name of the innermost module that was running.
+        sizes: ``(argument, index in that argument or None, labels)``: an integer argument that equals the
+            number of labels that stay.
+        spans: ``(argument, dim, labels)``: the operator computes statistics over this labelled dimension.
+        contracted: ``(argument, dim, labels)``: the operator sums over this labelled dimension.
+        touched: labels of everything that went in.
+    """
+
+    op: str
+    module: str
+    sizes: list[tuple[int, int | None, np.ndarray]] = field(default_factory=list)
+    spans: list[tuple[int, int, np.ndarray]] = field(default_factory=list)
+    contracted: list[tuple[int, int, np.ndarray]] = field(default_factory=list)
+    touched: list[np.ndarray] = field(default_factory=list)
+
+
+@dataclass(frozen=True, eq=False)
+class Contraction:
+    """A weight that meets an activation: who writes and who reads.
+
+    Attributes:
+        module: the innermost module that was running.
+        kind: ``"conv"``, ``"matmul"`` or ``"embedding"``.
+        contracted: labels of the weight along the contracted dimension (None for the raw input).
+        activation: labels of the activation along the contracted dimension (for a convolution in several
+            groups: all input channels).
+        written: labels of the weight along its output dimension.
+        mixes: False where every node goes its own way, as in a depthwise convolution.
+    """
+
+    module: str
+    kind: str
+    contracted: np.ndarray | None
+    activation: np.ndarray | None
+    written: np.ndarray | None
+    mixes: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Cost:
+    """MACs of one operator: ``coefficient`` times the number of labels that stay on each factor."""
+
+    name: str
+    coefficient: int
+    factors: tuple[tuple[int, np.ndarray | None], ...]
+
+
+@dataclass(eq=False)
+class Trace:
+    """Everything one labelled forward has found out."""
+
+    ledger: Ledger
+    steps: list[Step]
+    contractions: list[Contraction]
+    costs: list[Cost]
+    unknown: dict[str, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """The trace behind a node graph, kept so that a cut can be checked against it.
+
+    Attributes:
+        trace: what the labelled forward wrote down.
+        node_of: for every label its node, numbered over all groups in order, or -1 where it always stays.
+    """
+
+    trace: Trace
+    node_of: np.ndarray
+
+    def keeps(self, labels: np.ndarray, gone: np.ndarray) -> np.ndarray:
+        """Which of ``labels`` stay when the nodes with ``gone`` set go (boolean, same shape)."""
+        nodes = self.node_of[labels]
+        return (nodes < 0) | ~gone[nodes]

@@ -1,0 +1,269 @@
+"""Shape constants that modules keep: found by replaying the forward, mended as plain data."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from tsdistill.errors import TsdistillError
+from tsdistill.models.info import Attribute
+from tsdistill.tracing.record import Record, Step
+from tsdistill.tracing.runtime import Inputs, plain_evaluation, run
+
+
+@dataclass(frozen=True)
+class Stale:
+    """An operator got ``given`` where the cut asks for ``wanted``."""
+
+    step: Step
+    given: int
+    wanted: int
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What a replay found: stale sizes, and the module in which it broke off (None if it went through)."""
+
+    stale: tuple[Stale, ...]
+    broken: str | None
+    cause: str = ""
+
+
+class _Replay(TorchDispatchMode):
+    """Runs the cut model operator by operator beside the trace, putting stale sizes right on the fly."""
+
+    def __init__(self, record: Record, gone: np.ndarray) -> None:
+        super().__init__()
+        self.record, self.gone = record, gone
+        self.position = 0
+        self.stale: list[Stale] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]  # noqa: D102
+        steps = self.record.trace.steps
+        if self.position >= len(steps) or steps[self.position].op != str(func):
+            raise TsdistillError("the cut model takes another path through its code")
+        step = steps[self.position]
+        self.position += 1
+        if step.sizes:
+            args = self._mend(step, list(args))
+        return func(*args, **(kwargs or {}))
+
+    def _mend(self, step: Step, args: list[Any]) -> list[Any]:
+        for place, index, labels in step.sizes:
+            given = args[place] if index is None else args[place][index]
+            if given == -1:
+                continue
+            wanted = self.count(step, given, labels)
+            if index is None:
+                args[place] = wanted
+            else:
+                args[place] = [*args[place][:index], wanted, *args[place][index + 1 :]]
+        return args
+
+    def count(self, step: Step, given: int, labels: np.ndarray) -> int:
+        """How many of ``labels`` stay; another number than ``given`` is noted as stale."""
+        wanted = int(self.record.keeps(labels, self.gone).sum())
+        if given != wanted:
+            self.stale.append(Stale(step, int(given), wanted))
+        return wanted
+
+
+class _Composite(TorchFunctionMode):
+    """Puts stale sizes right in functions that check their arguments before any operator runs."""
+
+    def __init__(self, inner: _Replay) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]  # noqa: D102
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        if name == "__getitem__":
+            return func(args[0], self._sliced(args[1]))
+        if name not in ("reshape", "unflatten", "group_norm"):
+            return func(*args, **kwargs)
+        position, found = self.inner.position, len(self.inner.stale)
+        try:
+            return func(*args, **kwargs)
+        except (RuntimeError, ValueError):
+            if self.inner.position != position or len(self.inner.stale) != found:
+                raise
+            return func(*self._mend(name, list(args)), **kwargs)
+
+    def _sliced(self, index: Any) -> Any:
+        """``index`` with the ends of its slices put right: one that reaches too far runs no operator at all."""
+        steps = self.inner.record.trace.steps
+        items = list(index) if isinstance(index, tuple) else [index]
+        position = self.inner.position
+        while position < len(steps) and "slice" in steps[position].op:
+            for _, _, labels in steps[position].sizes:
+                for i, item in enumerate(items):
+                    if not isinstance(item, slice) or len(labels) not in (item.start, item.stop):
+                        continue
+                    wanted = self.inner.count(steps[position], len(labels), labels)
+                    ends = (wanted if end == len(labels) else end for end in (item.start, item.stop))
+                    items[i] = slice(*ends, item.step)
+            position += 1
+        return tuple(items) if isinstance(index, tuple) else items[0]
+
+    def _mend(self, name: str, args: list[Any]) -> list[Any]:
+        """The arguments that the coming operator of the trace asks for."""
+        operator = "group_norm" if name == "group_norm" else "view"
+        coming = self.inner.record.trace.steps[self.inner.position : self.inner.position + 3]
+        step = next((step for step in coming if operator in step.op), None)
+        if step is None:
+            return args
+        if name == "group_norm":
+            groups = [labels for place, _, labels in step.sizes if place == 6]
+            if groups:
+                args[1] = self.inner.count(step, args[1], groups[0])
+            return args
+        first = 2 if name == "unflatten" else 1
+        given = list(args[first]) if isinstance(args[first], tuple | list) else list(args[first:])
+        offset = args[1] % args[0].ndim if name == "unflatten" else 0
+        for _, index, labels in step.sizes:
+            place = (index or 0) - offset
+            if 0 <= place < len(given) and given[place] != -1:
+                given[place] = self.inner.count(step, given[place], labels)
+        return [*args[:first], given]
+
+
+def replay(model: nn.Module, inputs: Inputs, record: Record, gone: np.ndarray) -> Replayed:
+    """Run the cut ``model`` beside the trace of the whole one."""
+    mode = _Replay(record, gone)
+    broken, cause = None, ""
+    with plain_evaluation(model):
+        try:
+            with mode, _Composite(mode):
+                run(model, inputs)
+        except TsdistillError as error:
+            steps = record.trace.steps
+            broken, cause = steps[min(mode.position, len(steps)) - 1].module, str(error)
+    return Replayed(tuple(mode.stale), broken, cause)
+
+
+def repair(model: nn.Module, inputs: Inputs, record: Record, gone: np.ndarray) -> tuple[list[Attribute], Replayed]:
+    """Set the attributes of ``model`` that make its operators ask for the sizes they now have.
+
+    Where several attributes of a module could be the one, they are tried in turn.
+
+    Returns:
+        The attributes that were set, and the replay after that (nothing stale if all could be mended).
+    """
+    result = replay(model, inputs, record, gone)
+    changes: dict[tuple[str, str], Attribute] = {}
+    for attempt in range(6):
+        if not result.stale:
+            break
+        tried = _attempt(model, result.stale, attempt)
+        if not tried:
+            break
+        after = replay(model, inputs, record, gone)
+        bad = {stale.step.module for stale in after.stale} | ({after.broken} if after.broken else set())
+        mended = {stale.step.module for stale in result.stale} - bad
+        reverted = False
+        for path, module, name, old in tried:
+            if path in mended or not _related(path, bad):
+                changes[path, name] = Attribute(path, name, getattr(module, name))
+            else:
+                setattr(module, name, old)
+                reverted = True
+        result = replay(model, inputs, record, gone) if reverted else after
+    return list(changes.values()), result
+
+
+def _related(path: str, bad: set[str]) -> bool:
+    return any(path == other or other.startswith(f"{path}.") or path.startswith(f"{other}.") for other in bad)
+
+
+def _attempt(model: nn.Module, stale: Sequence[Stale], attempt: int) -> list[tuple[str, nn.Module, str, Any]]:
+    """Change one candidate attribute for every stale number of every module; returns what was changed."""
+    wanted: dict[str, dict[int, set[int]]] = defaultdict(lambda: defaultdict(set))
+    for item in stale:
+        wanted[item.step.module][item.given].add(item.wanted)
+    changed = []
+    touched: set[tuple[str, str]] = set()
+    for path, numbers in wanted.items():
+        for given, targets in numbers.items():
+            if len(targets) != 1:
+                continue
+            candidates = [
+                c for c in _candidates(model, path, given, next(iter(targets))) if (c[0], c[2]) not in touched
+            ]
+            if not candidates:
+                continue
+            chosen = candidates[:1]
+            if attempt == 0 and _likely(chosen[0][2]):
+                chosen = [c for c in candidates if c[0] == chosen[0][0] and c[4] and _likely(c[2])] or chosen
+            elif attempt:
+                chosen = [candidates[attempt % len(candidates)]]
+            for owner, module, name, value, _ in chosen:
+                touched.add((owner, name))
+                changed.append((owner, module, name, getattr(module, name)))
+                setattr(module, name, value)
+    return changed
+
+
+def _candidates(model: nn.Module, path: str, given: int, wanted: int) -> Any:
+    """``(path, module, attribute, new value, exact)`` of attributes that may be behind a stale number."""
+    places = [path]
+    while places[-1]:
+        places.append(places[-1].rpartition(".")[0])
+    own = model.get_submodule(path)
+    places[1:1] = [f"{path}.{name}" if path else name for name, _ in own.named_children()]
+    later = []
+    for place in places:
+        module = model.get_submodule(place)
+        named = sorted(vars(module).items(), key=lambda item: not _likely(item[0]))
+        for name, value in named:
+            if name == "training":
+                continue
+            exact = _swapped(value, given, wanted)
+            if exact is not None:
+                yield place, module, name, exact, True
+            elif isinstance(value, int) and not isinstance(value, bool) and value > 0 and given > 1:
+                if value % given == 0 and value // given <= 64:
+                    later.append((place, module, name, value // given * wanted, False))
+                elif given % value == 0 and wanted % (given // value) == 0 and value > 1:
+                    later.append((place, module, name, wanted // (given // value), False))
+    yield from later
+
+
+def _likely(name: str) -> bool:
+    return any(part in name for part in ("head", "group", "dim", "chan", "chs", "width", "feat", "planes", "_c"))
+
+
+def _swapped(value: Any, given: int, wanted: int) -> Any:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return wanted if value == given else None
+    if isinstance(value, tuple | list) and value and all(type(v) is int for v in value) and given in value:
+        swapped = [wanted if v == given else v for v in value]
+        return tuple(swapped) if isinstance(value, tuple) else swapped
+    return None
+
+
+def apply_attributes(model: nn.Module, attributes: Sequence[Attribute]) -> None:
+    """Set recorded attributes on ``model``."""
+    for attribute in attributes:
+        setattr(model.get_submodule(attribute.module), attribute.name, attribute.value)
+
+
+def groups_at(module: str, steps: Sequence[Step], record: Record, gone: np.ndarray, owner: Mapping[int, str]) -> set:
+    """Names of the groups that lose nodes and are touched by operators of ``module`` or below it."""
+    found: set[str] = set()
+    for step in steps:
+        if step.module == module or not module or step.module.startswith(f"{module}."):
+            for labels in step.touched:
+                nodes = record.node_of[labels]
+                nodes = nodes[nodes >= 0]
+                found.update(owner[int(node)] for node in np.unique(nodes[gone[nodes]]))
+    return found

@@ -1,0 +1,116 @@
+"""From what the operators said to nodes: which labels go together and may go at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from tsdistill.tracing.labels import Ledger
+
+
+@dataclass(frozen=True, eq=False)
+class Classes:
+    """The classes of the labels: a class goes or stays as a whole.
+
+    Attributes:
+        of: class of every label.
+        fixed: for every class, must it stay?
+    """
+
+    of: np.ndarray
+    fixed: np.ndarray
+
+
+def resolve(ledger: Ledger) -> Classes:
+    """Merge the labels that go together and settle every block.
+
+    A block (``Product``) of several axes of which more than one could shrink is settled by choosing one axis,
+    along which whole rows may go, and fixing the others: first one that is not summed over between two
+    activations (the size of an attention head scales its logits), then the one with most nodes.
+    """
+    classes = _Merging(ledger.count)
+    if ledger.edges:
+        classes.merge(*(np.concatenate(side) for side in zip(*ledger.edges, strict=True)))
+    if ledger.frozen:
+        classes.fix(np.concatenate([labels.ravel() for labels, _ in ledger.frozen]))
+    classes.fix(np.zeros(1, dtype=np.int64))
+    inner = np.unique(np.concatenate(ledger.inner)) if ledger.inner else np.zeros(0, dtype=np.int64)
+    pending = list(ledger.products)
+    while pending:
+        pending, settled = _settle(classes, pending)
+        if not settled:
+            _choose(classes, pending, inner)
+    return Classes(classes.of, classes.fixed)
+
+
+class _Merging:
+    def __init__(self, count: int) -> None:
+        self.of = np.arange(count)
+        self.fixed = np.zeros(count, dtype=bool)
+
+    def merge(self, a: np.ndarray, b: np.ndarray) -> None:
+        count = len(self.fixed)
+        links = coo_array((np.ones(len(a), dtype=np.int8), (self.of[a], self.of[b])), shape=(count, count))
+        merged, of = connected_components(links, directed=False)
+        fixed = np.zeros(merged, dtype=bool)
+        np.logical_or.at(fixed, of, self.fixed)
+        self.of, self.fixed = of[self.of], fixed
+
+    def fix(self, labels: np.ndarray) -> None:
+        self.fixed[self.of[labels]] = True
+
+    def left(self, a: np.ndarray, b: np.ndarray) -> int:
+        """How many classes that may go there would be if ``a`` and ``b`` were merged."""
+        names, both = np.unique(np.concatenate([self.of[a], self.of[b]]), return_inverse=True)
+        size = len(names)
+        links = coo_array((np.ones(len(a), dtype=np.int8), (both[: len(a)], both[len(a) :])), shape=(size, size))
+        merged, of = connected_components(links, directed=False)
+        fixed = np.zeros(merged, dtype=bool)
+        np.logical_or.at(fixed, of, self.fixed[names])
+        return int(merged - fixed.sum())
+
+    def is_fixed(self, labels: np.ndarray) -> np.ndarray:
+        return self.fixed[self.of[labels]]
+
+
+def _settle(classes: _Merging, pending: list) -> tuple[list, bool]:
+    """Tie every block with at most one axis that can shrink; returns what is left and whether any was tied."""
+    rest, ties, changed = [], [], False
+    for product in pending:
+        stays = classes.is_fixed(product.whole)
+        if stays.any():
+            for factor in product.factors:
+                classes.fix(factor[stays])
+        free = [factor for factor in product.factors if not classes.is_fixed(factor).all()]
+        if len(free) > 1:
+            rest.append(product)
+            continue
+        changed = True
+        if free:
+            ties.append((product.whole, free[0]))
+        else:
+            classes.fix(product.whole)
+    if ties:
+        classes.merge(*(np.concatenate(side) for side in zip(*ties, strict=True)))
+    return rest, changed
+
+
+def _choose(classes: _Merging, pending: list, inner: np.ndarray) -> None:
+    """Leave one axis free in every pending block, deciding each once."""
+    scaled = np.zeros(len(classes.fixed), dtype=bool)
+    scaled[classes.of[inner]] = True
+    for product in pending:
+        free = [factor for factor in product.factors if not classes.is_fixed(factor).all()]
+        if len(free) < 2:
+            continue
+
+        def worth(factor: np.ndarray, whole: np.ndarray = product.whole) -> tuple[bool, int]:
+            return not scaled[classes.of[factor]].any(), classes.left(whole, factor)
+
+        best = max(range(len(free)), key=lambda i: worth(free[i]))
+        for i, factor in enumerate(free):
+            if i != best:
+                classes.fix(factor)

@@ -1,0 +1,40 @@
+"""What each family of operators does to labels: one file a family, one function an operator.
+
+A rule has the signature ``rule(tracer, args, kwargs, out)``: it reads the labels of the tensors that went in,
+tells the tracer what must go together, stay, or form blocks, and labels what came out.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from tsdistill.tracing.rules import (
+    contraction,
+    elementwise,
+    indexing,
+    local,
+    movement,
+    normalisation,
+    reduction,
+)
+from tsdistill.tracing.runtime import tensors_in
+
+_FAMILIES = (movement, indexing, contraction, normalisation, reduction, local, elementwise)
+_RULES = {name: rule for family in _FAMILIES for name, rule in family.RULES.items()}
+
+
+def apply(tracer: Any, func: Any, args: tuple, kwargs: dict, out: Any) -> None:
+    """Apply the rule of operator ``func``; one without a rule freezes every label that reaches it."""
+    name = func._schema.name.split("::")[-1]
+    rule = _RULES.get(name) or _RULES.get(name.rstrip("_"))
+    if rule is None and (torch.Tag.pointwise in func.tags or name.rstrip("_") in elementwise.UNTAGGED):
+        rule = elementwise.elementwise
+    if rule is not None:
+        rule(tracer, args, kwargs, out)
+        return
+    tracer.unknown[str(func)] = tracer.unknown.get(str(func), 0) + 1
+    for tensor in tensors_in((args, kwargs)):
+        for labels in tracer.labels(tensor):
+            tracer.freeze(labels, "an operator whose structure is not known")

@@ -1,0 +1,172 @@
+"""Operators that sum products: convolutions and matrix products. Fan-in and fan-out are read off here."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+
+from tsdistill.tracing.record import Contraction
+
+
+def matmul(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
+    """``mm``, ``bmm``: [b,] n x k times [b,] k x m."""
+    _product(tracer, args[0], args[1], 0, 1, out)
+
+
+def addmm(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
+    """``addmm``, ``baddbmm``: a product and something broadcast onto it."""
+    added = args[0]
+    result = _product(tracer, args[1], args[2], 1, 2, out)
+    for d in range(-added.ndim, 0):
+        if added.shape[d] > 1:
+            labels = tracer.labels(added)[d]
+            if labels is not None or result[d] is not None:
+                tracer.unite(result[d], labels)
+
+
+def _product(
+    tracer: Any, a: torch.Tensor, b: torch.Tensor, place_a: int, place_b: int, out: torch.Tensor
+) -> list[np.ndarray | None]:
+    left, right = tracer.labels(a), tracer.labels(b)
+    row, inner = left[-2:]
+    inner_b, column = right[-2:]
+    k = a.shape[-1]
+    if k > 1:
+        tracer.unite(inner, inner_b)
+    batch: list[np.ndarray | None] = []
+    if a.ndim == 3:
+        if a.shape[0] > 1 and (left[0] is not None or right[0] is not None):
+            tracer.unite(left[0], right[0])
+        batch = [left[0] if right[0] is not None else None]
+    tracer.contract(place_a, a.ndim - 1, inner)
+    tracer.contract(place_b, b.ndim - 2, inner_b)
+    sizes = [(n, f) for n, f in zip(a.shape[:-2], batch, strict=True)]
+    tracer.cost(1, *sizes, (a.shape[-2], row), (k, inner), (b.shape[-1], column))
+    _note(tracer, a, b, "matmul", inner, row, inner_b, column)
+    result = [*batch, row, column]
+    tracer.give(out, result)
+    return result
+
+
+def vector(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
+    """``mv`` and ``dot``: the last dimension of the first operand meets the second operand."""
+    a, b = args[-2:]
+    inner, other = tracer.labels(a)[-1], tracer.labels(b)[0]
+    tracer.unite(inner, other)
+    tracer.contract(len(args) - 2, a.ndim - 1, inner)
+    tracer.contract(len(args) - 1, 0, other)
+    row = list(tracer.labels(a)[:-1])
+    if len(args) == 3 and args[0].ndim and row:
+        tracer.unite(row[0], tracer.labels(args[0])[0])
+    tracer.give(out, row)
+
+
+def _note(
+    tracer: Any,
+    a: torch.Tensor,
+    b: torch.Tensor,
+    kind: str,
+    inner_a: np.ndarray | None,
+    row: np.ndarray | None,
+    inner_b: np.ndarray | None,
+    column: np.ndarray | None,
+) -> None:
+    data_a, data_b = tracer.is_data(a), tracer.is_data(b)
+    module = tracer.step.module
+    if data_a and data_b:
+        tracer.ledger.inner.extend(labels for labels in (inner_a, inner_b) if labels is not None)
+    elif data_a:
+        tracer.contractions.append(Contraction(module, kind, inner_b, inner_a, column))
+    elif data_b:
+        tracer.contractions.append(Contraction(module, kind, inner_a, inner_b, row))
+
+
+def convolution(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
+    """``convolution(x, weight, bias, stride, padding, dilation, transposed, output_padding, groups)``."""
+    x, weight, bias = args[:3]
+    transposed, groups = args[6], args[8]
+    fields, kernel = tracer.labels(x), tracer.labels(weight)
+    for labels in (*fields[2:], *kernel[2:]):
+        tracer.freeze(labels, "the extent of a convolution")
+    channels = fields[1]
+    if groups == 1:
+        written, read = (kernel[1], kernel[0]) if transposed else (kernel[0], kernel[1])
+        if x.shape[1] > 1:
+            tracer.unite(channels, read)
+        result = written
+    elif transposed:
+        result, written, read = _transposed_groups(tracer, channels, kernel, x, weight, groups)
+    else:
+        result, written, read = _groups(tracer, channels, kernel, x, weight, groups)
+    if bias is not None and out.shape[1] > 1:
+        tracer.unite(result, tracer.labels(bias)[0])
+    tracer.contract(0, 1, channels)
+    space = x.shape[2:] if transposed else out.shape[2:]
+    taps = prod(weight.shape[2:]) * prod(space) * x.shape[0]
+    tracer.cost(taps, (weight.shape[0], kernel[0]), (weight.shape[1], kernel[1]))
+    mixes = groups == 1 or weight.shape[0 if transposed else 1] > (groups if transposed else 1)
+    if tracer.is_data(x) and not tracer.is_data(weight):
+        tracer.contractions.append(
+            Contraction(tracer.step.module, "conv", read, channels, written, mixes=mixes)
+        )
+    tracer.give(out, [fields[0], result, *[None] * (out.ndim - 2)])
+
+
+def _groups(
+    tracer: Any, channels: Any, kernel: Any, x: torch.Tensor, weight: torch.Tensor, groups: int
+) -> tuple:
+    """Groups g of I inputs and O outputs each: channel (g, i) stays where group g and kernel column i do."""
+    inputs, outputs = x.shape[1] // groups, weight.shape[0] // groups
+    written, read = kernel[0], kernel[1]
+    axis = tracer.ledger.fresh(groups)
+    tracer.size(8, None, axis)
+    _tie(tracer, channels, axis, read, inputs)
+    _tie(tracer, written, axis, tracer.ledger.fresh(outputs) if outputs > 1 else None, outputs)
+    return written, written, read
+
+
+def _transposed_groups(
+    tracer: Any, channels: Any, kernel: Any, x: torch.Tensor, weight: torch.Tensor, groups: int
+) -> tuple:
+    """As ``_groups``, for a weight of shape [g I, O, ...]."""
+    inputs, outputs = x.shape[1] // groups, weight.shape[1]
+    read, written = kernel[0], kernel[1]
+    axis = tracer.ledger.fresh(groups)
+    tracer.size(8, None, axis)
+    tracer.unite(channels, read)
+    _tie(tracer, read, axis, tracer.ledger.fresh(inputs) if inputs > 1 else None, inputs)
+    result = tracer.ledger.fresh(groups * outputs)
+    _tie(tracer, result, axis, written, outputs)
+    return result, written, read
+
+
+def _tie(tracer: Any, whole: Any, axis: np.ndarray, offset: np.ndarray | None, inner: int) -> None:
+    if whole is None:
+        tracer.freeze(axis, "a grouped convolution of a tensor that no layer writes")
+        tracer.freeze(offset, "a grouped convolution of a tensor that no layer writes")
+        return
+    groups = len(axis)
+    if inner == 1:
+        tracer.unite(whole, axis)
+        return
+    factors: tuple[np.ndarray, ...] = (np.repeat(axis, inner),)
+    if offset is not None:
+        factors += (np.tile(offset, groups),)
+    tracer.ledger.block(whole, factors)
+
+
+RULES = {
+    "mm": matmul,
+    "bmm": matmul,
+    "addmm": addmm,
+    "baddbmm": addmm,
+    "mv": vector,
+    "addmv": vector,
+    "dot": vector,
+    "convolution": convolution,
+    "_convolution": convolution,
+    "convolution_overrideable": convolution,
+}

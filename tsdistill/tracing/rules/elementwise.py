@@ -1,0 +1,59 @@
+"""Operators that work element by element: what meets goes together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from tsdistill.tracing.runtime import tensors_in
+
+
+def elementwise(tracer: Any, args: tuple, kwargs: dict, out: Any) -> None:
+    """Unite, dimension by dimension, the labels of all operands that are broadcast together."""
+    results = tensors_in(out)
+    operands = [t for t in tensors_in((args, kwargs)) if t.ndim]
+    if not results:
+        for operand in operands:
+            for labels in tracer.labels(operand):
+                tracer.freeze(labels, "its values leave the graph")
+        return
+    rank = max(t.ndim for t in operands)
+    merged = [None] * rank
+    for dim in range(-rank, 0):
+        meeting = [tracer.labels(t)[dim] for t in operands if t.ndim >= -dim and t.shape[dim] > 1]
+        labelled = [labels for labels in meeting if labels is not None]
+        if not labelled:
+            continue
+        merged[dim] = labelled[0] if len(labelled) == len(meeting) else None
+        for labels in meeting:
+            if labels is not labelled[0]:
+                tracer.unite(labelled[0], labels)
+    for result in results:
+        if result.ndim == rank:
+            tracer.give(result, merged)
+        else:
+            for labels in merged:
+                tracer.freeze(labels, "an operator whose structure is not known")
+
+
+def copy(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
+    """The result has the labels of its first operand."""
+    tracer.give(out, tracer.labels(args[0]))
+
+
+RULES = {
+    name: copy
+    for name in (
+        *("clone", "contiguous", "_to_copy", "detach", "alias", "lift_fresh", "lift_fresh_copy"),
+        *("zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like"),
+        *("fill", "zero", "bernoulli", "dropout", "native_dropout"),
+    )
+}
+UNTAGGED = frozenset(
+    {
+        *("copy", "where", "masked_fill", "prelu", "_prelu_kernel", "rrelu", "rrelu_with_noise", "lerp"),
+        *("hardswish", "hardtanh", "relu6", "hardsigmoid", "log_sigmoid_forward", "glu_jvp", "threshold"),
+        *("addcmul", "addcdiv", "clamp", "nan_to_num", "celu", "elu", "selu", "softplus", "softshrink"),
+    }
+)

@@ -1,0 +1,90 @@
+"""Operators that pick coordinates by a table of numbers, and any other movement without a rule of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from tsdistill.tracing.record import Contraction
+
+
+def pick(func: Any) -> Any:
+    """A rule that applies the operator itself to the labels of its first operand, spread over its shape."""
+
+    def rule(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
+        source = args[0]
+        result: list[np.ndarray | None] = [None] * out.ndim
+        for d, labels in enumerate(tracer.labels(source)):
+            if labels is None:
+                continue
+            shape = [1] * source.ndim
+            shape[d] = -1
+            spread = torch.from_numpy(labels.astype(np.float64)).reshape(shape).expand(source.shape).contiguous()
+            block = func(spread, *args[1:], **kwargs).numpy().astype(np.int64)
+            for where, found in enumerate(tracer.split(block)):
+                if found is None:
+                    continue
+                if result[where] is not None:
+                    tracer.freeze(result[where], "two labelled dimensions became one")
+                    tracer.freeze(found, "two labelled dimensions became one")
+                result[where] = found
+        tracer.give(out, result)
+
+    return rule
+
+
+def index(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
+    """``x[i, :, j]``: dimensions without a table keep their labels; rows chosen by number stay."""
+    source, tables = args[0], list(args[1])
+    tables += [None] * (source.ndim - len(tables))
+    fields = tracer.labels(source)
+    chosen = [d for d, table in enumerate(tables) if table is not None]
+    for d in chosen:
+        tracer.freeze(fields[d], "rows are looked up by number")
+    for table in tables:
+        if table is not None:
+            for labels in tracer.labels(table):
+                tracer.freeze(labels, "used as numbers of rows")
+    wide = out.ndim - (source.ndim - len(chosen))
+    kept: list[np.ndarray | None] = [fields[d] for d in range(source.ndim) if d not in chosen]
+    together = chosen == list(range(chosen[0], chosen[-1] + 1))
+    start = chosen[0] if together else 0
+    tracer.give(out, [*kept[:start], *[None] * wide, *kept[start:]])
+
+
+def index_select(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
+    """Rows of one dimension by number; they stay."""
+    fields = list(tracer.labels(args[0]))
+    dim = args[1] % out.ndim
+    tracer.freeze(fields[dim], "rows are looked up by number")
+    fields[dim] = None
+    tracer.give(out, fields)
+
+
+def embedding(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
+    """Rows of a table: the columns are written by it."""
+    rows, columns = tracer.labels(args[0])
+    tracer.freeze(rows, "rows are looked up by number")
+    tracer.give(out, [None] * (out.ndim - 1) + [columns])
+    tracer.contractions.append(Contraction(tracer.step.module, "embedding", None, None, columns))
+
+
+_PICKED = {
+    "pixel_shuffle": torch.ops.aten.pixel_shuffle,
+    "pixel_unshuffle": torch.ops.aten.pixel_unshuffle,
+    "unfold": torch.ops.aten.unfold,
+    "im2col": torch.ops.aten.im2col,
+    "channel_shuffle": torch.ops.aten.channel_shuffle,
+    "native_channel_shuffle": torch.ops.aten.channel_shuffle,
+    "gather": torch.ops.aten.gather,
+    "diagonal": torch.ops.aten.diagonal,
+    "as_strided": torch.ops.aten.as_strided,
+}
+RULES = {
+    **{name: pick(func) for name, func in _PICKED.items()},
+    "index": index,
+    "index_select": index_select,
+    "embedding": embedding,
+}

@@ -1,0 +1,70 @@
+"""Running a model the same way every time it is looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils import _pytree as pytree
+
+from tsdistill.errors import TsdistillError
+
+Inputs = Any
+"""A tensor, a tuple of positional arguments, or a dict of keyword arguments."""
+
+
+@contextmanager
+def plain_evaluation(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, no gradients, attention in plain operators, a fixed seed; all put back afterwards."""
+    modes = [(module.__dict__, module.training) for module in model.modules()]
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    devices = list({p.device for p in model.parameters() if p.device.type == "cuda"})
+    try:
+        for state, _ in modes:
+            state["training"] = False
+        torch.backends.mha.set_fastpath_enabled(False)
+        with torch.random.fork_rng(devices), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+            torch.manual_seed(0)
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast_path)
+        for state, training in modes:
+            state["training"] = training
+
+
+def call(model: nn.Module, inputs: Inputs) -> Any:
+    """Call ``model`` on a tensor, a tuple of arguments or a dict of keyword arguments."""
+    if isinstance(inputs, Mapping):
+        return model(**inputs)
+    if isinstance(inputs, tuple):
+        return model(*inputs)
+    return model(inputs)
+
+
+def run(model: nn.Module, inputs: Inputs) -> list[torch.Tensor]:
+    """All tensors of the model's output, in order.
+
+    Raises:
+        TsdistillError: the model's forward fails.
+    """
+    try:
+        output = call(model, inputs)
+    except Exception as error:
+        raise TsdistillError(f"the model's forward fails on the example input: {first_line(error)}") from error
+    return tensors_in(output)
+
+
+def tensors_in(tree: Any) -> list[torch.Tensor]:
+    """The tensors anywhere in a nested structure, objects with a ``__dict__`` such as HF outputs included."""
+    leaves, _ = pytree.tree_flatten(tree)
+    return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+
+
+def first_line(error: BaseException) -> str:
+    """The type and first line of an exception."""
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__

@@ -1,0 +1,104 @@
+"""Cutting nodes out of a copy of a model: one ``index_select`` a labelled dimension."""
+
+from __future__ import annotations
+
+import copy
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from tsdistill.errors import TsdistillError
+from tsdistill.models.widths import sync_widths
+from tsdistill.tracing.graph import NodeGraph
+
+
+def checked(graph: NodeGraph, removed: Mapping[str, Sequence[int]]) -> dict[str, np.ndarray]:
+    """``removed`` as sorted, distinct node numbers; groups of which nothing goes are left out.
+
+    Raises:
+        TsdistillError: a group that does not exist, a node out of range, or a group that would be empty.
+    """
+    result = {}
+    for name, nodes in removed.items():
+        group = graph.by_name.get(name)
+        if group is None:
+            raise TsdistillError(f"no group named {name!r} in this model; its groups: {_some(graph.widths)}")
+        chosen = np.unique(np.asarray(nodes, dtype=np.int64))
+        if not len(chosen):
+            continue
+        if chosen[0] < 0 or chosen[-1] >= group.size:
+            raise TsdistillError(f"group {name} has nodes 0 to {group.size - 1}, not {chosen[0]} … {chosen[-1]}")
+        if len(chosen) == group.size:
+            raise TsdistillError(f"group {name} would lose all {group.size} nodes; leave at least one")
+        result[name] = chosen
+    return result
+
+
+def gone(graph: NodeGraph, removed: Mapping[str, np.ndarray]) -> np.ndarray:
+    """For every node of the graph, numbered over all groups in order: does it go?"""
+    parts = []
+    for group in graph.groups:
+        part = np.zeros(group.size, dtype=bool)
+        if group.name in removed:
+            part[removed[group.name]] = True
+        parts.append(part)
+    return np.concatenate(parts) if parts else np.zeros(0, dtype=bool)
+
+
+def remove_coordinates(
+    model: nn.Module, graph: NodeGraph, removed: Mapping[str, np.ndarray]
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """A copy of ``model`` without the removed nodes' coordinates, and the non-persistent buffers it changed.
+
+    Shape constants that modules keep as attributes are not touched, but for the widths that torch's own
+    modules read off their parameters.
+    """
+    small = copy.deepcopy(model)
+    leaving: dict[tuple[str, int], list[np.ndarray]] = defaultdict(list)
+    for name, nodes in removed.items():
+        for slot in graph.by_name[name].slots:
+            leaving[slot.param, slot.dim].append(slot.coords[nodes].reshape(-1))
+    tensors = dict(small.named_parameters(remove_duplicate=False))
+    tensors.update(small.named_buffers(remove_duplicate=False))
+    replaced: dict[int, torch.Tensor] = {}
+    by_param: dict[str, list[int]] = defaultdict(list)
+    for name, dim in leaving:
+        by_param[name].append(dim)
+    for name, dims in by_param.items():
+        old = tensors[name]
+        new = old.detach()
+        for dim in dims:
+            stays = np.ones(new.shape[dim], dtype=bool)
+            stays[np.concatenate(leaving[name, dim])] = False
+            new = new.index_select(dim, torch.from_numpy(np.flatnonzero(stays)).to(new.device))
+        new = new.contiguous(memory_format=_format(old)) if old.ndim == 4 else new
+        replaced[id(old)] = nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new
+    changed = _put(small, replaced)
+    for module in small.modules():
+        sync_widths(module)
+    return small, changed
+
+
+def _put(model: nn.Module, replaced: Mapping[int, torch.Tensor]) -> tuple[str, ...]:
+    unsaved = []
+    for prefix, module in model.named_modules():
+        for store in (module._parameters, module._buffers):
+            for name, tensor in store.items():
+                if tensor is not None and id(tensor) in replaced:
+                    store[name] = replaced[id(tensor)]
+                    if name in module._non_persistent_buffers_set:
+                        unsaved.append(f"{prefix}.{name}" if prefix else name)
+    return tuple(unsaved)
+
+
+def _format(tensor: torch.Tensor) -> torch.memory_format:
+    last = tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous()
+    return torch.channels_last if last else torch.contiguous_format
+
+
+def _some(names: Mapping[str, int]) -> str:
+    listed = list(names)
+    return ", ".join(listed[:5]) + (f" and {len(listed) - 5} more" if len(listed) > 5 else "")

@@ -1,0 +1,194 @@
+"""The two verbs of tracing: ``trace`` a model into its node graph, ``cut`` nodes out of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import nn
+
+from tsdistill.errors import TsdistillError
+from tsdistill.models.info import Attribute
+from tsdistill.tracing.graph import Frozen, NodeGraph
+from tsdistill.tracing.grouping import build, freeze
+from tsdistill.tracing.record import Record
+from tsdistill.tracing.repair import Replayed, groups_at, repair
+from tsdistill.tracing.runtime import Inputs, plain_evaluation, run
+from tsdistill.tracing.surgery import checked, gone, remove_coordinates
+from tsdistill.tracing.tracer import record
+from tsdistill.tracing.verify import difference, reference
+
+
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """A smaller model and how it came about.
+
+    Attributes:
+        model: the cut copy, in the training mode of the original.
+        removed: the nodes that went, by group.
+        put_back: groups that were to be cut and are left whole, and why.
+        attributes: shape constants that were set on modules.
+        buffers: non-persistent buffers that were cut (they have to be stored with the weights).
+    """
+
+    model: nn.Module
+    removed: dict[str, np.ndarray]
+    put_back: tuple[Frozen, ...]
+    attributes: tuple[Attribute, ...]
+    buffers: tuple[str, ...]
+
+
+def trace(model: nn.Module, example_input: Inputs, *, check: bool = True) -> NodeGraph:
+    """Find the groups of nodes of ``model`` that can be removed.
+
+    Args:
+        model: any module; it is left as it was.
+        example_input: a tensor, a tuple of arguments or a dict of keyword arguments, batch size 1.
+        check: cut a seeded half of every group on trial, compare with the whole model whose removed nodes
+            are zeroed where they are read, and leave whole what fails (named in ``NodeGraph.frozen``).
+
+    Raises:
+        TsdistillError: the forward fails.
+    """
+    start = time.perf_counter()
+    found = record(model, example_input)
+    graph = build(model, found)
+    failed: list[Frozen] = []
+    while check and graph.groups:
+        trial = {g.name: _half(g.size, i) for i, g in enumerate(graph.groups)}
+        outcome = _attempt(model, graph, trial, example_input)
+        if not outcome.failed:
+            break
+        failed += outcome.failed
+        names = {item.name: item.cause for item in outcome.failed}
+        for name, cause in names.items():
+            freeze(found, [graph.by_name[name]], cause)
+        graph = build(model, found)
+    return replace(graph, seconds=time.perf_counter() - start)
+
+
+def cut(
+    model: nn.Module, graph: NodeGraph, removed: Mapping[str, Sequence[int]], example_input: Inputs
+) -> Cut:
+    """Remove nodes from a copy of ``model``; nothing is absorbed by what stays.
+
+    The copy must give the output of the original with the removed nodes zeroed where their fan-out reads
+    them (where a norm spans them, with that norm's statistics over the nodes that stay). A group that fails
+    is put back.
+
+    Raises:
+        TsdistillError: a group or node that does not exist, a group that would be empty, a forward that
+            fails.
+    """
+    wanted = checked(graph, removed)
+    if graph.record is None:
+        graph = _fitting(trace(model, example_input, check=False), graph)
+    put_back: list[Frozen] = []
+    while True:
+        outcome = _attempt(model, graph, wanted, example_input)
+        if not outcome.failed:
+            return Cut(
+                outcome.model, wanted, tuple(put_back), tuple(outcome.attributes), outcome.buffers
+            )
+        put_back += outcome.failed
+        for item in outcome.failed:
+            wanted.pop(item.name, None)
+
+
+@dataclass(frozen=True, eq=False)
+class _Outcome:
+    model: nn.Module
+    attributes: list[Attribute]
+    buffers: tuple[str, ...]
+    failed: list[Frozen]
+
+
+def _attempt(
+    model: nn.Module, graph: NodeGraph, removed: Mapping[str, np.ndarray], inputs: Inputs
+) -> _Outcome:
+    """Cut, mend attributes, compare; on failure say which groups have to stay."""
+    record_ = _record(graph)
+    leaving = gone(graph, removed)
+    small, buffers = remove_coordinates(model, graph, removed)
+    if not removed:
+        return _Outcome(small, [], buffers, [])
+    attributes, replayed = repair(small, inputs, record_, leaving)
+    if replayed.stale or replayed.broken is not None:
+        return _Outcome(small, attributes, buffers, _blame(graph, removed, leaving, replayed))
+    with plain_evaluation(small):
+        try:
+            found = run(small, inputs)
+            problem = difference(found, reference(model, inputs, record_, leaving))
+        except TsdistillError as error:
+            problem = str(error)
+    if problem is None:
+        return _Outcome(small, attributes, buffers, [])
+    return _Outcome(small, attributes, buffers, _search(model, graph, removed, inputs, problem))
+
+
+def _blame(graph: NodeGraph, removed: Mapping[str, np.ndarray], leaving: np.ndarray, result: Replayed) -> list[Frozen]:
+    """The groups whose sizes a module computes in a way that no attribute explains."""
+    record_ = _record(graph)
+    owner = _owners(graph)
+    blamed: dict[str, str] = {}
+    for item in result.stale:
+        cause = f"{item.step.module or 'the model'} computes {item.given} where the cut has {item.wanted}"
+        own = {
+            owner[int(node)]
+            for _, _, labels in item.step.sizes
+            for node in np.unique(record_.node_of[labels])
+            if node >= 0 and leaving[node]
+        }
+        for name in own or groups_at(item.step.module, record_.trace.steps, record_, leaving, owner):
+            blamed.setdefault(name, cause)
+    if result.broken is not None and not blamed:
+        module = result.broken
+        cause = f"{module or 'the model'} breaks when it is cut: {result.cause}"
+        names = groups_at(module, record_.trace.steps, record_, leaving, owner)
+        while not names and module:
+            module = module.rpartition(".")[0]
+            names = groups_at(module, record_.trace.steps, record_, leaving, owner)
+        blamed = dict.fromkeys(names, cause)
+    if not blamed:
+        blamed = dict.fromkeys(removed, "its cut cannot be explained by the trace")
+    return [Frozen(name, cause) for name, cause in sorted(blamed.items())]
+
+
+def _search(
+    model: nn.Module, graph: NodeGraph, removed: Mapping[str, np.ndarray], inputs: Inputs, problem: str
+) -> list[Frozen]:
+    """Halve the set of groups until the ones that fail by themselves are found."""
+    names = list(removed)
+    if len(names) == 1:
+        return [Frozen(names[0], problem)]
+    failed: list[Frozen] = []
+    for half in (names[: len(names) // 2], names[len(names) // 2 :]):
+        failed += _attempt(model, graph, {name: removed[name] for name in half}, inputs).failed
+    return failed or [Frozen(name, f"only together with others: {problem}") for name in names]
+
+
+def _half(size: int, seed: int) -> np.ndarray:
+    return np.sort(np.random.default_rng(seed).permutation(size)[: size // 2])
+
+
+def _owners(graph: NodeGraph) -> dict[int, str]:
+    names = [group.name for group in graph.groups for _ in range(group.size)]
+    return dict(enumerate(names))
+
+
+def _record(graph: NodeGraph) -> Record:
+    if graph.record is None:
+        raise TsdistillError("this node graph was built by hand; trace the model to cut it")
+    return graph.record
+
+
+def _fitting(traced: NodeGraph, given: NodeGraph) -> NodeGraph:
+    """``traced``, once it has every group of ``given``."""
+    for group in given.groups:
+        found = traced.by_name.get(group.name)
+        if found is None or found.size != group.size:
+            raise TsdistillError(f"group {group.name} of {group.size} nodes is not a group of this model")
+    return traced

@@ -1,0 +1,199 @@
+"""Runs a model once and carries labels beside every tensor, through the model's own operators."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from tsdistill.tracing import rules
+from tsdistill.tracing.labels import FIXED, Labels, Ledger, rule_model
+from tsdistill.tracing.record import Contraction, Cost, Step, Trace
+from tsdistill.tracing.runtime import Inputs, plain_evaluation, run, tensors_in
+
+
+class Tracer(TorchDispatchMode):
+    """The dispatch mode. Rules (``rules/``) call its methods to read, tie and hand on labels."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.ledger = Ledger()
+        self.steps: list[Step] = []
+        self.contractions: list[Contraction] = []
+        self.costs: list[Cost] = []
+        self.unknown: dict[str, int] = {}
+        self.stack: list[str] = [""]
+        self._labels: dict[int, tuple[torch.Tensor, Labels]] = {}
+        self._weights: dict[tuple, Labels] = {}
+        self._data: set[int] = set()
+        for tensor, labels in rule_model(self.ledger, model):
+            self._labels[id(tensor)] = (tensor, labels)
+            self._weights[_place(tensor)] = labels
+
+    def mark_input(self, inputs: Inputs) -> None:
+        """Everything computed from these tensors is an activation, not a weight."""
+        for tensor in tensors_in(inputs):
+            self._labels[id(tensor)] = (tensor, (None,) * tensor.ndim)
+            self._data.add(id(tensor))
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]  # noqa: D102
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        self.step = Step(str(func), self.stack[-1])
+        self.steps.append(self.step)
+        tensors = [t for t in tensors_in((args, kwargs)) if t is not None]
+        if not tensors:
+            return out
+        fields = [self.labels(t) for t in tensors]
+        self.step.touched = [f for field_ in fields for f in field_ if f is not None]
+        outs = tensors_in(out)
+        if any(id(t) in self._data for t in tensors):
+            for result in outs:
+                self._data.add(id(result))
+                self._labels.setdefault(id(result), (result, (None,) * result.ndim))
+        if self.step.touched:
+            rules.apply(self, func, args, kwargs, out)
+        return out
+
+    def labels(self, tensor: torch.Tensor) -> Labels:
+        """The labels of ``tensor``, one entry a dimension."""
+        known = self._labels.get(id(tensor))
+        if known is not None:
+            return known[1]
+        alias = self._weights.get(_place(tensor)) if tensor.ndim else None
+        labels = alias if alias is not None else (None,) * tensor.ndim
+        self._labels[id(tensor)] = (tensor, labels)
+        return labels
+
+    def give(self, tensor: torch.Tensor, labels: Sequence[np.ndarray | None]) -> None:
+        """Attach labels to a result; a dimension of size 1 carries none."""
+        if len(labels) != tensor.ndim:
+            raise AssertionError(f"{self.step.op}: {len(labels)} labels for {tensor.ndim} dimensions")
+        kept = []
+        for size, field_ in zip(tensor.shape, labels, strict=True):
+            if size == 1 and field_ is not None:
+                self.ledger.freeze(field_, f"a single coordinate is taken by {self.where}")
+            kept.append(None if size == 1 or field_ is None or not field_.any() else field_)
+        self._labels[id(tensor)] = (tensor, tuple(kept))
+
+    def is_data(self, tensor: torch.Tensor) -> bool:
+        """Does ``tensor`` depend on the model's input?"""
+        return id(tensor) in self._data
+
+    @property
+    def where(self) -> str:
+        """The running operator and module, for people."""
+        op = self.step.op.removeprefix("aten.").split(".")[0]
+        return f"{op} in {self.step.module or 'the model itself'}"
+
+    def unite(self, a: np.ndarray | None, b: np.ndarray | None) -> None:
+        """Coordinates that meet go together; one that meets a full-size unlabelled dimension stays."""
+        self.ledger.unite(a, b, f"meets a tensor that no layer writes ({self.where})")
+
+    def freeze(self, labels: np.ndarray | None, cause: str) -> None:
+        """These coordinates always stay; ``cause`` is completed by where it happened."""
+        self.ledger.freeze(labels, f"{cause} ({self.where})")
+
+    def size(self, argument: int, index: int | None, labels: np.ndarray | None) -> None:
+        """An integer argument that counts the labels that stay."""
+        if labels is not None and labels.any():
+            self.step.sizes.append((argument, index, labels))
+
+    def span(self, argument: int, dim: int, labels: np.ndarray | None) -> None:
+        """Statistics are computed over this dimension of that argument."""
+        if labels is not None:
+            self.step.spans.append((argument, dim, labels))
+
+    def contract(self, argument: int, dim: int, labels: np.ndarray | None) -> None:
+        """The operator sums over this dimension of that argument."""
+        if labels is not None:
+            self.step.contracted.append((argument, dim, labels))
+
+    def cost(self, coefficient: int, *factors: tuple[int, np.ndarray | None]) -> None:
+        """MACs of the running operator."""
+        self.costs.append(Cost(self.step.module, coefficient, factors))
+
+    def split(self, block: np.ndarray) -> list[np.ndarray | None]:
+        """Labels ``block`` of several dimensions as one entry a dimension.
+
+        Where the labels vary along one dimension only, they are that dimension's. Where they vary along
+        several, each gets labels of its own and the block must stay rectangular.
+        """
+        varies = [d for d in range(block.ndim) if (block != block.take([0], axis=d)).any()]
+        fields: list[np.ndarray | None] = [None] * block.ndim
+        if not varies:
+            if block.size and block.flat[0] != FIXED:
+                self.freeze(np.unique(block), "one coordinate spread over a whole dimension")
+            return fields
+        for d in range(block.ndim):
+            if d not in varies:
+                block = block.take([0], axis=d)
+        if len(varies) == 1:
+            fields[varies[0]] = block.reshape(-1)
+            return fields
+        factors = []
+        for d in varies:
+            axis = self.ledger.fresh(block.shape[d])
+            fields[d] = axis
+            factors.append(_spread(axis, d, block.shape).reshape(-1))
+        self.ledger.block(block.reshape(-1), tuple(factors))
+        return fields
+
+    def join(self, fields: Sequence[np.ndarray | None], shape: Sequence[int]) -> np.ndarray | None:
+        """One array of labels over ``shape`` from one entry a dimension (the inverse of ``split``)."""
+        labelled = [(d, f) for d, f in enumerate(fields) if f is not None]
+        if not labelled:
+            return None
+        spread = [_spread(f, d, shape) for d, f in labelled]
+        if len(spread) == 1:
+            return np.broadcast_to(spread[0], shape)
+        whole = self.ledger.fresh(int(np.prod(shape)))
+        self.ledger.block(whole, tuple(s.reshape(-1) for s in spread))
+        return whole.reshape(shape)
+
+    def finish(self, output: Any) -> Trace:
+        """Freeze what reaches the output and return the findings."""
+        for tensor in tensors_in(output):
+            for field_ in self.labels(tensor):
+                self.ledger.freeze(field_, "reaches the model's output")
+        return Trace(self.ledger, self.steps, self.contractions, self.costs, self.unknown)
+
+
+def _spread(axis: np.ndarray, dim: int, shape: Sequence[int]) -> np.ndarray:
+    view = [1] * len(shape)
+    view[dim] = len(axis)
+    return np.broadcast_to(axis.reshape(view), tuple(shape))
+
+
+def _place(tensor: torch.Tensor) -> tuple:
+    return tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype
+
+
+@contextmanager
+def module_names(model: nn.Module, stack: list[str]):  # type: ignore[no-untyped-def]
+    """Keep the dotted name of the innermost running module on top of ``stack``."""
+    handles = []
+    for name, module in model.named_modules():
+        if name and not isinstance(module, torch.jit.ScriptModule):
+            handles.append(module.register_forward_pre_hook(lambda *_, name=name: stack.append(name)))
+            handles.append(module.register_forward_hook(lambda *_: stack.pop() and None, always_call=True))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+        del stack[1:]
+
+
+def record(model: nn.Module, inputs: Inputs) -> Trace:
+    """One labelled forward of ``model``."""
+    tracer = Tracer(model)
+    tracer.mark_input(inputs)
+    with plain_evaluation(model), module_names(model, tracer.stack), tracer:
+        output = run(model, inputs)
+    return tracer.finish(output)

@@ -1,0 +1,112 @@
+"""The reference a cut is held against: the whole model with the removed nodes zeroed where they are read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from tsdistill.tracing.record import Record, Step
+from tsdistill.tracing.runtime import Inputs, plain_evaluation, run
+
+
+class _Zeroed(TorchDispatchMode):
+    """Runs the whole model; sums leave removed nodes out, statistics run over the nodes that stay."""
+
+    def __init__(self, record: Record, gone: np.ndarray) -> None:
+        super().__init__()
+        self.record, self.gone = record, gone
+        self.position = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]  # noqa: D102
+        kwargs = kwargs or {}
+        step = self.record.trace.steps[self.position]
+        self.position += 1
+        args = list(args)
+        for place, dim, labels in step.contracted:
+            stays = self.record.keeps(labels, self.gone)
+            if not stays.all():
+                args[place] = args[place] * _along(stays, dim, args[place])
+        spans = [(dim, stays) for _, dim, labels in step.spans if not (stays := self._stays(labels)).all()]
+        if spans:
+            return self._statistics(func, step, args, kwargs, spans)
+        return func(*args, **kwargs)
+
+    def _stays(self, labels: np.ndarray) -> np.ndarray:
+        return self.record.keeps(labels, self.gone)
+
+    def _statistics(self, func: Any, step: Step, args: list, kwargs: dict, spans: list) -> Any:
+        """The operator on the nodes that stay; where its result keeps the dimension, zeros for the others."""
+        source = args[0]
+        small = source
+        for dim, stays in spans:
+            small = small.index_select(dim, _where(stays, source))
+        args[0] = small
+        if "layer_norm" in step.op or "rms_norm" in step.op:
+            shape = list(args[1])
+            first = source.ndim - len(shape)
+            args[1] = list(small.shape[first:])
+            for dim, stays in spans:
+                for place in (2, 3):
+                    if place < len(args) and isinstance(args[place], torch.Tensor):
+                        args[place] = args[place].index_select(dim - first, _where(stays, source))
+        elif "group_norm" in step.op:
+            ((_, stays),) = spans
+            for place in (1, 2):
+                if isinstance(args[place], torch.Tensor):
+                    args[place] = args[place].index_select(0, _where(stays, source))
+            for place, index, labels in step.sizes:
+                if index is None and place in (4, 6):
+                    args[place] = int(self._stays(labels).sum())
+        else:
+            return func(*args, **kwargs)
+        out = func(*args, **kwargs)
+        result = out[0] if isinstance(out, tuple) else out
+        whole = result
+        for dim, stays in spans:
+            shape = list(whole.shape)
+            shape[dim] = len(stays)
+            whole = whole.new_zeros(shape).index_copy(dim, _where(stays, source), whole)
+        return (whole, *out[1:]) if isinstance(out, tuple) else whole
+
+
+def _where(stays: np.ndarray, like: torch.Tensor) -> torch.Tensor:
+    return torch.from_numpy(np.flatnonzero(stays)).to(like.device)
+
+
+def _along(stays: np.ndarray, dim: int, tensor: torch.Tensor) -> torch.Tensor:
+    shape = [1] * tensor.ndim
+    shape[dim] = -1
+    return torch.from_numpy(stays).to(tensor.device, tensor.dtype).reshape(shape)
+
+
+def reference(model: nn.Module, inputs: Inputs, record: Record, gone: np.ndarray) -> list[torch.Tensor]:
+    """Outputs of the whole ``model`` with the removed nodes zeroed where they are read."""
+    with plain_evaluation(model), _Zeroed(record, gone):
+        return run(model, inputs)
+
+
+def difference(found: list[torch.Tensor], wanted: list[torch.Tensor], tolerance: float = 2e-3) -> str | None:
+    """What differs between two lists of outputs, or None when they agree.
+
+    Agreement is relative to the largest value of each output; ``tolerance`` leaves room for float32 rounding
+    through a deep network.
+    """
+    if len(found) != len(wanted):
+        return f"{len(found)} outputs instead of {len(wanted)}"
+    for a, b in zip(found, wanted, strict=True):
+        if a.shape != b.shape:
+            return f"output of shape {tuple(a.shape)} instead of {tuple(b.shape)}"
+        if not a.is_floating_point() and not a.is_complex():
+            continue
+        a, b = a.double() if not a.is_complex() else a, b.double() if not b.is_complex() else b
+        if not bool(torch.isfinite(b.abs()).all()):
+            return "its output is not finite"
+        scale = float(b.abs().max()) + 1e-12
+        error = float((a - b).abs().max()) / scale
+        if not error <= tolerance:
+            return f"output differs by {error:.2g} of its largest value"
+    return None
