@@ -84,7 +84,9 @@ def compact(row: dict[str, Any]) -> list[Any]:
 
 def main() -> None:
     """Build what is missing and write the index."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--done", type=Path, default=Path("build/index.jsonl"), help="what is done so far")
     parser.add_argument("--output", type=Path, default=OUTPUT)
@@ -102,7 +104,7 @@ def main() -> None:
     if args.done.exists():
         for line in args.done.read_text().splitlines():
             row = json.loads(line)
-            if row["versions"] == versions:
+            if row["versions"] == versions and "probed" in row:
                 rows[row["spec"]] = row
     args.done.parent.mkdir(parents=True, exist_ok=True)
     missing = [spec for spec in specs if spec not in rows]
@@ -119,10 +121,10 @@ def main() -> None:
             if key in rows[spec]:
                 print(f"{spec}: {key.replace('_', ' ')}: {rows[spec][key][:150]}")
     entries = tuple(entry for spec in specs for entry in compact(rows[spec]))
-    data = encode(Index(*versions, entries))
+    data = encode(Index(timm.__version__, torchvision.__version__, entries))
     args.output.write_bytes(data)
     seconds = time.monotonic() - begin
-    print(f"{len(specs)} architectures, {len(entries)} entries, {len(data)} bytes, {seconds:.0f} s: {args.output}")
+    print(f"{len(specs)} architectures, {len(entries)} entries, {len(data)} bytes, {seconds:.0f} s")
 
 
 if __name__ == "__main__":

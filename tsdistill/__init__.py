@@ -14,16 +14,18 @@ if TYPE_CHECKING:
     from tsdistill.data import open_data as open_data
     from tsdistill.errors import TsdistillError as TsdistillError
     from tsdistill.evaluation import Comparison as Comparison
-    from tsdistill.evaluation import compare as compare
-    from tsdistill.evaluation import evaluate as evaluate
+    from tsdistill.evaluation.compare import compare as compare
+    from tsdistill.evaluation.evaluate import evaluate as evaluate
     from tsdistill.models import example_input as example_input
     from tsdistill.models import info_of as info_of
     from tsdistill.models import load as load
     from tsdistill.models import save as save
     from tsdistill.plugins import hookimpl as hookimpl
+    from tsdistill.pruning import PruneResult as PruneResult
     from tsdistill.pruning import PruningPlan as PruningPlan
     from tsdistill.pruning import plan as plan
     from tsdistill.pruning import prune as prune
+    from tsdistill.pruning import prune_result as prune_result
     from tsdistill.tracing import NodeGraph as NodeGraph
     from tsdistill.tracing import cut as cut
     from tsdistill.tracing import trace as trace
@@ -34,6 +36,7 @@ _HOME = {
     "AlignmentReport": "tsdistill.alignment",
     "Comparison": "tsdistill.evaluation",
     "NodeGraph": "tsdistill.tracing",
+    "PruneResult": "tsdistill.pruning",
     "PruningPlan": "tsdistill.pruning",
     "TsdistillError": "tsdistill.errors",
     "analyze": "tsdistill.alignment",
@@ -47,6 +50,7 @@ _HOME = {
     "open_data": "tsdistill.data",
     "plan": "tsdistill.pruning",
     "prune": "tsdistill.pruning",
+    "prune_result": "tsdistill.pruning",
     "save": "tsdistill.models",
     "trace": "tsdistill.tracing",
 }
@@ -55,8 +59,10 @@ __all__ = [
     "AlignmentReport",
     "Comparison",
     "NodeGraph",
+    "PruneResult",
     "PruningPlan",
     "TsdistillError",
+    "__version__",
     "analyze",
     "compare",
     "cut",
@@ -68,9 +74,9 @@ __all__ = [
     "open_data",
     "plan",
     "prune",
+    "prune_result",
     "save",
     "trace",
-    "__version__",
 ]
 
 

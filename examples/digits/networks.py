@@ -1,4 +1,4 @@
-"""The two networks of the demo: factories as `tsdistill` takes them, ``examples/digits/networks.py:student``."""
+"""The demo's two networks, as factories: ``examples/digits/networks.py:student``."""
 
 from torch import nn
 

@@ -46,7 +46,7 @@ def train_teacher(model: nn.Module, x: Tensor, y: Tensor, steps: int = 2000) -> 
 def train_student(
     model: nn.Module, teacher: nn.Module, x: Tensor, tell: Callable[[int, float], None], steps: int = 15_000
 ) -> None:
-    """Train ``model`` on the teacher's outputs only, J = ½ E‖f*(x) − f(x)‖², in place and without weight decay.
+    """Train ``model`` on the teacher's outputs only, J = ½ E‖f*(x) − f(x)‖², in place, without weight decay.
 
     The weights start small, so that every node is free to turn towards a teacher node.
     """
@@ -75,7 +75,7 @@ def _descend(
 ) -> None:
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.3)
     for step in range(1, steps + 1):
         value = loss()
         optimizer.zero_grad()

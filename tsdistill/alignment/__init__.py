@@ -1,6 +1,6 @@
 """Observing two models at once: moments, metrics, matching, strength, and the report."""
 
-from tsdistill.alignment.analyze import analyze
+from tsdistill.alignment.analysis import analyze
 from tsdistill.alignment.moments import Moments
 from tsdistill.alignment.report import AlignmentReport, GroupReport, Thresholds
 

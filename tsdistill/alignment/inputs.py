@@ -57,7 +57,12 @@ class Prepared:
         size = "x".join(str(side) for side in self.spec.size)
         return f"inputs {size} ({self.spec.source})"
 
-    def batches(self) -> Iterator[tuple[Any, Any]]:
+    @property
+    def samples(self) -> int | None:
+        """How many samples there are, ``None`` when that is known only at the end."""
+        return self.stream.samples
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
         """The batches ``(x, y)``, augmented; the same ones every time."""
         if self.augment == "none":
             yield from self.stream

@@ -87,7 +87,9 @@ class RunningMoments:
         device = accumulator_device(s.device)
         wide_s, wide_t = s.to(device).double(), t.to(device).double()
         batch = [wide_s.sum(0), wide_t.sum(0), (wide_s**2).sum(0), (wide_t**2).sum(0), product(s, t)]
-        self._sums = [total + part for total, part in zip(self._sums, batch, strict=True)] or batch
+        if self._sums:
+            batch = [total + part for total, part in zip(self._sums, batch, strict=True)]
+        self._sums = batch
         self._n += student.shape[0]
 
     def finish(self) -> Moments:

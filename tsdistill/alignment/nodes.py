@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
+from tsdistill.alignment.exact import Relations, free_nodes
 from tsdistill.alignment.linear import explained, removable, standardise
 from tsdistill.alignment.metrics import MomentMetric
 from tsdistill.alignment.moments import Moments, own_moments, pooled
@@ -34,6 +35,7 @@ def describe_group(
     thresholds: Thresholds,
     partner: Partner | None,
     own: bool,
+    found: Mapping[str, Relations],
 ) -> GroupReport:
     """All figures of one group.
 
@@ -46,13 +48,14 @@ def describe_group(
         thresholds: where words begin to apply.
         partner: the teacher's group, ``None`` without one.
         own: whether the model is its own teacher.
+        found: exact relations at every site that was observed.
     """
     readings = statistics.sites.readings.get(group.name, ())
     covariances = statistics.observed.covariances
     readings = tuple(reading for reading in readings if reading.site in covariances)
     size = group.size
     zeros = np.zeros(size)
-    found: dict[str, np.ndarray] = {
+    norms: dict[str, np.ndarray] = {
         "fan_out_norm": fan_out_norm(model, group),
         "standardised_norm": standardised_fan_out_norm(model, readings, covariances, size),
         "sensitivity": np.sqrt(_sensitivity(readings, statistics.sensitivity, size)),
@@ -87,7 +90,7 @@ def describe_group(
         teacher_size=len(strengths),
         observed=bool(readings),
         samples=rows,
-        **found,
+        **norms,
         strength=powers,
         best=best,
         similarity=similarity,
@@ -98,6 +101,7 @@ def describe_group(
         weak=weak,
         redundant=redundant,
         aligned=(best >= 0) & (similarity >= thresholds.aligned),
+        free=free_nodes(model, group, statistics.sites, found),
         candidate=candidate,
         teacher_aligned=int((teacher_best >= thresholds.aligned).sum()),
         params_saved=graph.params() - graph.params(kept),

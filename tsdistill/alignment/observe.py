@@ -66,7 +66,7 @@ def observe(
         TsdistillError: no data, activations that are not finite (names the layer), a forward that fails, or
             paired groups whose resolutions cannot be brought together.
     """
-    drawn = Positions(seed, positions)
+    drawn = Positions(seed, positions, getattr(batches, "samples", None))
     wanted = [site for key, site in sites.sites.items() if keys is None or key in keys]
     watch = _Watch(model, wanted, drawn)
     pairing = None

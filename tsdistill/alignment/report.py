@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,8 @@ class GroupReport:
         weak: strength below 1 % of the group's largest.
         redundant: r2 at or above 0.99.
         aligned: similarity at or above 0.9.
+        free: can leave, all of them together, without any change of the function (never read, always 0, or a multiple
+            of a node that stays).
         candidate: dead, weak or redundant, chosen so that all of them can go together.
         teacher_aligned: number of teacher nodes that have an aligned student node.
         params_saved: parameters that go with the candidates of this group.
@@ -82,6 +85,7 @@ class GroupReport:
     weak: np.ndarray
     redundant: np.ndarray
     aligned: np.ndarray
+    free: np.ndarray
     candidate: np.ndarray
     teacher_aligned: int
     params_saved: int
@@ -169,14 +173,14 @@ class AlignmentReport:
     graph: NodeGraph = field(repr=False)
     statistics: Statistics = field(repr=False)
 
-    @property
+    @cached_property
     def by_name(self) -> dict[str, GroupReport]:
         """Groups by name."""
         return {group.name: group for group in self.groups}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data without NaN: ``{"format": 1, "kind": "alignment", ..., "groups": [...]}``."""
-        skip = ("groups", "graph", "statistics", "thresholds", "notes")
+        skip = ("groups", "graph", "statistics", "thresholds", "notes", "by_name")
         return {
             "format": FORMAT,
             "kind": "alignment",

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from tsdistill.tracing.graph import Group, NodeGraph, Reader
 
 WIDEST = 4096
-_WORK = 2**24
-_FEWEST_POSITIONS = 64
+_WORK = 2**22
+_FEWEST = 16
+_ROWS_PER_FEATURE = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,9 +116,13 @@ def channels_first(x: Tensor, channel_dim: int) -> Tensor:
     return x.movedim(channel_dim, 1)
 
 
-def positions_wanted(width: int) -> int:
-    """Positions a sample that are looked at: at least 64, more while width² · positions stays under 2^24."""
-    return max(_FEWEST_POSITIONS, _WORK // max(1, width) ** 2)
+def positions_wanted(width: int, samples: int | None) -> int:
+    """Positions a sample that are looked at.
+
+    As many as give 16 rows a feature over all samples, more while width² · positions stays under 2^22, at least 16.
+    """
+    rows_needed = _ROWS_PER_FEATURE * width
+    return max(_FEWEST, _WORK // max(1, width) ** 2, -(-rows_needed // (samples or rows_needed)))
 
 
 class Positions:
@@ -126,9 +131,10 @@ class Positions:
     A new batch draws new subsets (``next_batch``). ``limit=None`` takes all positions.
     """
 
-    def __init__(self, seed: int, limit: int | str | None = "auto") -> None:
+    def __init__(self, seed: int, limit: int | str | None = "auto", samples: int | None = None) -> None:
         self._generator = torch.Generator().manual_seed(seed)
         self._limit = limit
+        self._samples = samples
         self._drawn: dict[int, Tensor] = {}
 
     def next_batch(self) -> None:
@@ -139,7 +145,7 @@ class Positions:
         """How many of ``total`` positions are taken for ``width`` channels."""
         if self._limit is None:
             return total
-        limit = self._limit if isinstance(self._limit, int) else positions_wanted(width)
+        limit = self._limit if isinstance(self._limit, int) else positions_wanted(width, self._samples)
         return min(total, limit)
 
     def subset(self, total: int, wanted: int) -> Tensor | None:

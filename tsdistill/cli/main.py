@@ -110,10 +110,13 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
         _quieten()
     try:
         code = cli.main(args=args, prog_name="tsdistill", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as asked:
+        click.echo(asked.format_message())
+        code = 0
     except click.exceptions.Exit as exit_:
         code = exit_.exit_code
     except (click.Abort, KeyboardInterrupt):
-        _complain("interrupted; nothing was written")
+        _complain("interrupted")
         code = INTERRUPTED
     except Exception as error:
         if debug:
@@ -127,7 +130,7 @@ def _explain(error: Exception) -> tuple[int, str]:
     """Exit code and line for an exception."""
     if isinstance(error, click.UsageError):
         path = error.ctx.command_path if error.ctx else "tsdistill"
-        return 2, f"{error.format_message()} (see '{path} --help')"
+        return 2, f"{error.format_message().rstrip('.')} (see '{path} --help')"
     if isinstance(error, click.ClickException):
         return 2, error.format_message()
     if isinstance(error, TsdistillError):

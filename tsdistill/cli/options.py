@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+SAMPLES = 2048
 INTERPOLATIONS = ("bicubic", "bilinear", "nearest")
 
 MODEL_HELP = """MODEL is a file (.pt, .pth, .safetensors: weights as timm, Lightning and others save them, or
@@ -61,27 +62,54 @@ class Figures(click.ParamType):
 
 
 _MODEL = (
-    click.option("--arch", metavar="SPEC", help="Architecture of a file with bare weights, written as MODEL."),
+    click.option(
+        "--arch", metavar="SPEC", help="Architecture of a file with bare weights, written as MODEL."
+    ),
     click.option("--trust", is_flag=True, help="Unpickle whole modules, import the code a file names."),
     click.option("--input-size", type=Size(), metavar="CxHxW", help="Shape of one sample; 224 for a square."),
     click.option("--mean", type=Figures(), metavar="M,M,M", help="Per-channel mean of the inputs."),
-    click.option("--std", type=Figures(), metavar="S,S,S", help="Per-channel standard deviation of the inputs."),
+    click.option(
+        "--std", type=Figures(), metavar="S,S,S", help="Per-channel standard deviation of the inputs."
+    ),
     click.option("--interpolation", type=click.Choice(INTERPOLATIONS), help="How images are resized."),
-    click.option("--device", default="cpu", show_default=True, metavar="DEVICE", help="cpu, cuda, cuda:1, mps."),
+    click.option(
+        "--device", default="cpu", show_default=True, metavar="DEVICE", help="cpu, cuda, cuda:1, mps."
+    ),
 )
 
 _TEACHER = (
-    click.option("--teacher", metavar="MODEL", help="Another model whose nodes count; without it, MODEL itself."),
+    click.option(
+        "--teacher", metavar="MODEL", help="Another model whose nodes count; without it, MODEL itself."
+    ),
     click.option("--teacher-arch", metavar="SPEC", help="Architecture of the teacher's file."),
 )
 
 _DATA = (
     click.option("--data", metavar="SPEC", help=" ".join(DATA_HELP.split())),
-    click.option("--samples", type=click.IntRange(min=2), metavar="N", help="How many samples are looked at."),
-    click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, metavar="N"),
+    click.option(
+        "--samples",
+        type=click.IntRange(min=2),
+        metavar="N",
+        help="How many samples are looked at; at most 2048 (synthetic: 512) without it.",
+    ),
+    click.option(
+        "--batch-size",
+        type=click.IntRange(min=1),
+        default=32,
+        show_default=True,
+        metavar="N",
+        help="Samples in one pass.",
+    ),
     click.option("--metric", metavar="NAME", help="Alignment metric (see `tsdistill plugins`)."),
     click.option("--augment", metavar="NAME", help="Augmentation (see `tsdistill plugins`)."),
-    click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N"),
+    click.option(
+        "--seed",
+        type=click.IntRange(min=0),
+        default=0,
+        show_default=True,
+        metavar="N",
+        help="Of everything random.",
+    ),
 )
 
 
@@ -125,6 +153,22 @@ def load_models(model: str, given: dict[str, Any]) -> tuple[nn.Module, nn.Module
         given["teacher"], arch=given["teacher_arch"], trust=given["trust"], device=device, **looks
     )
     return loaded, teacher
+
+
+def reading(given: dict[str, Any]) -> dict[str, Any]:
+    """How samples are read: what `tsdistill.open_data` takes by name.
+
+    Without ``--samples`` that is at most 2,048 of real data, and as many synthetic ones as the API makes.
+    """
+    synthetic = given["data"] is None or given["data"].partition(":")[0] == "synthetic"
+    samples = given["samples"] if given["samples"] is not None or synthetic else SAMPLES
+    return {"samples": samples, "batch_size": given["batch_size"], "seed": given["seed"]}
+
+
+def observing(given: dict[str, Any]) -> dict[str, Any]:
+    """What `tsdistill.analyze` takes by name, without the options that were not given."""
+    chosen = {name: given[name] for name in ("metric", "augment") if given[name] is not None}
+    return {**reading(given), **chosen}
 
 
 def check_device(name: str) -> str:

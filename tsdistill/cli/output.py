@@ -55,7 +55,9 @@ def check_writable(path: str | None) -> None:
     try:
         handle, probe = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
     except OSError as error:
-        raise TsdistillError(f"{path}: cannot write in {file.parent} ({error.strerror}); name another") from error
+        raise TsdistillError(
+            f"{path}: cannot write in {file.parent} ({error.strerror}); name another"
+        ) from error
     os.close(handle)
     os.unlink(probe)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import click
 
 from tsdistill.cli import output
@@ -38,5 +40,7 @@ def offers() -> dict[str, dict[str, str]]:
 
 
 def _origin(thing: object) -> str:
+    while isinstance(thing, partial):
+        thing = thing.func
     module = getattr(thing, "__module__", None) or type(thing).__module__
     return str(module)

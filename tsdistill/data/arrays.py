@@ -18,9 +18,10 @@ from tsdistill.models.info import InputSpec
 class ArraySamples(Dataset):
     """Rows of an array.
 
-    Rows whose shape is ``spec.size`` are used as they are; 8-bit images, channels first or last or grey without a
-    channel dimension, are scaled to [0, 1] and normalised, grey ones repeated and colour ones averaged
-    where the model reads another number of channels. Without a specification every row is used as it is.
+    Rows whose shape is ``spec.size`` are used as they are; 8-bit images, channels first or last or grey
+    without a channel dimension, are scaled to [0, 1] and normalised, grey ones repeated and colour ones
+    averaged where the model reads another number of channels. Without a specification every row is used as it
+    is.
 
     Args:
         x: ``(samples, ...)``, a tensor or an array (which may be mapped from a file).
@@ -29,7 +30,8 @@ class ArraySamples(Dataset):
         name: how messages call the array.
 
     Raises:
-        TsdistillError: shapes do not fit (the message has both), there are no samples, or values are not numbers.
+        TsdistillError: shapes do not fit (the message has both), there are no samples, or values are not
+            numbers.
     """
 
     synthetic = False
@@ -67,14 +69,15 @@ class ArraySamples(Dataset):
             return "same"
         elif is_image(self.spec) and size[0] == 1 and shape == size[1:]:
             return "hw"
-        hint = "give --input-size (input_size=) if the model reads other inputs than it says, or reshape the samples"
+        hint = "reshape the samples, or say what the model reads with --input-size (input_size=)"
         raise TsdistillError(f"{self.name} has samples of shape {shape} but the model reads {size}; {hint}")
 
     def __len__(self) -> int:
         return int(self.x.shape[0])
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Sample ``index`` as a float tensor (integers stay integers without a specification), and its label."""
+        """Sample ``index`` as a float tensor (integers stay integers without a specification), and its
+        label."""
         row = self.x[index]
         row = row.detach().cpu() if isinstance(row, torch.Tensor) else torch.from_numpy(np.array(row))
         y = None if self.y is None else _label(self.y[index])
@@ -103,7 +106,8 @@ def _label(value: Any) -> torch.Tensor:
 
 
 def read_arrays(path: str | Path, spec: InputSpec | None = None) -> ArraySamples:
-    """The samples in an ``.npz`` (arrays ``x`` and, with labels, ``y``) or an ``.npy`` file; nothing is unpickled.
+    """The samples in an ``.npz`` (arrays ``x`` and, with labels, ``y``) or an ``.npy`` file; nothing is
+    unpickled.
 
     Raises:
         TsdistillError: the file is missing, truncated, holds objects or no array ``x``, or shapes do not fit.
@@ -115,7 +119,9 @@ def read_arrays(path: str | Path, spec: InputSpec | None = None) -> ArraySamples
         with np.load(path, allow_pickle=False) as arrays:
             if "x" not in arrays.files:
                 held = ", ".join(arrays.files) or "nothing"
-                raise TsdistillError(f"{path} has no array named x (it holds {held}); save it with np.savez(path, x=...)")
+                raise TsdistillError(
+                    f"{path} has no array named x (it holds {held}); save it with np.savez(path, x=...)"
+                )
             x, y = arrays["x"], arrays["y"] if "y" in arrays.files else None
     except FileNotFoundError as error:
         raise TsdistillError(f"there is no file {path}") from error
@@ -126,5 +132,7 @@ def read_arrays(path: str | Path, spec: InputSpec | None = None) -> ArraySamples
         if y.ndim == 2 and y.shape[1] == 1:
             y = y[:, 0]
         if y.dtype.kind not in "biuf":
-            raise TsdistillError(f"the labels y in {path} are {y.dtype}, not numbers; number the classes from 0")
+            raise TsdistillError(
+                f"the labels y in {path} are {y.dtype}, not numbers; number the classes from 0"
+            )
     return ArraySamples(x, y, spec, str(path))

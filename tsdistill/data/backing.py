@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, Protocol
 
 import torch
@@ -15,14 +16,22 @@ from tsdistill.data.transforms import ImageTransform, is_image
 from tsdistill.errors import TsdistillError
 from tsdistill.models.info import InputSpec
 
-Batch = tuple[Any, "torch.Tensor | None"]
+Batch = tuple[Any, Any]
+"""Inputs and labels; the labels are a tensor or ``None``."""
 
 
 class Backing(Protocol):
-    """Where a stream's batches come from; ``total`` is how many samples there are, ``None`` when not known."""
+    """Where a stream's batches come from.
+
+    Attributes:
+        total: how many samples there are, ``None`` when that is not known.
+        name: what they are called.
+        random: whether a part is a random one.
+    """
 
     total: int | None
     name: str
+    random: bool
 
     def batches(self, skip: int, samples: int | None, size: int) -> Iterator[Batch]:
         """Batches of the samples at positions ``skip`` to ``skip + samples`` of a fixed order."""
@@ -118,6 +127,8 @@ class IndexedBacking:
     A synthetic one has no end: position ``p`` under ``seed`` is its index ``seed * 2**32 + p``.
     """
 
+    random = True
+
     def __init__(self, dataset: Any, spec: InputSpec | None, name: str, seed: int, workers: int) -> None:
         self.name, self._seed, self._workers = name, seed, workers
         self._endless = bool(getattr(dataset, "synthetic", False))
@@ -151,22 +162,28 @@ class IndexedBacking:
 class OrderedBacking:
     """An iterable data set, in the order in which it comes."""
 
+    random = False
+
     def __init__(self, dataset: IterableDataset, spec: InputSpec | None, name: str, seed: int) -> None:
         self.name, self._dataset, self._seed = name, dataset, seed
         self._prepared = _Prepared(dataset, spec, name)
-        self.total = _length(dataset)
+        self.total = _length(dataset) or None
+
+    def _walk(self) -> Iterator[Any]:
+        try:
+            yield from PrivateRandom(self._seed).walk(self._dataset)
+        except TsdistillError:
+            raise
+        except Exception as error:  # a data set may raise anything
+            cause = " ".join(str(error).split())
+            raise TsdistillError(f"cannot read {self.name}: {type(error).__name__}: {cause}") from error
 
     def batches(self, skip: int, samples: int | None, size: int) -> Iterator[Batch]:
         """Batches of ``size``, the last one shorter."""
         items: list[Any] = []
-        position = 0
         stop = None if samples is None else skip + samples
-        for item in PrivateRandom(self._seed).walk(self._dataset):
-            if stop is not None and position >= stop:
-                break
-            if position >= skip:
-                items.append(self._prepared.prepare(item))
-            position += 1
+        for item in islice(self._walk(), skip, stop):
+            items.append(self._prepared.prepare(item))
             if len(items) == size:
                 yield _collate(items, self.name)
                 items = []
@@ -175,24 +192,22 @@ class OrderedBacking:
 
 
 class GivenBacking:
-    """Batches that the caller gives: a sequence, a ``DataLoader``, any iterable, or an iterator, which is read once.
+    """Batches that the caller gives: a sequence, a ``DataLoader``, any iterable, or an iterator, which is
+    read once.
 
     What an iterator has handed out is kept, so that the same samples can be gone through again.
     """
 
+    random = False
+
     def __init__(self, batches: Iterable[Any], spec: InputSpec | None, name: str, seed: int) -> None:
         self.name, self._spec, self._seed = name, spec, seed
         self._given = batches
-        self._kept: list[Batch] | None = [] if iter(batches) is batches else None
+        self._kept: list[Batch] | None = [] if isinstance(batches, Iterator) else None
         generator = getattr(batches, "generator", None)
         self._generator = generator if isinstance(generator, torch.Generator) else None
         self._state = self._generator.get_state() if self._generator is not None else None
         self.total = self._count()
-
-    @property
-    def read_once(self) -> bool:
-        """Whether the batches come from an iterator."""
-        return self._kept is not None
 
     def _count(self) -> int | None:
         if isinstance(self._given, (list, tuple)):

@@ -24,7 +24,9 @@ def split_batch(batch: Any) -> tuple[Any, torch.Tensor | None]:
         inputs = {key: value for key, value in batch.items() if key != label}
         tensors = {key: _tensor(value) for key, value in inputs.items() if _is_array(value)}
         if not tensors:
-            raise TsdistillError("a batch is a mapping without tensors; give x, (x, y) or a mapping of tensors")
+            raise TsdistillError(
+                "a batch is a mapping without tensors; give x, (x, y) or a mapping of tensors"
+            )
         return tensors, None if label is None else _tensor(batch[label])
     if isinstance(batch, (tuple, list)):
         if len(batch) == 1:

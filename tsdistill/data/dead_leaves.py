@@ -1,8 +1,9 @@
 """Dead leaves: pictures with the statistics of photographs, made of discs that cover each other.
 
 A. Lee, D. Mumford, J. Huang, "Occlusion models for natural images", IJCV 41 (2001): discs whose radii follow
-a power law with exponent -3 and which occlude each other have the scale invariance, the 1/f amplitude spectrum
-and the edges of natural images. Here every disc also carries a patch of 1/f texture and a faint shade.
+a power law with exponent -3 and which occlude each other have the scale invariance, the 1/f amplitude
+spectrum and the edges of natural images. Here every disc also carries a patch of 1/f texture and a faint
+shade.
 """
 
 from __future__ import annotations

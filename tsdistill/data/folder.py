@@ -12,15 +12,20 @@ from torch.utils.data import Dataset
 from tsdistill.errors import TsdistillError
 from tsdistill.models.info import InputSpec
 
-_SUFFIXES = frozenset(
-    ".png .jpg .jpeg .jpe .jfif .webp .bmp .gif .tif .tiff .ppm .pgm .pbm .pnm .avif".split()
-)
+# fmt: off
+_SUFFIXES = frozenset({
+    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff",
+    ".ppm", ".pgm", ".pbm", ".pnm", ".avif",
+})
+# fmt: on
 _HELD_OUT_FOLDERS = ("validation", "val", "valid", "test")
 
 
 def _natural(text: str) -> list[tuple[int, int | str]]:
     """A sort key under which ``img10`` follows ``img9``."""
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", text.lower()) if part]
+    return [
+        (0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", text.lower()) if part
+    ]
 
 
 def _list_images(root: Path) -> list[Path]:
@@ -50,9 +55,10 @@ def _with_split(root: Path) -> Path:
 class ImageFolder(Dataset):
     """The images below a folder, in natural order of their paths.
 
-    When every image lies in a sub-folder and these are two or more, the name of the folder that holds an image is its
-    class, and classes are numbered in natural order of their names (as timm does). Otherwise there are no labels.
-    Of a folder with ``train`` beside ``validation``, ``val``, ``valid`` or ``test``, the latter is read.
+    When every image lies in a sub-folder and these are two or more, the name of the folder that holds an
+    image is its class, and classes are numbered in natural order of their names (as timm does). Otherwise
+    there are no labels. Of a folder with ``train`` beside ``validation``, ``val``, ``valid`` or ``test``, the
+    latter is read.
 
     Raises:
         TsdistillError: the folder is missing, cannot be read or holds no image; a file cannot be decoded.
@@ -68,7 +74,7 @@ class ImageFolder(Dataset):
         self.paths = _list_images(self.root)
         if not self.paths:
             raise TsdistillError(
-                f"no images in the folder {self.root} (looked for {', '.join(sorted(_SUFFIXES))}); give a folder of images"
+                f"no images in the folder {self.root}; give one with files of {', '.join(sorted(_SUFFIXES))}"
             )
         flat = any(path.parent == self.root for path in self.paths)
         names = sorted({path.parent.name for path in self.paths}, key=_natural)

@@ -25,9 +25,8 @@ def read_idx(path: str | Path) -> np.ndarray:
     """
     path = Path(path)
     try:
-        opened = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
-        with opened as file:
-            raw = file.read()
+        raw = path.read_bytes()
+        raw = gzip.decompress(raw) if path.suffix == ".gz" else raw
     except (OSError, EOFError, zlib.error) as error:
         raise TsdistillError(f"cannot read {path}: {error}; fetch the file again") from error
     if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] not in _TYPES:
@@ -36,7 +35,9 @@ def read_idx(path: str | Path) -> np.ndarray:
     shape = tuple(int(n) for n in np.frombuffer(raw[4:start], ">u4")) if len(raw) >= start else ()
     dtype = np.dtype(_TYPES[raw[2]])
     if len(shape) != raw[3] or len(raw) - start != math.prod(shape) * dtype.itemsize:
-        raise TsdistillError(f"{path} is truncated: it says shape {shape} but holds {len(raw)} bytes; fetch it again")
+        raise TsdistillError(
+            f"{path} is truncated: it says shape {shape} but holds {len(raw)} bytes; fetch it again"
+        )
     return np.frombuffer(raw, dtype, offset=start).reshape(shape)
 
 
@@ -63,11 +64,14 @@ class IdxImages(Dataset):
         found = next((p for place in places if (p := [_find(place, stem) for stem in stems])[0]), None)
         if found is None or None in found:
             looked = ", ".join(str(place) for place in places)
-            raise TsdistillError(f"no {class_name} files ({stems[0]}[.gz], {stems[1]}[.gz]) in {looked}{hint}")
+            raise TsdistillError(
+                f"no {class_name} files ({stems[0]}[.gz], {stems[1]}[.gz]) in {looked}{hint}"
+            )
         self.images, self.labels = (read_idx(path) for path in found if path)
         if self.images.ndim != 3 or self.labels.shape != self.images.shape[:1]:
             raise TsdistillError(
-                f"{found[0]} has shape {self.images.shape} but {found[1]} has {self.labels.shape}; they do not belong together"
+                f"{found[0]} has shape {self.images.shape} but {found[1]} has {self.labels.shape};"
+                " give files that belong together"
             )
         self.description = f"{class_name} {split} images in {found[0].parent if found[0] else root}"
 

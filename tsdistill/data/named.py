@@ -15,7 +15,10 @@ from tsdistill.errors import TsdistillError
 from tsdistill.models.info import InputSpec
 
 _MNIST = {
-    "fashion-mnist": ("FashionMNIST", " (Debian's package dataset-fashion-mnist puts them in /usr/share/datasets)"),
+    "fashion-mnist": (
+        "FashionMNIST",
+        " (Debian's package dataset-fashion-mnist puts them in /usr/share/datasets)",
+    ),
     "mnist": ("MNIST", ""),
     "kmnist": ("KMNIST", ""),
 }
@@ -38,7 +41,8 @@ def split_options(argument: str) -> tuple[str, dict[str, str]]:
 
 
 def torchvision_dataset(name: str, argument: str) -> Dataset:
-    """``DIR[,split=train]`` of one of ``NAMES``: PIL images and their classes, the test part unless told otherwise.
+    """``DIR[,split=train]`` of one of ``NAMES``: PIL images and their classes, the test part unless told
+    otherwise.
 
     Nothing is downloaded.
 
@@ -65,7 +69,9 @@ def _cifar(name: str, folder: Path, split: str) -> Dataset:
     class_name, inside = _CIFAR[name]
     root = folder.parent if folder.name == inside else folder
     try:
-        dataset = getattr(torchvision.datasets, class_name)(root=str(root), train=split == "train", download=False)
+        dataset = getattr(torchvision.datasets, class_name)(
+            root=str(root), train=split == "train", download=False
+        )
     except (RuntimeError, OSError) as error:
         raise TsdistillError(
             f"no intact {class_name} in {root / inside}; give the folder that holds torchvision's {inside}"
@@ -101,10 +107,14 @@ def timm_dataset(name: str, spec: InputSpec) -> Dataset:
         said = chatter.getvalue().strip() or str(error)
         raise TsdistillError(f"the data {bare} need another package: {_line(said)}") from error
     except AssertionError as error:
-        raise TsdistillError(f"timm does not read the data {bare}: {_line(error)}; names look like {known}") from error
+        raise TsdistillError(
+            f"timm does not read the data {bare}: {_line(error)}; names look like {known}"
+        ) from error
     except Exception as error:  # timm's readers raise whatever their libraries do
         where = f" in {place}" if place else ""
-        raise TsdistillError(f"cannot open the data {bare}{where}: {_line(error)}; names look like {known}") from error
+        raise TsdistillError(
+            f"cannot open the data {bare}{where}: {_line(error)}; names look like {known}"
+        ) from error
     described: Any = dataset
     described.description = f"{bare} {keywords['split']} images" + (f" in {place}" if place else "")
     return dataset

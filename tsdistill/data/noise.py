@@ -22,10 +22,11 @@ def _amplitude(height: int, width: int) -> np.ndarray:
 
 
 def pink_field(channels: int, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """Gaussian fields whose amplitude falls as 1/f: ``(channels, height, width)`` float32, mean 0, variance 1.
+    """Gaussian fields whose amplitude falls as 1/f: ``(channels, height, width)`` float32, mean 0, variance
+    1.
 
-    D. Field, "Relations between the statistics of natural images and the response properties of cortical cells",
-    JOSA A 4 (1987).
+    D. Field, "Relations between the statistics of natural images and the response properties of cortical
+    cells", JOSA A 4 (1987).
     """
     from scipy import fft
 

@@ -36,13 +36,14 @@ def open_data(
     """The samples of ``data`` as a model with inputs ``spec`` reads them.
 
     Args:
-        data: ``None`` (synthetic: dead leaves for images, Gaussian values for all else); a specification or a path
-            (``"DIR"``, ``"x.npz"``, ``"x.npy"``, ``"fashion-mnist:DIR"``, ``"torch/cifar10:DIR"``, ``"synthetic:pink"``,
-            whatever a plugin registers); a tensor or array of samples; a ``DataLoader``; a torch ``Dataset``; an
-            iterable of batches ``x``, ``(x, y)`` or mappings. An iterator can be read only once, so its batches are kept.
+        data: ``None`` (synthetic: dead leaves for images, Gaussian values for all else); a specification or a
+            path (``"DIR"``, ``"x.npz"``, ``"x.npy"``, ``"fashion-mnist:DIR"``, ``"torch/cifar10:DIR"``,
+            ``"synthetic:pink"``, whatever a plugin registers); a tensor or array of samples; a
+            ``DataLoader``; a torch ``Dataset``; an iterable of batches ``x``, ``(x, y)`` or mappings. An
+            iterator can be read only once, so its batches are kept.
         spec: how inputs look; ``None`` takes Python data as they are.
-        samples: at most so many: a random part by ``seed`` where samples can be asked for by index, else the first ones.
-            ``None``: all, or 512 synthetic ones.
+        samples: at most so many: a random part by ``seed`` where samples can be asked for by index, else the
+            first ones. ``None``: all, or 512 synthetic ones.
         skip: leave out that many first. ``skip=N`` has nothing in common with ``samples=N`` of the same seed.
         batch_size: samples per batch; batches that were given stay as they are.
         seed: of the random part and of synthetic samples.
@@ -58,7 +59,7 @@ def open_data(
         channel_figures(spec)
     dataset = _dataset(data, spec)
     if dataset is None:
-        backing: Backing = _given(data, spec, seed, samples, skip)
+        backing: Backing = _given(data, spec, seed)
         details = "used as they are"
         shape = None
     else:
@@ -108,9 +109,13 @@ def _named(text: str, spec: InputSpec) -> Dataset:
     if path.suffix.lower() == ".tar" and path.exists():
         return plugins.get("data source", "folder")(text, spec)
     if path.exists():
-        raise TsdistillError(f"{text} is neither a folder of images nor .npz, .npy or .tar; give one of these as data")
+        raise TsdistillError(
+            f"{text} is neither a folder of images nor .npz, .npy or .tar; give one of these as data"
+        )
     known = ", ".join(plugins.names("data source"))
-    raise TsdistillError(f"there is no folder or file {text!r} and no data source of that name (known: {known})")
+    raise TsdistillError(
+        f"there is no folder or file {text!r} and no data source of that name (known: {known})"
+    )
 
 
 def _backing(dataset: Any, spec: InputSpec | None, seed: int, workers: int) -> Backing:
@@ -120,10 +125,10 @@ def _backing(dataset: Any, spec: InputSpec | None, seed: int, workers: int) -> B
     return IndexedBacking(dataset, spec, name, seed, workers)
 
 
-def _given(data: Any, spec: InputSpec | None, seed: int, samples: int | None, skip: int) -> GivenBacking:
+def _given(data: Any, spec: InputSpec | None, seed: int) -> GivenBacking:
     if not isinstance(data, Iterable) or isinstance(data, (bytes, dict)):
         raise TsdistillError(
-            f"a {type(data).__name__} is no data; give a specification, a tensor, a DataLoader or an iterable of batches"
+            f"a {type(data).__name__} is no data; give a specification, a tensor, a DataLoader or batches"
         )
     if isinstance(data, (list, tuple)) and not data:
         raise TsdistillError("the data are an empty sequence; give at least one batch")

@@ -1,11 +1,12 @@
 """The built-in data sources, registered as a plugin's are.
 
 A data source is a callable ``source(argument, spec) -> Dataset``: ``argument`` is what follows ``NAME:`` in a
-specification, ``spec`` the model's ``InputSpec``. The data set (map style, or iterable) yields ``x`` or ``(x, y)``, where
-``x`` is a PIL image, to which the specification's transform is then applied, or a float tensor of
-shape ``spec.size``, used as it is, and ``y`` a class number or ``None``. It may carry ``description`` (text), ``labelled``
-(bool; found from the first sample otherwise), ``pictures`` (bool, true unless said: normalised images, not values used as
-they are) and ``synthetic`` (bool): a map-style data set that is synthetic answers every index and needs no length.
+specification, ``spec`` the model's ``InputSpec``. The data set (map style, or iterable) yields ``x`` or ``(x,
+y)``, where ``x`` is a PIL image, to which the specification's transform is then applied, or a float tensor of
+shape ``spec.size``, used as it is, and ``y`` a class number or ``None``. It may carry ``description`` (text),
+``labelled`` (bool; found from the first sample otherwise), ``pictures`` (bool, true unless said: normalised
+images, not values used as they are) and ``synthetic`` (bool): a map-style data set that is synthetic answers
+every index and needs no length.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ from tsdistill.errors import TsdistillError
 class Stream:
     """Batches ``(x, y)``, ``y`` being ``None`` without labels: the same ones in the same order every time.
 
-    ``x`` is ``(batch, *input size)`` (a mapping of such tensors where the caller gave mappings), on the CPU unless the
-    caller gave it elsewhere. Nothing is kept in memory between batches.
+    ``x`` is ``(batch, *input size)`` (a mapping of such tensors where the caller gave mappings), on the CPU
+    unless the caller gave it elsewhere. Nothing is kept in memory between batches.
 
     Attributes:
         description: where the samples come from, which of them they are and what was done to them.
@@ -43,7 +43,9 @@ class Stream:
         self.synthetic = synthetic
         self.samples = self._number()
         if self.samples is not None and self.samples <= 0:
-            raise TsdistillError(f"{backing.name}: no samples are left after the first {skip}; there are {backing.total}")
+            raise TsdistillError(
+                f"{backing.name}: none is left after the first {skip}, there are {backing.total}; skip fewer"
+            )
         self.labelled = self._peek() if labelled is None else labelled
         self.description = self._describe()
 
@@ -62,13 +64,17 @@ class Stream:
 
     def _describe(self) -> str:
         total, seed = self._backing.total, f"seed {self.seed}"
+        if self._backing.random:
+            which = f"a random part, {seed}"
+        else:
+            which = f"after {self._skip}" if self._skip else "the first"
         number = "all" if self.samples is None and self._limit is None else f"{self.samples or self._limit}"
         if self.synthetic:
             text = f"{number} {self._backing.name} ({seed})"
         elif total is not None and self.samples == total:
             text = f"all {total} {self._backing.name}"
         elif total is not None:
-            text = f"{number} of {total} {self._backing.name} (a part, {seed})"
+            text = f"{number} of {total} {self._backing.name} ({which})"
         else:
             text = f"{'' if number == 'all' else 'at most '}{number} {self._backing.name}"
         labels = "with labels" if self.labelled else "no labels"
@@ -86,8 +92,8 @@ class Stream:
     def _check(self, x: Any, y: Any, position: int) -> None:
         if not isinstance(x, Mapping) and self._shape is not None and tuple(x.shape[1:]) != self._shape:
             raise TsdistillError(
-                f"{self._backing.name}: samples have shape {tuple(x.shape[1:])} but the model reads {self._shape};"
-                " give --input-size (input_size=) or reshape the samples"
+                f"{self._backing.name}: samples have shape {tuple(x.shape[1:])} but the model reads"
+                f" {self._shape}; give --input-size (input_size=) or reshape the samples"
             )
         if y is not None and (not y.ndim or y.shape[0] != size_of(x)):
             raise TsdistillError(
@@ -96,7 +102,8 @@ class Stream:
         check_finite(x, self._skip + position, self._backing.name)
 
     def held_out(self, samples: int | None = None) -> Stream | None:
-        """A second stream over samples that are not in this one, at most ``samples`` of them (as many as this one has).
+        """A second stream over samples that are not in this one, at most ``samples`` of them (as many as this
+        one has).
 
         Returns:
             ``None`` when this stream takes everything there is.

@@ -22,8 +22,9 @@ class SyntheticSamples(Dataset):
     """Every index from 0 to 2**63 - 1 is a sample of its own, the same whenever it is asked for.
 
     Args:
-        kind: ``"dead-leaves"`` or ``"pink"`` (images, normalised as real ones are), ``"gaussian"`` (independent
-            standard normal values, of any shape) or ``""``: dead leaves for images, Gaussian for all else.
+        kind: ``"dead-leaves"`` or ``"pink"`` (images, normalised as real ones are), ``"gaussian"``
+            (independent standard normal values, of any shape) or ``""``: dead leaves for images, Gaussian for
+            all else.
         spec: how inputs look.
 
     Raises:
@@ -47,11 +48,13 @@ class SyntheticSamples(Dataset):
         self.description = f"synthetic {kind}" + (" images" if kind in _PICTURES else " samples")
 
     def __getitem__(self, index: int) -> Any:
-        """Sample ``index``: a float tensor of shape ``spec.size`` (a PIL image when the specification has a transform)."""
+        """Sample ``index``: a float tensor of shape ``spec.size`` (a PIL image when the specification has a
+        transform)."""
         rng = np.random.Generator(np.random.SFC64(index))
         if self.kind == "gaussian":
             return torch.from_numpy(rng.standard_normal(self.spec.size, dtype=np.float32))
-        picture = _PICTURES[self.kind](*self.spec.size, rng=rng)
+        channels, height, width = self.spec.size
+        picture = _PICTURES[self.kind](channels, height, width, rng)
         if self.spec.transform is not None:
             return _as_pil(picture)
         return normalise(torch.from_numpy(picture), self.spec)

@@ -34,7 +34,9 @@ def channel_figures(spec: InputSpec) -> tuple[tuple[float, ...], tuple[float, ..
             return tuple(values) * channels
         if channels == 1:
             return (sum(values) / len(values),)
-        raise TsdistillError(f"{name} has {len(values)} values but inputs have {channels} channels; give {channels}")
+        raise TsdistillError(
+            f"{name} has {len(values)} values but inputs have {channels} channels; give {channels}"
+        )
 
     mean, std = fit("mean", spec.mean, 0.0), fit("std", spec.std, 1.0)
     if min(std) <= 0:
@@ -68,8 +70,8 @@ def convert(image: Any, channels: int) -> Any:
 class ImageTransform:
     """From a PIL image to a float tensor of shape ``spec.size``.
 
-    It is timm's evaluation transform (resize so that the crop is ``crop_pct`` of it, centre crop, normalise), or
-    ``spec.transform`` where that is given.
+    It is timm's evaluation transform (resize so that the crop is ``crop_pct`` of it, centre crop, normalise),
+    or ``spec.transform`` where that is given.
 
     Raises:
         TsdistillError: the specification is not one of images.
@@ -81,7 +83,9 @@ class ImageTransform:
             self._resize = spec.transform
             return
         if not is_image(spec):
-            raise TsdistillError(f"images do not fit a model whose inputs have shape {spec.size}; give .npy or .npz")
+            raise TsdistillError(
+                f"images do not fit a model whose inputs have shape {spec.size}; give .npy or .npz"
+            )
         from timm.data import create_transform
 
         channels, height, width = spec.size

@@ -7,6 +7,7 @@ import collections
 import pathlib
 import pickle
 import types
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -25,9 +26,19 @@ SUFFIXES = (*PICKLES, SAFETENSORS)
 HEADER = "tsdistill"
 
 _EMA = ("state_dict_ema", "model_ema", "ema_state_dict", "ema")
-_WRAPPERS = (*_EMA, "state_dict", "model", "model_state_dict", "module", "net", "network", "weights", "params")
+_WRAPPERS = (
+    *_EMA,
+    "state_dict",
+    "model",
+    "model_state_dict",
+    "module",
+    "net",
+    "network",
+    "weights",
+    "params",
+)
 _PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.", "encoder.")
-_HARMLESS = [argparse.Namespace, types.SimpleNamespace, collections.defaultdict, pathlib.PosixPath]
+_HARMLESS: list[Any] = [argparse.Namespace, types.SimpleNamespace, collections.defaultdict, pathlib.PosixPath]
 
 
 @dataclass(frozen=True)
@@ -48,7 +59,7 @@ class Contents:
 
 
 def read(path: Path, *, trust: bool = False) -> Contents:
-    """Read the tensors of a ``.pt``, ``.pth`` or ``.safetensors`` file onto the CPU, memory-mapped where possible.
+    """Read the tensors of a ``.pt``, ``.pth`` or ``.safetensors`` file, memory-mapped where possible.
 
     Raises:
         TsdistillError: the file is missing, truncated, of an unknown kind, holds no tensors, or holds pickled
@@ -83,7 +94,9 @@ def _read_safetensors(path: Path) -> Contents:
             header = (file.metadata() or {}).get(HEADER)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
-        raise TsdistillError(f"{path} is truncated or not a safetensors file ({_line(error)}); fetch it again") from error
+        raise TsdistillError(
+            f"{path} is truncated or not a safetensors file ({_line(error)}); fetch it again"
+        ) from error
     if not tensors:
         raise TsdistillError(f"{path} holds no tensors")
     return Contents(tensors, header)
@@ -92,7 +105,7 @@ def _read_safetensors(path: Path) -> Contents:
 def _read_pickle(path: Path, trust: bool) -> Any:
     try:
         mapped = zipfile.is_zipfile(path)
-        with torch.serialization.safe_globals(_HARMLESS):
+        with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals(_HARMLESS):
             return torch.load(path, map_location="cpu", weights_only=not trust, mmap=mapped)
     except OSError as error:
         raise TsdistillError(f"{path} cannot be read: {error.strerror or error}") from error
@@ -100,11 +113,13 @@ def _read_pickle(path: Path, trust: bool) -> Any:
         blocked = [] if trust else _blocked(path, error)
         if blocked:
             raise TsdistillError(
-                f"{path} holds pickled Python objects ({', '.join(blocked)}), which run code when they are read; "
-                "save model.state_dict() instead, or pass --trust (trust=True) if you trust where it comes from"
+                f"{path} holds pickled Python objects ({', '.join(blocked)}), which run code when read; "
+                "save model.state_dict() instead, or pass --trust (trust=True) if you trust its origin"
             ) from error
         if "TorchScript" in str(error):
-            raise TsdistillError(f"{path} is a TorchScript archive; save model.state_dict() instead") from error
+            raise TsdistillError(
+                f"{path} is a TorchScript archive; save model.state_dict() instead"
+            ) from error
         raise TsdistillError(
             f"{path} is truncated or not a file of torch.save ({_line(error)}); fetch or save it again"
         ) from error

@@ -80,10 +80,12 @@ def parse(raw: Any, path: Path) -> Header:
     version = fields.get("version")
     if version != VERSION or isinstance(version, bool):
         raise TsdistillError(
-            f"{path} is of version {str(version)[:20]!r} of the format; this tsdistill reads {VERSION}: update it"
+            f"{path} is of format {str(version)[:20]!r}, this tsdistill reads {VERSION}; update tsdistill"
         )
     arch = check.text(fields.get("arch"), "arch")
-    attributes = tuple(check.attribute(item) for item in check.sequence(fields.get("attributes"), "attributes"))
+    attributes = tuple(
+        check.attribute(item) for item in check.sequence(fields.get("attributes"), "attributes")
+    )
     buffers = tuple(check.text(item, "buffers") for item in check.sequence(fields.get("buffers"), "buffers"))
     tied = check.mapping(fields.get("tied"), "tied")
     orders = check.mapping(fields.get("orders"), "orders")
@@ -107,12 +109,14 @@ def check_safe(spec: str, tensors: Mapping[str, torch.Tensor], path: Path) -> No
     try:
         empty = catalog.build_empty(spec).model
     except TsdistillError as error:
-        raise TsdistillError(f"{path}: its metadata names an architecture that cannot be built: {error}") from error
+        raise TsdistillError(
+            f"{path}: its metadata names an architecture that cannot be built: {error}"
+        ) from error
     size = sum(p.numel() for p in empty.parameters())
     held = sum(t.numel() for t in tensors.values())
     if size > _TIMES_STORED * held + _SLACK:
         raise TsdistillError(
-            f"{path}: damaged metadata: {spec} has {size} parameters, the file holds {held}; name another with --arch"
+            f"{path}: damaged metadata: {spec} has {size} parameters, the file {held}; name another by --arch"
         )
 
 

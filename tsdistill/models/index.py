@@ -1,9 +1,9 @@
 """The shipped index of architectures: hashes of names and shapes, and sketches to find the nearest.
 
-An entry is found by the hash of its tensors' names, then checked by the hash of its shapes in which the number
-of classes is left open. Counters of batch norms are left aside throughout. Sketches are bottom-k samples of
-hashed features (Cohen & Kaplan, "Summarizing data using bottom-k sketches", 2007): the share of common members
-estimates how many tensors two architectures have in common.
+An entry is found by the hash of its tensors' names, then checked by the hash of its shapes in which the
+number of classes is left open. Counters of batch norms are left aside throughout. Sketches are bottom-k
+samples of hashed features (Cohen & Kaplan, "Summarizing data using bottom-k sketches", 2007): the share of
+common members estimates how many tensors two architectures have in common.
 """
 
 from __future__ import annotations
@@ -81,9 +81,10 @@ class Index:
         names = names_hash(shapes)
         found = []
         for entry in self.entries:
-            if entry.names == names and (classes := entry.classes_in(shapes)) is not None:
-                if shapes_hash(shapes, entry.places) == entry.shapes:
-                    found.append((entry, classes))
+            if entry.names != names or (classes := entry.classes_in(shapes)) is None:
+                continue
+            if shapes_hash(shapes, entry.places) == entry.shapes:
+                found.append((entry, classes))
         return found
 
     def nearest(self, shapes: Shapes, count: int, *, named: bool = True) -> list[tuple[float, Entry]]:
@@ -93,9 +94,13 @@ class Index:
         """
         own = sketch(named_features(shapes) if named else unnamed_features(shapes))
         scored = [
-            (_common(own, entry.named if named else entry.unnamed), entry) for entry in self.entries if entry.named
+            (_common(own, entry.named if named else entry.unnamed), entry)
+            for entry in self.entries
+            if entry.named
         ]
-        scored.sort(key=lambda item: (-item[0], not item[1].spec.startswith("timm:"), len(item[1].spec), item[1].spec))
+        scored.sort(
+            key=lambda item: (-item[0], not item[1].spec.startswith("timm:"), len(item[1].spec), item[1].spec)
+        )
         return scored[:count]
 
 
@@ -106,7 +111,7 @@ def shipped() -> Index:
 
 
 def make_entry(spec: str, classes: int | None, probe: int | None, shapes: Shapes) -> Entry:
-    """The entry of an architecture that was built with ``probe`` classes (a large prime; ``None``: as it is)."""
+    """The entry of an architecture built with ``probe`` classes (a large prime; ``None``: as it is)."""
     places: list[Place] = []
     if probe is not None:
         for name in sorted(shapes):

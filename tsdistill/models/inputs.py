@@ -40,12 +40,16 @@ def override(
             raise TsdistillError(f"--std takes positive figures, not {list(std)}")
     if interpolation is not None:
         if interpolation not in INTERPOLATIONS:
-            raise TsdistillError(f"--interpolation is one of {', '.join(INTERPOLATIONS)}, not {interpolation!r}")
+            raise TsdistillError(
+                f"--interpolation is one of {', '.join(INTERPOLATIONS)}, not {interpolation!r}"
+            )
         given["interpolation"] = interpolation
     if not given:
         return spec
     if spec is None and "size" not in given:
-        raise TsdistillError("the size of this model's inputs is not known; give --input-size (input_size=) as well")
+        raise TsdistillError(
+            "the size of this model's inputs is not known; give --input-size (input_size=) as well"
+        )
     source = "given" if spec is None or len(given) == 4 else f"{spec.source}; given: {', '.join(given)}"
     new = replace(spec or InputSpec(given["size"]), **given, source=source)
     for name, values in (("mean", new.mean), ("std", new.std)):

@@ -14,6 +14,7 @@ from tsdistill.models import catalog, checkpoint, store
 from tsdistill.models.info import InputSpec, ModelInfo, attach
 from tsdistill.models.inputs import override
 from tsdistill.models.recognise import fit, recognise
+from tsdistill.models.specs import in_catalog
 from tsdistill.models.weights import check_finite
 
 
@@ -31,7 +32,7 @@ def load(
     """Load a model, in eval mode, with its `ModelInfo` attached.
 
     Args:
-        spec: a file (``.pt``, ``.pth``, ``.safetensors``: weights as anybody saves them, or what `save` wrote),
+        spec: a file (``.pt``, ``.pth``, ``.safetensors``: anybody's weights, or what `save` wrote),
             ``timm:NAME[,key=value...]``, ``torchvision:NAME[,key=value...]``, ``path/to/file.py:factory`` or
             ``package.module:factory``.
         arch: for files, the specification of the architecture. Without it bare weights are recognised when
@@ -48,6 +49,7 @@ def load(
     """
     text = str(spec)
     if isinstance(spec, Path) or _is_file(text):
+        _check_forgotten_source(text)
         model, info = _load_file(Path(spec), arch, trust)
     elif arch is not None:
         raise TsdistillError(f"{text} names its architecture itself; an architecture goes with a file only")
@@ -62,7 +64,19 @@ def load(
 
 def _is_file(text: str) -> bool:
     path = Path(text)
-    return path.is_file() or ":" not in text or path.suffix.lower() in checkpoint.SUFFIXES
+    if path.is_file() or ":" not in text:
+        return True
+    return not in_catalog(text) and path.suffix.lower() in checkpoint.SUFFIXES
+
+
+def _check_forgotten_source(text: str) -> None:
+    """Refuse the bare name of an architecture, with a hint, where a file was looked for."""
+    if Path(text).exists() or Path(text).suffix.lower() in checkpoint.SUFFIXES or "/" in text:
+        return
+    import timm
+
+    if timm.is_model(text.partition(".")[0].partition(",")[0]):
+        raise TsdistillError(f"{text}: there is no such file; did you mean timm:{text}?")
 
 
 def _load_file(path: Path, arch: str | None, trust: bool) -> tuple[nn.Module, ModelInfo]:

@@ -27,7 +27,9 @@ def build(argument: str, *, weights: bool) -> Built:
     """
     place, colon, factory = argument.rpartition(":")
     if not colon or not place or not factory:
-        raise TsdistillError(f"{argument}: own code is written path/to/file.py:factory or package.module:factory")
+        raise TsdistillError(
+            f"{argument}: own code is written path/to/file.py:factory or package.module:factory"
+        )
     module = _from_file(Path(place), argument) if place.endswith(".py") else _from_package(place, argument)
     found = module
     for part in factory.split("."):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -45,9 +46,9 @@ def apply(
     )
     if off.count:
         first = (*off.missing, *off.unexpected, *off.reshaped)[0]
-        held = "has no" if first in off.missing else "holds another"
+        held = "there is no" if first in off.missing else "there is another"
         raise TsdistillError(
-            f"{where}: these are not the tensors of {info.arch}: it {held} {first} "
+            f"{where}: these are not the tensors of {info.arch}: {held} {first} "
             f"({off.count} names differ); give the right architecture with --arch (arch=)"
         )
     place(model, tensors, tied)
@@ -57,7 +58,7 @@ def apply(
 
 
 def reconcile(model: nn.Module, info: ModelInfo) -> ModelInfo:
-    """``info`` such that `apply` on a fresh build gives ``model``, checked by doing so without copying values.
+    """``info`` such that `apply` on a fresh build gives ``model``; checked by doing so.
 
     Shape constants and buffers that differ from a fresh build's are recorded, whoever changed them.
 
@@ -65,17 +66,23 @@ def reconcile(model: nn.Module, info: ModelInfo) -> ModelInfo:
         TsdistillError: ``info.arch`` does not build this model; names the first thing that differs.
     """
     assert info.arch is not None
-    built = catalog.build_empty(info.arch) if in_catalog(info.arch) else catalog.build(info.arch, weights=False)
+    built = (
+        catalog.build_empty(info.arch) if in_catalog(info.arch) else catalog.build(info.arch, weights=False)
+    )
     info = replace(info, arch=built.arch, input=info.input or built.input)
     fresh = built.model
     ours, theirs = dict(model.named_buffers()), dict(fresh.named_buffers())
-    changed = [n for n in ours if n in theirs and ours[n].shape != theirs[n].shape and not _persistent(model, n)]
+    changed = [
+        n for n in ours if n in theirs and ours[n].shape != theirs[n].shape and not _persistent(model, n)
+    ]
     info = replace(info, buffers=tuple(dict.fromkeys((*info.buffers, *changed))))
     params = dict(model.named_parameters(remove_duplicate=False))
     first: dict[int, str] = {}
     tied = {n: first[id(p)] for n, p in params.items() if first.setdefault(id(p), n) != n}
-    apply(fresh, _stored(model, info.buffers), replace(info, attributes=()), tied, "the model cannot be written")
-    attributes = _changed_attributes(model, fresh, info.arch)
+    apply(
+        fresh, _stored(model, info.buffers), replace(info, attributes=()), tied, "the model cannot be written"
+    )
+    attributes = _changed_attributes(model, fresh, built.arch)
     return replace(info, attributes=attributes)
 
 
@@ -98,7 +105,7 @@ def _set(model: nn.Module, attribute: Attribute, where: str | Path) -> None:
         module = model.get_submodule(attribute.module)
     except AttributeError as error:
         raise TsdistillError(f"{where}: damaged metadata: there is no module {attribute.module!r}") from error
-    old = module.__dict__.get(attribute.name)
+    old = _held(module, attribute.name)
     value = attribute.value
     if _is_int(old) and _is_int(value):
         module.__dict__[attribute.name] = value
@@ -121,14 +128,19 @@ def _changed_attributes(model: nn.Module, fresh: nn.Module, arch: str) -> tuple[
             has = "nothing" if one is None else type(one).__name__
             raise _unlike(arch, f"{name or 'the model'} is {has}, there it is {made}")
         for key, value in one.__dict__.items():
-            old = other.__dict__.get(key)
-            if _is_int(value) and _is_int(old) or _is_ints(value) and _is_ints(old):
-                if list(_flat(value)) != list(_flat(old)):
+            old = _held(other, key)
+            if (_is_int(value) and _is_int(old)) or (_is_ints(value) and _is_ints(old)):
+                if _flat(value) != _flat(old):
                     changed.append(Attribute(name, key, value))
-            elif _matters(key) and _plain(value) != _plain(old) and key in other.__dict__:
+            elif _matters(key) and old is not None and _plain(value) != _plain(old):
                 title = f"{name}.{key}" if name else key
                 raise _unlike(arch, f"{title} is {_shown(value)}, there it is {_shown(old)}")
     return tuple(changed)
+
+
+def _held(module: nn.Module, name: str) -> Any:
+    """An attribute of the module itself, or a plain constant of its class; no property is run."""
+    return module.__dict__.get(name, inspect.getattr_static(type(module), name, None))
 
 
 def _unlike(arch: str, what: str) -> TsdistillError:
@@ -139,7 +151,11 @@ def _unlike(arch: str, what: str) -> TsdistillError:
 
 def _inert(module: nn.Module) -> bool:
     """Whether a module does nothing in eval mode (dropout in all its kinds)."""
-    return isinstance(module, nn.Identity) or "Drop" in type(module).__name__ or type(module).__name__ == "StochasticDepth"
+    return (
+        isinstance(module, nn.Identity)
+        or "Drop" in type(module).__name__
+        or type(module).__name__ == "StochasticDepth"
+    )
 
 
 def _kind(module: nn.Module) -> str:

@@ -37,7 +37,9 @@ class ModelSource(Protocol):
     replaced afterwards.
     """
 
-    def __call__(self, argument: str, *, weights: bool) -> Built: ...
+    def __call__(self, argument: str, *, weights: bool) -> Built:
+        """Build what stands after the colon."""
+        ...
 
 
 def parse(argument: str, spec: str) -> tuple[str, dict[str, OptionValue]]:

@@ -87,8 +87,8 @@ def restore(path: Path, contents: Contents, *, arch: str | None, trust: bool) ->
     assert spec is not None
     if arch is None and not in_catalog(spec) and not trust:
         raise TsdistillError(
-            f"{path} was made by code outside the catalogs, {spec}; name it again with --arch (arch=), or pass "
-            "--trust (trust=True) to import what the file names"
+            f"{path} was made by code outside the catalogs, {spec}; name it again with --arch (arch=), or "
+            "pass --trust (trust=True) to import what the file names"
         )
     if arch is None:
         header.check_safe(spec, contents.tensors, path)
@@ -98,8 +98,9 @@ def restore(path: Path, contents: Contents, *, arch: str | None, trust: bool) ->
         if name not in tensors or alias in tensors:
             raise TsdistillError(f"{path}: damaged metadata: {alias} cannot be shared with {name}")
         tensors[alias] = tensors[name]
-    apply(built.model, tensors, stored.info, stored.tied, path)
-    return built.model, replace(stored.info, arch=built.arch)
+    info = replace(stored.info, arch=built.arch)
+    apply(built.model, tensors, info, stored.tied, path)
+    return built.model, info
 
 
 def _tensors(model: nn.Module, extra: tuple[str, ...]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
@@ -125,7 +126,8 @@ def _order(tensor: torch.Tensor) -> tuple[int, ...] | None:
     """The dimensions from the outermost in memory to the innermost, when that is not 0, 1, 2, ..."""
     if tensor.is_contiguous() or tensor.layout != torch.strided:
         return None
-    order = tuple(sorted(range(tensor.dim()), key=lambda d: (-tensor.stride(d), d)))
+    strides = tensor.stride()
+    order = tuple(sorted(range(tensor.dim()), key=lambda d: (-strides[d], d)))
     return order if tensor.permute(order).is_contiguous() else None
 
 
@@ -139,7 +141,9 @@ def _ordered(tensor: torch.Tensor, order: tuple[int, ...] | None, path: Path) ->
     if order is None:
         return tensor.clone(memory_format=torch.contiguous_format)
     if sorted(order) != list(range(tensor.dim())):
-        raise TsdistillError(f"{path}: damaged metadata: the order {list(order)} for {tensor.dim()} dimensions")
+        raise TsdistillError(
+            f"{path}: damaged metadata: the order {list(order)} for {tensor.dim()} dimensions"
+        )
     back = [order.index(d) for d in range(len(order))]
     return tensor.permute(order).clone(memory_format=torch.contiguous_format).permute(back)
 
@@ -155,6 +159,8 @@ def _write(path: Path, tensors: Mapping[str, torch.Tensor], text: str) -> None:
         os.replace(beside, path)
     except (OSError, RuntimeError, ValueError, safetensors.SafetensorError) as error:
         reason = " ".join(str(error).split())[:160]
-        raise TsdistillError(f"{path} cannot be written ({type(error).__name__}: {reason}); name another") from error
+        raise TsdistillError(
+            f"{path} cannot be written ({type(error).__name__}: {reason}); name another"
+        ) from error
     finally:
         beside.unlink(missing_ok=True)

@@ -29,7 +29,9 @@ def build(argument: str, *, weights: bool) -> Built:
     pretrained = bool(options.pop("pretrained", True)) and weights
     for key in _REFUSED:
         if key in options:
-            raise TsdistillError(f"{spec}: the option {key!r} cannot be given here; give a file as MODEL with --arch")
+            raise TsdistillError(
+                f"{spec}: the option {key!r} cannot be given here; give a file as MODEL with --arch"
+            )
     hub = name.partition(":")[0] in ("hf-hub", "hf_hub") and bool(name.partition(":")[2])
     if hub and not weights:
         raise TsdistillError(f"{spec}: name the architecture as timm.list_models() does")
@@ -79,8 +81,8 @@ def _create(name: str, options: dict[str, Any], pretrained: bool, spec: str) -> 
                 way_out = "timm has no weights of it; add pretrained=false"
             else:
                 way_out = (
-                    f"its weights are not in the cache and cannot be fetched ({reason}); connect to the network "
-                    "once, give a file as MODEL, or add pretrained=false"
+                    f"its weights are not in the cache and cannot be fetched ({reason}); connect to the "
+                    "network once, give a file as MODEL, or add pretrained=false"
                 )
             raise TsdistillError(f"{spec}: {way_out}") from error
         raise TsdistillError(f"{spec}: timm cannot build it ({reason}); check the options") from error
@@ -100,8 +102,8 @@ def _canonical(model: nn.Module, name: str, options: dict[str, OptionValue]) -> 
     given = dict(options)
     base, _, tag = name.partition(".")
     if ":" in name:
-        base, tag = str(model.pretrained_cfg["architecture"]), "hub"  # type: ignore[index,union-attr]
-    if given.get("num_classes") == default_classes(base):
+        base, tag = str(model.pretrained_cfg["architecture"]), "hub"  # type: ignore[index]
+    if "num_classes" in given and given["num_classes"] == default_classes(base):
         del given["num_classes"]
     if not tag:
         return join("timm", base, given)

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
+from unittest.mock import patch
 
+import torch
 import torchvision
 from torch import nn
 from torchvision import models
+from torchvision.models import regnet
 
 from tsdistill.errors import TsdistillError
 from tsdistill.models.info import InputSpec
@@ -59,8 +65,8 @@ def _create(name: str, options: dict[str, Any], weights: Any, spec: str) -> nn.M
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
         if weights is not None and _is_fetching(error):
             raise TsdistillError(
-                f"{spec}: its weights are not in the cache and cannot be fetched ({reason}); connect to the network "
-                "once, give a file as MODEL, or add pretrained=false"
+                f"{spec}: its weights are not in the cache and cannot be fetched ({reason}); connect to the "
+                "network once, give a file as MODEL, or add pretrained=false"
             ) from error
         raise TsdistillError(f"{spec}: torchvision cannot build it ({reason}); check the options") from error
 
@@ -77,7 +83,21 @@ def _call(name: str, options: dict[str, Any], weights: Any) -> nn.Module:
         given["weights_backbone"] = None
     if name in ("googlenet", "inception_v3") and weights is None:
         given.setdefault("init_weights", False)
-    return models.get_model(name, weights=weights, **given)
+    with redirect_stdout(sys.stderr), _block_widths_on_cpu():
+        return models.get_model(name, weights=weights, **given)
+
+
+@contextmanager
+def _block_widths_on_cpu() -> Iterator[None]:
+    """RegNet computes its widths with tensors, which have no values while one builds on ``meta``."""
+    original = regnet.BlockParams.from_init_params
+
+    def on_cpu(*args: Any, **options: Any) -> Any:
+        with torch.device("cpu"):
+            return original(*args, **options)
+
+    with patch.object(regnet.BlockParams, "from_init_params", on_cpu):
+        yield
 
 
 def _canonical(model: nn.Module, name: str, options: dict[str, OptionValue]) -> str:
@@ -91,7 +111,7 @@ def _canonical(model: nn.Module, name: str, options: dict[str, OptionValue]) -> 
                 del given[key]
     elif getattr(model, "aux_classifier", None) is not None:
         given["aux_loss"] = True
-    if given.get("num_classes") == default_classes(name):
+    if "num_classes" in given and given["num_classes"] == default_classes(name):
         del given["num_classes"]
     return join("torchvision", name, given)
 
@@ -103,7 +123,7 @@ def default_classes(name: str) -> int | None:
 
 
 def _input(weights: Any) -> InputSpec | None:
-    """What the transforms of these weights say; detectors take one image in [0, 1] and scale it themselves."""
+    """What the transforms of these weights say; detectors take images in [0, 1] and scale them."""
     transforms, kind = weights.transforms(), type(weights).__module__
     if ".detection." in kind:
         return InputSpec((3, _DETECTION_SIDE, _DETECTION_SIDE), source="torchvision's weights")

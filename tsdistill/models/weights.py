@@ -117,7 +117,7 @@ def check_finite(model: nn.Module, where: str) -> None:
     if bad:
         more = f" (and {len(bad) - 1} more tensors)" if len(bad) > 1 else ""
         raise TsdistillError(
-            f"{where}: {bad[0]} holds NaN or infinite values{more}; take a checkpoint from before training diverged"
+            f"{where}: {bad[0]} holds NaN or infinite values{more}; take a checkpoint from before it diverged"
         )
 
 

@@ -42,4 +42,4 @@ def _sync(module: nn.Module) -> None:
     elif isinstance(module, nn.PReLU):
         module.num_parameters = shape[0]
     elif isinstance(getattr(module, "normalized_shape", None), tuple):
-        module.normalized_shape = shape
+        module.__dict__["normalized_shape"] = shape

@@ -86,7 +86,9 @@ class Registry:
         if name in items:
             return items[name]
         near = difflib.get_close_matches(name, items, n=3, cutoff=0.5)
-        way_out = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(sorted(items)) or 'none'}"
+        way_out = (
+            f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(sorted(items)) or 'none'}"
+        )
         raise TsdistillError(f"unknown {kind} {name!r}; {way_out}")
 
     def _load_builtins(self, kind: str) -> None:

@@ -166,8 +166,14 @@ def _enter(
         size = len(found[index][0])
         places = np.flatnonzero(group_of[seen] == index)
         ranks = rank_of[seen[places]]
-        whole = hook and len(places) % size == 0 and (np.bincount(ranks, minlength=size) * size == len(places)).all()
-        coords = places[np.argsort(ranks, kind="stable")].reshape(size, -1) if whole else np.zeros((size, 0), int)
+        whole = (
+            hook
+            and len(places) % size == 0
+            and (np.bincount(ranks, minlength=size) * size == len(places)).all()
+        )
+        coords = (
+            places[np.argsort(ranks, kind="stable")].reshape(size, -1) if whole else np.zeros((size, 0), int)
+        )
         reader = Reader(
             contraction.module if whole else None,
             owner.param if owner else contraction.module,
@@ -181,9 +187,9 @@ def _enter(
 
 def _hookable(model: nn.Module, contraction: Contraction, owner: Ruler) -> bool:
     """Is the activation the first input of a linear or convolution module that owns the weight?"""
-    if owner.param != f"{contraction.module}.weight" and owner.param != "weight":
-        return False
     module = model.get_submodule(contraction.module)
+    if getattr(module, "weight", None) is not model.get_parameter(owner.param):
+        return False
     seen = 0 if contraction.activation is None else len(contraction.activation)
     if isinstance(module, nn.Linear):
         return seen == module.in_features
@@ -251,4 +257,3 @@ def freeze(trace: Trace, groups: list[Group], cause: str) -> None:
     for group in groups:
         slot = group.slots[0]
         trace.ledger.freeze(starts[slot.param, slot.dim] + slot.coords.reshape(-1), cause)
-

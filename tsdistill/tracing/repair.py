@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +14,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tsdistill.errors import TsdistillError
 from tsdistill.models.info import Attribute
+from tsdistill.models.widths import sync_widths
 from tsdistill.tracing.record import Record, Step
 from tsdistill.tracing.runtime import Inputs, plain_evaluation, run
+
+_ATTEMPTS = 8
+_STANDARD = (nn.modules.conv._ConvNd, nn.Linear, nn.GroupNorm, nn.modules.batchnorm._NormBase)
+_DERIVED = {"in_channels", "out_channels", "in_features", "out_features", "num_features", "num_channels"}
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ class _Replay(TorchDispatchMode):
         self.position = 0
         self.stale: list[Stale] = []
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]  # noqa: D102
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         steps = self.record.trace.steps
         if self.position >= len(steps) or steps[self.position].op != str(func):
             raise TsdistillError("the cut model takes another path through its code")
@@ -78,52 +83,53 @@ class _Replay(TorchDispatchMode):
 class _Composite(TorchFunctionMode):
     """Puts stale sizes right in functions that check their arguments before any operator runs."""
 
-    def __init__(self, inner: _Replay) -> None:
+    def __init__(self, replay: _Replay) -> None:
         super().__init__()
-        self.inner = inner
+        self.replay = replay
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]  # noqa: D102
+    def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
         if name == "__getitem__":
             return func(args[0], self._sliced(args[1]))
         if name not in ("reshape", "unflatten", "group_norm"):
             return func(*args, **kwargs)
-        position, found = self.inner.position, len(self.inner.stale)
+        position, found = self.replay.position, len(self.replay.stale)
         try:
             return func(*args, **kwargs)
         except (RuntimeError, ValueError):
-            if self.inner.position != position or len(self.inner.stale) != found:
+            if self.replay.position != position or len(self.replay.stale) != found:
                 raise
             return func(*self._mend(name, list(args)), **kwargs)
 
     def _sliced(self, index: Any) -> Any:
-        """``index`` with the ends of its slices put right: one that reaches too far runs no operator at all."""
-        steps = self.inner.record.trace.steps
+        """``index`` with the ends of its slices put right (one that reaches too far runs no operator)."""
+        steps = self.replay.record.trace.steps
         items = list(index) if isinstance(index, tuple) else [index]
-        position = self.inner.position
+        position = self.replay.position
         while position < len(steps) and "slice" in steps[position].op:
             for _, _, labels in steps[position].sizes:
                 for i, item in enumerate(items):
                     if not isinstance(item, slice) or len(labels) not in (item.start, item.stop):
                         continue
-                    wanted = self.inner.count(steps[position], len(labels), labels)
-                    ends = (wanted if end == len(labels) else end for end in (item.start, item.stop))
-                    items[i] = slice(*ends, item.step)
+                    wanted = self.replay.count(steps[position], len(labels), labels)
+                    start = wanted if item.start == len(labels) else item.start
+                    stop = wanted if item.stop == len(labels) else item.stop
+                    items[i] = slice(start, stop, item.step)
             position += 1
         return tuple(items) if isinstance(index, tuple) else items[0]
 
     def _mend(self, name: str, args: list[Any]) -> list[Any]:
         """The arguments that the coming operator of the trace asks for."""
         operator = "group_norm" if name == "group_norm" else "view"
-        coming = self.inner.record.trace.steps[self.inner.position : self.inner.position + 3]
+        coming = self.replay.record.trace.steps[self.replay.position : self.replay.position + 3]
         step = next((step for step in coming if operator in step.op), None)
         if step is None:
             return args
         if name == "group_norm":
             groups = [labels for place, _, labels in step.sizes if place == 6]
             if groups:
-                args[1] = self.inner.count(step, args[1], groups[0])
+                args[1] = self.replay.count(step, args[1], groups[0])
             return args
         first = 2 if name == "unflatten" else 1
         given = list(args[first]) if isinstance(args[first], tuple | list) else list(args[first:])
@@ -131,7 +137,7 @@ class _Composite(TorchFunctionMode):
         for _, index, labels in step.sizes:
             place = (index or 0) - offset
             if 0 <= place < len(given) and given[place] != -1:
-                given[place] = self.inner.count(step, given[place], labels)
+                given[place] = self.replay.count(step, given[place], labels)
         return [*args[:first], given]
 
 
@@ -149,7 +155,9 @@ def replay(model: nn.Module, inputs: Inputs, record: Record, gone: np.ndarray) -
     return Replayed(tuple(mode.stale), broken, cause)
 
 
-def repair(model: nn.Module, inputs: Inputs, record: Record, gone: np.ndarray) -> tuple[list[Attribute], Replayed]:
+def repair(
+    model: nn.Module, inputs: Inputs, record: Record, gone: np.ndarray
+) -> tuple[list[Attribute], Replayed]:
     """Set the attributes of ``model`` that make its operators ask for the sizes they now have.
 
     Where several attributes of a module could be the one, they are tried in turn.
@@ -159,60 +167,75 @@ def repair(model: nn.Module, inputs: Inputs, record: Record, gone: np.ndarray) -
     """
     result = replay(model, inputs, record, gone)
     changes: dict[tuple[str, str], Attribute] = {}
-    for attempt in range(6):
-        if not result.stale:
-            break
-        tried = _attempt(model, result.stale, attempt)
+    failures: Counter[str] = Counter()
+    for _ in range(_ATTEMPTS):
+        tried = _attempt(model, result.stale, failures, set(changes))
         if not tried:
             break
         after = replay(model, inputs, record, gone)
-        bad = {stale.step.module for stale in after.stale} | ({after.broken} if after.broken else set())
-        mended = {stale.step.module for stale in result.stale} - bad
+        before, left = _count(result), _count(after)
         reverted = False
-        for path, module, name, old in tried:
-            if path in mended or not _related(path, bad):
-                changes[path, name] = Attribute(path, name, getattr(module, name))
+        for asked, owner, name, old in tried:
+            module = model.get_submodule(owner)
+            if left[asked] < before[asked] and not _related(asked, after.broken):
+                changes[owner, name] = Attribute(owner, name, getattr(module, name))
             else:
                 setattr(module, name, old)
+                failures[asked] += 1
                 reverted = True
         result = replay(model, inputs, record, gone) if reverted else after
+    if changes:
+        sync_widths(model)
     return list(changes.values()), result
 
 
-def _related(path: str, bad: set[str]) -> bool:
-    return any(path == other or other.startswith(f"{path}.") or path.startswith(f"{other}.") for other in bad)
+def _count(result: Replayed) -> Counter[str]:
+    return Counter(item.step.module for item in result.stale)
 
 
-def _attempt(model: nn.Module, stale: Sequence[Stale], attempt: int) -> list[tuple[str, nn.Module, str, Any]]:
-    """Change one candidate attribute for every stale number of every module; returns what was changed."""
+def _related(path: str, broken: str | None) -> bool:
+    return broken is not None and (
+        path == broken or broken.startswith(f"{path}.") or path.startswith(f"{broken}.")
+    )
+
+
+def _attempt(
+    model: nn.Module, stale: Sequence[Stale], failures: Mapping[str, int], settled: set[tuple[str, str]]
+) -> list[tuple[str, str, str, Any]]:
+    """Change an attribute for every stale number of every module.
+
+    Returns:
+        ``(module that computes a stale number, owner of the attribute, attribute, its old value)``.
+    """
     wanted: dict[str, dict[int, set[int]]] = defaultdict(lambda: defaultdict(set))
     for item in stale:
         wanted[item.step.module][item.given].add(item.wanted)
     changed = []
-    touched: set[tuple[str, str]] = set()
+    taken = set(settled)
     for path, numbers in wanted.items():
+        turn = failures.get(path, 0)
         for given, targets in numbers.items():
             if len(targets) != 1:
                 continue
-            candidates = [
-                c for c in _candidates(model, path, given, next(iter(targets))) if (c[0], c[2]) not in touched
-            ]
+            candidates = [c for c in _candidates(model, path, given, *targets) if c[:2] not in taken]
             if not candidates:
                 continue
-            chosen = candidates[:1]
-            if attempt == 0 and _likely(chosen[0][2]):
-                chosen = [c for c in candidates if c[0] == chosen[0][0] and c[4] and _likely(c[2])] or chosen
-            elif attempt:
-                chosen = [candidates[attempt % len(candidates)]]
-            for owner, module, name, value, _ in chosen:
-                touched.add((owner, name))
-                changed.append((owner, module, name, getattr(module, name)))
+            first = candidates[max(turn - 1, 0) % len(candidates)]
+            chosen = [first]
+            if turn == 0 and first[3]:
+                chosen = [
+                    c for c in candidates if c[0] == first[0] and c[3] and (c is first or _likely(c[1]))
+                ]
+            for owner, name, value, _ in chosen:
+                module = model.get_submodule(owner)
+                changed.append((path, owner, name, getattr(module, name)))
+                taken.add((owner, name))
                 setattr(module, name, value)
     return changed
 
 
 def _candidates(model: nn.Module, path: str, given: int, wanted: int) -> Any:
-    """``(path, module, attribute, new value, exact)`` of attributes that may be behind a stale number."""
+    """``(owner, attribute, new value, exact)`` of attributes that may be behind a stale number."""
     places = [path]
     while places[-1]:
         places.append(places[-1].rpartition(".")[0])
@@ -223,21 +246,23 @@ def _candidates(model: nn.Module, path: str, given: int, wanted: int) -> Any:
         module = model.get_submodule(place)
         named = sorted(vars(module).items(), key=lambda item: not _likely(item[0]))
         for name, value in named:
-            if name == "training":
+            if name == "training" or (name in _DERIVED and isinstance(module, _STANDARD)):
                 continue
             exact = _swapped(value, given, wanted)
             if exact is not None:
-                yield place, module, name, exact, True
+                yield place, name, exact, True
             elif isinstance(value, int) and not isinstance(value, bool) and value > 0 and given > 1:
                 if value % given == 0 and value // given <= 64:
-                    later.append((place, module, name, value // given * wanted, False))
+                    later.append((place, name, value // given * wanted, False))
                 elif given % value == 0 and wanted % (given // value) == 0 and value > 1:
-                    later.append((place, module, name, wanted // (given // value), False))
+                    later.append((place, name, wanted // (given // value), False))
     yield from later
 
 
 def _likely(name: str) -> bool:
-    return any(part in name for part in ("head", "group", "dim", "chan", "chs", "width", "feat", "planes", "_c"))
+    return any(
+        part in name for part in ("head", "group", "dim", "chan", "chs", "width", "feat", "planes", "_c")
+    )
 
 
 def _swapped(value: Any, given: int, wanted: int) -> Any:
@@ -251,13 +276,9 @@ def _swapped(value: Any, given: int, wanted: int) -> Any:
     return None
 
 
-def apply_attributes(model: nn.Module, attributes: Sequence[Attribute]) -> None:
-    """Set recorded attributes on ``model``."""
-    for attribute in attributes:
-        setattr(model.get_submodule(attribute.module), attribute.name, attribute.value)
-
-
-def groups_at(module: str, steps: Sequence[Step], record: Record, gone: np.ndarray, owner: Mapping[int, str]) -> set:
+def groups_at(
+    module: str, steps: Sequence[Step], record: Record, gone: np.ndarray, owner: Mapping[int, str]
+) -> set:
     """Names of the groups that lose nodes and are touched by operators of ``module`` or below it."""
     found: set[str] = set()
     for step in steps:

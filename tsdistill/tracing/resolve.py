@@ -66,7 +66,9 @@ class _Merging:
         """How many classes that may go there would be if ``a`` and ``b`` were merged."""
         names, both = np.unique(np.concatenate([self.of[a], self.of[b]]), return_inverse=True)
         size = len(names)
-        links = coo_array((np.ones(len(a), dtype=np.int8), (both[: len(a)], both[len(a) :])), shape=(size, size))
+        links = coo_array(
+            (np.ones(len(a), dtype=np.int8), (both[: len(a)], both[len(a) :])), shape=(size, size)
+        )
         merged, of = connected_components(links, directed=False)
         fixed = np.zeros(merged, dtype=bool)
         np.logical_or.at(fixed, of, self.fixed[names])
@@ -77,7 +79,7 @@ class _Merging:
 
 
 def _settle(classes: _Merging, pending: list) -> tuple[list, bool]:
-    """Tie every block with at most one axis that can shrink; returns what is left and whether any was tied."""
+    """Tie every block with at most one axis that can shrink; what is left, and whether any was settled."""
     rest, ties, changed = [], [], False
     for product in pending:
         stays = classes.is_fixed(product.whole)

@@ -26,6 +26,7 @@ def plain_evaluation(model: nn.Module) -> Iterator[None]:
     try:
         for state, _ in modes:
             state["training"] = False
+        _forget(model)
         torch.backends.mha.set_fastpath_enabled(False)
         with torch.random.fork_rng(devices), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
             torch.manual_seed(0)
@@ -34,6 +35,16 @@ def plain_evaluation(model: nn.Module) -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fast_path)
         for state, training in modes:
             state["training"] = training
+
+
+def _forget(model: nn.Module) -> None:
+    """Let modules that cache tensors between evaluations drop them, as they do when training begins."""
+    for module in model.modules():
+        for value in vars(module).values():
+            if type(value) is dict and value and all(isinstance(v, torch.Tensor) for v in value.values()):
+                module.train(True)
+                module.train(False)
+                break
 
 
 def call(model: nn.Module, inputs: Inputs) -> Any:
@@ -54,7 +65,9 @@ def run(model: nn.Module, inputs: Inputs) -> list[torch.Tensor]:
     try:
         output = call(model, inputs)
     except Exception as error:
-        raise TsdistillError(f"the model's forward fails on the example input: {first_line(error)}") from error
+        raise TsdistillError(
+            f"the model's forward fails on the example input: {first_line(error)}"
+        ) from error
     return tensors_in(output)
 
 

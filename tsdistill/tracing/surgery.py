@@ -14,8 +14,11 @@ from tsdistill.errors import TsdistillError
 from tsdistill.models.widths import sync_widths
 from tsdistill.tracing.graph import NodeGraph
 
+Nodes = Sequence[int] | np.ndarray
+"""Numbers of nodes of one group."""
 
-def checked(graph: NodeGraph, removed: Mapping[str, Sequence[int]]) -> dict[str, np.ndarray]:
+
+def checked(graph: NodeGraph, removed: Mapping[str, Nodes]) -> dict[str, np.ndarray]:
     """``removed`` as sorted, distinct node numbers; groups of which nothing goes are left out.
 
     Raises:
@@ -30,7 +33,9 @@ def checked(graph: NodeGraph, removed: Mapping[str, Sequence[int]]) -> dict[str,
         if not len(chosen):
             continue
         if chosen[0] < 0 or chosen[-1] >= group.size:
-            raise TsdistillError(f"group {name} has nodes 0 to {group.size - 1}, not {chosen[0]} … {chosen[-1]}")
+            raise TsdistillError(
+                f"group {name} has nodes 0 to {group.size - 1}, not {chosen[0]} … {chosen[-1]}"
+            )
         if len(chosen) == group.size:
             raise TsdistillError(f"group {name} would lose all {group.size} nodes; leave at least one")
         result[name] = chosen
@@ -61,7 +66,7 @@ def remove_coordinates(
     for name, nodes in removed.items():
         for slot in graph.by_name[name].slots:
             leaving[slot.param, slot.dim].append(slot.coords[nodes].reshape(-1))
-    tensors = dict(small.named_parameters(remove_duplicate=False))
+    tensors: dict[str, torch.Tensor] = dict(small.named_parameters(remove_duplicate=False))
     tensors.update(small.named_buffers(remove_duplicate=False))
     replaced: dict[int, torch.Tensor] = {}
     by_param: dict[str, list[int]] = defaultdict(list)
@@ -77,8 +82,7 @@ def remove_coordinates(
         new = new.contiguous(memory_format=_format(old)) if old.ndim == 4 else new
         replaced[id(old)] = nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new
     changed = _put(small, replaced)
-    for module in small.modules():
-        sync_widths(module)
+    sync_widths(small)
     return small, changed
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from torch import nn
 
 from tsdistill.errors import TsdistillError
@@ -17,7 +16,7 @@ from tsdistill.tracing.grouping import build, freeze
 from tsdistill.tracing.record import Record
 from tsdistill.tracing.repair import Replayed, groups_at, repair
 from tsdistill.tracing.runtime import Inputs, plain_evaluation, run
-from tsdistill.tracing.surgery import checked, gone, remove_coordinates
+from tsdistill.tracing.surgery import Nodes, checked, gone, remove_coordinates
 from tsdistill.tracing.tracer import record
 from tsdistill.tracing.verify import difference, reference
 
@@ -70,9 +69,7 @@ def trace(model: nn.Module, example_input: Inputs, *, check: bool = True) -> Nod
     return replace(graph, seconds=time.perf_counter() - start)
 
 
-def cut(
-    model: nn.Module, graph: NodeGraph, removed: Mapping[str, Sequence[int]], example_input: Inputs
-) -> Cut:
+def cut(model: nn.Module, graph: NodeGraph, removed: Mapping[str, Nodes], example_input: Inputs) -> Cut:
     """Remove nodes from a copy of ``model``; nothing is absorbed by what stays.
 
     The copy must give the output of the original with the removed nodes zeroed where their fan-out reads
@@ -90,9 +87,7 @@ def cut(
     while True:
         outcome = _attempt(model, graph, wanted, example_input)
         if not outcome.failed:
-            return Cut(
-                outcome.model, wanted, tuple(put_back), tuple(outcome.attributes), outcome.buffers
-            )
+            return Cut(outcome.model, wanted, tuple(put_back), tuple(outcome.attributes), outcome.buffers)
         put_back += outcome.failed
         for item in outcome.failed:
             wanted.pop(item.name, None)
@@ -129,7 +124,9 @@ def _attempt(
     return _Outcome(small, attributes, buffers, _search(model, graph, removed, inputs, problem))
 
 
-def _blame(graph: NodeGraph, removed: Mapping[str, np.ndarray], leaving: np.ndarray, result: Replayed) -> list[Frozen]:
+def _blame(
+    graph: NodeGraph, removed: Mapping[str, np.ndarray], leaving: np.ndarray, result: Replayed
+) -> list[Frozen]:
     """The groups whose sizes a module computes in a way that no attribute explains."""
     record_ = _record(graph)
     owner = _owners(graph)

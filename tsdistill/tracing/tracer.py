@@ -41,7 +41,7 @@ class Tracer(TorchDispatchMode):
             self._labels[id(tensor)] = (tensor, (None,) * tensor.ndim)
             self._data.add(id(tensor))
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]  # noqa: D102
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
         self.step = Step(str(func), self.stack[-1])
@@ -175,7 +175,7 @@ def _place(tensor: torch.Tensor) -> tuple:
 
 
 @contextmanager
-def module_names(model: nn.Module, stack: list[str]):  # type: ignore[no-untyped-def]
+def module_names(model: nn.Module, stack: list[str]):
     """Keep the dotted name of the innermost running module on top of ``stack``."""
     handles = []
     for name, module in model.named_modules():

@@ -21,7 +21,7 @@ class _Zeroed(TorchDispatchMode):
         self.record, self.gone = record, gone
         self.position = 0
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]  # noqa: D102
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         step = self.record.trace.steps[self.position]
         self.position += 1

@@ -42,14 +42,12 @@ def copy(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
     tracer.give(out, tracer.labels(args[0]))
 
 
-RULES = {
-    name: copy
-    for name in (
-        *("clone", "contiguous", "_to_copy", "detach", "alias", "lift_fresh", "lift_fresh_copy"),
-        *("zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like"),
-        *("fill", "zero", "bernoulli", "dropout", "native_dropout"),
-    )
-}
+_COPIES = (
+    *("clone", "contiguous", "_to_copy", "detach", "alias", "lift_fresh", "lift_fresh_copy"),
+    *("zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like"),
+    *("fill", "zero", "bernoulli", "dropout", "native_dropout"),
+)
+RULES = dict.fromkeys(_COPIES, copy)
 UNTAGGED = frozenset(
     {
         *("copy", "where", "masked_fill", "prelu", "_prelu_kernel", "rrelu", "rrelu_with_noise", "lerp"),

@@ -21,7 +21,9 @@ def pick(func: Any) -> Any:
                 continue
             shape = [1] * source.ndim
             shape[d] = -1
-            spread = torch.from_numpy(labels.astype(np.float64)).reshape(shape).expand(source.shape).contiguous()
+            spread = (
+                torch.from_numpy(labels.astype(np.float64)).reshape(shape).expand(source.shape).contiguous()
+            )
             block = func(spread, *args[1:], **kwargs).numpy().astype(np.int64)
             for where, found in enumerate(tracer.split(block)):
                 if found is None:

@@ -11,7 +11,6 @@ import torch
 from tsdistill.tracing.labels import FIXED, Labels
 
 
-
 def view(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
     """Blocks of dimensions that are split or merged; every other dimension keeps its labels."""
     source = args[0]
@@ -93,7 +92,7 @@ def squeeze(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
     """Dimensions of size 1 removed."""
     source = args[0]
     fields = tracer.labels(source)
-    dims = range(source.ndim)
+    dims = list(range(source.ndim))
     if len(args) > 1:
         chosen = args[1] if isinstance(args[1], list | tuple) else [args[1]]
         dims = [d % source.ndim for d in chosen] if source.ndim else []
@@ -104,18 +103,19 @@ def squeeze(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
 def slice_(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
     """A range of one dimension; its ends count the labels that stay before them."""
     source = args[0]
-    dim, start, end, step = (*args[1:], *(0, None, None, 1)[len(args) - 1 :])
+    given = (*args[1:], None, None, None, None)
+    dim, start, end, step = given[0] or 0, given[1] or 0, given[2], given[3] or 1
     dim %= source.ndim
     fields = list(tracer.labels(source))
     labels = fields[dim]
     if labels is not None:
         size = len(labels)
-        first = _position(0 if start is None else start, size)
+        first = _position(start, size)
         last = _position(size if end is None else end, size)
         fields[dim] = labels[first:last:step]
         if step != 1:
             tracer.freeze(labels, "a strided slice")
-        if 0 < first:
+        if first > 0:
             tracer.size(2, None, labels[:first] if start > 0 else labels[first:])
         if last < size:
             tracer.size(3, None, labels[:last] if end > 0 else labels[last:])

@@ -66,11 +66,9 @@ def along(tracer: Any, args: tuple, kwargs: dict, out: Any) -> None:
         tracer.give(result, fields)
 
 
+_STATISTICS = ("mean", "sum", "var", "std", "var_mean", "std_mean", "amax", "amin", "prod", "logsumexp")
 RULES = {
-    **{
-        name: statistic
-        for name in ("mean", "sum", "var", "std", "var_mean", "std_mean", "amax", "amin", "prod", "logsumexp")
-    },
+    **dict.fromkeys(_STATISTICS, statistic),
     "linalg_vector_norm": norm,
     "norm": norm,
     "max": position,

@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from tsdistill import plugins
+from tsdistill.alignment.exact import relations
 from tsdistill.alignment.inputs import Prepared, prepare
 from tsdistill.alignment.matching import match_groups
 from tsdistill.alignment.metrics import MomentMetric
@@ -129,18 +130,19 @@ def report_on(
     observed = observe(
         student,
         sites,
-        prepared.batches(),
+        prepared,
         teacher=teacher,
         teacher_sites=teacher_sites,
         pairs=pairs,
         positions=positions,
         seed=seed,
     )
-    beta = output_sensitivity(student, sites, prepared.batches(), samples=strength_samples, seed=seed)
+    beta = output_sensitivity(student, sites, prepared, samples=strength_samples, seed=seed)
     statistics = Statistics(sites, observed, beta)
     partners: dict[str, Partner] = {}
     if teacher is not None and teacher_sites is not None:
         partners = _partners(teacher, teacher_sites, prepared, pairs, observed, strength_samples, seed)
+    found = {key: relations(covariance) for key, covariance in observed.covariances.items()}
     groups = tuple(
         describe_group(
             student,
@@ -151,6 +153,7 @@ def report_on(
             thresholds,
             partners.get(group.name),
             teacher is None,
+            found,
         )
         for group in graph.groups
     )
@@ -194,7 +197,7 @@ def _partners(
     seed: int,
 ) -> dict[str, Partner]:
     """Names and strengths of the teacher's groups, the latter from their primary readings."""
-    beta = output_sensitivity(teacher, sites, prepared.batches(), samples=samples, seed=seed)
+    beta = output_sensitivity(teacher, sites, prepared, samples=samples, seed=seed)
     partners = {}
     for name, other in pairs.items():
         primary = sites.primary(other)

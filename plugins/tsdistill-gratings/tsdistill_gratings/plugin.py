@@ -1,0 +1,94 @@
+"""What this plugin registers: one alignment metric, one augmentation, one data source."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from tsdistill import hookimpl
+from tsdistill.errors import TsdistillError
+from tsdistill.models.info import InputSpec
+
+ORIENTATIONS = 4
+_DEFAULT = 64
+
+Register = Callable[[str, Any], None]
+
+
+class ExplainedVariance:
+    """Squared correlation: the share of a teacher node's variance that a student node explains."""
+
+    name = "r2"
+    wants = "moments"
+
+    def from_moments(self, moments: Any) -> Tensor:
+        """Shares ``[S, T]`` in [0, 1]; 0 where a node does not vary."""
+        scale = torch.outer(moments.var_s(), moments.var_t())
+        share = moments.cov().square() / torch.where(scale > 0, scale, torch.ones_like(scale))
+        return torch.where(scale > 0, share, torch.zeros_like(share)).clamp(0, 1)
+
+
+def gain(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Multiply each sample of ``x [B, ...]`` by a factor between 0.5 and 1.5."""
+    factors = 0.5 + torch.rand(len(x), generator=generator)
+    return x * factors.to(x).view(-1, *[1] * (x.dim() - 1))
+
+
+class Gratings(Dataset[tuple[Tensor, int]]):
+    """Sinusoidal gratings of random frequency and phase, labelled by orientation.
+
+    Args:
+        count: how many.
+        size: shape of one sample, ``(C, H, W)``.
+    """
+
+    def __init__(self, count: int, size: tuple[int, ...]) -> None:
+        self.count = count
+        self.size = size
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        if not 0 <= index < self.count:
+            raise IndexError(index)
+        channels, height, width = self.size
+        label = index % ORIENTATIONS
+        angle = math.pi * label / ORIENTATIONS
+        frequency, phase = torch.rand(2, generator=torch.Generator().manual_seed(index)).tolist()
+        rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+        along = math.cos(angle) * columns + math.sin(angle) * rows
+        wave = torch.sin((0.1 + 0.9 * frequency) * along + 2 * math.pi * phase)
+        return wave.expand(channels, height, width).clone(), label
+
+
+def gratings(argument: str, spec: InputSpec) -> Gratings:
+    """``gratings[:COUNT]``: so many gratings, 64 when nothing is said."""
+    if len(spec.size) != 3:
+        raise TsdistillError(f"gratings are images; the inputs of this model are {spec.size}")
+    if argument and not argument.isdigit():
+        raise TsdistillError(f"gratings:{argument}: write how many, such as gratings:64")
+    return Gratings(int(argument or _DEFAULT), spec.size)
+
+
+@hookimpl
+def register_alignment_metrics(register: Register) -> None:
+    """The metric ``r2``."""
+    register("r2", ExplainedVariance())
+
+
+@hookimpl
+def register_augmentations(register: Register) -> None:
+    """The augmentation ``gain``."""
+    register("gain", gain)
+
+
+@hookimpl
+def register_data_sources(register: Register) -> None:
+    """The data source ``gratings``."""
+    register("gratings", gratings)

@@ -1,0 +1,103 @@
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from tsdistill import plugins
+from tsdistill.errors import TsdistillError
+from tsdistill.plugins import Registry, hookimpl, manager
+
+
+class Offers:
+    """A plugin that registers augmentations."""
+
+    def __init__(self, **things):
+        self.things = things
+
+    @hookimpl
+    def register_augmentations(self, register):
+        for name, thing in self.things.items():
+            register(name, thing)
+
+
+def registry(monkeypatch, *loaders):
+    """A registry without built-ins, with one entry point for each loader."""
+    entries = [
+        SimpleNamespace(name=f"p{i}", value=f"m{i}", dist=None, load=loader)
+        for i, loader in enumerate(loaders)
+    ]
+    monkeypatch.setattr(manager, "entry_points", lambda group: entries if group == "tsdistill" else [])
+    return Registry(builtins={})
+
+
+def test_builtin_sources_are_there():
+    assert {"timm", "torchvision", "python"} <= set(plugins.names("model source"))
+
+
+def test_items_of_a_plugin(monkeypatch):
+    found = registry(monkeypatch, lambda: Offers(b=2, a=1))
+    assert found.names("augmentation") == ["a", "b"]
+    assert found.get("augmentation", "b") == 2
+    assert found.items("data source") == {}
+
+
+def test_unknown_name_says_the_nearest(monkeypatch):
+    found = registry(monkeypatch, lambda: Offers(standard=1, none=2))
+    with pytest.raises(TsdistillError, match="unknown augmentation 'standart'; did you mean standard"):
+        found.get("augmentation", "standart")
+    with pytest.raises(TsdistillError, match="known: none, standard"):
+        found.get("augmentation", "xyzzy")
+
+
+def test_unknown_kind():
+    with pytest.raises(TsdistillError, match="kinds are alignment metric"):
+        plugins.items("colour")
+
+
+def test_same_name_twice_names_both(monkeypatch):
+    found = registry(monkeypatch, lambda: Offers(a=1), lambda: Offers(a=2))
+    with pytest.raises(TsdistillError, match="'a' is registered by both plugin 'p0' and plugin 'p1'"):
+        found.items("augmentation")
+
+
+def broken_import():
+    raise ImportError("no module named\nacme")
+
+
+@pytest.mark.parametrize(
+    "loader",
+    [
+        broken_import,
+        lambda: Offers(**{"": 1}),
+        lambda: SimpleNamespace(register_augmentations=hookimpl(lambda x: 1)),
+    ],
+    ids=["import", "name", "signature"],
+)
+def test_broken_plugin_is_one_warning_and_the_rest_goes_on(monkeypatch, caplog, loader):
+    found = registry(monkeypatch, loader, lambda: Offers(good=1))
+    assert found.names("augmentation") == ["good"]
+    assert [record.name for record in caplog.records] == ["tsdistill.plugins.manager"]
+    message = caplog.records[0].getMessage()
+    assert "plugin 'p0'" in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(("value", "names"), [("", []), ("p1", ["b"]), ("p0, p1", ["a", "b"])])
+def test_environment_limits_plugins(monkeypatch, value, names):
+    monkeypatch.setenv("TSDISTILL_PLUGINS", value)
+    found = registry(monkeypatch, lambda: Offers(a=1), lambda: Offers(b=1))
+    assert found.names("augmentation") == names
+
+
+def test_commands_are_named_without_being_imported(monkeypatch):
+    entries = [SimpleNamespace(name="layers", value="nowhere:layers")]
+    monkeypatch.setattr(
+        manager, "entry_points", lambda group: entries if group == "tsdistill.commands" else []
+    )
+    assert plugins.commands() == {"layers": entries[0]}
+
+
+def test_importing_plugins_imports_no_heavy_library():
+    code = "import sys, tsdistill.plugins; print([m for m in ('torch', 'numpy', 'timm') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"

@@ -1,0 +1,130 @@
+"""Which of several networks do weights belong to? The one whose activations agree with its own statistics.
+
+Every batch norm keeps the mean and variance that its input had in training. Candidates that share all names
+and shapes differ in padding, in the epsilon of norms, in activations ...; the wrong one does not meet them.
+Batch norms normalise by the batch while this is measured, so that a layer's discrepancy is its own and what
+separates our few images from the training data does not pile up from layer to layer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn.functional import interpolate
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from tsdistill.models.info import InputSpec
+
+CROPS = 8
+LAYERS = 8
+CLEAR = 2.5
+CLEAR_SHARE = 0.02
+
+_SMALLEST_CROP = 0.3
+_CEILING = 1.0
+_FLOOR = 1e-3
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How one candidate compares with another.
+
+    Attributes:
+        distance: the candidate's mean distance over the layers.
+        other: the other's.
+        share: part of the layers in which the candidate's is smaller.
+        t: mean over standard error, over the layers, of the relative difference of the distances.
+        clear: whether that is enough to decide.
+    """
+
+    distance: float
+    other: float
+    share: float
+    t: float
+    clear: bool
+
+
+def photographs(spec: InputSpec, count: int = CROPS, seed: int = 0) -> torch.Tensor | None:
+    """Random square crops of a real photograph, as the model wants them: ``[count, C, H, W]``.
+
+    The photograph (matplotlib's sample of Grace Hopper, in the public domain) comes with a dependency.
+    Synthetic images will not do: tried on the weights of EfficientNet-Lite0, dead leaves and 1/f noise favour
+    symmetric padding whatever the truth. ``None`` when the picture is not there or inputs are no RGB images.
+    """
+    import matplotlib
+    from PIL import Image
+    from torchvision.transforms.functional import pil_to_tensor
+
+    file = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
+    if len(spec.size) != 3 or spec.size[0] != 3 or not file.is_file():
+        return None
+    with Image.open(file) as picture:
+        pixels = pil_to_tensor(picture.convert("RGB")).float() / 255
+    generator = torch.Generator().manual_seed(seed)
+    height, width = pixels.shape[1:]
+    crops = []
+    for number in range(count):
+        share, across, down = torch.rand(3, generator=generator).tolist()
+        side = int((_SMALLEST_CROP + (1 - _SMALLEST_CROP) * share) * min(height, width))
+        top, left = int(down * (height - side)), int(across * (width - side))
+        crop = pixels[:, top : top + side, left : left + side]
+        crop = interpolate(crop[None], spec.size[1:], mode="bicubic", antialias=True, align_corners=False)[0]
+        crops.append(crop.flip(2) if number % 2 else crop)
+    images = torch.stack(crops).clamp(0, 1)
+    if spec.mean is not None and spec.std is not None:
+        shape = (1, -1, 1, 1)
+        images = (images - torch.tensor(spec.mean).view(shape)) / torch.tensor(spec.std).view(shape)
+    return images
+
+
+def distances(model: nn.Module, images: torch.Tensor) -> list[float]:
+    """Per batch norm in the order of running: how far its input is from the statistics that it keeps.
+
+    The distance is Bhattacharyya's between two normal distributions (A. Bhattacharyya, 1943), at most 1,
+    averaged over channels. ``model`` is left as it was.
+    """
+    model = deepcopy(model).float().eval()
+    found: list[float] = []
+
+    def measure(norm: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        x = inputs[0]
+        dims = [d for d in range(x.dim()) if d != 1]
+        stored_mean, stored = norm.running_mean, norm.running_var
+        assert isinstance(stored_mean, torch.Tensor)
+        assert isinstance(stored, torch.Tensor)
+        floor = _FLOOR * stored.median()
+        here, there = x.var(dims) + floor, stored + floor
+        apart = (x.mean(dims) - stored_mean).square() / (here + there) / 4
+        spread = (here + there).log() - math.log(2) - (here.log() + there.log()) / 2
+        found.append((apart + spread / 2).clamp(max=_CEILING).mean().item())
+
+    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.running_var is not None]
+    for norm in norms:
+        norm.register_forward_pre_hook(measure)
+        norm.train()
+        norm.momentum = 0.0
+    with torch.no_grad():
+        model(images)
+    return found
+
+
+def compare(one: Sequence[float], other: Sequence[float]) -> Verdict:
+    """Whether the first of two lists of `distances` is clearly the smaller; layers count alike."""
+    a, b = torch.tensor(one, dtype=torch.float64), torch.tensor(other, dtype=torch.float64)
+    if len(a) != len(b) or len(a) < LAYERS:
+        return Verdict(math.nan, math.nan, math.nan, math.nan, False)
+    relative = (b - a) / (a + b).clamp_min(1e-12)
+    t = (relative.mean() / (relative.std() / math.sqrt(len(a))).clamp_min(1e-12)).item()
+    return Verdict(
+        distance=a.mean().item(),
+        other=b.mean().item(),
+        share=(b > a).double().mean().item(),
+        t=t,
+        clear=t > CLEAR and relative.mean().item() > CLEAR_SHARE,
+    )

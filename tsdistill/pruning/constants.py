@@ -1,0 +1,87 @@
+"""Where a reading layer can put a constant: its own bias, or the running mean of the batch norm behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.overrides import TorchFunctionMode
+
+from tsdistill.alignment.running import at_rest, forward
+
+_LOOKS = ("__get__", "size", "dim", "stride", "is_contiguous", "numel", "is_floating_point")
+
+
+class _Uses(TorchFunctionMode):
+    """Counts the operators that take each of the tensors that are watched."""
+
+    def __init__(self) -> None:
+        self.watched: dict[int, Tensor] = {}
+        self.uses: dict[int, int] = {}
+
+    def watch(self, tensor: Tensor) -> None:
+        self.watched[id(tensor)] = tensor
+        self.uses[id(tensor)] = 0
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if getattr(func, "__name__", "") not in _LOOKS:
+            for value in (*args, *(kwargs or {}).values()):
+                for item in value if isinstance(value, tuple | list) else (value,):
+                    if isinstance(item, Tensor) and id(item) in self.uses:
+                        self.uses[id(item)] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def following_norms(model: nn.Module, names: Collection[str], example: Any) -> dict[str, str]:
+    """Layers whose output goes to one batch norm and nowhere else, found by running the model once.
+
+    Args:
+        model: the model.
+        names: dotted names of the layers in question.
+        example: an input of batch 1.
+
+    Returns:
+        layer name -> name of its batch norm, which keeps running statistics and has no other input.
+    """
+    modules = dict(model.named_modules())
+    norms = {
+        name: m for name, m in modules.items() if isinstance(m, _BatchNorm) and m.running_mean is not None
+    }
+    outputs: dict[str, list[Tensor]] = {}
+    inputs: dict[str, list[Tensor]] = {}
+    uses = _Uses()
+
+    def made(name: str) -> Any:
+        def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            if isinstance(output, Tensor):
+                outputs.setdefault(name, []).append(output)
+                uses.watch(output)
+
+        return hook
+
+    def taken(name: str) -> Any:
+        def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
+            inputs.setdefault(name, []).append(args[0])
+
+        return hook
+
+    handles = [modules[name].register_forward_hook(made(name)) for name in names if name in modules]
+    handles += [norm.register_forward_pre_hook(taken(name)) for name, norm in norms.items()]
+    try:
+        with at_rest(model), torch.no_grad(), uses:
+            forward(model, example)
+    finally:
+        for handle in handles:
+            handle.remove()
+    source = {id(made_[0]): name for name, made_ in outputs.items() if len(made_) == 1}
+    result = {}
+    for name, took in inputs.items():
+        layer = source.get(id(took[0]))
+        if len(took) == 1 and layer is not None and uses.uses[id(took[0])] == 1:
+            result[layer] = name
+    return result

@@ -1,0 +1,173 @@
+"""What each node costs: the elimination order of every group and the marginal costs along it.
+
+The cost of keeping only the nodes K is tr(E[β] Cov(h* | h_K)), summed over the layers that read the group: the variance of
+the targets h* that the best linear prediction from what is kept leaves, in units of the output. Without a
+teacher the targets are the nodes themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from tsdistill.alignment.linear import inverse, shrinkage, standardise
+from tsdistill.alignment.moments import pooled
+from tsdistill.alignment.report import AlignmentReport, Statistics
+from tsdistill.alignment.sites import Reading
+from tsdistill.pruning.eliminate import Part, Regression, eliminate
+from tsdistill.tracing.graph import NodeGraph
+
+
+@dataclass(frozen=True, eq=False)
+class Elimination:
+    """Nodes of one or several groups in the order in which they leave.
+
+    Attributes:
+        groups: names of the groups.
+        owner: int ``[steps]``, index into ``groups`` of the node that leaves at each step.
+        node: int ``[steps]``, that node.
+        cost: float64 ``[steps]``, what its removal costs on top of what came before.
+        free: bool ``[steps]``, whether the function stays exactly what it was.
+    """
+
+    groups: tuple[str, ...]
+    owner: np.ndarray
+    node: np.ndarray
+    cost: np.ndarray
+    free: np.ndarray
+
+
+def score(
+    report: AlignmentReport,
+    floors: Mapping[str, int],
+    savings: Mapping[str, float],
+    *,
+    keep_strong: bool = True,
+) -> list[Elimination]:
+    """Order the nodes of every observed group by what their loss costs.
+
+    Groups that are read side by side by the same layer (concatenated) are ordered together, so that no two nodes
+    of different groups leave because each could be predicted from the other.
+
+    Args:
+        report: the alignment report.
+        floors: nodes that stay in each group.
+        savings: what removing one node of each group saves, in any unit.
+        keep_strong: weigh teacher nodes by strength; otherwise every teacher node counts the same.
+    """
+    statistics = report.statistics
+    result = []
+    for names in families(report):
+        groups = [report.graph.by_name[name] for name in names]
+        start = np.cumsum([0, *(group.size for group in groups)])
+        owner = np.repeat(np.arange(len(groups)), [group.size for group in groups])
+        free = np.concatenate([report.by_name[name].free for name in names])
+        if len(names) == 1 and names[0] in statistics.observed.pairs:
+            regressions = [teacher_regression(report, names[0], keep_strong)]
+        else:
+            regressions = own_regressions(report.graph, statistics, names, start, keep_strong)
+        order, cost = eliminate(
+            regressions,
+            owner,
+            np.array([floors[name] for name in names]),
+            np.array([max(savings[name], 1e-12) for name in names])[owner],
+            free,
+        )
+        result.append(Elimination(tuple(names), owner[order], order - start[owner[order]], cost, free[order]))
+    return result
+
+
+def families(report: AlignmentReport) -> list[list[str]]:
+    """Observed groups, those that are read at a common site together; groups with a teacher's partner alone."""
+    statistics = report.statistics
+    home: dict[str, list[str]] = {}
+    site_home: dict[str, list[str]] = {}
+    for group in report.groups:
+        if not group.observed:
+            continue
+        mine = home.setdefault(group.name, [group.name])
+        if group.name in statistics.observed.pairs:
+            continue
+        for reading in statistics.sites.readings[group.name]:
+            other = site_home.setdefault(reading.site, mine)
+            if other is not mine:
+                other.extend(mine)
+                for name in mine:
+                    home[name] = other
+                for site, family in site_home.items():
+                    if family is mine:
+                        site_home[site] = other
+                mine = other
+    distinct = {id(family): family for family in home.values()}
+    return list(distinct.values())
+
+
+def own_regressions(
+    graph: NodeGraph, statistics: Statistics, names: Sequence[str], start: np.ndarray, keep_strong: bool
+) -> list[Regression]:
+    """One regression per site that reads any of the groups ``names``: its own features are the targets."""
+    readers: dict[str, list[tuple[int, Reading]]] = {}
+    for index, name in enumerate(names):
+        for reading in statistics.sites.readings[name]:
+            if reading.site in statistics.observed.covariances:
+                readers.setdefault(reading.site, []).append((index, reading))
+    result = []
+    for site, readings in readers.items():
+        covariance = statistics.observed.covariances[site]
+        correlation = standardise(covariance.matrix, covariance.std)
+        ridge = shrinkage(correlation, covariance.rows)
+        precision = inverse(correlation + ridge * np.eye(len(correlation)))
+        parts, start_here = [], 0
+        for index, reading in readings:
+            shape = reading.features.shape
+            features = start_here + np.arange(reading.features.size).reshape(shape)
+            parts.append(Part(start[index] + np.arange(shape[0]), features))
+            start_here += reading.features.size
+        local = np.concatenate([reading.features.reshape(-1) for _, reading in readings])
+        if keep_strong:
+            weight = (statistics.sensitivity[site] * covariance.var)[local]
+        else:
+            weight = np.concatenate(
+                [
+                    np.full(r.features.size, 1 / (r.features.shape[1] * _times_read(statistics, r.group)))
+                    for _, r in readings
+                ]
+            )
+        inner = precision[np.ix_(local, local)]
+        result.append(Regression(inner, own_gram(inner, ridge, weight), parts))
+    return result
+
+
+def own_gram(inner: np.ndarray, ridge: float, weight: np.ndarray) -> np.ndarray:
+    """Q = P Cᵀ Ω C P when the targets are the features: C P = I − ridge · P."""
+    map_ = np.eye(len(inner)) - ridge * inner
+    return map_.T @ (weight[:, None] * map_)
+
+
+def _times_read(statistics: Statistics, group: str) -> int:
+    readings = statistics.sites.readings[group]
+    return max(1, sum(reading.site in statistics.observed.covariances for reading in readings))
+
+
+def teacher_regression(report: AlignmentReport, name: str, keep_strong: bool) -> Regression:
+    """A teacher group's nodes predicted from the student group's."""
+    statistics = report.statistics
+    primary = statistics.sites.primary(name)
+    assert primary is not None
+    covariance = statistics.observed.covariances[primary.site]
+    moments = statistics.observed.pairs[name]
+    matrix = pooled(covariance, primary.features)[1]
+    std = np.sqrt(np.clip(np.diag(matrix), 0, None))
+    correlation = standardise(matrix, std)
+    ridge = shrinkage(correlation, covariance.rows * primary.features.shape[1])
+    cross = moments.cov().numpy()
+    scale = np.sqrt(np.outer(moments.var_s().numpy(), moments.var_t().numpy()))
+    cross = np.divide(cross, scale, out=np.zeros_like(cross), where=scale > 0)
+    strength = report.by_name[name].teacher_strength
+    weight = strength**2 if keep_strong else np.ones(cross.shape[1])
+    inner = inverse(correlation + ridge * np.eye(len(correlation)))
+    map_ = cross.T @ inner
+    size = len(inner)
+    part = Part(np.arange(size), np.arange(size)[:, None])
+    return Regression(inner, map_.T @ (weight[:, None] * map_), [part])

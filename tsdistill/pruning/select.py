@@ -1,0 +1,146 @@
+"""Greedy selection over all groups at once: always what costs least for what it saves."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tsdistill.errors import TsdistillError
+from tsdistill.pruning.budget import Budget, Meter
+from tsdistill.pruning.score import Elimination
+from tsdistill.tracing.graph import NodeGraph
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """The nodes that leave one group, in the order in which they leave.
+
+    Attributes:
+        nodes: int ``[k]``.
+        cost: float64 ``[k]``.
+        free: bool ``[k]``.
+    """
+
+    nodes: np.ndarray
+    cost: np.ndarray
+    free: np.ndarray
+
+
+def select(graph: NodeGraph, eliminations: Sequence[Elimination], budget: Budget) -> dict[str, Choice]:
+    """Walk down the eliminations until the part that is kept is within the budget.
+
+    Along each elimination the costs are made convex first (equal over stretches that pay together), so that a dear node
+    does not hide cheap ones behind it.
+
+    Raises:
+        TsdistillError: the budget cannot be met; says the smallest part that can be reached.
+    """
+    meter = Meter(graph, budget.kind)
+    whole = meter.total
+    limit = budget.kept * whole
+    walks = [_Walk(elimination) for elimination in eliminations]
+    heap: list[tuple[float, int]] = [
+        (walk.ratio(meter), index) for index, walk in enumerate(walks) if walk.left
+    ]
+    heapq.heapify(heap)
+    while meter.total > limit:
+        if not heap:
+            raise TsdistillError(
+                f"a budget of {budget} cannot be met: the smallest that can be reached is "
+                f"{_upwards(meter.total / whole)}; lower min_nodes or give more"
+            )
+        _, index = heapq.heappop(heap)
+        walk = walks[index]
+        ratio = walk.ratio(meter)
+        if heap and ratio > heap[0][0]:
+            heapq.heappush(heap, (ratio, index))
+            continue
+        walk.step(meter, limit)
+        if walk.left:
+            heapq.heappush(heap, (walk.ratio(meter), index))
+    return _choices(walks)
+
+
+def _upwards(part: float) -> float:
+    return float(np.ceil(part * 1000) / 1000)
+
+
+class _Walk:
+    """A place along one elimination."""
+
+    def __init__(self, elimination: Elimination) -> None:
+        self.elimination = elimination
+        self.position = 0
+        self._slopes = convex(elimination.cost)
+        self._chunk = max(1, len(elimination.node) // 100)
+
+    @property
+    def left(self) -> bool:
+        return self.position < len(self.elimination.node)
+
+    def _end(self) -> int:
+        """The end of the next chunk: nodes of one slope, at most a hundredth of all."""
+        stop = min(self.position + self._chunk, len(self._slopes))
+        same = self._slopes[self.position : stop] == self._slopes[self.position]
+        return self.position + (int(same.argmin()) if not same.all() else len(same))
+
+    def _leaving(self, end: int) -> dict[str, int]:
+        counts = np.bincount(
+            self.elimination.owner[self.position : end], minlength=len(self.elimination.groups)
+        )
+        return {
+            name: int(count) for name, count in zip(self.elimination.groups, counts, strict=True) if count
+        }
+
+    def ratio(self, meter: Meter) -> float:
+        """Cost over saving of the next chunk."""
+        end = self._end()
+        saving = meter.saving(self._leaving(end))
+        cost = float(self._slopes[self.position]) * (end - self.position)
+        return cost / saving if saving > 0 else float("inf")
+
+    def step(self, meter: Meter, limit: float) -> None:
+        """Take the next chunk, or as much of it as the budget asks for."""
+        end = self._end()
+        for stop in range(self.position + 1, end):
+            if meter.total - meter.saving(self._leaving(stop)) <= limit:
+                end = stop
+                break
+        meter.remove(self._leaving(end))
+        self.position = end
+
+
+def convex(cost: np.ndarray) -> np.ndarray:
+    """Marginal costs of the lower convex hull of the cumulative cost: never decreasing, same totals at its corners.
+
+    Pool-adjacent-violators; ``cost`` and the result are float64 ``[steps]``.
+    """
+    means: list[float] = []
+    counts: list[int] = []
+    for value in cost.tolist():
+        means.append(value)
+        counts.append(1)
+        while len(means) > 1 and means[-2] > means[-1]:
+            last, number = means.pop(), counts.pop()
+            means[-1] = (means[-1] * counts[-1] + last * number) / (counts[-1] + number)
+            counts[-1] += number
+    return np.repeat(np.array(means), counts) if means else np.zeros(0)
+
+
+def _choices(walks: Sequence[_Walk]) -> dict[str, Choice]:
+    choices: dict[str, Choice] = {}
+    for walk in walks:
+        taken = walk.elimination
+        for index, name in enumerate(taken.groups):
+            here = np.flatnonzero(taken.owner[: walk.position] == index)
+            choices[name] = Choice(taken.node[here], taken.cost[here], taken.free[here])
+    return choices
+
+
+def savings_per_node(graph: NodeGraph, kind: str) -> Mapping[str, float]:
+    """What removing a single node of each whole group saves."""
+    meter = Meter(graph, kind)
+    return {name: float(meter.saving({name: 1})) for name in graph.widths}

@@ -1,0 +1,25 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+_UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+
+def amount(value: float) -> str:
+    """Three digits and a unit: ``11.7M``, ``1.81G``, ``640``."""
+    for size, unit in _UNITS:
+        if abs(value) >= 0.9995 * size:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:.3g}" if value != int(value) else str(int(value))
+
+
+def share(part: float, whole: float) -> str:
+    """``part`` of ``whole`` in percent, ``-`` of nothing."""
+    return f"{100 * part / whole:.1f} %" if whole else "-"
+
+
+def seconds(value: float) -> str:
+    """A duration: ``412 ms``, ``3.4 ms``, ``1.25 s``."""
+    if value >= 1:
+        return f"{value:.3g} s"
+    return f"{1e3 * value:.3g} ms" if value >= 1e-3 else f"{1e6 * value:.3g} µs"

@@ -1,0 +1,39 @@
+"""Lines of a report: what was looked at, with what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tsdistill.alignment.report import AlignmentReport
+from tsdistill.report.numbers import amount
+
+
+def heading(report: AlignmentReport, notes: Iterable[str] = ()) -> list[str]:
+    """The model, its size, the data, and everything the user is to be told.
+
+    Args:
+        report: the report.
+        notes: further notes, such as those of loading.
+    """
+    beside = (report.teacher_arch or "the given teacher") if report.has_teacher else "itself"
+    lines = [
+        f"model   {report.arch or 'the given model'}: {amount(report.params)} parameters, "
+        f"{amount(report.macs)} MACs, {len(report.groups)} groups of nodes",
+        f"teacher {beside}",
+        f"data    {report.data}",
+        f"input   {report.input}",
+    ]
+    frozen = report.graph.frozen
+    if frozen:
+        lines.append(f"whole   {len(frozen)} widths are left whole: {_causes(item.cause for item in frozen)}")
+    lines += [f"note    {note}" for note in dict.fromkeys((*notes, *report.notes))]
+    return lines
+
+
+def _causes(causes: Iterable[str], most: int = 4) -> str:
+    counts: dict[str, int] = {}
+    for cause in causes:
+        counts[cause] = counts.get(cause, 0) + 1
+    ordered = sorted(counts.items(), key=lambda item: -item[1])
+    said = [f"{cause} ({count})" for cause, count in ordered[:most]]
+    return ", ".join(said) + (f" and {len(ordered) - most} other causes" if len(ordered) > most else "")
