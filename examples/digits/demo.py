@@ -5,6 +5,7 @@ Run it with ``make demo``; it writes to ``out/digits``.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import subprocess
 import sys
@@ -17,14 +18,13 @@ from networks import STUDENT_NODES, TEACHER_NODES
 from rich.console import Console
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
-from training import NOISE, Samples, train_student, train_teacher
+from training import NOISE, STEPS, Samples, train_student, train_teacher
 
 import tsdistill as tsd
 from tsdistill.report.figures import save_l_curve
 from tsdistill.report.tables import curve_table, groups_table, table
 
 HERE = Path(__file__).parent
-OUT = Path("out/digits")
 TRAINING = 1297
 OBSERVED = 4096
 
@@ -40,13 +40,27 @@ print(hashlib.sha256(output.numpy().tobytes()).hexdigest())
 
 def main() -> None:
     """Train, look, cut, write, load again."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("out/digits"), help="folder for what is written")
+    parser.add_argument(
+        "--steps",
+        type=int,
+        default=STEPS,
+        help="training steps of the student; with few it has not specialised",
+    )
+    options = parser.parse_args()
+    run(options.out, options.steps)
+
+
+def run(out: Path, steps: int) -> None:
+    """The demo, written to ``out``, with ``steps`` training steps of the student."""
     start = time.perf_counter()
     torch.set_num_threads(1)
-    OUT.mkdir(parents=True, exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
 
     x, y, test_x, test_y = digits()
-    np.savez(OUT / "test.npz", x=test_x.numpy(), y=test_y.numpy())
+    np.savez(out / "test.npz", x=test_x.numpy(), y=test_y.numpy())
     console.print(f"[bold]1. Data[/]: {len(x)} handwritten digits to learn from, {len(test_x)} to test on")
 
     console.print(f"[bold]2. Teacher[/]: {TEACHER_NODES} hidden nodes, trained on the labels")
@@ -60,16 +74,16 @@ def main() -> None:
     )
     student = network("student", seed=1)
     train_student(
-        student, teacher, x, lambda step, loss: console.print(f"   step {step:6d}  loss {loss:.2g}")
+        student, teacher, x, lambda step, loss: console.print(f"   step {step:6d}  loss {loss:.2g}"), steps
     )
-    tsd.save(teacher, OUT / "teacher.safetensors")
-    tsd.save(student, OUT / "student.safetensors")
+    tsd.save(teacher, out / "teacher.safetensors")
+    tsd.save(student, out / "student.safetensors")
 
     console.print("[bold]4. Which student node has learnt which teacher node?[/]")
     noisy, _ = Samples(x, NOISE, seed=3).draw(OBSERVED)
     report = tsd.analyze(student, teacher, data=noisy)
     (group,) = report.groups
-    figure = save_l_curve(report, OUT / "l_curve.png", title="A student of 200 nodes beside a teacher of 20")
+    figure = save_l_curve(report, out / "l_curve.png", title="A student of 200 nodes beside a teacher of 20")
     console.print(groups_table(report))
     console.print(curve_table(report, group))
     console.print(f"   drawn in {figure}")
@@ -80,7 +94,8 @@ def main() -> None:
     example = tsd.example_input(student)
     plan = tsd.plan(report, nodes=TEACHER_NODES / STUDENT_NODES)
     small = tsd.prune(student, plan, data=noisy)
-    tsd.save(small, OUT / "small.safetensors")
+    written = out / "small.safetensors"
+    tsd.save(small, written)
     rows = {
         "teacher": teacher,
         "student": student,
@@ -93,8 +108,14 @@ def main() -> None:
     console.print(results(rows, test_x, test_y))
 
     console.print("[bold]6. Loading it again, in another process[/]")
-    same = reloaded(OUT / "small.safetensors") == digest(small, test_x)
-    console.print(f"   {OUT / 'small.safetensors'}: outputs {'bit for bit the same' if same else 'differ'}")
+    same = reloaded(written, out / "test.npz") == digest(small, test_x)
+    console.print(f"   {written}: outputs {'bit for bit the same' if same else 'differ'}")
+    console.print(
+        f"   look again: {Path(sys.executable).parent / 'tsdistill'} analyze {out / 'student.safetensors'} "
+        f"--arch {HERE / 'networks.py'}:student --teacher {out / 'teacher.safetensors'} "
+        f"--teacher-arch {HERE / 'networks.py'}:teacher --data {out / 'test.npz'}",
+        soft_wrap=True,
+    )
     console.print(f"   done in {time.perf_counter() - start:.0f} s")
     if not same:
         raise SystemExit(1)
@@ -129,7 +150,13 @@ def results(models: dict[str, nn.Module], x: Tensor, y: Tensor) -> object:
     ).to_dict()
     figures = {row["name"]: row for row in compared["models"]}
     made = table(
-        f"On the {len(x)} test digits", "<model", "nodes", "params", "MACs", "right", "agrees with student"
+        f"On the {len(x)} test digits",
+        "<model",
+        "nodes",
+        "params",
+        "MACs",
+        "digits right",
+        "agrees with student",
     )
     for name, model in models.items():
         row = figures[name]
@@ -151,9 +178,9 @@ def digest(model: nn.Module, x: Tensor) -> str:
         return hashlib.sha256(model(x).numpy().tobytes()).hexdigest()
 
 
-def reloaded(path: Path) -> str:
+def reloaded(path: Path, data: Path) -> str:
     """`digest` of the model in a file, from a process that has nothing but the file and the factory."""
-    arguments = [str(path), f"{HERE / 'networks.py'}:student", str(OUT / "test.npz")]
+    arguments = [str(path), f"{HERE / 'networks.py'}:student", str(data)]
     done = subprocess.run(
         [sys.executable, "-c", RELOAD, *arguments], check=True, capture_output=True, text=True
     )

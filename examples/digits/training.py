@@ -10,6 +10,7 @@ from torch.nn import functional
 
 BATCH = 256
 NOISE = 1.0
+STEPS = 15_000
 
 
 class Samples:
@@ -44,7 +45,7 @@ def train_teacher(model: nn.Module, x: Tensor, y: Tensor, steps: int = 2000) -> 
 
 
 def train_student(
-    model: nn.Module, teacher: nn.Module, x: Tensor, tell: Callable[[int, float], None], steps: int = 15_000
+    model: nn.Module, teacher: nn.Module, x: Tensor, tell: Callable[[int, float], None], steps: int = STEPS
 ) -> None:
     """Train ``model`` on the teacher's outputs only, J = ½ E‖f*(x) − f(x)‖², in place, without weight decay.
 
@@ -82,6 +83,6 @@ def _descend(
         value.backward()
         optimizer.step()
         schedule.step()
-        if tell and step % (steps // 5) == 0:
+        if tell and step % max(1, steps // 5) == 0:
             tell(step, value.item())
     model.eval()

@@ -108,6 +108,18 @@ def test_widths_and_input_come_back(tmp_path):
     assert info_of(again).input.source == "stored in the file"
 
 
+def test_groups_of_convolutions_come_back(tmp_path):
+    model = load("timm:test_convnext,pretrained=false")
+    conv = model.stages[0].blocks[0].conv_dw
+    conv.weight = nn.Parameter(conv.weight.detach()[:8].clone())
+    conv.bias = nn.Parameter(conv.bias.detach()[:8].clone())
+    conv.groups = conv.in_channels = conv.out_channels = 8
+    save(model, tmp_path / "out.pt")
+    again = load(tmp_path / "out.pt")
+    assert info_of(again).attributes == (Attribute("stages.0.blocks.0.conv_dw", "groups", 8),)
+    assert repr(again.stages[0].blocks[0].conv_dw) == repr(conv)
+
+
 def test_saved_twice_is_the_same(tmp_path):
     save(narrowed(), tmp_path / "a.safetensors")
     save(load(tmp_path / "a.safetensors"), tmp_path / "b.pt")

@@ -58,8 +58,8 @@ def analyze(
         metric: alignment metric by name.
         augment: augmentation strategy by name, applied to every batch.
         strength_samples: samples for strength, which needs backward passes.
-        positions: positions of a feature map that are looked at in each sample: ``"auto"`` bounds the work by the
-            layer's width, ``None`` takes all.
+        positions: positions of a feature map that are looked at in each sample: ``"auto"`` bounds the work
+            by the layer's width, ``None`` takes all.
         thresholds: where the words aligned, weak and redundant begin to apply.
         input_size: shape of one sample, in place of what the model says.
         mean: per-channel mean, likewise.
@@ -221,6 +221,7 @@ def _warnings(groups: Sequence[Any]) -> list[str]:
     few = [group.name for group in groups if group.observed and group.samples <= 2 * group.size]
     if few:
         notes.append(
-            f"too few samples to tell what several nodes together explain in {', '.join(few)}; give more (samples=)"
+            f"too few samples to tell what several nodes together explain in {', '.join(few)}; "
+            "give more (samples=)"
         )
     return notes

@@ -70,7 +70,7 @@ def _ratio(values: np.ndarray, other: np.ndarray) -> float | None:
 
 
 def pads_with_zeros(module: nn.Module) -> bool:
-    """Whether a constant input channel is seen as something else at the border (unknown layers count as such)."""
+    """Whether a constant input channel is seen as something else at the border (so do unknown layers)."""
     if isinstance(module, nn.Linear):
         return False
     if getattr(module, "transposed", False) or getattr(module, "padding_mode", "zeros") != "zeros":
@@ -86,8 +86,9 @@ def pads_with_zeros(module: nn.Module) -> bool:
 def free_nodes(model: nn.Module, group: Group, sites: Sites, found: Mapping[str, Relations]) -> np.ndarray:
     """Nodes of a group that can all leave at once without any change of the function, bool ``[nodes]``.
 
-    A node is free when every reader gives it zero weight or sees a constant there that it can do without, or when,
-    for every reader, it is a multiple of one and the same node that stays. Of nodes that are multiples of each other the first stays.
+    A node is free when every reader gives it zero weight or sees a constant there that it can do without,
+    or when, for every reader, it is a multiple of one and the same node that stays. Of nodes that are
+    multiples of each other the first stays.
 
     Args:
         model: the model.

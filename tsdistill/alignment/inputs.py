@@ -90,8 +90,8 @@ def prepare(
 ) -> Prepared:
     """Open ``data`` for ``model``.
 
-    The input's shape is the one given, else the model's own, else the example's, else that of the first batch of
-    data given in Python.
+    The input's shape is the one given, else the model's own, else the example's, else that of the first
+    batch of data given in Python.
 
     Raises:
         TsdistillError: nothing says how inputs look, or the data cannot be opened.

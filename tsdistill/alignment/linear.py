@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import linalg
+import torch
 
 RIDGE = 1e-3
 
 
 def standardise(matrix: np.ndarray, std: np.ndarray) -> np.ndarray:
-    """Covariance ``[F, F]`` to correlation; a feature that does not vary gets a row of zeros (diagonal too)."""
+    """Covariance ``[F, F]`` to correlation; a feature that does not vary gets zeros, on the diagonal too."""
     inverse = np.divide(1.0, std, out=np.zeros_like(std), where=std > 0)
     scaled = matrix * inverse[:, None] * inverse[None, :]
     np.fill_diagonal(scaled, (std > 0).astype(scaled.dtype))
@@ -37,16 +37,13 @@ def shrinkage(correlation: np.ndarray, rows: int) -> float:
 
 def inverse(matrix: np.ndarray) -> np.ndarray:
     """Inverse of a symmetric positive definite matrix (jittered when rounding has made it indefinite)."""
-    size = matrix.shape[0]
+    wide = torch.from_numpy(np.ascontiguousarray(matrix, dtype=np.float64))
     jitter = 0.0
     while True:
-        try:
-            factor = linalg.cho_factor(matrix + jitter * np.eye(size), lower=True, check_finite=False)
-            break
-        except linalg.LinAlgError:
-            jitter = max(1e-10, 10 * jitter)
-    result = linalg.cho_solve(factor, np.eye(size), check_finite=False)
-    return (result + result.T) / 2
+        factor, failed = torch.linalg.cholesky_ex(wide + jitter * torch.eye(len(wide), dtype=wide.dtype))
+        if not int(failed):
+            return torch.cholesky_inverse(factor).numpy()
+        jitter = max(1e-10, 10 * jitter)
 
 
 def explained(correlation: np.ndarray, rows: int) -> np.ndarray:
@@ -124,7 +121,7 @@ def downdate(precision: np.ndarray, removed: np.ndarray) -> np.ndarray:
     """The inverse of a matrix without the rows and columns ``removed``, from the inverse of the whole."""
     rest = np.setdiff1d(np.arange(precision.shape[0]), removed)
     cross = precision[np.ix_(rest, removed)]
-    step = linalg.solve(precision[np.ix_(removed, removed)], cross.T, assume_a="pos")
+    step = np.linalg.solve(precision[np.ix_(removed, removed)], cross.T)
     return precision[np.ix_(rest, rest)] - cross @ step
 
 

@@ -80,8 +80,8 @@ class Pairing:
             mine, theirs = self._sizes[name][call], tuple(channels.shape[2:])
             if len(mine) != len(theirs) or (mine != theirs and len(mine) != 2):
                 raise TsdistillError(
-                    f"group {name!r}: the student's map {list(mine)} and the teacher's {list(theirs)} cannot be "
-                    "compared; give models that see the same positions"
+                    f"group {name!r}: the student's map {list(mine)} and the teacher's {list(theirs)} "
+                    "cannot be compared; give models that see the same positions"
                 )
             size = tuple(min(pair) for pair in zip(mine, theirs, strict=True))
             self._waiting[name].append((self._nodes(channels, size, coords, width), size))
@@ -109,7 +109,7 @@ class Pairing:
     def _nodes(self, channels: Tensor, size: Size, coords: np.ndarray, width: int) -> Tensor:
         """``[N, C, positions...]`` to ``[samples·m, nodes]`` at the common resolution."""
         if tuple(channels.shape[2:]) != size:
-            channels = adaptive_avg_pool2d(channels, list(size))
+            channels = adaptive_avg_pool2d(channels, (size[0], size[1]))
         channels = channels.flatten(2) if channels.ndim > 2 else channels[:, :, None]
         total = channels.shape[2]
         subset = self._positions.subset(total, self._positions.wanted(width, total))

@@ -39,7 +39,8 @@ class GroupReport:
         name: the group.
         size: number of nodes.
         readers: layers that read it, in forward order.
-        teacher_group: its partner; its own name when the model is its own teacher; ``None`` without a partner.
+        teacher_group: its partner; its own name when the model is its own teacher; ``None`` without a
+            partner.
         teacher_size: number of nodes of the partner.
         observed: whether any reading layer could be observed; without that nothing but norms is known and the
             group is left whole.
@@ -57,8 +58,8 @@ class GroupReport:
         weak: strength below 1 % of the group's largest.
         redundant: r2 at or above 0.99.
         aligned: similarity at or above 0.9.
-        free: can leave, all of them together, without any change of the function (never read, always 0, or a multiple
-            of a node that stays).
+        free: can leave, all of them together, without any change of the function (never read, always 0, or
+            a multiple of a node that stays).
         candidate: dead, weak or redundant, chosen so that all of them can go together.
         teacher_aligned: number of teacher nodes that have an aligned student node.
         params_saved: parameters that go with the candidates of this group.
@@ -198,8 +199,8 @@ class AlignmentReport:
         ]
         for group in self.groups:
             lines.append(
-                f"  {group.name}: {group.size} nodes, {group.teacher_aligned} of {group.teacher_size} teacher nodes "
-                f"aligned, {int(group.candidate.sum())} candidates"
+                f"  {group.name}: {group.size} nodes, {group.teacher_aligned} of {group.teacher_size} "
+                f"teacher nodes aligned, {int(group.candidate.sum())} candidates"
             )
         lines += [f"  note: {note}" for note in self.notes]
         return "\n".join(lines)

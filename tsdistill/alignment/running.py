@@ -44,7 +44,7 @@ def placement(model: nn.Module) -> tuple[torch.device, torch.dtype]:
 
 
 def to_model(batch: Any, device: torch.device, dtype: torch.dtype) -> Any:
-    """``batch`` (a tensor, tuple of arguments or dict of keywords) on ``device``, floating tensors in ``dtype``."""
+    """``batch`` (tensor, tuple of arguments, dict of keywords) on ``device``, floating ones in ``dtype``."""
     if isinstance(batch, Tensor):
         return batch.to(device=device, dtype=dtype if batch.is_floating_point() else None)
     if isinstance(batch, Mapping):

@@ -119,7 +119,8 @@ def channels_first(x: Tensor, channel_dim: int) -> Tensor:
 def positions_wanted(width: int, samples: int | None) -> int:
     """Positions a sample that are looked at.
 
-    As many as give 16 rows a feature over all samples, more while width² · positions stays under 2^22, at least 16.
+    As many as give 16 rows a feature over all samples, more while width² · positions stays under 2^22, at
+    least 16.
     """
     rows_needed = _ROWS_PER_FEATURE * width
     return max(_FEWEST, _WORK // max(1, width) ** 2, -(-rows_needed // (samples or rows_needed)))

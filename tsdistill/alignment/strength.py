@@ -22,10 +22,10 @@ def output_sensitivity(
 ) -> dict[str, np.ndarray]:
     """E[β_cc] of every feature of every site: the squared norm of the output Jacobian's column.
 
-    Estimated as E (rᵀ ∂f/∂h_c)² with r ~ N(0, I) drawn for every sample (one backward pass a batch), where f is
-    all floating outputs flattened together. The derivative runs through the reading layer only, not through
-    other consumers of the same tensor, and is squared before it is summed over positions (arXiv 1909.13458,
-    Lemma 1: β_kk = v_kᵀ v_k).
+    Estimated as E (rᵀ ∂f/∂h_c)² with r ~ N(0, I) drawn for every sample (one backward pass a batch), where
+    f is all floating outputs flattened together. The derivative runs through the reading layer only, not
+    through other consumers of the same tensor, and is squared before it is summed over positions (arXiv
+    1909.13458, Lemma 1: β_kk = v_kᵀ v_k).
 
     Args:
         model: the model; its parameters and their gradients stay as they are.
@@ -121,7 +121,7 @@ def strength(
 
 
 def column_norms(model: nn.Module, reader: Reader) -> np.ndarray:
-    """Squared norms ``[nodes, m]`` of the weights with which a reader takes up each coordinate (kernel included)."""
+    """Squared norms ``[nodes, m]`` of the weights that read each coordinate (kernel included)."""
     weight = _weight(model, reader.param)
     module = model.get_submodule(reader.module) if reader.module is not None else None
     squares = widen(weight).square().double().cpu()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tsdistill import AlignmentReport, Comparison, PruneResult, PruningPlan
     from tsdistill.data import Stream
 
-HELD_OUT = 512
+HELD_OUT = 256
 """How many samples that pruning did not see the pruned model is compared with the dense one on."""
 
 
@@ -51,7 +51,8 @@ def command(
 ) -> None:
     """Cut the nodes of MODEL that its output depends on least, and write the smaller model.
 
-    The layers that read those nodes absorb what they gave, with statistics from --data; no labels, no training.
+    The layers that read those nodes absorb what they gave, with statistics from --data: no labels, no
+    training.
 
     One budget is given, the part that is kept: --macs, --params or --nodes.
     """
@@ -73,7 +74,7 @@ def command(
         raise TsdistillError(
             f"nothing says how to build the model in {model} again; give its --arch to write {out}"
         )
-    given["samples"], other = _split(dense, given)
+    given["samples"], other, kind = _split(dense, given)
     report = None
     if plan is None:
         with output.working("observing the nodes"):
@@ -94,7 +95,7 @@ def command(
         compared = tsd.compare({"dense": dense, "pruned": result.model}, other)
     with output.working(f"writing {out}"):
         tsd.save(result.model, out)
-    _tell(dense, result, compared, out, json_file)
+    _tell(dense, result, compared, kind, out, json_file)
 
 
 def _check(
@@ -128,8 +129,8 @@ def _text(path: str) -> str:
         ) from error
 
 
-def _split(model: nn.Module, given: dict[str, Any]) -> tuple[int | None, Stream]:
-    """How many samples pruning may see, and others to compare the models on.
+def _split(model: nn.Module, given: dict[str, Any]) -> tuple[int | None, Stream, str]:
+    """How many samples pruning may see, others to compare the models on, and what to call those.
 
     Without ``--samples`` a fifth of data that would be used up is left out. Where ``--samples`` asks for
     everything the models are compared on the same samples.
@@ -147,7 +148,9 @@ def _split(model: nn.Module, given: dict[str, Any]) -> tuple[int | None, Stream]
         samples = (seen.samples or 0) - max(1, min(HELD_OUT, (seen.samples or 0) // 5))
         seen = opened(samples)
         other = seen.held_out(HELD_OUT)
-    return samples, seen if other is None else other
+    if other is None:
+        return samples, seen, "the samples that pruning saw (none are left)"
+    return samples, other, "held-out samples"
 
 
 def _tell_plan(
@@ -177,7 +180,12 @@ def _tell_plan(
 
 
 def _tell(
-    model: nn.Module, result: PruneResult, compared: Comparison, out: str, json_file: str | None
+    model: nn.Module,
+    result: PruneResult,
+    compared: Comparison,
+    kind: str,
+    out: str,
+    json_file: str | None,
 ) -> None:
     import tsdistill as tsd
     from tsdistill.evaluation import file_size
@@ -191,17 +199,17 @@ def _tell(
             "data": result.data,
             "notes": list(notes),
             "put_back": [{"name": item.name, "cause": item.cause} for item in result.put_back],
-            "comparison": compared.to_dict(),
+            "comparison": {"measured_on": kind, **compared.to_dict()},
             "plan": result.plan.to_dict(),
         }
         output.write_json(json_file, contents)
     if json_file != output.STDOUT:
-        _show(output.console(), model, result, compared, notes)
+        _show(output.console(), result, compared, kind, notes)
         output.console().print(f"written to {out} ({file_size(out) / 1e6:.3g} MB)")
 
 
 def _show(
-    console: Console, model: nn.Module, result: PruneResult, compared: Comparison, notes: tuple[str, ...]
+    console: Console, result: PruneResult, compared: Comparison, kind: str, notes: tuple[str, ...]
 ) -> None:
     from tsdistill.report.tables import comparison_table, plan_table
     from tsdistill.report.text import heading
@@ -214,4 +222,4 @@ def _show(
         console.print(line)
     console.print()
     console.print(plan_table(result.plan, {item.name for item in result.put_back}))
-    console.print(comparison_table(compared))
+    console.print(comparison_table(compared, kind))

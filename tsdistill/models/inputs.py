@@ -25,6 +25,8 @@ def override(
 ) -> InputSpec | None:
     """``spec`` with what the user gave in its place; ``None`` when nothing is known and nothing was given.
 
+    A single number in place of an image's size is the side of a square.
+
     Raises:
         TsdistillError: a size that is not made of positive ints, figures that do not go with the channels, an
             unknown interpolation, or figures without any size.
@@ -32,6 +34,8 @@ def override(
     given: dict[str, Any] = {}
     if size is not None:
         given["size"] = _size(size)
+        if len(given["size"]) == 1 and spec is not None and len(spec.size) == 3:
+            given["size"] = (spec.size[0], *given["size"] * 2)
     if mean is not None:
         given["mean"] = tuple(float(value) for value in mean)
     if std is not None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.conv import _ConvNd
 
 from tsdistill.errors import TsdistillError
 from tsdistill.models import catalog
@@ -79,11 +80,10 @@ def reconcile(model: nn.Module, info: ModelInfo) -> ModelInfo:
     params = dict(model.named_parameters(remove_duplicate=False))
     first: dict[int, str] = {}
     tied = {n: first[id(p)] for n, p in params.items() if first.setdefault(id(p), n) != n}
-    apply(
-        fresh, _stored(model, info.buffers), replace(info, attributes=()), tied, "the model cannot be written"
-    )
-    attributes = _changed_attributes(model, fresh, built.arch)
-    return replace(info, attributes=attributes)
+    groups = _changed_groups(model, fresh)
+    stored = _stored(model, info.buffers)
+    apply(fresh, stored, replace(info, attributes=groups), tied, "the model cannot be written")
+    return replace(info, attributes=(*groups, *_changed_attributes(model, fresh, built.arch)))
 
 
 def _stored(model: nn.Module, extra: tuple[str, ...]) -> dict[str, torch.Tensor]:
@@ -113,6 +113,16 @@ def _set(model: nn.Module, attribute: Attribute, where: str | Path) -> None:
         module.__dict__[attribute.name] = list(value) if isinstance(old, list) else tuple(value)
     else:
         raise TsdistillError(f"{where}: damaged metadata: {title} is not a shape constant of that kind")
+
+
+def _changed_groups(model: nn.Module, fresh: nn.Module) -> tuple[Attribute, ...]:
+    """The groups of convolutions, which other widths follow from."""
+    theirs = dict(fresh.named_modules())
+    return tuple(
+        Attribute(name, "groups", module.groups)
+        for name, module in model.named_modules()
+        if isinstance(module, _ConvNd) and getattr(theirs.get(name), "groups", module.groups) != module.groups
+    )
 
 
 def _changed_attributes(model: nn.Module, fresh: nn.Module, arch: str) -> tuple[Attribute, ...]:

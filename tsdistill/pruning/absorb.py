@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import linalg
 from torch import Tensor, nn
 
 from tsdistill.alignment.covariance import Covariance
 from tsdistill.alignment.exact import Relations, relations
-from tsdistill.alignment.linear import shrinkage, standardise
+from tsdistill.alignment.linear import inverse, shrinkage, standardise
 from tsdistill.alignment.observe import Observation
 from tsdistill.alignment.sites import Reading, Site, Sites
 from tsdistill.pruning.constants import following_norms
@@ -42,9 +41,9 @@ def predict(
 ) -> Prediction:
     """Predict the features ``removed`` from the features ``kept``.
 
-    Features that do not vary become constants, multiples of a feature that stays follow it exactly; both stay out of
-    the ridge regression that predicts the rest. The ridge is relative to each feature's own size and draws
-    the prediction to zero, that is the readers towards their present weights.
+    Features that do not vary become constants, multiples of a feature that stays follow it exactly; both
+    stay out of the ridge regression that predicts the rest. The ridge is relative to each feature's own
+    size and draws the prediction to zero, that is the readers towards their present weights.
 
     Args:
         covariance: statistics of the site.
@@ -92,9 +91,9 @@ def _regress(covariance: Covariance, removed: np.ndarray, kept: np.ndarray, cons
     k = len(kept)
     ridge = shrinkage(scaled, covariance.rows)
     inner = scaled[:k, :k] + ridge * np.eye(k)
-    solved = linalg.solve(inner, scaled[:k, k:], assume_a="pos", check_finite=False).T
-    inverse = np.divide(1.0, std[:k], out=np.zeros(k), where=std[:k] > 0)
-    return solved * std[k:, None] * inverse[None, :]
+    solved = (inverse(inner) @ scaled[:k, k:]).T
+    scale = np.divide(1.0, std[:k], out=np.zeros(k), where=std[:k] > 0)
+    return solved * std[k:, None] * scale[None, :]
 
 
 def absorb(
@@ -107,8 +106,9 @@ def absorb(
     """Let every layer that reads removed nodes take over what they gave it; ``model`` is changed in place.
 
     Its weights for the nodes that leave stay as they are, to be cut afterwards:
-    ``V_K += V_R A`` and ``b += V_R (μ_R − A μ_K)`` with A the prediction. A layer without a bias puts the constant into the
-    running mean of the batch norm behind it; where there is none the prediction goes through the origin.
+    ``V_K += V_R A`` and ``b += V_R (μ_R − A μ_K)`` with A the prediction. A layer without a bias puts the
+    constant into the running mean of the batch norm behind it; where there is none the prediction goes
+    through the origin.
 
     Args:
         model: still whole.

@@ -33,8 +33,9 @@ def plan(
         params: part of the parameters that is kept.
         nodes: part of the prunable nodes that is kept.
         keep_strong: teacher nodes weigh by strength; otherwise every teacher node counts the same.
-        min_nodes: nodes that stay in every group (all of them in a smaller one). By default a tenth of the group and
-            at least one: scores are linear, and a group cut below that is far from where they hold.
+        min_nodes: nodes that stay in every group (all of them in a smaller one). By default a tenth of the
+            group and at least one: scores are linear, and a group cut below that is far from where they
+            hold.
 
     Raises:
         TsdistillError: no or several budgets, or one that cannot be met (says the smallest that can).

@@ -141,8 +141,8 @@ def prune_result(
         report: an analysis of this very model with its statistics, so that it is not made again.
 
     Raises:
-        TsdistillError: no plan and no budget (or both), a plan that does not fit, a budget that cannot be met,
-            or anything that ``analyze`` raises.
+        TsdistillError: no plan and no budget (or both), a plan that does not fit, a budget that cannot be
+            met, or anything that ``analyze`` raises.
     """
     opening: dict[str, Any] = {
         "samples": samples,

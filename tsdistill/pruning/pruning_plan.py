@@ -25,8 +25,8 @@ class PrunedGroup:
     Attributes:
         size: number of nodes before.
         removed: the nodes that leave, in the order in which they were chosen.
-        reasons: one word for each: ``"dead"`` (does not vary), ``"free"`` (the function stays the same), ``"weak"``,
-            ``"redundant"``, or ``"cheapest"`` (its loss costs least for what it saves).
+        reasons: one word for each: ``"dead"`` (does not vary), ``"free"`` (the function stays the same),
+            ``"weak"``, ``"redundant"``, or ``"cheapest"`` (its loss costs least for what it saves).
         costs: what each costs on top of those before it: output units squared, or shares of teacher nodes.
     """
 
@@ -138,7 +138,7 @@ class PruningPlan:
         return _read(data, where)
 
     def check(self, graph: NodeGraph) -> None:
-        """Raise TsdistillError when the plan does not fit ``graph`` (a group is missing or has another size)."""
+        """Raise TsdistillError when the plan does not fit ``graph`` (groups missing or of another size)."""
         for name, group in self.groups.items():
             if not group.removed:
                 continue
@@ -150,7 +150,8 @@ class PruningPlan:
                 raise TsdistillError(f"the plan cuts group {name!r}, which this model does not have; {made}")
             if there.size != group.size:
                 raise TsdistillError(
-                    f"the plan cuts group {name!r} of {group.size} nodes, but this model has {there.size} there; {made}"
+                    f"the plan cuts group {name!r} of {group.size} nodes, "
+                    f"but this model has {there.size} there; {made}"
                 )
 
     def __str__(self) -> str:

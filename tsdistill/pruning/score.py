@@ -1,8 +1,8 @@
 """What each node costs: the elimination order of every group and the marginal costs along it.
 
-The cost of keeping only the nodes K is tr(E[β] Cov(h* | h_K)), summed over the layers that read the group: the variance of
-the targets h* that the best linear prediction from what is kept leaves, in units of the output. Without a
-teacher the targets are the nodes themselves.
+The cost of keeping only the nodes K is tr(E[β] Cov(h* | h_K)), summed over the layers that read the group:
+the variance of the targets h* that the best linear prediction from what is kept leaves, in units of the
+output. Without a teacher the targets are the nodes themselves.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
 from tsdistill.alignment.linear import inverse, shrinkage, standardise
 from tsdistill.alignment.moments import pooled
 from tsdistill.alignment.report import AlignmentReport, Statistics
 from tsdistill.alignment.sites import Reading
-from tsdistill.pruning.eliminate import Part, Regression, eliminate
+from tsdistill.pruning.eliminate import eliminate
+from tsdistill.pruning.regression import Part, Regression
 from tsdistill.tracing.graph import NodeGraph
 
 
@@ -47,8 +49,8 @@ def score(
 ) -> list[Elimination]:
     """Order the nodes of every observed group by what their loss costs.
 
-    Groups that are read side by side by the same layer (concatenated) are ordered together, so that no two nodes
-    of different groups leave because each could be predicted from the other.
+    Groups that are read side by side by the same layer (concatenated) are ordered together, so that no two
+    nodes of different groups leave because each could be predicted from the other.
 
     Args:
         report: the alignment report.
@@ -79,7 +81,7 @@ def score(
 
 
 def families(report: AlignmentReport) -> list[list[str]]:
-    """Observed groups, those that are read at a common site together; groups with a teacher's partner alone."""
+    """Observed groups, those read at a common site together, those with a teacher's partner alone."""
     statistics = report.statistics
     home: dict[str, list[str]] = {}
     site_home: dict[str, list[str]] = {}

@@ -32,8 +32,8 @@ class Choice:
 def select(graph: NodeGraph, eliminations: Sequence[Elimination], budget: Budget) -> dict[str, Choice]:
     """Walk down the eliminations until the part that is kept is within the budget.
 
-    Along each elimination the costs are made convex first (equal over stretches that pay together), so that a dear node
-    does not hide cheap ones behind it.
+    Along each elimination the costs are made convex first (equal over stretches that pay together), so that
+    a dear node does not hide cheap ones behind it.
 
     Raises:
         TsdistillError: the budget cannot be met; says the smallest part that can be reached.
@@ -114,7 +114,7 @@ class _Walk:
 
 
 def convex(cost: np.ndarray) -> np.ndarray:
-    """Marginal costs of the lower convex hull of the cumulative cost: never decreasing, same totals at its corners.
+    """Marginal costs of the lower convex hull of the cumulative cost, which never decrease.
 
     Pool-adjacent-violators; ``cost`` and the result are float64 ``[steps]``.
     """

@@ -17,8 +17,8 @@ class ReadingWeight:
     """``layer.weight`` seen as blocks ``[outputs, inputs, taps]`` in float64; changes go back with ``write``.
 
     Attributes:
-        blocks: one block per group of channels of a convolution (one block in all otherwise); block g reads the
-            input channels ``g · inputs`` to ``(g + 1) · inputs - 1``.
+        blocks: one block per group of channels of a convolution (one block in all otherwise); block g reads
+            the input channels ``g · inputs`` to ``(g + 1) · inputs - 1``.
     """
 
     def __init__(self, module: nn.Module) -> None:

@@ -23,3 +23,8 @@ def seconds(value: float) -> str:
     if value >= 1:
         return f"{value:.3g} s"
     return f"{1e3 * value:.3g} ms" if value >= 1e-3 else f"{1e6 * value:.3g} µs"
+
+
+def counted(number: int, what: str) -> str:
+    """``1 group``, ``3 groups``."""
+    return f"{number} {what}{'' if number == 1 else 's'}"

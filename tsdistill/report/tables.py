@@ -5,32 +5,32 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 
 from rich import box
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from tsdistill.alignment.report import AlignmentReport, GroupReport
 from tsdistill.evaluation import Comparison
 from tsdistill.pruning import PruningPlan
 from tsdistill.report.curve import bins
-from tsdistill.report.numbers import amount, seconds, share
+from tsdistill.report.numbers import amount, counted, seconds, share
 
 _BAR = 24
 
 METRICS = {
     "top1": ("top-1 accuracy", " %"),
     "top5": ("top-5 accuracy", " %"),
-    "agreement": ("top-1 agreement with the first", " %"),
-    "kl": ("KL divergence from the first", " nats"),
+    "agreement": ("top-1 agreement with {}", " %"),
+    "kl": ("KL divergence from {}", " nats"),
 }
 
 
-def table(title: str, *columns: str, caption: str | None = None) -> Table:
+def table(title: str, *columns: str) -> Table:
     """An empty table in the house style; a column whose name begins with ``<`` is flushed left."""
     made = Table(
         title=title,
         title_justify="left",
         title_style="bold",
-        caption=caption,
-        caption_justify="left",
         box=box.SIMPLE_HEAD,
         header_style="bold",
         pad_edge=False,
@@ -41,7 +41,7 @@ def table(title: str, *columns: str, caption: str | None = None) -> Table:
     return made
 
 
-def groups_table(report: AlignmentReport) -> Table:
+def groups_table(report: AlignmentReport) -> Group:
     """A row a group: how much of the teacher it has learnt, what may go, and what that saves."""
     beside = ("<teacher group", "teacher nodes aligned") if report.has_teacher else ("with a twin",)
     kinds = ("dead", "weak", "redundant", "candidates", "params", "MACs")
@@ -59,13 +59,13 @@ def groups_table(report: AlignmentReport) -> Table:
             amount(group.params_saved),
             amount(group.macs_saved),
         )
-    made.caption = (
+    together = (
         f"All candidates together: {sum(int(group.candidate.sum()) for group in report.groups)} of "
         f"{sum(group.size for group in report.groups)} nodes, "
         f"{share(report.params_saved, report.params)} of the parameters, "
         f"{share(report.macs_saved, report.macs)} of the MACs"
     )
-    return made
+    return Group(made, Text(together))
 
 
 def nodes_table(report: AlignmentReport, group: GroupReport) -> Table:
@@ -144,7 +144,7 @@ def offers_table(offers: Mapping[str, Mapping[str, str]]) -> Table:
     return made
 
 
-def plan_table(plan: PruningPlan, put_back: Collection[str] = ()) -> Table:
+def plan_table(plan: PruningPlan, put_back: Collection[str] = ()) -> Group:
     """A row a group that loses nodes: how many stay, and why the others go.
 
     Args:
@@ -160,9 +160,10 @@ def plan_table(plan: PruningPlan, put_back: Collection[str] = ()) -> Table:
             why = ", ".join(f"{count} {word}" for word, count in reasons.items())
             made.add_row(name, str(group.size), str(group.size - len(group.removed)), why)
     whole = sum(not group.removed for group in plan.groups.values())
-    if whole:
-        made.caption = f"{whole} other groups stay whole"
-    return made
+    rest = (
+        f"{counted(whole, 'other group')} stay{'s' * (whole == 1)} whole" if whole else "no group stays whole"
+    )
+    return Group(made, Text(rest))
 
 
 def costs_table(plan: PruningPlan) -> Table:
@@ -174,8 +175,13 @@ def costs_table(plan: PruningPlan) -> Table:
     return made
 
 
-def comparison_table(compared: Comparison) -> Table:
-    """Models side by side; parts are of the first."""
+def comparison_table(compared: Comparison, kind: str = "") -> Group:
+    """Models side by side; parts are of the first.
+
+    Args:
+        compared: what `tsdistill.compare` returned.
+        kind: what samples the figures are from, such as "held-out samples".
+    """
     made = table("Side by side", "<", *compared.names)
     rows: list[tuple[str, tuple[float, ...], Callable[[float], str]]] = [
         ("parameters", compared.params, amount),
@@ -188,8 +194,8 @@ def comparison_table(compared: Comparison) -> Table:
     figures = dict.fromkeys(name for metrics in compared.metrics for name in metrics)
     for name in figures:
         label, unit = METRICS.get(name, (name, ""))
+        label = label.format(compared.names[0])
         cells = [f"{metrics[name]:.4g}{unit}" if name in metrics else "" for metrics in compared.metrics]
         made.add_row(label, *cells)
-    if compared.data:
-        made.caption = f"Measured on {compared.data}"
-    return made
+    measured = f"Measured on {kind + ': ' if kind else ''}{compared.data}" if compared.data else ""
+    return Group(made, Text(measured))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tsdistill.alignment.report import AlignmentReport
-from tsdistill.report.numbers import amount
+from tsdistill.report.numbers import amount, counted
 
 
 def heading(report: AlignmentReport, notes: Iterable[str] = ()) -> list[str]:
@@ -18,14 +18,16 @@ def heading(report: AlignmentReport, notes: Iterable[str] = ()) -> list[str]:
     beside = (report.teacher_arch or "the given teacher") if report.has_teacher else "itself"
     lines = [
         f"model   {report.arch or 'the given model'}: {amount(report.params)} parameters, "
-        f"{amount(report.macs)} MACs, {len(report.groups)} groups of nodes",
+        f"{amount(report.macs)} MACs, {counted(len(report.groups), 'group')} of nodes",
         f"teacher {beside}",
         f"data    {report.data}",
-        f"input   {report.input}",
     ]
+    if report.input.partition("(")[2] not in report.data:
+        lines.append(f"input   {report.input}")
     frozen = report.graph.frozen
     if frozen:
-        lines.append(f"whole   {len(frozen)} widths are left whole: {_causes(item.cause for item in frozen)}")
+        causes = _causes(item.cause for item in frozen)
+        lines.append(f"whole   {counted(len(frozen), 'width')} cannot be cut: {causes}")
     lines += [f"note    {note}" for note in dict.fromkeys((*notes, *report.notes))]
     return lines
 

@@ -1,0 +1,110 @@
+"""Real subprocesses of the command line, and small files for them to work on."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+NETWORKS = """
+import torch
+from torch import nn
+
+
+def _filled(model):
+    generator = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        parameter.data = 0.3 * torch.randn(parameter.shape, generator=generator)
+    return model
+
+
+def convolutions():
+    return _filled(nn.Sequential(
+        nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(),
+        nn.Conv2d(16, 24, 3, stride=2, padding=1), nn.BatchNorm2d(24), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(24, 5),
+    ))
+
+
+def vectors():
+    return _filled(nn.Sequential(nn.Linear(12, 30), nn.ReLU(), nn.Linear(30, 4)))
+
+
+def narrow():
+    return _filled(nn.Sequential(nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 4)))
+
+
+def failing():
+    class Failing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(12, 12)
+
+        def forward(self, x):
+            raise ValueError("no forward today")
+
+    return Failing()
+
+
+def not_finite():
+    model = vectors()
+    model[0].weight.data[3, 3] = float("nan")
+    return model
+"""
+
+
+@pytest.fixture(scope="session")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``networks.py``, labelled data for both networks, bare weights and a truncated file."""
+    import torch
+
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "networks.py").write_text(NETWORKS)
+    rng = np.random.default_rng(0)
+    np.savez(folder / "vectors.npz", x=rng.normal(size=(200, 12)).astype("f4"), y=rng.integers(0, 4, 200))
+    np.savez(folder / "images.npz", x=rng.random((60, 3, 16, 16), dtype="f4"), y=rng.integers(0, 5, 60))
+    weights = {
+        "0.weight": torch.randn(30, 12),
+        "0.bias": torch.randn(30),
+        "2.weight": torch.randn(4, 30),
+        "2.bias": torch.randn(4),
+    }
+    torch.save(weights, folder / "bare.pt")
+    (folder / "cut_off.pt").write_bytes((folder / "bare.pt").read_bytes()[:700])
+    (folder / "empty").mkdir()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def run(work: Path) -> Run:
+    """Run ``tsdistill`` with the given arguments in the folder ``work``; keywords are environment variables."""
+
+    def run(*arguments: str, cwd: Path = work, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "tsdistill", *arguments],
+            cwd=cwd,
+            env={**os.environ, "TSDISTILL_PLUGINS": "", "OMP_NUM_THREADS": "1", **environment},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    return run
+
+
+def one_line(done: subprocess.CompletedProcess[str], *words: str) -> None:
+    """Assert that a run ended with exit code 2 and one line on stderr that has all ``words``, no more."""
+    lines = done.stderr.splitlines()
+    assert done.returncode == 2, done.stderr
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("tsdistill: ")
+    assert done.stdout == ""
+    for word in words:
+        assert word in lines[0], lines[0]

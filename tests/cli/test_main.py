@@ -1,0 +1,137 @@
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import tsdistill
+
+from .conftest import Run, one_line
+
+COMMAND = '''
+import os, signal
+import click
+
+@click.command()
+@click.argument("what")
+def shout(what):
+    """SHOUT-HELP"""
+    if what == "interrupt":
+        os.kill(os.getpid(), signal.SIGINT)
+        while True:
+            pass
+    if what == "fault":
+        raise RuntimeError("two\\nlines")
+    click.echo(what.upper())
+
+print("imported shouting")
+'''
+
+ENTRY_POINTS = """
+[tsdistill.commands]
+shout = shouting:shout
+broken = no_such_module:command
+number = shouting:os
+analyze = shouting:shout
+"""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder to put on the path, with an installed package that brings commands."""
+    folder = tmp_path_factory.mktemp("site")
+    (folder / "shouting.py").write_text(COMMAND)
+    info = folder / "shouting-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: shouting\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(ENTRY_POINTS)
+    return str(folder)
+
+
+def test_help_is_quick_and_imports_little(run: Run) -> None:
+    code = (
+        "import sys, tsdistill.cli.main as m\n"
+        "try:\n    m.main(['--help'])\n"
+        "except SystemExit:\n    pass\n"
+        "heavy = {'torch', 'timm', 'torchvision', 'numpy', 'rich', 'tsdistill.cli.analyze'} & set(sys.modules)\n"
+        "sys.exit(str(sorted(heavy)) if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        done = run("--help")
+        times.append(time.perf_counter() - start)
+    assert min(times) < 0.5
+    assert "analyze" in done.stdout
+    assert done.stderr == ""
+
+
+def test_console_script_and_module_are_the_same(run: Run) -> None:
+    script = Path(sys.executable).parent / "tsdistill"
+    done = subprocess.run([str(script), "--version"], capture_output=True, text=True)
+    assert done.stdout == run("--version").stdout == f"tsdistill, version {tsdistill.__version__}\n"
+
+
+def test_no_arguments_shows_help(run: Run) -> None:
+    done = run()
+    assert done.returncode == 0
+    assert done.stdout == run("--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["frobnicate"], ["No such command", "frobnicate"]),
+        (["analyze"], ["MODEL"]),
+        (["analyze", "timm:resnet18", "--smaples", "3"], ["--smaples", "--samples"]),
+        (["analyze", "timm:resnet18", "--samples", "many"], ["--samples", "many"]),
+        (["analyze", "timm:resnet18", "--samples", "0"], ["--samples"]),
+        (["analyze", "timm:resnet18", "--input-size", "3xbig"], ["3xbig"]),
+        (["analyze", "timm:resnet18", "--mean", "a,b"], ["a,b"]),
+        (["analyze", "timm:resnet18", "--json", "no/such/folder/x.json"], ["no/such/folder", "create it"]),
+        (["analyze", "timm:resnet18", "--json", "empty"], ["folder"]),
+        (["networks.py"], ["networks.py", "tsdistill analyze networks.py"]),
+    ],
+)
+def test_wrong_usage_is_one_line(run: Run, arguments: list[str], words: list[str]) -> None:
+    one_line(run(*arguments), *words)
+
+
+def test_third_party_commands_load_by_name(run: Run, site: str) -> None:
+    listed = run("--help", PYTHONPATH=site)
+    assert "Commands from plugins" in listed.stdout
+    assert "shout" in listed.stdout
+    assert "SHOUT-HELP" not in listed.stdout
+    assert "imported shouting" not in listed.stdout
+    assert run("shout", "hello", PYTHONPATH=site).stdout.splitlines() == ["imported shouting", "HELLO"]
+
+
+def test_third_party_commands_that_fail(run: Run, site: str) -> None:
+    one_line(run("broken", PYTHONPATH=site), "broken", "no_such_module")
+    done = run("number", PYTHONPATH=site)
+    assert done.returncode == 2
+    assert "not a click command" in done.stderr
+
+
+def test_own_commands_cannot_be_replaced(run: Run, site: str) -> None:
+    assert "imported shouting" not in run("analyze", "--help", PYTHONPATH=site).stdout
+
+
+def test_a_fault_is_one_line_and_debug_shows_the_traceback(run: Run, site: str) -> None:
+    done = run("shout", "fault", PYTHONPATH=site)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "tsdistill: unexpected RuntimeError: two lines (set TSDISTILL_DEBUG=1 for the traceback)\n"
+    )
+    assert "Traceback" in run("shout", "fault", PYTHONPATH=site, TSDISTILL_DEBUG="1").stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_interrupt(run: Run, site: str) -> None:
+    done = run("shout", "interrupt", PYTHONPATH=site)
+    assert done.returncode == 130
+    assert done.stderr.strip() == "tsdistill: interrupted"

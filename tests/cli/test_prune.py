@@ -1,0 +1,113 @@
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import tsdistill as tsd
+
+from .conftest import Run, one_line
+
+MODEL = ("networks.py:convolutions", "--input-size", "3x16x16", "--data", "images.npz")
+
+
+@pytest.fixture(scope="module")
+def pruned(run: Run, work: Path) -> subprocess.CompletedProcess[str]:
+    return run("prune", *MODEL, "--macs", "0.6", "-o", "small.safetensors", "--json", "outcome.json")
+
+
+def test_what_is_printed(pruned: subprocess.CompletedProcess[str]) -> None:
+    assert pruned.returncode == 0, pruned.stderr
+    assert pruned.stderr == ""
+    for words in (
+        "parameters",
+        "MACs",
+        "latency",
+        "agreement with dense",
+        "held-out samples",
+        "small.safetensors",
+    ):
+        assert words in pruned.stdout
+    assert "48 of 60" in pruned.stdout
+    assert "12 of 60" in pruned.stdout
+    assert "\x1b" not in pruned.stdout
+
+
+def test_the_outcome_in_json_is_what_was_written(
+    pruned: subprocess.CompletedProcess[str], work: Path
+) -> None:
+    outcome = json.loads((work / "outcome.json").read_text())
+    dense, small = outcome["comparison"]["models"]
+    assert small["macs"] <= 0.6 * dense["macs"]
+    assert set(small["metrics"]) == {"top1", "agreement", "kl"}
+    model = tsd.load(work / "small.safetensors", arch=f"{work}/networks.py:convolutions")
+    assert sum(p.numel() for p in model.parameters()) == small["params"] < dense["params"]
+
+
+def test_pruning_twice(run: Run, pruned: subprocess.CompletedProcess[str], work: Path) -> None:
+    again = ("small.safetensors", "--arch", "networks.py:convolutions", "--data", "images.npz")
+    done = run("prune", *again, "--params", "70%", "-o", "smaller.pt", "--json", "-")
+    assert done.returncode == 0, done.stderr
+    dense, small = json.loads(done.stdout)["comparison"]["models"]
+    assert (
+        dense["params"]
+        == json.loads((work / "outcome.json").read_text())["comparison"]["models"][1]["params"]
+    )
+    assert small["params"] <= 0.7 * dense["params"]
+    assert (work / "smaller.pt").is_file()
+
+
+def test_a_plan_can_be_saved_and_followed(run: Run, work: Path) -> None:
+    saved = run("prune", *MODEL, "--nodes", "0.5", "--save-plan", "plan.json")
+    assert saved.returncode == 0, saved.stderr
+    assert "nothing was cut" in saved.stdout
+    plan = tsd.PruningPlan.from_json(work / "plan.json")
+    shown = run("prune", *MODEL, "--plan", "plan.json", "--dry-run", "--json", "-")
+    assert tsd.PruningPlan.from_dict(json.loads(shown.stdout)) == plan
+    followed = run("prune", *MODEL, "--plan", "plan.json", "-o", "planned.safetensors", "--json", "-")
+    assert followed.returncode == 0, followed.stderr
+    params = json.loads(followed.stdout)["comparison"]["models"][1]["params"]
+    assert params == plan.after["params"]
+
+
+def test_a_dry_run_writes_nothing(run: Run, work: Path) -> None:
+    done = run("prune", *MODEL, "--macs", "0.5", "--dry-run", "-o", "never.safetensors")
+    assert done.returncode == 0, done.stderr
+    assert "Plan: at most 0.5 of the MACs kept" in done.stdout
+    assert not (work / "never.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--macs", "0.5"], ["-o OUT"]),
+        (["-o", "x.safetensors"], ["budget", "macs"]),
+        (["--macs", "0.5", "--params", "0.5", "-o", "x.safetensors"], ["macs and params"]),
+        (["--macs", "1.5", "-o", "x.safetensors"], ["1.5"]),
+        (["--macs", "half", "-o", "x.safetensors"], ["half"]),
+        (["--macs", "0.001", "-o", "x.safetensors"], ["smallest"]),
+        (["--macs", "0.5", "-o", "x.onnx"], ["x.onnx", ".safetensors"]),
+        (["--macs", "0.5", "-o", "no/such/x.pt"], ["no/such"]),
+        (["--macs", "0.5", "-o", "/proc/x.pt"], ["/proc"]),
+        (["--macs", "0.5", "-o", "empty"], ["empty"]),
+        (["--plan", "nowhere.json", "-o", "x.pt"], ["nowhere.json"]),
+        (["--plan", "networks.py", "-o", "x.pt"], ["plan"]),
+        (["--plan", "bare.pt", "-o", "x.pt"], ["bare.pt"]),
+        (["--plan", "plan.json", "--macs", "0.5", "-o", "x.pt"], ["--macs", "--plan"]),
+    ],
+)
+def test_bad_input_is_one_line(run: Run, work: Path, arguments: list[str], words: list[str]) -> None:
+    before = sorted(work.iterdir())
+    one_line(run("prune", *MODEL, *arguments), *words)
+    assert sorted(work.iterdir()) == before
+
+
+def test_a_plan_of_another_network(run: Run, work: Path) -> None:
+    made = run("prune", *MODEL, "--nodes", "0.5", "--save-plan", "other.json")
+    assert made.returncode == 0, made.stderr
+    vectors = ("networks.py:vectors", "--input-size", "12", "--data", "vectors.npz")
+    one_line(run("prune", *vectors, "--plan", "other.json", "-o", "x.pt"), "plan")
+
+
+def test_the_output_is_checked_before_the_model_is_loaded(run: Run) -> None:
+    one_line(run("prune", "nowhere.pt", "--macs", "0.5", "-o", "no/such/x.pt"), "no/such")
