@@ -60,7 +60,7 @@ def main() -> None:
     table = Table("architecture", "groups", "forward, ms", "trace", "trace + trial cut", "Torch-Pruning")
     for name in arguments.architectures:
         model = timm.create_model(name).eval()
-        x = torch.randn(1, *model.pretrained_cfg["input_size"])
+        x = torch.randn(1, *timm.data.resolve_model_data_config(model)["input_size"])
         with torch.no_grad():
             forward = median(partial(model, x), arguments.repeats)
         bare = median(partial(trace, model, x, check=False), arguments.repeats)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -26,7 +28,7 @@ def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
 def mlp(*widths: int, seed: int = 0) -> nn.Sequential:
     """Linear layers with ReLU between them."""
     layers: list[nn.Module] = []
-    for index, (a, b) in enumerate(zip(widths, widths[1:], strict=False)):
+    for index, (a, b) in enumerate(itertools.pairwise(widths)):
         layers += [nn.Linear(a, b)] + ([nn.ReLU()] if index < len(widths) - 2 else [])
     model = nn.Sequential(*layers)
     randomise(model, seed)

@@ -7,13 +7,13 @@ from torch import nn
 
 from tests.alignment.small import images, mlp, residual
 from tsdistill.alignment.covariance import RunningCovariance
-from tsdistill.alignment.exact import free_nodes, pads_with_zeros, relations
+from tsdistill.alignment.exact import Relations, free_nodes, pads_with_zeros, relations
 from tsdistill.alignment.observe import observe
 from tsdistill.alignment.sites import find_sites
 from tsdistill.tracing import trace
 
 
-def _relations(x: torch.Tensor) -> object:
+def _relations(x: torch.Tensor) -> Relations:
     running = RunningCovariance()
     for part in x.split(100):
         running.update(part)

@@ -6,6 +6,10 @@ import pytest
 from tsdistill.alignment.linear import downdate, explained, inverse, removable, shrinkage, standardise
 
 
+def _correlation(rows: np.ndarray) -> np.ndarray:
+    return np.atleast_2d(np.corrcoef(rows))
+
+
 def _data(rows: int, seed: int = 0) -> np.ndarray:
     generator = np.random.default_rng(seed)
     x = generator.normal(size=(rows, 6))
@@ -21,13 +25,13 @@ def test_standardise_gives_correlations_and_zeros_for_what_does_not_vary() -> No
     matrix[3], matrix[:, 3] = 0, 0
     found = standardise(matrix, np.sqrt(np.diag(matrix)))
     alive = [0, 1, 2, 4, 5]
-    np.testing.assert_allclose(found[np.ix_(alive, alive)], np.corrcoef(x[:, alive].T), atol=1e-12)
+    np.testing.assert_allclose(found[np.ix_(alive, alive)], _correlation(x[:, alive].T), atol=1e-12)
     assert not found[3].any()
 
 
 def test_explained_is_the_adjusted_share_of_least_squares() -> None:
     x = _data(400)
-    found = explained(np.corrcoef(x.T), 400)
+    found = explained(_correlation(x.T), 400)
     for k in range(6):
         others = np.column_stack([np.delete(x, k, axis=1), np.ones(400)])
         residual = x[:, k] - others @ np.linalg.lstsq(others, x[:, k], rcond=None)[0]
@@ -37,8 +41,8 @@ def test_explained_is_the_adjusted_share_of_least_squares() -> None:
 
 def test_with_few_samples_only_single_predictors_count() -> None:
     x = np.random.default_rng(1).normal(size=(8, 6))
-    found = explained(np.corrcoef(x.T), 8)
-    table = np.corrcoef(x.T) ** 2 - np.eye(6)
+    found = explained(_correlation(x.T), 8)
+    table = _correlation(x.T) ** 2 - np.eye(6)
     np.testing.assert_allclose(found, table.max(1))
 
 
@@ -47,7 +51,7 @@ def test_removable_nodes_can_all_go_together() -> None:
     base = generator.normal(size=(3000, 4))
     x = np.column_stack([base, base @ generator.normal(size=(4, 4)), base[:, :1]])
     x += 1e-4 * generator.normal(size=x.shape)
-    correlation = np.corrcoef(x.T)
+    correlation = _correlation(x.T)
     worth = np.arange(9.0)[::-1]
     leaving = removable(correlation, np.zeros(9, dtype=bool), 0.99, 3000, worth)
     assert leaving.sum() == 5
@@ -63,7 +67,7 @@ def test_removable_nodes_can_all_go_together() -> None:
 def test_of_twins_all_but_one_go_and_those_gone_explain_nothing(rows: int) -> None:
     x = np.random.default_rng(3).normal(size=(rows, 5))
     x[:, 1:4] = x[:, :1] * [2, 3, 4]
-    correlation = np.corrcoef(x.T)
+    correlation = _correlation(x.T)
     nobody = np.zeros(5, dtype=bool)
     assert removable(correlation, nobody, 0.99, rows, np.ones(5)).sum() == 3
     gone = np.array([True, True, True, False, False])
@@ -85,11 +89,11 @@ def test_shrinkage_fades_with_samples_and_grows_with_features() -> None:
     generator = np.random.default_rng(4)
 
     def ridge(rows: int, features: int) -> float:
-        return shrinkage(np.corrcoef(generator.normal(size=(rows, features)).T), rows)
+        return shrinkage(_correlation(generator.normal(size=(rows, features)).T), rows)
 
     assert ridge(50, 100) > 1
     low = np.random.default_rng(5).normal(size=(20_000, 4)) @ np.ones((4, 30)) + 0.1 * generator.normal(
         size=(20_000, 30)
     )
-    assert shrinkage(np.corrcoef(low.T), 20_000) == pytest.approx(1e-3)
+    assert shrinkage(_correlation(low.T), 20_000) == pytest.approx(1e-3)
     assert shrinkage(np.ones((1, 1)), 10) == pytest.approx(1e-3)

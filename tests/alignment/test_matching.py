@@ -13,8 +13,8 @@ from tsdistill.tracing import trace
 
 def _match(student: nn.Module, teacher: nn.Module) -> tuple[dict[str, str], tuple[str, ...]]:
     x = torch.randn(1, 4)
-    graphs = [trace(model, x) for model in (student, teacher)]
-    return match_groups(*graphs, find_sites(student, graphs[0]), find_sites(teacher, graphs[1]))
+    mine, theirs = trace(student, x), trace(teacher, x)
+    return match_groups(mine, theirs, find_sites(student, mine), find_sites(teacher, theirs))
 
 
 def test_the_same_architecture_matches_by_name_at_any_width() -> None:

@@ -87,7 +87,7 @@ def test_the_model_and_its_hooks_are_as_before() -> None:
 @pytest.mark.parametrize("offset", [0.0, 300.0])
 def test_pair_moments_equal_correlations_of_stored_activations(offset: float) -> None:
     student, teacher, x = mlp(6, 20, 3, seed=1), mlp(6, 9, 3, seed=2), torch.randn(500, 6)
-    student[0].bias.data += offset
+    student.get_parameter("0.bias").data += offset
     mine, theirs = _sites(student, x[:1]), _sites(teacher, x[:1])
     found = observe(
         student, mine, _batches(x, 64), teacher=teacher, teacher_sites=theirs, pairs={"0": "0"}
@@ -132,7 +132,7 @@ def test_pairs_of_maps_see_the_same_positions_and_pool_to_the_coarser() -> None:
 def test_activations_that_are_not_finite_name_the_layer() -> None:
     model, x = mlp(4, 5, 5, 2), torch.ones(4, 4)
     model[2].weight.data[0] = 3e38
-    model[0].bias.data += 1e9
+    model.get_parameter("0.bias").data += 1e9
     with pytest.raises(TsdistillError, match="enter layer '4' are not finite"):
         observe(model, _sites(model, torch.zeros(1, 4)), _batches(x))
 

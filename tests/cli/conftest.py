@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -84,7 +87,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def run(work: Path) -> Run:
-    """Run ``tsdistill`` with the given arguments in the folder ``work``; keywords are environment variables."""
+    """Run ``tsdistill`` with the given arguments in the folder ``work``; keywords become its environment."""
 
     def run(*arguments: str, cwd: Path = work, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -97,6 +100,46 @@ def run(work: Path) -> Run:
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def fork(work: Path) -> Run:
+    """Like ``run``, in a process forked from this one: what is imported here need not be imported again."""
+    import torch
+
+    torch.set_num_threads(1)
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+            child = os.fork()
+            if child == 0:
+                _run_and_leave(arguments, work, out.fileno(), err.fileno())
+            _, status = os.waitpid(child, 0)
+            for stream in (out, err):
+                stream.seek(0)
+            code = os.waitstatus_to_exitcode(status)
+            return subprocess.CompletedProcess(arguments, code, out.read(), err.read())
+
+    return run
+
+
+def _run_and_leave(arguments: tuple[str, ...], folder: Path, out: int, err: int) -> NoReturn:
+    from tsdistill.cli.main import main
+
+    code: object = 70
+    try:
+        signal.alarm(120)
+        os.dup2(out, 1)
+        os.dup2(err, 2)
+        sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
+        os.chdir(folder)
+        main(arguments)
+    except SystemExit as leaving:
+        code = leaving.code
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else 70)
 
 
 def one_line(done: subprocess.CompletedProcess[str], *words: str) -> None:

@@ -60,8 +60,8 @@ def test_json_to_stdout_is_nothing_but_json(run: Run) -> None:
     assert report["has_teacher"] is False
 
 
-def test_synthetic_data_is_said_to_be_synthetic(run: Run) -> None:
-    done = run("analyze", "networks.py:convolutions", "--input-size", "3x16x16", "--samples", "20")
+def test_synthetic_data_is_said_to_be_synthetic(fork: Run) -> None:
+    done = fork("analyze", "networks.py:convolutions", "--input-size", "3x16x16", "--samples", "20")
     assert done.returncode == 0, done.stderr
     assert "synthetic dead-leaves" in done.stdout
     assert "no data were given" in done.stdout
@@ -89,5 +89,5 @@ def test_synthetic_data_is_said_to_be_synthetic(run: Run) -> None:
         ([*MODEL, "--device", "tpu9"], ["--device tpu9"]),
     ],
 )
-def test_bad_input_is_one_line(run: Run, arguments: list[str], words: list[str]) -> None:
-    one_line(run("analyze", *arguments), *words)
+def test_bad_input_is_one_line(fork: Run, arguments: list[str], words: list[str]) -> None:
+    one_line(fork("analyze", *arguments), *words)

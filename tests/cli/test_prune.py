@@ -57,12 +57,12 @@ def test_pruning_twice(run: Run, pruned: subprocess.CompletedProcess[str], work:
     assert (work / "smaller.pt").is_file()
 
 
-def test_a_plan_can_be_saved_and_followed(run: Run, work: Path) -> None:
+def test_a_plan_can_be_saved_and_followed(run: Run, fork: Run, work: Path) -> None:
     saved = run("prune", *MODEL, "--nodes", "0.5", "--save-plan", "plan.json")
     assert saved.returncode == 0, saved.stderr
     assert "nothing was cut" in saved.stdout
     plan = tsd.PruningPlan.from_json(work / "plan.json")
-    shown = run("prune", *MODEL, "--plan", "plan.json", "--dry-run", "--json", "-")
+    shown = fork("prune", *MODEL, "--plan", "plan.json", "--dry-run", "--json", "-")
     assert tsd.PruningPlan.from_dict(json.loads(shown.stdout)) == plan
     followed = run("prune", *MODEL, "--plan", "plan.json", "-o", "planned.safetensors", "--json", "-")
     assert followed.returncode == 0, followed.stderr
@@ -70,8 +70,8 @@ def test_a_plan_can_be_saved_and_followed(run: Run, work: Path) -> None:
     assert params == plan.after["params"]
 
 
-def test_a_dry_run_writes_nothing(run: Run, work: Path) -> None:
-    done = run("prune", *MODEL, "--macs", "0.5", "--dry-run", "-o", "never.safetensors")
+def test_a_dry_run_writes_nothing(fork: Run, work: Path) -> None:
+    done = fork("prune", *MODEL, "--macs", "0.5", "--dry-run", "-o", "never.safetensors")
     assert done.returncode == 0, done.stderr
     assert "Plan: at most 0.5 of the MACs kept" in done.stdout
     assert not (work / "never.safetensors").exists()
@@ -96,18 +96,18 @@ def test_a_dry_run_writes_nothing(run: Run, work: Path) -> None:
         (["--plan", "plan.json", "--macs", "0.5", "-o", "x.pt"], ["--macs", "--plan"]),
     ],
 )
-def test_bad_input_is_one_line(run: Run, work: Path, arguments: list[str], words: list[str]) -> None:
+def test_bad_input_is_one_line(fork: Run, work: Path, arguments: list[str], words: list[str]) -> None:
     before = sorted(work.iterdir())
-    one_line(run("prune", *MODEL, *arguments), *words)
+    one_line(fork("prune", *MODEL, *arguments), *words)
     assert sorted(work.iterdir()) == before
 
 
-def test_a_plan_of_another_network(run: Run, work: Path) -> None:
-    made = run("prune", *MODEL, "--nodes", "0.5", "--save-plan", "other.json")
+def test_a_plan_of_another_network(fork: Run, work: Path) -> None:
+    made = fork("prune", *MODEL, "--nodes", "0.5", "--save-plan", "other.json")
     assert made.returncode == 0, made.stderr
     vectors = ("networks.py:vectors", "--input-size", "12", "--data", "vectors.npz")
-    one_line(run("prune", *vectors, "--plan", "other.json", "-o", "x.pt"), "plan")
+    one_line(fork("prune", *vectors, "--plan", "other.json", "-o", "x.pt"), "plan")
 
 
-def test_the_output_is_checked_before_the_model_is_loaded(run: Run) -> None:
-    one_line(run("prune", "nowhere.pt", "--macs", "0.5", "-o", "no/such/x.pt"), "no/such")
+def test_the_output_is_checked_before_the_model_is_loaded(fork: Run) -> None:
+    one_line(fork("prune", "nowhere.pt", "--macs", "0.5", "-o", "no/such/x.pt"), "no/such")

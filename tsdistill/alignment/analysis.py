@@ -72,6 +72,9 @@ def analyze(
             that could be cut.
     """
     measure = _metric(metric)
+    check_finite(student, "student" if teacher is not None else "model")
+    if teacher is not None:
+        check_finite(teacher, "teacher")
     prepared = prepare(
         student,
         data,
@@ -116,13 +119,11 @@ def report_on(
     seed: int = 0,
 ) -> AlignmentReport:
     """``analyze`` for a model that has been traced and data that has been opened."""
-    check_finite(student, "student" if teacher is not None else "model")
     sites = find_sites(student, graph)
     notes = list(prepared.notes)
     pairs: dict[str, str] = {}
     teacher_sites: Sites | None = None
     if teacher is not None:
-        check_finite(teacher, "teacher")
         teacher_graph = trace(teacher, prepared.example, check=False)
         teacher_sites = find_sites(teacher, teacher_graph)
         pairs, remarks = match_groups(graph, teacher_graph, sites, teacher_sites)

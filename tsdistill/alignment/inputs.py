@@ -97,8 +97,12 @@ def prepare(
         TsdistillError: nothing says how inputs look, or the data cannot be opened.
     """
     spec = info_of(model).input
-    if spec is None and isinstance(example_input, Tensor) and input_size is None and example_input.ndim > 1:
-        spec = InputSpec(tuple(example_input.shape[1:]), source="the example input")
+    if isinstance(example_input, Tensor) and example_input.ndim > 1 and input_size is None:
+        shape = tuple(example_input.shape[1:])
+        if spec is None:
+            spec = InputSpec(shape, source="the example input")
+        elif spec.size != shape:
+            spec = replace(spec, size=shape, source=f"{spec.source}; size: the example input's")
     spec = override(spec, input_size, mean, std, interpolation)
     if transform is not None:
         if spec is None:

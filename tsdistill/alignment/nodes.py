@@ -64,8 +64,9 @@ def describe_group(
     powers = zeros if powers is None else powers
     moments = _moments(group.name, readings, statistics, own)
     r2, dead, redundant, candidate, rows = zeros, zeros > 0, zeros > 0, zeros > 0, 0
-    weak = (powers < thresholds.weak * powers.max()) if readings else zeros > 0
+    weak = zeros > 0
     if readings:
+        weak = (powers < thresholds.weak * powers.max()) | (powers == 0)
         primary = readings[-1]
         covariance = covariances[primary.site]
         dead = np.all([(covariances[r.site].var[r.features] == 0).all(1) for r in readings], axis=0)

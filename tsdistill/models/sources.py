@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
-from tsdistill.models import own_code, timm_source, torchvision_source
+from tsdistill.models import own_code
+from tsdistill.models.specs import Built
 from tsdistill.plugins import hookimpl
 from tsdistill.plugins.hookspecs import Register
+
+
+def timm(argument: str, *, weights: bool) -> Built:
+    """``timm_source.build``; timm, which takes seconds to import, comes in with the first call."""
+    from tsdistill.models import timm_source
+
+    return timm_source.build(argument, weights=weights)
+
+
+def torchvision(argument: str, *, weights: bool) -> Built:
+    """``torchvision_source.build``, with torchvision imported by the first call."""
+    from tsdistill.models import torchvision_source
+
+    return torchvision_source.build(argument, weights=weights)
 
 
 @hookimpl
 def register_model_sources(register: Register) -> None:
     """Register timm, torchvision and ``python`` (own code, which needs no prefix)."""
-    register("timm", timm_source.build)
-    register("torchvision", torchvision_source.build)
+    register("timm", timm)
+    register("torchvision", torchvision)
     register("python", own_code.build)

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.alignment.small import images, mlp, randomise, residual
+from tsdistill.alignment import analyze
+from tsdistill.errors import TsdistillError
+from tsdistill.models import InputSpec, ModelInfo, attach, info_of
+from tsdistill.pruning import PruningPlan, plan, prune, prune_result
+
+
+def _agreement(model: nn.Module, other: nn.Module, x: Tensor) -> float:
+    with torch.no_grad():
+        return float((model(x).argmax(1) == other(x).argmax(1)).float().mean())
+
+
+@pytest.mark.parametrize("kind", ["macs", "params", "nodes"])
+def test_in_one_call_the_budget_is_met_and_the_original_is_as_it_was(kind: str) -> None:
+    model, x = residual(width=16, inner=24), images(300)
+    budget: dict[str, Any] = {kind: 0.6}
+    model.train()
+    model.norm.eval()
+    state = copy.deepcopy(model.state_dict())
+    result = prune_result(model, data=x, **budget)
+    assert result.after[kind] <= 0.6 * result.before[kind]
+    assert result.after == dict(result.plan.after)
+    assert result.after["params"] == sum(p.numel() for p in result.model.parameters())
+    assert result.model.training
+    assert not result.model.norm.training
+    assert model.training
+    assert list(state) == list(model.state_dict())
+    assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
+    modules = [*model.modules(), *result.model.modules()]
+    assert not any(module._forward_pre_hooks or module._forward_hooks for module in modules)
+    assert _agreement(model.eval(), result.model.eval(), x) > 0.6
+
+
+def test_it_is_deterministic_and_leaves_the_global_generator_alone() -> None:
+    model, x = residual(), images(100)
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    one, two = prune(model, data=x, macs=0.7), prune(model, data=x, macs=0.7)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
+
+
+def test_free_nodes_go_first_and_change_nothing() -> None:
+    model, x = mlp(5, 20, 4), torch.randn(300, 5)
+    with torch.no_grad():
+        for k in range(10):
+            for parameter in model[0].parameters():
+                parameter[10 + k] = (k + 1) * parameter[k]
+    result = prune_result(model, data=x, nodes=0.5)
+    assert result.plan.removed == {"0": list(range(10, 20))}
+    assert set(result.plan.groups["0"].reasons) == {"free"}
+    with torch.no_grad():
+        torch.testing.assert_close(result.model(x), model(x), atol=1e-5, rtol=1e-5)
+
+
+def test_a_plan_applies_to_another_checkpoint_with_its_own_data() -> None:
+    first, second, x = residual(seed=0), residual(seed=1), images(300)
+    made = PruningPlan.from_json(plan(analyze(first, data=x), macs=0.7).to_json())
+    result = prune_result(second, made, data=x)
+    assert result.report is None
+    assert {name: sorted(nodes) for name, nodes in result.plan.removed.items()} == made.removed
+    assert result.after == dict(made.after)
+    from_report = prune(first, made, data=x)
+    sizes = [p.shape for p in from_report.parameters()]
+    assert sizes == [p.shape for p in result.model.parameters()]
+
+
+def test_the_plan_made_from_a_report_prunes_as_the_one_call_does() -> None:
+    model, x = residual(), images(200)
+    report = analyze(model, data=x)
+    two_steps = prune(model, plan(report, macs=0.6), data=x)
+    one_step = prune(model, data=x, macs=0.6)
+    reused = prune_result(model, data=x, macs=0.6, report=report).model
+    for other in (one_step, reused):
+        for a, b in zip(two_steps.parameters(), other.parameters(), strict=True):
+            torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-3)
+
+
+def test_pruning_twice_works_and_history_accumulates() -> None:
+    model, x = residual(width=16, inner=24), images(100)
+    attach(model, ModelInfo(arch="factory.py:make", input=InputSpec((3, 8, 8))))
+    once = prune(model, data=x, macs=0.7)
+    twice = prune(once, data=x, macs=0.7)
+    assert info_of(twice).arch == "factory.py:make"
+    assert info_of(twice).input == InputSpec((3, 8, 8))
+    assert sum(p.numel() for p in twice.parameters()) < sum(p.numel() for p in once.parameters())
+
+
+def test_repaired_attributes_are_part_of_the_history() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, groups=8, padding=1), nn.ReLU(), nn.Conv2d(8, 4, 1)
+    )
+    randomise(model)
+    small = prune(model, data=images(60), macs=0.6)
+    (item,) = info_of(small).attributes
+    assert (item.module, item.name) == ("2", "groups")
+    assert item.value == small[2].groups == small[2].in_channels < 8
+    smaller = prune(small, data=images(60), macs=0.7)
+    (item,) = info_of(smaller).attributes
+    assert item.value == smaller[2].groups < small[2].groups
+
+
+def test_a_teacher_steers_the_selection() -> None:
+    teacher, student, x = mlp(6, 3, 2, seed=5), mlp(6, 10, 2, seed=6), torch.randn(1000, 6)
+    with torch.no_grad():
+        for mine, theirs in zip(student[0].parameters(), teacher[0].parameters(), strict=True):
+            mine[[1, 4, 7]] = theirs
+    result = prune_result(student, data=x, nodes=0.3, teacher=teacher)
+    assert result.plan.removed == {"0": [0, 2, 3, 5, 6, 8, 9]}
+
+
+def test_keep_strong_makes_a_difference() -> None:
+    model, x = mlp(5, 12, 4), torch.randn(500, 5)
+    with torch.no_grad():
+        model[2].weight[:, :6] *= 1e-3
+    report = analyze(model, data=x)
+    strong = plan(report, nodes=0.5)
+    equal = plan(report, nodes=0.5, keep_strong=False)
+    assert strong.removed == {"0": [0, 1, 2, 3, 4, 5]}
+    assert equal.removed != strong.removed
+
+
+def test_every_group_keeps_its_minimum() -> None:
+    model, x = residual(width=16, inner=20), images(100)
+    report = analyze(model, data=x)
+    with pytest.raises(TsdistillError, match="smallest that can be reached is") as caught:
+        plan(report, nodes=0.05)
+    least = float(str(caught.value).split("reached is ")[1].split(";")[0])
+    after = plan(report, nodes=least).after["nodes"]
+    assert after == 2 + 2
+    assert plan(report, nodes=0.06, min_nodes=1).after["nodes"] == 2
+    with pytest.raises(TsdistillError, match="at least 1"):
+        plan(report, nodes=0.5, min_nodes=0)
+
+
+def test_without_data_the_source_is_synthetic() -> None:
+    model = residual()
+    attach(model, ModelInfo(input=InputSpec((3, 8, 8))))
+    result = prune_result(model, macs=0.7, samples=48)
+    assert "synthetic" in result.data.lower() or "dead leaves" in result.data.lower()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({}, "no budget"), ({"macs": 0.5, "params": 0.5}, "exactly one"), ({"macs": 2}, "at most 1")],
+)
+def test_budgets_that_contradict_are_one_line(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(TsdistillError, match=message):
+        prune(mlp(4, 5, 2), data=torch.randn(20, 4), **options)
+
+
+def test_a_plan_and_a_budget_or_a_plan_that_does_not_fit_are_one_line() -> None:
+    made = plan(analyze(mlp(4, 6, 2), data=torch.randn(50, 4)), nodes=0.5)
+    with pytest.raises(TsdistillError, match="both a plan and a budget"):
+        prune(mlp(4, 6, 2), made, data=torch.randn(20, 4), macs=0.5)
+    with pytest.raises(TsdistillError, match="this model has 8 there"):
+        prune(mlp(4, 8, 2), made, data=torch.randn(20, 4))

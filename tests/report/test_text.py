@@ -1,0 +1,25 @@
+from dataclasses import replace
+
+import tsdistill as tsd
+from tsdistill.report.text import heading
+from tsdistill.tracing import Frozen
+
+
+def test_the_data_and_every_note_are_said(report: tsd.AlignmentReport) -> None:
+    noted = replace(report, notes=("of the report",))
+    lines = heading(noted, ("of loading", "of the report"))
+    assert report.data in "\n".join(lines)
+    assert [line for line in lines if line.startswith("note")] == [
+        "note    of loading",
+        "note    of the report",
+    ]
+
+
+def test_what_cannot_be_cut_is_counted_by_cause(report: tsd.AlignmentReport) -> None:
+    frozen = tuple(Frozen(f"layer{n}", "reaches the output" if n % 2 else "raw input") for n in range(3))
+    lines = heading(replace(report, graph=replace(report.graph, frozen=frozen)))
+    assert "whole   3 widths cannot be cut: raw input (2), reaches the output (1)" in lines
+
+
+def test_numbers_agree_with_one(report: tsd.AlignmentReport) -> None:
+    assert "1 group of nodes" in heading(report)[0]
