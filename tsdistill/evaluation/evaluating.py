@@ -13,7 +13,7 @@ from tsdistill.data import Stream, open_data
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.forward import call, main_output, resting
 from tsdistill.evaluation.metrics import Metric
-from tsdistill.models.info import info_of
+from tsdistill.models.origin import info_of
 
 KIND = "evaluation metric"
 

@@ -1,8 +1,9 @@
 """Models in and out: catalogs, checkpoints, recognition of bare weights, and our own files."""
 
-from tsdistill.models.info import Attribute, InputSpec, ModelInfo, attach, info_of
+from tsdistill.models.info import Attribute, InputSpec, ModelInfo, attach
 from tsdistill.models.inputs import example_input
 from tsdistill.models.loading import load
+from tsdistill.models.origin import info_of
 from tsdistill.models.specs import Built, ModelSource
 from tsdistill.models.store import check_output, save
 from tsdistill.models.widths import sync_widths

@@ -69,16 +69,9 @@ class ModelInfo:
     notes: tuple[str, ...] = ()
 
 
-def info_of(model: nn.Module) -> ModelInfo:
-    """The information attached to ``model``; else what a model of timm says itself; else an empty one."""
-    found = model.__dict__.get(_ATTRIBUTE)
-    if found is not None:
-        return found
-    if type(model).__module__.startswith("timm.models."):
-        from tsdistill.models.timm_source import describe
-
-        return describe(model)
-    return ModelInfo()
+def attached(model: nn.Module) -> ModelInfo | None:
+    """The information attached to ``model``, if there is any."""
+    return model.__dict__.get(_ATTRIBUTE)
 
 
 def attach(model: nn.Module, info: ModelInfo) -> None:

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from tsdistill.errors import TsdistillError
-from tsdistill.models.info import InputSpec, info_of
+from tsdistill.models.info import InputSpec
+from tsdistill.models.origin import info_of
 
 INTERPOLATIONS = ("bicubic", "bilinear", "nearest")
 _SEED = 0

@@ -17,7 +17,8 @@ from tsdistill.errors import TsdistillError
 from tsdistill.models import catalog, header
 from tsdistill.models.checkpoint import HEADER, SAFETENSORS, Contents
 from tsdistill.models.header import Header
-from tsdistill.models.info import ModelInfo, info_of
+from tsdistill.models.info import ModelInfo
+from tsdistill.models.origin import info_of
 from tsdistill.models.rebuilt import apply, reconcile
 from tsdistill.models.specs import in_catalog
 from tsdistill.models.weights import check_finite

@@ -1,0 +1,19 @@
+"""What is known about a model, whoever made it."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from tsdistill.models.info import ModelInfo, attached
+
+
+def info_of(model: nn.Module) -> ModelInfo:
+    """The information attached to ``model``; else what a model of timm says itself; else an empty one."""
+    found = attached(model)
+    if found is not None:
+        return found
+    if type(model).__module__.startswith("timm.models."):
+        from tsdistill.models.timm_source import describe
+
+        return describe(model)
+    return ModelInfo()
