@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import subprocess
 import sys
 import time
@@ -24,7 +25,8 @@ import tsdistill as tsd
 from tsdistill.report.figures import save_l_curve
 from tsdistill.report.tables import curve_table, groups_table, table
 
-HERE = Path(__file__).parent
+HERE = Path(os.path.relpath(Path(__file__).parent))
+COMMAND = os.path.relpath(Path(sys.executable).parent / "tsdistill")
 TRAINING = 1297
 OBSERVED = 4096
 
@@ -111,7 +113,7 @@ def run(out: Path, steps: int) -> None:
     same = reloaded(written, out / "test.npz") == digest(small, test_x)
     console.print(f"   {written}: outputs {'bit for bit the same' if same else 'differ'}")
     console.print(
-        f"   look again: {Path(sys.executable).parent / 'tsdistill'} analyze {out / 'student.safetensors'} "
+        f"   look again: {COMMAND} analyze {out / 'student.safetensors'} "
         f"--arch {HERE / 'networks.py'}:student --teacher {out / 'teacher.safetensors'} "
         f"--teacher-arch {HERE / 'networks.py'}:teacher --data {out / 'test.npz'}",
         soft_wrap=True,

@@ -1,7 +1,7 @@
 import os
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -50,6 +50,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
+def processor_seconds() -> float:
+    """What finished child processes have used: other load on the machine does not count."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def test_help_is_quick_and_imports_little(run: Run) -> None:
     code = (
         "import sys, tsdistill.cli.main as m\n"
@@ -62,9 +68,9 @@ def test_help_is_quick_and_imports_little(run: Run) -> None:
     assert done.returncode == 0, done.stderr
     times = []
     for _ in range(3):
-        start = time.perf_counter()
+        start = processor_seconds()
         done = run("--help")
-        times.append(time.perf_counter() - start)
+        times.append(processor_seconds() - start)
     assert min(times) < 0.5
     assert "analyze" in done.stdout
     assert done.stderr == ""

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +13,8 @@ from tests.alignment.small import images, mlp, randomise, residual
 from tsdistill.alignment import analyze
 from tsdistill.errors import TsdistillError
 from tsdistill.models import InputSpec, ModelInfo, attach, info_of
-from tsdistill.pruning import PruningPlan, plan, prune, prune_result
+from tsdistill.pruning import PruningPlan, plan, prune, prune_result, pruner
+from tsdistill.tracing import Cut, Frozen, NodeGraph, cut
 
 
 def _agreement(model: nn.Module, other: nn.Module, x: Tensor) -> float:
@@ -38,6 +41,14 @@ def test_in_one_call_the_budget_is_met_and_the_original_is_as_it_was(kind: str) 
     modules = [*model.modules(), *result.model.modules()]
     assert not any(module._forward_pre_hooks or module._forward_hooks for module in modules)
     assert _agreement(model.eval(), result.model.eval(), x) > 0.6
+
+
+def test_an_iterator_of_batches_is_read_once() -> None:
+    model, x = residual(), images(96)
+    from_iterator = prune(model, data=iter(x.split(32)), macs=0.7)
+    from_list = prune(model, data=list(x.split(32)), macs=0.7)
+    for a, b in zip(from_iterator.parameters(), from_list.parameters(), strict=True):
+        assert torch.equal(a, b)
 
 
 def test_it_is_deterministic_and_leaves_the_global_generator_alone() -> None:
@@ -164,3 +175,25 @@ def test_a_plan_and_a_budget_or_a_plan_that_does_not_fit_are_one_line() -> None:
         prune(mlp(4, 6, 2), made, data=torch.randn(20, 4), macs=0.5)
     with pytest.raises(TsdistillError, match="this model has 8 there"):
         prune(mlp(4, 8, 2), made, data=torch.randn(20, 4))
+
+
+def test_a_group_that_cannot_be_cut_is_made_up_for_by_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refusing(
+        model: nn.Module, graph: NodeGraph, removed: Mapping[str, Sequence[int]], example: Tensor
+    ) -> Cut:
+        able = {name: nodes for name, nodes in removed.items() if name != "first"}
+        done = cut(model, graph, able, example)
+        refused = tuple(Frozen(name, "it refuses") for name in removed if name not in able)
+        return replace(done, put_back=refused)
+
+    model, x = residual(width=16, inner=24), images(100)
+    made = plan(analyze(model, data=x), macs=0.7)
+    monkeypatch.setattr(pruner, "cut", refusing)
+    result = prune_result(model, data=x, macs=0.7)
+    assert [item.name for item in result.put_back] == ["first"]
+    assert result.after["macs"] <= 0.7 * result.before["macs"]
+    assert "'first' could not be cut and is whole: it refuses" in result.notes[0]
+    followed = prune_result(model, made, data=x)
+    assert followed.plan is made
+    assert followed.after["macs"] > 0.7 * followed.before["macs"]
+    assert len(followed.notes) == 1

@@ -22,7 +22,6 @@ from tsdistill.alignment.strength import output_sensitivity
 from tsdistill.errors import TsdistillError
 from tsdistill.models import info_of
 from tsdistill.tracing import trace
-from tsdistill.tracing.graph import NodeGraph
 
 
 def analyze(
@@ -71,10 +70,6 @@ def analyze(
         TsdistillError: weights or activations that are not finite, data or models that do not fit, or nothing
             that could be cut.
     """
-    measure = _metric(metric)
-    check_finite(student, "student" if teacher is not None else "model")
-    if teacher is not None:
-        check_finite(teacher, "teacher")
     prepared = prepare(
         student,
         data,
@@ -89,36 +84,39 @@ def analyze(
         interpolation=interpolation,
         transform=transform,
     )
-    graph = trace(student, prepared.example)
-    if not graph.groups:
-        causes = "; ".join(sorted({item.cause for item in graph.frozen})[:3])
-        raise TsdistillError(f"nothing in this model can be cut{': ' + causes if causes else ''}")
-    return report_on(
+    return analyze_prepared(
         student,
-        graph,
+        teacher,
         prepared,
-        teacher=teacher,
-        metric=measure,
-        thresholds=thresholds or Thresholds(),
+        metric=metric,
+        thresholds=thresholds,
         strength_samples=strength_samples,
         positions=positions,
         seed=seed,
     )
 
 
-def report_on(
+def analyze_prepared(
     student: nn.Module,
-    graph: NodeGraph,
+    teacher: nn.Module | None,
     prepared: Prepared,
     *,
-    teacher: nn.Module | None = None,
-    metric: MomentMetric,
-    thresholds: Thresholds,
+    metric: str = "correlation",
+    thresholds: Thresholds | None = None,
     strength_samples: int = 256,
     positions: int | str | None = "auto",
     seed: int = 0,
 ) -> AlignmentReport:
-    """``analyze`` for a model that has been traced and data that has been opened."""
+    """``analyze`` on data that have been opened."""
+    measure = _metric(metric)
+    check_finite(student, "student" if teacher is not None else "model")
+    if teacher is not None:
+        check_finite(teacher, "teacher")
+    graph = trace(student, prepared.example)
+    if not graph.groups:
+        causes = "; ".join(sorted({item.cause for item in graph.frozen})[:3])
+        raise TsdistillError(f"nothing in this model can be cut{': ' + causes if causes else ''}")
+    thresholds = thresholds or Thresholds()
     sites = find_sites(student, graph)
     notes = list(prepared.notes)
     pairs: dict[str, str] = {}
@@ -150,7 +148,7 @@ def report_on(
             graph,
             group,
             statistics,
-            metric,
+            measure,
             thresholds,
             partners.get(group.name),
             teacher is None,
@@ -168,7 +166,7 @@ def report_on(
         synthetic=prepared.synthetic,
         input=prepared.words,
         samples=observed.samples,
-        metric=metric.name,
+        metric=measure.name,
         thresholds=thresholds,
         params=graph.params(),
         macs=graph.macs(),

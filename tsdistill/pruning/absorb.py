@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tsdistill.alignment.covariance import Covariance
-from tsdistill.alignment.exact import Relations, relations
+from tsdistill.alignment.exact import Relations, pads_with_zeros, relations
 from tsdistill.alignment.linear import inverse, shrinkage, standardise
 from tsdistill.alignment.observe import Observation
 from tsdistill.alignment.sites import Reading, Site, Sites
@@ -105,10 +105,10 @@ def absorb(
 ) -> tuple[str, ...]:
     """Let every layer that reads removed nodes take over what they gave it; ``model`` is changed in place.
 
-    Its weights for the nodes that leave stay as they are, to be cut afterwards:
-    ``V_K += V_R A`` and ``b += V_R (μ_R − A μ_K)`` with A the prediction. A layer without a bias puts the
-    constant into the running mean of the batch norm behind it; where there is none the prediction goes
-    through the origin.
+    Its weights for the nodes that leave stay as they are, to be cut afterwards: ``V_K += V_R A`` and
+    ``b += V_R (μ_R − A μ_K)`` with A the prediction. A layer without a bias puts the constant into the
+    running mean of the batch norm behind it. Where there is none, and where the layer pads with zeros (so
+    that a constant would be wrong at the border), the prediction goes through the origin.
 
     Args:
         model: still whole.
@@ -165,7 +165,7 @@ def _absorb_at(
     module = model.get_submodule(site.module)
     weight = ReadingWeight(module)
     found = relations(covariance)
-    sink = _sink(model, module, norm)
+    sink = None if pads_with_zeros(module) else _sink(model, module, norm)
     layout = np.arange(site.width)[:, None] if site.layout is None else site.layout
     shift = torch.zeros(weight.blocks.shape[:2], dtype=torch.float64)
     for number, block in enumerate(weight.blocks):

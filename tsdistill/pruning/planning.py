@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from math import ceil
 
 import numpy as np
@@ -24,6 +24,7 @@ def plan(
     nodes: float | str | None = None,
     keep_strong: bool = True,
     min_nodes: int | None = None,
+    whole: Collection[str] = (),
 ) -> PruningPlan:
     """Choose the nodes that leave, over all groups at once, by cost for what they save.
 
@@ -36,6 +37,7 @@ def plan(
         min_nodes: nodes that stay in every group (all of them in a smaller one). By default a tenth of the
             group and at least one: scores are linear, and a group cut below that is far from where they
             hold.
+        whole: groups that are left whole.
 
     Raises:
         TsdistillError: no or several budgets, or one that cannot be met (says the smallest that can).
@@ -48,6 +50,7 @@ def plan(
         group.name: min(group.size, min_nodes if min_nodes is not None else max(1, ceil(group.size / 10)))
         for group in graph.groups
     }
+    floors.update({group.name: group.size for group in graph.groups if group.name in whole})
     eliminations = score(report, floors, savings_per_node(graph, budget.kind), keep_strong=keep_strong)
     choices = select(graph, eliminations, budget)
     empty = Choice(np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros(0, dtype=bool))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from tsdistill.alignment.analysis import analyze
+from tsdistill.alignment.analysis import analyze_prepared
 from tsdistill.alignment.inputs import prepare
 from tsdistill.alignment.observe import Observation, observe
 from tsdistill.alignment.report import AlignmentReport
@@ -20,6 +20,7 @@ from tsdistill.errors import TsdistillError
 from tsdistill.models import Attribute, ModelInfo, attach, info_of
 from tsdistill.pruning.absorb import absorb
 from tsdistill.pruning.budget import budget_of
+from tsdistill.pruning.norms import match_norms
 from tsdistill.pruning.planning import plan as make_plan
 from tsdistill.pruning.pruning_plan import PruningPlan
 from tsdistill.tracing import Cut, cut, trace
@@ -119,6 +120,9 @@ def prune_result(
 ) -> PruneResult:
     """Cut nodes out of a copy of ``model`` and let the layers that read them absorb what they gave.
 
+    Batch norms' running statistics follow (`match_norms`). When a group turns out to be impossible to cut,
+    the plan is made anew without it, so that the budget is met; a plan that was given is followed without it.
+
     Args:
         model: any module; it is left as it was.
         plan: what to cut. Without one, a budget is given and the plan is made here.
@@ -162,26 +166,43 @@ def prune_result(
     if plan is None:
         budget_of(macs, params, nodes)
     prepared = prepare(model, data, **opening)
-    if plan is None or report is not None:
-        if report is None:
-            report = analyze(model, teacher, data, **opening)
-        if plan is None:
-            plan = make_plan(
-                report, macs=macs, params=params, nodes=nodes, keep_strong=keep_strong, min_nodes=min_nodes
-            )
+    if plan is None and report is None:
+        report = analyze_prepared(model, teacher, prepared, seed=seed)
+    if report is not None:
         graph, sites, observed = report.graph, report.statistics.sites, report.statistics.observed
         described = report.data
-        plan.check(graph)
     else:
+        assert plan is not None
         check_finite(model)
         graph = trace(model, prepared.example)
         plan.check(graph)
         sites = find_sites(model, graph, set(plan.removed))
         observed = observe(model, sites, prepared, seed=seed)
         described = prepared.description
-    done, skipped = _cut(model, graph, sites, observed, plan, prepared.example)
+    put_back: dict[str, Frozen] = {}
+    given = plan
+    while True:
+        if given is None:
+            assert report is not None
+            plan = make_plan(
+                report,
+                macs=macs,
+                params=params,
+                nodes=nodes,
+                keep_strong=keep_strong,
+                min_nodes=min_nodes,
+                whole=put_back,
+            )
+        assert plan is not None
+        plan.check(graph)
+        leaving = {name: gone for name, gone in plan.removed.items() if name not in put_back}
+        done, skipped = _cut(model, graph, sites, observed, leaving, prepared.example)
+        if not done.put_back:
+            break
+        put_back.update({item.name: item for item in done.put_back})
+    match_norms(model, done.model, graph, done.removed, prepared)
     kept = {name: size - len(done.removed.get(name, ())) for name, size in graph.widths.items()}
-    notes = [f"group {item.name!r} could not be cut and is whole: {item.cause}" for item in done.put_back]
+    notes = [f"group {item.name!r} could not be cut and is whole: {item.cause}" for item in put_back.values()]
     if skipped:
         notes.append(f"these layers lost nodes without absorbing them: {', '.join(skipped)}")
     attach(done.model, _history(info_of(model), done))
@@ -189,7 +210,7 @@ def prune_result(
         model=done.model,
         plan=plan,
         report=report,
-        put_back=done.put_back,
+        put_back=tuple(put_back.values()),
         before=_figures(graph, graph.widths),
         after=_figures(graph, kept),
         data=described,
@@ -198,20 +219,18 @@ def prune_result(
 
 
 def _cut(
-    model: nn.Module, graph: NodeGraph, sites: Sites, observed: Observation, plan: PruningPlan, example: Any
+    model: nn.Module,
+    graph: NodeGraph,
+    sites: Sites,
+    observed: Observation,
+    removed: Mapping[str, list[int]],
+    example: Any,
 ) -> tuple[Cut, Collection[str]]:
-    """Absorb and cut; when groups have to stay whole, once more without them."""
-    removed = {name: np.array(nodes, dtype=np.int64) for name, nodes in plan.removed.items()}
-    put_back: tuple[Frozen, ...] = ()
-    while True:
-        whole = copy.deepcopy(model)
-        skipped = absorb(whole, sites, observed, removed, example)
-        done = cut(whole, graph, {name: nodes.tolist() for name, nodes in removed.items()}, example)
-        if not done.put_back:
-            return replace(done, put_back=put_back), skipped
-        put_back += done.put_back
-        for item in done.put_back:
-            removed.pop(item.name, None)
+    """Absorb in a copy and cut it; also the layers that lost nodes without absorbing them."""
+    whole = copy.deepcopy(model)
+    arrays = {name: np.array(nodes, dtype=np.int64) for name, nodes in removed.items()}
+    skipped = absorb(whole, sites, observed, arrays, example)
+    return cut(whole, graph, removed, example), skipped
 
 
 def _history(info: ModelInfo, done: Cut) -> ModelInfo:
