@@ -103,8 +103,9 @@ def _run(model: nn.Module, call: Callable[[str, _BatchNorm, tuple[Tensor, Tensor
     def hook(name: str) -> Any:
         def before(norm: nn.Module, args: tuple[Any, ...]) -> None:
             assert isinstance(norm, _BatchNorm)
-            channels = widen(args[0].detach()).transpose(0, 1).flatten(1)
-            call(name, norm, (channels.mean(1), channels.var(1, unbiased=False)))
+            x = widen(args[0].detach())
+            var, mean = torch.var_mean(x, dim=[d for d in range(x.ndim) if d != 1], correction=0)
+            call(name, norm, (mean, var))
 
         return before
 

@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 from torch import nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from tsdistill.errors import TsdistillError
 from tsdistill.models.info import Attribute
 from tsdistill.models.widths import sync_widths
 from tsdistill.tracing.record import Record, Step
-from tsdistill.tracing.runtime import Inputs, plain_evaluation, run
+from tsdistill.tracing.runtime import Inputs, OperatorMode, plain_evaluation, run
 
 _ATTEMPTS = 8
 _STANDARD = (nn.modules.conv._ConvNd, nn.Linear, nn.GroupNorm, nn.modules.batchnorm._NormBase)
@@ -41,7 +40,7 @@ class Replayed:
     cause: str = ""
 
 
-class _Replay(TorchDispatchMode):
+class _Replay(OperatorMode):
     """Runs the cut model operator by operator beside the trace, putting stale sizes right on the fly."""
 
     def __init__(self, record: Record, gone: np.ndarray) -> None:

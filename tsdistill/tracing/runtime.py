@@ -10,11 +10,20 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tsdistill.errors import TsdistillError
 
 Inputs = Any
 """A tensor, a tuple of positional arguments, or a dict of keyword arguments."""
+
+
+class OperatorMode(TorchDispatchMode):
+    """A mode that sees every operator of an eager forward; nothing is compiled, so the compiler stays out."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
 
 
 @contextmanager
@@ -40,8 +49,10 @@ def plain_evaluation(model: nn.Module) -> Iterator[None]:
 def _forget(model: nn.Module) -> None:
     """Let modules that cache tensors between evaluations drop them, as they do when training begins."""
     for module in model.modules():
-        for value in vars(module).values():
-            if type(value) is dict and value and all(isinstance(v, torch.Tensor) for v in value.values()):
+        for name, value in vars(module).items():
+            if name in ("_parameters", "_buffers") or type(value) is not dict or not value:
+                continue
+            if all(isinstance(v, torch.Tensor) for v in value.values()):
                 module.train(True)
                 module.train(False)
                 break
@@ -72,7 +83,13 @@ def run(model: nn.Module, inputs: Inputs) -> list[torch.Tensor]:
 
 
 def tensors_in(tree: Any) -> list[torch.Tensor]:
-    """The tensors anywhere in a nested structure, objects with a ``__dict__`` such as HF outputs included."""
+    """The tensors anywhere in a nested structure, in order."""
+    if isinstance(tree, torch.Tensor):
+        return [tree]
+    if tree is None or isinstance(tree, int | float | str):
+        return []
+    if type(tree) in (tuple, list):
+        return [tensor for part in tree for tensor in tensors_in(part)]
     leaves, _ = pytree.tree_flatten(tree)
     return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
 

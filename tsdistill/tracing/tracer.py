@@ -9,15 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from tsdistill.tracing import rules
 from tsdistill.tracing.labels import FIXED, Labels, Ledger, rule_model
 from tsdistill.tracing.record import Contraction, Cost, Step, Trace
-from tsdistill.tracing.runtime import Inputs, plain_evaluation, run, tensors_in
+from tsdistill.tracing.runtime import Inputs, OperatorMode, plain_evaluation, run, tensors_in
 
 
-class Tracer(TorchDispatchMode):
+class Tracer(OperatorMode):
     """The dispatch mode. Rules (``rules/``) call its methods to read, tie and hand on labels."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -46,7 +45,7 @@ class Tracer(TorchDispatchMode):
         out = func(*args, **kwargs)
         self.step = Step(str(func), self.stack[-1])
         self.steps.append(self.step)
-        tensors = [t for t in tensors_in((args, kwargs)) if t is not None]
+        tensors = tensors_in((args, kwargs) if kwargs else args)
         if not tensors:
             return out
         fields = [self.labels(t) for t in tensors]

@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from tsdistill.tracing.record import Record, Step
-from tsdistill.tracing.runtime import Inputs, plain_evaluation, run
+from tsdistill.tracing.runtime import Inputs, OperatorMode, plain_evaluation, run
 
 
-class _Zeroed(TorchDispatchMode):
+class _Zeroed(OperatorMode):
     """Runs the whole model; sums leave removed nodes out, statistics run over the nodes that stay."""
 
     def __init__(self, record: Record, gone: np.ndarray) -> None:
