@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.alignment.small import Residual, images, residual
+from tsdistill.pruning import prune
 from tsdistill.pruning.norms import match_norms
 from tsdistill.tracing import cut, trace
 
@@ -37,6 +38,17 @@ def test_norms_give_the_mean_and_variance_that_they_gave() -> None:
         was, now = _outputs(model, name, x)[kept], _outputs(small, name, x)
         torch.testing.assert_close(now.mean(1), was.mean(1), atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(now.var(1), was.var(1), atol=1e-4, rtol=1e-3)
+
+
+def test_what_absorbing_has_put_into_the_running_mean_is_not_counted_twice() -> None:
+    model, x = residual(), images(300)
+    small = prune(model, data=x, nodes=0.7)
+    for name in ("norm", "first_norm", "second_norm"):
+        was, now = _outputs(model, name, x[:128]), _outputs(small, name, x[:128])
+        gaps = (now.mean(1)[:, None] - was.mean(1)[None]).abs() + (
+            now.var(1)[:, None] - was.var(1)[None]
+        ).abs()
+        assert float(gaps.min(1).values.max()) < 1e-3
 
 
 def test_where_nothing_has_moved_nothing_changes() -> None:

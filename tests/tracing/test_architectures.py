@@ -79,3 +79,16 @@ def test_what_multi_head_attention_of_torch_ties_is_named_and_the_rest_is_cut():
     small = cut(model, graph, removed, x).model
     with torch.no_grad():
         torch.testing.assert_close(small(x), zeroed(model, graph, removed)(x), rtol=1e-3, atol=1e-3)
+
+
+def test_attention_is_cut_to_a_single_head():
+    model = randomise(timm.create_model("vit_tiny_patch16_224", img_size=32)).eval()
+    x = torch.randn(1, 3, 32, 32)
+    graph = trace(model, x)
+    heads = {group.name: [0, 2] for group in graph.groups if group.name.endswith("attn.qkv")}
+    assert len(heads) == 12
+    result = cut(model, graph, heads, x)
+    assert result.put_back == ()
+    assert result.model.blocks[0].attn.num_heads == 1
+    with torch.no_grad():
+        torch.testing.assert_close(result.model(x), zeroed(model, graph, heads)(x), rtol=1e-3, atol=1e-3)

@@ -75,22 +75,27 @@ def command(
             f"nothing says how to build the model in {model} again; give its --arch to write {out}"
         )
     given["samples"], other, kind = _split(dense, given)
+    budget = {name: given[name] for name in ("macs", "params", "nodes", "keep_strong", "min_nodes")}
     report = None
     if plan is None:
         with output.working("observing the nodes"):
             report = tsd.analyze(dense, teacher, given["data"], **options.observing(given))
-        with output.working("choosing the nodes that leave"):
-            budget = {name: given[name] for name in ("macs", "params", "nodes", "keep_strong", "min_nodes")}
-            plan = tsd.plan(report, **budget)
     elif dry_run:
         plan.check(tsd.trace(dense, tsd.example_input(dense)))
-    if save_plan:
-        output.write_text(save_plan, plan.to_json())
     if dry_run or not out:
+        if report is not None:
+            with output.working("choosing the nodes that leave"):
+                plan = tsd.plan(report, **budget)
+        assert plan is not None
+        if save_plan:
+            output.write_text(save_plan, plan.to_json())
         _tell_plan(dense, plan, report, save_plan, json_file)
         return
-    with output.working("cutting"):
-        result = tsd.prune_result(dense, plan, data=given["data"], report=report, **options.reading(given))
+    with output.working("choosing and cutting the nodes that leave" if report else "cutting"):
+        how = {"report": report, **budget} if report else {"plan": plan}
+        result = tsd.prune_result(dense, data=given["data"], **how, **options.reading(given))
+    if save_plan:
+        output.write_text(save_plan, result.plan.to_json())
     with output.working("comparing"):
         compared = tsd.compare({"dense": dense, "pruned": result.model}, other)
     with output.working(f"writing {out}"):

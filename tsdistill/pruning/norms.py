@@ -30,8 +30,8 @@ def match_norms(
 
     On one batch (up to 128 samples) and in forward order: ``mean' = μ_s - (μ_d - mean) √q`` and
     ``var' + ε = (var + ε) q`` with ``q = σ_s² / σ_d²``, where μ and σ are those of the norm's input in the
-    small and the dense model. What the stored statistics say beyond this batch is kept, so the data need not
-    look like the training data; where nothing has moved nothing changes.
+    small and the dense model, and mean and var what the dense model has stored. What these say beyond this
+    batch is kept, so the data need not look like the training data; where nothing has moved nothing changes.
 
     Args:
         dense: the model before the cut.
@@ -45,13 +45,14 @@ def match_norms(
     """
     x = _one_batch(batches)
     kept = _kept_channels(dense, graph, removed)
-    known: dict[str, tuple[Tensor, Tensor]] = {}
+    known: dict[str, tuple[Tensor, ...]] = {}
     calls: dict[str, int] = {}
 
     def learn(name: str, norm: _BatchNorm, moments: tuple[Tensor, Tensor]) -> None:
         calls[name] = calls.get(name, 0) + 1
         index = kept[name].to(moments[0].device)
-        known[name] = (moments[0][index], moments[1][index])
+        stored = (norm.running_mean, norm.running_var)
+        known[name] = tuple(widen(value)[index] for value in (*moments, *stored) if value is not None)
 
     def follow(name: str, norm: _BatchNorm, moments: tuple[Tensor, Tensor]) -> None:
         if calls.get(name) == 1:
@@ -117,13 +118,14 @@ def _run(model: nn.Module, call: Callable[[str, _BatchNorm, tuple[Tensor, Tensor
             handle.remove()
 
 
-def _move(norm: _BatchNorm, now: tuple[Tensor, Tensor], then: tuple[Tensor, Tensor]) -> None:
-    mean, var = norm.running_mean, norm.running_var
-    assert mean is not None
-    assert var is not None
-    if then[0].shape != mean.shape:
+def _move(norm: _BatchNorm, now: tuple[Tensor, Tensor], then: tuple[Tensor, ...]) -> None:
+    """Set the running statistics of ``norm`` from its input's moments and what the dense model had."""
+    mean, var, stored_mean, stored_var = then
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    if mean.shape != norm.running_mean.shape:
         return
-    ratio = torch.where(then[1] > 0, now[1] / then[1].clamp_min(1e-30), torch.ones_like(now[1]))
+    ratio = torch.where(var > 0, now[1] / var.clamp_min(1e-30), torch.ones_like(var))
     ratio = ratio.clamp(1 / _LARGEST, _LARGEST)
-    mean.copy_(now[0] - (then[0] - widen(mean)) * ratio.sqrt())
-    var.copy_(((widen(var) + norm.eps) * ratio - norm.eps).clamp_min(0))
+    norm.running_mean.copy_(now[0] - (mean - stored_mean) * ratio.sqrt())
+    norm.running_var.copy_(((stored_var + norm.eps) * ratio - norm.eps).clamp_min(0))

@@ -50,14 +50,26 @@ class _Replay(OperatorMode):
         self.stale: list[Stale] = []
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        steps = self.record.trace.steps
-        if self.position >= len(steps) or steps[self.position].op != str(func):
-            raise TsdistillError("the cut model takes another path through its code")
-        step = steps[self.position]
-        self.position += 1
-        if step.sizes:
+        step = self._next(str(func))
+        if step is not None and step.sizes:
             args = self._mend(step, list(args))
         return func(*args, **(kwargs or {}))
+
+    def _next(self, op: str) -> Step | None:
+        """The step of the trace that operator ``op`` repeats; None for a copy that only the cut model needs.
+
+        Whether a reshape copies depends on strides, and so on widths.
+        """
+        steps = self.record.trace.steps
+        kind = _kind(op)
+        while self.position < len(steps) and _kind(steps[self.position].op) == "clone" != kind:
+            self.position += 1
+        if self.position < len(steps) and _kind(steps[self.position].op) == kind:
+            self.position += 1
+            return steps[self.position - 1]
+        if kind == "clone":
+            return None
+        raise TsdistillError("the cut model takes another path through its code")
 
     def _mend(self, step: Step, args: list[Any]) -> list[Any]:
         for place, index, labels in step.sizes:
@@ -77,6 +89,11 @@ class _Replay(OperatorMode):
         if given != wanted:
             self.stale.append(Stale(step, int(given), wanted))
         return wanted
+
+
+def _kind(op: str) -> str:
+    name = op.removeprefix("aten.").partition(".")[0]
+    return "view" if name in ("view", "_unsafe_view", "_reshape_alias") else name
 
 
 class _Composite(TorchFunctionMode):
