@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -13,10 +12,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 
-_NEEDS = {
-    "fashion-mnist": (FASHION_MNIST.is_dir, "Debian's dataset-fashion-mnist"),
-    "browser": (lambda: shutil.which("chromium") is not None, "chromium"),
-}
+_NEEDS = {"fashion-mnist": (FASHION_MNIST.is_dir, "Debian's dataset-fashion-mnist")}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

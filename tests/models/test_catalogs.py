@@ -100,18 +100,25 @@ def test_one_line_errors(spec, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("spec", ["timm:resnet18", "torchvision:resnet18"])
-def test_no_network_and_no_cache(spec, tmp_path):
-    """In a process of its own: the proxies lead nowhere, the caches are empty."""
+@pytest.mark.parametrize(
+    ("spec", "proxies"),
+    [("timm:resnet18", True), ("timm:resnet18", False), ("torchvision:resnet18", True)],
+)
+def test_no_network_and_no_cache(spec, proxies, tmp_path):
+    """In a process of its own: the hub has no address, the proxies lead nowhere, the caches are empty."""
     load_it = f"from tsdistill import models\ntry:\n    models.load({spec!r})\n"
     code = f"{load_it}except models.loading.TsdistillError as error:\n    print(error)"
-    env = {**os.environ, "HF_HOME": str(tmp_path), "TORCH_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    env = {**os.environ, "HF_HOME": str(tmp_path), "TORCH_HOME": str(tmp_path)}
+    env |= {"HF_HUB_OFFLINE": "1" if proxies else "0", "HF_ENDPOINT": "http://nowhere.invalid"}
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
-        env[name] = "http://127.0.0.1:9"
+        env.pop(name, None)
+        if proxies:
+            env[name] = "http://127.0.0.1:9"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=120)
     assert "cannot be fetched" in done.stdout, done.stderr
     assert done.stdout.count("\n") == 1
     assert "pretrained=false" in done.stdout
+    assert done.stderr == ""
 
 
 def test_building_without_weights_leaves_random_numbers_alone():

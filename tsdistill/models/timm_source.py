@@ -12,6 +12,7 @@ from torch import nn
 
 from tsdistill.errors import TsdistillError
 from tsdistill.models.info import InputSpec, ModelInfo
+from tsdistill.models.network import fetching
 from tsdistill.models.specs import Built, OptionValue, join, parse
 from tsdistill.models.weights import shapes_of
 
@@ -73,7 +74,8 @@ def check_name(name: str, spec: str) -> None:
 
 def _create(name: str, options: dict[str, Any], pretrained: bool, spec: str) -> nn.Module:
     try:
-        return timm.create_model(name, pretrained=pretrained, **options)
+        with fetching():
+            return timm.create_model(name, pretrained=pretrained, **options)
     except Exception as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
         if pretrained and _builds(name, options):

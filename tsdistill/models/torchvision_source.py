@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
@@ -18,6 +17,7 @@ from torchvision.models import regnet
 
 from tsdistill.errors import TsdistillError
 from tsdistill.models.info import InputSpec
+from tsdistill.models.network import fetching
 from tsdistill.models.specs import Built, OptionValue, join, parse
 
 _REFUSED = ("weights_backbone", "progress", "backbone")
@@ -83,7 +83,7 @@ def _call(name: str, options: dict[str, Any], weights: Any) -> nn.Module:
         given["weights_backbone"] = None
     if name in ("googlenet", "inception_v3") and weights is None:
         given.setdefault("init_weights", False)
-    with redirect_stdout(sys.stderr), _block_widths_on_cpu():
+    with _block_widths_on_cpu(), fetching():
         return models.get_model(name, weights=weights, **given)
 
 
