@@ -12,6 +12,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 import timm
@@ -68,12 +69,10 @@ def main() -> None:
             forward = median(partial(model, x), arguments.repeats)
         bare = median(partial(trace, model, x, check=False), arguments.repeats)
         checked = median(partial(trace, model, x), arguments.repeats)
-        try:
-            if arguments.no_peer:
-                raise LookupError
-            other = f"{median(partial(peer, model, x), arguments.repeats) / forward:.1f}"
-        except Exception:
-            other = "–"
+        other = "–"
+        if not arguments.no_peer:
+            with suppress(Exception):
+                other = f"{median(partial(peer, model, x), arguments.repeats) / forward:.1f}"
         groups = str(len(trace(model, x).groups))
         table.add_row(
             name, groups, f"{forward * 1e3:.0f}", f"{bare / forward:.1f}", f"{checked / forward:.1f}", other

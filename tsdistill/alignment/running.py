@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tsdistill.errors import TsdistillError
+from tsdistill.tracing.runtime import call
 
 
 @contextmanager
@@ -90,11 +91,7 @@ def forward(model: nn.Module, batch: Any, role: str = "model") -> Any:
         TsdistillError: the forward failed; names ``role`` and the shapes that went in.
     """
     try:
-        if isinstance(batch, Mapping):
-            return model(**batch)
-        if isinstance(batch, tuple):
-            return model(*batch)
-        return model(batch)
+        return call(model, batch)
     except TsdistillError:
         raise
     except Exception as error:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tsdistill.errors import TsdistillError
+from tsdistill.tracing import runtime
 
 _PREFERRED = ("logits", "out", "last_hidden_state")
 
@@ -46,9 +47,7 @@ def call(model: nn.Module, x: Any) -> Any:
     """
     x = to_model(x, model)
     try:
-        if isinstance(x, Mapping):
-            return model(**x)
-        return model(*x) if isinstance(x, tuple) else model(x)
+        return runtime.call(model, x)
     except Exception as error:  # a forward pass may raise anything
         cause = " ".join(str(error).split())[:300]
         raise TsdistillError(

@@ -292,12 +292,10 @@ def _swapped(value: Any, given: int, wanted: int) -> Any:
     return None
 
 
-def groups_at(
-    module: str, steps: Sequence[Step], record: Record, gone: np.ndarray, owner: Mapping[int, str]
-) -> set:
+def groups_at(module: str, record: Record, gone: np.ndarray, owner: Mapping[int, str]) -> set[str]:
     """Names of the groups that lose nodes and are touched by operators of ``module`` or below it."""
     found: set[str] = set()
-    for step in steps:
+    for step in record.trace.steps:
         if step.module == module or not module or step.module.startswith(f"{module}."):
             for labels in step.touched:
                 nodes = record.node_of[labels]

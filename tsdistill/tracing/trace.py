@@ -139,15 +139,15 @@ def _blame(
             for node in np.unique(record_.node_of[labels])
             if node >= 0 and leaving[node]
         }
-        for name in own or groups_at(item.step.module, record_.trace.steps, record_, leaving, owner):
+        for name in own or groups_at(item.step.module, record_, leaving, owner):
             blamed.setdefault(name, cause)
     if result.broken is not None and not blamed:
         module = result.broken
         cause = f"{module or 'the model'} breaks when it is cut: {result.cause}"
-        names = groups_at(module, record_.trace.steps, record_, leaving, owner)
+        names = groups_at(module, record_, leaving, owner)
         while not names and module:
             module = module.rpartition(".")[0]
-            names = groups_at(module, record_.trace.steps, record_, leaving, owner)
+            names = groups_at(module, record_, leaving, owner)
         blamed = dict.fromkeys(names, cause)
     if not blamed:
         blamed = dict.fromkeys(removed, "its cut cannot be explained by the trace")
