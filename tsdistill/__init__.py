@@ -9,13 +9,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tsdistill.alignment import AlignmentHistory as AlignmentHistory
     from tsdistill.alignment import AlignmentReport as AlignmentReport
+    from tsdistill.alignment import Thresholds as Thresholds
     from tsdistill.alignment import analyze as analyze
+    from tsdistill.alignment import analyze_training as analyze_training
     from tsdistill.data import open_data as open_data
     from tsdistill.errors import TsdistillError as TsdistillError
     from tsdistill.evaluation import Comparison as Comparison
-    from tsdistill.evaluation.compare import compare as compare
-    from tsdistill.evaluation.evaluate import evaluate as evaluate
+    from tsdistill.evaluation import compare as compare
+    from tsdistill.evaluation import evaluate as evaluate
     from tsdistill.models import example_input as example_input
     from tsdistill.models import info_of as info_of
     from tsdistill.models import load as load
@@ -33,13 +36,16 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "AlignmentHistory": "tsdistill.alignment",
     "AlignmentReport": "tsdistill.alignment",
     "Comparison": "tsdistill.evaluation",
     "NodeGraph": "tsdistill.tracing",
     "PruneResult": "tsdistill.pruning",
     "PruningPlan": "tsdistill.pruning",
+    "Thresholds": "tsdistill.alignment",
     "TsdistillError": "tsdistill.errors",
     "analyze": "tsdistill.alignment",
+    "analyze_training": "tsdistill.alignment",
     "compare": "tsdistill.evaluation",
     "cut": "tsdistill.tracing",
     "evaluate": "tsdistill.evaluation",
@@ -56,14 +62,17 @@ _HOME = {
 }
 
 __all__ = [
+    "AlignmentHistory",
     "AlignmentReport",
     "Comparison",
     "NodeGraph",
     "PruneResult",
     "PruningPlan",
+    "Thresholds",
     "TsdistillError",
     "__version__",
     "analyze",
+    "analyze_training",
     "compare",
     "cut",
     "evaluate",

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tsdistill.alignment.linear import downdate, explained, inverse, removable, shrinkage, standardise
+from tsdistill.alignment.linear import downdate, explained, inverse, shrinkage, standardise
 
 
 def _correlation(rows: np.ndarray) -> np.ndarray:
@@ -44,34 +44,6 @@ def test_with_few_samples_only_single_predictors_count() -> None:
     found = explained(_correlation(x.T), 8)
     table = _correlation(x.T) ** 2 - np.eye(6)
     np.testing.assert_allclose(found, table.max(1))
-
-
-def test_removable_nodes_can_all_go_together() -> None:
-    generator = np.random.default_rng(2)
-    base = generator.normal(size=(3000, 4))
-    x = np.column_stack([base, base @ generator.normal(size=(4, 4)), base[:, :1]])
-    x += 1e-4 * generator.normal(size=x.shape)
-    correlation = _correlation(x.T)
-    worth = np.arange(9.0)[::-1]
-    leaving = removable(correlation, np.zeros(9, dtype=bool), 0.99, 3000, worth)
-    assert leaving.sum() == 5
-    stay = x[:, ~leaving]
-    for k in np.flatnonzero(leaving):
-        residual = x[:, k] - stay @ np.linalg.lstsq(stay, x[:, k], rcond=None)[0]
-        assert residual.var() < 0.01 * x[:, k].var()
-    assert explained(correlation, 3000).min() > 0.99
-    assert not leaving[0]
-
-
-@pytest.mark.parametrize("rows", [4000, 12])
-def test_of_twins_all_but_one_go_and_those_gone_explain_nothing(rows: int) -> None:
-    x = np.random.default_rng(3).normal(size=(rows, 5))
-    x[:, 1:4] = x[:, :1] * [2, 3, 4]
-    correlation = _correlation(x.T)
-    nobody = np.zeros(5, dtype=bool)
-    assert removable(correlation, nobody, 0.99, rows, np.ones(5)).sum() == 3
-    gone = np.array([True, True, True, False, False])
-    assert removable(correlation, gone, 0.99, rows, np.ones(5)).sum() == 0
 
 
 def test_downdate_is_the_inverse_of_what_is_left() -> None:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.func import jacrev, vmap
 
 from tests.alignment.small import images, mlp, residual
-from tsdistill.alignment.observe import observe
-from tsdistill.alignment.sites import find_sites
+from tsdistill.alignment.observing.observe import observe
+from tsdistill.alignment.observing.sites import find_sites
 from tsdistill.alignment.strength import (
     column_norms,
     fan_out_norm,

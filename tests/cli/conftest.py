@@ -56,6 +56,14 @@ def failing():
     return Failing()
 
 
+def undefined():
+    class Log(nn.Module):
+        def forward(self, x):
+            return torch.log(x)
+
+    return nn.Sequential(nn.Linear(12, 30), Log(), nn.Linear(30, 4))
+
+
 def not_finite():
     model = vectors()
     model[0].weight.data[3, 3] = float("nan")

@@ -25,10 +25,18 @@ moments = SimpleNamespace(
     cov=lambda: (x - x.mean(0)).T @ (t - t.mean(0)) / len(x),
 )
 r2 = plugins.get("alignment metric", "r2").from_moments(moments)
+counts = plugins.get("alignment metric", "overlap").start(2, 1)
+counts.update(x[:300], t[:300])
+rest = plugins.get("alignment metric", "overlap").start(2, 1)
+rest.update(x[300:], t[300:])
+counts.merge(rest)
+either = ((x > 0) | (t > 0)).sum(0)
 gained = plugins.get("augmentation", "gain")(torch.ones(3, 1, 2, 2), torch.Generator().manual_seed(0))
 data = plugins.get("data source", "gratings")("6", InputSpec((3, 8, 8)))
 print(json.dumps({
     "r2": r2.flatten().tolist(),
+    "overlap": counts.finish().flatten().tolist(),
+    "both": (((x > 0) & (t > 0)).sum(0) / either).tolist(),
     "gain": gained.flatten(1).std(1).tolist() + [gained.min().item(), gained.max().item()],
     "labels": [data[i][1] for i in range(len(data))],
     "shape": list(data[0][0].shape),
@@ -74,6 +82,8 @@ def test_hooks_work_when_installed(installed):
     found = json.loads(done.stdout)
     assert found["r2"][0] == pytest.approx(1.0)
     assert found["r2"][1] < 0.05
+    assert found["overlap"] == pytest.approx(found["both"])
+    assert 0.1 < found["overlap"][1] < found["overlap"][0] < 1
     assert found["gain"][:3] == [0, 0, 0]
     assert 0.5 <= found["gain"][3] < found["gain"][4] <= 1.5
     assert found["labels"] == [0, 1, 2, 3, 0, 1]

@@ -101,3 +101,11 @@ def test_commands_are_named_without_being_imported(monkeypatch):
 def test_importing_plugins_imports_no_heavy_library():
     code = "import sys, tsdistill.plugins; print([m for m in ('torch', 'numpy', 'timm') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_the_origin_of_a_name(monkeypatch):
+    found = registry(monkeypatch, lambda: Offers(a=1))
+    assert found.origin("augmentation", "a") == "plugin 'p0'"
+    assert plugins.origin("augmentation", "none") == "tsdistill"
+    with pytest.raises(TsdistillError, match="unknown augmentation 'x'"):
+        found.origin("augmentation", "x")

@@ -1,7 +1,18 @@
 """Observing two models at once: moments, metrics, matching, strength, and the report."""
 
 from tsdistill.alignment.analysis import analyze
-from tsdistill.alignment.moments import Moments
+from tsdistill.alignment.history import AlignmentHistory, GroupHistory
+from tsdistill.alignment.observing.moments import Moments
 from tsdistill.alignment.report import AlignmentReport, GroupReport, Thresholds
+from tsdistill.alignment.training import analyze_training
 
-__all__ = ["AlignmentReport", "GroupReport", "Moments", "Thresholds", "analyze"]
+__all__ = [
+    "AlignmentHistory",
+    "AlignmentReport",
+    "GroupHistory",
+    "GroupReport",
+    "Moments",
+    "Thresholds",
+    "analyze",
+    "analyze_training",
+]

@@ -5,22 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from torch import Tensor, nn
+import torch
+from torch import nn
 
-from tsdistill import plugins
+from tsdistill.alignment.comparing import compare_groups, partner_of
+from tsdistill.alignment.describe import Context, describe_group
 from tsdistill.alignment.exact import relations
-from tsdistill.alignment.inputs import Prepared, prepare
-from tsdistill.alignment.matching import match_groups
-from tsdistill.alignment.metrics import MomentMetric
-from tsdistill.alignment.nodes import Partner, describe_group
-from tsdistill.alignment.observe import Observation, observe
-from tsdistill.alignment.report import AlignmentReport, Statistics, Thresholds
-from tsdistill.alignment.running import check_finite
-from tsdistill.alignment.sites import Sites, find_sites
+from tsdistill.alignment.matching.activations import Side
+from tsdistill.alignment.matching.groups import match_groups
+from tsdistill.alignment.measuring import DEFAULT, Measures
+from tsdistill.alignment.observing.hooks import Clock
+from tsdistill.alignment.observing.inputs import Prepared, prepare
+from tsdistill.alignment.observing.observe import Observation, observe
+from tsdistill.alignment.observing.progress import Progress
+from tsdistill.alignment.observing.sites import find_sites
+from tsdistill.alignment.rectified import rectified
+from tsdistill.alignment.report import AlignmentReport, GroupReport, Statistics, Thresholds
 from tsdistill.alignment.strength import output_sensitivity
 from tsdistill.errors import TsdistillError
+from tsdistill.evaluation.forward import at_rest, forward
 from tsdistill.models import info_of
+from tsdistill.models.weights import check_finite
 from tsdistill.tracing import trace
 
 
@@ -33,7 +38,8 @@ def analyze(
     batch_size: int = 32,
     seed: int = 0,
     example_input: Any = None,
-    metric: str = "correlation",
+    metric: str | Sequence[str] = DEFAULT,
+    pairs: Mapping[str, str] | None = None,
     augment: str = "none",
     strength_samples: int = 256,
     positions: int | str | None = "auto",
@@ -43,6 +49,7 @@ def analyze(
     std: Sequence[float] | None = None,
     interpolation: str | None = None,
     transform: Callable[[Any], Any] | None = None,
+    progress: Progress | None = None,
 ) -> AlignmentReport:
     """Observe a student (and a teacher) on data and report on every node.
 
@@ -54,7 +61,9 @@ def analyze(
         batch_size: samples a forward pass.
         seed: of everything random.
         example_input: one input (batch 1) when the model does not know how its inputs look.
-        metric: alignment metric by name.
+        metric: alignment metrics by name. The first that compares nodes gives the matches (correlation, when
+            none does).
+        pairs: student group -> teacher group, which overrides what the matching of groups finds.
         augment: augmentation strategy by name, applied to every batch.
         strength_samples: samples for strength, which needs backward passes.
         positions: positions of a feature map that are looked at in each sample: ``"auto"`` bounds the work
@@ -65,10 +74,11 @@ def analyze(
         std: per-channel standard deviation, likewise.
         interpolation: of resizing, likewise.
         transform: replaces resizing, cropping and normalising.
+        progress: is called with the phase, the samples done and how many there are.
 
     Raises:
-        TsdistillError: weights or activations that are not finite, data or models that do not fit, or nothing
-            that could be cut.
+        TsdistillError: weights or activations that are not finite, data or models that do not fit, metrics or
+            groups that do not exist, or nothing that could be cut.
     """
     prepared = prepare(
         student,
@@ -89,10 +99,12 @@ def analyze(
         teacher,
         prepared,
         metric=metric,
+        pairs=pairs,
         thresholds=thresholds,
         strength_samples=strength_samples,
         positions=positions,
         seed=seed,
+        progress=progress,
     )
 
 
@@ -101,63 +113,58 @@ def analyze_prepared(
     teacher: nn.Module | None,
     prepared: Prepared,
     *,
-    metric: str = "correlation",
+    metric: str | Sequence[str] = DEFAULT,
+    pairs: Mapping[str, str] | None = None,
     thresholds: Thresholds | None = None,
     strength_samples: int = 256,
     positions: int | str | None = "auto",
     seed: int = 0,
+    progress: Progress | None = None,
 ) -> AlignmentReport:
     """``analyze`` on data that have been opened."""
-    measure = _metric(metric)
-    check_finite(student, "student" if teacher is not None else "model")
-    if teacher is not None:
-        check_finite(teacher, "teacher")
-    graph = trace(student, prepared.example)
-    if not graph.groups:
-        causes = "; ".join(sorted({item.cause for item in graph.frozen})[:3])
-        raise TsdistillError(f"nothing in this model can be cut{': ' + causes if causes else ''}")
-    thresholds = thresholds or Thresholds()
-    sites = find_sites(student, graph)
-    notes = list(prepared.notes)
-    pairs: dict[str, str] = {}
-    teacher_sites: Sites | None = None
-    if teacher is not None:
-        teacher_graph = trace(teacher, prepared.example, check=False)
-        teacher_sites = find_sites(teacher, teacher_graph)
-        pairs, remarks = match_groups(graph, teacher_graph, sites, teacher_sites)
-        notes += remarks
-    observed = observe(
-        student,
-        sites,
-        prepared,
-        teacher=teacher,
-        teacher_sites=teacher_sites,
-        pairs=pairs,
-        positions=positions,
-        seed=seed,
-    )
-    beta = output_sensitivity(student, sites, prepared, samples=strength_samples, seed=seed)
-    statistics = Statistics(sites, observed, beta)
-    partners: dict[str, Partner] = {}
-    if teacher is not None and teacher_sites is not None:
-        partners = _partners(teacher, teacher_sites, prepared, pairs, observed, strength_samples, seed)
-    found = {key: relations(covariance) for key, covariance in observed.covariances.items()}
-    groups = tuple(
-        describe_group(
-            student,
-            graph,
-            group,
-            statistics,
-            measure,
-            thresholds,
-            partners.get(group.name),
-            teacher is None,
-            found,
+    measures = Measures(metric)
+    if pairs and teacher is None:
+        raise TsdistillError("pairs of groups need a teacher; give --teacher (teacher=)")
+    clock = Clock()
+    with clock.phase("tracing"):
+        mine, theirs = sides(student, teacher, prepared)
+    beside = theirs or mine
+    matching = None
+    if theirs is not None:
+        with clock.phase("matching"):
+            matching = match_groups(mine, theirs, prepared, given=pairs)
+    partners = dict(matching.pairs) if matching else {name: name for name in mine.observable}
+    observed = _observe(mine, beside, partners, prepared, measures, positions, seed, progress)
+    with clock.phase("strength"):
+        beta, other_beta = (
+            output_sensitivity(
+                side.model, side.sites, prepared, samples=strength_samples, seed=seed, progress=progress
+            )
+            if side is not None
+            else {}
+            for side in (mine, theirs)
         )
-        for group in graph.groups
-    )
-    notes += _warnings(groups)
+    with clock.phase("description"):
+        results, first = compare_groups(mine, beside, partners, prepared.example, observed, measures)
+        context = Context(
+            model=student,
+            graph=mine.graph,
+            statistics=Statistics(mine.sites, observed, beta),
+            relations={key: relations(covariance) for key, covariance in observed.covariances.items()},
+            gated=rectified(mine.graph),
+            thresholds=thresholds or Thresholds(),
+            metric=first,
+            own=theirs is None,
+        )
+        groups = []
+        for group in mine.graph.groups:
+            partner = None
+            if theirs is not None and group.name in observed.pairs:
+                partner = partner_of(theirs, partners[group.name], group.name, observed, other_beta)
+            groups.append(describe_group(context, group, partner, results.get(group.name, {})))
+    notes = [*prepared.notes, *(matching.notes if matching else ()), *_warnings(prepared, observed, groups)]
     kept = {group.name: group.size - int(group.candidate.sum()) for group in groups}
+    graph = mine.graph
     return AlignmentReport(
         arch=info_of(student).arch,
         teacher_arch=info_of(teacher).arch if teacher is not None else None,
@@ -166,52 +173,88 @@ def analyze_prepared(
         synthetic=prepared.synthetic,
         input=prepared.words,
         samples=observed.samples,
-        metric=measure.name,
-        thresholds=thresholds,
+        metric=first,
+        metrics=measures.names,
+        failed=dict(measures.failed),
+        seconds={"tracing": 0.0, **clock.seconds, **observed.seconds},
+        thresholds=context.thresholds,
         params=graph.params(),
         macs=graph.macs(),
         params_saved=graph.params() - graph.params(kept),
         macs_saved=graph.macs() - graph.macs(kept),
-        groups=groups,
+        groups=tuple(groups),
         notes=tuple(notes),
+        matching=matching,
         graph=graph,
-        statistics=statistics,
+        statistics=context.statistics,
     )
 
 
-def _metric(name: str) -> MomentMetric:
-    metric = plugins.get("alignment metric", name)
-    if getattr(metric, "wants", None) != "moments":
-        raise TsdistillError(f"alignment metric {name!r} does not work from moments; use one that does")
-    return metric
+def sides(student: nn.Module, teacher: nn.Module | None, prepared: Prepared) -> tuple[Side, Side | None]:
+    """Trace the models.
+
+    Raises:
+        TsdistillError: weights that are not finite, inputs that the teacher does not take, or nothing that
+            could be cut.
+    """
+    check_finite(student, "the student" if teacher is not None else "the model")
+    graph = trace(student, prepared.example)
+    if not graph.groups:
+        causes = "; ".join(sorted({item.cause for item in graph.frozen})[:3])
+        raise TsdistillError(f"nothing in this model can be cut{': ' + causes if causes else ''}")
+    mine = Side(student, graph, find_sites(student, graph))
+    if teacher is None:
+        return mine, None
+    check_finite(teacher, "the teacher")
+    with at_rest(teacher), torch.no_grad():
+        forward(teacher, prepared.example, "teacher")
+    other = trace(teacher, prepared.example, check=False)
+    return mine, Side(teacher, other, find_sites(teacher, other))
 
 
-def _partners(
-    teacher: nn.Module,
-    sites: Sites,
+def _observe(
+    mine: Side,
+    beside: Side,
+    partners: Mapping[str, str],
     prepared: Prepared,
-    pairs: Mapping[str, str],
-    observed: Observation,
-    samples: int,
+    measures: Measures,
+    positions: int | str | None,
     seed: int,
-) -> dict[str, Partner]:
-    """Names and strengths of the teacher's groups, the latter from their primary readings."""
-    beta = output_sensitivity(teacher, sites, prepared, samples=samples, seed=seed)
-    partners = {}
-    for name, other in pairs.items():
-        primary = sites.primary(other)
-        if primary is None or name not in observed.pairs:
-            continue
-        sensitivity = np.zeros(primary.features.shape[0])
-        for reading in sites.readings[other]:
-            sensitivity += beta[reading.site][reading.features].sum(1)
-        variance: Tensor = observed.pairs[name].var_t()
-        partners[name] = Partner(other, np.sqrt(sensitivity * variance.numpy()))
-    return partners
+    progress: Progress | None,
+) -> Observation:
+    """One pass for everything that the metrics and the description want.
+
+    A model beside itself is observed once: its covariances hold the moments; only metrics that want batches
+    need pairs of its own groups.
+    """
+    own = beside is mine
+    paired = partners if not own or measures.wants("batches") else {}
+    listeners = {}
+    for name, other in paired.items():
+        sizes = mine.graph.by_name[name].size, beside.graph.by_name[other].size
+        listeners[name] = measures.listeners(name, *sizes)
+    return observe(
+        mine.model,
+        mine.sites,
+        prepared,
+        teacher=beside.model if paired else None,
+        teacher_sites=beside.sites,
+        pairs=paired,
+        positions=positions,
+        seed=seed,
+        full=not own and measures.wants("covariances"),
+        listeners=listeners,
+        progress=progress,
+    )
 
 
-def _warnings(groups: Sequence[Any]) -> list[str]:
+def _warnings(prepared: Prepared, observed: Observation, groups: Sequence[GroupReport]) -> list[str]:
     notes = []
+    if prepared.samples is not None and observed.samples < prepared.samples:
+        notes.append(
+            f"the data ended after {observed.samples} of {prepared.samples} samples; "
+            "what follows is from those"
+        )
     unseen = [group.name for group in groups if not group.observed]
     if unseen:
         notes.append(

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
-from tsdistill.alignment.covariance import Covariance
 from tsdistill.alignment.linear import standardise
-from tsdistill.alignment.sites import Sites
+from tsdistill.alignment.observing.covariance import Covariance
+from tsdistill.alignment.observing.sites import Sites
 from tsdistill.alignment.strength import column_norms
 from tsdistill.tracing.graph import Group
 

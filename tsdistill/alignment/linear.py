@@ -75,61 +75,9 @@ def explained(correlation: np.ndarray, rows: int) -> np.ndarray:
     return result
 
 
-def removable(
-    correlation: np.ndarray, gone: np.ndarray, threshold: float, rows: int, worth: np.ndarray
-) -> np.ndarray:
-    """Nodes that can all go together because those that stay explain each of them.
-
-    Args:
-        correlation: ``[n, n]``.
-        gone: bool ``[n]``, nodes that have left already.
-        threshold: share of variance that must be explained when a node leaves.
-        rows: samples behind the correlations; with too few of them only single predictors count.
-        worth: ``[n]``; among nodes that are as well explained the least worthy leaves first.
-
-    Returns:
-        bool ``[n]``: the redundant nodes that leave.
-    """
-    leaving = np.zeros(len(gone), dtype=bool)
-    stay = np.flatnonzero(~gone & (np.diag(correlation) > 0))
-    if stay.size < 2:
-        return leaving
-    if rows <= 2 * stay.size:
-        return _removable_pairs(correlation, stay, threshold, worth, leaving)
-    precision = inverse(correlation[np.ix_(stay, stay)] + 1e-7 * np.eye(stay.size))
-    limit = 1 / (1 - threshold)
-    while stay.size > 1:
-        candidates = np.flatnonzero(np.diag(precision) >= limit)
-        candidates = candidates[np.argsort(worth[stay[candidates]], kind="stable")][:128]
-        block = precision[np.ix_(candidates, candidates)]
-        chosen: list[int] = []
-        for index in range(len(candidates)):
-            if block[index, index] < limit or len(chosen) + 1 >= stay.size:
-                continue
-            chosen.append(index)
-            column = block[:, index].copy()
-            block = block - np.outer(column, column) / column[index]
-        if not chosen:
-            break
-        local = candidates[chosen]
-        leaving[stay[local]] = True
-        precision, stay = downdate(precision, local), np.delete(stay, local)
-    return leaving
-
-
 def downdate(precision: np.ndarray, removed: np.ndarray) -> np.ndarray:
     """The inverse of a matrix without the rows and columns ``removed``, from the inverse of the whole."""
     rest = np.setdiff1d(np.arange(precision.shape[0]), removed)
     cross = precision[np.ix_(rest, removed)]
     step = np.linalg.solve(precision[np.ix_(removed, removed)], cross.T)
     return precision[np.ix_(rest, rest)] - cross @ step
-
-
-def _removable_pairs(
-    correlation: np.ndarray, stay: np.ndarray, threshold: float, worth: np.ndarray, leaving: np.ndarray
-) -> np.ndarray:
-    for node in stay[np.argsort(worth[stay], kind="stable")]:
-        others = stay[~leaving[stay] & (stay != node)]
-        if others.size and np.max(correlation[node, others] ** 2) >= threshold:
-            leaving[node] = True
-    return leaving

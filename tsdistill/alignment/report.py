@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from tsdistill.alignment.observe import Observation
-from tsdistill.alignment.sites import Sites
+from tsdistill.alignment.matching.groups import GroupMatching
+from tsdistill.alignment.matching.nodes import NodeMatches, figures
+from tsdistill.alignment.observing.observe import Observation
+from tsdistill.alignment.observing.sites import Sites
 from tsdistill.tracing.graph import NodeGraph
 
 FORMAT = 1
@@ -53,8 +55,18 @@ class GroupReport:
         similarity: the metric's value for that node (0 for none).
         teacher_strength: strength of the teacher's nodes ``[teacher_size]``.
         teacher_best: best value of the metric that each teacher node gets ``[teacher_size]``.
+        matches: one entry per metric that compares nodes, the report's own metric first; ``best``,
+            ``similarity`` and ``teacher_best`` are those of the first. Empty without a partner.
+        scores: values of the metrics that compare whole groups, by name.
+        compared: how positions of the two were brought together, such as ``"14x14 positions"``.
         r2: share of variance that the group's other nodes explain.
+        leaving_r2: share that the nodes still there explain at the moment a node leaves, when dead and weak
+            nodes go first and then whichever is explained best, one after the other; never rising along that
+            order. Nodes with ``leaving_r2`` at or above a threshold can all go together. 1 for dead and weak
+            nodes, 0 for those that are never reached.
+        on: share of samples at which the node is above 0.
         dead: no variance.
+        saturated: a rectified node that is above 0 on every sample seen, so that it is linear.
         weak: strength below 1 % of the group's largest.
         redundant: r2 at or above 0.99.
         aligned: similarity at or above 0.9.
@@ -81,8 +93,14 @@ class GroupReport:
     similarity: np.ndarray
     teacher_strength: np.ndarray
     teacher_best: np.ndarray
+    matches: Mapping[str, NodeMatches]
+    scores: Mapping[str, float]
+    compared: str
     r2: np.ndarray
+    leaving_r2: np.ndarray
+    on: np.ndarray
     dead: np.ndarray
+    saturated: np.ndarray
     weak: np.ndarray
     redundant: np.ndarray
     aligned: np.ndarray
@@ -101,6 +119,8 @@ class GroupReport:
             if isinstance(value, np.ndarray):
                 place = teacher if key.startswith("teacher_") else nodes
                 place[key.removeprefix("teacher_") if place is teacher else key] = _plain(value)
+            elif key == "matches":
+                scalars[key] = {name: matches.to_dict() for name, matches in value.items()}
             else:
                 scalars[key] = list(value) if isinstance(value, tuple) else value
         return {
@@ -112,9 +132,7 @@ class GroupReport:
 
 
 def _plain(values: np.ndarray) -> list[Any]:
-    if values.dtype.kind == "f":
-        return [float(f"{value:.7g}") for value in np.nan_to_num(values)]
-    return values.tolist()
+    return figures(values) if values.dtype.kind == "f" else values.tolist()
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,6 +163,10 @@ class AlignmentReport:
         input: how inputs were prepared, in words.
         samples: number of samples seen.
         metric: name of the metric behind ``best`` and ``similarity``.
+        metrics: names of all metrics that were asked for, in that order.
+        failed: metrics that raised, with what they said; the others are there.
+        seconds: where the time went, by phase: ``tracing``, ``matching``, ``forward`` (both models),
+            ``moments``, ``covariances``, ``strength``, ``description``.
         thresholds: where words begin to apply.
         params: parameters of the student.
         macs: MACs of the student at batch 1.
@@ -152,6 +174,8 @@ class AlignmentReport:
         macs_saved: MACs that go with them.
         groups: one entry per group, in forward order.
         notes: lines for the user.
+        matching: which groups of the two models stand beside one another, and how that was found; ``None``
+            without a teacher.
         graph: the student's node graph (not in ``to_dict``).
         statistics: what planning needs (not in ``to_dict``).
     """
@@ -164,6 +188,9 @@ class AlignmentReport:
     input: str
     samples: int
     metric: str
+    metrics: tuple[str, ...]
+    failed: Mapping[str, str]
+    seconds: Mapping[str, float]
     thresholds: Thresholds
     params: int
     macs: int
@@ -171,6 +198,7 @@ class AlignmentReport:
     macs_saved: int
     groups: tuple[GroupReport, ...]
     notes: tuple[str, ...]
+    matching: GroupMatching | None
     graph: NodeGraph = field(repr=False)
     statistics: Statistics = field(repr=False)
 
@@ -181,7 +209,7 @@ class AlignmentReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data without NaN: ``{"format": 1, "kind": "alignment", ..., "groups": [...]}``."""
-        skip = ("groups", "graph", "statistics", "thresholds", "notes", "by_name")
+        skip = ("groups", "graph", "statistics", "thresholds", "notes", "matching", "by_name")
         return {
             "format": FORMAT,
             "kind": "alignment",
@@ -189,6 +217,7 @@ class AlignmentReport:
             "thresholds": dict(self.thresholds.__dict__),
             "frozen": [{"name": item.name, "cause": item.cause} for item in self.graph.frozen],
             "notes": list(self.notes),
+            "matching": asdict(self.matching) if self.matching else None,
             "groups": [group.to_dict() for group in self.groups],
         }
 

@@ -9,16 +9,26 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tsdistill.alignment.covariance import Covariance, accumulator_device
-from tsdistill.alignment.hooks import Hooks, Look
-from tsdistill.alignment.running import at_rest, count, forward, placement, tensors, to_model
-from tsdistill.alignment.sites import Reading, Site, Sites, channels_first, spread, widen
+from tsdistill.alignment.observing import processes
+from tsdistill.alignment.observing.covariance import Covariance
+from tsdistill.alignment.observing.hooks import Hooks, Look
+from tsdistill.alignment.observing.progress import Progress
+from tsdistill.alignment.observing.samples import channels_first, flat, spread, widen
+from tsdistill.alignment.observing.sites import Reading, Site, Sites
+from tsdistill.alignment.observing.sums import accumulator_device
 from tsdistill.errors import TsdistillError
+from tsdistill.evaluation.forward import at_rest, count, forward, head, tensors
 from tsdistill.tracing.graph import Group, Reader
 
 
 def output_sensitivity(
-    model: nn.Module, sites: Sites, batches: Iterable[tuple[Any, Any]], *, samples: int = 256, seed: int = 0
+    model: nn.Module,
+    sites: Sites,
+    batches: Iterable[tuple[Any, Any]],
+    *,
+    samples: int = 256,
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> dict[str, np.ndarray]:
     """E[β_cc] of every feature of every site: the squared norm of the output Jacobian's column.
 
@@ -33,6 +43,7 @@ def output_sensitivity(
         batches: yields ``(x, y)``.
         samples: number of samples after which to stop.
         seed: of the projections.
+        progress: is told how many samples are done.
 
     Returns:
         site key -> float64 ``[F]``; a site that the output does not depend on has zeros.
@@ -40,16 +51,17 @@ def output_sensitivity(
     Raises:
         TsdistillError: the model has no floating output or it cannot be differentiated.
     """
-    generator = torch.Generator().manual_seed(seed)
     totals: dict[str, Tensor] = {}
     hooks: dict[str, list[Look]] = {}
     for site in sites.sites.values():
         hooks.setdefault(site.module, []).append(_tap(site, totals))
     seen = 0
-    device, dtype = placement(model)
     with at_rest(model), torch.enable_grad(), Hooks(model, hooks):
-        for x, _ in batches:
-            x = to_model(_head(x, samples - seen), device, dtype)
+        for index, first, (x, _) in processes.share(batches):
+            if first >= samples:
+                break
+            x = head(x, samples - first)
+            generator = torch.Generator().manual_seed(hash((seed, index)) % 2**63)
             outputs = [y for y in tensors(forward(model, x)) if y.is_floating_point()]
             if not outputs:
                 raise TsdistillError("the model has no floating-point output; strength cannot be measured")
@@ -61,22 +73,14 @@ def output_sensitivity(
             projections = [_normal(y, generator) for y in outputs if y.requires_grad]
             torch.autograd.backward([y for y in outputs if y.requires_grad], projections)
             seen += count(x)
-            if seen >= samples:
-                break
+            if progress is not None:
+                progress("strength", first + count(x), samples)
+    seen = processes.total(seen)
+    totals = processes.add_up_all(totals)
     return {
         key: totals[key].cpu().numpy() / seen if key in totals else np.zeros(site.width)
         for key, site in sites.sites.items()
     }
-
-
-def _head(batch: Any, samples: int) -> Any:
-    if isinstance(batch, Tensor):
-        return batch[:samples]
-    if isinstance(batch, Mapping):
-        return {key: _head(value, samples) for key, value in batch.items()}
-    if isinstance(batch, tuple | list):
-        return tuple(_head(value, samples) for value in batch)
-    return batch
 
 
 def _normal(like: Tensor, generator: torch.Generator) -> Tensor:
@@ -85,11 +89,10 @@ def _normal(like: Tensor, generator: torch.Generator) -> Tensor:
 
 def _tap(site: Site, totals: dict[str, Tensor]) -> Callable[[Tensor], Tensor]:
     def collect(gradient: Tensor) -> None:
-        channels = channels_first(gradient, site.channel_dim)
-        values = channels.movedim(1, -1).reshape(-1, channels.shape[1])
+        block = flat(channels_first(gradient, site.channel_dim))
         if site.layout is not None:
-            values = spread(values, site.layout)
-        squares = (widen(values) ** 2).sum(0).to(accumulator_device(values.device)).double()
+            block = spread(block, site.layout)
+        squares = widen(block).square().sum((0, 2)).to(accumulator_device(block.device)).double()
         totals[site.key] = totals.get(site.key, 0.0) + squares
 
     def tap(x: Tensor) -> Tensor:
@@ -100,6 +103,17 @@ def _tap(site: Site, totals: dict[str, Tensor]) -> Callable[[Tensor], Tensor]:
         return branch
 
     return tap
+
+
+def sensitivity_of(
+    readings: Iterable[Reading], sensitivity: Mapping[str, np.ndarray], size: int
+) -> np.ndarray:
+    """E[β_kk] of a group's nodes, summed over what reads them, float64 ``[size]``."""
+    total = np.zeros(size)
+    for reading in readings:
+        if reading.site in sensitivity:
+            total += sensitivity[reading.site][reading.features].sum(1)
+    return total
 
 
 def strength(

@@ -61,6 +61,42 @@ class Figures(click.ParamType):
             self.fail(f"{value!r} is not a list of figures such as 0.485,0.456,0.406", param, ctx)
 
 
+class Pair(click.ParamType):
+    """``STUDENT_GROUP=TEACHER_GROUP`` as a tuple of two names."""
+
+    name = "pair"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        """The two names; a usage error for anything else."""
+        if isinstance(value, tuple):
+            return value
+        student, mark, teacher = (part.strip() for part in value.partition("="))
+        if not (student and mark and teacher) or "=" in teacher:
+            self.fail(f"{value!r} is not a pair such as layer1.0.conv1=layer2.0.conv1", param, ctx)
+        return student, teacher
+
+
+class Positions(click.ParamType):
+    """``auto``, ``all`` (as ``None``) or a number of positions."""
+
+    name = "positions"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | int | None:
+        """What `tsdistill.analyze` takes as ``positions``; a usage error for anything else."""
+        if value is None or isinstance(value, int):
+            return value
+        text = value.strip().lower()
+        if text in ("auto", "all"):
+            return None if text == "all" else text
+        if not text.isdigit() or int(text) < 1:
+            self.fail(f"{value!r} is none of auto, all and a number of positions from 1", param, ctx)
+        return int(text)
+
+
 _MODEL = (
     click.option(
         "--arch", metavar="SPEC", help="Architecture of a file with bare weights, written as MODEL."
@@ -100,7 +136,6 @@ _DATA = (
         metavar="N",
         help="Samples in one pass.",
     ),
-    click.option("--metric", metavar="NAME", help="Alignment metric (see `tsdistill plugins`)."),
     click.option("--augment", metavar="NAME", help="Augmentation (see `tsdistill plugins`)."),
     click.option(
         "--seed",
@@ -109,6 +144,49 @@ _DATA = (
         show_default=True,
         metavar="N",
         help="Of everything random.",
+    ),
+)
+
+_ALIGNMENT = (
+    click.option(
+        "--metric",
+        multiple=True,
+        metavar="NAME",
+        help="Alignment metric (see `tsdistill plugins`), correlation without it. Give it again for more; "
+        "the first that compares nodes finds the best matches.",
+    ),
+    click.option(
+        "--pair",
+        type=Pair(),
+        multiple=True,
+        metavar="STUDENT_GROUP=TEACHER_GROUP",
+        help="Lay these two groups beside one another, whatever matching says. Give it again for more.",
+    ),
+    click.option(
+        "--positions",
+        type=Positions(),
+        default="auto",
+        show_default=True,
+        metavar="auto|all|N",
+        help="Positions of a feature map that are looked at in each sample.",
+    ),
+    click.option(
+        "--aligned",
+        type=click.FloatRange(-1, 1),
+        metavar="X",
+        help="Similarity to a teacher node from which a node is aligned; 0.9 without it.",
+    ),
+    click.option(
+        "--weak",
+        type=click.FloatRange(0, 1),
+        metavar="X",
+        help="Part of the group's largest strength below which a node is weak; 0.01 without it.",
+    ),
+    click.option(
+        "--redundant",
+        type=click.FloatRange(0, 1),
+        metavar="X",
+        help="R² from the group's other nodes at which a node is redundant; 0.99 without it.",
     ),
 )
 
@@ -128,10 +206,27 @@ def data_options(command: F) -> F:
     return _add(_DATA, command)
 
 
+def alignment_options(command: F) -> F:
+    """Add the options that say how nodes are compared and when which word applies to them."""
+    return _add(_ALIGNMENT, command)
+
+
 def _add(options: tuple[Callable[[F], F], ...], command: F) -> F:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def loading(given: dict[str, Any]) -> dict[str, Any]:
+    """What `tsdistill.load` takes by name, the architecture aside.
+
+    Raises:
+        TsdistillError: there is no such device, or ``--teacher-arch`` has no teacher.
+    """
+    if given["teacher_arch"] and not given["teacher"]:
+        raise TsdistillError("--teacher-arch goes with --teacher; give the teacher's file as well")
+    looks = {name: given[name] for name in ("input_size", "mean", "std", "interpolation")}
+    return {"trust": given["trust"], "device": check_device(given["device"]), **looks}
 
 
 def load_models(model: str, given: dict[str, Any]) -> tuple[nn.Module, nn.Module | None]:
@@ -142,17 +237,11 @@ def load_models(model: str, given: dict[str, Any]) -> tuple[nn.Module, nn.Module
     """
     import tsdistill as tsd
 
-    if given["teacher_arch"] and not given["teacher"]:
-        raise TsdistillError("--teacher-arch goes with --teacher; give the teacher's file as well")
-    device = check_device(given["device"])
-    looks = {name: given[name] for name in ("input_size", "mean", "std", "interpolation")}
-    loaded = tsd.load(model, arch=given["arch"], trust=given["trust"], device=device, **looks)
+    how = loading(given)
+    loaded = tsd.load(model, arch=given["arch"], **how)
     if not given["teacher"]:
         return loaded, None
-    teacher = tsd.load(
-        given["teacher"], arch=given["teacher_arch"], trust=given["trust"], device=device, **looks
-    )
-    return loaded, teacher
+    return loaded, tsd.load(given["teacher"], arch=given["teacher_arch"], **how)
 
 
 def reading(given: dict[str, Any]) -> dict[str, Any]:
@@ -166,9 +255,37 @@ def reading(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def observing(given: dict[str, Any]) -> dict[str, Any]:
-    """What `tsdistill.analyze` takes by name, without the options that were not given."""
-    chosen = {name: given[name] for name in ("metric", "augment") if given[name] is not None}
-    return {**reading(given), **chosen}
+    """How a model is looked at: what `tsdistill.analyze` takes by name, without options not given."""
+    return {**reading(given), **({"augment": given["augment"]} if given["augment"] is not None else {})}
+
+
+def comparing(given: dict[str, Any]) -> dict[str, Any]:
+    """How nodes are compared: what else `tsdistill.analyze` takes by name, without options not given.
+
+    Raises:
+        TsdistillError: ``--pair`` without a teacher, or twice for the same group.
+    """
+    from tsdistill.alignment import Thresholds
+
+    chosen: dict[str, Any] = {"positions": given["positions"]}
+    if given["metric"]:
+        chosen["metric"] = given["metric"]
+    if given["pair"]:
+        chosen["pairs"] = _pairs(given["pair"])
+    limits = {name: given[name] for name in ("aligned", "weak", "redundant") if given[name] is not None}
+    if limits:
+        chosen["thresholds"] = Thresholds(**limits)
+    return chosen
+
+
+def _pairs(given: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for student, teacher in given:
+        if pairs.setdefault(student, teacher) != teacher:
+            raise TsdistillError(
+                f"--pair {student}={teacher}: {student} is paired with {pairs[student]} already; give one"
+            )
+    return pairs
 
 
 def check_device(name: str) -> str:

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,9 @@ from tsdistill.errors import TsdistillError
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+Tell = Callable[[str, int, int | None], None]
+"""Told the phase, how many samples it has seen, and how many there are (``None`` when that is not known)."""
 
 STDOUT = "-"
 _PIPE_WIDTH = 1000
@@ -39,6 +42,41 @@ def working(what: str) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def progress() -> Iterator[Tell | None]:
+    """A bar on stderr that follows what it is told; ``None`` in place of it where stderr is no terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[count]}", markup=False),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console(stderr=True), transient=True) as shown:
+        task = shown.add_task("", total=None, count="")
+        current = ""
+
+        def tell(phase: str, done: int, total: int | None) -> None:
+            nonlocal current
+            if phase != current:
+                current = phase
+                shown.reset(task, description=phase)
+            shown.update(task, completed=done, total=total, count=_count(done, total))
+
+        yield tell
+
+
+def _count(done: int, total: int | None) -> str:
+    if not done and total is None:
+        return ""
+    return f"{done:,} samples" if total is None else f"{done:,} of {total:,} samples"
+
+
 def check_writable(path: str | None) -> None:
     """Refuse a file that could not be written, before any work is done; ``None`` and ``-`` pass.
 
@@ -60,6 +98,25 @@ def check_writable(path: str | None) -> None:
         ) from error
     os.close(handle)
     os.unlink(probe)
+
+
+def check_folder(path: str | None) -> None:
+    """Refuse a folder that could not be made or written in, before any work is done; ``None`` passes.
+
+    Raises:
+        TsdistillError: the path is a file, or the folder it would be made in is missing or cannot be written
+            in.
+    """
+    if path is None:
+        return
+    folder = Path(path)
+    if folder.exists() and not folder.is_dir():
+        raise TsdistillError(f"{path} is a file; name a folder")
+    place = folder if folder.is_dir() else folder.parent
+    if not place.is_dir():
+        raise TsdistillError(f"{path}: the folder {place} does not exist; create it first")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise TsdistillError(f"{path}: cannot write in {place}; name another")
 
 
 def write_text(path: str, text: str) -> None:

@@ -115,7 +115,7 @@ def _check(
         raise TsdistillError("say where the smaller model goes: -o OUT (or --dry-run to see the plan only)")
     if plan_file is None:
         return
-    making = ("macs", "params", "nodes", "min_nodes", "teacher", "metric", "augment")
+    making = ("macs", "params", "nodes", "min_nodes", "teacher", "augment")
     beside = [f"--{name.replace('_', '-')}" for name in making if given[name] is not None]
     if beside or save_plan:
         named = ", ".join([*beside, *(["--save-plan"] if save_plan else [])])

@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from tsdistill.errors import TsdistillError
-from tsdistill.evaluation.forward import call, resting
+from tsdistill.evaluation.forward import at_rest, forward
 
 
 @contextmanager
@@ -53,12 +53,13 @@ def macs(model: nn.Module, example_input: Any) -> int:
     """
     counter = FlopCounterMode(display=False)
     with ExitStack() as stack:
-        stack.enter_context(resting(model))
+        stack.enter_context(at_rest(model, fast=True))
+        stack.enter_context(torch.no_grad())
         stack.enter_context(_plain_attention())
         if any(isinstance(module, nn.LSTM) for module in model.modules()):
             stack.enter_context(_plain_recurrence())
         stack.enter_context(counter)
-        call(model, example_input)
+        forward(model, example_input)
     return counter.get_total_flops() // 2
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tsdistill import plugins
 from tsdistill.data import Stream, open_data
 from tsdistill.errors import TsdistillError
-from tsdistill.evaluation.forward import call, main_output, resting
+from tsdistill.evaluation.forward import at_rest, forward, main_output
 from tsdistill.evaluation.metrics import Metric
 from tsdistill.models.origin import info_of
 
@@ -78,7 +78,8 @@ def evaluate_all(
     running: list[Mapping[str, Metric]] = [{name: kind() for name, kind in classes.items()} for _ in models]
     compared = reference is not None and any("reference" in kind.needs for kind in classes.values())
     distinct = [model for model in models if model is not reference]
-    with resting(*distinct, *([reference] if reference is not None else [])):
+    every = (*distinct, *([reference] if reference is not None else []))
+    with at_rest(*every, fast=True), torch.no_grad():
         for x, labels in stream:
             target = _outputs(reference, x, "the reference") if compared and reference is not None else None
             for model, states in zip(models, running, strict=True):
@@ -99,7 +100,7 @@ def _check_needs(classes: Mapping[str, Any], have: Mapping[str, bool]) -> None:
 
 
 def _outputs(model: nn.Module, x: Any, who: str) -> Tensor:
-    output = main_output(call(model, x))
+    output = main_output(forward(model, x, who.removeprefix("the ")))
     if not bool(torch.isfinite(output).all()):
         what = "NaN" if bool(torch.isnan(output).any()) else "infinite values"
         raise TsdistillError(

@@ -1,8 +1,7 @@
-"""Running models on batches, whatever their inputs and outputs are made of."""
+"""Running somebody else's models: nothing of them changes, and their failures become one line."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -16,17 +15,19 @@ from tsdistill.tracing import runtime
 _PREFERRED = ("logits", "out", "last_hidden_state")
 
 
-def device_of(model: nn.Module) -> torch.device:
-    """The device of the model's first parameter or buffer; the CPU when it has none."""
-    first = next(itertools.chain(model.parameters(), model.buffers()), None)
-    return torch.device("cpu") if first is None else first.device
+def placement(model: nn.Module) -> tuple[torch.device, torch.dtype]:
+    """Device of a model's first parameter or buffer and its first parameter's floating type (CPU and float32
+    without one)."""
+    first = next((tensor for kind in (model.parameters(), model.buffers()) for tensor in kind), None)
+    device = torch.device("cpu") if first is None else first.device
+    floating = next((p for p in model.parameters() if p.is_floating_point()), None)
+    return (device, torch.float32) if floating is None else (floating.device, floating.dtype)
 
 
 def to_model(x: Any, model: nn.Module) -> Any:
     """Tensors of ``x`` (a tensor, tuple, list or mapping) on the model's device, floating ones in its
     precision."""
-    precision = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-    return _move(x, device_of(model), precision)
+    return _move(x, *placement(model))
 
 
 def _move(x: Any, device: torch.device, precision: torch.dtype) -> Any:
@@ -35,26 +36,57 @@ def _move(x: Any, device: torch.device, precision: torch.dtype) -> Any:
     if isinstance(x, Mapping):
         return {key: _move(value, device, precision) for key, value in x.items()}
     if isinstance(x, (tuple, list)):
-        return type(x)(_move(value, device, precision) for value in x)
+        return tuple(_move(value, device, precision) for value in x)
     return x
 
 
-def call(model: nn.Module, x: Any) -> Any:
-    """``model(x)``; the entries of a tuple are positional arguments, those of a mapping keyword arguments.
+def forward(model: nn.Module, x: Any, role: str = "model") -> Any:
+    """``model(x)`` where the model is; entries of a tuple are positional arguments, those of a mapping
+    keyword arguments.
 
     Raises:
-        TsdistillError: the forward pass fails; the message has its cause in one line.
+        TsdistillError: the forward pass fails; names ``role``, the shapes that went in and the cause.
     """
     x = to_model(x, model)
     try:
         return runtime.call(model, x)
+    except TsdistillError:
+        raise
     except Exception as error:  # a forward pass may raise anything
         cause = " ".join(str(error).split())[:300]
         raise TsdistillError(
-            f"the forward pass of {type(model).__name__} fails on inputs {shapes(x)}:"
-            f" {type(error).__name__}: {cause};"
-            " see that data and --input-size (input_size=) fit the model"
+            f"the {role}'s forward fails on an input {shapes(x)}: {type(error).__name__}: {cause}; "
+            "see that data and --input-size (input_size=) fit the model"
         ) from error
+
+
+def tensors(value: Any) -> Iterator[Tensor]:
+    """Every tensor in a nest of tuples, lists and mappings, in order."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from tensors(item)
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from tensors(item)
+
+
+def count(x: Any) -> int:
+    """Number of samples in a batch: the first dimension of its first tensor."""
+    first = next(tensors(x), None)
+    return 0 if first is None or first.ndim == 0 else first.shape[0]
+
+
+def head(x: Any, samples: int) -> Any:
+    """A batch cut down to its first ``samples`` samples, batch dimension kept."""
+    if isinstance(x, Tensor):
+        return x[:samples]
+    if isinstance(x, Mapping):
+        return {key: head(value, samples) for key, value in x.items()}
+    if isinstance(x, tuple | list):
+        return tuple(head(value, samples) for value in x)
+    return x
 
 
 def shapes(x: Any) -> str:
@@ -96,14 +128,25 @@ def _first_floating(output: Any) -> Tensor | None:
 
 
 @contextmanager
-def resting(*models: nn.Module) -> Iterator[None]:
-    """The models in evaluation mode, without gradients; afterwards every module is as it was."""
-    before = [(module, module.training) for model in models for module in model.modules()]
-    for model in models:
-        model.eval()
+def at_rest(*models: nn.Module, fast: bool = False) -> Iterator[None]:
+    """Evaluation mode and no gradients for the parameters inside the block; everything is put back after it.
+
+    The fused path of ``nn.TransformerEncoderLayer``, which skips the submodules' hooks, is off inside unless
+    ``fast``.
+    """
+    training = {module: module.training for model in models for module in model.modules()}
+    wanted = {parameter: parameter.requires_grad for model in models for parameter in model.parameters()}
+    fused = torch.backends.mha.get_fastpath_enabled()
     try:
-        with torch.no_grad():
-            yield
+        for model in models:
+            model.eval()
+        torch.backends.mha.set_fastpath_enabled(fast and fused)
+        for parameter in wanted:
+            parameter.requires_grad_(False)
+        yield
     finally:
-        for module, training in before:
-            module.training = training
+        torch.backends.mha.set_fastpath_enabled(fused)
+        for module, flag in training.items():
+            module.training = flag
+        for parameter, flag in wanted.items():
+            parameter.requires_grad_(flag)

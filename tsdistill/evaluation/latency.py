@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tsdistill.evaluation.forward import call, device_of, resting, to_model
+from tsdistill.evaluation.forward import at_rest, forward, placement, to_model
 
 _WARM_UP = 2
 
@@ -32,7 +32,7 @@ def latency(
         TsdistillError: a forward pass fails.
     """
     times: list[list[float]] = [[] for _ in models]
-    with resting(*models):
+    with at_rest(*models, fast=True), torch.no_grad():
         inputs = [to_model(example_input, model) for model in models]
         for _ in range(_WARM_UP):
             for model, x in zip(models, inputs, strict=True):
@@ -47,10 +47,10 @@ def latency(
 
 
 def _timed(model: nn.Module, x: Any) -> float:
-    device = device_of(model)
+    device, _ = placement(model)
     _synchronise(device)
     start = time.perf_counter()
-    call(model, x)
+    forward(model, x)
     _synchronise(device)
     return time.perf_counter() - start
 

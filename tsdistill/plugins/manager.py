@@ -34,7 +34,7 @@ _HOOKS = {
 KINDS = tuple(_HOOKS)
 
 BUILTINS: Mapping[str, tuple[str, ...]] = {
-    "alignment metric": ("tsdistill.alignment.metrics",),
+    "alignment metric": ("tsdistill.alignment.metrics.builtin",),
     "augmentation": ("tsdistill.augmentation.strategies",),
     "data source": ("tsdistill.data.sources",),
     "model source": ("tsdistill.models.sources",),
@@ -56,6 +56,7 @@ class Registry:
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
         self._kinds: dict[str, dict[str, Any]] = {}
+        self._owners: dict[str, dict[str, str]] = {}
         self._third_party_loaded = False
 
     def items(self, kind: str) -> dict[str, Any]:
@@ -90,6 +91,16 @@ class Registry:
             f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(sorted(items)) or 'none'}"
         )
         raise TsdistillError(f"unknown {kind} {name!r}; {way_out}")
+
+    def origin(self, kind: str, name: str) -> str:
+        """Who registered a name: ``"tsdistill"`` for a built-in, else ``"plugin 'x' of package 1.0"``.
+
+        Raises:
+            TsdistillError: nothing has that name; the message names what comes nearest.
+        """
+        self.get(kind, name)
+        owner = self._owners[kind][name]
+        return "tsdistill" if owner in self._builtins.get(kind, ()) else owner
 
     def _load_builtins(self, kind: str) -> None:
         for name in self._builtins.get(kind, ()):
@@ -131,6 +142,7 @@ class Registry:
                         f"or name the plugins to load in the environment variable {ENVIRONMENT}"
                     )
                 found[name], owners[name] = thing, title
+        self._owners[kind] = owners
         return found
 
 
@@ -199,3 +211,8 @@ def names(kind: str) -> list[str]:
 def items(kind: str) -> dict[str, Any]:
     """Everything registered of a kind, by name (see `Registry.items`)."""
     return registry().items(kind)
+
+
+def origin(kind: str, name: str) -> str:
+    """Who registered that name (see `Registry.origin`)."""
+    return registry().origin(kind, name)

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tsdistill.alignment.covariance import Covariance
 from tsdistill.alignment.exact import Relations, pads_with_zeros, relations
 from tsdistill.alignment.linear import inverse, shrinkage, standardise
-from tsdistill.alignment.observe import Observation
-from tsdistill.alignment.sites import Reading, Site, Sites
+from tsdistill.alignment.observing.covariance import Covariance
+from tsdistill.alignment.observing.observe import Observation
+from tsdistill.alignment.observing.sites import Reading, Site, Sites
 from tsdistill.pruning.constants import following_norms
 from tsdistill.pruning.weights import ReadingWeight, absorbs
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
-from tsdistill.alignment.running import at_rest, forward
+from tsdistill.evaluation.forward import at_rest, forward
 
 _LOOKS = ("__get__", "size", "dim", "stride", "is_contiguous", "numel", "is_floating_point")
 

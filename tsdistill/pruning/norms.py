@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from tsdistill.alignment.running import at_rest, count, forward, placement, to_model
-from tsdistill.alignment.sites import widen
+from tsdistill.alignment.observing.samples import widen
+from tsdistill.evaluation.forward import at_rest, count, forward
 from tsdistill.tracing.graph import NodeGraph
 
 _SAMPLES = 128
@@ -112,7 +112,7 @@ def _run(model: nn.Module, call: Callable[[str, _BatchNorm, tuple[Tensor, Tensor
 
     handles = [norm.register_forward_pre_hook(hook(name)) for name, norm in _norms(model).items()]
     try:
-        forward(model, to_model(x, *placement(model)))
+        forward(model, x)
     finally:
         for handle in handles:
             handle.remove()

@@ -11,13 +11,13 @@ import numpy as np
 from torch import nn
 
 from tsdistill.alignment.analysis import analyze_prepared
-from tsdistill.alignment.inputs import prepare
-from tsdistill.alignment.observe import Observation, observe
+from tsdistill.alignment.observing.inputs import prepare
+from tsdistill.alignment.observing.observe import Observation, observe
+from tsdistill.alignment.observing.sites import Sites, find_sites
 from tsdistill.alignment.report import AlignmentReport
-from tsdistill.alignment.running import check_finite
-from tsdistill.alignment.sites import Sites, find_sites
 from tsdistill.errors import TsdistillError
 from tsdistill.models import Attribute, ModelInfo, attach, info_of
+from tsdistill.models.weights import check_finite
 from tsdistill.pruning.absorb import absorb
 from tsdistill.pruning.budget import budget_of
 from tsdistill.pruning.norms import match_norms
@@ -173,7 +173,7 @@ def prune_result(
         described = report.data
     else:
         assert plan is not None
-        check_finite(model)
+        check_finite(model, "the model")
         graph = trace(model, prepared.example)
         plan.check(graph)
         sites = find_sites(model, graph, set(plan.removed))

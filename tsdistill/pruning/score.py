@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from tsdistill.alignment.linear import inverse, shrinkage, standardise
-from tsdistill.alignment.moments import pooled
+from tsdistill.alignment.observing.moments import pooled
+from tsdistill.alignment.observing.sites import Reading
 from tsdistill.alignment.report import AlignmentReport, Statistics
-from tsdistill.alignment.sites import Reading
 from tsdistill.pruning.eliminate import eliminate
 from tsdistill.pruning.regression import Part, Regression
 from tsdistill.tracing.graph import NodeGraph

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
 
-from rich import box
+import numpy as np
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from tsdistill.alignment.matching.nodes import NodeMatches
 from tsdistill.alignment.report import AlignmentReport, GroupReport
 from tsdistill.evaluation import Comparison
 from tsdistill.pruning import PruningPlan
 from tsdistill.report.curve import bins
+from tsdistill.report.layout import SOFT, breakable, table
 from tsdistill.report.numbers import amount, counted, seconds, share
 
 _BAR = 24
@@ -24,38 +27,87 @@ METRICS = {
     "kl": ("KL divergence from {}", " nats"),
 }
 
-
-def table(title: str, *columns: str) -> Table:
-    """An empty table in the house style; a column whose name begins with ``<`` is flushed left."""
-    made = Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        header_style="bold",
-        pad_edge=False,
-    )
-    for name in columns:
-        left = name.startswith("<")
-        made.add_column(name.removeprefix("<"), justify="left" if left else "right", overflow="fold")
-    return made
+_KINDS = {
+    "dead": "dead",
+    "weak": "weak",
+    "redundant": f"redun{SOFT}dant",
+    "saturated": f"satu{SOFT}rated",
+}
 
 
 def groups_table(report: AlignmentReport) -> Group:
-    """A row a group: how much of the teacher it has learnt, what may go, and what that saves."""
-    beside = ("<teacher group", "teacher nodes aligned") if report.has_teacher else ("with a twin",)
-    kinds = ("dead", "weak", "redundant", "candidates", "params", "MACs")
-    made = table("Groups", "<group", "nodes", *beside, *kinds)
+    """What the nodes of every group are, and with a teacher what of its groups they have learnt."""
+    return Group(*([beside_table(report)] if report.has_teacher else []), leaving_table(report))
+
+
+def beside_table(report: AlignmentReport) -> Group:
+    """A row a group: its partner in the teacher, how much of it is learnt, and what every metric says."""
+    asked = dict.fromkeys((report.metric, *report.metrics))
+    nodes = [name for name in asked if any(name in group.matches for group in report.groups)]
+    whole = [name for name in asked if any(name in group.scores for group in report.groups)]
+    maps = len({group.compared for group in report.groups if group.compared}) > 1
+    how = f", paired {report.matching.how}" if report.matching else ""
+    made = table(
+        f"Groups beside the teacher's{how}",
+        "<group",
+        "nodes",
+        "<teacher\ngroup",
+        "teacher nodes\naligned",
+        *map(breakable, nodes),
+        "one to\none",
+        *map(breakable, whole),
+        *(["<compared\nat"] if maps else []),
+        close=True,
+    )
     for group in report.groups:
-        if report.has_teacher:
-            cells = [group.teacher_group or "none", f"{group.teacher_aligned} of {group.teacher_size}"]
-        else:
-            cells = [str(int(group.aligned.sum()))]
+        if group.teacher_group is None:
+            made.add_row(group.name, str(group.size), "none")
+            continue
         made.add_row(
             group.name,
             str(group.size),
-            *cells,
-            *(str(int(flags.sum())) for flags in (group.dead, group.weak, group.redundant, group.candidate)),
+            group.teacher_group,
+            f"{group.teacher_aligned} of {group.teacher_size}",
+            *(
+                _mean(group.matches[name].teacher_similarity) if name in group.matches else ""
+                for name in nodes
+            ),
+            _mean(_paired(group.matches.get(report.metric))),
+            *(_score(group.scores.get(name, math.nan)) for name in whole),
+            *([group.compared] if maps else []),
+        )
+    return Group(made, Text(_meaning(report, nodes, whole)), Text())
+
+
+def _meaning(report: AlignmentReport, nodes: Sequence[str], whole: Sequence[str]) -> str:
+    said = [
+        f"Aligned: {report.metric} of {report.thresholds.aligned:g} or more with a student node.",
+        f"{', '.join(nodes)}: mean over the teacher's nodes of the best that each gets.",
+        f"One to one: mean {report.metric} when no node is matched twice.",
+    ]
+    return " ".join([*said, *([f"{', '.join(whole)}: of the groups as a whole."] if whole else [])])
+
+
+def leaving_table(report: AlignmentReport) -> Group:
+    """A row a group: how many nodes are dead, weak, redundant, saturated, may go, and what that saves."""
+    made = table(
+        "What may go" if report.has_teacher else "Groups",
+        "<group",
+        "nodes",
+        *([] if report.has_teacher else ["with\na twin"]),
+        *_KINDS.values(),
+        f"candi{SOFT}dates",
+        "params",
+        "MACs",
+        close=True,
+    )
+    for group in report.groups:
+        made.add_row(
+            group.name,
+            str(group.size),
+            *([] if report.has_teacher else [str(int(group.aligned.sum()))]),
+            *(str(int(getattr(group, kind).sum())) for kind in _KINDS),
+            str(int(group.candidate.sum())),
             amount(group.params_saved),
             amount(group.macs_saved),
         )
@@ -68,28 +120,50 @@ def groups_table(report: AlignmentReport) -> Group:
     return Group(made, Text(together))
 
 
+def _mean(values: np.ndarray) -> str:
+    return f"{values.mean():.3f}" if len(values) else ""
+
+
+def _score(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.3f}"
+
+
+def _paired(matches: NodeMatches | None) -> np.ndarray:
+    """Similarities of the pairs of the one-to-one matching."""
+    if matches is None:
+        return np.zeros(0)
+    rows = np.flatnonzero(matches.one_to_one >= 0)
+    return matches.table[rows, matches.one_to_one[rows]]
+
+
 def nodes_table(report: AlignmentReport, group: GroupReport) -> Table:
-    """A row a node of one group, the strongest first."""
+    """A row a node of one group, the strongest first, with its best match by every metric."""
     whose = "teacher" if report.has_teacher else "other"
+    others = [name for name in group.matches if name != report.metric]
+    paired = group.matches.get(report.metric) if report.has_teacher else None
     made = table(
         f"Nodes of {group.name}",
         "node",
-        "strength",
-        "fan-out norm",
-        "standardised",
-        f"best {whose} node",
-        report.metric,
+        f"stren{SOFT}gth",
+        "fan-out\n‖v‖",
+        "‖v‖·σ",
+        f"best\n{whose}\nnode",
+        *(["one to\none"] if paired else []),
+        *map(breakable, (report.metric, *others)),
         "R²",
         "<is",
+        close=True,
     )
     for k in (-group.strength).argsort(kind="stable").tolist():
         made.add_row(
             str(k),
-            f"{group.strength[k]:.4g}",
-            f"{group.fan_out_norm[k]:.4g}",
-            f"{group.standardised_norm[k]:.4g}",
+            f"{group.strength[k]:.3g}",
+            f"{group.fan_out_norm[k]:.3g}",
+            f"{group.standardised_norm[k]:.3g}",
             str(group.best[k]) if group.best[k] >= 0 else "none",
+            *([str(paired.one_to_one[k]) if paired.one_to_one[k] >= 0 else ""] if paired else []),
             f"{group.similarity[k]:.3f}",
+            *(f"{group.matches[name].similarity[k]:.3f}" for name in others),
             f"{group.r2[k]:.3f}",
             words(group, k),
         )
@@ -97,7 +171,7 @@ def nodes_table(report: AlignmentReport, group: GroupReport) -> Table:
 
 
 def words(group: GroupReport, node: int) -> str:
-    """What a node is, in words: aligned, dead, weak, redundant, candidate."""
+    """What a node is, in words: aligned, dead, weak, redundant, saturated, candidate."""
     said = [
         name
         for name, flags in (
@@ -105,6 +179,7 @@ def words(group: GroupReport, node: int) -> str:
             ("dead", group.dead),
             ("weak", group.weak),
             ("redundant", group.redundant),
+            ("saturated", group.saturated),
             ("candidate", group.candidate),
         )
         if flags[node]
@@ -117,10 +192,10 @@ def curve_table(report: AlignmentReport, group: GroupReport) -> Table:
     whose = "teacher" if report.has_teacher else "other"
     made = table(
         f"L-shaped curve of {group.name}",
-        f"<{report.metric} with best {whose} node",
+        f"<{report.metric} with\nbest {whose} node",
         "nodes",
-        "median ‖v‖·σ",
-        "largest ‖v‖·σ",
+        "median\n‖v‖·σ",
+        "largest\n‖v‖·σ",
         "<median",
     )
     found = bins(group)

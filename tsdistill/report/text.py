@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tsdistill.alignment.report import AlignmentReport
-from tsdistill.report.numbers import amount, counted
+from tsdistill.report.numbers import amount, counted, seconds
+
+PHASES = ("tracing", "matching", "forward", "moments", "covariances", "strength", "description")
+"""What takes time, in the order in which people think of it."""
+
+_SHORT = 0.0005
 
 
 def heading(report: AlignmentReport, notes: Iterable[str] = ()) -> list[str]:
@@ -26,15 +31,25 @@ def heading(report: AlignmentReport, notes: Iterable[str] = ()) -> list[str]:
         lines.append(f"input   {report.input}")
     frozen = report.graph.frozen
     if frozen:
-        causes = _causes(item.cause for item in frozen)
-        lines.append(f"whole   {counted(len(frozen), 'width')} cannot be cut: {causes}")
+        lines.append(
+            f"whole   {counted(len(frozen), 'width')} cannot be cut: {causes(item.cause for item in frozen)}"
+        )
     lines += [f"note    {note}" for note in dict.fromkeys((*notes, *report.notes))]
     return lines
 
 
-def _causes(causes: Iterable[str], most: int = 4) -> str:
+def timing(report: AlignmentReport) -> str:
+    """Where the time went, by phase."""
+    known = {phase: place for place, phase in enumerate(PHASES)}
+    ordered = sorted(report.seconds.items(), key=lambda item: known.get(item[0], len(known)))
+    phases = ", ".join(f"{phase} {seconds(value)}" for phase, value in ordered if value >= _SHORT)
+    return f"time    {phases or 'next to nothing'}; {seconds(sum(report.seconds.values()))} in all"
+
+
+def causes(found: Iterable[str], most: int = 4) -> str:
+    """The most frequent of ``found``, with counts: ``"raw input (2), reaches the output (1)"``."""
     counts: dict[str, int] = {}
-    for cause in causes:
+    for cause in found:
         counts[cause] = counts.get(cause, 0) + 1
     ordered = sorted(counts.items(), key=lambda item: -item[1])
     said = [f"{cause} ({count})" for cause, count in ordered[:most]]

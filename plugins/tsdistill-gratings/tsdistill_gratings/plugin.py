@@ -1,4 +1,4 @@
-"""What this plugin registers: one alignment metric, one augmentation, one data source."""
+"""What this plugin registers: two alignment metrics, one augmentation, one data source."""
 
 from __future__ import annotations
 
@@ -31,6 +31,44 @@ class ExplainedVariance:
         scale = torch.outer(moments.var_s(), moments.var_t())
         share = moments.cov().square() / torch.where(scale > 0, scale, torch.ones_like(scale))
         return torch.where(scale > 0, share, torch.zeros_like(share)).clamp(0, 1)
+
+
+class GateOverlap:
+    """Share of samples at which both nodes are above 0 among those at which either is; 0 without any."""
+
+    name = "overlap"
+    wants = "batches"
+
+    def start(self, students: int, teachers: int) -> OverlapCounts:
+        """Counts for groups of so many nodes."""
+        return OverlapCounts(students, teachers)
+
+
+class OverlapCounts:
+    """How often each node, and each pair of nodes, is above 0."""
+
+    def __init__(self, students: int, teachers: int) -> None:
+        self.student = torch.zeros(students)
+        self.teacher = torch.zeros(teachers)
+        self.both = torch.zeros(students, teachers)
+
+    def update(self, student: Tensor, teacher: Tensor) -> None:
+        """Count ``student [rows, S]`` and ``teacher [rows, T]`` of the same samples."""
+        above_s, above_t = ((rows > 0).double().cpu() for rows in (student, teacher))
+        self.student = self.student + above_s.sum(0)
+        self.teacher = self.teacher + above_t.sum(0)
+        self.both = self.both + above_s.T @ above_t
+
+    def merge(self, other: OverlapCounts) -> None:
+        """Take in what another process has counted."""
+        self.student = self.student + other.student
+        self.teacher = self.teacher + other.teacher
+        self.both = self.both + other.both
+
+    def finish(self) -> Tensor:
+        """Shares ``[S, T]`` in [0, 1]."""
+        either = self.student[:, None] + self.teacher - self.both
+        return self.both / either.clamp_min(1)
 
 
 def gain(x: Tensor, generator: torch.Generator) -> Tensor:
@@ -78,8 +116,9 @@ def gratings(argument: str, spec: InputSpec) -> Gratings:
 
 @hookimpl
 def register_alignment_metrics(register: Register) -> None:
-    """The metric ``r2``."""
+    """The metrics ``r2`` and ``overlap``."""
     register("r2", ExplainedVariance())
+    register("overlap", GateOverlap())
 
 
 @hookimpl

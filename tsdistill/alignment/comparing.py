@@ -1,0 +1,98 @@
+"""What every metric says of every pair of groups that was observed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from tsdistill.alignment.describe import Partner
+from tsdistill.alignment.matching.activations import Side
+from tsdistill.alignment.measuring import DEFAULT, Measures, Seen, first_of_nodes
+from tsdistill.alignment.metrics.protocols import FanIn
+from tsdistill.alignment.metrics.weights import fan_ins
+from tsdistill.alignment.observing.moments import Moments, own_moments
+from tsdistill.alignment.observing.observe import Observation
+from tsdistill.alignment.strength import sensitivity_of
+
+Results = dict[str, dict[str, np.ndarray]]
+
+
+def compare_groups(
+    mine: Side,
+    beside: Side,
+    partners: Mapping[str, str],
+    example: Any,
+    observed: Observation,
+    measures: Measures,
+) -> tuple[Results, str]:
+    """Ask all metrics.
+
+    Args:
+        mine: the student.
+        beside: the teacher, or the student itself.
+        partners: student group -> teacher group.
+        example: one input (batch 1).
+        observed: what the pass over the data has left.
+        measures: the metrics; those that raise are noted there.
+
+    Returns:
+        per student group what every metric says of it: tables ``[S, T]`` and single figures; and the name of
+        the metric whose matches come first, the correlation where none of those asked for compares nodes.
+    """
+
+    @cache
+    def weights() -> tuple[dict[str, FanIn], dict[str, FanIn]]:
+        left = fan_ins(mine.model, mine.graph, example)
+        return left, left if beside is mine else fan_ins(beside.model, beside.graph, example)
+
+    def ask(asked: Measures, name: str, other: str) -> dict[str, np.ndarray]:
+        shape = mine.graph.by_name[name].size, beside.graph.by_name[other].size
+
+        def fans() -> tuple[FanIn | None, FanIn | None]:
+            return weights()[0].get(name), weights()[1].get(other)
+
+        return asked.results(Seen(name, _moments(mine, beside, name, observed), fans, shape))
+
+    seen = {name: other for name, other in partners.items() if _seen(mine, beside, name, observed)}
+    results = {name: ask(measures, name, other) for name, other in seen.items()}
+    for found in results.values():
+        for failed in measures.failed:
+            found.pop(failed, None)
+    first = first_of_nodes(measures.names, results)
+    if first is None:
+        first, default = DEFAULT, Measures(DEFAULT)
+        for name, other in seen.items():
+            results[name].update(ask(default, name, other))
+    return results, first
+
+
+def _seen(mine: Side, beside: Side, name: str, observed: Observation) -> bool:
+    if beside is not mine:
+        return name in observed.pairs
+    primary = mine.sites.primary(name)
+    return primary is not None and primary.site in observed.covariances
+
+
+def _moments(mine: Side, beside: Side, name: str, observed: Observation) -> Moments:
+    if beside is not mine:
+        return observed.pairs[name]
+    primary = mine.sites.primary(name)
+    assert primary is not None
+    return own_moments(observed.covariances[primary.site], primary.features)
+
+
+def partner_of(
+    teacher: Side, other: str, name: str, observed: Observation, sensitivity: Mapping[str, np.ndarray]
+) -> Partner:
+    """The teacher's group ``other`` beside the student's group ``name``, with the strength of its nodes.
+
+    The strength is s_k = sqrt(E[β_kk] Var(h_k)), β summed over all readers and the variance that of the
+    primary reading, which is the one that is observed.
+    """
+    readings = teacher.sites.readings[other]
+    beta = sensitivity_of(readings, sensitivity, teacher.graph.by_name[other].size)
+    variance = observed.pairs[name].var_t().numpy()
+    return Partner(other, np.sqrt(beta * variance), observed.compared[name])

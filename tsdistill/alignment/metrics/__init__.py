@@ -1,0 +1,21 @@
+"""How alike a student's nodes and a teacher's are: what a metric has to offer, and the built-in ones."""
+
+from tsdistill.alignment.metrics.protocols import (
+    WANTS,
+    Accumulator,
+    AlignmentMetric,
+    BatchMetric,
+    FanIn,
+    MomentMetric,
+    WeightMetric,
+)
+
+__all__ = [
+    "WANTS",
+    "Accumulator",
+    "AlignmentMetric",
+    "BatchMetric",
+    "FanIn",
+    "MomentMetric",
+    "WeightMetric",
+]

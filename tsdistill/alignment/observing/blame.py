@@ -1,0 +1,56 @@
+"""Which layer was the first to give NaN or infinity."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tsdistill.errors import TsdistillError
+from tsdistill.evaluation.forward import forward, tensors
+
+
+def check_outputs(model: nn.Module, x: Any, outputs: Any, role: str, batch: int) -> None:
+    """Refuse outputs that are not finite; the model then runs once more to find out where that began.
+
+    Raises:
+        TsdistillError: names the first layer that gave NaN or infinity, and the batch.
+    """
+    if _finite(outputs):
+        return
+    layer = _first_broken(model, x)
+    where = f"layer {layer!r} of the {role}" if layer else f"the {role}"
+    raise TsdistillError(
+        f"{where} gives activations that are not finite (NaN or infinity) in batch {batch}; check the "
+        "weights up to there, the precision and the data"
+    )
+
+
+def _finite(value: Any) -> bool:
+    return all(bool(torch.isfinite(y).all()) for y in tensors(value) if y.is_floating_point())
+
+
+def _first_broken(model: nn.Module, x: Any) -> str | None:
+    """The first module, in the order in which they finish, whose output is broken."""
+    broken: list[str] = []
+
+    def look(name: str) -> Any:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            if (
+                name
+                and not broken
+                and isinstance(output, Tensor | tuple | list | dict)
+                and not _finite(output)
+            ):
+                broken.append(name)
+
+        return hook
+
+    handles = [module.register_forward_hook(look(name)) for name, module in model.named_modules()]
+    try:
+        forward(model, x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return broken[0] if broken else None

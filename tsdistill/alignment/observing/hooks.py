@@ -1,0 +1,81 @@
+"""Looking at (or replacing) the first input of named layers during a forward."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+Look = Callable[[Tensor], Tensor | None]
+
+
+class Clock:
+    """Seconds by phase."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Count the time inside the block."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] += time.perf_counter() - start
+
+
+class Hooks:
+    """Forward-pre-hooks on named modules, removed on exit whatever happens.
+
+    Args:
+        model: the model.
+        hooks: by module name, what is called with the first input; a tensor that comes back replaces it.
+        clock: counts the time that the calls take, if it is given.
+        phase: under which name.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        hooks: Mapping[str, Sequence[Callable[[Tensor], Any]]],
+        clock: Clock | None = None,
+        phase: str = "",
+    ) -> None:
+        modules = dict(model.named_modules())
+        self._wanted = [(modules[name], calls) for name, calls in hooks.items() if name in modules]
+        self._clock, self._phase = clock, phase
+        self._handles: list[Any] = []
+
+    def __enter__(self) -> Hooks:
+        for module, calls in self._wanted:
+            self._handles.append(module.register_forward_pre_hook(self._hook(calls), with_kwargs=True))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        while self._handles:
+            self._handles.pop().remove()
+
+    def _hook(self, calls: Sequence[Look]) -> Callable[..., Any]:
+        def look(x: Tensor) -> Tensor:
+            for call in calls:
+                replaced = call(x)
+                x = x if replaced is None else replaced
+            return x
+
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            if not args and "input" not in kwargs:
+                return None
+            x = args[0] if args else kwargs["input"]
+            if self._clock is None:
+                seen = look(x)
+            else:
+                with self._clock.phase(self._phase):
+                    seen = look(x)
+            return ((seen, *args[1:]), kwargs) if args else ((), {**kwargs, "input": seen})
+
+        return hook

@@ -1,0 +1,132 @@
+"""Data for a model: how its inputs look, one example to trace it with, and the batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tsdistill import plugins
+from tsdistill.data import Stream, open_data
+from tsdistill.errors import TsdistillError
+from tsdistill.evaluation.forward import head, placement, to_model
+from tsdistill.models import InputSpec, info_of
+from tsdistill.models import example_input as example_for
+from tsdistill.models.inputs import override
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A model's data, opened.
+
+    Attributes:
+        spec: how inputs look, when it is known.
+        example: one input of batch 1.
+        stream: the samples.
+        augment: name of the augmentation strategy, ``"none"`` for none.
+        seed: of the augmentation.
+        notes: lines for the user.
+    """
+
+    spec: InputSpec | None
+    example: Any
+    stream: Stream
+    augment: str = "none"
+    seed: int = 0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def description(self) -> str:
+        """What the data are."""
+        augmented = "" if self.augment == "none" else f"; augmented: {self.augment}"
+        return self.stream.description + augmented
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the data were made up."""
+        return self.stream.synthetic
+
+    @property
+    def words(self) -> str:
+        """How inputs look and where that comes from."""
+        if self.spec is None:
+            return "inputs as they are given"
+        size = "x".join(str(side) for side in self.spec.size)
+        return f"inputs {size} ({self.spec.source})"
+
+    @property
+    def samples(self) -> int | None:
+        """How many samples there are, ``None`` when that is known only at the end."""
+        return self.stream.samples
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        """The batches ``(x, y)``, augmented; the same ones every time."""
+        if self.augment == "none":
+            yield from self.stream
+            return
+        strategy = plugins.get("augmentation", self.augment)
+        for index, (x, y) in enumerate(self.stream):
+            generator = torch.Generator().manual_seed(hash((self.seed, index)) % 2**63)
+            yield (strategy(x, generator) if isinstance(x, Tensor) else x), y
+
+
+def prepare(
+    model: nn.Module,
+    data: Any,
+    *,
+    samples: int | None = None,
+    batch_size: int = 32,
+    seed: int = 0,
+    example_input: Any = None,
+    augment: str = "none",
+    input_size: Sequence[int] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    interpolation: str | None = None,
+    transform: Callable[[Any], Any] | None = None,
+) -> Prepared:
+    """Open ``data`` for ``model``.
+
+    The input's shape is the one given, else the model's own, else the example's, else that of the first
+    batch of data given in Python.
+
+    Raises:
+        TsdistillError: nothing says how inputs look, or the data cannot be opened.
+    """
+    spec = info_of(model).input
+    if isinstance(example_input, Tensor) and example_input.ndim > 1 and input_size is None:
+        shape = tuple(example_input.shape[1:])
+        if spec is None:
+            spec = InputSpec(shape, source="the example input")
+        elif spec.size != shape:
+            spec = replace(spec, size=shape, source=f"{spec.source}; size: the example input's")
+    spec = override(spec, input_size, mean, std, interpolation)
+    if transform is not None:
+        if spec is None:
+            raise TsdistillError(
+                "a transform was given but not the size of its results; give input_size= as well"
+            )
+        spec = replace(spec, transform=transform)
+    if augment != "none":
+        plugins.get("augmentation", augment)
+    if spec is None and (data is None or isinstance(data, str)):
+        example_for(model, example_input)
+    stream = open_data(data, spec, samples=samples, batch_size=batch_size, seed=seed)
+    return Prepared(spec, _example(model, spec, stream, example_input), stream, augment, seed)
+
+
+def _example(model: nn.Module, spec: InputSpec | None, stream: Stream, example_input: Any) -> Any:
+    device, dtype = placement(model)
+    if example_input is not None:
+        return to_model(example_input, model)
+    own = info_of(model).input
+    if own is not None and spec is not None and own.size == spec.size:
+        return example_for(model)
+    if spec is not None:
+        noise = torch.randn(1, *spec.size, generator=torch.Generator().manual_seed(0))
+        return noise.to(device=device, dtype=dtype)
+    x, _ = next(iter(stream))
+    return to_model(head(x, 1), model)

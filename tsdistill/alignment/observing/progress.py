@@ -1,0 +1,8 @@
+"""How a long pass over the data says how far it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+Progress = Callable[[str, int, int | None], None]
+"""Is told the phase, how many samples are done, and of how many (``None`` when nobody knows)."""

@@ -1,0 +1,114 @@
+"""From what a layer received to blocks of samples ``[N, C, P]``: which positions, which features."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+ROWS = 16384
+_WORK = 2**22
+_FEWEST = 16
+_ROWS_PER_FEATURE = 16
+_UNKNOWN = 512
+
+
+def channels_first(x: Tensor, channel_dim: int) -> Tensor:
+    """``x`` as ``[N, C, positions...]``; a vector counts as one sample."""
+    if x.ndim == 1:
+        return x[None]
+    return x.movedim(channel_dim, 1)
+
+
+def flat(channels: Tensor) -> Tensor:
+    """``[N, C, positions...]`` as ``[N, C, P]``, a view where that is possible."""
+    if channels.ndim == 2:
+        return channels[:, :, None]
+    return channels if channels.ndim == 3 else channels.flatten(2)
+
+
+def widen(x: Tensor) -> Tensor:
+    """``x`` in float32, or in float64 when it already is."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def spread(block: Tensor, coords: np.ndarray) -> Tensor:
+    """``[N, C, P]`` to ``[N, nodes, m·P]``: the m channels of each node, ``coords [nodes, m]``, are further
+    positions."""
+    nodes, m = coords.shape
+    if m == 1 and nodes == block.shape[1] and np.array_equal(coords[:, 0], np.arange(nodes)):
+        return block
+    index = torch.as_tensor(coords.reshape(-1), device=block.device)
+    gathered = block.index_select(1, index)
+    return gathered if m == 1 else gathered.reshape(block.shape[0], nodes, -1)
+
+
+class Positions:
+    """Which positions of a map are looked at: in each sample one random position of every equal stretch.
+
+    Stratified, and drawn anew for every sample. The same for every layer and model that have as many
+    positions; they depend on the seed, the batch and these numbers only, so they are the same in every
+    process.
+
+    Args:
+        seed: of the draws.
+        limit: positions in each sample; ``None`` takes all, ``"auto"`` as many as the question needs.
+        samples: how many samples will come, if that is known.
+    """
+
+    def __init__(self, seed: int, limit: int | str | None = "auto", samples: int | None = None) -> None:
+        self._seed = seed
+        self._limit = limit
+        self._samples = samples
+        self._batch = 0
+        self._drawn: dict[tuple[int, int, int], Tensor] = {}
+
+    def begin(self, batch: int) -> None:
+        """Go on to the batch of that number."""
+        self._batch = batch
+        self._drawn.clear()
+
+    def for_pairs(self, width: int, total: int) -> int:
+        """How many of ``total`` positions the correlations of two groups of at most ``width`` nodes need.
+
+        As many as make 16,384 rows of all samples (and 16 a node), with 512 samples assumed when nobody
+        knows: the standard error (1 − ρ²)/√rows against the correlation over all positions of the same
+            samples is then below
+        0.008.
+        """
+        rows = max(ROWS, _ROWS_PER_FEATURE * width)
+        return self._bounded(total, -(-rows // (self._samples or _UNKNOWN)))
+
+    def for_covariances(self, width: int, total: int) -> int:
+        """How many of ``total`` positions the covariance of ``width`` features needs.
+
+        As many as give 16 rows a feature over all samples, more while width² · positions stays under 2^22, at
+        least 16, and never fewer than a pair of groups needs.
+        """
+        needed = _ROWS_PER_FEATURE * width
+        rows = -(-needed // (self._samples or needed))
+        wanted = max(_FEWEST, _WORK // max(1, width) ** 2, rows)
+        return max(self._bounded(total, wanted), self.for_pairs(width, total))
+
+    def _bounded(self, total: int, auto: int) -> int:
+        if self._limit is None:
+            return total
+        return min(total, self._limit if isinstance(self._limit, int) else auto)
+
+    def take(self, block: Tensor, wanted: int) -> Tensor:
+        """``wanted`` of the positions of a block ``[N, C, P]``: ``[N, C, wanted]``, or the block itself."""
+        samples, _, total = block.shape
+        if wanted >= total:
+            return block
+        index = self._subset(samples, total, wanted).to(block.device)
+        each = torch.arange(samples, device=block.device)[:, None]
+        return block.transpose(1, 2)[each, index].transpose(1, 2)
+
+    def _subset(self, samples: int, total: int, wanted: int) -> Tensor:
+        key = (samples, total, wanted)
+        if key not in self._drawn:
+            seed = hash((self._seed, self._batch, total, wanted)) % 2**63
+            shifts = torch.rand(samples, wanted, generator=torch.Generator().manual_seed(seed))
+            places = (torch.arange(wanted) + shifts) * (total / wanted)
+            self._drawn[key] = places.long().clamp_(max=total - 1)
+        return self._drawn[key]

@@ -1,0 +1,287 @@
+"""``analyze_training``: the checkpoints of a training beside one teacher, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from tsdistill.alignment.analysis import analyze_prepared
+from tsdistill.alignment.comparing import compare_groups
+from tsdistill.alignment.history import AlignmentHistory, GroupHistory
+from tsdistill.alignment.matching.activations import Side
+from tsdistill.alignment.measuring import DEFAULT, Measures
+from tsdistill.alignment.observing.inputs import Prepared, prepare
+from tsdistill.alignment.observing.observe import observe
+from tsdistill.alignment.observing.progress import Progress
+from tsdistill.alignment.observing.sites import find_sites
+from tsdistill.alignment.report import AlignmentReport, Thresholds
+from tsdistill.errors import TsdistillError
+from tsdistill.models import info_of, load
+from tsdistill.models.weights import check_finite
+from tsdistill.tracing import trace
+
+__all__ = ["AlignmentHistory", "GroupHistory", "analyze_training"]
+
+Checkpoint = nn.Module | str | Path
+
+_NAMED = 12
+
+
+def analyze_training(
+    checkpoints: Sequence[Checkpoint],
+    teacher: Checkpoint | None = None,
+    data: Any = None,
+    *,
+    arch: str | None = None,
+    teacher_arch: str | None = None,
+    trust: bool = False,
+    device: str | torch.device = "cpu",
+    metric: str | Sequence[str] = DEFAULT,
+    pairs: Mapping[str, str] | None = None,
+    thresholds: Thresholds | None = None,
+    strength_samples: int = 256,
+    positions: int | str | None = "auto",
+    seed: int = 0,
+    input_size: Sequence[int] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    interpolation: str | None = None,
+    progress: Progress | None = None,
+    **opening: Any,
+) -> AlignmentHistory:
+    """Observe every checkpoint of a training beside the same teacher, on the same samples.
+
+    The last checkpoint is analysed in full; groups are matched there, and these pairs are kept for all. Of
+    the others nothing is measured but the first metric that compares nodes. Checkpoints that are files are
+    loaded one at a time.
+
+    Args:
+        checkpoints: in the order of the training; what ``tsdistill.load`` takes, or modules.
+        teacher: likewise; the last checkpoint without it.
+        data: what ``tsdistill.data.open_data`` takes; ``None`` for a synthetic source.
+        arch: architecture of files with bare weights; without it that of the last is recognised and tried for
+            the others.
+        teacher_arch: that of the teacher's file.
+        trust: unpickle whole objects, and import the code that a file names.
+        device: where models that are loaded go.
+        metric: alignment metrics by name, as in ``analyze``.
+        pairs: student group -> teacher group, likewise.
+        thresholds: where the words aligned, weak and redundant begin to apply.
+        strength_samples: samples for strength.
+        positions: positions of a feature map that are looked at in each sample.
+        seed: of everything random.
+        input_size: shape of one sample, in place of what the models say.
+        mean: per-channel mean, likewise.
+        std: per-channel standard deviation, likewise.
+        interpolation: of resizing, likewise.
+        progress: is called with the checkpoint and the phase, the samples done and how many there are.
+        opening: ``samples``, ``batch_size``, ``augment``, ``example_input``, ``transform``: see ``analyze``.
+
+    Raises:
+        TsdistillError: no checkpoints, one that cannot be loaded or has other groups than the last, or
+            whatever ``analyze`` refuses.
+    """
+    if not checkpoints:
+        raise TsdistillError("no checkpoint was given; give the models of a training in their order")
+    looks = {"input_size": input_size, "mean": mean, "std": std, "interpolation": interpolation}
+    how = {"trust": trust, "device": device, **looks}
+    names = _names(checkpoints)
+    tell = _Telling(progress, len(names))
+
+    tell.begin(names[-1], len(names))
+    last = _load(checkpoints[-1], arch, how)
+    known = arch or info_of(last).arch
+    beside = last if teacher is None else _load(teacher, teacher_arch, how)
+    overriding = looks if isinstance(checkpoints[-1], nn.Module) else {}
+    prepared = prepare(last, data, seed=seed, **overriding, **opening)
+    report = analyze_prepared(
+        last,
+        beside,
+        prepared,
+        metric=metric,
+        pairs=pairs,
+        thresholds=thresholds,
+        strength_samples=strength_samples,
+        positions=positions,
+        seed=seed,
+        progress=tell.progress,
+    )
+    comparison = _Comparison(report, last, beside, prepared, positions, seed)
+    notes = [*info_of(last).notes, *_notes(names, teacher is None)]
+    del last, beside
+
+    rows = []
+    for place, (name, checkpoint) in enumerate(zip(names[:-1], checkpoints, strict=False), start=1):
+        tell.begin(name, place)
+        model = _load(checkpoint, known, how, otherwise=arch)
+        check_finite(model, name)
+        rows.append(comparison.best(model, name, tell.progress))
+        del model
+    return AlignmentHistory(
+        names=names,
+        metric=report.metric,
+        teacher_arch=report.teacher_arch,
+        data=report.data,
+        groups=comparison.histories(rows),
+        notes=tuple(dict.fromkeys(notes)),
+        final=report,
+    )
+
+
+class _Comparison:
+    """What every checkpoint is held against: the teacher, the pairs of groups, the samples.
+
+    Args:
+        report: of the last checkpoint.
+        last: that checkpoint; nothing but the shapes of its parameters is kept.
+        teacher: the teacher.
+        prepared: the data.
+        positions: positions of a feature map that are looked at in each sample.
+        seed: of these.
+    """
+
+    def __init__(
+        self,
+        report: AlignmentReport,
+        last: nn.Module,
+        teacher: nn.Module,
+        prepared: Prepared,
+        positions: int | str | None,
+        seed: int,
+    ) -> None:
+        self._report, self._prepared = report, prepared
+        self._positions, self._seed = positions, seed
+        self._signature = _signature(last)
+        if teacher is last:
+            graph, sites = report.graph, report.statistics.sites
+        else:
+            graph = trace(teacher, prepared.example, check=False)
+            sites = find_sites(teacher, graph)
+        self._teacher = Side(teacher, graph, sites)
+        self.pairs = {
+            group.name: group.teacher_group
+            for group in report.groups
+            if group.teacher_group is not None and report.metric in group.matches
+        }
+
+    def best(self, model: nn.Module, name: str, progress: Progress | None) -> dict[str, np.ndarray]:
+        """Per group the best similarity ``[T]`` of each teacher node with any node of ``model``."""
+        mine = self._side(model, name)
+        measures = Measures(self._report.metric)
+        listeners = {
+            group: measures.listeners(
+                group, mine.graph.by_name[group].size, self._teacher.graph.by_name[other].size
+            )
+            for group, other in self.pairs.items()
+        }
+        observed = observe(
+            model,
+            mine.sites,
+            self._prepared,
+            teacher=self._teacher.model,
+            teacher_sites=self._teacher.sites,
+            pairs=self.pairs,
+            keys=(),
+            positions=self._positions,
+            seed=self._seed,
+            full=measures.wants("covariances"),
+            listeners=listeners,
+            progress=progress,
+        )
+        results, _ = compare_groups(
+            mine, self._teacher, self.pairs, self._prepared.example, observed, measures
+        )
+        for metric, message in measures.failed.items():
+            raise TsdistillError(f"the metric {metric} fails for {name}: {message}; use another first")
+        return {group: self._best_of(results.get(group, {}), group) for group in self.pairs}
+
+    def _best_of(self, found: Mapping[str, np.ndarray], group: str) -> np.ndarray:
+        table = found.get(self._report.metric)
+        if table is None:
+            return np.zeros(self._report.by_name[group].teacher_size)
+        return cast(np.ndarray, np.nan_to_num(table).max(0))
+
+    def _side(self, model: nn.Module, name: str) -> Side:
+        """The checkpoint's groups: those of the last one, traced anew only where the shapes are others."""
+        if _signature(model) == self._signature:
+            return Side(model, self._report.graph, self._report.statistics.sites)
+        graph = trace(model, self._prepared.example, check=False)
+        missing = [group for group in self.pairs if group not in graph.by_name]
+        if missing:
+            raise TsdistillError(
+                f"{name} has no group {missing[0]}, which the last checkpoint has; give checkpoints of one "
+                "training"
+            )
+        return Side(model, graph, find_sites(model, graph))
+
+    def histories(self, rows: Sequence[Mapping[str, np.ndarray]]) -> tuple[GroupHistory, ...]:
+        """One entry per pair; ``rows`` are the earlier checkpoints'."""
+        made = []
+        for name, other in self.pairs.items():
+            group = self._report.by_name[name]
+            best = np.stack([*(row[name] for row in rows), group.teacher_best])
+            threshold = self._report.thresholds.aligned
+            made.append(GroupHistory(name, other, group.teacher_strength, best, threshold))
+        return tuple(made)
+
+
+class _Telling:
+    """Hands progress on with the checkpoint's name before the phase."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self._given, self._total = progress, total
+        self._prefix = ""
+        self.progress = self._tell if progress is not None else None
+
+    def begin(self, name: str, place: int) -> None:
+        """A checkpoint begins to be loaded."""
+        self._prefix = f"{name} ({place} of {self._total}): "
+        self._tell("loading", 0, None)
+
+    def _tell(self, phase: str, done: int, total: int | None) -> None:
+        if self._given is not None:
+            self._given(self._prefix + phase, done, total)
+
+
+def _load(
+    given: Checkpoint, arch: str | None, how: Mapping[str, Any], otherwise: str | None = None
+) -> nn.Module:
+    """A model; where it is no ``arch`` it is loaded as if only ``otherwise`` were known."""
+    if isinstance(given, nn.Module):
+        return given
+    if arch == otherwise:
+        return load(given, arch=arch, **how)
+    try:
+        return load(given, arch=arch, **how)
+    except TsdistillError:
+        return load(given, arch=otherwise, **how)
+
+
+def _signature(model: nn.Module) -> dict[str, Any]:
+    return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+
+
+def _names(checkpoints: Sequence[Checkpoint]) -> tuple[str, ...]:
+    """File names where they tell checkpoints apart, else whole paths; modules are numbered."""
+    whole = [
+        f"checkpoint {place}" if isinstance(each, nn.Module) else str(each)
+        for place, each in enumerate(checkpoints, start=1)
+    ]
+    short = [Path(name).name if Path(name).is_file() else name for name in whole]
+    return tuple(short if len(set(short)) == len(short) else whole)
+
+
+def _notes(names: Sequence[str], own: bool) -> list[str]:
+    if len(names) <= _NAMED:
+        said = ", ".join(names)
+    else:
+        said = f"{', '.join(names[:3])}, …, {', '.join(names[-2:])}"
+    notes = [f"{len(names)} checkpoints in this order: {said}"]
+    if own:
+        notes.append(f"no teacher was given; the last checkpoint, {names[-1]}, is the teacher of all")
+    return notes

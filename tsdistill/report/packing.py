@@ -1,0 +1,43 @@
+"""Arrays and JSON as a page carries them: little-endian base64, and nothing that could close a script."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from typing import Any
+
+import numpy as np
+
+MISSING = 255
+
+
+def packed(values: np.ndarray, kind: str) -> str:
+    """An array as base64 of little-endian numbers of ``kind`` (NumPy's name such as ``f8``); NaN becomes 0."""
+    values = np.asarray(values)
+    if values.dtype.kind == "f":
+        values = np.nan_to_num(values, nan=0.0, posinf=np.finfo(kind).max if kind[0] == "f" else 0, neginf=0.0)
+    return base64.b64encode(np.ascontiguousarray(values, dtype=f"<{kind}").tobytes()).decode()
+
+
+def quantised(table: np.ndarray) -> dict[str, Any]:
+    """A table in 255 steps, row by row: ``low + q / 254 * (high - low)``; NaN is step 255.
+
+    The range is ``[0, largest]``, or symmetric about 0 when some entries are negative.
+    """
+    high = float(np.nanmax(np.abs(table), initial=0.0)) or 1.0
+    low = -high if np.nanmin(table, initial=0.0) < 0 else 0.0
+    steps = np.rint((table - low) / (high - low) * (MISSING - 1))
+    codes = np.where(np.isnan(table), MISSING, np.nan_to_num(steps)).astype(np.uint8)
+    return {"low": low, "high": high, "codes": packed(codes, "u1")}
+
+
+def json_text(contents: Any) -> str:
+    """JSON that may stand inside a ``<script>``: plain ASCII without ``<``, ``>`` and ``&``, and without NaN."""
+    text = json.dumps(contents, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def compressed(text: str) -> str:
+    """Text as base64 of gzip, the same bytes every time."""
+    return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()

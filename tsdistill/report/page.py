@@ -1,0 +1,76 @@
+"""One HTML file that shows a report: self-contained, it asks the network for nothing."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from functools import cache
+from html import escape
+from importlib import resources
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING
+
+from tsdistill.alignment.report import AlignmentReport
+from tsdistill.errors import TsdistillError
+from tsdistill.report.packing import compressed, json_text
+from tsdistill.report.payload import payload
+from tsdistill.report.wording import HISTORY, words
+
+if TYPE_CHECKING:
+    from tsdistill.alignment.history import AlignmentHistory
+
+SCRIPTS = ("data", "counting", "overview", "drawing", "plots", "history", "main")
+
+
+def page(report: AlignmentReport, history: AlignmentHistory | None = None) -> str:
+    """The report as one HTML page.
+
+    The thresholds can be moved in the page: it counts candidates, and evaluates the node graph's cost terms,
+    exactly as `tsdistill.analyze` does. Every text from outside is escaped.
+
+    Args:
+        report: what `tsdistill.analyze` returned.
+        history: how the alignment grew over checkpoints; shown in a section of its own.
+    """
+    said = words(report)
+    section = Template(_asset("history.html")).substitute(history_caption=escape(HISTORY)) if history else ""
+    return Template(_asset("page.html")).substitute(
+        said,
+        style=_asset("page.css"),
+        script="\n".join(_asset(f"{name}.js") for name in SCRIPTS),
+        history=section,
+        data=json_text(payload(report, history)),
+        plotly=_plotly(),
+    )
+
+
+def save_page(report: AlignmentReport, path: str | Path, history: AlignmentHistory | None = None) -> Path:
+    """Write `page` to ``path`` in one step: beside it, then renamed.
+
+    Raises:
+        TsdistillError: the file cannot be written.
+    """
+    path = Path(path)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        beside.write_text(page(report, history), encoding="utf-8")
+        os.replace(beside, path)
+    except OSError as error:
+        raise TsdistillError(f"{path} cannot be written ({error.strerror}); name another file") from error
+    finally:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+    return path
+
+
+def _asset(name: str) -> str:
+    return (resources.files("tsdistill.report") / "page_assets" / name).read_text(encoding="utf-8")
+
+
+@cache
+def _plotly() -> str:
+    """The drawing library, as the page unpacks it."""
+    from plotly.offline import get_plotlyjs
+
+    return compressed(get_plotlyjs())
