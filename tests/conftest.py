@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,10 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 
-_NEEDS = {"fashion-mnist": (FASHION_MNIST.is_dir, "Debian's dataset-fashion-mnist")}
+_NEEDS = {
+    "fashion-mnist": (FASHION_MNIST.is_dir, "Debian's dataset-fashion-mnist"),
+    "browser": (lambda: shutil.which("chromium") is not None, "Debian's chromium"),
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,15 +1,22 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tests.alignment.small import images, mlp, residual
+from tsdistill import plugins
 from tsdistill.alignment import Thresholds, analyze
+from tsdistill.alignment.analysis import analyze_prepared
+from tsdistill.alignment.observing.inputs import prepare
+from tsdistill.data import Stream
 from tsdistill.errors import TsdistillError
 
 
@@ -137,3 +144,146 @@ def test_a_model_that_does_not_know_its_inputs_asks_for_them() -> None:
 def test_few_samples_are_noted() -> None:
     report = analyze(mlp(4, 30, 2), data=torch.randn(20, 4))
     assert any("too few samples" in note for note in report.notes)
+
+
+class _Raises:
+    name = "broken"
+    wants = "moments"
+
+    def from_moments(self, moments: Any) -> Tensor:
+        raise ZeroDivisionError("in the plugin")
+
+
+class _RaisesLate:
+    name = "late"
+    wants = "batches"
+
+    def start(self, students: int, teachers: int) -> Any:
+        return self
+
+    def update(self, student: Tensor, teacher: Tensor) -> None:
+        raise RuntimeError
+
+
+class _WrongShape:
+    name = "shape"
+    wants = "moments"
+
+    def from_moments(self, moments: Any) -> Tensor:
+        return torch.zeros(1, 1)
+
+
+@pytest.fixture
+def broken_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = plugins.items("alignment metric")
+    metrics = {**known, "broken": _Raises(), "late": _RaisesLate(), "shape": _WrongShape(), "mute": object()}
+    monkeypatch.setattr(plugins, "get", lambda kind, name: metrics[name])
+
+
+@pytest.mark.usefixtures("broken_metrics")
+def test_a_metric_that_raises_is_named_and_the_others_go_on() -> None:
+    student, teacher, x = residual(1), residual(2), images(40)
+    report = analyze(student, teacher, x, metric=["broken", "late", "shape", "cosine", "cka"])
+    assert report.failed["broken"] == "ZeroDivisionError: in the plugin"
+    assert report.failed["late"] == "RuntimeError"
+    assert "shape (1, 1)" in report.failed["shape"]
+    assert set(report.failed) == {"broken", "late", "shape"}
+    assert report.metric == "cosine"
+    for group in report.groups:
+        assert list(group.matches) == ["cosine"]
+        assert 0 <= group.scores["cka"] <= 1
+    json.dumps(report.to_dict(), allow_nan=False)
+
+
+@pytest.mark.usefixtures("broken_metrics")
+def test_without_a_metric_that_compares_nodes_the_correlation_does() -> None:
+    student, teacher, x = residual(1), residual(2), images(40)
+    for asked in ("cka", "broken", "weights"):
+        report = analyze(student, teacher, x, metric=asked)
+        assert report.metric == "correlation"
+        assert all("correlation" in group.matches for group in report.groups)
+    assert list(report.groups[0].matches) == ["correlation", "weights"]
+
+
+@pytest.mark.usefixtures("broken_metrics")
+def test_a_metric_that_does_not_say_what_it_wants_is_one_line() -> None:
+    with pytest.raises(TsdistillError, match="'mute' does not say what it wants"):
+        analyze(mlp(4, 5, 2), data=torch.randn(10, 4), metric="mute")
+
+
+def test_all_built_in_metrics_together_beside_a_teacher_and_alone() -> None:
+    student, teacher, x = residual(1, inner=10), residual(2), images(64)
+    names = plugins.names("alignment metric")
+    report = analyze(student, teacher, x, metric=names)
+    first = report.by_name["stem"]
+    assert not report.failed
+    assert set(first.matches) | set(first.scores) >= set(names)
+    assert {value.table.shape for value in first.matches.values()} == {(8, 8)}
+    assert report.by_name["first"].matches["gates"].table.shape == (10, 12)
+    alone = analyze(student, data=x, metric=names)
+    assert not alone.failed
+    for name, value in alone.by_name["first"].scores.items():
+        assert value == pytest.approx(1, abs=1e-4), name
+
+
+def test_a_copy_aligns_with_its_model_whatever_the_order_and_scale_of_its_nodes() -> None:
+    teacher, x = mlp(6, 10, 8, 3, seed=1), torch.randn(300, 6)
+    student = copy.deepcopy(teacher)
+    order = torch.randperm(10, generator=torch.Generator().manual_seed(0))
+    scale = torch.linspace(0.1, 9, 10)
+    with torch.no_grad():
+        student[0].weight.copy_(scale[:, None] * teacher[0].weight[order])
+        student[0].bias.copy_(scale * teacher[0].bias[order])
+        student[2].weight.copy_(teacher[2].weight[:, order] / scale)
+    report = analyze(student, teacher, x)
+    group = report.by_name["0"]
+    alive = ~group.dead
+    matches = group.matches["correlation"]
+    assert torch.equal(torch.from_numpy(group.best)[alive], order[alive])
+    np.testing.assert_array_equal(matches.one_to_one[alive], order.numpy()[alive])
+    np.testing.assert_allclose(group.similarity[alive], 1, atol=1e-5)
+    np.testing.assert_allclose(group.strength, group.teacher_strength[order], rtol=1e-3)
+    for side in report.seconds.values():
+        assert side >= 0
+
+
+def test_nodes_whose_gate_is_always_on_are_saturated() -> None:
+    model, x = mlp(4, 6, 3), torch.randn(200, 4).clamp(-3, 3)
+    with torch.no_grad():
+        model[0].bias[1] = 1000.0
+        model[0].bias[2] = -1000.0
+    group = analyze(model, data=x).by_name["0"]
+    assert group.saturated.tolist() == [False, True, False, False, False, False]
+    assert group.dead.tolist() == [False, False, True, False, False, False]
+    assert group.on[1] == 1
+    assert group.on[2] == 0
+    smooth = copy.deepcopy(model)
+    smooth[1] = nn.Sigmoid()
+    assert not analyze(smooth, data=x).by_name["0"].saturated.any()
+
+
+def test_pairs_override_and_need_a_teacher() -> None:
+    student, teacher, x = mlp(4, 6, 5, 3), mlp(4, 7, 6, 3), torch.randn(60, 4)
+    report = analyze(student, teacher, x, pairs={"0": "2"})
+    assert report.by_name["0"].teacher_group == "2"
+    assert report.by_name["0"].teacher_size == 6
+    with pytest.raises(TsdistillError, match="need a teacher"):
+        analyze(student, data=x, pairs={"0": "2"})
+
+
+def test_a_teacher_with_other_inputs_is_one_line() -> None:
+    with pytest.raises(TsdistillError, match="does not take the student's inputs"):
+        analyze(mlp(4, 6, 3), mlp(5, 6, 3), torch.randn(60, 4))
+
+
+def test_data_that_end_early_are_noted() -> None:
+    class Short(Stream):
+        def __iter__(self) -> Iterator[Any]:
+            return itertools.islice(super().__iter__(), 1)
+
+    x = torch.randn(40, 4)
+    prepared = prepare(mlp(4, 6, 3), x, batch_size=16)
+    prepared.stream.__class__ = Short
+    report = analyze_prepared(mlp(4, 6, 3), None, prepared)
+    assert report.samples == 16
+    assert any("ended after 16 of 40 samples" in note for note in report.notes)

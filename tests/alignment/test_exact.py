@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from tests.alignment.small import images, mlp, residual
-from tsdistill.alignment.observing.covariance import RunningCovariance
 from tsdistill.alignment.exact import Relations, free_nodes, pads_with_zeros, relations
+from tsdistill.alignment.observing.covariance import RunningCovariance
 from tsdistill.alignment.observing.observe import observe
 from tsdistill.alignment.observing.sites import find_sites
 from tsdistill.tracing import trace

@@ -56,12 +56,12 @@ def failing():
     return Failing()
 
 
-def undefined():
-    class Log(nn.Module):
+def overflowing():
+    class Exp(nn.Module):
         def forward(self, x):
-            return torch.log(x)
+            return torch.exp(x)
 
-    return nn.Sequential(nn.Linear(12, 30), Log(), nn.Linear(30, 4))
+    return _filled(nn.Sequential(nn.Linear(12, 30), Exp(), nn.Linear(30, 4)))
 
 
 def not_finite():
@@ -80,6 +80,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "networks.py").write_text(NETWORKS)
     rng = np.random.default_rng(0)
     np.savez(folder / "vectors.npz", x=rng.normal(size=(200, 12)).astype("f4"), y=rng.integers(0, 4, 200))
+    np.savez(folder / "large.npz", x=1e4 * rng.normal(size=(9, 12)).astype("f4"))
     np.savez(folder / "images.npz", x=rng.random((60, 3, 16, 16), dtype="f4"), y=rng.integers(0, 5, 60))
     weights = {
         "0.weight": torch.randn(30, 12),

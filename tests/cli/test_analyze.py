@@ -74,8 +74,8 @@ def test_files_are_written_whole(shown: subprocess.CompletedProcess[str], work: 
     assert not [file for file in work.iterdir() if file.name.endswith(".tmp")]
 
 
-def test_json_to_stdout_is_nothing_but_json(run: Run) -> None:
-    done = run(
+def test_json_to_stdout_is_nothing_but_json(fork: Run) -> None:
+    done = fork(
         "analyze", *MODEL, "--samples", "50", "--metric", "cosine", "--augment", "directions", "--json", "-"
     )
     assert done.returncode == 0, done.stderr
@@ -120,8 +120,8 @@ def test_names_sort_as_people_sort_them() -> None:
     assert sorted(names, key=natural) == expected
 
 
-def test_a_page_and_plots(run: Run, work: Path) -> None:
-    done = run("analyze", *MODEL, "--report", "report.html", "--plots", "figures")
+def test_a_page_and_plots(fork: Run, work: Path) -> None:
+    done = fork("analyze", *MODEL, "--report", "report.html", "--plots", "figures")
     assert done.returncode == 0, done.stderr
     assert (work / "report.html").read_text().lstrip().lower().startswith("<!doctype html>")
     assert {file.suffix for file in (work / "figures").iterdir()} == {".png", ".svg"}
@@ -194,7 +194,10 @@ def test_a_metric_that_raises_is_named_and_the_others_are_shown(run: Run, work: 
         ([*MODEL, "--plots", "networks.py"], ["networks.py is a file"]),
         ([*MODEL, "--curve", "curve.docx"], ["curve.docx", ".svg"]),
         ([*MODEL, "--teacher", "networks.py:convolutions"], ["teacher"]),
-        (["networks.py:undefined", *MODEL[1:]], ["'2'", "not finite"]),
+        (
+            ["networks.py:overflowing", "--input-size", "12", "--data", "large.npz"],
+            ["layer '1'", "not finite"],
+        ),
         (["networks.py:narrow", "nowhere.pt", *MODEL[1:]], ["nowhere.pt"]),
         (["networks.py:convolutions", *MODEL], ["convolutions"]),
         ([], ["MODEL..."]),

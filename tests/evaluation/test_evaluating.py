@@ -112,7 +112,11 @@ def infinite(model: nn.Sequential, value: float) -> nn.Sequential:
         (infinite(classifier(), float("nan")), {"reference": classifier()}, "the model .*NaN"),
         (infinite(classifier(), float("inf")), {"reference": classifier()}, "the model .*infinite"),
         (classifier(), {"reference": infinite(classifier(), float("nan"))}, "the reference .*NaN"),
-        (nn.Linear(5, 2), {"reference": nn.Linear(5, 2)}, "the reference's forward fails on an input of shape"),
+        (
+            nn.Linear(5, 2),
+            {"reference": nn.Linear(5, 2)},
+            "the reference's forward fails on an input of shape",
+        ),
         (Wrapped(nn.Identity(), lambda y: None), {"reference": classifier()}, "without a floating tensor"),
     ],
 )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import nn
 
+from tsdistill.alignment.history import AlignmentHistory, GroupHistory
 from tsdistill.alignment.matching.nodes import NodeMatches, match_nodes
 from tsdistill.alignment.report import AlignmentReport, GroupReport, Thresholds
 from tsdistill.tracing import NodeGraph, trace
@@ -23,7 +25,7 @@ def made_graph() -> NodeGraph:
     """Three groups of linear layers."""
     sizes = [12, *WIDTHS.values(), 4]
     layers: OrderedDict[str, nn.Module] = OrderedDict()
-    for name, (before, after) in zip([*WIDTHS, "last"], zip(sizes, sizes[1:], strict=False), strict=True):
+    for name, (before, after) in zip([*WIDTHS, "last"], pairwise(sizes), strict=True):
         layers[name] = nn.Linear(before, after)
         if name != "last":
             layers[f"{name}_relu"] = nn.ReLU()
@@ -131,9 +133,7 @@ def made_report(
     thresholds = thresholds or Thresholds()
     graph = made_graph()
     groups = tuple(
-        made_group(
-            name, graph, thresholds, metrics=metrics, own=own, seed=seed, all_leave=name == "second"
-        )
+        made_group(name, graph, thresholds, metrics=metrics, own=own, seed=seed, all_leave=name == "second")
         for seed, name in enumerate(WIDTHS)
     )
     kept = {group.name: group.size - int(group.candidate.sum()) for group in groups}
@@ -169,7 +169,8 @@ def renamed(report: AlignmentReport, names: dict[str, str]) -> AlignmentReport:
 
     def term(item: Any) -> Any:
         factors = tuple(
-            (fixed, tuple((names.get(group, group), m) for group, m in parts)) for fixed, parts in item.factors
+            (fixed, tuple((names.get(group, group), m) for group, m in parts))
+            for fixed, parts in item.factors
         )
         return replace(item, factors=factors)
 
@@ -190,3 +191,22 @@ def renamed(report: AlignmentReport, names: dict[str, str]) -> AlignmentReport:
             for group in report.groups
         ),
     )
+
+
+def made_history() -> AlignmentHistory:
+    """Five checkpoints over which strong teacher nodes are learnt first."""
+    report = made_report()
+    steps = np.arange(5)[:, None]
+    groups = tuple(
+        GroupHistory(
+            group.name,
+            group.name,
+            group.teacher_strength,
+            1 - np.exp(-steps * group.teacher_strength / group.teacher_strength.max()),
+            report.thresholds.aligned,
+        )
+        for group in report.groups
+        if group.teacher_group
+    )
+    names = tuple(f"ckpt-{step}" for step in range(5))
+    return AlignmentHistory(names, "correlation", "made_teacher", "invented", groups, (), report)

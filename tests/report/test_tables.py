@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,29 +10,84 @@ import tsdistill as tsd
 from tsdistill.report import tables
 
 
-def text(table: Any) -> str:
-    console = Console(file=io.StringIO(), width=300, color_system=None)
+def text(table: Any, width: int = 300) -> str:
+    console = Console(file=io.StringIO(), width=width, color_system=None)
     console.print(table)
     written = console.file
     assert isinstance(written, io.StringIO)
     return written.getvalue()
 
 
-def cells(table: Any, first: str) -> list[str]:
-    return next(line.split() for line in text(table).splitlines() if line.split()[:1] == [first])
+def cells(table: Any, first: str, width: int = 300) -> list[str]:
+    return next(line.split() for line in text(table, width).splitlines() if line.split()[:1] == [first])
 
 
 def test_groups_beside_a_teacher(report: tsd.AlignmentReport) -> None:
     group = report.groups[0]
-    row = cells(tables.groups_table(report), "0")
+    row = cells(tables.beside_table(report), "0")
     assert row[:6] == ["0", "9", "0", "3", "of", "3"]
-    flags = (group.dead, group.weak, group.redundant, group.candidate)
-    assert row[6:10] == [str(int(flag.sum())) for flag in flags]
+    assert row[6:] == [f"{group.teacher_best.mean():.3f}", "1.000"]
+    shown = text(tables.groups_table(report))
+    assert "paired by name" in shown
+    assert "Aligned: correlation of 0.9 or more" in shown
+    assert "as a whole" not in shown
+
+
+def test_what_may_go(report: tsd.AlignmentReport) -> None:
+    group = report.groups[0]
+    row = cells(tables.leaving_table(report), "0")
+    flags = (group.dead, group.weak, group.redundant, group.saturated, group.candidate)
+    assert row[:7] == ["0", "9", *(str(int(flag.sum())) for flag in flags)]
     assert f"{int(group.candidate.sum())} of 9 nodes" in text(tables.groups_table(report))
+
+
+def test_every_metric_has_its_column(student: nn.Module, teacher: nn.Module, samples: torch.Tensor) -> None:
+    names = ["cka", "correlation", "gates"]
+    report = tsd.analyze(student, teacher, samples, metric=names)
+    group = report.groups[0]
+    header, *_ = [line for line in text(tables.beside_table(report)).splitlines() if "aligned" in line]
+    assert header.split()[-6:] == ["correlation", "gates", "one", "to", "one", "cka"]
+    row = cells(tables.beside_table(report), "0")
+    assert row[7] == f"{group.matches['gates'].teacher_similarity.mean():.3f}"
+    assert row[-1] == f"{group.scores['cka']:.3f}"
+    shown = text(tables.groups_table(report))
+    assert "correlation, gates: mean over the teacher's nodes" in shown
+    assert "cka: of the groups as a whole" in shown
+    assert "gates" in text(tables.nodes_table(report, group))
+
+
+def test_a_group_without_a_partner_is_shown(report: tsd.AlignmentReport) -> None:
+    group = report.groups[0]
+    alone = replace(group, name="alone", teacher_group=None, matches={}, scores={}, compared="")
+    shown = tables.beside_table(replace(report, groups=(group, alone)))
+    assert cells(shown, "alone") == ["alone", "9", "none"]
+
+
+def test_where_groups_are_compared_is_said_where_it_differs(report: tsd.AlignmentReport) -> None:
+    group = report.groups[0]
+    other = replace(group, name="other", compared="pooled to 7x7 positions")
+    assert "compared" not in text(tables.beside_table(report))
+    shown = tables.beside_table(replace(report, groups=(group, other)))
+    assert cells(shown, "other")[-2:] == ["7x7", "pooled"]
+
+
+def test_narrow_terminals_fold_headers_and_no_figures(alone: tsd.AlignmentReport) -> None:
+    group = alone.groups[0]
+    wide = replace(group, name="layer4.1.conv2", size=1024, params_saved=16_600_000)
+    report = replace(alone, groups=(wide,))
+    assert "redundant" in text(tables.leaving_table(report))
+    for shown in (tables.leaving_table(report), tables.nodes_table(report, group)):
+        lines = text(shown, 80).splitlines()
+        assert max(map(len, lines)) <= 80
+        assert any("re" in line and "-" in line for line in lines)
+    row = cells(tables.leaving_table(report), "layer4.1.conv2", 80)
+    assert row[1] == "1024"
+    assert "16.6M" in row
 
 
 def test_groups_beside_itself(alone: tsd.AlignmentReport) -> None:
     shown = text(tables.groups_table(alone))
+    assert "beside" not in shown
     assert "with a twin" in shown
     assert "teacher" not in shown
     assert cells(tables.groups_table(alone), "0")[2] == "6"

@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 import tsdistill as tsd
-from tsdistill.report.text import heading
+from tsdistill.report.text import heading, timing
 from tsdistill.tracing import Frozen
 
 
@@ -23,3 +23,11 @@ def test_what_cannot_be_cut_is_counted_by_cause(report: tsd.AlignmentReport) -> 
 
 def test_numbers_agree_with_one(report: tsd.AlignmentReport) -> None:
     assert "1 group of nodes" in heading(report)[0]
+
+
+def test_where_the_time_went(report: tsd.AlignmentReport) -> None:
+    spent = {"strength": 0.5, "tracing": 0.25, "mine": 2.0, "moments": 1e-5, "forward": 1.0}
+    line = timing(replace(report, seconds=spent))
+    assert line == "time    tracing 250 ms, forward 1 s, strength 500 ms, mine 2 s; 3.75 s in all"
+    assert timing(replace(report, seconds={})) == "time    next to nothing; 0 µs in all"
+    assert "forward" in timing(report)

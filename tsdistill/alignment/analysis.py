@@ -12,8 +12,9 @@ from tsdistill.alignment.comparing import compare_groups, partner_of
 from tsdistill.alignment.describe import Context, describe_group
 from tsdistill.alignment.exact import relations
 from tsdistill.alignment.matching.activations import Side
-from tsdistill.alignment.matching.groups import match_groups
+from tsdistill.alignment.matching.groups import common_inputs, match_groups
 from tsdistill.alignment.measuring import DEFAULT, Measures
+from tsdistill.alignment.observing import processes
 from tsdistill.alignment.observing.hooks import Clock
 from tsdistill.alignment.observing.inputs import Prepared, prepare
 from tsdistill.alignment.observing.observe import Observation, observe
@@ -132,7 +133,7 @@ def analyze_prepared(
     matching = None
     if theirs is not None:
         with clock.phase("matching"):
-            matching = match_groups(mine, theirs, prepared, given=pairs)
+            matching = processes.agreed(match_groups(mine, theirs, prepared, given=pairs))
     partners = dict(matching.pairs) if matching else {name: name for name in mine.observable}
     observed = _observe(mine, beside, partners, prepared, measures, positions, seed, progress)
     with clock.phase("strength"):
@@ -163,6 +164,12 @@ def analyze_prepared(
                 partner = partner_of(theirs, partners[group.name], group.name, observed, other_beta)
             groups.append(describe_group(context, group, partner, results.get(group.name, {})))
     notes = [*prepared.notes, *(matching.notes if matching else ()), *_warnings(prepared, observed, groups)]
+    said = {name for found in results.values() for name in found}
+    notes += [
+        f"the metric {name} has nothing to say of any of these groups"
+        for name in measures.names
+        if name not in said and name not in measures.failed
+    ]
     kept = {group.name: group.size - int(group.candidate.sum()) for group in groups}
     graph = mine.graph
     return AlignmentReport(
@@ -206,9 +213,10 @@ def sides(student: nn.Module, teacher: nn.Module | None, prepared: Prepared) -> 
     if teacher is None:
         return mine, None
     check_finite(teacher, "the teacher")
-    with at_rest(teacher), torch.no_grad():
-        forward(teacher, prepared.example, "teacher")
-    other = trace(teacher, prepared.example, check=False)
+    with common_inputs(student, teacher):
+        with at_rest(teacher), torch.no_grad():
+            forward(teacher, prepared.example, "teacher")
+        other = trace(teacher, prepared.example, check=False)
     return mine, Side(teacher, other, find_sites(teacher, other))
 
 

@@ -114,7 +114,7 @@ def describe_group(
         teacher_strength=strengths,
         teacher_best=teacher_best,
         matches=matches,
-        scores={name: float(value) for name, value in results.items() if not value.ndim},
+        scores={name: float(v) for name, v in results.items() if not v.ndim and np.isfinite(v)},
         compared=partner.compared if partner else "",
         r2=found.r2,
         leaving_r2=found.leaving,

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from tsdistill import plugins
+from tsdistill.alignment.metrics.protocols import WANTS
 from tsdistill.alignment.observing import processes
 from tsdistill.alignment.observing.moments import Moments
 from tsdistill.alignment.observing.pairing import Listener
 from tsdistill.errors import TsdistillError
 
 DEFAULT = "correlation"
-_WANTS = ("moments", "covariances", "batches", "weights")
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,10 +58,10 @@ class Measures:
         self.failed: dict[str, str] = {}
         self._metrics = {name: plugins.get("alignment metric", name) for name in self.names}
         for name, metric in self._metrics.items():
-            if getattr(metric, "wants", None) not in _WANTS:
+            if getattr(metric, "wants", None) not in WANTS:
                 raise TsdistillError(
                     f"alignment metric {name!r} does not say what it wants; its attribute 'wants' must be "
-                    f"one of {', '.join(_WANTS)}"
+                    f"one of {', '.join(WANTS)}"
                 )
         self._running: dict[str, dict[str, Any]] = {}
 

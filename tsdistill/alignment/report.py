@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from tsdistill.alignment.matching.nodes import NodeMatches, figures
 from tsdistill.alignment.observing.observe import Observation
 from tsdistill.alignment.observing.sites import Sites
 from tsdistill.tracing.graph import NodeGraph
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 FORMAT = 1
 
@@ -220,6 +223,16 @@ class AlignmentReport:
             "matching": asdict(self.matching) if self.matching else None,
             "groups": [group.to_dict() for group in self.groups],
         }
+
+    def to_dataframe(self) -> DataFrame:
+        """A pandas table with one row a node: figures, match and flags (see `alignment.frame`).
+
+        Raises:
+            TsdistillError: pandas is not installed.
+        """
+        from tsdistill.alignment.frame import to_dataframe
+
+        return to_dataframe(self)
 
     def __str__(self) -> str:
         lines = [

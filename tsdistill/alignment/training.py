@@ -88,7 +88,12 @@ def analyze_training(
     """
     if not checkpoints:
         raise TsdistillError("no checkpoint was given; give the models of a training in their order")
-    looks = {"input_size": input_size, "mean": mean, "std": std, "interpolation": interpolation}
+    looks: dict[str, Any] = {
+        "input_size": input_size,
+        "mean": mean,
+        "std": std,
+        "interpolation": interpolation,
+    }
     how = {"trust": trust, "device": device, **looks}
     names = _names(checkpoints)
     tell = _Telling(progress, len(names))
@@ -120,7 +125,10 @@ def analyze_training(
         tell.begin(name, place)
         model = _load(checkpoint, known, how, otherwise=arch)
         check_finite(model, name)
-        rows.append(comparison.best(model, name, tell.progress))
+        try:
+            rows.append(comparison.best(model, tell.progress))
+        except TsdistillError as error:
+            raise TsdistillError(f"{name}: {error}") from error
         del model
     return AlignmentHistory(
         names=names,
@@ -169,9 +177,9 @@ class _Comparison:
             if group.teacher_group is not None and report.metric in group.matches
         }
 
-    def best(self, model: nn.Module, name: str, progress: Progress | None) -> dict[str, np.ndarray]:
+    def best(self, model: nn.Module, progress: Progress | None) -> dict[str, np.ndarray]:
         """Per group the best similarity ``[T]`` of each teacher node with any node of ``model``."""
-        mine = self._side(model, name)
+        mine = self._side(model)
         measures = Measures(self._report.metric)
         listeners = {
             group: measures.listeners(
@@ -197,7 +205,7 @@ class _Comparison:
             mine, self._teacher, self.pairs, self._prepared.example, observed, measures
         )
         for metric, message in measures.failed.items():
-            raise TsdistillError(f"the metric {metric} fails for {name}: {message}; use another first")
+            raise TsdistillError(f"the metric {metric} fails: {message}; give another one first")
         return {group: self._best_of(results.get(group, {}), group) for group in self.pairs}
 
     def _best_of(self, found: Mapping[str, np.ndarray], group: str) -> np.ndarray:
@@ -206,7 +214,7 @@ class _Comparison:
             return np.zeros(self._report.by_name[group].teacher_size)
         return cast(np.ndarray, np.nan_to_num(table).max(0))
 
-    def _side(self, model: nn.Module, name: str) -> Side:
+    def _side(self, model: nn.Module) -> Side:
         """The checkpoint's groups: those of the last one, traced anew only where the shapes are others."""
         if _signature(model) == self._signature:
             return Side(model, self._report.graph, self._report.statistics.sites)
@@ -214,7 +222,7 @@ class _Comparison:
         missing = [group for group in self.pairs if group not in graph.by_name]
         if missing:
             raise TsdistillError(
-                f"{name} has no group {missing[0]}, which the last checkpoint has; give checkpoints of one "
+                f"it has no group {missing[0]}, which the last checkpoint has; give checkpoints of one "
                 "training"
             )
         return Side(model, graph, find_sites(model, graph))

@@ -59,9 +59,10 @@ def command(
     history: AlignmentHistory | None = None
     notes: tuple[str, ...] = ()
     if len(models) > 1:
+        in_order = sorted(models, key=natural)
         with output.progress() as tell:
             history = tsd.analyze_training(
-                sorted(models, key=natural),
+                in_order,
                 given["teacher"],
                 given["data"],
                 arch=given["arch"],

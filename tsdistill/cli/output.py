@@ -58,14 +58,14 @@ def progress() -> Iterator[Tell | None]:
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=console(stderr=True), transient=True) as shown:
-        task = shown.add_task("", total=None, count="")
+        task = shown.add_task("", total=None, visible=False, count="")
         current = ""
 
         def tell(phase: str, done: int, total: int | None) -> None:
             nonlocal current
             if phase != current:
                 current = phase
-                shown.reset(task, description=phase)
+                shown.reset(task, description=phase, visible=True, count="")
             shown.update(task, completed=done, total=total, count=_count(done, total))
 
         yield tell

@@ -53,7 +53,7 @@ def grid(count: int, *, alone: tuple[float, float] = (7.0, 4.6)) -> tuple[Figure
 
 
 def dress(panel: Axes, title: str, remark: str = "", *, small: bool = True, lines: str = "both") -> None:
-    """Title on the left, a remark on the right, quiet spines and grid ``lines`` (``both``, ``x``, ``y``, ``""``)."""
+    """Title on the left, a remark on the right, quiet spines, and grid ``lines`` along an axis."""
     panel.set_title(literal(title), fontsize=9 if small else 10.5, color=INK, loc="left")
     panel.set_title(literal(remark), fontsize=8 if small else 9.5, color=QUIET, loc="right")
     if lines:

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 from rich.console import Group
+from rich.table import Table
 from rich.text import Text
 
 from tsdistill.alignment.history import THIRDS, AlignmentHistory
@@ -41,10 +42,10 @@ def history_table(history: AlignmentHistory) -> Group:
             f" Strong ones first: {first:.2f} (rank correlation of a teacher node's strength with how early "
             "and how well it is learnt)."
         )
-    return Group(made, Text(said), *(_by_group(history) if len(history.groups) > 1 else ()))
+    return Group(made, Text(), Text(said), *(_by_group(history) if len(history.groups) > 1 else ()))
 
 
-def _by_group(history: AlignmentHistory) -> tuple[object, ...]:
+def _by_group(history: AlignmentHistory) -> tuple[Text, Table]:
     first, last = history.names[0], history.names[-1]
     made = table(
         f"Over training by group, {first} → {last}",

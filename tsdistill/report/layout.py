@@ -42,12 +42,13 @@ def table(title: str, *columns: str, close: bool = False) -> Table:
         close: put the columns closer together, so that more of them fit.
     """
     made = FittingTable(
-        title=title,
+        title=f"{title}\n" if close else title,
         title_justify="left",
         title_style="bold",
         box=box.SIMPLE_HEAD,
         header_style="bold",
         pad_edge=False,
+        show_edge=not close,
         padding=(0, 1, 0, 0) if close else (0, 1),
     )
     for name in columns:

@@ -20,9 +20,10 @@ def by_strength(strength: np.ndarray) -> np.ndarray:
 def heat_order(matches: NodeMatches, strength: np.ndarray, *, own: bool) -> tuple[np.ndarray, np.ndarray]:
     """Rows (student nodes) and columns (teacher nodes) of a heat map, at most ``MOST`` of each.
 
-    Teacher nodes run from strong to weak; student nodes follow the teacher node that they match best, the most
-    similar first. Beyond ``MOST`` the strongest teacher nodes stay, and the student nodes that match them best.
-    A group beside itself has the same order on both sides: nodes that resemble each other stand together.
+    Teacher nodes run from strong to weak; student nodes follow the teacher node that they match best, the
+    most similar first. Beyond ``MOST`` the strongest teacher nodes stay, and the student nodes that match
+    them best. A group beside itself has the same order on both sides: nodes that resemble each other stand
+    together.
 
     Args:
         matches: of one metric.

@@ -13,10 +13,12 @@ MISSING = 255
 
 
 def packed(values: np.ndarray, kind: str) -> str:
-    """An array as base64 of little-endian numbers of ``kind`` (NumPy's name such as ``f8``); NaN becomes 0."""
+    """An array as base64 of little-endian numbers of a NumPy ``kind`` such as ``f8``; NaN becomes 0."""
     values = np.asarray(values)
     if values.dtype.kind == "f":
-        values = np.nan_to_num(values, nan=0.0, posinf=np.finfo(kind).max if kind[0] == "f" else 0, neginf=0.0)
+        values = np.nan_to_num(
+            values, nan=0.0, posinf=np.finfo(kind).max if kind[0] == "f" else 0, neginf=0.0
+        )
     return base64.b64encode(np.ascontiguousarray(values, dtype=f"<{kind}").tobytes()).decode()
 
 
@@ -33,7 +35,7 @@ def quantised(table: np.ndarray) -> dict[str, Any]:
 
 
 def json_text(contents: Any) -> str:
-    """JSON that may stand inside a ``<script>``: plain ASCII without ``<``, ``>`` and ``&``, and without NaN."""
+    """JSON that may stand inside a ``<script>``: ASCII without ``<``, ``>`` and ``&``, and without NaN."""
     text = json.dumps(contents, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 

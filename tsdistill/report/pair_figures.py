@@ -48,7 +48,9 @@ def heat_figure(report: AlignmentReport, groups: Sequence[str] | None = None) ->
     for panel, group, table in zip(panels, drawn, tables, strict=True):
         panel.imshow(table, cmap=colours, norm=scale, aspect="auto", interpolation="nearest")
         whole = table.shape == (group.size, group.teacher_size)
-        remark = "" if whole else f"{table.shape[0]} of {group.size}, {table.shape[1]} of {group.teacher_size}"
+        remark = (
+            "" if whole else f"{table.shape[0]} of {group.size}, {table.shape[1]} of {group.teacher_size}"
+        )
         dress(panel, group.name, remark, small=len(drawn) > 1, lines="")
         panel.set_xticks([])
         panel.set_yticks([])
@@ -111,7 +113,9 @@ def weak_to_strong_figure(report: AlignmentReport, groups: Sequence[str] | None 
         for nodes in strength_bins(group.teacher_strength):
             values = group.matches[report.metric].teacher_similarity[nodes]
             places = start + np.arange(len(nodes)) + 0.5
-            panel.bar(start + len(nodes) / 2, values.mean(), width=0.86 * len(nodes), color=ALIGNED, alpha=0.8)
+            panel.bar(
+                start + len(nodes) / 2, values.mean(), width=0.86 * len(nodes), color=ALIGNED, alpha=0.8
+            )
             if len(nodes) > 1:
                 panel.scatter(places, values, s=4, color=INK, alpha=0.5, linewidths=0, zorder=3)
             low = min(low, float(values.min()))

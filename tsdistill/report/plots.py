@@ -30,8 +30,8 @@ def save_plots(
 ) -> list[Path]:
     """Draw every figure of a report into a folder, which is made when it is missing.
 
-    ``overview``, ``l_curve``, ``heat_map``, ``counts`` and ``weak_to_strong``; figures with a panel a group have at
-    most 24 of them and go on in ``l_curve-2`` and so on. ``over_training`` with a history.
+    ``overview``, ``l_curve``, ``heat_map``, ``counts`` and ``weak_to_strong``; figures with a panel a group
+    have at most 24 of them and go on in ``l_curve-2`` and so on. ``over_training`` with a history.
 
     Args:
         report: what `tsdistill.analyze` returned.
@@ -49,7 +49,9 @@ def save_plots(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise TsdistillError(f"the folder {folder} cannot be made ({error.strerror}); name another") from error
+        raise TsdistillError(
+            f"the folder {folder} cannot be made ({error.strerror}); name another"
+        ) from error
     written = []
     for name, draw in _figures(report, history):
         figure = draw()

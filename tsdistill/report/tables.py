@@ -52,7 +52,7 @@ def beside_table(report: AlignmentReport) -> Group:
         "<group",
         "nodes",
         "<teacher\ngroup",
-        "teacher nodes\naligned",
+        "teacher\nnodes\naligned",
         *map(breakable, nodes),
         "one to\none",
         *map(breakable, whole),
@@ -74,9 +74,9 @@ def beside_table(report: AlignmentReport) -> Group:
             ),
             _mean(_paired(group.matches.get(report.metric))),
             *(_score(group.scores.get(name, math.nan)) for name in whole),
-            *([group.compared] if maps else []),
+            *([_place(group.compared)] if maps else []),
         )
-    return Group(made, Text(_meaning(report, nodes, whole)), Text())
+    return Group(made, Text(), Text(_meaning(report, nodes, whole)), Text())
 
 
 def _meaning(report: AlignmentReport, nodes: Sequence[str], whole: Sequence[str]) -> str:
@@ -117,7 +117,13 @@ def leaving_table(report: AlignmentReport) -> Group:
         f"{share(report.params_saved, report.params)} of the parameters, "
         f"{share(report.macs_saved, report.macs)} of the MACs"
     )
-    return Group(made, Text(together))
+    return Group(made, Text(), Text(together))
+
+
+def _place(compared: str) -> str:
+    """Where positions were brought together, in short: ``"7x7"``, ``"7x7 pooled"``, ``"vectors"``."""
+    said = compared.removesuffix(" positions")
+    return f"{said.removeprefix('pooled to ')} pooled" if said.startswith("pooled to ") else said
 
 
 def _mean(values: np.ndarray) -> str:

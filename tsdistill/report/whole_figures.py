@@ -19,13 +19,14 @@ _LINES = (("#1c2c66", "-", "o"), ("#2f8fae", "--", "s"), ("#7cc3b5", ":", "^"))
 
 
 def overview_figure(report: AlignmentReport) -> Figure:
-    """A bar a group, from input to output: shares of aligned nodes and candidates; and how well it is matched."""
+    """A bar a group, from input to output: aligned nodes and candidates; and how well it is matched."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     groups = report.groups
     figure = Figure(figsize=(8.6, 1.5 + 0.26 * len(groups)), layout="constrained")
     FigureCanvasAgg(figure)
+    figure.get_layout_engine().set(wspace=0.06)
     shares, means = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1.3))
     places = np.arange(len(groups))
     words = ("aligned", "unaligned") if report.has_teacher else ("has a twin", "no twin")
@@ -60,7 +61,7 @@ def overview_figure(report: AlignmentReport) -> Figure:
 
 
 def history_figure(history: AlignmentHistory) -> Figure:
-    """Mean best similarity of strong, middle and weak teacher nodes over the checkpoints: all groups, then each."""
+    """Mean best similarity of strong, middle and weak teacher nodes over the checkpoints."""
     named = [("all groups", history.thirds())]
     if len(history.groups) > 1:
         named += [(group.name, group.thirds()) for group in history.groups]
@@ -76,7 +77,9 @@ def history_figure(history: AlignmentHistory) -> Figure:
                 )  # fmt: skip
         panel.axhline(history.final.thresholds.aligned, color=QUIET, linewidth=0.9, linestyle=(0, (4, 3)))
         panel.set_ylim(min(0.0, float(np.nanmin(thirds, initial=0.0))), 1.03)
-        panel.set_xticks(places[::every], [literal(str(text)) for text in history.names[::every]], rotation=30)
+        panel.set_xticks(
+            places[::every], [literal(str(text)) for text in history.names[::every]], rotation=30
+        )
         for label in panel.get_xticklabels():
             label.set_horizontalalignment("right")
         dress(panel, name, small=len(named) > 1)

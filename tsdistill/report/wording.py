@@ -13,42 +13,67 @@ SHORT = 0.0005
 
 _BESIDE = {
     "aligned_label": "Aligned at",
-    "lede": "Which student nodes have learnt which teacher node, how much the output depends on each, "
-    "and what could go.",
-    "overview_caption": "From input to output. Choose a row, with the mouse or the arrow keys, to see its nodes "
-    "below. The dot on the right shows how well this group's teacher nodes are matched on average.",
-    "curve_caption": "Each dot is a student node. Far right: it has learnt a teacher node. High up: the layers "
-    "that read it rely on it. In a well-trained student that is larger than it needs to be, the dots hug the floor "
-    f"and the right-hand wall: a node that matches no teacher node fades out and can go ({PAPER}, Theorem 3).",
-    "heat_caption": "A row a student node, a column a teacher node. Blocks on the diagonal are student nodes that "
-    "share one teacher node; empty columns are teacher nodes that nobody has learnt.",
+    "lede": (
+        "Which student nodes have learnt which teacher node, how much the output depends on each, and "
+        "what could go."
+    ),
+    "overview_caption": (
+        "From input to output. Choose a row, with the mouse or the arrow keys, to see its nodes below. "
+        "The dot on the right shows how well this group's teacher nodes are matched on average."
+    ),
+    "curve_caption": (
+        "Each dot is a student node. Far right: it has learnt a teacher node. High up: the layers that "
+        "read it rely on it. In a well-trained student that is larger than it needs to be, the dots hug "
+        "the floor and the right-hand wall: a node that matches no teacher node fades out and can go "
+        f"({PAPER}, Theorem 3)."
+    ),
+    "heat_caption": (
+        "A row a student node, a column a teacher node. Blocks on the diagonal are student nodes that "
+        "share one teacher node; empty columns are teacher nodes that nobody has learnt."
+    ),
     "counts_title": "Student nodes per teacher node",
-    "counts_caption": f"Strong teacher nodes gather more student nodes than weak ones ({PAPER}, Theorems 4 and 5). "
-    "A gap is a teacher node without any.",
+    "counts_caption": (
+        f"Strong teacher nodes gather more student nodes than weak ones ({PAPER}, Theorems 4 and 5). A "
+        "gap is a teacher node without any."
+    ),
     "ladder_title": "Strong nodes are learnt first",
-    "ladder_caption": "Teacher nodes from weak to strong with the best similarity that any student node reaches. "
-    f"Theory says that it rises to the right while the student is still learning ({PAPER}, Theorems 4 and 5).",
+    "ladder_caption": (
+        "Teacher nodes from weak to strong with the best similarity that any student node reaches. "
+        f"Theory says that it rises to the right while the student is still learning ({PAPER}, Theorems 4 "
+        "and 5)."
+    ),
 }
 _ALONE = {
     "aligned_label": "Twins at",
-    "lede": "Which nodes resemble each other, how much the output depends on each, and what could go. The model is "
-    "its own teacher: a node's best match is its most alike other node.",
-    "overview_caption": "From input to output. Choose a row, with the mouse or the arrow keys, to see its nodes "
-    "below. The dot on the right shows how alike a node and its most alike other node are on average.",
-    "curve_caption": "Each dot is a node. Far right: another node does nearly the same. High up: the layers that "
-    "read it rely on it. Nodes on the floor matter to nothing, and of those at the right-hand wall one of "
-    f"each pair can go (after {PAPER}).",
-    "heat_caption": "The same nodes on both sides, alike ones together. Blocks on the diagonal are nodes that do "
-    "the same.",
+    "lede": (
+        "Which nodes resemble each other, how much the output depends on each, and what could go. The "
+        "model is its own teacher: a node's best match is its most alike other node."
+    ),
+    "overview_caption": (
+        "From input to output. Choose a row, with the mouse or the arrow keys, to see its nodes below. "
+        "The dot on the right shows how alike a node and its most alike other node are on average."
+    ),
+    "curve_caption": (
+        "Each dot is a node. Far right: another node does nearly the same. High up: the layers that read "
+        "it rely on it. Nothing relies on nodes on the floor, and of those at the right-hand wall one of "
+        f"each pair can go (after {PAPER})."
+    ),
+    "heat_caption": (
+        "The same nodes on both sides, alike ones together. Blocks on the diagonal are nodes that do the "
+        "same."
+    ),
     "counts_title": "Twins per node",
-    "counts_caption": "How many other nodes resemble each node. In an over-large network strong features are held "
-    f"by several nodes (after {PAPER}).",
+    "counts_caption": (
+        "How many other nodes resemble each node. In an over-large network strong features are held by "
+        f"several nodes (after {PAPER})."
+    ),
     "ladder_title": "Are strong nodes unique?",
     "ladder_caption": "Nodes from weak to strong with the similarity of their most alike other node.",
 }
 HISTORY = (
-    "Mean best similarity that the strong, middle and weak third of the teacher nodes get from any student node, "
-    f"checkpoint by checkpoint. Strong nodes are expected to rise first ({PAPER}, Theorems 4 and 5)."
+    "Mean best similarity that the strong, middle and weak third of the teacher nodes get from any "
+    f"student node, checkpoint by checkpoint. Strong nodes are expected to rise first ({PAPER}, Theorems "
+    "4 and 5)."
 )
 
 
@@ -63,9 +88,10 @@ def words(report: AlignmentReport) -> dict[str, str]:
         "heading": f'{escape(_file(model))} <span class="than">beside</span> {escape(_file(beside))}',
         "facts": "\n".join(_facts(report)),
         "notes": _notes(report),
-        "footer": "This page needs no network: data, scripts and the drawing library are in the file. A node is "
-        f"aligned when its best {escape(report.metric)} reaches the threshold; a candidate is dead, weak (below "
-        f"{100 * report.thresholds.weak:g} % of its group's largest strength) or explained by the nodes that stay. "
+        "footer": "This page needs no network: data, scripts and the drawing library are in the file. "
+        f"A node is aligned when its best {escape(report.metric)} reaches the threshold; a candidate is "
+        f"dead, weak (below {100 * report.thresholds.weak:g} % of its group's largest strength) or "
+        "explained by the nodes that stay. "
         f"Theory: Yuandong Tian, Student Specialization in Deep ReLU Networks, {PAPER}.",
     }
 

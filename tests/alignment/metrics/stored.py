@@ -12,12 +12,15 @@ seeds = st.integers(0, 10_000)
 scales = st.lists(st.floats(0.01, 100), min_size=5, max_size=5)
 
 
-def moments(s: Tensor, t: Tensor) -> Moments:
-    """Everything that a metric may ask of ``s [n, S]`` and ``t [n, T]``."""
+def moments(s: Tensor, t: Tensor, products: torch.dtype = torch.float64) -> Moments:
+    """Everything that a metric may ask of ``s [n, S]`` and ``t [n, T]``, multiplied in that precision."""
     s, t = s.double(), t.double()
     mean_s, mean_t = s.mean(0), t.mean(0)
-    s, t = s - mean_s, t - mean_t
-    return Moments(len(s), mean_s, mean_t, s.square().sum(0), t.square().sum(0), s.T @ t, s.T @ s, t.T @ t)
+    s, t = (s - mean_s).to(products), (t - mean_t).to(products)
+    squares = s.square().sum(0).double(), t.square().sum(0).double()
+    return Moments(
+        len(s), mean_s, mean_t, *squares, (s.T @ t).double(), (s.T @ s).double(), (t.T @ t).double()
+    )
 
 
 def related(seed: int, rows: int = 200) -> tuple[Tensor, Tensor]:

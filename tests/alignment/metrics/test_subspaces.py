@@ -106,6 +106,17 @@ def test_dead_and_duplicate_nodes_are_no_directions() -> None:
     torch.testing.assert_close(CCA().from_moments(moments(doubled, t)), before, atol=1e-9, rtol=0)
 
 
+def test_directions_that_float32_products_cannot_resolve_are_left_out() -> None:
+    generator = torch.Generator().manual_seed(3)
+    decay = torch.arange(1, 65, dtype=torch.float64) ** -2.5
+    hidden = torch.randn(4096, 64, generator=generator, dtype=torch.float64) * decay
+    s, t = hidden @ orthogonal(4, 64), hidden @ orthogonal(5, 64) + 1
+    for metric in METRICS:
+        exact = float(metric.from_moments(moments(s, t)))
+        streamed = float(metric.from_moments(moments(s, t, torch.float32)))
+        assert streamed == pytest.approx(exact, abs=1e-3)
+
+
 def test_too_few_samples_are_said_to_be_too_few() -> None:
     generator = torch.Generator().manual_seed(0)
     s, t = torch.randn(30, 10, generator=generator), torch.randn(30, 10, generator=generator)

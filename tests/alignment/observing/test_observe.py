@@ -189,8 +189,8 @@ def test_heads_of_attention_are_compared_over_all_their_channels() -> None:
     found = _pair(student, teacher, x, positions=None)
     name = "blocks.0.attn.qkv"
     s, t = (_inputs(model, "blocks.0.attn.proj", x) for model in (student, teacher))
-    heads = [h.reshape(-1, 3, h.shape[-1] // 3).transpose(1, 2).reshape(-1, 3).double().numpy() for h in (s, t)]
-    reference = np.corrcoef(heads[0].T, heads[1].T)[:3, 3:]
+    s, t = (h.unflatten(-1, (3, -1)).movedim(-2, 0).flatten(1).double().numpy() for h in (s, t))
+    reference = np.corrcoef(s, t)[:3, 3:]
     np.testing.assert_allclose(_tables(found)[name], reference, atol=1e-5)
     assert found.pairs[name].n == 24 * 17 * 64
 
@@ -242,9 +242,7 @@ def test_a_layer_read_more_often_in_one_model_is_paired_by_its_last_calls() -> N
     x = torch.randn(50, 4)
     mine, theirs = _sites(twice, x[:1]), _sites(once, x[:1])
     name = next(name for name, readings in mine.readings.items() if readings)
-    found = observe(
-        twice, mine, _batches(x), teacher=once, teacher_sites=theirs, pairs={name: name}, keys=()
-    )
+    found = observe(twice, mine, _batches(x), teacher=once, teacher_sites=theirs, pairs={name: name}, keys=())
     assert found.pairs[name].n == 50
 
 

@@ -42,10 +42,13 @@ np.savez(f"{out}.{os.environ.get('RANK', 'one')}.npz", **found)
 """
 
 
+ROOT = str(Path(__file__).parents[3])
+
+
 def _run(out: Path, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", SCRIPT, str(out)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[3]), **environment},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ROOT, **environment},
         stderr=subprocess.PIPE,
         text=True,
     )

@@ -78,7 +78,8 @@ def test_a_subset_gives_correlations_within_the_standard_error() -> None:
     """8 of 256 positions of 2,048 samples: 16,384 rows; (1 − ρ²)/√rows is at most 0.0078."""
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(2048, 12, 16, 16, generator=generator)
-    maps = torch.relu(torch.nn.functional.avg_pool2d(noise, 3, 1, 1) + 0.2 * noise.mean(1, keepdim=True)).flatten(2)
+    smooth = torch.nn.functional.avg_pool2d(noise, 3, 1, 1) + 0.2 * noise.mean(1, keepdim=True)
+    maps = torch.relu(smooth).flatten(2)
     positions = Positions(0, "auto", 2048)
 
     def correlation(block: torch.Tensor) -> np.ndarray:

@@ -16,8 +16,8 @@ A metric is an object with a ``name``, by which it is asked for, and ``wants``, 
 
 The result is a table ``[S, T]`` (a figure for every student node beside every teacher node, larger is more
 alike; from it come the matches) or a 0-dim tensor (one figure for the groups as a whole). NaN says that the
-data cannot tell. Metrics keep no state between calls: what a pass over the data collects is in the
-accumulator.
+data cannot tell (the report leaves such a figure out; in a table it counts as 0). Metrics keep no state
+between calls: what a pass over the data collects is in the accumulator.
 """
 
 from __future__ import annotations

@@ -186,8 +186,8 @@ class Pairing:
             if mine.shape[0] != theirs.shape[0] or mine.shape[2] != theirs.shape[2]:
                 raise TsdistillError(
                     f"group {pair.name!r} ({mine.shape[0]}x{mine.shape[2]} samples) and its partner "
-                    f"{pair.theirs.group!r} ({theirs.shape[0]}x{theirs.shape[2]}) do not see the same; pair it "
-                    "with another group (--pair, pairs=)"
+                    f"{pair.theirs.group!r} ({theirs.shape[0]}x{theirs.shape[2]}) do not see the same; "
+                    "pair it with another group (--pair, pairs=)"
                 )
             pair.take(mine, theirs.to(mine.device))
 
