@@ -7,7 +7,8 @@ bare passes beside it, one after the other in one process, and the median of the
 
 * moments: what ``tsdistill.analyze`` keeps of every pair of groups, from the positions that it takes by
   default when ``--samples`` samples are to come, and from all positions;
-* own covariances of every layer that reads a group (redundancy, pruning), and strength (backward passes), apart;
+* own covariances of every layer that reads a group (redundancy, pruning), and strength (backward passes),
+  apart;
 * storing the activations that the same layers receive and calling ``numpy.corrcoef`` on them;
 * ``torch-cka`` where it is installed (``pip install torch-cka``), on the layers that write the same groups. It
   compares whole layers by CKA, every layer with every other.

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from tests.alignment.small import images, mlp, randomise, residual
-from tsdistill.alignment.observing.covariance import Covariance, RunningCovariance
 from tsdistill.alignment.exact import relations
+from tsdistill.alignment.observing.covariance import Covariance, RunningCovariance
 from tsdistill.alignment.observing.observe import Observation, observe
 from tsdistill.alignment.observing.sites import Sites, find_sites
 from tsdistill.pruning.absorb import absorb, predict

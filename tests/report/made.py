@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any, cast
 
 import numpy as np
@@ -22,14 +21,21 @@ SAMPLES = 400
 
 
 def made_graph() -> NodeGraph:
-    """Three groups of linear layers."""
-    sizes = [12, *WIDTHS.values(), 4]
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    for name, (before, after) in zip([*WIDTHS, "last"], pairwise(sizes), strict=True):
-        layers[name] = nn.Linear(before, after)
-        if name != "last":
-            layers[f"{name}_relu"] = nn.ReLU()
-    return trace(nn.Sequential(layers).eval(), torch.zeros(1, 12))
+    """Three groups: a convolution whose nodes are four features each of the next layer, and two linear layers."""
+    first, second, third = WIDTHS.values()
+    model = nn.Sequential(
+        OrderedDict(
+            first=nn.Conv2d(1, first, 3),
+            first_relu=nn.ReLU(),
+            flat=nn.Flatten(),
+            second=nn.Linear(4 * first, second),
+            second_relu=nn.ReLU(),
+            third=nn.Linear(second, third),
+            third_relu=nn.ReLU(),
+            last=nn.Linear(third, 4),
+        )
+    )
+    return trace(model.eval(), torch.zeros(1, 1, 4, 4))
 
 
 def matches_of(metric: str, student: np.ndarray, teacher: np.ndarray | None) -> NodeMatches:

@@ -15,6 +15,7 @@ from tsdistill.alignment.matching.activations import Side
 from tsdistill.alignment.matching.groups import common_inputs, match_groups
 from tsdistill.alignment.measuring import DEFAULT, Measures
 from tsdistill.alignment.observing import processes
+from tsdistill.alignment.observing.blame import check_outputs
 from tsdistill.alignment.observing.hooks import Clock
 from tsdistill.alignment.observing.inputs import Prepared, prepare
 from tsdistill.alignment.observing.observe import Observation, observe
@@ -205,6 +206,7 @@ def sides(student: nn.Module, teacher: nn.Module | None, prepared: Prepared) -> 
             could be cut.
     """
     check_finite(student, "the student" if teacher is not None else "the model")
+    _run(student, prepared.example, "student" if teacher is not None else "model")
     graph = trace(student, prepared.example)
     if not graph.groups:
         causes = "; ".join(sorted({item.cause for item in graph.frozen})[:3])
@@ -214,10 +216,15 @@ def sides(student: nn.Module, teacher: nn.Module | None, prepared: Prepared) -> 
         return mine, None
     check_finite(teacher, "the teacher")
     with common_inputs(student, teacher):
-        with at_rest(teacher), torch.no_grad():
-            forward(teacher, prepared.example, "teacher")
+        _run(teacher, prepared.example, "teacher")
         other = trace(teacher, prepared.example, check=False)
     return mine, Side(teacher, other, find_sites(teacher, other))
+
+
+def _run(model: nn.Module, example: Any, role: str) -> None:
+    """Refuse a model that fails on the example, or gives NaN there."""
+    with at_rest(model), torch.no_grad():
+        check_outputs(model, example, forward(model, example, role), role, "on the example input")
 
 
 def _observe(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tsdistill.cli import options, output
+from tsdistill.cli import options, output, processes
 from tsdistill.errors import TsdistillError
 
 if TYPE_CHECKING:
@@ -53,6 +53,21 @@ def command(
     --teacher the last is the teacher.
     """
     _check(page, plots, curve, json_file, given, len(models) > 1)
+    with processes.joined(given) as leader:
+        report, history, notes = _analyze(models, given)
+        if not leader:
+            return
+        groups = _chosen(report, named, all_nodes)
+        _write(report, history, page, plots, curve, json_file)
+        if json_file != output.STDOUT:
+            _show(output.console(), report, history, groups, notes)
+        _end(report)
+
+
+def _analyze(
+    models: tuple[str, ...], given: dict[str, Any]
+) -> tuple[AlignmentReport, AlignmentHistory | None, tuple[str, ...]]:
+    """The report, how it came about when there are several checkpoints, and what loading had to say."""
     import tsdistill as tsd
 
     how = {**options.observing(given), **options.comparing(given)}
@@ -79,12 +94,7 @@ def command(
         with output.progress() as tell:
             report = tsd.analyze(student, teacher, given["data"], progress=tell, **how)
     report = _counted(report, given["samples"])
-    history = replace(history, final=report) if history else None
-    groups = _chosen(report, named, all_nodes)
-    _write(report, history, page, plots, curve, json_file)
-    if json_file != output.STDOUT:
-        _show(output.console(), report, history, groups, notes)
-    _end(report)
+    return report, replace(history, final=report) if history else None, notes
 
 
 def natural(name: str) -> list[tuple[int, int, str]]:

@@ -100,7 +100,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and leave the process.
 
     Exit codes: 0 done, 1 a fault of tsdistill (the environment variable ``TSDISTILL_DEBUG=1`` shows the
-    traceback), 2 input that cannot be used, 130 interrupted.
+    traceback) or a metric that raised, 2 input that cannot be used, 130 interrupted.
 
     Args:
         args: arguments without the program's name; ``None`` for those of the process.

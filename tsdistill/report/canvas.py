@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from tsdistill.alignment.report import AlignmentReport, GroupReport
 from tsdistill.errors import TsdistillError
@@ -14,6 +14,8 @@ from tsdistill.errors import TsdistillError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+Lines = Literal["both", "x", "y", ""]
 
 COLUMNS = 4
 INK = "#333333"
@@ -52,7 +54,7 @@ def grid(count: int, *, alone: tuple[float, float] = (7.0, 4.6)) -> tuple[Figure
     return figure, panels[:count]
 
 
-def dress(panel: Axes, title: str, remark: str = "", *, small: bool = True, lines: str = "both") -> None:
+def dress(panel: Axes, title: str, remark: str = "", *, small: bool = True, lines: Lines = "both") -> None:
     """Title on the left, a remark on the right, quiet spines, and grid ``lines`` along an axis."""
     panel.set_title(literal(title), fontsize=9 if small else 10.5, color=INK, loc="left")
     panel.set_title(literal(remark), fontsize=8 if small else 9.5, color=QUIET, loc="right")

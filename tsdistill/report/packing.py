@@ -13,12 +13,10 @@ MISSING = 255
 
 
 def packed(values: np.ndarray, kind: str) -> str:
-    """An array as base64 of little-endian numbers of a NumPy ``kind`` such as ``f8``; NaN becomes 0."""
+    """Base64 of little-endian numbers of a NumPy ``kind`` such as ``f8``; 0 where they are not finite."""
     values = np.asarray(values)
     if values.dtype.kind == "f":
-        values = np.nan_to_num(
-            values, nan=0.0, posinf=np.finfo(kind).max if kind[0] == "f" else 0, neginf=0.0
-        )
+        values = np.nan_to_num(values, posinf=0.0, neginf=0.0)
     return base64.b64encode(np.ascontiguousarray(values, dtype=f"<{kind}").tobytes()).decode()
 
 

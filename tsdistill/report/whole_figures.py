@@ -22,11 +22,12 @@ def overview_figure(report: AlignmentReport) -> Figure:
     """A bar a group, from input to output: aligned nodes and candidates; and how well it is matched."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     groups = report.groups
-    figure = Figure(figsize=(8.6, 1.5 + 0.26 * len(groups)), layout="constrained")
+    layout = ConstrainedLayoutEngine(wspace=0.06)
+    figure = Figure(figsize=(8.6, 1.5 + 0.26 * len(groups)), layout=layout)
     FigureCanvasAgg(figure)
-    figure.get_layout_engine().set(wspace=0.06)
     shares, means = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1.3))
     places = np.arange(len(groups))
     words = ("aligned", "unaligned") if report.has_teacher else ("has a twin", "no twin")

@@ -64,7 +64,7 @@ def match_groups(
     batches: Iterable[tuple[Any, Any]],
     *,
     given: Mapping[str, str] | None = None,
-    samples: int = 128,
+    samples: int = 64,
 ) -> GroupMatching:
     """Pair the groups of two models.
 

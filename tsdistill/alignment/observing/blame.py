@@ -11,18 +11,18 @@ from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.forward import forward, tensors
 
 
-def check_outputs(model: nn.Module, x: Any, outputs: Any, role: str, batch: int) -> None:
+def check_outputs(model: nn.Module, x: Any, outputs: Any, role: str, where: str) -> None:
     """Refuse outputs that are not finite; the model then runs once more to find out where that began.
 
     Raises:
-        TsdistillError: names the first layer that gave NaN or infinity, and the batch.
+        TsdistillError: names the first layer that gave NaN or infinity, and ``where`` in the data that was.
     """
     if _finite(outputs):
         return
     layer = _first_broken(model, x)
-    where = f"layer {layer!r} of the {role}" if layer else f"the {role}"
+    what = f"layer {layer!r} of the {role}" if layer else f"the {role}"
     raise TsdistillError(
-        f"{where} gives activations that are not finite (NaN or infinity) in batch {batch}; check the "
+        f"{what} gives activations that are not finite (NaN or infinity) {where}; check the "
         "weights up to there, the precision and the data"
     )
 

@@ -77,8 +77,8 @@ def meet(mine: Shape, theirs: Shape, *, windows: bool = False) -> Meeting:
 
 
 def grid(tokens: int) -> tuple[int, int] | None:
-    """``(prefix, side)`` with ``prefix + side² = tokens``, at most five tokens in front and a side of at least
-    4; ``None`` otherwise."""
+    """``(prefix, side)`` with ``prefix + side² = tokens``, at most five tokens in front, a side of 4 or
+    more; ``None`` otherwise."""
     for prefix in range(_PREFIX + 1):
         side = math.isqrt(max(0, tokens - prefix))
         if side >= _SMALLEST and side * side == tokens - prefix:

@@ -144,4 +144,4 @@ def _measure(pairing: Pairing, student: nn.Module, teacher: nn.Module, x: Any, r
 
 
 def _run(model: nn.Module, x: Any, role: str, batch: int) -> None:
-    check_outputs(model, x, forward(model, x, role), role, batch)
+    check_outputs(model, x, forward(model, x, role), role, f"in batch {batch}")

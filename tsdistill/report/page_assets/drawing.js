@@ -6,7 +6,7 @@ const AXES = {
   sensitivity: ["sensitivity √E[β]", "sensitivity √E[β]"],
   fan_out_norm: ["raw fan-out norm ‖v‖", "fan-out norm as it is, ‖v‖"],
 };
-const CONFIG = { displaylogo: false, displayModeBar: touch ? false : "hover", modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"] };
+const CONFIG = { displayModeBar: false };
 const FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "Liberation Sans", Arial, sans-serif';
 let colours = {};
 
@@ -54,8 +54,7 @@ function layout(x, y, more = {}) {
     xaxis: x, yaxis: y, showlegend: false, hovermode: "closest", dragmode: touch ? false : "zoom",
     margin: { l: 52, r: 14, t: 12, b: 46 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     font: { family: FONT, color: colours.ink },
-    hoverlabel: { align: "left", bgcolor: colours.card, bordercolor: colours.quiet, font: { family: FONT, size: 12.5, color: colours.ink } },
-    modebar: { bgcolor: "rgba(0,0,0,0)", color: colours.quiet, activecolor: colours.ink, orientation: "v" }, ...more,
+    hoverlabel: { align: "left", bgcolor: colours.card, bordercolor: colours.quiet, font: { family: FONT, size: 12.5, color: colours.ink } }, ...more,
   };
 }
 

@@ -2,35 +2,44 @@
 const given = report.thresholds;
 const state = { group: 0, metric: report.metrics[0], axis: "standardised_norm", log: false, aligned: given.aligned, redundant: given.redundant };
 let planned = 0;
-let everything = false;
+let drawing = 0;
 let speaking = 0;
+let everything = false;
 
+// Numbers at once; plots when the hand rests, the heat map and the history only when what they show has changed.
 function refresh() {
+  planned = 0;
   const group = report.groups[state.group];
   const all = countAll(state);
-  const counts = all.groups[state.group];
   fillTiles(all);
   fillRows(all, state);
   fillFacts(group, all, state);
-  fillTable(group, counts, state);
-  drawCurve(group, counts, state);
-  if (group.matches[state.metric]) {
-    if (everything) drawHeat(group, state);
-    drawCounts(group, state);
-    drawLadder(group, state);
-  }
-  if (everything) drawHistory(state);
-  planned = 0;
-  everything = false;
+  fillTable(group, all.groups[state.group], state);
+  clearTimeout(drawing);
+  drawing = setTimeout(() => drawPlots(group, all.groups[state.group]), everything ? 0 : 90);
   clearTimeout(speaking);
   speaking = setTimeout(() => {
     byId("status").textContent = `${counted(all.candidates, "candidate")} of ${counted(all.nodes, "node")}; ${amount(all.saved.params)} parameters and ${amount(all.saved.macs)} MACs would go.`;
   }, 600);
 }
 
-// At most once a frame; heat map and history only when what they show has changed.
+function drawPlots(group, counts) {
+  drawCurve(group, counts, state);
+  if (group.matches[state.metric]) {
+    drawCounts(group, state);
+    if (everything) drawHeat(group, state);
+    if (everything) drawLadder(group, state);
+    else moveLadderMark(state);
+  }
+  if (everything) drawHistory(state);
+  everything = !window.Plotly;
+  byId("main").setAttribute("aria-busy", String(everything));
+}
+
 function plan(all = true) {
   everything = everything || all;
+  clearTimeout(drawing);
+  byId("main").setAttribute("aria-busy", "true");
   if (!planned) planned = requestAnimationFrame(refresh);
 }
 

@@ -2,15 +2,15 @@
 
 function fillTiles(all) {
   const tiles = [];
-  if (!OWN) tiles.push(["teacher-aligned", "Teacher nodes aligned", all.teacherAligned, whole, all.teacherNodes, "teacher nodes"]);
-  tiles.push(["aligned-nodes", OWN ? "Nodes with a twin" : "Student nodes aligned", all.aligned, whole, all.nodes, "nodes"]);
-  tiles.push(["candidates", "Candidates to go", all.candidates, whole, all.nodes, "nodes"]);
-  tiles.push(["params-saved", "Parameters that would go", all.saved.params, amount, report.params, ""]);
-  tiles.push(["macs-saved", "MACs that would go", all.saved.macs, amount, report.macs, ""]);
-  byId("tiles").replaceChildren(...tiles.map(([id, label, value, show, total, unit]) => {
+  if (!OWN) tiles.push(["teacher-aligned", "Teacher nodes aligned", all.teacherAligned, whole, all.teacherNodes]);
+  tiles.push(["aligned-nodes", OWN ? "Nodes with a twin" : "Student nodes aligned", all.aligned, whole, all.nodes]);
+  tiles.push(["candidates", "Candidates to go", all.candidates, whole, all.nodes]);
+  tiles.push(["params-saved", "Parameters that would go", all.saved.params, amount, report.params]);
+  tiles.push(["macs-saved", "MACs that would go", all.saved.macs, amount, report.macs]);
+  byId("tiles").replaceChildren(...tiles.map(([id, label, value, show, total]) => {
     const tile = element("div", "", { class: "tile", id: `tile-${id}`, "data-value": value });
     tile.append(element("dt", label), element("dd", show(value), { class: "big", title: whole(value) }),
-      element("dd", `${percent(value, total)} of ${show(total)}${unit ? ` ${unit}` : ""}`, { class: "small" }));
+      element("dd", `${percent(value, total)} of ${show(total)}`, { class: "small" }));
     return tile;
   }));
 }

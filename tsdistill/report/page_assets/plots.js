@@ -107,6 +107,12 @@ function drawCounts(group, state) {
   key("counts-key", [["swatch aligned", `at ${state.aligned} or above`], ["swatch unaligned", "at 0.5 or above"]]);
 }
 
+const ladderMark = (state) => [line({ x0: 0, x1: 1, xref: "paper" }, { y0: state.aligned, y1: state.aligned }, "above")];
+
+function moveLadderMark(state) {
+  if (window.Plotly) Plotly.relayout(byId("ladder").firstElementChild, { shapes: ladderMark(state) });
+}
+
 function drawLadder(group, state) {
   const matches = group.matches[state.metric];
   const relative = shares(group.teacherStrength);
@@ -136,7 +142,7 @@ function drawLadder(group, state) {
   ], layout(
     axis(OWN ? "nodes, weak → strong" : "teacher nodes, weak → strong", { range: [-0.2, start + 0.2], showticklabels: false, ticks: "", showgrid: false }),
     axis(`best ${state.metric}`, { range: [low, 1.03] }),
-    { shapes: [line({ x0: 0, x1: 1, xref: "paper" }, { y0: state.aligned, y1: state.aligned }, "above")] }),
+    { shapes: ladderMark(state) }),
   `${group.name}: mean best ${state.metric} from weak to strong: ${y.map((value) => value.toFixed(2)).join(", ")}.`);
   const nodes = OWN ? "nodes" : "teacher nodes";
   key("ladder-key", [...(single ? [["ramp", `${nodes}: weak → strong`, rampStyle()]] : [["swatch", `mean of a tenth of the ${nodes}`, "var(--middle)"], ["disc ink", "one node"]]), ["dash flat", OWN ? "twin" : "aligned"]]);
