@@ -10,8 +10,8 @@ bare passes beside it, one after the other in one process, and the median of the
 * own covariances of every layer that reads a group (redundancy, pruning), and strength (backward passes),
   apart;
 * storing the activations that the same layers receive and calling ``numpy.corrcoef`` on them;
-* ``torch-cka`` where it is installed (``pip install torch-cka``), on the layers that write the same groups. It
-  compares whole layers by CKA, every layer with every other.
+* ``torch-cka`` where it is installed (``pip install torch-cka``), on the layers that write the same groups;
+  it compares whole layers by CKA, every layer with every other.
 
 Errors are those of correlations, over all pairs of nodes that vary: of all positions against float64
 ``numpy.corrcoef`` on stored activations (largest), and of the default positions against all of them (root

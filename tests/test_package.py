@@ -80,6 +80,7 @@ def test_every_dependency_has_a_tested_version() -> None:
 def test_folders_import_only_from_those_before_them() -> None:
     order = (
         "errors",
+        "files",
         "plugins",
         "models",
         "data",

@@ -21,7 +21,7 @@ SAMPLES = 400
 
 
 def made_graph() -> NodeGraph:
-    """Three groups: a convolution whose nodes are four features each of the next layer, and two linear layers."""
+    """Three groups: a convolution, whose nodes are four features each to what reads them, and two layers."""
     first, second, third = WIDTHS.values()
     model = nn.Sequential(
         OrderedDict(

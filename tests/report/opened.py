@@ -1,6 +1,7 @@
 """A page that is open in a browser, and the figures that Python expects in it."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,20 @@ class Opened:
 
     def plot(self, name: str, what: str) -> Any:
         return self.page.evaluate(f"() => document.querySelector('#{name} > div').{what}")
+
+
+def open_page(browser: Any, path: Path) -> Opened:
+    """Open a file without a network, and wait until it is drawn."""
+    page = browser.new_page(offline=True, viewport={"width": 1280, "height": 900})
+    shown = Opened(page)
+    page.on("console", lambda message: shown.errors.append(message.text))
+    page.on("pageerror", lambda error: shown.errors.append(str(error)))
+    page.on("request", lambda request: shown.requests.append(request.url))
+    page.on("dialog", lambda dialog: shown.errors.append(dialog.message))
+    page.goto(path.as_uri())
+    page.wait_for_selector("#curve .main-svg")
+    shown.settle()
+    return shown
 
 
 def leaving(group: GroupReport, threshold: float) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.report.made import made_history, made_report, renamed
-from tests.report.opened import Opened, expected, leaving
+from tests.report.opened import Opened, expected, leaving, open_page
 from tsdistill.alignment import AlignmentReport, Thresholds
 from tsdistill.alignment.history import AlignmentHistory
 from tsdistill.report.page import save_page
@@ -20,8 +20,6 @@ HOSTILE = "</script><img src=http://127.0.0.1:9/x onerror=alert(1)><b>"
 LONG = "blocks.3.inverted_residual_with_a_long_name.conv_pointwise_linear"
 PLOTS = ("curve", "heat", "counts", "ladder")
 TILES = ("teacher-aligned", "aligned-nodes", "candidates", "params-saved", "macs-saved")
-
-
 Open = Callable[..., Opened]
 
 
@@ -43,16 +41,7 @@ def show(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ope
     folder = tmp_path_factory.mktemp("pages")
 
     def go(report: AlignmentReport, history: AlignmentHistory | None = None) -> Opened:
-        path = save_page(report, folder / f"report{len(opened)}.html", history)
-        page = browser.new_page(offline=True, viewport={"width": 1280, "height": 900})
-        shown = Opened(page)
-        page.on("console", lambda message: shown.errors.append(message.text))
-        page.on("pageerror", lambda error: shown.errors.append(str(error)))
-        page.on("request", lambda request: shown.requests.append(request.url))
-        page.on("dialog", lambda dialog: shown.errors.append(dialog.message))
-        page.goto(path.as_uri())
-        page.wait_for_selector("#curve .main-svg")
-        shown.settle()
+        shown = open_page(browser, save_page(report, folder / f"report{len(opened)}.html", history))
         opened.append(shown)
         return shown
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import tsdistill as tsd
-from tests.report.made import made_history, made_report, renamed
+from tests.report.made import made_graph, made_history, made_report, renamed
+from tsdistill.report.numbers import amount
 from tsdistill.report.page import page, save_page
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
@@ -101,7 +102,7 @@ def test_the_header_says_what_was_looked_at(made: str) -> None:
         "made_teacher",
         "400 invented samples",
         "correlation, cosine, cka",
-        "1.97k parameters",
+        f"{amount(made_graph().params())} parameters",
         "forward 1.25 s",
         "a note for the reader",
     ):

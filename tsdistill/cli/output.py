@@ -7,11 +7,12 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tsdistill.errors import TsdistillError
+from tsdistill.files import replacing
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -129,16 +130,8 @@ def write_text(path: str, text: str) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
         return
-    file = Path(path)
-    beside = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as beside:
         beside.write_text(text, encoding="utf-8")
-        os.replace(beside, file)
-    except OSError as error:
-        raise TsdistillError(f"{path} cannot be written ({error.strerror}); name another") from error
-    finally:
-        with suppress(OSError):
-            beside.unlink(missing_ok=True)
 
 
 def write_json(path: str, contents: Mapping[str, Any]) -> None:

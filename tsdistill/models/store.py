@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from tsdistill.errors import TsdistillError
+from tsdistill.files import replacing
 from tsdistill.models import catalog, header
 from tsdistill.models.checkpoint import HEADER, SAFETENSORS, Contents
 from tsdistill.models.header import Header
@@ -150,18 +151,9 @@ def _ordered(tensor: torch.Tensor, order: tuple[int, ...] | None, path: Path) ->
 
 
 def _write(path: Path, tensors: Mapping[str, torch.Tensor], text: str) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path, RuntimeError, ValueError, safetensors.SafetensorError) as beside:
         if path.suffix.lower() == SAFETENSORS:
             safetensors.torch.save_file(dict(tensors), beside, metadata={"format": "pt", HEADER: text})
         else:
             contents: dict[str, Any] = {HEADER: json.loads(text), "state_dict": dict(tensors)}
             torch.save(contents, beside)
-        os.replace(beside, path)
-    except (OSError, RuntimeError, ValueError, safetensors.SafetensorError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise TsdistillError(
-            f"{path} cannot be written ({type(error).__name__}: {reason}); name another"
-        ) from error
-    finally:
-        beside.unlink(missing_ok=True)

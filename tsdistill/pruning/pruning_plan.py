@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
@@ -12,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tsdistill.errors import TsdistillError
+from tsdistill.files import replacing
 from tsdistill.tracing.graph import NodeGraph
 
 FORMAT = 1
@@ -102,7 +101,8 @@ class PruningPlan:
         """
         text = json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n"
         if path is not None:
-            _write(Path(path), text)
+            with replacing(path) as beside:
+                beside.write_text(text, encoding="utf-8")
         return text
 
     @classmethod
@@ -237,20 +237,3 @@ def _group_problem(group: Any) -> str | None:
     ):
         return "with costs that are not numbers"
     return None
-
-
-def _write(path: Path, text: str) -> None:
-    """Write beside and rename, so that the file is whole or not there."""
-    beside = None
-    try:
-        handle, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(beside, 0o644)
-        os.replace(beside, path)
-    except OSError as error:
-        if beside is not None and os.path.exists(beside):
-            os.unlink(beside)
-        raise TsdistillError(
-            f"{path} cannot be written: {_reason(error)}; give a path in a folder that exists and is writable"
-        ) from error

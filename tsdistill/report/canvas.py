@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from tsdistill.alignment.report import AlignmentReport, GroupReport
 from tsdistill.errors import TsdistillError
+from tsdistill.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -86,13 +86,6 @@ def save(figure: Figure, path: Path) -> Path:
     Raises:
         TsdistillError: ``path`` cannot be written or has a suffix of no picture format.
     """
-    beside = path.with_name(f".{path.stem}.tmp{path.suffix}")
-    try:
+    with replacing(path, ValueError) as beside:
         figure.savefig(beside, dpi=160)
-        beside.replace(path)
-    except (OSError, ValueError) as error:
-        raise TsdistillError(f"the figure {path} cannot be written: {error}") from error
-    finally:
-        with suppress(OSError):
-            beside.unlink(missing_ok=True)
     return path

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from functools import cache
 from html import escape
 from importlib import resources
@@ -12,7 +10,7 @@ from string import Template
 from typing import TYPE_CHECKING
 
 from tsdistill.alignment.report import AlignmentReport
-from tsdistill.errors import TsdistillError
+from tsdistill.files import replacing
 from tsdistill.report.packing import compressed, json_text
 from tsdistill.report.payload import payload
 from tsdistill.report.wording import HISTORY, words
@@ -51,17 +49,9 @@ def save_page(report: AlignmentReport, path: str | Path, history: AlignmentHisto
     Raises:
         TsdistillError: the file cannot be written.
     """
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as beside:
         beside.write_text(page(report, history), encoding="utf-8")
-        os.replace(beside, path)
-    except OSError as error:
-        raise TsdistillError(f"{path} cannot be written ({error.strerror}); name another file") from error
-    finally:
-        with suppress(OSError):
-            beside.unlink(missing_ok=True)
-    return path
+    return Path(path)
 
 
 def _asset(name: str) -> str:

@@ -1,0 +1,38 @@
+"""Files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from tsdistill.errors import TsdistillError
+
+
+@contextmanager
+def replacing(path: str | Path, *failures: type[Exception]) -> Iterator[Path]:
+    """A path beside ``path`` to write to, with the same suffix.
+
+    What is there takes the place of ``path`` when the block ends well, and goes when it does not.
+
+    Args:
+        path: the file to be written.
+        failures: what a writer may raise besides ``OSError`` when it cannot write.
+
+    Raises:
+        TsdistillError: the file cannot be written.
+    """
+    path = Path(path)
+    caught: tuple[type[Exception], ...] = (OSError, *failures)
+    beside = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        yield beside
+        os.replace(beside, path)
+    except caught as error:
+        said = " ".join(f"{type(error).__name__}: {error}".split())[:160]
+        reason = getattr(error, "strerror", None) or said
+        raise TsdistillError(f"{path} cannot be written ({reason}); name another") from error
+    finally:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
