@@ -249,9 +249,11 @@ def main() -> None:
         )
         images = [x for x, _ in stream]
     rows: dict[str, list[str]] = {}
+    progress = Console(stderr=True, highlight=False)
 
     def say(row: str, figure: str) -> None:
         rows.setdefault(row, []).append(figure)
+        progress.print(f"{architecture}: {row}: {figure}")
 
     for architecture in options.architectures:
         timed = Comparison(architecture, Batches(images[: options.batches], options.samples))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -53,3 +57,15 @@ def report(student: nn.Module, teacher: nn.Module, samples: torch.Tensor) -> tsd
 @pytest.fixture(scope="session")
 def alone(student: nn.Module, samples: torch.Tensor) -> tsd.AlignmentReport:
     return tsd.analyze(student, data=samples)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Debian's Chromium, headless."""
+    api = pytest.importorskip("playwright.sync_api")
+    with api.sync_playwright() as driver:
+        running = driver.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
+        )
+        yield running
+        running.close()

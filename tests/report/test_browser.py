@@ -1,6 +1,5 @@
 """The page in a real browser: Debian's Chromium, headless, without a network."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -21,17 +20,6 @@ LONG = "blocks.3.inverted_residual_with_a_long_name.conv_pointwise_linear"
 PLOTS = ("curve", "heat", "counts", "ladder")
 TILES = ("teacher-aligned", "aligned-nodes", "candidates", "params-saved", "macs-saved")
 Open = Callable[..., Opened]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api")
-    with api.sync_playwright() as driver:
-        running = driver.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
-        )
-        yield running
-        running.close()
 
 
 @pytest.fixture(scope="module")
