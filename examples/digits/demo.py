@@ -23,6 +23,7 @@ from training import NOISE, STEPS, Samples, train_student, train_teacher
 
 import tsdistill as tsd
 from tsdistill.report.figures import save_l_curve
+from tsdistill.report.page import save_page
 from tsdistill.report.tables import curve_table, groups_table, table
 
 HERE = Path(os.path.relpath(Path(__file__).parent))
@@ -83,12 +84,13 @@ def run(out: Path, steps: int) -> None:
 
     console.print("[bold]4. Which student node has learnt which teacher node?[/]")
     noisy, _ = Samples(x, NOISE, seed=3).draw(OBSERVED)
-    report = tsd.analyze(student, teacher, data=noisy)
+    report = tsd.analyze(student, teacher, data=noisy, metric=["correlation", "gates", "weights"])
     (group,) = report.groups
     figure = save_l_curve(report, out / "l_curve.png", title="A student of 200 nodes beside a teacher of 20")
     console.print(groups_table(report))
     console.print(curve_table(report, group))
-    console.print(f"   drawn in {figure}")
+    page = save_page(report, out / "report.html")
+    console.print(f"   drawn in {figure}; to look into: {page}")
 
     console.print("[bold]5. Cutting[/]")
     unaligned = np.flatnonzero(~group.aligned)
