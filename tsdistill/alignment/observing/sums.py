@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 LARGEST = 32768
-_SMALL = 2048
+_SMALL = 1024
 
 
 def accumulator_device(device: torch.device) -> torch.device:
