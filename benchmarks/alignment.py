@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import copy
 import gc
 import io
 import statistics
@@ -181,13 +182,13 @@ class Comparison:
                 np.corrcoef(s, t)
 
     def torch_cka(self) -> None:
-        """The package torch-cka."""
+        """The package torch-cka, whose hooks stay on the models that it is given."""
         from torch_cka import CKA
 
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             cka = CKA(
-                self.student.model,
-                self.teacher.model,
+                copy.deepcopy(self.student.model),
+                copy.deepcopy(self.teacher.model),
                 model1_layers=self.writers,
                 model2_layers=self.writers,
             )
