@@ -55,6 +55,9 @@ def analyze(
 ) -> AlignmentReport:
     """Observe a student (and a teacher) on data and report on every node.
 
+    In a job of several processes (``torch.distributed`` is initialised) call it in all of them, with the same
+    arguments: each takes its share of the batches, and all return the same report.
+
     Args:
         student: any module; it is left as it was.
         teacher: a model that takes the same inputs; without one the student is its own teacher.

@@ -27,9 +27,8 @@ def against(
 ) -> np.ndarray:
     """What is to be taken off the similarity of each pair of groups.
 
-    0.15 where one is a stream (other groups are written and read while it lasts) and the other is not, and
-    where one has several channels a node (heads) and the other one; 0.05 for each factor of two between the
-    sides of their maps; 0.2 times the distance in relative depth.
+    0.15 where one is a stream (other groups are written and read while it lasts) and the other is not; 0.05
+    for each factor of two between the sides of their maps; 0.2 times the distance in relative depth.
 
     Args:
         student: the one model.
@@ -40,16 +39,17 @@ def against(
         teachers: its groups, likewise.
 
     Returns:
-        float64 ``[S, T]``; infinite where a group with positions would meet a vector.
+        float64 ``[S, T]``; infinite where a group with positions would meet a vector, or heads (several
+        channels a node) would meet single channels.
     """
     a, b = _facts(student, mine, students), _facts(teacher, theirs, teachers)
-    apart = np.abs(a[:, None] - b[None, :]) @ np.array([0.0, OTHER_KIND, OTHER_KIND, HALVED, ALL_THE_WAY])
-    apart[a[:, None, 0] != b[None, :, 0]] = np.inf
+    apart = np.abs(a[:, None] - b[None, :]) @ np.array([0.0, 0.0, OTHER_KIND, HALVED, ALL_THE_WAY])
+    apart[(a[:, None, :2] != b[None, :, :2]).any(2)] = np.inf
     return apart
 
 
 def _facts(side: Side, seen: Activations, names: list[str]) -> np.ndarray:
-    """``[groups, 5]``: has positions, is a stream, several channels a node, log2 of the map's side, depth."""
+    """``[groups, 5]``: has positions, several channels a node, is a stream, log2 of the map's side, depth."""
     written = {group.name: place for place, group in enumerate(side.graph.groups)}
     placed = [name for name in names if seen.positions[name] > 1]
     facts = []
@@ -57,5 +57,5 @@ def _facts(side: Side, seen: Activations, names: list[str]) -> np.ndarray:
         stream = any(written[o] > written[name] and seen.order[o] < seen.order[name] for o in placed)
         several = side.channels_a_node(name) > 1
         fineness = np.log2(seen.positions[name]) / 2
-        facts.append((seen.positions[name] > 1, stream, several, fineness, (place + 0.5) / len(names)))
+        facts.append((seen.positions[name] > 1, several, stream, fineness, (place + 0.5) / len(names)))
     return np.array(facts, dtype=np.float64).reshape(-1, 5)
