@@ -196,6 +196,7 @@ class Comparison:
 
     def errors(self) -> tuple[float, float, float]:
         """Largest error of all positions; root mean square and 99th percentile of the default ones."""
+        np.seterr(invalid="ignore")
         every, some = self.observe(None), self.observe("auto")
         worst, apart = 0.0, []
         for name, (s, t) in self.stored().items():

@@ -72,9 +72,8 @@ class Positions:
         """How many of ``total`` positions the correlations of two groups of at most ``width`` nodes need.
 
         As many as make 16,384 rows of all samples (and 16 a node), with 512 samples assumed when nobody
-        knows: the standard error (1 − ρ²)/√rows against the correlation over all positions of the same
-            samples is then below
-        0.008.
+        knows. The standard error against the correlation over all positions of the same samples, about
+        (1 − ρ²)/√rows, then stays under 0.01.
         """
         rows = max(ROWS, _ROWS_PER_FEATURE * width)
         return self._bounded(total, -(-rows // (self._samples or _UNKNOWN)))
