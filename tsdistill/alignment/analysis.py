@@ -8,24 +8,24 @@ from typing import Any
 import torch
 from torch import nn
 
-from tsdistill.alignment.comparing import compare_groups, partner_of
+from tsdistill.alignment.comparing import compare_groups, observe_sides, partner_of
 from tsdistill.alignment.describe import Context, describe_group
 from tsdistill.alignment.exact import relations
 from tsdistill.alignment.matching.activations import Side
 from tsdistill.alignment.matching.groups import common_inputs, match_groups
 from tsdistill.alignment.measuring import DEFAULT, Measures
 from tsdistill.alignment.observing import processes
-from tsdistill.alignment.observing.blame import check_outputs
+from tsdistill.alignment.observing.blame import checked_forward
 from tsdistill.alignment.observing.hooks import Clock
 from tsdistill.alignment.observing.inputs import Prepared, prepare
-from tsdistill.alignment.observing.observe import Observation, observe
+from tsdistill.alignment.observing.observe import Observation
 from tsdistill.alignment.observing.progress import Progress
 from tsdistill.alignment.observing.sites import find_sites
 from tsdistill.alignment.rectified import rectified
 from tsdistill.alignment.report import AlignmentReport, GroupReport, Statistics, Thresholds
 from tsdistill.alignment.strength import output_sensitivity
 from tsdistill.errors import TsdistillError
-from tsdistill.evaluation.forward import at_rest, forward
+from tsdistill.evaluation.forward import at_rest
 from tsdistill.models import info_of
 from tsdistill.models.weights import check_finite
 from tsdistill.tracing import trace
@@ -139,7 +139,7 @@ def analyze_prepared(
         with clock.phase("matching"):
             matching = processes.agreed(match_groups(mine, theirs, prepared, given=pairs))
     partners = dict(matching.pairs) if matching else {name: name for name in mine.observable}
-    observed = _observe(mine, beside, partners, prepared, measures, positions, seed, progress)
+    observed = observe_sides(mine, beside, partners, prepared, measures, positions, seed, progress)
     with clock.phase("strength"):
         beta, other_beta = (
             output_sensitivity(
@@ -187,7 +187,7 @@ def analyze_prepared(
         metric=first,
         metrics=measures.names,
         failed=dict(measures.failed),
-        seconds={"tracing": 0.0, **clock.seconds, **observed.seconds},
+        seconds={**clock.seconds, **observed.seconds},
         thresholds=context.thresholds,
         params=graph.params(),
         macs=graph.macs(),
@@ -227,43 +227,7 @@ def sides(student: nn.Module, teacher: nn.Module | None, prepared: Prepared) -> 
 def _run(model: nn.Module, example: Any, role: str) -> None:
     """Refuse a model that fails on the example, or gives NaN there."""
     with at_rest(model), torch.no_grad():
-        check_outputs(model, example, forward(model, example, role), role, "on the example input")
-
-
-def _observe(
-    mine: Side,
-    beside: Side,
-    partners: Mapping[str, str],
-    prepared: Prepared,
-    measures: Measures,
-    positions: int | str | None,
-    seed: int,
-    progress: Progress | None,
-) -> Observation:
-    """One pass for everything that the metrics and the description want.
-
-    A model beside itself is observed once: its covariances hold the moments; only metrics that want batches
-    need pairs of its own groups.
-    """
-    own = beside is mine
-    paired = partners if not own or measures.wants("batches") else {}
-    listeners = {}
-    for name, other in paired.items():
-        sizes = mine.graph.by_name[name].size, beside.graph.by_name[other].size
-        listeners[name] = measures.listeners(name, *sizes)
-    return observe(
-        mine.model,
-        mine.sites,
-        prepared,
-        teacher=beside.model if paired else None,
-        teacher_sites=beside.sites,
-        pairs=paired,
-        positions=positions,
-        seed=seed,
-        full=not own and measures.wants("covariances"),
-        listeners=listeners,
-        progress=progress,
-    )
+        checked_forward(model, example, role, "on the example input")
 
 
 def _warnings(prepared: Prepared, observed: Observation, groups: Sequence[GroupReport]) -> list[str]:

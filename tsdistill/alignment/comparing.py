@@ -1,8 +1,8 @@
-"""What every metric says of every pair of groups that was observed."""
+"""Observing two models for the metrics, and what every metric then says of every pair of groups."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from typing import Any
 
@@ -13,11 +13,52 @@ from tsdistill.alignment.matching.activations import Side
 from tsdistill.alignment.measuring import DEFAULT, Measures, Seen, first_of_nodes
 from tsdistill.alignment.metrics.protocols import FanIn
 from tsdistill.alignment.metrics.weights import fan_ins
+from tsdistill.alignment.observing.inputs import Prepared
 from tsdistill.alignment.observing.moments import Moments, own_moments
-from tsdistill.alignment.observing.observe import Observation
+from tsdistill.alignment.observing.observe import Observation, observe
+from tsdistill.alignment.observing.progress import Progress
 from tsdistill.alignment.strength import sensitivity_of
 
 Results = dict[str, dict[str, np.ndarray]]
+
+
+def observe_sides(
+    mine: Side,
+    beside: Side,
+    partners: Mapping[str, str],
+    prepared: Prepared,
+    measures: Measures,
+    positions: int | str | None,
+    seed: int,
+    progress: Progress | None,
+    *,
+    keys: Collection[str] | None = None,
+) -> Observation:
+    """One pass for everything that the metrics want of the pairs, and the covariances of the sites ``keys``.
+
+    A model beside itself is observed once: its covariances hold the moments; only metrics that want batches
+    need pairs of its own groups.
+    """
+    own = beside is mine
+    paired = partners if not own or measures.wants("batches") else {}
+    listeners = {}
+    for name, other in paired.items():
+        sizes = mine.graph.by_name[name].size, beside.graph.by_name[other].size
+        listeners[name] = measures.listeners(name, *sizes)
+    return observe(
+        mine.model,
+        mine.sites,
+        prepared,
+        teacher=beside.model if paired else None,
+        teacher_sites=beside.sites,
+        pairs=paired,
+        keys=keys,
+        positions=positions,
+        seed=seed,
+        full=not own and measures.wants("covariances"),
+        listeners=listeners,
+        progress=progress,
+    )
 
 
 def compare_groups(

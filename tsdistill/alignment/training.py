@@ -11,12 +11,11 @@ import torch
 from torch import nn
 
 from tsdistill.alignment.analysis import analyze_prepared
-from tsdistill.alignment.comparing import compare_groups
+from tsdistill.alignment.comparing import compare_groups, observe_sides
 from tsdistill.alignment.history import AlignmentHistory, GroupHistory
 from tsdistill.alignment.matching.activations import Side
 from tsdistill.alignment.measuring import DEFAULT, Measures
 from tsdistill.alignment.observing.inputs import Prepared, prepare
-from tsdistill.alignment.observing.observe import observe
 from tsdistill.alignment.observing.progress import Progress
 from tsdistill.alignment.observing.sites import find_sites
 from tsdistill.alignment.report import AlignmentReport, Thresholds
@@ -181,25 +180,16 @@ class _Comparison:
         """Per group the best similarity ``[T]`` of each teacher node with any node of ``model``."""
         mine = self._side(model)
         measures = Measures(self._report.metric)
-        listeners = {
-            group: measures.listeners(
-                group, mine.graph.by_name[group].size, self._teacher.graph.by_name[other].size
-            )
-            for group, other in self.pairs.items()
-        }
-        observed = observe(
-            model,
-            mine.sites,
+        observed = observe_sides(
+            mine,
+            self._teacher,
+            self.pairs,
             self._prepared,
-            teacher=self._teacher.model,
-            teacher_sites=self._teacher.sites,
-            pairs=self.pairs,
+            measures,
+            self._positions,
+            self._seed,
+            progress,
             keys=(),
-            positions=self._positions,
-            seed=self._seed,
-            full=measures.wants("covariances"),
-            listeners=listeners,
-            progress=progress,
         )
         results, _ = compare_groups(
             mine, self._teacher, self.pairs, self._prepared.example, observed, measures

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +17,7 @@ from tsdistill.files import replacing
 if TYPE_CHECKING:
     from rich.console import Console
 
-Tell = Callable[[str, int, int | None], None]
-"""Told the phase, how many samples it has seen, and how many there are (``None`` when that is not known)."""
+    from tsdistill.alignment.observing.progress import Progress as Tell
 
 STDOUT = "-"
 _PIPE_WIDTH = 1000

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tsdistill.alignment.frame import further_metrics
 from tsdistill.alignment.matching.nodes import NodeMatches
 from tsdistill.alignment.report import AlignmentReport, GroupReport
 from tsdistill.report.ordering import heat_order, strength_bins
@@ -53,8 +54,7 @@ def payload(report: AlignmentReport, history: AlignmentHistory | None = None) ->
 
 def node_metrics(report: AlignmentReport) -> list[str]:
     """Metrics that compare nodes, the report's own first; that one also when nothing has a partner."""
-    there = {name for group in report.groups for name in group.matches}
-    return [report.metric, *(name for name in report.metrics if name in there and name != report.metric)]
+    return [report.metric, *further_metrics(report)]
 
 
 def _terms(terms: Iterable[Term], places: dict[str, int]) -> list[Any]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tests.alignment.matching.test_activations import side
 from tests.alignment.small import images, mlp, residual
-from tsdistill.alignment.matching.groups import GroupMatching, common_inputs, match_groups, parse_pairs
+from tsdistill.alignment.matching.groups import GroupMatching, common_inputs, match_groups
 from tsdistill.errors import TsdistillError
 from tsdistill.models.info import InputSpec, ModelInfo, attach
 from tsdistill.tracing import cut, trace
@@ -141,14 +141,6 @@ def test_when_all_are_given_no_data_are_needed() -> None:
 def test_a_given_group_that_does_not_exist(given: dict[str, str], message: str) -> None:
     with pytest.raises(TsdistillError, match=message):
         match(residual(), renamed(residual()), images(1), never(), given=given)
-
-
-def test_pairs_as_they_are_typed() -> None:
-    assert parse_pairs(["a.b=c", " d = e "]) == {"a.b": "c", "d": "e"}
-    with pytest.raises(TsdistillError, match=r"--pair 'a' is not of the form STUDENT_GROUP=TEACHER_GROUP"):
-        parse_pairs(["a"])
-    with pytest.raises(TsdistillError, match="gives the student group 'a' twice"):
-        parse_pairs(["a=b", "a=c"])
 
 
 def test_maps_and_vectors_do_not_meet_unless_they_are_given() -> None:

@@ -18,7 +18,7 @@ from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.forward import at_rest, count, head
 from tsdistill.models import info_of
 
-__all__ = ["GroupMatching", "Side", "common_inputs", "match_groups", "parse_pairs"]
+__all__ = ["GroupMatching", "Side", "common_inputs", "match_groups"]
 
 BY_NAME = 0.9
 THRESHOLD = 0.1
@@ -124,23 +124,6 @@ def match_groups(
         teacher_unmatched,
         tuple(notes),
     )
-
-
-def parse_pairs(values: Sequence[str]) -> dict[str, str]:
-    """``STUDENT_GROUP=TEACHER_GROUP`` of every ``--pair`` as student group -> teacher group.
-
-    Raises:
-        TsdistillError: one has another form, or a student group is given twice.
-    """
-    pairs: dict[str, str] = {}
-    for value in values:
-        name, equals, other = (part.strip() for part in value.partition("="))
-        if not (name and equals and other):
-            raise TsdistillError(f"--pair {value!r} is not of the form STUDENT_GROUP=TEACHER_GROUP")
-        if name in pairs:
-            raise TsdistillError(f"--pair gives the student group {name!r} twice; give it one partner")
-        pairs[name] = other
-    return pairs
 
 
 @contextmanager

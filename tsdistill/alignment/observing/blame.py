@@ -11,13 +11,14 @@ from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.forward import forward, tensors
 
 
-def check_outputs(model: nn.Module, x: Any, outputs: Any, role: str, where: str) -> None:
-    """Refuse outputs that are not finite; the model then runs once more to find out where that began.
+def checked_forward(model: nn.Module, x: Any, role: str, where: str) -> None:
+    """Run a model and refuse outputs that are not finite; it runs once more to find out where that began.
 
     Raises:
-        TsdistillError: names the first layer that gave NaN or infinity, and ``where`` in the data that was.
+        TsdistillError: the forward fails, or gives NaN or infinity: names the first layer that did, and
+            ``where`` in the data that was.
     """
-    if _finite(outputs):
+    if _finite(forward(model, x, role)):
         return
     layer = _first_broken(model, x)
     what = f"layer {layer!r} of the {role}" if layer else f"the {role}"

@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tsdistill.alignment.observing.sums import CentredSums, Pending
+from tsdistill.alignment.observing.sums import RESOLUTION, CentredSums, Pending
 
 _PROBE = 256
-_RESOLUTION = float((4 * torch.finfo(torch.float32).eps) ** 2)
 
 
 class RunningCovariance:
@@ -104,7 +103,7 @@ class Covariance:
     def var(self) -> np.ndarray:
         """Variances ``[F]``; rounding below the resolution of float32 counts as zero."""
         diagonal = np.diag(self.matrix).copy()
-        floor = _RESOLUTION * (self.mean**2 + np.square(self.probe).max(0, initial=0.0))
+        floor = RESOLUTION * (self.mean**2 + np.square(self.probe).max(0, initial=0.0))
         diagonal[diagonal <= floor] = 0.0
         return diagonal
 

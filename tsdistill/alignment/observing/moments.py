@@ -9,9 +9,7 @@ import torch
 from torch import Tensor
 
 from tsdistill.alignment.observing.covariance import Covariance
-from tsdistill.alignment.observing.sums import CentredSums
-
-_RESOLUTION = (4 * torch.finfo(torch.float32).eps) ** 2
+from tsdistill.alignment.observing.sums import RESOLUTION, CentredSums
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +70,7 @@ class Moments:
 
 def resolved(variance: Tensor, mean: Tensor) -> Tensor:
     """``variance``, with 0 where the deviation is less than four times what float32 resolves of ``mean``."""
-    return torch.where(variance > _RESOLUTION * mean**2, variance, torch.zeros_like(variance))
+    return torch.where(variance > RESOLUTION * mean**2, variance, torch.zeros_like(variance))
 
 
 def moments_of(sums: CentredSums) -> Moments:

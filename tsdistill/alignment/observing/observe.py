@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from tsdistill.alignment.observing import processes
-from tsdistill.alignment.observing.blame import check_outputs
+from tsdistill.alignment.observing.blame import checked_forward
 from tsdistill.alignment.observing.covariance import Covariance
 from tsdistill.alignment.observing.hooks import Clock
 from tsdistill.alignment.observing.moments import Moments
@@ -111,9 +111,9 @@ def observe(
                 pairing.begin(count(x))
                 if other is not None:
                     with pairing.teacher():
-                        _run(other, x, "teacher", index)
+                        checked_forward(other, x, "teacher", f"in batch {index}")
             with watch, pairing.student() if pairing is not None else nullcontext():
-                _run(model, x, role, index)
+                checked_forward(model, x, role, f"in batch {index}")
             samples += count(x)
             if progress is not None:
                 progress("observing", first + count(x), expected)
@@ -141,7 +141,3 @@ def observe(
 
 def _measure(pairing: Pairing, student: nn.Module, teacher: nn.Module, x: Any, role: str) -> None:
     pairing.measure(lambda: forward(student, x, role), lambda: forward(teacher, x, "teacher"))
-
-
-def _run(model: nn.Module, x: Any, role: str, batch: int) -> None:
-    check_outputs(model, x, forward(model, x, role), role, f"in batch {batch}")

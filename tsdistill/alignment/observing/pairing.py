@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-import numpy as np
 from torch import Tensor, nn
 
 from tsdistill.alignment.observing import processes
@@ -196,7 +195,7 @@ class Pairing:
         block = meeting.bring(channels_first(x.detach(), site.channel_dim), self._batch)
         wanted = self._positions.for_pairs(pair.width, block.shape[2])
         chosen = self._positions.take(block, wanted)
-        return widen(nodes(chosen, np.asarray(reading.reader.coords), average=pair.average))
+        return widen(nodes(chosen, reading.reader.coords, average=pair.average))
 
     @property
     def sums(self) -> dict[str, CentredSums]:

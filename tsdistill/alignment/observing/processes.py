@@ -87,23 +87,20 @@ def combine(sums: Mapping[str, CentredSums]) -> None:
     if size() == 1:
         return
     device = next((each.means[0].device for each in sums.values() if each.n), torch.device("cpu"))
-    for key, shapes in _shapes(sums).items():
-        _combine(sums[key], shapes, device)
+    everybody = gather({key: (each.n, _widths(each)) for key, each in sums.items() if each.n})
+    for key in sorted({key for each in everybody for key in each}):
+        seen = [each[key] for each in everybody if key in each]
+        if not sums[key].n:
+            _fill(sums[key], seen[0][1], device)
+        _combine(sums[key], sum(n for n, _ in seen))
 
 
-def _shapes(sums: Mapping[str, CentredSums]) -> dict[str, tuple[int, ...]]:
-    """Per key the widths of the sides, as a process that has seen something knows them."""
-    mine = {key: tuple(len(mean) for mean in s.means) for key, s in sums.items() if s.n}
-    known: dict[str, tuple[int, ...]] = {}
-    for other in reversed(gather(mine)):
-        known.update(other)
-    return dict(sorted(known.items()))
+def _widths(sums: CentredSums) -> tuple[int, ...]:
+    return tuple(len(mean) for mean in sums.means)
 
 
-def _combine(sums: CentredSums, widths: tuple[int, ...], device: torch.device) -> None:
-    if not sums.n:
-        _fill(sums, widths, device)
-    n = total(sums.n)
+def _combine(sums: CentredSums, n: int) -> None:
+    """Sums over all processes, which have seen ``n`` samples together."""
     assert sums.products is not None
     common = [add_up(mean * sums.n) / n for mean in sums.means]
     steps = [mean - centre for mean, centre in zip(sums.means, common, strict=True)]

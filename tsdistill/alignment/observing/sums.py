@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 
 LARGEST = 32768
+RESOLUTION = (4 * torch.finfo(torch.float32).eps) ** 2
+"""Variance over squared mean at or below which a node counts as constant: four times float32's steps."""
 _SMALL = 1024
 
 
@@ -53,12 +55,6 @@ class CentredSums:
         if sides[0].numel():
             with _exact_products(sides[0]):
                 self._merge(*_block_sums(sides, self.full))
-
-    def merge(self, other: CentredSums) -> None:
-        """Take in what ``other`` has seen."""
-        if other.n:
-            assert other.products is not None
-            self._merge(other.n, other.means, other.squares, other.products, other.own)
 
     def _merge(
         self, n: int, means: list[Tensor], squares: list[Tensor], products: Tensor, own: list[Tensor]
