@@ -263,11 +263,12 @@ def test_at_phone_width_nothing_sticks_out(hostile_page: Opened) -> None:
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
         assert page.eval_on_selector_all("main *, header *", edges) == []
     page.set_viewport_size({"width": 1280, "height": 900})
-    page.select_option("#group", "0")
 
 
 def test_hostile_names_do_nothing(hostile_page: Opened) -> None:
     page = hostile_page.page
+    page.select_option("#group", "0")
+    hostile_page.settle()
     assert page.locator("img").count() == 0
     assert page.text_content("#detail-title") == HOSTILE
     assert page.text_content(".overview-row .name >> nth=0") == HOSTILE
