@@ -28,9 +28,7 @@ MEAN, STD = 0.2860, 0.3530
 
 def conv_bn(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
     """A convolution that keeps the size (or halves it), and its batch norm."""
-    convolution = nn.Conv2d(
-        inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=False
-    )
+    convolution = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
     return [convolution, nn.BatchNorm2d(outputs)]
 
 
@@ -168,7 +166,10 @@ def train(
             total += float(loss.detach())
         if not quiet:
             spent = time.perf_counter() - start
-            print(f"  epoch {epoch + 1}/{epochs}: loss {total / (60000 // 128):.4f} ({spent:.0f} s)", file=sys.stderr)
+            print(
+                f"  epoch {epoch + 1}/{epochs}: loss {total / (60000 // 128):.4f} ({spent:.0f} s)",
+                file=sys.stderr,
+            )
     return model.eval().to(memory_format=torch.contiguous_format)
 
 
@@ -176,8 +177,9 @@ def accuracy(model: nn.Module) -> float:
     """Percent of the 10,000 test images that are classified as labelled."""
     x, y = images("t10k")
     model.eval()
+    parts = zip(x.split(500), y.split(500), strict=True)
     with torch.no_grad():
-        right = sum(int((model(a).argmax(1) == b).sum()) for a, b in zip(x.split(500), y.split(500), strict=True))
+        right = sum(int((model(some).argmax(1) == labels).sum()) for some, labels in parts)
     return 100 * right / len(x)
 
 

@@ -61,7 +61,7 @@ def command(
         output.check_writable(path)
     import tsdistill as tsd
     from tsdistill.models import check_output
-    from tsdistill.pruning.budget import budget_of
+    from tsdistill.pruning.choosing.budget import budget_of
 
     if out:
         check_output(out)

@@ -18,10 +18,10 @@ from tsdistill.alignment.report import AlignmentReport
 from tsdistill.errors import TsdistillError
 from tsdistill.models import Attribute, ModelInfo, attach, info_of
 from tsdistill.models.weights import check_finite
-from tsdistill.pruning.absorb import absorb
-from tsdistill.pruning.budget import budget_of
-from tsdistill.pruning.norms import match_norms
-from tsdistill.pruning.planning import plan as make_plan
+from tsdistill.pruning.absorbing.absorb import absorb
+from tsdistill.pruning.absorbing.norms import match_norms
+from tsdistill.pruning.choosing.budget import budget_of
+from tsdistill.pruning.choosing.planning import plan as make_plan
 from tsdistill.pruning.pruning_plan import PruningPlan
 from tsdistill.tracing import Cut, cut, trace
 from tsdistill.tracing.graph import Frozen, NodeGraph

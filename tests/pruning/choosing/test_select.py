@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from tsdistill.errors import TsdistillError
-from tsdistill.pruning.budget import Budget
-from tsdistill.pruning.score import Elimination
-from tsdistill.pruning.select import convex, savings_per_node, select
+from tsdistill.pruning.choosing.budget import Budget
+from tsdistill.pruning.choosing.score import Elimination
+from tsdistill.pruning.choosing.select import convex, savings_per_node, select
 from tsdistill.tracing import Group, NodeGraph, Term
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tsdistill.errors import TsdistillError
-from tsdistill.pruning.budget import Budget, Meter
-from tsdistill.pruning.score import Elimination
+from tsdistill.pruning.choosing.budget import Budget, Meter
+from tsdistill.pruning.choosing.score import Elimination
 from tsdistill.tracing.graph import NodeGraph
 
 

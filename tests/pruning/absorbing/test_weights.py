@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tsdistill.pruning.weights import ReadingWeight, absorbs
+from tsdistill.pruning.absorbing.weights import ReadingWeight, absorbs
 from tsdistill.tracing import Reader
 
 

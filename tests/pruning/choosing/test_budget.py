@@ -5,7 +5,7 @@ import torch
 
 from tests.alignment.small import residual
 from tsdistill.errors import TsdistillError
-from tsdistill.pruning.budget import Budget, Meter, budget_of, fraction
+from tsdistill.pruning.choosing.budget import Budget, Meter, budget_of, fraction
 from tsdistill.tracing import trace
 
 

@@ -12,7 +12,7 @@ from tsdistill.alignment.exact import relations
 from tsdistill.alignment.observing.covariance import Covariance, RunningCovariance
 from tsdistill.alignment.observing.observe import Observation, observe
 from tsdistill.alignment.observing.sites import Sites, find_sites
-from tsdistill.pruning.absorb import absorb, predict
+from tsdistill.pruning.absorbing.absorb import absorb, predict
 from tsdistill.tracing import cut, trace
 
 

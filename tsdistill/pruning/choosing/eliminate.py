@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tsdistill.pruning.regression import Regression
+from tsdistill.pruning.choosing.regression import Regression
 
 _AT_ONCE = 64
 _COMPETITORS = 4

@@ -16,8 +16,8 @@ from tsdistill.alignment.linear import inverse, shrinkage, standardise
 from tsdistill.alignment.observing.moments import pooled
 from tsdistill.alignment.observing.sites import Reading
 from tsdistill.alignment.report import AlignmentReport, Statistics
-from tsdistill.pruning.eliminate import eliminate
-from tsdistill.pruning.regression import Part, Regression
+from tsdistill.pruning.choosing.eliminate import eliminate
+from tsdistill.pruning.choosing.regression import Part, Regression
 from tsdistill.tracing.graph import NodeGraph
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from tests.alignment.small import Residual, images, residual
 from tsdistill.pruning import prune
-from tsdistill.pruning.norms import match_norms
+from tsdistill.pruning.absorbing.norms import match_norms
 from tsdistill.tracing import cut, trace
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from tests.alignment.small import images, mlp, randomise, residual
 from tsdistill.alignment import AlignmentReport, analyze
 from tsdistill.alignment.linear import shrinkage, standardise
-from tsdistill.pruning.score import Elimination, families, score
+from tsdistill.pruning.choosing.score import Elimination, families, score
 
 
 def _score(

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tsdistill.pruning.eliminate import eliminate
-from tsdistill.pruning.regression import Part, Regression
+from tsdistill.pruning.choosing.eliminate import eliminate
+from tsdistill.pruning.choosing.regression import Part, Regression
 
 
 def _own(g: np.ndarray, weight: np.ndarray, nodes: np.ndarray | None = None) -> Regression:

@@ -15,8 +15,8 @@ from tsdistill.alignment.linear import inverse, shrinkage, standardise
 from tsdistill.alignment.observing.covariance import Covariance
 from tsdistill.alignment.observing.observe import Observation
 from tsdistill.alignment.observing.sites import Reading, Site, Sites
-from tsdistill.pruning.constants import following_norms
-from tsdistill.pruning.weights import ReadingWeight, absorbs
+from tsdistill.pruning.absorbing.constants import following_norms
+from tsdistill.pruning.absorbing.weights import ReadingWeight, absorbs
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tsdistill.pruning.regression import Part, Regression
+from tsdistill.pruning.choosing.regression import Part, Regression
 
 RIDGE = 0.01
 

@@ -9,10 +9,10 @@ import numpy as np
 
 from tsdistill.alignment.report import AlignmentReport, GroupReport
 from tsdistill.errors import TsdistillError
-from tsdistill.pruning.budget import Budget, budget_of
+from tsdistill.pruning.choosing.budget import Budget, budget_of
+from tsdistill.pruning.choosing.score import score
+from tsdistill.pruning.choosing.select import Choice, savings_per_node, select
 from tsdistill.pruning.pruning_plan import PrunedGroup, PruningPlan
-from tsdistill.pruning.score import score
-from tsdistill.pruning.select import Choice, savings_per_node, select
 from tsdistill.tracing.graph import NodeGraph
 
 

@@ -1,0 +1,1 @@
+"""What readers and norms take over when nodes leave."""
