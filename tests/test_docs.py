@@ -20,13 +20,17 @@ winners = report.groups[0].matches["winners"].table
 assert winners.diagonal().max() == 1 and winners.sum() == winners.diagonal().sum(), winners
 confidence = tsd.evaluate(model, torch.randn(20, 4), ["confidence"])["confidence"]
 assert 50 <= confidence <= 100, confidence
+boxes = [{"boxes": torch.tensor([[0.0, 0, 4, 4]])}, {"boxes": torch.tensor([[0.0, 0, 2, 4], [1.0, 0, 3, 4]])}]
+targets = [{"boxes": torch.tensor([[0.0, 0, 4, 2]])}, {"boxes": torch.zeros(0, 4)}]
+detector = type("Detector", (torch.nn.Module,), {"forward": lambda self, x: boxes})()
+assert tsd.evaluate(detector, [(torch.zeros(2, 3, 8, 8), targets)], ["iou"]) == {"iou": 50}
 print("all used")
 """
 
 
 def test_every_example_works_as_an_installed_plugin(tmp_path: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "plugins.md").read_text(), re.DOTALL)
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     info = tmp_path / "examples-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: examples\nVersion: 1.0\n")

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from tsdistill.pruning import plan as plan
     from tsdistill.pruning import prune as prune
     from tsdistill.pruning import prune_result as prune_result
+    from tsdistill.pruning import prune_to_drop as prune_to_drop
+    from tsdistill.pruning import sweep as sweep
     from tsdistill.tracing import NodeGraph as NodeGraph
     from tsdistill.tracing import cut as cut
     from tsdistill.tracing import trace as trace
@@ -57,7 +59,9 @@ _HOME = {
     "plan": "tsdistill.pruning",
     "prune": "tsdistill.pruning",
     "prune_result": "tsdistill.pruning",
+    "prune_to_drop": "tsdistill.pruning",
     "save": "tsdistill.models",
+    "sweep": "tsdistill.pruning",
     "trace": "tsdistill.tracing",
 }
 
@@ -84,7 +88,9 @@ __all__ = [
     "plan",
     "prune",
     "prune_result",
+    "prune_to_drop",
     "save",
+    "sweep",
     "trace",
 ]
 

@@ -39,7 +39,7 @@ def test_the_outcome_in_json_is_what_was_written(
     outcome = json.loads((work / "outcome.json").read_text())
     dense, small = outcome["comparison"]["models"]
     assert small["macs"] <= 0.6 * dense["macs"]
-    assert set(small["metrics"]) == {"top1", "agreement", "kl"}
+    assert set(small["metrics"]) == {"top1", "top5", "agreement", "kl"}
     model = tsd.load(work / "small.safetensors", arch=f"{work}/networks.py:convolutions")
     assert sum(p.numel() for p in model.parameters()) == small["params"] < dense["params"]
 
@@ -70,6 +70,39 @@ def test_a_plan_can_be_saved_and_followed(run: Run, fork: Run, work: Path) -> No
     assert params == plan.after["params"]
 
 
+def _planned(fork: Run, *arguments: str) -> tsd.PruningPlan:
+    done = fork("prune", *MODEL, *arguments, "--dry-run", "--json", "-")
+    assert done.returncode == 0, done.stderr
+    return tsd.PruningPlan.from_dict(json.loads(done.stdout))
+
+
+def test_widths_groups_and_amounts_as_asked_for(fork: Run) -> None:
+    rounded = _planned(fork, "--nodes", "0.6", "--round-to", "4")
+    for group in rounded.groups.values():
+        assert not group.removed or (group.size - len(group.removed)) % 4 == 0
+    assert rounded.after["nodes"] <= 0.6 * rounded.before["nodes"]
+    first, second = rounded.groups
+    assert set(_planned(fork, "--nodes", "0.95", "--only", first).removed) == {first}
+    both = _planned(fork, "--nodes", "0.9", "--only", first, "--only", "[3-9]", "--exclude", first)
+    assert set(both.removed) == {second}
+    amount = _planned(fork, "--params", "2k")
+    assert amount.after["params"] <= 2000 < amount.before["params"]
+    assert amount.budget == "at most 2000 parameters kept"
+    lossless = _planned(fork, "--lossless")
+    assert lossless.budget == "lossless"
+    assert all(set(group.reasons) <= {"free", "dead"} for group in lossless.groups.values())
+
+
+def test_without_loss_the_outputs_agree(fork: Run, work: Path) -> None:
+    done = fork("prune", *MODEL, "--lossless", "-o", "same.safetensors", "--json", "-")
+    assert done.returncode == 0, done.stderr
+    outcome = json.loads(done.stdout)
+    assert outcome["plan"]["budget"] == "lossless"
+    small = outcome["comparison"]["models"][1]["metrics"]
+    assert small["agreement"] == 100
+    assert small["kl"] < 1e-6
+
+
 def test_a_dry_run_writes_nothing(fork: Run, work: Path) -> None:
     done = fork("prune", *MODEL, "--macs", "0.5", "--dry-run", "-o", "never.safetensors")
     assert done.returncode == 0, done.stderr
@@ -82,9 +115,17 @@ def test_a_dry_run_writes_nothing(fork: Run, work: Path) -> None:
     [
         (["--macs", "0.5"], ["-o OUT"]),
         (["-o", "x.safetensors"], ["budget", "macs"]),
-        (["--macs", "0.5", "--params", "0.5", "-o", "x.safetensors"], ["macs and params"]),
+        (["--macs", "0.5", "--params", "0.5", "-o", "x.safetensors"], ["--macs and --params"]),
         (["--macs", "1.5", "-o", "x.safetensors"], ["1.5"]),
         (["--macs", "half", "-o", "x.safetensors"], ["half"]),
+        (["--macs", "900G", "-o", "x.safetensors"], ["900G MACs", "above what the model has"]),
+        (["--lossless", "--macs", "0.5", "-o", "x.safetensors"], ["--macs and --lossless"]),
+        (["--macs", "0.5", "--only", "body.*", "-o", "x.safetensors"], ["only 'body.*' meets no group"]),
+        (["--macs", "0.5", "--exclude", "*", "-o", "x.safetensors"], ["no group that could be cut"]),
+        (
+            ["--plan", "plan.json", "--only", "x", "--lossless", "-o", "x.pt"],
+            ["--lossless, --only", "--plan"],
+        ),
         (["--macs", "0.001", "-o", "x.safetensors"], ["smallest"]),
         (["--macs", "0.5", "-o", "x.onnx"], ["x.onnx", ".safetensors"]),
         (["--macs", "0.5", "-o", "no/such/x.pt"], ["no/such"]),

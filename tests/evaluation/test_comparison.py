@@ -2,59 +2,68 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 
 import pytest
-import torch
-from torch import nn
 
-from tsdistill.errors import TsdistillError
-from tsdistill.evaluation import Comparison, compare
-from tsdistill.models.info import InputSpec, ModelInfo, attach
+from tsdistill.evaluation import Comparison, Traits
+
+FULL = Comparison(
+    names=("dense", "small"),
+    params=(200, 50),
+    macs=(4000, 3000),
+    latency=(0.01, 0.005),
+    metrics=({"top1": 90.0, "score": 1.0}, {"top1": 88.5, "score": math.inf}),
+    data="40 samples",
+    file_size=(1000, 0),
+    latency_spread=(0.001, 0.0),
+    throughput=(100.0, 250.0),
+    throughput_spread=(1.0, 2.0),
+    peak_memory=(0, 10),
+    batch_size=16,
+    device="cpu, 1 thread",
+    traits={"top1": Traits("%"), "score": Traits("", False)},
+    notes=("a note",),
+)
+OLD = {
+    "data": "",
+    "models": [{"name": "a", "params": 1, "macs": 2, "latency": 0.5, "metrics": {"top1": 50.0}}],
+}
 
 
-def network(width: int) -> nn.Module:
-    torch.manual_seed(width)
-    model = nn.Sequential(nn.Linear(6, width), nn.ReLU(), nn.Linear(width, 4))
-    attach(model, ModelInfo(input=InputSpec((6,))))
-    return model
+def test_ratios_are_over_the_first_model() -> None:
+    assert FULL.ratios("params") == (1, 0.25)
+    assert FULL.ratios("throughput") == (1, 2.5)
+    assert all(math.isnan(ratio) for ratio in FULL.ratios("peak_memory"))
+    assert Comparison(("a",), (1,), (1,), (1.0,), ({},)).ratios("file_size") == ()
 
 
-def test_models_side_by_side() -> None:
-    dense, small = network(20), network(5)
-    comparison = compare({"dense": dense, "small": small}, torch.randn(30, 6), repeats=2)
-    assert comparison.names == ("dense", "small")
-    assert comparison.params == (6 * 20 + 20 + 20 * 4 + 4, 6 * 5 + 5 + 5 * 4 + 4)
-    assert comparison.macs == (200, 50)
-    assert all(seconds > 0 for seconds in comparison.latency)
-    assert comparison.metrics[0]["agreement"] == 100
-    assert comparison.metrics[0]["kl"] == 0
-    assert comparison.metrics[1]["kl"] > 0
-    assert "30 samples of the tensor" in comparison.data
-    assert Comparison.from_dict(json.loads(json.dumps(comparison.to_dict()))) == comparison
-    lines = str(comparison).splitlines()
-    assert len(lines) == 3
-    assert "agreement" in lines[0]
-    assert "small" in lines[2]
+def test_json_and_back() -> None:
+    plain = json.loads(json.dumps(FULL.to_dict(), allow_nan=False))
+    small = plain["models"][1]
+    assert small["metrics"] == {"top1": 88.5, "score": None}
+    assert small["ratios"]["macs"] == 0.75
+    assert small["ratios"]["peak_memory"] is None
+    assert plain["metrics"]["score"] == {"unit": "", "higher_is_better": False}
+    back = Comparison.from_dict(plain)
+    assert math.isnan(back.metrics[1]["score"])
+    assert dataclasses.replace(back, metrics=FULL.metrics) == FULL
+
+
+def test_what_was_not_measured_is_left_out() -> None:
+    old = Comparison.from_dict(OLD)
+    assert old.throughput == old.file_size == ()
+    plain = old.to_dict()["models"][0]
+    assert set(plain) == {"name", "params", "macs", "latency", "ratios", "metrics"}
+    assert "samples/s" not in str(old)
+
+
+def test_as_text() -> None:
+    header, dense, small = str(FULL).splitlines()
+    for word in ("params", "MACs", "bytes", "ms", "samples/s", "peak bytes", "top1", "score"):
+        assert word in header
+    assert dense.split()[:3] == ["dense", "200", "4,000"]
+    assert "250.0" in small
+    assert FULL.figures == ("top1", "score")
     with pytest.raises(dataclasses.FrozenInstanceError):
-        comparison.names = ()  # type: ignore[misc]
-
-
-def test_without_data_costs_only_and_labels_add_accuracy() -> None:
-    dense, small = network(20), network(5)
-    costs = compare([dense, small], repeats=1)
-    assert costs.names == ("model 1", "model 2")
-    assert costs.metrics == ({}, {})
-    labelled = compare([dense], [(torch.randn(9, 6), torch.arange(9) % 4)], repeats=1)
-    assert set(labelled.metrics[0]) == {"top1"}
-    assert compare([nn.Linear(3, 2)], example_input=torch.zeros(1, 3), repeats=1).macs == (6,)
-
-
-def test_what_cannot_be_compared_is_one_line() -> None:
-    with pytest.raises(TsdistillError, match="no models"):
-        compare([])
-    with pytest.raises(TsdistillError, match="1 names for 2 models"):
-        compare([network(3), network(4)], names=["one"])
-    with pytest.raises(TsdistillError, match="input-size"):
-        compare([nn.Linear(3, 2)])
-    with pytest.raises(TsdistillError, match="top1 needs labels"):
-        compare([network(3)], torch.zeros(4, 6), metrics=["top1"])
+        FULL.names = ()  # type: ignore[misc]

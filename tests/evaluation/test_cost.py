@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation import file_size, macs, parameters
+from tsdistill.models.info import ModelInfo, attach
 
 
 def counted(model: nn.Module, x: torch.Tensor) -> int:
@@ -99,3 +100,11 @@ def test_parameters_and_bytes_count_shared_weights_once(tmp_path: Path) -> None:
     assert file_size(model) == 4 * (20 + 8 + 8 + 4) + 8
     with pytest.raises(TsdistillError, match="missing"):
         file_size(tmp_path / "missing")
+
+
+def test_buffers_that_a_cut_has_changed_are_stored_too() -> None:
+    model = nn.Linear(4, 4)
+    model.register_buffer("scale", torch.ones(7), persistent=False)
+    assert file_size(model) == 4 * 20
+    attach(model, ModelInfo(buffers=("scale",)))
+    assert file_size(model) == 4 * 27

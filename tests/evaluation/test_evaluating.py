@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 
+from tsdistill import plugins
 from tsdistill.data import open_data
 from tsdistill.errors import TsdistillError
-from tsdistill.evaluation import evaluate
+from tsdistill.evaluation import compare, evaluate
+from tsdistill.evaluation.evaluating import evaluate_all
 from tsdistill.models.info import InputSpec, ModelInfo, attach
 
 DATA = torch.randn(50, 6, generator=torch.Generator().manual_seed(0))
@@ -51,9 +54,9 @@ def test_one_pass_gives_what_the_outputs_say() -> None:
 def test_metrics_by_default_are_those_whose_needs_are_met() -> None:
     model = classifier()
     labels = torch.zeros(50, dtype=torch.long)
-    assert set(evaluate(model, [(DATA, labels)])) == {"top1"}
+    assert set(evaluate(model, [(DATA, labels)])) == {"top1", "top5"}
     assert evaluate(model, [DATA], reference=model) == {"agreement": 100.0, "kl": pytest.approx(0, abs=1e-9)}
-    assert set(evaluate(model, [(DATA, labels)], reference=model)) == {"top1", "agreement", "kl"}
+    assert set(evaluate(model, [(DATA, labels)], reference=model)) == {"top1", "top5", "agreement", "kl"}
     with pytest.raises(TsdistillError, match="nothing to evaluate"):
         evaluate(model, [DATA])
 
@@ -124,3 +127,125 @@ def test_what_cannot_be_evaluated_is_one_line(model: nn.Module, options, message
     with pytest.raises(TsdistillError, match=message) as caught:
         evaluate(model, [DATA], **options)
     assert "\n" not in str(caught.value)
+
+
+class Detector(nn.Module):
+    """Sees the bright rectangles of pictures of any size: a list of pictures in, a mapping for each out."""
+
+    def __init__(self, threshold: float = 0.5) -> None:
+        super().__init__()
+        self.threshold = nn.Parameter(torch.tensor(threshold))
+
+    def forward(self, pictures) -> list[dict[str, torch.Tensor]]:
+        found = []
+        for picture in pictures:
+            places = (picture[0] > self.threshold).nonzero().float()
+            box = [*places.amin(0), *(places.amax(0) + 1)] if len(places) else []
+            found.append({"boxes": torch.tensor(box).view(-1, 4), "scores": torch.ones(len(box) // 4)})
+        return found
+
+
+class MeanIoU:
+    """Mean overlap of the best box with each true one, in percent."""
+
+    needs = frozenset({"labels"})
+    wants = "raw"
+    unit = "%"
+
+    def __init__(self) -> None:
+        self.overlaps: list[float] = []
+
+    def update(self, outputs, labels, reference_outputs) -> None:
+        for found, true in zip(outputs, labels, strict=True):
+            table = torchvision.ops.box_iou(true["boxes"], found["boxes"])
+            self.overlaps += table.max(1).values.tolist() if table.shape[1] else [0.0] * len(table)
+
+    def compute(self) -> float:
+        return 100 * sum(self.overlaps) / len(self.overlaps)
+
+
+class Broken:
+    """A metric that has a fault."""
+
+    needs: frozenset[str] = frozenset()
+
+    def update(self, outputs, labels, reference_outputs) -> None:
+        raise KeyError("no such thing")
+
+    def compute(self) -> float:
+        return 0.0
+
+
+def pictures() -> list[tuple[list[torch.Tensor], list[dict[str, torch.Tensor]]]]:
+    """Two batches of pictures of different sizes, a rectangle in each: its left half dark grey."""
+    batches = []
+    for sizes in ([(20, 30), (25, 20)], [(16, 16)]):
+        xs: list[torch.Tensor] = []
+        ys: list[dict[str, torch.Tensor]] = []
+        for height, width in sizes:
+            x = torch.zeros(3, height, width)
+            x[:, 2:10, 4:8] = 0.4
+            x[:, 2:10, 8:12] = 1
+            xs.append(x)
+            ys.append({"boxes": torch.tensor([[2.0, 4, 10, 12]]), "image_id": torch.tensor(len(ys))})
+        batches.append((xs, ys))
+    return batches
+
+
+@pytest.fixture
+def own_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The metrics of this file, as a plugin's."""
+    items = {**plugins.items("evaluation metric"), "iou": MeanIoU, "broken": Broken}
+    monkeypatch.setattr(plugins, "get", lambda kind, name: items[name])
+    monkeypatch.setattr(plugins, "origin", lambda kind, name: "plugin 'mine'")
+
+
+@pytest.mark.usefixtures("own_metrics")
+def test_a_detector_and_a_metric_of_boxes() -> None:
+    assert evaluate(Detector(0.2), pictures(), ["iou"]) == {"iou": pytest.approx(100)}
+    assert evaluate(Detector(0.5), pictures(), ["iou"]) == {"iou": pytest.approx(50)}
+    assert evaluate(Detector(2.0), pictures(), ["iou"]) == {"iou": 0}
+    figures = evaluate(Detector(0.5), pictures(), ["iou", "output_mse"], reference=Detector(0.2))
+    assert figures["output_mse"] > 0
+    compared = compare(
+        {"dense": Detector(0.2), "small": Detector(0.5)},
+        pictures(),
+        metrics=["iou"],
+        example_input=(pictures()[0][0][:1],),
+        repeats=1,
+    )
+    assert [round(metrics["iou"], 3) for metrics in compared.metrics] == [100, 50]
+    assert compared.traits["iou"].unit == "%"
+
+
+def test_a_detector_without_a_metric_is_costs_only_and_says_so() -> None:
+    compared = compare(
+        [Detector(), Detector(0.3)], pictures(), example_input=(pictures()[0][0][:1],), repeats=1
+    )
+    assert compared.metrics == ({}, {})
+    assert "no built-in metric goes with these outputs" in compared.notes[0]
+    with pytest.raises(TsdistillError, match="no built-in metric goes with such outputs"):
+        evaluate(Detector(), pictures())
+    with pytest.raises(TsdistillError, match="top1 needs labels in one tensor, but targets are a list"):
+        evaluate(Detector(), pictures(), ["top1"])
+
+
+@pytest.mark.usefixtures("own_metrics")
+def test_a_metric_that_raises_is_one_line() -> None:
+    with pytest.raises(TsdistillError, match=r"metric broken \(plugin 'mine'\) fails: KeyError") as caught:
+        evaluate(classifier(), [DATA], ["broken"])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_raw_metric_refuses_nan() -> None:
+    with pytest.raises(TsdistillError, match="NaN"):
+        evaluate(infinite(classifier(), float("nan")), [DATA], ["output_mse"], reference=classifier())
+
+
+def test_the_reference_runs_once_when_it_is_one_of_the_models() -> None:
+    calls = []
+    model = classifier()
+    model.register_forward_hook(lambda *_: calls.append(1))
+    figures = evaluate_all([model, classifier(1)], open_data([DATA], None), None, model)
+    assert len(calls) == 1
+    assert figures[0]["agreement"] == 100 > figures[1]["agreement"]

@@ -5,7 +5,7 @@ import time
 import torch
 from torch import nn
 
-from tsdistill.evaluation import latency
+from tsdistill.evaluation import latency, timings
 
 
 class Sleeper(nn.Module):
@@ -41,3 +41,32 @@ def test_a_larger_model_takes_longer() -> None:
     models = [nn.Sequential(*(nn.Linear(width, width) for _ in range(4))) for width in (16, 1024)]
     small, large = latency([models[0]], torch.zeros(1, 16)) + latency([models[1]], torch.zeros(1, 1024))
     assert small < large
+
+
+def test_timings_go_on_for_the_least_time_and_have_a_spread() -> None:
+    log: list[float] = []
+    (timing,) = timings([Sleeper(0.001, log)], torch.zeros(1), repeats=2, min_seconds=0.05)
+    assert timing.passes == len(log) - 2
+    assert 5 < timing.passes <= 50
+    assert timing.seconds >= 0.001
+    assert 0 <= timing.spread < timing.seconds
+
+
+class Uneven(nn.Module):
+    """Takes longer every time."""
+
+    turn = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.turn += 1
+        time.sleep(0.01 * self.turn)
+        return x
+
+
+def test_the_spread_is_the_median_absolute_deviation() -> None:
+    (timing,) = timings([Uneven()], torch.zeros(1), repeats=5)
+    assert timing.passes == 5
+    assert 0.05 <= timing.seconds < 0.1
+    assert 0.005 < timing.spread < 0.05
+    (alone,) = timings([Uneven()], torch.zeros(1), repeats=1)
+    assert (alone.passes, alone.spread) == (1, 0)

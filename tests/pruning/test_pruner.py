@@ -162,7 +162,7 @@ def test_without_data_the_source_is_synthetic() -> None:
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({}, "no budget"), ({"macs": 0.5, "params": 0.5}, "exactly one"), ({"macs": 2}, "at most 1")],
+    [({}, "no budget"), ({"macs": 0.5, "params": 0.5}, "exactly one"), ({"macs": 1.5}, "at most 1")],
 )
 def test_budgets_that_contradict_are_one_line(options: dict[str, Any], message: str) -> None:
     with pytest.raises(TsdistillError, match=message):

@@ -1,6 +1,8 @@
+import math
+
 import pytest
 
-from tsdistill.report.numbers import amount, counted, seconds, share
+from tsdistill.report.numbers import amount, counted, seconds, share, size, times
 
 
 @pytest.mark.parametrize(
@@ -34,3 +36,18 @@ def test_share() -> None:
 
 def test_counted() -> None:
     assert [counted(n, "group") for n in (0, 1, 2)] == ["0 groups", "1 group", "2 groups"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0, "0 B"), (640, "640 B"), (999.9, "1 kB"), (44_765_128, "44.8 MB"), (3e9, "3 GB")]
+)
+def test_size(value: float, text: str) -> None:
+    assert size(value) == text
+
+
+@pytest.mark.parametrize(
+    ("ratio", "text"),
+    [(1, "1.00x"), (0.516, "0.52x"), (2.5, "2.50x"), (12.4, "12x"), (0.0123, "0.012x"), (math.nan, "-")],
+)
+def test_times(ratio: float, text: str) -> None:
+    assert times(ratio) == text

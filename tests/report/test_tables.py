@@ -126,14 +126,6 @@ def test_plan(report: tsd.AlignmentReport) -> None:
     assert f"{plan.after['params']:,}" in text(tables.costs_table(plan))
 
 
-def test_comparison(student: nn.Module, teacher: nn.Module, samples: torch.Tensor) -> None:
-    compared = tsd.compare({"wide": student, "slim": teacher}, samples, example_input=samples[:1])
-    shown = text(tables.comparison_table(compared, "some samples"))
-    assert "agreement with wide" in shown
-    assert "Measured on some samples: " in shown
-    assert cells(tables.comparison_table(compared), "parameters")[1:] == ["83", "29", "(34.9", "%)"]
-
-
 def test_offers() -> None:
     shown = text(tables.offers_table({"metric": {"a": "here", "b": "there"}, "command": {}}))
     assert [line.split() for line in shown.splitlines()[-4:] if line.strip()] == [

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from tsdistill.alignment.comparing import compare_groups, observe_sides, partner_of
 from tsdistill.alignment.describe import Context, describe_group
-from tsdistill.alignment.exact import relations
+from tsdistill.alignment.exact import relations, spanned, takings
 from tsdistill.alignment.matching.activations import Side
 from tsdistill.alignment.matching.groups import common_inputs, match_groups
 from tsdistill.alignment.measuring import DEFAULT, Measures
@@ -20,7 +21,7 @@ from tsdistill.alignment.observing.hooks import Clock
 from tsdistill.alignment.observing.inputs import Prepared, prepare
 from tsdistill.alignment.observing.observe import Observation
 from tsdistill.alignment.observing.progress import Progress
-from tsdistill.alignment.observing.sites import find_sites
+from tsdistill.alignment.observing.sites import Sites, find_sites
 from tsdistill.alignment.rectified import rectified
 from tsdistill.alignment.report import AlignmentReport, GroupReport, Statistics, Thresholds
 from tsdistill.alignment.strength import output_sensitivity
@@ -151,11 +152,13 @@ def analyze_prepared(
         )
     with clock.phase("description"):
         results, first = compare_groups(mine, beside, partners, prepared.example, observed, measures)
+        taking = takings(student, mine.sites, observed.covariances, prepared.example)
         context = Context(
             model=student,
             graph=mine.graph,
-            statistics=Statistics(mine.sites, observed, beta),
+            statistics=Statistics(mine.sites, observed, beta, taking),
             relations={key: relations(covariance) for key, covariance in observed.covariances.items()},
+            spans=spanned(mine.graph),
             gated=rectified(mine.graph),
             thresholds=thresholds or Thresholds(),
             metric=first,
@@ -167,7 +170,11 @@ def analyze_prepared(
             if theirs is not None and group.name in observed.pairs:
                 partner = partner_of(theirs, partners[group.name], group.name, observed, other_beta)
             groups.append(describe_group(context, group, partner, results.get(group.name, {})))
-    notes = [*prepared.notes, *(matching.notes if matching else ()), *_warnings(prepared, observed, groups)]
+    notes = [
+        *prepared.notes,
+        *(matching.notes if matching else ()),
+        *_warnings(prepared, mine.sites, observed, groups),
+    ]
     said = {name for found in results.values() for name in found}
     notes += [
         f"the metric {name} has nothing to say of any of these groups"
@@ -230,7 +237,9 @@ def _run(model: nn.Module, example: Any, role: str) -> None:
         checked_forward(model, example, role, "on the example input")
 
 
-def _warnings(prepared: Prepared, observed: Observation, groups: Sequence[GroupReport]) -> list[str]:
+def _warnings(
+    prepared: Prepared, sites: Sites, observed: Observation, groups: Sequence[GroupReport]
+) -> list[str]:
     notes = []
     if prepared.samples is not None and observed.samples < prepared.samples:
         notes.append(
@@ -242,10 +251,20 @@ def _warnings(prepared: Prepared, observed: Observation, groups: Sequence[GroupR
         notes.append(
             f"no layer that reads these groups can be observed, they stay whole: {', '.join(unseen)}"
         )
-    few = [group.name for group in groups if group.observed and group.samples <= 2 * group.size]
+    short = {
+        reading.group
+        for readings in sites.readings.values()
+        for reading in readings
+        if (seen := observed.covariances.get(reading.site)) and seen.rows <= np.count_nonzero(seen.var)
+    }
+    few = [
+        group.name
+        for group in groups
+        if group.observed and (group.samples <= 2 * group.size or group.name in short)
+    ]
     if few:
         notes.append(
-            f"too few samples to tell what several nodes together explain in {', '.join(few)}; "
-            "give more (samples=)"
+            f"too few samples to tell what several nodes together explain in {', '.join(few)}: predictions "
+            "are held back there (strongly regularised); give more (samples=)"
         )
     return notes

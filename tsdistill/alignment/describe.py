@@ -38,6 +38,7 @@ class Context:
         graph: its node graph.
         statistics: what was observed.
         relations: exact relations at every site that was observed.
+        spans: groups over which a norm or another statistic is taken.
         gated: groups whose nodes have gates that can be seen (see `rectified`).
         thresholds: where words begin to apply.
         metric: name of the metric whose matches come first.
@@ -48,6 +49,7 @@ class Context:
     graph: NodeGraph
     statistics: Statistics
     relations: Mapping[str, Relations]
+    spans: set[str]
     gated: set[str]
     thresholds: Thresholds
     metric: str
@@ -124,7 +126,9 @@ def describe_group(
         weak=found.weak,
         redundant=redundant,
         aligned=(best >= 0) & (similarity >= thresholds.aligned),
-        free=free_nodes(context.model, group, statistics.sites, context.relations),
+        free=free_nodes(
+            context.model, group, statistics.sites, context.relations, statistics.taking, context.spans
+        ),
         candidate=candidate,
         teacher_aligned=int((teacher_best >= thresholds.aligned).sum()),
         params_saved=graph.params() - graph.params(kept),

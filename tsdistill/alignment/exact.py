@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from torch import nn
 
+from tsdistill.alignment.absorbing import absorbs, sample_for
+from tsdistill.alignment.constants import following_norms
 from tsdistill.alignment.linear import standardise
 from tsdistill.alignment.observing.covariance import Covariance
 from tsdistill.alignment.observing.sites import Sites
 from tsdistill.alignment.strength import column_norms
-from tsdistill.tracing.graph import Group
+from tsdistill.tracing.graph import Group, NodeGraph
 
 _CORRELATED = 1 - 1e-5
 _EQUAL = 1e-5
@@ -26,6 +29,7 @@ class Relations:
         constant: bool ``[F]``, features that do not vary.
         silent: bool ``[F]``, features that are always 0.
         leader: int ``[F]``: the first feature that this one is a multiple of (its own index for a leader).
+            Constants other than 0 are multiples of each other.
         factor: float64 ``[F]``: ``h_k = factor[k] · h_leader[k]``.
     """
 
@@ -55,7 +59,10 @@ def relations(covariance: Covariance) -> Relations:
             ):
                 leader[feature], factor[feature] = other, ratio
                 break
-    silent = constant & (covariance.mean == 0) & ~covariance.probe.any(0)
+    silent = constant & (covariance.mean == 0) & ~probe.any(0)
+    steady = np.flatnonzero(constant & (covariance.mean != 0))
+    leader[steady] = steady[:1]
+    factor[steady] = covariance.mean[steady] / covariance.mean[steady[:1]]
     return Relations(constant, silent, leader, factor)
 
 
@@ -83,44 +90,115 @@ def pads_with_zeros(module: nn.Module) -> bool:
     return not (isinstance(kernel, tuple) and all(side == 1 for side in kernel))
 
 
-def free_nodes(model: nn.Module, group: Group, sites: Sites, found: Mapping[str, Relations]) -> np.ndarray:
+@dataclass(frozen=True)
+class Taking:
+    """What a reading layer can take over without any change of the function.
+
+    Attributes:
+        multiples: weights of one node can go to another that it is a multiple of.
+        constants: a constant can go into its bias, or the running mean of the batch norm behind it.
+    """
+
+    multiples: bool
+    constants: bool
+
+
+def takings(
+    model: nn.Module, sites: Sites, covariances: Mapping[str, Covariance], example: Any
+) -> dict[str, Taking]:
+    """What the reading layer of every site that was observed can take over.
+
+    Args:
+        model: the model.
+        sites: its sites.
+        covariances: what was observed, by site.
+        example: an input of batch 1.
+    """
+    modules = {key: model.get_submodule(site.module) for key, site in sites.sites.items()}
+    bare = {sites.sites[key].module for key, module in modules.items() if _bias(module) is None}
+    norms = following_norms(model, bare, example) if bare else {}
+    readers = {reading.site: reading.reader for found in sites.readings.values() for reading in found}
+    result = {}
+    for key, covariance in covariances.items():
+        if key not in readers:
+            continue
+        site, module = sites.sites[key], modules[key]
+        able = absorbs(model, readers[key], sample_for(site, covariance))
+        place = _bias(module) is not None or site.module in norms
+        result[key] = Taking(able, able and place and not pads_with_zeros(module))
+    return result
+
+
+def _bias(module: nn.Module) -> nn.Parameter | None:
+    bias = getattr(module, "bias", None)
+    return bias if isinstance(bias, nn.Parameter) else None
+
+
+def spanned(graph: NodeGraph) -> set[str]:
+    """Names of the groups over whose nodes a norm or another statistic is taken: there every node counts."""
+    if graph.record is None:
+        return set()
+    owner = np.repeat(np.arange(len(graph.groups)), [group.size for group in graph.groups])
+    met = set[int]()
+    for step in graph.record.trace.steps:
+        for _, _, labels in step.spans:
+            nodes = graph.record.node_of[labels]
+            met.update(np.unique(owner[nodes[nodes >= 0]]).tolist())
+    return {graph.groups[index].name for index in met}
+
+
+def free_nodes(
+    model: nn.Module,
+    group: Group,
+    sites: Sites,
+    found: Mapping[str, Relations],
+    taking: Mapping[str, Taking],
+    spans: Collection[str] = (),
+) -> np.ndarray:
     """Nodes of a group that can all leave at once without any change of the function, bool ``[nodes]``.
 
-    A node is free when every reader gives it zero weight or sees a constant there that it can do without,
-    or when, for every reader, it is a multiple of one and the same node that stays. Of nodes that are
-    multiples of each other the first stays.
+    A node is free when every reader gives it zero weight, sees 0 there, or sees a constant that it has a
+    place for; or when, for every reader, it is a multiple of one and the same node that stays. Of nodes that
+    are multiples of each other the first stays. No node is free where a norm runs over the group's nodes, or
+    where a reader could not be observed or changes its weight before it reads (standardised weights).
 
     Args:
         model: the model.
         group: the group.
         sites: its sites.
         found: relations of every site that was observed.
+        taking: what the reading layers can take over, of the same sites.
+        spans: groups over which a statistic is taken (see `spanned`).
     """
+    nothing = np.zeros(group.size, dtype=bool)
     readings = {id(reading.reader): reading for reading in sites.readings.get(group.name, ())}
     labels: list[np.ndarray] = []
     for reader in group.readers:
-        unread = column_norms(model, reader) == 0
         reading = readings.get(id(reader))
-        if reading is None or reading.site not in found:
-            label = np.where(unread.all(1), -1, -2 - np.arange(group.size))
-            labels.append(label[:, None])
-            continue
-        relation = found[reading.site]
-        module = model.get_submodule(reader.module) if reader.module is not None else None
-        gone = relation.silent
-        if module is not None and getattr(module, "bias", None) is not None and not pads_with_zeros(module):
-            gone = relation.constant
-        nothing = unread if unread.shape == reading.features.shape else unread.all(1, keepdims=True)
-        label = relation.leader[reading.features].copy()
-        label[nothing | gone[reading.features]] = -1
+        if reading is None or reading.site not in found or not taking[reading.site].multiples:
+            return nothing
+        unread = column_norms(model, reader) == 0
+        relation, features = found[reading.site], reading.features
+        gone = relation.constant if taking[reading.site].constants else relation.silent
+        away = unread if unread.shape == features.shape else unread.all(1, keepdims=True)
+        module = model.get_submodule(reader.module or "")
+        label = relation.leader[features] + len(relation.leader) * _block(module, reader.coords, features)
+        label[away | gone[features]] = -1
         labels.append(label)
-    table = np.concatenate(labels, axis=1) if labels else np.zeros((group.size, 0), dtype=np.int64)
-    free = np.zeros(group.size, dtype=bool)
+    if not labels or group.name in spans:
+        return nothing
+    free = nothing.copy()
     seen: set[tuple[int, ...]] = set()
-    for node, row in enumerate(table.tolist()):
+    for node, row in enumerate(np.concatenate(labels, axis=1).tolist()):
         key = tuple(row)
-        if not key:
-            continue
         free[node] = key in seen or all(value == -1 for value in key)
         seen.add(key)
     return free
+
+
+def _block(module: nn.Module, coords: np.ndarray, features: np.ndarray) -> np.ndarray:
+    """The group of a convolution that reads each feature: multiples count within one only."""
+    groups = int(getattr(module, "groups", 1))
+    if groups == 1 or coords.shape != features.shape:
+        return np.zeros_like(features)
+    return coords // (int(module.in_channels) // groups)  # type: ignore[arg-type]

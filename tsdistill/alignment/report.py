@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tsdistill.alignment.exact import Taking
 from tsdistill.alignment.matching.groups import GroupMatching
 from tsdistill.alignment.matching.nodes import NodeMatches, figures
 from tsdistill.alignment.observing.observe import Observation
@@ -73,8 +74,8 @@ class GroupReport:
         weak: strength below 1 % of the group's largest.
         redundant: r2 at or above 0.99.
         aligned: similarity at or above 0.9.
-        free: can leave, all of them together, without any change of the function (never read, always 0, or
-            a multiple of a node that stays).
+        free: can leave, all of them together, without any change of the function on the data seen (never
+            read, always 0, a constant that its readers have a place for, or a multiple of a node that stays).
         candidate: dead, weak or redundant, chosen so that all of them can go together.
         teacher_aligned: number of teacher nodes that have an aligned student node.
         params_saved: parameters that go with the candidates of this group.
@@ -146,11 +147,13 @@ class Statistics:
         sites: where the student was observed.
         observed: moments of the student and of the pairs.
         sensitivity: E[β] of every feature, per site key.
+        taking: what the layer at every site can take over exactly, per site key.
     """
 
     sites: Sites
     observed: Observation
     sensitivity: Mapping[str, np.ndarray]
+    taking: Mapping[str, Taking]
 
 
 @dataclass(frozen=True, eq=False)

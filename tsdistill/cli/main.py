@@ -21,6 +21,7 @@ DEBUG = "TSDISTILL_DEBUG"
 COMMANDS = {
     "analyze": ("tsdistill.cli.analyze", "Show which nodes carry what the model has learnt."),
     "prune": ("tsdistill.cli.prune", "Cut nodes that little depends on, write a smaller model."),
+    "compare": ("tsdistill.cli.compare", "Lay models side by side: accuracy, size, speed, memory."),
     "plugins": ("tsdistill.cli.plugins", "List what each plugin hook offers."),
 }
 

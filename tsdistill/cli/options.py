@@ -50,8 +50,7 @@ _TEACHER = (
     click.option("--teacher-arch", metavar="SPEC", help="Architecture of the teacher's file."),
 )
 
-_DATA = (
-    click.option("--data", metavar="SPEC", help=" ".join(DATA_HELP.split())),
+_SAMPLES = (
     click.option(
         "--samples",
         type=click.IntRange(min=2),
@@ -66,7 +65,6 @@ _DATA = (
         metavar="N",
         help="Samples in one pass.",
     ),
-    click.option("--augment", metavar="NAME", help="Augmentation (see `tsdistill plugins`)."),
     click.option(
         "--seed",
         type=click.IntRange(min=0),
@@ -75,6 +73,13 @@ _DATA = (
         metavar="N",
         help="Of everything random.",
     ),
+)
+
+_DATA = (
+    click.option("--data", metavar="SPEC", help=" ".join(DATA_HELP.split())),
+    *_SAMPLES[:2],
+    click.option("--augment", metavar="NAME", help="Augmentation (see `tsdistill plugins`)."),
+    *_SAMPLES[2:],
 )
 
 _ALIGNMENT = (
@@ -134,6 +139,11 @@ def teacher_options(command: F) -> F:
 def data_options(command: F) -> F:
     """Add the options that say which samples are looked at, and how."""
     return _add(_DATA, command)
+
+
+def sample_options(command: F) -> F:
+    """Add the options that say how many samples are looked at."""
+    return _add(_SAMPLES, command)
 
 
 def alignment_options(command: F) -> F:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tsdistill.cli import options, output
+from tsdistill.cli.choosing import BUDGETS, beside_a_plan, budget, choosing, choosing_options
 from tsdistill.errors import TsdistillError
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from torch import nn
 
-    from tsdistill import AlignmentReport, Comparison, PruneResult, PruningPlan
+    from tsdistill import AlignmentReport, PruneResult, PruningPlan
     from tsdistill.data import Stream
 
 HELD_OUT = 256
@@ -23,15 +23,27 @@ HELD_OUT = 256
 @click.command("prune", epilog=" ".join(options.MODEL_HELP.split()))
 @click.argument("model", metavar="MODEL")
 @click.option("-o", "--output", "out", metavar="OUT", help="The smaller model, .safetensors or .pt.")
-@click.option("--macs", metavar="R", help="Part of the MACs that is kept: 0.5 or 50%.")
-@click.option("--params", metavar="R", help="Part of the parameters that is kept.")
-@click.option("--nodes", metavar="R", help="Part of the prunable nodes that is kept.")
-@click.option("--min-nodes", type=click.IntRange(min=1), metavar="N", help="Nodes that stay in every group.")
+@choosing_options
 @click.option(
-    "--keep-strong/--no-keep-strong",
-    default=True,
+    "--max-drop",
+    metavar="P",
+    help="The largest cut that loses at most P points of accuracy (without labels: of agreement): 1, 0.5; 5% "
+    "is a part of the dense model's figure.",
+)
+@click.option(
+    "--metric", metavar="NAME", help="What --max-drop is judged by instead (see `tsdistill plugins`)."
+)
+@click.option(
+    "--sweep",
+    metavar="R,R,...",
+    help="A model for each of several budgets, a table and a plot; OUT is a folder.",
+)
+@click.option(
+    "--sweep-by",
+    type=click.Choice(BUDGETS),
+    default="macs",
     show_default=True,
-    help="Whether the teacher's nodes weigh by their strength or all the same.",
+    help="What the budgets of --sweep count.",
 )
 @click.option("--dry-run", is_flag=True, help="Show the plan and cut nothing.")
 @click.option("--save-plan", metavar="FILE", help="Write which nodes go, and why, as JSON.")
@@ -54,53 +66,89 @@ def command(
     The layers that read those nodes absorb what they gave, with statistics from --data: no labels, no
     training.
 
-    One budget is given, the part that is kept: --macs, --params or --nodes.
+    One budget is given: --macs, --params, --nodes or --latency for what is kept, --max-drop for what may be
+    lost, --lossless for nothing lost, or several with --sweep.
     """
     _check(out, dry_run, save_plan, plan_file, given)
-    for path in (out, save_plan, json_file):
+    for path in (None if given["sweep"] else out, save_plan, json_file):
         output.check_writable(path)
     import tsdistill as tsd
+    from tsdistill.cli import pruning_output, pruning_sweep
     from tsdistill.models import check_output
-    from tsdistill.pruning.choosing.budget import budget_of
+    from tsdistill.pruning.judging import JUDGED
 
-    if out:
+    if given["sweep"]:
+        pruning_sweep.check(out, given["sweep"], given["sweep_by"])
+    elif out:
         check_output(out)
     plan = tsd.PruningPlan.from_json(_text(plan_file)) if plan_file else None
-    if plan is None:
-        budget_of(given["macs"], given["params"], given["nodes"])
+    _check_budget(plan, given)
     with output.working(f"loading {model}"):
         dense, teacher = options.load_models(model, given)
     if out and tsd.info_of(dense).arch is None:
         raise TsdistillError(
             f"nothing says how to build the model in {model} again; give its --arch to write {out}"
         )
-    given["samples"], other, kind = _split(dense, given)
-    budget = {name: given[name] for name in ("macs", "params", "nodes", "keep_strong", "min_nodes")}
+    most = JUDGED if given["max_drop"] or given["sweep"] else HELD_OUT
+    given["samples"], other, kind = _split(dense, given, most)
     report = None
     if plan is None:
-        with output.working("observing the nodes"):
-            report = tsd.analyze(dense, teacher, given["data"], **options.observing(given))
+        with output.progress() as tell:
+            every: dict[str, Any] = {"positions": None} if given["lossless"] else {}
+            looking = {**options.observing(given), **every, "progress": tell}
+            report = tsd.analyze(dense, teacher, given["data"], **looking)
     elif dry_run:
         plan.check(tsd.trace(dense, tsd.example_input(dense)))
     if dry_run or not out:
+        notes: tuple[str, ...] = ()
         if report is not None:
             with output.working("choosing the nodes that leave"):
-                plan = tsd.plan(report, **budget)
+                plan, notes = _plan(dense, report, choosing(given))
         assert plan is not None
         if save_plan:
             output.write_text(save_plan, plan.to_json())
-        _tell_plan(dense, plan, report, save_plan, json_file)
+        pruning_output.tell_plan(dense, plan, report, notes, save_plan, json_file)
         return
-    with output.working("choosing and cutting the nodes that leave" if report else "cutting"):
-        how = {"report": report, **budget} if report else {"plan": plan}
-        result = tsd.prune_result(dense, data=given["data"], **how, **options.reading(given))
+    how = {**choosing(given), **options.reading(given)}
+    if given["sweep"]:
+        assert report is not None
+        pruning_sweep.run(dense, report, {**given, "json_file": json_file}, how, out)
+        return
+    with output.progress() as tell:
+        if given["max_drop"] is not None:
+            result: PruneResult = tsd.prune_to_drop(
+                dense,
+                given["max_drop"],
+                data=given["data"],
+                metric=given["metric"],
+                report=report,
+                progress=tell,
+                **how,
+            )
+        else:
+            way = {"report": report, **how} if report else {"plan": plan, **options.reading(given)}
+            result = tsd.prune_result(dense, data=given["data"], progress=tell, **way)
     if save_plan:
         output.write_text(save_plan, result.plan.to_json())
     with output.working("comparing"):
-        compared = tsd.compare({"dense": dense, "pruned": result.model}, other)
+        compared = tsd.compare({"dense": dense, "pruned": result.model}, other, brief=True)
     with output.working(f"writing {out}"):
         tsd.save(result.model, out)
-    _tell(dense, result, compared, kind, out, json_file)
+    pruning_output.tell(dense, result, compared, kind, out, json_file)
+
+
+def _plan(
+    model: nn.Module, report: AlignmentReport, chosen: dict[str, Any]
+) -> tuple[PruningPlan, tuple[str, ...]]:
+    """The plan of a dry run, and notes on it: a latency budget is measured for it."""
+    import tsdistill as tsd
+
+    if "latency" not in chosen:
+        return tsd.plan(report, **chosen), ()
+    from tsdistill.pruning.choosing.latency_limit import plan_for_latency
+
+    found = plan_for_latency(model, report, example=tsd.example_input(model), **chosen)
+    return found.plan, found.notes
 
 
 def _check(
@@ -109,19 +157,55 @@ def _check(
     """Refuse options that do not go together.
 
     Raises:
-        TsdistillError: nothing to write to, or a plan beside options that make one.
+        TsdistillError: nothing to write to, two budgets, or a plan beside options that make one.
     """
     if not (out or dry_run or save_plan):
         raise TsdistillError("say where the smaller model goes: -o OUT (or --dry-run to see the plan only)")
+    budgets = [_option(name) for name in (*BUDGETS, "lossless", "max_drop", "sweep") if given[name]]
+    if len(budgets) > 1:
+        raise TsdistillError(
+            f"{' and '.join(budgets)} do not go together: one of them says how far to cut; leave one out"
+        )
+    if given["metric"] and not given["max_drop"]:
+        raise TsdistillError("--metric goes with --max-drop: it is what that is judged by")
+    plans = [
+        name
+        for name, there in (("--dry-run", dry_run), ("--save-plan", given["sweep"] and save_plan))
+        if there
+    ]
+    for name in ("max_drop", "sweep"):
+        if given[name] is not None and (plans or not out):
+            what = plans[0] if plans else "a plan alone"
+            raise TsdistillError(
+                f"{_option(name)} cuts to see what is lost, so {what} cannot go with it; give -o OUT"
+            )
     if plan_file is None:
         return
-    making = ("macs", "params", "nodes", "min_nodes", "teacher", "augment")
-    beside = [f"--{name.replace('_', '-')}" for name in making if given[name] is not None]
+    others = ("max_drop", "sweep", "teacher", "augment")
+    beside = [*beside_a_plan(given), *(_option(name) for name in others if given[name] is not None)]
     if beside or save_plan:
         named = ", ".join([*beside, *(["--save-plan"] if save_plan else [])])
         raise TsdistillError(
             f"{named} and --plan do not go together: the plan says which nodes go; leave one out"
         )
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _check_budget(plan: PruningPlan | None, given: dict[str, Any]) -> None:
+    """Refuse a budget that is none, before anything is loaded."""
+    from tsdistill import plugins
+    from tsdistill.pruning.choosing.budget import asked
+    from tsdistill.pruning.searching import parse_drop
+
+    if given["max_drop"] is not None:
+        parse_drop(given["max_drop"])
+        if given["metric"]:
+            plugins.get("evaluation metric", given["metric"])
+    elif plan is None and given["sweep"] is None:
+        asked(**budget(given))
 
 
 def _text(path: str) -> str:
@@ -134,97 +218,13 @@ def _text(path: str) -> str:
         ) from error
 
 
-def _split(model: nn.Module, given: dict[str, Any]) -> tuple[int | None, Stream, str]:
-    """How many samples pruning may see, others to compare the models on, and what to call those.
-
-    Without ``--samples`` a fifth of data that would be used up is left out. Where ``--samples`` asks for
-    everything the models are compared on the same samples.
-    """
+def _split(model: nn.Module, given: dict[str, Any], most: int) -> tuple[int | None, Stream, str]:
+    """How many samples pruning may see, others to judge the models on, and what to call those."""
     import tsdistill as tsd
+    from tsdistill.pruning.judging import split
 
     def opened(samples: int | None) -> Stream:
         how = {**options.reading(given), "samples": samples}
         return tsd.open_data(given["data"], tsd.info_of(model).input, **how)
 
-    samples = options.reading(given)["samples"]
-    seen = opened(samples)
-    other = seen.held_out(HELD_OUT)
-    if other is None and given["samples"] is None and (seen.samples or 0) > 1:
-        samples = (seen.samples or 0) - max(1, min(HELD_OUT, (seen.samples or 0) // 5))
-        seen = opened(samples)
-        other = seen.held_out(HELD_OUT)
-    if other is None:
-        return samples, seen, "the samples that pruning saw (none are left)"
-    return samples, other, "held-out samples"
-
-
-def _tell_plan(
-    model: nn.Module,
-    plan: PruningPlan,
-    report: AlignmentReport | None,
-    save_plan: str | None,
-    json_file: str | None,
-) -> None:
-    import tsdistill as tsd
-    from tsdistill.report.tables import costs_table, plan_table
-    from tsdistill.report.text import heading
-
-    if json_file:
-        output.write_json(json_file, plan.to_dict())
-    if json_file == output.STDOUT:
-        return
-    console = output.console()
-    notes = tsd.info_of(model).notes
-    for line in heading(report, notes) if report else [f"note    {note}" for note in notes]:
-        console.print(line)
-    console.print()
-    console.print(plan_table(plan))
-    console.print(costs_table(plan))
-    if save_plan:
-        console.print(f"the plan is in {save_plan}; nothing was cut")
-
-
-def _tell(
-    model: nn.Module,
-    result: PruneResult,
-    compared: Comparison,
-    kind: str,
-    out: str,
-    json_file: str | None,
-) -> None:
-    import tsdistill as tsd
-    from tsdistill.evaluation import file_size
-
-    notes = (*tsd.info_of(model).notes, *result.notes)
-    if json_file:
-        contents = {
-            "format": 1,
-            "kind": "pruning",
-            "file": out,
-            "data": result.data,
-            "notes": list(notes),
-            "put_back": [{"name": item.name, "cause": item.cause} for item in result.put_back],
-            "comparison": {"measured_on": kind, **compared.to_dict()},
-            "plan": result.plan.to_dict(),
-        }
-        output.write_json(json_file, contents)
-    if json_file != output.STDOUT:
-        _show(output.console(), result, compared, kind, notes)
-        output.console().print(f"written to {out} ({file_size(out) / 1e6:.3g} MB)")
-
-
-def _show(
-    console: Console, result: PruneResult, compared: Comparison, kind: str, notes: tuple[str, ...]
-) -> None:
-    from tsdistill.report.tables import comparison_table, plan_table
-    from tsdistill.report.text import heading
-
-    if result.report:
-        lines = heading(result.report, notes)
-    else:
-        lines = [f"data    {result.data}", *(f"note    {note}" for note in notes)]
-    for line in lines:
-        console.print(line)
-    console.print()
-    console.print(plan_table(result.plan, {item.name for item in result.put_back}))
-    console.print(comparison_table(compared, kind))
+    return split(opened, options.reading(given)["samples"], most, fixed=given["samples"] is not None)

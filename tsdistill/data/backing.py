@@ -12,12 +12,13 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from tsdistill.data.arrays import ArraySamples
 from tsdistill.data.batches import batch_size as size_of
 from tsdistill.data.batches import cut_batch, split_batch
+from tsdistill.data.targets import collate_targets, cut_target
 from tsdistill.data.transforms import ImageTransform, is_image
 from tsdistill.errors import TsdistillError
 from tsdistill.models.info import InputSpec
 
 Batch = tuple[Any, Any]
-"""Inputs and labels; the labels are a tensor or ``None``."""
+"""Inputs and targets: labels in a tensor, a structure such as boxes of each sample, or ``None``."""
 
 
 class Backing(Protocol):
@@ -108,17 +109,7 @@ def _collate(items: Sequence[Any], name: str) -> Batch:
             x = torch.stack([item[0] for item in items])
     except (RuntimeError, TypeError) as error:
         raise TsdistillError(f"samples of {name} differ in shape: {' '.join(str(error).split())}") from error
-    labels = [item[1] for item in items]
-    if any(label is None for label in labels) or not _numeric(labels[0]):
-        return x, None
-    y = torch.stack([torch.as_tensor(label) for label in labels])
-    if y.is_floating_point():
-        return x, y
-    return x, None if bool((y < 0).all()) else y.long()
-
-
-def _numeric(label: Any) -> bool:
-    return isinstance(label, (int, float, torch.Tensor)) or hasattr(label, "__array__")
+    return x, collate_targets([item[1] for item in items])
 
 
 class IndexedBacking:
@@ -230,13 +221,13 @@ class GivenBacking:
 
     def _ready(self, batch: Any) -> Batch:
         x, y = split_batch(batch)
-        if self._spec is None or isinstance(x, Mapping):
+        if self._spec is None or isinstance(x, (Mapping, list)):
             return x, y
         if tuple(x.shape[1:]) == tuple(self._spec.size) and x.dtype == torch.float32:
             return x, y
         if x.dtype != torch.uint8 and is_image(self._spec) and self._spec.transform is not None:
             return x, y
-        rows = ArraySamples(x, y, self._spec, self.name)
+        rows = ArraySamples(x, None, self._spec, self.name)
         return torch.stack([rows[i][0] for i in range(len(rows))]), y
 
     def batches(self, skip: int, samples: int | None, size: int) -> Iterator[Batch]:
@@ -251,7 +242,7 @@ class GivenBacking:
             high = count if stop is None else min(count, stop - position)
             if low < high:
                 whole = low == 0 and high == count
-                yield (x, y) if whole else (cut_batch(x, low, high), None if y is None else y[low:high])
+                yield (x, y) if whole else (cut_batch(x, low, high), cut_target(y, low, high, count))
             position += count
             if stop is not None and position >= stop:
                 return

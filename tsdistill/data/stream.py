@@ -8,14 +8,17 @@ from typing import Any
 from tsdistill.data.backing import Backing, Batch
 from tsdistill.data.batches import batch_size as size_of
 from tsdistill.data.batches import check_finite
+from tsdistill.data.targets import check_target
 from tsdistill.errors import TsdistillError
 
 
 class Stream:
     """Batches ``(x, y)``, ``y`` being ``None`` without labels: the same ones in the same order every time.
 
-    ``x`` is ``(batch, *input size)`` (a mapping of such tensors where the caller gave mappings), on the CPU
-    unless the caller gave it elsewhere. Nothing is kept in memory between batches.
+    ``x`` is ``(batch, *input size)`` (a mapping of such tensors where the caller gave mappings, a list of
+    samples where the caller gave that), on the CPU unless the caller gave it elsewhere. ``y`` is a tensor
+    ``(batch, ...)``, or a structure (boxes of each sample) as it was given. Nothing is kept in memory between
+    batches.
 
     Attributes:
         description: where the samples come from, which of them they are and what was done to them.
@@ -90,15 +93,13 @@ class Stream:
             raise TsdistillError(f"{self._backing.name} yields no samples; give at least one batch")
 
     def _check(self, x: Any, y: Any, position: int) -> None:
-        if not isinstance(x, Mapping) and self._shape is not None and tuple(x.shape[1:]) != self._shape:
+        one = not isinstance(x, (Mapping, list))
+        if one and self._shape is not None and tuple(x.shape[1:]) != self._shape:
             raise TsdistillError(
                 f"{self._backing.name}: samples have shape {tuple(x.shape[1:])} but the model reads"
                 f" {self._shape}; give --input-size (input_size=) or reshape the samples"
             )
-        if y is not None and (not y.ndim or y.shape[0] != size_of(x)):
-            raise TsdistillError(
-                f"{self._backing.name}: a batch of {size_of(x)} samples has labels of shape {tuple(y.shape)}"
-            )
+        check_target(y, size_of(x), self._backing.name)
         check_finite(x, self._skip + position, self._backing.name)
 
     def held_out(self, samples: int | None = None) -> Stream | None:

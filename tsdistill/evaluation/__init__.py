@@ -1,12 +1,20 @@
-"""Accuracy, agreement, operations and latency of models side by side."""
+"""Accuracy, agreement, operations, speed and memory of models side by side."""
 
-from tsdistill.evaluation.comparison import Comparison, compare
+from tsdistill.evaluation.comparing import compare
+from tsdistill.evaluation.comparison import COSTS, Comparison
 from tsdistill.evaluation.cost import file_size, macs, parameters
-from tsdistill.evaluation.evaluating import default_metrics, evaluate
-from tsdistill.evaluation.latency import latency
+from tsdistill.evaluation.evaluating import evaluate
+from tsdistill.evaluation.latency import Timing, latency, timings
+from tsdistill.evaluation.memory import peak_memory
+from tsdistill.evaluation.metric import Metric, Traits, traits_of
+from tsdistill.evaluation.outputs import default_metrics
 
 __all__ = [
+    "COSTS",
     "Comparison",
+    "Metric",
+    "Timing",
+    "Traits",
     "compare",
     "default_metrics",
     "evaluate",
@@ -14,4 +22,7 @@ __all__ = [
     "latency",
     "macs",
     "parameters",
+    "peak_memory",
+    "timings",
+    "traits_of",
 ]

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from torch import nn
+from tsdistill.evaluation.metric import Traits
 
-from tsdistill.errors import TsdistillError
-from tsdistill.evaluation.cost import macs, parameters
-from tsdistill.evaluation.evaluating import as_stream, default_metrics, evaluate_all
-from tsdistill.evaluation.latency import latency
+COSTS = ("params", "macs", "file_size", "latency", "throughput", "peak_memory")
+"""The costs of a comparison, in the order in which they are shown."""
+
+_SPREADS = ("latency_spread", "throughput_spread")
 
 
 @dataclass(frozen=True)
 class Comparison:
     """Costs and quality of models; every tuple has one entry per model, in the order of ``names``.
+
+    Tuples of what was not measured are empty.
 
     Attributes:
         names: what the models are called.
@@ -25,6 +28,16 @@ class Comparison:
         latency: median seconds of that pass on this machine.
         metrics: metric name -> figure; the comparing ones are against the first model.
         data: description of the samples behind ``metrics``; empty without.
+        file_size: bytes of the model's file, or that it would take.
+        latency_spread: median absolute deviation of the passes in seconds.
+        throughput: samples per second at ``batch_size``, from the median pass.
+        throughput_spread: that of the passes, in samples per second.
+        peak_memory: bytes that a forward pass at ``batch_size`` holds at its peak, beside the model and its
+            input.
+        batch_size: of throughput and peak memory.
+        device: where it was measured.
+        traits: metric name -> how its figures are read.
+        notes: lines for the user.
     """
 
     names: tuple[str, ...]
@@ -33,105 +46,101 @@ class Comparison:
     latency: tuple[float, ...]
     metrics: tuple[Mapping[str, float], ...]
     data: str = ""
+    file_size: tuple[int, ...] = ()
+    latency_spread: tuple[float, ...] = ()
+    throughput: tuple[float, ...] = ()
+    throughput_spread: tuple[float, ...] = ()
+    peak_memory: tuple[int, ...] = ()
+    batch_size: int = 0
+    device: str = ""
+    traits: Mapping[str, Traits] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """The names of all metrics, in the order in which they were asked for."""
+        return tuple(dict.fromkeys(name for metrics in self.metrics for name in metrics))
+
+    def ratios(self, cost: str) -> tuple[float, ...]:
+        """A cost (one of `COSTS`) over that of the first model; NaN where that is 0, empty where it was not
+        measured.
+        """
+        values = getattr(self, cost)
+        return tuple(value / values[0] if values[0] else math.nan for value in values)
 
     def to_dict(self) -> dict[str, Any]:
-        """The comparison as plain data for JSON: ``{"data": ..., "models": [{"name": ..., ...}, ...]}``."""
-        rows = zip(self.names, self.params, self.macs, self.latency, self.metrics, strict=True)
+        """The comparison as plain data for JSON: ``{"data": ..., "models": [{"name": ..., ...}, ...]}``.
+
+        Figures that are not finite are ``None``. ``ratios`` are over the first model.
+        """
+        measured = [name for name in (*COSTS, *_SPREADS) if getattr(self, name)]
+        ratios = {name: self.ratios(name) for name in measured if name in COSTS}
+        models = [
+            {
+                "name": name,
+                **{cost: getattr(self, cost)[place] for cost in measured},
+                "ratios": {cost: _plain(values[place]) for cost, values in ratios.items()},
+                "metrics": {metric: _plain(value) for metric, value in self.metrics[place].items()},
+            }
+            for place, name in enumerate(self.names)
+        ]
         return {
             "data": self.data,
-            "models": [
-                {"name": name, "params": params, "macs": count, "latency": seconds, "metrics": dict(metrics)}
-                for name, params, count, seconds, metrics in rows
-            ],
+            "device": self.device,
+            "batch_size": self.batch_size,
+            "notes": list(self.notes),
+            "metrics": {name: traits.to_dict() for name, traits in self.traits.items()},
+            "models": models,
         }
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Comparison:
         """The comparison that ``to_dict`` made plain."""
         models = plain["models"]
+        costs = {
+            name: tuple(model[name] for model in models)
+            for name in (*COSTS, *_SPREADS)
+            if all(name in model for model in models)
+        }
         return cls(
             names=tuple(model["name"] for model in models),
-            params=tuple(model["params"] for model in models),
-            macs=tuple(model["macs"] for model in models),
-            latency=tuple(model["latency"] for model in models),
-            metrics=tuple(dict(model["metrics"]) for model in models),
+            metrics=tuple(
+                {name: math.nan if value is None else value for name, value in model["metrics"].items()}
+                for model in models
+            ),
             data=plain.get("data", ""),
+            batch_size=plain.get("batch_size", 0),
+            device=plain.get("device", ""),
+            traits={name: Traits.from_dict(traits) for name, traits in plain.get("metrics", {}).items()},
+            notes=tuple(plain.get("notes", ())),
+            **costs,
         )
 
     def __str__(self) -> str:
-        figures = list(dict.fromkeys(name for metrics in self.metrics for name in metrics))
-        rows = [["", "params", "MACs", "ms", *figures]]
-        for row in self.to_dict()["models"]:
-            values = [f"{row['metrics'][name]:.4g}" if name in row["metrics"] else "" for name in figures]
-            rows.append(
-                [
-                    row["name"],
-                    f"{row['params']:,}",
-                    f"{row['macs']:,}",
-                    f"{row['latency'] * 1e3:.2f}",
-                    *values,
-                ]
-            )
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        columns: list[tuple[str, list[str]]] = [
+            ("params", [f"{value:,}" for value in self.params]),
+            ("MACs", [f"{value:,}" for value in self.macs]),
+            ("bytes", [f"{value:,}" for value in self.file_size]),
+            ("ms", [f"{value * 1e3:.2f}" for value in self.latency]),
+            ("samples/s", [f"{value:,.1f}" for value in self.throughput]),
+            ("peak bytes", [f"{value:,}" for value in self.peak_memory]),
+        ]
+        for name in self.figures:
+            columns.append((name, [f"{m[name]:.4g}" if name in m else "" for m in self.metrics]))
+        shown = [[head, *cells] for head, cells in columns if cells]
+        names = ["", *self.names]
+        widths = [max(map(len, column)) for column in shown]
+        first = max(map(len, names))
         return "\n".join(
             "  ".join(
-                [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]
+                [
+                    name.ljust(first),
+                    *(c[row].rjust(width) for c, width in zip(shown, widths, strict=True)),
+                ]
             )
-            for row in rows
+            for row, name in enumerate(names)
         )
 
 
-def compare(
-    models: Sequence[nn.Module] | Mapping[str, nn.Module],
-    data: Any = None,
-    *,
-    names: Sequence[str] | None = None,
-    metrics: Sequence[str] | None = None,
-    samples: int | None = None,
-    batch_size: int = 32,
-    seed: int = 0,
-    example_input: Any = None,
-    repeats: int = 15,
-) -> Comparison:
-    """Costs and, where there are data, quality of models.
-
-    Args:
-        models: the first one is what the others are compared with; a mapping names them.
-        data: a ``Stream`` or whatever ``open_data`` takes; ``None``: costs only.
-        names: one per model; ``model 1`` and so on by default.
-        metrics: names of evaluation metrics; by default those whose needs are met.
-        samples: at most so many.
-        batch_size: samples per batch.
-        seed: of the part of the data.
-        example_input: of batch 1, where the models do not say how inputs look.
-        repeats: forward passes per model for the latency.
-
-    Raises:
-        TsdistillError: there is no model, names do not go with the models, a forward pass fails or a metric
-            does not fit.
-    """
-    from tsdistill.models import example_input as some_input
-
-    if isinstance(models, Mapping):
-        names, models = tuple(models), tuple(models.values())
-    if not models:
-        raise TsdistillError("there are no models to compare; give one or more")
-    names = tuple(names) if names is not None else tuple(f"model {n}" for n in range(1, len(models) + 1))
-    if len(names) != len(models):
-        raise TsdistillError(f"{len(names)} names for {len(models)} models; give one name per model")
-    x = some_input(models[0], example_input)
-    figures: list[dict[str, float]] = [{} for _ in models]
-    described = ""
-    if data is not None:
-        stream = as_stream(models[0], data, samples, batch_size, seed)
-        chosen = default_metrics(stream.labelled, len(models) > 1) if metrics is None else metrics
-        figures = evaluate_all(models, stream, chosen, models[0])
-        described = stream.description
-    return Comparison(
-        names=names,
-        params=tuple(parameters(model) for model in models),
-        macs=tuple(macs(model, x) for model in models),
-        latency=tuple(latency(models, x, repeats=repeats)),
-        metrics=tuple(figures),
-        data=described,
-    )
+def _plain(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.forward import at_rest, forward
+from tsdistill.models.origin import info_of
 
 
 @contextmanager
@@ -69,7 +70,8 @@ def parameters(model: nn.Module) -> int:
 
 
 def file_size(model: nn.Module | str | os.PathLike[str]) -> int:
-    """Bytes of a file, or of a model's parameters and buffers as they are stored; shared ones count once.
+    """Bytes of a file, or of a model's parameters and buffers as `tsdistill.save` stores them; shared ones
+    count once.
 
     Raises:
         TsdistillError: there is no such file.
@@ -79,6 +81,7 @@ def file_size(model: nn.Module | str | os.PathLike[str]) -> int:
             return Path(model).stat().st_size
         except OSError as error:
             raise TsdistillError(f"cannot read {os.fspath(model)}: {error.strerror}") from error
-    tensors = [value for value in model.state_dict().values() if isinstance(value, torch.Tensor)]
+    extra = [model.get_buffer(name) for name in info_of(model).buffers]
+    tensors = [value for value in (*model.state_dict().values(), *extra) if isinstance(value, torch.Tensor)]
     stored = {(t.data_ptr() if t.numel() else id(t), t.numel(), t.dtype): t for t in tensors}
     return sum(t.numel() * t.element_size() for t in stored.values())

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from tsdistill.errors import TsdistillError
 from tsdistill.tracing import runtime
 
-_PREFERRED = ("logits", "out", "last_hidden_state")
+PREFERRED = ("logits", "out", "last_hidden_state")
+"""Names under which outputs keep the tensor that they are judged by."""
 
 
 def placement(model: nn.Module) -> tuple[torch.device, torch.dtype]:
@@ -35,14 +36,16 @@ def _move(x: Any, device: torch.device, precision: torch.dtype) -> Any:
         return x.to(device, precision) if x.is_floating_point() else x.to(device)
     if isinstance(x, Mapping):
         return {key: _move(value, device, precision) for key, value in x.items()}
-    if isinstance(x, (tuple, list)):
+    if isinstance(x, list):
+        return [_move(value, device, precision) for value in x]
+    if isinstance(x, tuple):
         return tuple(_move(value, device, precision) for value in x)
     return x
 
 
 def forward(model: nn.Module, x: Any, role: str = "model") -> Any:
     """``model(x)`` where the model is; entries of a tuple are positional arguments, those of a mapping
-    keyword arguments.
+    keyword arguments; a list (of samples) is one argument.
 
     Raises:
         TsdistillError: the forward pass fails; names ``role``, the shapes that went in and the cause.
@@ -73,7 +76,9 @@ def tensors(value: Any) -> Iterator[Tensor]:
 
 
 def count(x: Any) -> int:
-    """Number of samples in a batch: the first dimension of its first tensor."""
+    """Number of samples in a batch: entries of a list, else the first dimension of its first tensor."""
+    if isinstance(x, list):
+        return len(x)
     first = next(tensors(x), None)
     return 0 if first is None or first.ndim == 0 else first.shape[0]
 
@@ -84,8 +89,25 @@ def head(x: Any, samples: int) -> Any:
         return x[:samples]
     if isinstance(x, Mapping):
         return {key: head(value, samples) for key, value in x.items()}
-    if isinstance(x, tuple | list):
+    if isinstance(x, list):
+        return x[:samples]
+    if isinstance(x, tuple):
         return tuple(head(value, samples) for value in x)
+    return x
+
+
+def batched(x: Any, samples: int) -> Any:
+    """An example of batch 1 repeated to a batch of ``samples``: tensors along their first dimension, entries
+    of a list.
+    """
+    if isinstance(x, Tensor):
+        return x.repeat(samples, *[1] * (x.ndim - 1)) if x.ndim and len(x) == 1 else x
+    if isinstance(x, Mapping):
+        return {key: batched(value, samples) for key, value in x.items()}
+    if isinstance(x, list):
+        return x * samples if len(x) == 1 else x
+    if isinstance(x, tuple):
+        return tuple(batched(value, samples) for value in x)
     return x
 
 
@@ -119,11 +141,11 @@ def _first_floating(output: Any) -> Tensor | None:
     if isinstance(output, Tensor):
         return output if output.is_floating_point() else None
     if isinstance(output, Mapping):
-        keys = [key for key in _PREFERRED if key in output] + list(output)
+        keys = [key for key in PREFERRED if key in output] + list(output)
         return next((t for key in keys if (t := _first_floating(output[key])) is not None), None)
     if isinstance(output, (tuple, list)):
         return next((t for item in output if (t := _first_floating(item)) is not None), None)
-    attributes = (getattr(output, name, None) for name in _PREFERRED)
+    attributes = (getattr(output, name, None) for name in PREFERRED)
     return next((a for a in attributes if isinstance(a, Tensor) and a.is_floating_point()), None)
 
 

@@ -1,32 +1,18 @@
-"""Figures that say how good a model is, registered as a plugin's are.
-
-A metric is a class without constructor arguments. ``needs`` names what it is given besides the model's
-outputs: ``"labels"``, ``"reference"`` (the outputs of another model on the same samples). ``update`` takes
-one batch of them on one device, ``compute`` gives the figure over all batches.
-"""
+"""Figures that say how good a classifier is, and the registration of all built-in metrics."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from tsdistill.errors import TsdistillError
+from tsdistill.evaluation.metric import Metric, RunningMean, labels_given, reference_given
+from tsdistill.evaluation.outputs import classes_last
+from tsdistill.evaluation.regression import MeanAbsoluteError, MeanSquaredError, OutputSquaredError
 from tsdistill.plugins import hookimpl
-
-
-class Metric(Protocol):
-    """What ``register_evaluation_metrics`` takes (the class, not an instance)."""
-
-    needs: ClassVar[frozenset[str]]
-
-    def update(self, outputs: Tensor, labels: Tensor | None, reference_outputs: Tensor | None) -> None:
-        """Take one batch: outputs ``(batch, classes, ...)``, labels ``(batch,)``."""
-
-    def compute(self) -> float:
-        """The figure over all batches."""
 
 
 def class_scores(outputs: Tensor, metric: str) -> Tensor:
@@ -38,39 +24,18 @@ def class_scores(outputs: Tensor, metric: str) -> Tensor:
     Raises:
         TsdistillError: there are no two classes to choose from.
     """
-    if outputs.ndim in (4, 5):
-        outputs = outputs.movedim(1, -1)
-    if outputs.ndim not in (2, 3, 4, 5) or outputs.shape[-1] < 2:
+    scores = classes_last(outputs)
+    if scores is None:
         raise TsdistillError(
             f"{metric} needs scores of two or more classes, not an output of shape {tuple(outputs.shape)}"
         )
-    return outputs.flatten(0, -2).float()
+    return scores.flatten(0, -2).float()
 
 
-class _Mean:
-    """A running mean in double precision."""
-
-    def __init__(self) -> None:
-        self._total = 0.0
-        self._count = 0
-
-    def _add(self, total: float, count: int) -> None:
-        self._total += total
-        self._count += count
-
-    def compute(self) -> float:
-        """The mean over everything so far.
-
-        Raises:
-            TsdistillError: there was nothing.
-        """
-        if not self._count:
-            raise TsdistillError("there were no samples to evaluate on; give data that has some")
-        return self._total / self._count
-
-
-class _TopK(_Mean):
+class _TopK(RunningMean):
     needs: ClassVar[frozenset[str]] = frozenset({"labels"})
+    higher_is_better: ClassVar[bool] = True
+    unit: ClassVar[str] = "%"
     k: ClassVar[int] = 1
 
     def update(self, outputs: Tensor, labels: Tensor | None, reference_outputs: Tensor | None = None) -> None:
@@ -80,10 +45,7 @@ class _TopK(_Mean):
             TsdistillError: labels are missing, are no class numbers or do not fit the scores.
         """
         name = f"top{self.k}"
-        if labels is None:
-            raise TsdistillError(
-                f"{name} needs labels but the data have none; leave it out or give labelled data"
-            )
+        labels = labels_given(labels, name)
         scores = class_scores(outputs, name)
         if labels.is_floating_point() or labels.numel() != len(scores):
             raise TsdistillError(
@@ -115,9 +77,8 @@ class Top5(_TopK):
     k: ClassVar[int] = 5
 
 
-def _pair(outputs: Tensor, reference: Tensor | None, name: str) -> tuple[Tensor, Tensor]:
-    if reference is None:
-        raise TsdistillError(f"{name} needs a reference model to compare with; give reference=")
+def _pair(outputs: Tensor, given: Tensor | None, name: str) -> tuple[Tensor, Tensor]:
+    reference: Tensor = reference_given(given, name)
     if reference.shape != outputs.shape:
         raise TsdistillError(
             f"{name} needs outputs of one shape, but the model gives {tuple(outputs.shape)} and the reference"
@@ -126,10 +87,12 @@ def _pair(outputs: Tensor, reference: Tensor | None, name: str) -> tuple[Tensor,
     return class_scores(outputs, name), class_scores(reference.to(outputs.device), name)
 
 
-class Agreement(_Mean):
+class Agreement(RunningMean):
     """Percent of predictions that are the reference's."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"reference"})
+    higher_is_better: ClassVar[bool] = True
+    unit: ClassVar[str] = "%"
 
     def update(self, outputs: Tensor, labels: Tensor | None, reference_outputs: Tensor | None) -> None:
         """Take one batch of scores of both models.
@@ -141,10 +104,12 @@ class Agreement(_Mean):
         self._add(float((mine.argmax(1) == theirs.argmax(1)).sum()) * 100, len(mine))
 
 
-class KullbackLeibler(_Mean):
+class KullbackLeibler(RunningMean):
     """Mean KL(reference || model) of the class probabilities (softmax of the scores), in nats."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"reference"})
+    higher_is_better: ClassVar[bool] = False
+    unit: ClassVar[str] = "nats"
 
     def update(self, outputs: Tensor, labels: Tensor | None, reference_outputs: Tensor | None) -> None:
         """Take one batch of scores of both models.
@@ -160,8 +125,11 @@ class KullbackLeibler(_Mean):
 
 @hookimpl
 def register_evaluation_metrics(register: Callable[[str, type[Metric]], None]) -> None:
-    """Register top1, top5, agreement and kl."""
+    """Register the metrics of classifiers, of regression, and those that ask for no task at all."""
     register("top1", Top1)
     register("top5", Top5)
     register("agreement", Agreement)
     register("kl", KullbackLeibler)
+    register("mse", MeanSquaredError)
+    register("mae", MeanAbsoluteError)
+    register("output_mse", OutputSquaredError)

@@ -3,5 +3,18 @@
 from tsdistill.pruning.choosing.planning import plan
 from tsdistill.pruning.pruner import PruneResult, prune, prune_result
 from tsdistill.pruning.pruning_plan import PrunedGroup, PruningPlan
+from tsdistill.pruning.searching import DropResult, prune_to_drop
+from tsdistill.pruning.sweeping import Sweep, sweep
 
-__all__ = ["PruneResult", "PrunedGroup", "PruningPlan", "plan", "prune", "prune_result"]
+__all__ = [
+    "DropResult",
+    "PruneResult",
+    "PrunedGroup",
+    "PruningPlan",
+    "Sweep",
+    "plan",
+    "prune",
+    "prune_result",
+    "prune_to_drop",
+    "sweep",
+]

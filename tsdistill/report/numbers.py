@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 _UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -28,3 +30,18 @@ def seconds(value: float) -> str:
 def counted(number: int, what: str) -> str:
     """``1 group``, ``3 groups``."""
     return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def size(value: float) -> str:
+    """Bytes: ``640 B``, ``44.8 MB``."""
+    for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if value >= 0.9995 * unit:
+            return f"{value / unit:.3g} {name}"
+    return f"{value:.0f} B"
+
+
+def times(ratio: float) -> str:
+    """A ratio: ``0.52x``, ``12x``; ``-`` of nothing."""
+    if math.isnan(ratio):
+        return "-"
+    return f"{ratio:.2f}x" if 0.095 <= ratio < 9.995 else f"{ratio:.2g}x" if ratio < 1 else f"{ratio:.0f}x"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from rich.console import Group
@@ -12,20 +12,12 @@ from rich.text import Text
 
 from tsdistill.alignment.matching.nodes import NodeMatches
 from tsdistill.alignment.report import AlignmentReport, GroupReport
-from tsdistill.evaluation import Comparison
 from tsdistill.pruning import PruningPlan
 from tsdistill.report.curve import bins
 from tsdistill.report.layout import SOFT, breakable, table
-from tsdistill.report.numbers import amount, counted, seconds, share
+from tsdistill.report.numbers import amount, counted, share
 
 _BAR = 24
-
-METRICS = {
-    "top1": ("top-1 accuracy", " %"),
-    "top5": ("top-5 accuracy", " %"),
-    "agreement": ("top-1 agreement with {}", " %"),
-    "kl": ("KL divergence from {}", " nats"),
-}
 
 _KINDS = {
     "dead": "dead",
@@ -254,29 +246,3 @@ def costs_table(plan: PruningPlan) -> Table:
         after = plan.after[name]
         made.add_row("MACs" if name == "macs" else name, f"{before:,}", f"{after:,}", share(after, before))
     return made
-
-
-def comparison_table(compared: Comparison, kind: str = "") -> Group:
-    """Models side by side; parts are of the first.
-
-    Args:
-        compared: what `tsdistill.compare` returned.
-        kind: what samples the figures are from, such as "held-out samples".
-    """
-    made = table("Side by side", "<", *compared.names)
-    rows: list[tuple[str, tuple[float, ...], Callable[[float], str]]] = [
-        ("parameters", compared.params, amount),
-        ("MACs", compared.macs, amount),
-        ("latency, batch 1", compared.latency, seconds),
-    ]
-    for name, values, show in rows:
-        first, *others = values
-        made.add_row(name, show(first), *(f"{show(value)} ({share(value, first)})" for value in others))
-    figures = dict.fromkeys(name for metrics in compared.metrics for name in metrics)
-    for name in figures:
-        label, unit = METRICS.get(name, (name, ""))
-        label = label.format(compared.names[0])
-        cells = [f"{metrics[name]:.4g}{unit}" if name in metrics else "" for metrics in compared.metrics]
-        made.add_row(label, *cells)
-    measured = f"Measured on {kind + ': ' if kind else ''}{compared.data}" if compared.data else ""
-    return Group(made, Text(measured))

@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tsdistill.alignment.absorbing import absorbs, sample_for
+from tsdistill.alignment.constants import following_norms
 from tsdistill.alignment.exact import Relations, pads_with_zeros, relations
 from tsdistill.alignment.linear import inverse, shrinkage, standardise
 from tsdistill.alignment.observing.covariance import Covariance
 from tsdistill.alignment.observing.observe import Observation
 from tsdistill.alignment.observing.sites import Reading, Site, Sites
-from tsdistill.pruning.absorbing.constants import following_norms
-from tsdistill.pruning.absorbing.weights import ReadingWeight, absorbs
+from tsdistill.pruning.absorbing.weights import ReadingWeight
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +57,7 @@ def predict(
     column = {int(feature): index for index, feature in enumerate(kept)}
     stays: dict[int, int] = {}
     for feature in kept.tolist():
-        if not found.constant[feature]:
+        if not found.silent[feature]:
             stays.setdefault(int(found.leader[feature]), feature)
     rest = []
     for row, feature in enumerate(removed.tolist()):
@@ -72,7 +73,8 @@ def predict(
     offset = covariance.mean[removed] - matrix @ covariance.mean[kept]
     offset[found.silent[removed]] = 0.0
     exact = np.array(
-        [int(found.leader[f]) in stays and not found.constant[f] for f in removed.tolist()], dtype=bool
+        [int(found.leader[f]) in stays and not (constant and found.constant[f]) for f in removed.tolist()],
+        dtype=bool,
     )
     offset[exact] = 0.0
     return Prediction(removed, kept, matrix, offset if constant else np.zeros(len(removed)))
@@ -131,7 +133,7 @@ def absorb(
     for key, readings in touched.items():
         site = sites.sites[key]
         covariance = observed.covariances.get(key)
-        sample = _sample(site, covariance)
+        sample = sample_for(site, covariance)
         if covariance is None or not absorbs(model, readings[0].reader, sample):
             skipped.append(site.module)
             continue
@@ -146,17 +148,6 @@ def _leaving(site: Site, readings: list[Reading], removed: Mapping[str, np.ndarr
     for reading in readings:
         gone[reading.features[removed[reading.group]].reshape(-1)] = True
     return gone
-
-
-def _sample(site: Site, covariance: Covariance | None) -> Tensor | None:
-    """A small input for the layer, made from samples that it has seen."""
-    if covariance is None or site.layout is not None:
-        return None
-    values = torch.from_numpy(covariance.probe[:64]).float()
-    if site.channel_dim != 1:
-        return values
-    side = 8
-    return values[torch.arange(side * side) % len(values)].T.reshape(1, -1, side, side)
 
 
 def _absorb_at(

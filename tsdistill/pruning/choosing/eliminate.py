@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tsdistill.pruning.choosing.regression import Regression
+from tsdistill.pruning.choosing.regression import Regression, Toll
 
 _AT_ONCE = 64
 _COMPETITORS = 4
 
 
 def eliminate(
-    regressions: Sequence[Regression],
+    regressions: Sequence[Regression | Toll],
     owner: np.ndarray,
     floors: np.ndarray,
     savings: np.ndarray,
@@ -25,7 +25,7 @@ def eliminate(
     one, and the rest is brought up to date once for all that have won.
 
     Args:
-        regressions: one per site that reads any of the nodes; used up.
+        regressions: one per site that reads any of the nodes, and tolls; used up.
         owner: int ``[nodes]``, the group of each node.
         floors: int ``[groups]``, how many nodes of each group stay.
         savings: float ``[nodes]``, what removing a node saves, in any unit.
@@ -63,7 +63,7 @@ def eliminate(
         costs += spent
 
 
-def _increments(regressions: Sequence[Regression], size: int) -> np.ndarray:
+def _increments(regressions: Sequence[Regression | Toll], size: int) -> np.ndarray:
     total = np.zeros(size)
     for regression in regressions:
         total += regression.increments(size)
@@ -71,7 +71,7 @@ def _increments(regressions: Sequence[Regression], size: int) -> np.ndarray:
 
 
 def _compete(
-    regressions: Sequence[Regression],
+    regressions: Sequence[Regression | Toll],
     chosen: np.ndarray,
     owner: np.ndarray,
     left: np.ndarray,

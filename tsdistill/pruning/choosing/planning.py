@@ -2,66 +2,97 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from math import ceil
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from tsdistill.alignment.report import AlignmentReport, GroupReport
-from tsdistill.errors import TsdistillError
-from tsdistill.pruning.choosing.budget import Budget, budget_of
-from tsdistill.pruning.choosing.score import score
-from tsdistill.pruning.choosing.select import Choice, savings_per_node, select
+from tsdistill.errors import BudgetUnreachable
+from tsdistill.pruning.choosing.budget import Budget, amount, asked
+from tsdistill.pruning.choosing.free import free_choices
+from tsdistill.pruning.choosing.limits import Limits, limits_of
+from tsdistill.pruning.choosing.meter import Meter, Price, meter_of, savings_per_node
+from tsdistill.pruning.choosing.remembering import scored
+from tsdistill.pruning.choosing.rounding import round_off
+from tsdistill.pruning.choosing.select import Choice, leaving, orders, select
 from tsdistill.pruning.pruning_plan import PrunedGroup, PruningPlan
 from tsdistill.tracing.graph import NodeGraph
+
+_NOTHING = Choice(np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros(0, dtype=bool))
 
 
 def plan(
     report: AlignmentReport,
     *,
-    macs: float | str | None = None,
-    params: float | str | None = None,
-    nodes: float | str | None = None,
+    macs: float | str | Budget | None = None,
+    params: float | str | Budget | None = None,
+    nodes: float | str | Budget | None = None,
+    latency: float | str | Budget | None = None,
+    lossless: bool = False,
     keep_strong: bool = True,
     min_nodes: int | None = None,
+    round_to: int | None = None,
+    only: Sequence[str] | str = (),
+    exclude: Sequence[str] | str = (),
     whole: Collection[str] = (),
+    limit: float | None = None,
+    price: Price | None = None,
+    dense: Mapping[str, int] | None = None,
 ) -> PruningPlan:
     """Choose the nodes that leave, over all groups at once, by cost for what they save.
 
+    Exactly one budget is given, or ``lossless``. A budget says what is kept: a part (``0.5``, ``"50%"``) or
+    an amount (``"1.2G"``, ``"5M"``, ``1200``, ``"10ms"``).
+
     Args:
         report: an alignment report with its statistics (not one that was read from a file).
-        macs: part of the MACs that is kept, ``0.5`` or ``"50%"``; exactly one of the three budgets is given.
-        params: part of the parameters that is kept.
-        nodes: part of the prunable nodes that is kept.
+        macs: MACs that are kept.
+        params: parameters that are kept.
+        nodes: prunable nodes that are kept.
+        latency: time that a forward pass may take; needs ``price``.
+        lossless: only nodes leave whose loss leaves the function as it is on the data that were seen.
         keep_strong: teacher nodes weigh by strength; otherwise every teacher node counts the same.
         min_nodes: nodes that stay in every group (all of them in a smaller one). By default a tenth of the
             group and at least one: scores are linear, and a group cut below that is far from where they
-            hold.
-        whole: groups that are left whole.
+            hold. (With ``lossless`` one.)
+        round_to: groups that lose nodes end at a multiple of this; groups too small for it stay whole.
+        only: patterns (``*``, ``?``, ``[ab]``) of names of groups; the others stay whole.
+        exclude: patterns of names of groups that stay whole.
+        whole: names of groups that stay whole.
+        limit: an amount that takes the place of the budget's own (MACs, parameters, nodes, or the price's
+            seconds), for a part of the way.
+        price: what operations cost on this device.
+        dense: group -> nodes that it had before earlier cuts, which the tenth of ``min_nodes`` is a part of.
 
     Raises:
-        TsdistillError: no or several budgets, or one that cannot be met (says the smallest that can).
+        TsdistillError: no or several budgets, one above what the model has, one that cannot be met (says the
+            smallest that can), a latency without a price, or a pattern that meets no group.
     """
-    budget = budget_of(macs, params, nodes)
-    if min_nodes is not None and (isinstance(min_nodes, bool) or min_nodes < 1):
-        raise TsdistillError(f"min_nodes takes a whole number of at least 1, not {min_nodes!r}")
+    budget = asked(macs, params, nodes, latency, lossless=lossless)
     graph = report.graph
-    floors = {
-        group.name: min(group.size, min_nodes if min_nodes is not None else max(1, ceil(group.size / 10)))
-        for group in graph.groups
-    }
-    floors.update({group.name: group.size for group in graph.groups if group.name in whole})
-    eliminations = score(report, floors, savings_per_node(graph, budget.kind), keep_strong=keep_strong)
-    choices = select(graph, eliminations, budget)
-    empty = Choice(np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros(0, dtype=bool))
+    limits = limits_of(
+        graph,
+        min_nodes=min_nodes,
+        round_to=round_to,
+        only=only,
+        exclude=exclude,
+        whole=whole,
+        share=0.0 if lossless else 0.1,
+        dense=dense,
+    )
+    if budget is None:
+        choices = free_choices(report, limits)
+    else:
+        choices = _within(report, budget, limits, limit, price, keep_strong)
     groups = {
-        group.name: _pruned(report.by_name[group.name], choices.get(group.name, empty))
+        group.name: _pruned(report.by_name[group.name], choices.get(group.name, _NOTHING))
         for group in graph.groups
     }
     kept = {name: group.size - len(group.removed) for name, group in groups.items()}
     return PruningPlan(
         arch=report.arch,
-        budget=_words(budget),
+        budget=f"at most {budget} kept" if budget else "lossless",
         keep_strong=keep_strong,
         data=report.data,
         groups=groups,
@@ -70,8 +101,64 @@ def plan(
     )
 
 
-def _words(budget: Budget) -> str:
-    return f"at most {budget} kept"
+def _within(
+    report: AlignmentReport,
+    budget: Budget,
+    limits: Limits,
+    limit: float | None,
+    price: Price | None,
+    keep_strong: bool,
+) -> dict[str, Choice]:
+    """The nodes that leave to meet a budget."""
+    meter = meter_of(report.graph, budget.kind, price)
+    before = meter.total
+    most = budget.absolute(before) if limit is None else limit
+    if before > most:
+        _check(report, budget, limits, meter, most, of=before if limit is None else None)
+        eliminations = scored(report, limits.floors, savings_per_node(meter), keep_strong=keep_strong)
+        order = orders(eliminations)
+        select(meter, eliminations, most)
+        if any(step > 1 for step in limits.steps.values()):
+            round_off(meter, order, limits, most)
+        return leaving(meter, order)
+    return {}
+
+
+def check_reachable(report: AlignmentReport, budget: Budget, **limits: Any) -> None:
+    """Refuse a budget of MACs, parameters or nodes that cannot be met, before the nodes are scored.
+
+    Args:
+        report: an alignment report of the dense model.
+        budget: what is to be kept of it.
+        limits: what ``limits_of`` takes.
+
+    Raises:
+        BudgetUnreachable: says the smallest that can be met.
+        TsdistillError: an amount above what the model has, or limits that ``limits_of`` refuses.
+    """
+    meter = meter_of(report.graph, budget.kind)
+    most = budget.absolute(meter.total)
+    _check(report, budget, limits_of(report.graph, **limits), meter, most, of=meter.total)
+
+
+def _check(
+    report: AlignmentReport, budget: Budget, limits: Limits, meter: Meter, most: float, of: float | None
+) -> None:
+    """Refuse an amount below what every group at its floor leaves; ``of`` is the whole to say a part of."""
+    able = [group for group in report.groups if group.observed]
+    least = meter.total - meter.saving({group.name: group.size - limits.floors[group.name] for group in able})
+    if least <= most:
+        return
+    said = _upwards(least / of) if budget.kept is not None and of else amount(budget.kind, least, up=True)
+    raise BudgetUnreachable(
+        f"a budget of {budget} cannot be met: the smallest that can be reached is {said}; lower min_nodes "
+        "(or round_to), let more groups be cut, or give more"
+    )
+
+
+def _upwards(part: float) -> str:
+    scale = 1e3 if part <= 0.999 else 1e6
+    return f"{np.ceil(part * scale) / scale:.6g}"
 
 
 def _figures(graph: NodeGraph, kept: Mapping[str, int]) -> dict[str, int]:

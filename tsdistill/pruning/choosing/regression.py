@@ -124,3 +124,27 @@ class Regression:
         self._p, self._q = self._p[table], self._q[table]
         self._parts = [Part(part.nodes, number[part.features]) for part in self._parts]
         self._alive = np.ones(len(keep), dtype=bool)
+
+
+class Toll:
+    """What nodes cost whatever else leaves; stands beside the regressions of an elimination."""
+
+    def __init__(self, costs: np.ndarray) -> None:
+        """Take the costs, float64 ``[nodes]``."""
+        self._costs = costs.copy()
+
+    def increments(self, size: int) -> np.ndarray:
+        """The costs; ``size`` is their number."""
+        return self._costs[:size]
+
+    def remove(self, nodes: Sequence[int] | np.ndarray) -> float:
+        """Remove nodes; returns what that costs."""
+        cost = float(self._costs[nodes].sum())
+        self._costs[nodes] = 0.0
+        return cost
+
+    def restrict(self, nodes: np.ndarray) -> Toll:
+        """The same for ``nodes`` only."""
+        costs = np.zeros_like(self._costs)
+        costs[nodes] = self._costs[nodes]
+        return Toll(costs)

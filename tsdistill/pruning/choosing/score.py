@@ -17,7 +17,7 @@ from tsdistill.alignment.observing.moments import pooled
 from tsdistill.alignment.observing.sites import Reading
 from tsdistill.alignment.report import AlignmentReport, Statistics
 from tsdistill.pruning.choosing.eliminate import eliminate
-from tsdistill.pruning.choosing.regression import Part, Regression
+from tsdistill.pruning.choosing.regression import Part, Regression, Toll
 from tsdistill.tracing.graph import NodeGraph
 
 
@@ -65,10 +65,12 @@ def score(
         start = np.cumsum([0, *(group.size for group in groups)])
         owner = np.repeat(np.arange(len(groups)), [group.size for group in groups])
         free = np.concatenate([report.by_name[name].free for name in names])
+        regressions: list[Regression | Toll]
         if len(names) == 1 and names[0] in statistics.observed.pairs:
             regressions = [teacher_regression(report, names[0], keep_strong)]
         else:
-            regressions = own_regressions(report.graph, statistics, names, start, keep_strong)
+            regressions = [*own_regressions(report.graph, statistics, names, start, keep_strong)]
+        regressions.append(Toll(np.concatenate([constants(report, name, keep_strong) for name in names])))
         order, cost = eliminate(
             regressions,
             owner,
@@ -139,6 +141,26 @@ def own_regressions(
         inner = precision[np.ix_(local, local)]
         result.append(Regression(inner, own_gram(inner, ridge, weight), parts))
     return result
+
+
+def constants(report: AlignmentReport, name: str, keep_strong: bool) -> np.ndarray:
+    """What constant nodes cost where the reading layer has no place for a constant, float64 ``[nodes]``.
+
+    They have no variance for a regression to see, but a layer that pads with zeros sees them end at the
+    border, and one without a bias cannot make up for them at all.
+    """
+    statistics = report.statistics
+    total = np.zeros(report.graph.by_name[name].size)
+    for reading in statistics.sites.readings[name]:
+        covariance = statistics.observed.covariances.get(reading.site)
+        if covariance is None or statistics.taking[reading.site].constants:
+            continue
+        weight = statistics.sensitivity[reading.site] * covariance.mean**2
+        if not keep_strong:
+            share = 1 / (reading.features.shape[1] * _times_read(statistics, name))
+            weight = np.where(weight > 0, share, 0.0)
+        total += np.where(covariance.var == 0, weight, 0.0)[reading.features].sum(1)
+    return np.where(report.by_name[name].free, 0.0, total)
 
 
 def own_gram(inner: np.ndarray, ridge: float, weight: np.ndarray) -> np.ndarray:

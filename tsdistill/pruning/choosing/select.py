@@ -8,10 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tsdistill.errors import TsdistillError
-from tsdistill.pruning.choosing.budget import Budget, Meter
+from tsdistill.pruning.choosing.meter import Meter
 from tsdistill.pruning.choosing.score import Elimination
-from tsdistill.tracing.graph import NodeGraph
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,30 +26,23 @@ class Choice:
     cost: np.ndarray
     free: np.ndarray
 
+    def first(self, count: int) -> Choice:
+        """The first ``count`` of them."""
+        return Choice(self.nodes[:count], self.cost[:count], self.free[:count])
 
-def select(graph: NodeGraph, eliminations: Sequence[Elimination], budget: Budget) -> dict[str, Choice]:
-    """Walk down the eliminations until the part that is kept is within the budget.
+
+def select(meter: Meter, eliminations: Sequence[Elimination], limit: float) -> None:
+    """Walk down the eliminations until ``meter.total`` is at most ``limit``, or to their end.
 
     Along each elimination the costs are made convex first (equal over stretches that pay together), so that
-    a dear node does not hide cheap ones behind it.
-
-    Raises:
-        TsdistillError: the budget cannot be met; says the smallest part that can be reached.
+    a dear node does not hide cheap ones behind it. The meter shows afterwards how many nodes are left.
     """
-    meter = Meter(graph, budget.kind)
-    whole = meter.total
-    limit = budget.kept * whole
     walks = [_Walk(elimination) for elimination in eliminations]
     heap: list[tuple[float, int]] = [
         (walk.ratio(meter), index) for index, walk in enumerate(walks) if walk.left
     ]
     heapq.heapify(heap)
-    while meter.total > limit:
-        if not heap:
-            raise TsdistillError(
-                f"a budget of {budget} cannot be met: the smallest that can be reached is "
-                f"{_upwards(meter.total / whole)}; lower min_nodes or give more"
-            )
+    while meter.total > limit and heap:
         _, index = heapq.heappop(heap)
         walk = walks[index]
         ratio = walk.ratio(meter)
@@ -61,11 +52,6 @@ def select(graph: NodeGraph, eliminations: Sequence[Elimination], budget: Budget
         walk.step(meter, limit)
         if walk.left:
             heapq.heappush(heap, (walk.ratio(meter), index))
-    return _choices(walks)
-
-
-def _upwards(part: float) -> float:
-    return float(np.ceil(part * 1000) / 1000)
 
 
 class _Walk:
@@ -130,17 +116,16 @@ def convex(cost: np.ndarray) -> np.ndarray:
     return np.repeat(np.array(means), counts) if means else np.zeros(0)
 
 
-def _choices(walks: Sequence[_Walk]) -> dict[str, Choice]:
-    choices: dict[str, Choice] = {}
-    for walk in walks:
-        taken = walk.elimination
-        for index, name in enumerate(taken.groups):
-            here = np.flatnonzero(taken.owner[: walk.position] == index)
-            choices[name] = Choice(taken.node[here], taken.cost[here], taken.free[here])
-    return choices
+def orders(eliminations: Sequence[Elimination]) -> dict[str, Choice]:
+    """Per group all the nodes that may leave it, in the order in which they do."""
+    result: dict[str, Choice] = {}
+    for elimination in eliminations:
+        for index, name in enumerate(elimination.groups):
+            here = np.flatnonzero(elimination.owner == index)
+            result[name] = Choice(elimination.node[here], elimination.cost[here], elimination.free[here])
+    return result
 
 
-def savings_per_node(graph: NodeGraph, kind: str) -> Mapping[str, float]:
-    """What removing a single node of each whole group saves."""
-    meter = Meter(graph, kind)
-    return {name: float(meter.saving({name: 1})) for name in graph.widths}
+def leaving(meter: Meter, orders: Mapping[str, Choice]) -> dict[str, Choice]:
+    """Per group the nodes that leave it, as many as have left the meter."""
+    return {name: order.first(meter.gone[name]) for name, order in orders.items()}

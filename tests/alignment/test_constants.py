@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.alignment.small import residual
-from tsdistill.pruning.absorbing.constants import following_norms
+from tsdistill.alignment.constants import following_norms
 
 
 def test_the_norm_behind_a_layer_is_found() -> None:

@@ -1,0 +1,119 @@
+"""Results that outlive a run: one JSON file per cell, written whole or not at all."""
+
+from __future__ import annotations
+
+import ast
+import fcntl
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import tsdistill
+from tsdistill.files import replacing
+
+Key = Mapping[str, Any]
+
+
+class Cells:
+    """A folder of cells and of the pruned networks that belong to them.
+
+    Args:
+        folder: is made where there is none.
+        fresh: what is there already does not count, except what this object has written itself.
+    """
+
+    def __init__(self, folder: Path, fresh: bool = False) -> None:
+        self.folder, self.fresh = folder, fresh
+        self._written: set[str] = set()
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def get(self, key: Key) -> dict[str, Any] | None:
+        """The figures of a cell, ``None`` when it has not been computed."""
+        name = _name(key)
+        path = self.folder / f"{name}.json"
+        if (self.fresh and name not in self._written) or not path.exists():
+            return None
+        return json.loads(path.read_text())["figures"]
+
+    def latest(self, key: Key) -> dict[str, Any] | None:
+        """The newest cell that differs from ``key`` in the code that made it at most."""
+        alike = []
+        for path in self.folder.glob(f"{_name(key).rpartition('-')[0]}-*.json"):
+            cell = json.loads(path.read_text())
+            if _plain({**cell["key"], "code": None}) == _plain({**key, "code": None}):
+                alike.append((path.stat().st_mtime, cell["figures"]))
+        return max(alike, key=lambda item: item[0])[1] if alike else None
+
+    def put(self, key: Key, figures: Mapping[str, Any], model: nn.Module | None = None) -> None:
+        """Keep the figures of a cell, and its network."""
+        name = _name(key)
+        if model is not None:
+            with replacing(self.folder / f"{name}.pt") as path:
+                torch.save(model, path)
+        with replacing(self.folder / f"{name}.json") as path:
+            path.write_text(json.dumps({"key": _plain(key), "figures": dict(figures)}, indent=1) + "\n")
+        self._written.add(name)
+
+    def model(self, key: Key) -> nn.Module:
+        """The network of a cell that has one."""
+        return torch.load(self.folder / f"{_name(key)}.pt", weights_only=False)
+
+    @contextmanager
+    def claim(self, key: Key) -> Iterator[bool]:
+        """Whether this process may compute the cell: no other one is at it. It is free again at the end,
+        however that comes."""
+        with open(self.folder / f"{_name(key)}.lock", "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            yield True
+
+
+def fingerprint(model: nn.Module) -> str:
+    """A short hash of all parameters and buffers."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:10]
+
+
+def code() -> str:
+    """A short hash of what the library does when it prunes; comments and docstrings do not count."""
+    root = Path(tsdistill.__file__).parent
+    digest = hashlib.sha256()
+    for folder in ("tracing", "alignment", "pruning"):
+        for path in sorted((root / folder).rglob("*.py")):
+            tree = ast.parse(path.read_text())
+            for node in ast.walk(tree):
+                body = getattr(node, "body", None)
+                if isinstance(body, list):
+                    node.body = [line for line in body if not _is_text(line)]  # type: ignore[attr-defined]
+            digest.update(ast.dump(tree).encode())
+    return digest.hexdigest()[:10]
+
+
+def _is_text(line: ast.AST) -> bool:
+    return (
+        isinstance(line, ast.Expr)
+        and isinstance(line.value, ast.Constant)
+        and isinstance(line.value.value, str)
+    )
+
+
+def _plain(key: Key) -> dict[str, Any]:
+    return json.loads(json.dumps(dict(key), sort_keys=True))
+
+
+def _name(key: Key) -> str:
+    digest = hashlib.sha256(json.dumps(dict(key), sort_keys=True).encode()).hexdigest()[:10]
+    shown = [str(key[part]).replace("/", "_") for part in ("network", "kind", "row", "budget") if part in key]
+    return "-".join([*shown, digest])

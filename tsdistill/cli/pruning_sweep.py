@@ -1,0 +1,74 @@
+"""``tsdistill prune --sweep``: a model a budget, a table and a picture."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tsdistill.cli import output, pruning_output
+from tsdistill.errors import TsdistillError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from tsdistill import AlignmentReport
+    from tsdistill.pruning.sweeping import SweepRow
+
+
+def budgets_of(text: str) -> list[str]:
+    """The budgets of ``--sweep 0.8,0.6,0.4``."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def check(out: str | None, text: str, kind: str) -> None:
+    """Refuse a sweep that cannot work, before anything is loaded.
+
+    Raises:
+        TsdistillError: no folder to write to, or budgets that are none.
+    """
+    from tsdistill.pruning.sweeping import check_budgets
+
+    if not out:
+        raise TsdistillError("say where the models of the sweep go: -o DIR")
+    output.check_folder(out)
+    check_budgets(budgets_of(text), kind)
+
+
+def run(
+    dense: nn.Module, report: AlignmentReport, given: dict[str, Any], how: dict[str, Any], out: str
+) -> None:
+    """Sweep over the budgets in ``given`` and write what comes of it to the folder ``out``.
+
+    Every model is written as soon as it is there.
+    """
+    import tsdistill as tsd
+    from tsdistill.pruning.sweeping import sweep
+    from tsdistill.report.pareto import save_pareto
+
+    folder, kind = Path(out), given["sweep_by"]
+    folder.mkdir(exist_ok=True)
+
+    def done(row: SweepRow) -> None:
+        tsd.save(row.result.model, folder / file_name(kind, row.budget))
+
+    with output.progress() as tell:
+        swept = sweep(
+            dense,
+            budgets_of(given["sweep"]),
+            kind=kind,
+            data=given["data"],
+            report=report,
+            progress=tell,
+            done=done,
+            **how,
+        )
+    output.write_json(str(folder / "sweep.json"), swept.to_dict())
+    if swept.comparison.figures:
+        save_pareto(swept, folder / "pareto.png", title=report.arch or "")
+    pruning_output.tell_sweep(dense, swept, out, given["json_file"])
+
+
+def file_name(kind: str, budget: str) -> str:
+    """``macs-0.8.safetensors``; ``macs-50percent.safetensors`` for a budget of 50%."""
+    return f"{kind}-{re.sub(r'[^0-9A-Za-z.]', '', budget.replace('%', 'percent'))}.safetensors"

@@ -1,0 +1,209 @@
+"""`compare`: measuring models side by side."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from tsdistill import plugins
+from tsdistill.errors import TsdistillError
+from tsdistill.evaluation.comparison import Comparison
+from tsdistill.evaluation.cost import file_size, macs, parameters
+from tsdistill.evaluation.evaluating import Tell, as_stream, evaluate_all
+from tsdistill.evaluation.forward import at_rest, batched, forward, placement
+from tsdistill.evaluation.latency import Timing, timings
+from tsdistill.evaluation.memory import peak_memory
+from tsdistill.evaluation.metric import KIND, traits_of
+from tsdistill.evaluation.outputs import describe, single
+from tsdistill.models.info import InputSpec
+from tsdistill.models.origin import info_of
+
+_LEAST_SECONDS = 0.25
+_LARGER = 1.5
+"""A file so many times as large as its weights holds more than those."""
+
+
+def compare(
+    models: Sequence[nn.Module] | Mapping[str, nn.Module],
+    data: Any = None,
+    *,
+    names: Sequence[str] | None = None,
+    metrics: Sequence[str] | None = None,
+    samples: int | None = None,
+    batch_size: int = 32,
+    seed: int = 0,
+    example_input: Any = None,
+    repeats: int = 15,
+    files: Sequence[str | os.PathLike[str] | None] | None = None,
+    brief: bool = False,
+    progress: Tell | None = None,
+) -> Comparison:
+    """Costs and, where there are data, quality of models.
+
+    Args:
+        models: the first one is what the others are compared with; a mapping names them.
+        data: a ``Stream`` or whatever ``open_data`` takes; ``None``: costs only.
+        names: one per model; ``model 1`` and so on by default.
+        metrics: names of evaluation metrics; by default the built-in ones whose needs are met and that go
+            with the outputs, which may be none.
+        samples: at most so many.
+        batch_size: samples per batch, also for throughput and peak memory.
+        seed: of the part of the data.
+        example_input: of batch 1, where the models do not say how inputs look.
+        repeats: timed forward passes per model, at least.
+        files: where the models come from, for the size of those files; ``None`` for one that has none, which
+            counts what `tsdistill.save` would store.
+        brief: leave out file sizes, throughput and peak memory.
+        progress: is told the phase, how many samples are done, and of how many.
+
+    Raises:
+        TsdistillError: there is no model, names or files do not go with the models, the models differ in
+            their inputs or outputs, a forward pass fails or a metric does not fit.
+    """
+    named = isinstance(models, Mapping) or names is not None
+    if isinstance(models, Mapping):
+        names, models = tuple(models), tuple(models.values())
+    if not models:
+        raise TsdistillError("there are no models to compare; give one or more")
+    names = tuple(names) if names is not None else tuple(f"model {n}" for n in range(1, len(models) + 1))
+    for what, given in (("name", names), ("file", files)):
+        if given is not None and len(given) != len(models):
+            raise TsdistillError(f"{len(given)} {what}s for {len(models)} models; give one {what} per model")
+    first = next((model for model in models if info_of(model).input is not None), models[0])
+    notes = _check_inputs(models, names) if example_input is None else []
+    x = _example(first, example_input)
+    tell = progress or (lambda phase, done, total: None)
+    tell("counting", 0, None)
+    _check_outputs(models, names, x)
+    operations = tuple(macs(model, x) for model in models)
+    sizes, held = ((), []) if brief else _file_sizes(models, names, files)
+    notes += held
+    figures: list[dict[str, float]] = [{} for _ in models]
+    described = ""
+    if data is not None:
+        tell("evaluating", 0, None)
+        stream = as_stream(first, data, samples, batch_size, seed)
+        reference = models[0] if len(models) > 1 else None
+        figures = evaluate_all(
+            models, stream, metrics, reference, names=names if named else None, progress=progress
+        )
+        described = stream.description
+        if not figures[0]:
+            notes.append("no built-in metric goes with these outputs and data: costs only; name metrics")
+    return Comparison(
+        names=names,
+        params=tuple(map(parameters, models)),
+        macs=operations,
+        file_size=sizes,
+        metrics=tuple(figures),
+        data=described,
+        device=_device(models),
+        traits={name: traits_of(plugins.get(KIND, name)) for name in figures[0]},
+        notes=tuple(notes),
+        **_timed(models, x, batch_size, repeats, brief, tell),
+    )
+
+
+def _example(model: nn.Module, given: Any) -> Any:
+    from tsdistill.models import example_input
+
+    return example_input(model, given)
+
+
+def _timed(
+    models: Sequence[nn.Module], x: Any, batch_size: int, repeats: int, brief: bool, tell: Tell
+) -> dict[str, Any]:
+    """Latency and, unless ``brief``, throughput and peak memory, by the names of a comparison's fields."""
+    tell("timing, batch 1", 0, None)
+    alone = timings(models, x, repeats=repeats, min_seconds=_LEAST_SECONDS)
+    found: dict[str, Any] = {
+        "latency": tuple(timing.seconds for timing in alone),
+        "latency_spread": tuple(timing.spread for timing in alone),
+    }
+    if brief:
+        return found
+    many = batched(x, batch_size)
+    tell(f"timing, batch {batch_size}", 0, None)
+    together = timings(models, many, repeats=repeats, min_seconds=_LEAST_SECONDS)
+    tell("memory", 0, None)
+    return {
+        **found,
+        "throughput": tuple(batch_size / timing.seconds for timing in together),
+        "throughput_spread": tuple(_rate_spread(timing, batch_size) for timing in together),
+        "peak_memory": tuple(peak_memory(model, many) for model in models),
+        "batch_size": batch_size,
+    }
+
+
+def _rate_spread(timing: Timing, batch_size: int) -> float:
+    return batch_size / timing.seconds * (timing.spread / timing.seconds)
+
+
+def _check_inputs(models: Sequence[nn.Module], names: Sequence[str]) -> list[str]:
+    """Notes where inputs are prepared in different ways; refuses those of different sizes."""
+    known = [(name, spec) for name, m in zip(names, models, strict=True) if (spec := info_of(m).input)]
+    notes = []
+    for name, spec in known[1:]:
+        first, expected = known[0]
+        if tuple(spec.size) != tuple(expected.size):
+            raise TsdistillError(
+                f"{first} reads inputs of {_size(expected)} and {name} of {_size(spec)}; compare models that "
+                "read the same, or say what they read with --input-size (input_size=)"
+            )
+        if (spec.mean, spec.std) != (expected.mean, expected.std):
+            notes.append(f"{name} was made for inputs of another mean or std; it sees those of {first}")
+    return notes
+
+
+def _size(spec: InputSpec) -> str:
+    return "x".join(map(str, spec.size))
+
+
+def _check_outputs(models: Sequence[nn.Module], names: Sequence[str], x: Any) -> None:
+    """Refuse models whose single output tensors differ in shape."""
+    found = []
+    with at_rest(*models, fast=True), torch.no_grad():
+        for model, name in zip(models, names, strict=True):
+            alone = single(forward(model, x, name if name.startswith("model") else f"model {name}"))
+            if alone is not None:
+                found.append((name, alone))
+    for name, output in found[1:]:
+        if output.shape != found[0][1].shape:
+            raise TsdistillError(
+                f"{found[0][0]} gives {describe(found[0][1])} and {name} {describe(output)} for the same "
+                "input; compare models of one task, with the same classes"
+            )
+
+
+def _file_sizes(
+    models: Sequence[nn.Module],
+    names: Sequence[str],
+    files: Sequence[str | os.PathLike[str] | None] | None,
+) -> tuple[tuple[int, ...], list[str]]:
+    """Bytes of each model's file, and notes on files that hold more than weights."""
+    sizes, notes = [], []
+    for model, name, file in zip(models, names, files or [None] * len(models), strict=True):
+        stored = file_size(model)
+        sizes.append(stored if file is None else file_size(file))
+        if sizes[-1] > _LARGER * stored + 2**20:
+            notes.append(
+                f"the file of {name} holds more than its weights: {sizes[-1] / stored:.1f} times those"
+            )
+    return tuple(sizes), notes
+
+
+def _device(models: Sequence[nn.Module]) -> str:
+    """Where the models are, in words."""
+    device, _ = placement(models[0])
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return (
+        f"{device.type}, {threads} thread{'' if threads == 1 else 's'}"
+        if device.type == "cpu"
+        else str(device)
+    )

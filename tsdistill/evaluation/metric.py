@@ -1,0 +1,123 @@
+"""What a figure is that says how good a model is, and how it tells what it wants.
+
+A metric is a class without constructor arguments: ``update`` takes one batch, ``compute`` gives the figure
+over all of them. Its class attributes say what it is given and how the figure is read; all but ``needs`` may
+be left out:
+
+- ``needs``: what it is given besides the model's outputs: ``"labels"``, ``"reference"`` (the outputs of
+  another model on the same samples), or nothing;
+- ``wants``: ``"main"`` (the default): the tensor that an output is judged by, and labels in a tensor;
+  ``"raw"``: the model's whole output, and the whole target as the data gave it (boxes, several heads, ...);
+- ``higher_is_better``: whether larger figures are better ones; true unless said;
+- ``unit``: behind the figure, such as ``"%"``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from torch import Tensor
+
+from tsdistill.errors import TsdistillError
+
+KIND = "evaluation metric"
+MAIN, RAW = "main", "raw"
+
+
+class Metric(Protocol):
+    """What ``register_evaluation_metrics`` takes (the class, not an instance)."""
+
+    needs: ClassVar[frozenset[str]]
+
+    def update(self, outputs: Any, labels: Any, reference_outputs: Any) -> None:
+        """Take one batch, all of it on the model's device; what the metric does not need may be ``None``."""
+
+    def compute(self) -> float:
+        """The figure over all batches."""
+
+
+@dataclass(frozen=True)
+class Traits:
+    """How a figure is read.
+
+    Attributes:
+        unit: ``"%"``, ``"nats"``, or nothing.
+        higher_is_better: whether larger figures are better ones.
+    """
+
+    unit: str = ""
+    higher_is_better: bool = True
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {"unit": self.unit, "higher_is_better": self.higher_is_better}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Traits:
+        """What ``to_dict`` made plain."""
+        return cls(plain["unit"], plain["higher_is_better"])
+
+
+def traits_of(kind: Any) -> Traits:
+    """How the figures of a metric's class are read, defaults for what it does not say."""
+    return Traits(str(getattr(kind, "unit", "")), bool(getattr(kind, "higher_is_better", True)))
+
+
+def wants_of(kind: Any, name: str) -> str:
+    """``"main"`` or ``"raw"``: what the updates of a metric's class are given.
+
+    Raises:
+        TsdistillError: it says something else.
+    """
+    wants = getattr(kind, "wants", MAIN)
+    if wants not in (MAIN, RAW):
+        raise TsdistillError(f"the metric {name} wants {wants!r}; it can want {MAIN!r} or {RAW!r}")
+    return str(wants)
+
+
+class RunningMean:
+    """A running mean in double precision, to build metrics on."""
+
+    def __init__(self) -> None:
+        self._total = 0.0
+        self._count = 0
+
+    def _add(self, total: float, count: int) -> None:
+        self._total += total
+        self._count += count
+
+    def compute(self) -> float:
+        """The mean over everything so far.
+
+        Raises:
+            TsdistillError: there was nothing.
+        """
+        if not self._count:
+            raise TsdistillError("there were no samples to evaluate on; give data that has some")
+        return self._total / self._count
+
+
+def labels_given(labels: Any, metric: str) -> Tensor:
+    """The labels, which have to be there.
+
+    Raises:
+        TsdistillError: they are not.
+    """
+    if not isinstance(labels, Tensor):
+        raise TsdistillError(
+            f"{metric} needs labels but the data have none; leave it out or give labelled data"
+        )
+    return labels
+
+
+def reference_given(reference: Any, metric: str) -> Any:
+    """The reference's outputs, which have to be there.
+
+    Raises:
+        TsdistillError: they are not.
+    """
+    if reference is None:
+        raise TsdistillError(f"{metric} needs a reference model to compare with; give reference=")
+    return reference

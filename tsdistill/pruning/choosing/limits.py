@@ -1,0 +1,128 @@
+"""How far each group may shrink, and in which steps."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from math import ceil, gcd
+
+import numpy as np
+
+from tsdistill.errors import TsdistillError
+from tsdistill.tracing.graph import Group, NodeGraph
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What may stay of each group.
+
+    Attributes:
+        sizes: group -> its nodes.
+        floors: group -> the least number of nodes that stays, one that ``steps`` allows.
+        steps: group -> its width is a multiple of this, or whole.
+    """
+
+    sizes: Mapping[str, int]
+    floors: Mapping[str, int]
+    steps: Mapping[str, int]
+
+    def below(self, name: str, kept: int) -> int:
+        """The largest allowed width of a group that is not above ``kept`` (at least its floor)."""
+        if kept >= self.sizes[name]:
+            return self.sizes[name]
+        return max(self.floors[name], kept // self.steps[name] * self.steps[name])
+
+    def above(self, name: str, kept: int) -> int:
+        """The smallest allowed width of a group that is above ``kept``."""
+        step = self.steps[name]
+        return min(self.sizes[name], max(self.floors[name], (kept // step + 1) * step))
+
+
+def limits_of(
+    graph: NodeGraph,
+    *,
+    min_nodes: int | None = None,
+    round_to: int | None = None,
+    only: Sequence[str] | str = (),
+    exclude: Sequence[str] | str = (),
+    whole: Collection[str] = (),
+    share: float = 0.1,
+    dense: Mapping[str, int] | None = None,
+) -> Limits:
+    """The limits of every group.
+
+    Args:
+        graph: the network.
+        min_nodes: nodes that stay in every group (all of them in a smaller one). By default ``share`` of the
+            group and at least one.
+        round_to: a group that loses nodes ends at a width that is a multiple of this; one in which no such
+            width is left stays whole.
+        only: patterns (``*``, ``?``, ``[ab]``) of names of groups; all others stay whole.
+        exclude: patterns of names of groups that stay whole.
+        whole: names of groups that stay whole.
+        share: see ``min_nodes``.
+        dense: group -> nodes that it had before earlier cuts, which ``share`` is a part of.
+
+    Raises:
+        TsdistillError: a figure below 1, a pattern that meets no group, or nothing left to cut.
+    """
+    for name, value in (("min_nodes", min_nodes), ("round_to", round_to)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise TsdistillError(f"{name} takes a whole number of at least 1, not {value!r}")
+    kept_whole = {*whole, *_left_out(graph, _listed(only), _listed(exclude))}
+    floors, steps = {}, {}
+    for group in graph.groups:
+        step = 1 if round_to is None else step_of(group, round_to)
+        size = (dense or {}).get(group.name, group.size)
+        least = min_nodes if min_nodes is not None else max(1, ceil(size * share))
+        floor = ceil(least / step) * step
+        steps[group.name] = step
+        floors[group.name] = group.size if group.name in kept_whole else min(group.size, floor)
+    return Limits(graph.widths, floors, steps)
+
+
+def step_of(group: Group, round_to: int) -> int:
+    """How many nodes go at a time so that every width that a layer has of the group is a multiple.
+
+    A node that holds a run of neighbouring channels everywhere (a head, a block of a grouped convolution)
+    counts as that many; one that holds the same place in several blocks counts as one, which is what the
+    width of each block goes by.
+    """
+    runs = 0
+    for slot in group.slots:
+        rows = slot.coords.reshape(group.size, -1)
+        breaks = np.ones((group.size, rows.shape[1] + 1), dtype=bool)
+        breaks[:, 1:-1] = np.diff(rows, axis=1) != 1
+        places = np.flatnonzero(breaks[:, :-1]) % rows.shape[1]
+        runs = gcd(runs, *np.unique(places).tolist(), rows.shape[1])
+        if runs == 1:
+            break
+    return round_to // gcd(round_to, runs or 1)
+
+
+def _listed(patterns: Sequence[str] | str) -> list[str]:
+    return [patterns] if isinstance(patterns, str) else list(patterns)
+
+
+def _left_out(graph: NodeGraph, only: Sequence[str], exclude: Sequence[str]) -> set[str]:
+    """Names of groups that stay whole because of the patterns."""
+    names = list(graph.widths)
+    wanted = _met("only", only, names) if only else set(names)
+    wanted -= _met("exclude", exclude, names)
+    if not wanted and (only or exclude):
+        raise TsdistillError("only and exclude leave no group that could be cut; exclude less")
+    return set(names) - wanted
+
+
+def _met(what: str, patterns: Sequence[str], names: Sequence[str]) -> set[str]:
+    found: set[str] = set()
+    for pattern in patterns:
+        met = {name for name in names if fnmatchcase(name, pattern)}
+        if not met:
+            near = get_close_matches(pattern, names, n=5, cutoff=0.4) or names[:5]
+            more = f" (of {len(names)})" if len(near) < len(names) else ""
+            raise TsdistillError(f"{what} {pattern!r} meets no group; near are {', '.join(near)}{more}")
+        found |= met
+    return found

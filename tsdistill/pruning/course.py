@@ -1,0 +1,151 @@
+"""A model on its way down: cut after cut, and what became of the dense model's nodes."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+from torch import nn
+
+from tsdistill.alignment.observing.inputs import Prepared
+from tsdistill.alignment.observing.observe import Observation
+from tsdistill.alignment.observing.progress import Progress
+from tsdistill.alignment.observing.sites import Sites
+from tsdistill.models import Attribute, ModelInfo, attach, info_of
+from tsdistill.pruning.absorbing.absorb import absorb
+from tsdistill.pruning.absorbing.norms import match_norms
+from tsdistill.pruning.lineage import Lineage
+from tsdistill.pruning.pruning_plan import PrunedGroup, PruningPlan
+from tsdistill.pruning.realigning import Realigned, realign
+from tsdistill.tracing import Cut, cut
+from tsdistill.tracing.graph import Frozen, NodeGraph
+
+
+class Course:
+    """From the dense model down, by one plan a round.
+
+    Args:
+        dense: it is left as it was.
+        graph: its node graph.
+        prepared: its data.
+
+    Attributes:
+        model: what is left so far.
+        graph: node graph of the dense model.
+        rounds: number of cuts so far.
+        put_back: groups that could not be cut and are whole, by name.
+        skipped: layers that lost nodes without absorbing them.
+        realigned: what the last re-alignment did, ``None`` before the first.
+    """
+
+    def __init__(self, dense: nn.Module, graph: NodeGraph, prepared: Prepared) -> None:
+        self.dense = self.model = dense
+        self.rounds = 0
+        self.put_back: dict[str, Frozen] = {}
+        self.skipped: tuple[str, ...] = ()
+        self.realigned: Realigned | None = None
+        self.graph = graph
+        self._prepared = prepared
+        self._lineage = Lineage(dense, graph)
+        self._left: dict[str, list[tuple[int, str, float]]] = {group.name: [] for group in graph.groups}
+        self._plans: list[PruningPlan] = []
+        self._figures: Mapping[str, int] = _figures(graph, {})
+
+    def cut(
+        self, plan: PruningPlan, graph: NodeGraph, sites: Sites, observed: Observation, *, exact: bool = False
+    ) -> bool:
+        """Absorb and cut by a plan; ``False``, and nothing cut, when groups turn out to be impossible to cut.
+
+        Those join ``put_back``: the plan is then to be made anew, or to be followed without them.
+
+        Args:
+            plan: of the present model.
+            graph: its node graph.
+            sites: its sites.
+            observed: what was observed there.
+            exact: the function stays as it is, so that norms have nothing to follow.
+        """
+        leaving = {name: nodes for name, nodes in plan.removed.items() if name not in self.put_back}
+        whole = copy.deepcopy(self.model)
+        arrays = {name: np.array(nodes, dtype=np.int64) for name, nodes in leaving.items()}
+        skipped = absorb(whole, sites, observed, arrays, self._prepared.example)
+        done = cut(whole, graph, leaving, self._prepared.example)
+        if done.put_back:
+            self.put_back.update({item.name: item for item in done.put_back})
+            return False
+        if not exact:
+            match_norms(self.model, done.model, graph, done.removed, self._prepared)
+        attach(done.model, _history(info_of(self.model), done))
+        self._write_down(plan, graph, done.removed)
+        kept = {name: size - len(done.removed.get(name, ())) for name, size in graph.widths.items()}
+        self._figures = _figures(graph, kept)
+        self._lineage.cut(graph, done.removed)
+        self.skipped = tuple(dict.fromkeys((*self.skipped, *skipped)))
+        self.model = done.model
+        self.rounds += 1
+        return True
+
+    def realign(self, seed: int, progress: Progress | None) -> None:
+        """Fit the surviving nodes back to the dense model's."""
+        self.realigned = realign(
+            self.dense, self.model, self._lineage.kept, self._prepared, seed=seed, progress=progress
+        )
+
+    def figures(self) -> dict[str, int]:
+        """``{"params", "macs", "nodes"}`` of the present model."""
+        return dict(self._figures)
+
+    def notes(self) -> list[str]:
+        """Lines for the user."""
+        notes = [
+            f"group {item.name!r} could not be cut and is whole: {item.cause}"
+            for item in self.put_back.values()
+        ]
+        if self.skipped:
+            notes.append(f"these layers lost nodes without absorbing them: {', '.join(self.skipped)}")
+        return [*notes, *(self.realigned.notes if self.realigned else ())]
+
+    def plan(self) -> PruningPlan:
+        """All rounds as one plan of the dense model."""
+        first, last = self._plans[0], self._plans[-1]
+        if len(self._plans) == 1:
+            return first
+        groups = {
+            group.name: PrunedGroup(
+                group.size,
+                tuple(node for node, _, _ in self._left[group.name]),
+                tuple(reason for _, reason, _ in self._left[group.name]),
+                tuple(cost for _, _, cost in self._left[group.name]),
+            )
+            for group in self.graph.groups
+        }
+        return replace(first, groups=groups, after=last.after)
+
+    def _write_down(self, plan: PruningPlan, graph: NodeGraph, removed: Mapping[str, np.ndarray]) -> None:
+        for name, pruned in plan.groups.items():
+            if name not in removed:
+                continue
+            origin = self._lineage.nodes(graph.by_name[name])
+            for node, reason, price in zip(pruned.removed, pruned.reasons, pruned.costs, strict=True):
+                group, then = origin[node]
+                self._left[group].append((then, reason, price))
+        self._plans.append(plan)
+
+
+def _history(info: ModelInfo, done: Cut) -> ModelInfo:
+    """What is known about the model, with the cut's attributes and buffers added to those of earlier cuts."""
+    attributes: dict[tuple[str, str], Attribute] = {
+        (item.module, item.name): item for item in (*info.attributes, *done.attributes)
+    }
+    return replace(
+        info,
+        attributes=tuple(attributes.values()),
+        buffers=tuple(dict.fromkeys((*info.buffers, *done.buffers))),
+    )
+
+
+def _figures(graph: NodeGraph, kept: Mapping[str, int]) -> dict[str, int]:
+    nodes = sum({**graph.widths, **kept}.values())
+    return {"params": graph.params(kept), "macs": graph.macs(kept), "nodes": nodes}

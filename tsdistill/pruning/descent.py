@@ -1,0 +1,146 @@
+"""Down to a budget, in rounds: observe, choose, cut, re-align."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from torch import nn
+
+from tsdistill.alignment.analysis import analyze_prepared
+from tsdistill.alignment.observing.inputs import Prepared
+from tsdistill.alignment.observing.progress import Progress, prefixed
+from tsdistill.alignment.report import AlignmentReport
+from tsdistill.evaluation.latency import latency
+from tsdistill.pruning.choosing.budget import Budget
+from tsdistill.pruning.choosing.latency_limit import TRIALS, find_limit
+from tsdistill.pruning.choosing.meter import meter_of
+from tsdistill.pruning.choosing.planning import check_reachable, plan
+from tsdistill.pruning.choosing.pricing import price_latency
+from tsdistill.pruning.course import Course
+from tsdistill.pruning.pruning_plan import PruningPlan
+from tsdistill.pruning.rounds import limits, rounds_for
+
+
+class Descent:
+    """What stays the same from round to round.
+
+    Args:
+        model: the dense model.
+        teacher: a model whose nodes the selection serves.
+        report: analysis of ``model`` with its statistics.
+        prepared: the data.
+        budget: ``None`` when only what costs nothing is to leave.
+        choosing: what else ``plan`` takes.
+        seed: of everything random.
+
+    Attributes:
+        notes: lines for the user.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        teacher: nn.Module | None,
+        report: AlignmentReport,
+        prepared: Prepared,
+        budget: Budget | None,
+        choosing: Mapping[str, Any],
+        *,
+        seed: int,
+    ) -> None:
+        self._model, self._teacher = model, teacher
+        self._report = report
+        self._prepared = prepared
+        self._budget = budget
+        self._choosing = {**choosing, "dense": report.graph.widths}
+        self._seed = seed
+        self.notes: list[str] = []
+
+    def go(self, rounds: int | None, realigns: bool, progress: Progress | None) -> Course:
+        """All rounds.
+
+        Raises:
+            BudgetUnreachable: the budget cannot be met.
+            TsdistillError: a number of rounds below 1, or anything that a round raises.
+        """
+        course = Course(self._model, self._report.graph, self._prepared)
+        if self._budget is None:
+            rounds_for(1.0, rounds, realigns)
+            self._round(course, self._report, None, 1.0, last=True)
+            return course
+        if self._budget.kind != "latency":
+            limits_only = {name: value for name, value in self._choosing.items() if name != "keep_strong"}
+            check_reachable(self._report, self._budget, **limits_only)
+        whole, end = self._ends()
+        parts = limits(1.0, end / whole, rounds_for(end / whole, rounds, realigns))
+        for number, part in enumerate(parts, 1):
+            told = prefixed(progress, f"round {number} of {len(parts)}: ") if len(parts) > 1 else progress
+            report = self._report
+            if number > 1:
+                report = analyze_prepared(
+                    course.model, self._teacher, self._prepared, seed=self._seed, progress=told
+                )
+            before = parts[number - 2] if number > 1 else 1.0
+            self._round(course, report, part, before, last=number == len(parts))
+            if realigns:
+                course.realign(self._seed + number, told)
+        return course
+
+    def _ends(self) -> tuple[float, float]:
+        """What the dense model has, and what is to be left of it."""
+        budget = self._budget
+        assert budget is not None
+        if budget.kind == "latency":
+            whole = 1.0 if budget.kept else latency([self._model], self._prepared.example)[0]
+        else:
+            whole = meter_of(self._report.graph, budget.kind).total
+        return whole, budget.absolute(whole)
+
+    def _round(
+        self, course: Course, report: AlignmentReport, part: float | None, before: float, *, last: bool
+    ) -> None:
+        """One cut from ``before`` of what the dense model has to ``part``; the ``last`` meets the budget."""
+        statistics = report.statistics
+        while True:
+            chosen = self._plan(course, report, part, before, last)
+            if course.cut(
+                chosen, report.graph, statistics.sites, statistics.observed, exact=self._budget is None
+            ):
+                return
+
+    def _plan(
+        self, course: Course, report: AlignmentReport, part: float | None, before: float, last: bool
+    ) -> PruningPlan:
+        whole = tuple(course.put_back)
+        budget = self._budget
+        if budget is None or part is None:
+            return plan(report, lossless=True, whole=whole, **self._choosing)
+        if budget.kind == "latency":
+            return self._plan_latency(course, report, part, last)
+        amount = meter_of(report.graph, budget.kind).total * part / before
+        if last:
+            amount = budget.absolute(meter_of(self._report.graph, budget.kind).total)
+        return plan(report, limit=amount, whole=whole, **_given(budget), **self._choosing)
+
+    def _plan_latency(self, course: Course, report: AlignmentReport, part: float, last: bool) -> PruningPlan:
+        """The plan that brings latency to ``part`` of the dense one (roughly, before the ``last`` round)."""
+        budget, graph, example = self._budget, report.graph, self._prepared.example
+        assert budget is not None
+        price = price_latency(course.model, graph, example)
+
+        def plan_for(limit: float, whole: Collection[str]) -> PruningPlan:
+            everywhere = (*whole, *course.put_back)
+            return plan(
+                report, limit=limit, price=price, whole=everywhere, **_given(budget), **self._choosing
+            )
+
+        target, trials = (budget, TRIALS) if last else (Budget("latency", part), 2)
+        dense = self._model if course.rounds else None
+        found = find_limit(course.model, graph, example, target, plan_for, price, dense=dense, trials=trials)
+        self.notes = list(found.notes)
+        return found.plan
+
+
+def _given(budget: Budget) -> dict[str, Any]:
+    return {budget.kind: budget}

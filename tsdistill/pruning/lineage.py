@@ -1,0 +1,52 @@
+"""Which coordinates and nodes of the dense model those of a smaller one are, through any number of cuts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from torch import nn
+
+from tsdistill.tracing.graph import Group, NodeGraph
+
+
+class Lineage:
+    """Follows parameters and buffers from cut to cut.
+
+    Attributes:
+        kept: ``(parameter or buffer, dimension)`` -> int64, for every coordinate that is left the one that it
+            was in the dense model.
+    """
+
+    def __init__(self, dense: nn.Module, graph: NodeGraph) -> None:
+        self.kept: dict[tuple[str, int], np.ndarray] = {}
+        for tensors in (dense.named_parameters, dense.named_buffers):
+            for name, tensor in tensors(remove_duplicate=False):
+                self.kept.update({(name, dim): np.arange(side) for dim, side in enumerate(tensor.shape)})
+        self._owner: dict[tuple[str, int], dict[int, tuple[str, int]]] = {}
+        for group in graph.groups:
+            for slot in group.slots[:1]:
+                owner = self._owner.setdefault((slot.param, slot.dim), {})
+                for node, coords in enumerate(slot.coords):
+                    owner.update(dict.fromkeys(coords.tolist(), (group.name, node)))
+
+    def nodes(self, group: Group) -> list[tuple[str, int]]:
+        """For every node of a group of the present model, the dense model's group and node that it is."""
+        for slot in group.slots:
+            owner = self._owner.get((slot.param, slot.dim))
+            if owner is not None:
+                then = self.kept[slot.param, slot.dim][slot.coords[:, 0]].tolist()
+                if all(coordinate in owner for coordinate in then):
+                    return [owner[coordinate] for coordinate in then]
+        raise KeyError(group.name)
+
+    def cut(self, graph: NodeGraph, removed: Mapping[str, np.ndarray]) -> None:
+        """Nodes have left the present model, whose graph this is."""
+        leaving: dict[tuple[str, int], list[np.ndarray]] = {}
+        for name, nodes in removed.items():
+            for slot in graph.by_name[name].slots:
+                leaving.setdefault((slot.param, slot.dim), []).append(slot.coords[nodes].reshape(-1))
+        for key, coords in leaving.items():
+            stays = np.ones(len(self.kept[key]), dtype=bool)
+            stays[np.concatenate(coords)] = False
+            self.kept[key] = self.kept[key][stays]

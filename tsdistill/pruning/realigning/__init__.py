@@ -1,0 +1,5 @@
+"""Surviving nodes are fitted back, in closed form, to what they were in the dense model."""
+
+from tsdistill.pruning.realigning.realign import Realigned, realign
+
+__all__ = ["Realigned", "realign"]

@@ -1,0 +1,113 @@
+"""Which layers are re-aligned, and what lies behind each of them in both models."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tsdistill.pruning.realigning.affine import is_norm
+from tsdistill.pruning.realigning.downstream import Downstream, flow
+from tsdistill.pruning.realigning.rows import channel_dim, fits
+
+WIDEST = 8192
+"""Entries of the input beyond which a layer's fan-in is not refitted: its Gram matrix would be too large."""
+
+
+@dataclass(frozen=True, eq=False)
+class Stop:
+    """A layer that is re-aligned.
+
+    Attributes:
+        name: dotted name.
+        norm: whether it is a norm, whose scale and shift are fitted; otherwise its weight is.
+        dim: dimension of the output along which the nodes lie.
+        kept: int64 ``[O]``, the dense layer's nodes that are left; ``None`` when all are.
+        mine: what lies behind it in the small model.
+        theirs: the same of the dense model, of the same form.
+    """
+
+    name: str
+    norm: bool
+    dim: int
+    kept: Tensor | None
+    mine: Downstream
+    theirs: Downstream
+
+
+def find_stops(
+    dense: nn.Module, small: nn.Module, kept: Mapping[tuple[str, int], np.ndarray], x: Any
+) -> list[Stop]:
+    """The layers to re-align, in forward order: those that run once in both models, on weights of their own.
+
+    Args:
+        dense: the dense model, at rest.
+        small: the small one, at rest.
+        kept: ``(parameter, dimension)`` -> coordinates of the dense model that are left.
+        x: a small batch.
+    """
+    shared = _shared(small)
+    modules = dict(small.named_modules())
+    wanted = [name for name, m in modules.items() if name and _own(m, shared) and (fits(m) or is_norm(m))]
+    mine, theirs = flow(small, wanted, x), flow(dense, wanted, x)
+    chained = {
+        id(call.args[1])
+        for name in mine.order
+        if fits(modules[name])
+        for call in mine.downstream[name].chain
+        if call.name == "batch_norm"
+    }
+    stops = []
+    for name in mine.order:
+        module = modules[name]
+        if name not in theirs.downstream:
+            continue
+        norm = not fits(module)
+        if norm and (
+            id(getattr(module, "running_mean", None)) in chained or not is_norm(module, mine.inputs[name])
+        ):
+            continue
+        if not norm and module.weight[0].numel() > WIDEST:
+            continue
+        output = mine.downstream[name].output
+        weight = module.weight
+        assert isinstance(weight, Tensor)
+        dim = _norm_dim(module, output, len(weight)) if norm else channel_dim(module)
+        left = kept.get((f"{name}.weight", 0))
+        if dim is None or output.shape[dim] != len(weight):
+            continue
+        sides = _alike(mine.downstream[name], theirs.downstream[name])
+        whole = left is None or len(left) == theirs.downstream[name].output.shape[dim]
+        index = None if whole or left is None else torch.from_numpy(left)
+        stops.append(Stop(name, norm, dim, index, *sides))
+    return stops
+
+
+def _shared(model: nn.Module) -> set[int]:
+    """Parameters that several modules own."""
+    owners = Counter(id(p) for m in set(model.modules()) for p in m._parameters.values() if p is not None)
+    return {parameter for parameter, number in owners.items() if number > 1}
+
+
+def _own(module: nn.Module, shared: set[int]) -> bool:
+    weight = module._parameters.get("weight")
+    return weight is not None and id(weight) not in shared and weight.is_floating_point()
+
+
+def _norm_dim(module: nn.Module, output: Tensor, width: int) -> int | None:
+    last = type(module).forward is nn.LayerNorm.forward or output.ndim == 2
+    return next((dim for dim in ((-1, 1) if last else (1, -1)) if output.shape[dim] == width), None)
+
+
+def _alike(mine: Downstream, theirs: Downstream) -> tuple[Downstream, Downstream]:
+    """Both as far as they have the same form."""
+    if [call.name for call in mine.chain] != [call.name for call in theirs.chain]:
+        return Downstream(mine.output), Downstream(theirs.output)
+    if (mine.other is None) != (theirs.other is None) or (mine.bend is None) != (theirs.bend is None):
+        return replace(mine, other=None, bend=None), replace(theirs, other=None, bend=None)
+    return mine, theirs

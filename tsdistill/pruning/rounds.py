@@ -1,0 +1,40 @@
+"""In how many rounds a budget is reached, and how far each goes."""
+
+from __future__ import annotations
+
+from math import ceil, log
+
+from tsdistill.errors import TsdistillError
+
+STEP = 0.75
+"""The part that a round keeps, when nobody says how many rounds there are to be."""
+
+MOST = 8
+
+
+def rounds_for(part: float, given: int | None, realign: bool) -> int:
+    """Number of rounds: the one given, else as many as let each keep about three quarters.
+
+    Without re-alignment a second look at the network brings nothing, so that there is one.
+
+    Args:
+        part: of the whole that is kept in the end.
+        given: what the user says.
+        realign: whether rounds end with re-alignment.
+
+    Raises:
+        TsdistillError: a number of rounds below 1.
+    """
+    if given is not None:
+        if isinstance(given, bool) or not isinstance(given, int) or given < 1:
+            raise TsdistillError(f"rounds takes a whole number of at least 1, not {given!r}")
+        return given
+    if not realign or part >= 1:
+        return 1
+    return min(MOST, max(1, ceil(log(part) / log(STEP) - 0.01)))
+
+
+def limits(whole: float, last: float, rounds: int) -> list[float]:
+    """The amount that is left after each round, from ``whole`` down to ``last`` in equal ratios."""
+    part = last / whole
+    return [whole * part ** (number / rounds) for number in range(1, rounds)] + [last]

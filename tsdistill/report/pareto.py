@@ -1,0 +1,150 @@
+"""What a sweep gives against what it costs: one line a metric, the dense model marked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from tsdistill.errors import TsdistillError
+from tsdistill.evaluation import Comparison
+from tsdistill.pruning.searching import DropResult
+from tsdistill.pruning.sweeping import Sweep
+from tsdistill.report.canvas import ALIGNED, INK, QUIET, dress, grid, literal, save
+from tsdistill.report.layout import table
+from tsdistill.report.numbers import amount, seconds, share
+from tsdistill.report.side_by_side import METRICS, figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+KINDS: dict[str, tuple[str, Callable[[float], str]]] = {
+    "macs": ("MACs", amount),
+    "params": ("parameters", amount),
+    "nodes": ("prunable nodes", amount),
+    "latency": ("latency at batch 1", seconds),
+}
+"""What the budgets of a sweep count, and how amounts of it are written."""
+
+_COLOURS = (ALIGNED, "#c1762b", "#4f8f5b")
+
+
+def pareto_figure(sweep: Sweep, *, title: str = "") -> Figure:
+    """The first metric, and others in its unit where it is percent, against what the budgets count.
+
+    A dot a budget; the diamond and the dashed line are the dense model.
+
+    Args:
+        sweep: what `tsdistill.sweep` returned.
+        title: over the figure.
+
+    Raises:
+        TsdistillError: the sweep has no metrics.
+    """
+    names = _drawn(sweep.comparison)
+    label, show = KINDS[sweep.kind]
+    drawing, (panel,) = grid(1)
+    for name, colour in zip(names, _COLOURS, strict=False):
+        heights = [metrics[name] for metrics in sweep.comparison.metrics]
+        _line(panel, sweep.amounts, heights, colour, _called(sweep.comparison, name))
+    _budgets(panel, sweep, [metrics[names[0]] for metrics in sweep.comparison.metrics])
+    panel.set_xlim(0, 1.12 * max(sweep.amounts))
+    panel.margins(y=0.12)
+    panel.xaxis.set_major_formatter(partial(_tick, show))
+    panel.set_xlabel(label, fontsize=10, color=INK)
+    alone = len(names) == 1
+    unit = sweep.comparison.traits[names[0]].unit
+    panel.set_ylabel(literal(_called(sweep.comparison, names[0]) if alone else unit), fontsize=10, color=INK)
+    if not alone:
+        panel.legend(fontsize=9, frameon=False, labelcolor=INK, loc="lower right")
+    dress(panel, title, small=False)
+    return drawing
+
+
+def save_pareto(sweep: Sweep, path: str | Path, *, title: str = "") -> Path:
+    """Draw a sweep to ``path`` in one step (see `pareto_figure`).
+
+    Raises:
+        TsdistillError: no metrics, or ``path`` cannot be written or has a suffix of no picture format.
+    """
+    return save(pareto_figure(sweep, title=title), Path(path))
+
+
+def _drawn(compared: Comparison) -> list[str]:
+    known = list(compared.figures)
+    if not known:
+        raise TsdistillError("the sweep has no metric to draw against the budgets; sweep with data")
+    unit = compared.traits[known[0]].unit
+    return [name for name in known if compared.traits[name].unit == unit == "%"] or known[:1]
+
+
+def _called(compared: Comparison, metric: str) -> str:
+    traits = compared.traits[metric]
+    unit = f" ({traits.unit})" if traits.unit else ""
+    better = "" if traits.higher_is_better else "; lower is better"
+    return f"{METRICS.get(metric, metric).format(compared.names[0])}{unit}{better}"
+
+
+def _line(panel: Axes, across: Sequence[float], up: Sequence[float], colour: str, label: str) -> None:
+    points = sorted(zip(across, up, strict=True))
+    panel.plot(*zip(*points, strict=True), color=colour, linewidth=1.4, zorder=2)
+    panel.scatter(across[1:], up[1:], s=38, color=colour, linewidths=0.6, edgecolors="white", zorder=3)
+    panel.scatter(across[:1], up[:1], s=48, color=colour, marker="D", linewidths=0, zorder=3)
+    panel.axhline(up[0], color=QUIET, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+    panel.plot([], [], color=colour, marker="o", markersize=5, linewidth=1.4, label=literal(label))
+
+
+def _budgets(panel: Axes, sweep: Sweep, up: Sequence[float]) -> None:
+    """Write the budgets to the right of and below their points, where a falling curve leaves room."""
+    below = -13 if sweep.comparison.traits[_drawn(sweep.comparison)[0]].higher_is_better else 7
+    for x, y, name in zip(sweep.amounts, up, sweep.comparison.names, strict=True):
+        panel.annotate(
+            literal(name), (x, y), (4, below), textcoords="offset points", fontsize=8.5, color=INK, zorder=4
+        )
+
+
+def _tick(show: Callable[[float], str], value: float, place: int | None = None) -> str:
+    return show(value) if value else "0"
+
+
+def sweep_table(sweep: Sweep) -> Group:
+    """A row a budget, the dense model first: what is left, and what the metrics say."""
+    compared = sweep.comparison
+    label, _ = KINDS[sweep.kind]
+    headers = [
+        METRICS.get(name, name).format(compared.names[0]).replace(" ", "\n") for name in compared.figures
+    ]
+    made = table(f"Sweep over {label}", "<", "MACs", "", "parameters", "", "latency,\nbatch 1", "", *headers)
+    for place, name in enumerate(compared.names):
+        costs = []
+        for values, show in (
+            (compared.macs, amount),
+            (compared.params, amount),
+            (compared.latency, seconds),
+        ):
+            costs += [show(values[place]), share(values[place], values[0]) if place else ""]
+        figures = [figure(compared, metric, compared.metrics[place][metric]) for metric in compared.figures]
+        made.add_row(name, *costs, *figures)
+    said = [f"Measured on {sweep.measured_on}: {compared.data}"] if compared.data else []
+    return Group(made, Text("\n".join([*said, *(f"note    {note}" for note in sweep.notes)])))
+
+
+def trials_table(result: DropResult) -> Table:
+    """Every cut that a search tried: a row a trial."""
+    unit = f" {result.unit}" if result.unit else ""
+    made = table(f"Cuts tried: {result.metric}", "MACs kept", f"<{result.metric}", "<loss", "<")
+    made.add_row("dense", f"{result.dense_figure:.4g}{unit}", "", f"at most {result.max_drop:.4g}{unit} lost")
+    for trial in result.trials:
+        if trial.kept is None or trial.figure is None or trial.drop is None:
+            made.add_row(share(trial.macs, 1), "", "", "cannot be cut so far")
+            continue
+        chosen = trial.allowed and trial.figure == result.figure
+        verdict = "written" if chosen else "allowed" if trial.allowed else "too much"
+        made.add_row(share(trial.kept, 1), f"{trial.figure:.4g}{unit}", f"{trial.drop:.4g}{unit}", verdict)
+    return made
