@@ -102,18 +102,18 @@ class Lite(Case):
     def calibration(self, seed: int, images: int) -> tuple[Tensor, Tensor]:
         """Crops of the photographs that may be seen, and the dense network's classes."""
         x = _crops(weights.SEEN, max(images, 32), seed)[:images]
-        return x, predictions(self.dense, x, 20)
+        return x, predictions(self.dense, x, 10)
 
     @cached_property
     def judged(self) -> tuple[Tensor, Tensor]:
         """The unseen crops and the dense network's classes."""
         x = _crops(weights.UNSEEN, EVALUATED, 1)
-        return x, predictions(self.dense, x, 20)
+        return x, predictions(self.dense, x, 10)
 
     def score(self, model: nn.Module) -> float:
         """Percent of the unseen crops whose class is the dense network's."""
         x, y = self.judged
-        return 100 * float((predictions(model, x, 20) == y).float().mean())
+        return 100 * float((predictions(model, x, 10) == y).float().mean())
 
 
 def case(name: str) -> Case:

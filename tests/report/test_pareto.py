@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -53,11 +54,11 @@ def test_the_picture(swept: Sweep, tmp_path: Path) -> None:
 
 def test_percent_share_an_axis_and_the_dense_model_is_marked(swept: Sweep) -> None:
     (panel,) = pareto_figure(swept).axes
-    lines = [line for line in panel.lines if len(line.get_xdata()) == 4]
-    assert [list(line.get_xdata()) for line in lines] == [sorted(swept.amounts)] * 2
-    assert list(lines[0].get_ydata()) == [86, 91.2, 92.61, 92.85]
-    dashed = [line.get_ydata()[0] for line in panel.lines if line.get_linestyle() == "--"]
-    assert dashed == [92.85, 100]
+    drawn = [(line.get_linestyle(), np.asarray(line.get_xydata())) for line in panel.lines]
+    lines = [points for _, points in drawn if len(points) == 4]
+    assert [points[:, 0].tolist() for points in lines] == [sorted(swept.amounts)] * 2
+    assert lines[0][:, 1].tolist() == [86, 91.2, 92.61, 92.85]
+    assert [points[0, 1] for style, points in drawn if style == "--"] == [92.85, 100]
     assert [text.get_text() for text in panel.texts] == ["dense", "0.8", "0.5", "0.2"]
     assert panel.get_xlabel() == "MACs"
 

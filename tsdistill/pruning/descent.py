@@ -67,7 +67,7 @@ class Descent:
         course = Course(self._model, self._report.graph, self._prepared)
         if self._budget is None:
             rounds_for(1.0, rounds, realigns)
-            self._round(course, self._report, None, 1.0, last=True)
+            self._round(course, self._report, None, last=True)
             return course
         if self._budget.kind != "latency":
             limits_only = {name: value for name, value in self._choosing.items() if name != "keep_strong"}
@@ -81,8 +81,7 @@ class Descent:
                 report = analyze_prepared(
                     course.model, self._teacher, self._prepared, seed=self._seed, progress=told
                 )
-            before = parts[number - 2] if number > 1 else 1.0
-            self._round(course, report, part, before, last=number == len(parts))
+            self._round(course, report, part, last=number == len(parts))
             if realigns:
                 course.realign(self._seed + number, told)
         return course
@@ -97,30 +96,25 @@ class Descent:
             whole = meter_of(self._report.graph, budget.kind).total
         return whole, budget.absolute(whole)
 
-    def _round(
-        self, course: Course, report: AlignmentReport, part: float | None, before: float, *, last: bool
-    ) -> None:
-        """One cut from ``before`` of what the dense model has to ``part``; the ``last`` meets the budget."""
+    def _round(self, course: Course, report: AlignmentReport, part: float | None, *, last: bool) -> None:
+        """One cut, to ``part`` of what the dense model has; the ``last`` meets the budget itself."""
         statistics = report.statistics
         while True:
-            chosen = self._plan(course, report, part, before, last)
+            chosen = self._plan(course, report, part, last)
             if course.cut(
                 chosen, report.graph, statistics.sites, statistics.observed, exact=self._budget is None
             ):
                 return
 
-    def _plan(
-        self, course: Course, report: AlignmentReport, part: float | None, before: float, last: bool
-    ) -> PruningPlan:
+    def _plan(self, course: Course, report: AlignmentReport, part: float | None, last: bool) -> PruningPlan:
         whole = tuple(course.put_back)
         budget = self._budget
         if budget is None or part is None:
             return plan(report, lossless=True, whole=whole, **self._choosing)
         if budget.kind == "latency":
             return self._plan_latency(course, report, part, last)
-        amount = meter_of(report.graph, budget.kind).total * part / before
-        if last:
-            amount = budget.absolute(meter_of(self._report.graph, budget.kind).total)
+        all_of_it = meter_of(self._report.graph, budget.kind).total
+        amount = budget.absolute(all_of_it) if last else all_of_it * part
         return plan(report, limit=amount, whole=whole, **_given(budget), **self._choosing)
 
     def _plan_latency(self, course: Course, report: AlignmentReport, part: float, last: bool) -> PruningPlan:

@@ -76,6 +76,13 @@ def test_a_part_is_met_although_the_price_is_wrong(
     assert f"asked for: {asked:g} of the latency" in note
 
 
+def test_trials_are_bounded(model: nn.Module, report: AlignmentReport) -> None:
+    price = flat(report)
+    made = planner(report, price)
+    found = find_limit(model, report.graph, X, Budget("latency", 0.45), made, price, trials=1, timer=timer())
+    assert len(found.trials) == 1
+
+
 def test_an_amount_is_met(model: nn.Module, report: AlignmentReport) -> None:
     price = flat(report)
     dense = timer()([model], X, repeats=1, max_seconds=1)[0][0]

@@ -125,7 +125,7 @@ def _follow(output: Tensor, start: int, calls: list[Call], fixed: Collection[int
     current = output
     for _ in range(12):
         users = [call for call in calls[start:] if any(t is current for t in call.tensors())]
-        if len(users) != 1:
+        if not users or (len(users) > 1 and users[0].output is not current):
             break
         call = users[0]
         start = calls.index(call) + 1

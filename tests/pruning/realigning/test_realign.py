@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import copy
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.alignment.small import images, randomise, residual
+from tsdistill.alignment import analyze
+from tsdistill.errors import TsdistillError
+from tsdistill.pruning import prune_result
+from tsdistill.pruning.lineage import Lineage
+from tsdistill.pruning.realigning import crowd, realign
+from tsdistill.tracing import trace
+
+BATCHES = [(x, None) for x in images(240, seed=5).split(40)]
+
+
+class Transformer(nn.Module):
+    """One pre-norm block on eight tokens of width 12."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.norm = nn.Linear(24, 12), nn.LayerNorm(12)
+        self.qkv, self.proj = nn.Linear(12, 36), nn.Linear(12, 12)
+        self.norm2, self.fc1, self.fc2 = nn.LayerNorm(12), nn.Linear(12, 24), nn.Linear(24, 12)
+        self.act, self.head = nn.GELU(), nn.Linear(12, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x.flatten(2).transpose(1, 2).reshape(len(x), 8, 24))
+        q, k, v = self.qkv(self.norm(x)).reshape(len(x), 8, 3, 2, 6).permute(2, 0, 3, 1, 4)
+        seen = nn.functional.scaled_dot_product_attention(q, k, v)
+        x = x + self.proj(seen.transpose(1, 2).reshape(len(x), 8, 12))
+        x = x + self.fc2(self.act(self.fc1(self.norm2(x))))
+        return self.head(x.mean(1))
+
+
+def convolutions() -> nn.Module:
+    return nn.Sequential(
+        *(nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.ReLU6()),
+        *(nn.Conv2d(8, 8, 3, groups=8, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU()),
+        *(nn.Conv2d(8, 6, 1), nn.GroupNorm(2, 6), nn.Hardswish(), nn.Flatten(), nn.Linear(96, 5)),
+    )
+
+
+def kept(model: nn.Module) -> dict[tuple[str, int], np.ndarray]:
+    return Lineage(model, trace(model, BATCHES[0][0][:1])).kept
+
+
+def gap(one: nn.Module, other: nn.Module, x: Tensor) -> float:
+    with torch.no_grad():
+        wanted = other(x)
+        return float((one(x) - wanted).square().sum() / (wanted - wanted.mean(0)).square().sum())
+
+
+@pytest.mark.parametrize("make", [residual, convolutions, Transformer])
+def test_nodes_that_were_moved_come_back(make: Any) -> None:
+    dense = make()
+    randomise(dense)
+    dense.eval()
+    small = copy.deepcopy(dense)
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for parameter in small.parameters():
+            parameter.add_(0.3 * parameter.std(correction=0) * torch.randn_like(parameter))
+    before, state = gap(small, dense, BATCHES[0][0]), copy.deepcopy(dense.state_dict())
+    done = realign(dense, small, kept(dense), BATCHES)
+    assert done.fitted > 2
+    assert done.samples == 240
+    assert gap(small, dense, images(100, seed=9)) < 0.02 * before
+    assert all(torch.equal(value, state[name]) for name, value in dense.state_dict().items())
+    hooks = [m._forward_hooks or m._forward_pre_hooks for m in (*dense.modules(), *small.modules())]
+    assert not any(hooks)
+
+
+def test_what_is_right_already_stays() -> None:
+    dense = residual()
+    small = copy.deepcopy(dense)
+    realign(dense, small, kept(dense), BATCHES)
+    assert gap(small, dense, BATCHES[0][0]) < 1e-8
+
+
+@pytest.mark.parametrize("make", [residual, convolutions, Transformer])
+def test_after_a_cut_it_is_nearer_on_samples_that_it_has_not_seen(make: Any) -> None:
+    dense = make()
+    randomise(dense)
+    dense.eval()
+    x, other = images(400, seed=1), images(200, seed=2)
+    report = analyze(dense, data=x)
+    plain, fitted = (
+        prune_result(dense, data=x, macs=0.6, report=report, realign=way, rounds=1) for way in (False, True)
+    )
+    assert plain.plan.removed == fitted.plan.removed
+    assert plain.realigned == 0 < fitted.realigned
+    assert gap(fitted.model, dense, other) < 0.95 * gap(plain.model, dense, other)
+
+
+class Counting(nn.Module):
+    """Counts the samples that go through."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model, self.seen = model, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen += len(x)
+        return self.model(x)
+
+
+def test_it_costs_one_pass_of_each_model_whatever_the_number_of_layers() -> None:
+    dense, small = Counting(convolutions()), Counting(convolutions())
+    realign(dense, small, kept(dense), BATCHES)
+    assert dense.seen <= 240 + 10
+    assert small.seen <= 240 + 10
+
+
+def test_little_memory_lets_batches_join_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    dense = convolutions()
+    randomise(dense)
+    dense.eval()
+    start = copy.deepcopy(dense)
+    with torch.no_grad():
+        for parameter in start.parameters():
+            parameter.mul_(1 + 0.2 * torch.rand_like(parameter))
+    walks: list[int] = []
+    at = crowd.Crowd.at
+
+    def spied(self: crowd.Crowd, stop: str) -> Any:
+        found = list(at(self, stop))
+        walks.append(len(found))
+        return iter(found)
+
+    monkeypatch.setattr(crowd.Crowd, "at", spied)
+    gaps = []
+    for memory in (2**30, 2**17):
+        small = copy.deepcopy(start)
+        threads = threading.active_count()
+        realign(dense, small, kept(dense), BATCHES, memory=memory)
+        assert threading.active_count() == threads
+        gaps.append(gap(small, dense, images(100, seed=7)))
+    half = len(walks) // 2
+    assert set(walks[:half]) == {6}
+    assert walks[half] < 6
+    assert walks[half:] == sorted(walks[half:])
+    assert gaps[1] < 1.5 * gaps[0] + 1e-4
+
+
+def test_the_same_seed_gives_the_same_weights() -> None:
+    dense = residual()
+    results = []
+    for _ in range(2):
+        small = copy.deepcopy(dense)
+        with torch.no_grad():
+            small.get_parameter(next(n for n, p in small.named_parameters() if p.ndim > 1)).mul_(1.3)
+        realign(dense, small, kept(dense), BATCHES, seed=4)
+        results.append(small.state_dict())
+    assert all(torch.equal(results[0][name], value) for name, value in results[1].items())
+
+
+def test_without_data_there_is_one_line() -> None:
+    model = residual()
+    with pytest.raises(TsdistillError, match="no samples"):
+        realign(model, copy.deepcopy(model), kept(model), [])
