@@ -9,7 +9,7 @@ statistics renewed on the same images. Then one epoch of the same fine-tuning fo
 rows, and what ``latency`` promises. Every cell is kept in ``benchmarks/.cache/cells``: a run goes on where
 the last one was stopped, and two runs may work on different cells at once. All of it takes hours; ``--show``
 only shows what there is. Parts: ``cut`` (prune and judge), ``speed`` (throughput; for a quiet machine),
-``latency`` and ``tune``.
+``latency`` and ``tuned``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pruned.cells import Cells
 from pruned.jobs import OURS, Work, peer_rows, say
 from pruned.table import Shown, document, show
 
-PARTS = ("cut", "speed", "latency", "tune")
+PARTS = ("cut", "speed", "latency", "tuned")
 
 
 def wanted(row: str, patterns: list[str]) -> bool:
@@ -80,7 +80,7 @@ def run(works: list[Work], options: argparse.Namespace) -> None:
         if "latency" in parts and "ours/realigned" in chosen:
             work.promised()
     for work in works:
-        if "tune" in parts and work.case.trainable:
+        if "tuned" in parts and work.case.trainable:
             shown = Shown.of(work)
             for budget in work.case.budgets:
                 for row in ("ours/realigned", *shown.best_peers(budget)):
@@ -110,7 +110,7 @@ def main() -> None:
     parser.add_argument("--images", type=numbers(int), metavar="COUNT,…", help="for calibration")
     parser.add_argument("--parts", type=words, default=list(PARTS), metavar="PART,…", help=", ".join(PARTS))
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--fresh", action="store_true", help="what has been computed before does not count")
+    parser.add_argument("--fresh", action="store_true", help="compute the chosen parts anew")
     parser.add_argument("--show", action="store_true", help="compute nothing")
     parser.add_argument(
         "--stale", action="store_true", help="with --show: our cells by whatever code made them"
@@ -122,7 +122,7 @@ def main() -> None:
         if unknown := set(given) - set(known):
             parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     torch.set_num_threads(options.threads)
-    cells = Cells(fashion.CACHE / "cells", options.fresh)
+    cells = Cells(fashion.CACHE / "cells", options.parts if options.fresh else ())
     chosen = [cases.case(name) for name in options.networks]
     for case in chosen:
         case.budgets = tuple(options.budgets or case.budgets)

@@ -6,7 +6,7 @@ import ast
 import fcntl
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,12 @@ class Cells:
 
     Args:
         folder: is made where there is none.
-        fresh: what is there already does not count, except what this object has written itself.
+        fresh: cells of these kinds that are there already do not count, except those that this object has
+            written itself.
     """
 
-    def __init__(self, folder: Path, fresh: bool = False) -> None:
-        self.folder, self.fresh = folder, fresh
+    def __init__(self, folder: Path, fresh: Collection[str] = ()) -> None:
+        self.folder, self.fresh = folder, frozenset(fresh)
         self._written: set[str] = set()
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -37,7 +38,7 @@ class Cells:
         """The figures of a cell, ``None`` when it has not been computed."""
         name = _name(key)
         path = self.folder / f"{name}.json"
-        if (self.fresh and name not in self._written) or not path.exists():
+        if (key["kind"] in self.fresh and name not in self._written) or not path.exists():
             return None
         return json.loads(path.read_text())["figures"]
 

@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 import click
 
+from tsdistill.errors import TsdistillError
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 _OPTIONS = (
@@ -40,13 +42,37 @@ _OPTIONS = (
     ),
 )
 
+_CUTTING = (
+    click.option(
+        "--realign/--no-realign",
+        default=None,
+        help="Whether the nodes that stay are fitted back to what they were, in closed form; without either, "
+        "when --data are real.",
+    ),
+    click.option(
+        "--rounds",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="In how many rounds of observing, cutting and re-aligning; without it, by how much leaves.",
+    ),
+)
+
 BUDGETS = ("macs", "params", "nodes", "latency")
 _LIMITS = ("lossless", "min_nodes", "round_to", "only", "exclude")
 
 
 def choosing_options(command: F) -> F:
     """Add the budgets, the limits of groups and what selection goes by."""
-    for option in reversed(_OPTIONS):
+    return _add(_OPTIONS, command)
+
+
+def cutting_options(command: F) -> F:
+    """Add what is done about the nodes that stay, and in how many rounds."""
+    return _add(_CUTTING, command)
+
+
+def _add(options: tuple[Callable[[F], F], ...], command: F) -> F:
+    for option in reversed(options):
         command = option(command)
     return command
 
@@ -60,6 +86,17 @@ def choosing(given: dict[str, Any]) -> dict[str, Any]:
     """What ``plan`` and ``prune_result`` take of it."""
     limits = {name: given[name] for name in _LIMITS if given[name]}
     return {**budget(given), **limits, "keep_strong": given["keep_strong"]}
+
+
+def cutting(given: dict[str, Any]) -> dict[str, Any]:
+    """What ``prune_result`` takes beside what ``plan`` does.
+
+    Raises:
+        TsdistillError: re-alignment without data.
+    """
+    if given["realign"] and given["data"] is None:
+        raise TsdistillError("--realign needs the data that the model is for; give --data")
+    return {name: given[name] for name in ("realign", "rounds") if given[name] is not None}
 
 
 def beside_a_plan(given: dict[str, Any]) -> list[str]:

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tsdistill.cli import options, output
-from tsdistill.cli.choosing import BUDGETS, beside_a_plan, budget, choosing, choosing_options
+from tsdistill.cli.choosing import (
+    BUDGETS,
+    beside_a_plan,
+    budget,
+    choosing,
+    choosing_options,
+    cutting,
+    cutting_options,
+)
 from tsdistill.errors import TsdistillError
 
 if TYPE_CHECKING:
@@ -24,6 +32,7 @@ HELD_OUT = 256
 @click.argument("model", metavar="MODEL")
 @click.option("-o", "--output", "out", metavar="OUT", help="The smaller model, .safetensors or .pt.")
 @choosing_options
+@cutting_options
 @click.option(
     "--max-drop",
     metavar="P",
@@ -63,13 +72,14 @@ def command(
 ) -> None:
     """Cut the nodes of MODEL that its output depends on least, and write the smaller model.
 
-    The layers that read those nodes absorb what they gave, with statistics from --data: no labels, no
-    training.
+    The layers that read those nodes absorb what they gave, and the nodes that stay are fitted back to what
+    they were: from samples of --data, without labels and without training.
 
     One budget is given: --macs, --params, --nodes or --latency for what is kept, --max-drop for what may be
     lost, --lossless for nothing lost, or several with --sweep.
     """
     _check(out, dry_run, save_plan, plan_file, given)
+    cut_how = cutting(given)
     for path in (None if given["sweep"] else out, save_plan, json_file):
         output.check_writable(path)
     import tsdistill as tsd
@@ -109,7 +119,7 @@ def command(
             output.write_text(save_plan, plan.to_json())
         pruning_output.tell_plan(dense, plan, report, notes, save_plan, json_file)
         return
-    how = {**choosing(given), **options.reading(given)}
+    how = {**choosing(given), **cut_how, **options.reading(given)}
     if given["sweep"]:
         assert report is not None
         pruning_sweep.run(dense, report, {**given, "json_file": json_file}, how, out)
@@ -126,7 +136,7 @@ def command(
                 **how,
             )
         else:
-            way = {"report": report, **how} if report else {"plan": plan, **options.reading(given)}
+            way = {"report": report, **how} if report else {"plan": plan, **cut_how, **options.reading(given)}
             result = tsd.prune_result(dense, data=given["data"], progress=tell, **way)
     if save_plan:
         output.write_text(save_plan, result.plan.to_json())
