@@ -12,6 +12,7 @@ from torch import nn
 from tsdistill.alignment.comparing import compare_groups, observe_sides, partner_of
 from tsdistill.alignment.describe import Context, describe_group
 from tsdistill.alignment.exact import relations, spanned, takings
+from tsdistill.alignment.fan_out import FanOut, fan_outs
 from tsdistill.alignment.matching.activations import Side
 from tsdistill.alignment.matching.groups import common_inputs, match_groups
 from tsdistill.alignment.measuring import DEFAULT, Measures
@@ -52,6 +53,7 @@ def analyze(
     std: Sequence[float] | None = None,
     interpolation: str | None = None,
     transform: Callable[[Any], Any] | None = None,
+    choosing: bool = True,
     progress: Progress | None = None,
 ) -> AlignmentReport:
     """Observe a student (and a teacher) on data and report on every node.
@@ -80,6 +82,7 @@ def analyze(
         std: per-channel standard deviation, likewise.
         interpolation: of resizing, likewise.
         transform: replaces resizing, cropping and normalising.
+        choosing: whether the statistics are kept that ``plan`` goes by; it costs another pass over the data.
         progress: is called with the phase, the samples done and how many there are.
 
     Raises:
@@ -110,6 +113,7 @@ def analyze(
         strength_samples=strength_samples,
         positions=positions,
         seed=seed,
+        choosing=choosing,
         progress=progress,
     )
 
@@ -125,6 +129,7 @@ def analyze_prepared(
     strength_samples: int = 256,
     positions: int | str | None = "auto",
     seed: int = 0,
+    choosing: bool = True,
     progress: Progress | None = None,
 ) -> AlignmentReport:
     """``analyze`` on data that have been opened."""
@@ -150,13 +155,25 @@ def analyze_prepared(
             else {}
             for side in (mine, theirs)
         )
+    read: dict[str, FanOut] = {}
+    if choosing:
+        with clock.phase("fan-out"):
+            read = fan_outs(
+                student,
+                mine.sites,
+                observed.covariances,
+                prepared,
+                samples=strength_samples,
+                seed=seed,
+                progress=progress,
+            )
     with clock.phase("description"):
         results, first = compare_groups(mine, beside, partners, prepared.example, observed, measures)
         taking = takings(student, mine.sites, observed.covariances, prepared.example)
         context = Context(
             model=student,
             graph=mine.graph,
-            statistics=Statistics(mine.sites, observed, beta, taking),
+            statistics=Statistics(mine.sites, observed, beta, taking, read),
             relations={key: relations(covariance) for key, covariance in observed.covariances.items()},
             spans=spanned(mine.graph),
             gated=rectified(mine.graph),

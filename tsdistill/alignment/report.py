@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tsdistill.alignment.exact import Taking
+from tsdistill.alignment.fan_out import FanOut
 from tsdistill.alignment.matching.groups import GroupMatching
 from tsdistill.alignment.matching.nodes import NodeMatches, figures
 from tsdistill.alignment.observing.observe import Observation
@@ -148,12 +149,15 @@ class Statistics:
         observed: moments of the student and of the pairs.
         sensitivity: E[β] of every feature, per site key.
         taking: what the layer at every site can take over exactly, per site key.
+        fan_outs: what the layers at the sites make of what they read, per site key; empty when it was not
+            asked for.
     """
 
     sites: Sites
     observed: Observation
     sensitivity: Mapping[str, np.ndarray]
     taking: Mapping[str, Taking]
+    fan_outs: Mapping[str, FanOut] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

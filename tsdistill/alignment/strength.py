@@ -61,17 +61,13 @@ def output_sensitivity(
             if first >= samples:
                 break
             x = head(x, samples - first)
-            generator = torch.Generator().manual_seed(hash((seed, index)) % 2**63)
-            outputs = [y for y in tensors(forward(model, x)) if y.is_floating_point()]
-            if not outputs:
-                raise TsdistillError("the model has no floating-point output; strength cannot be measured")
-            if sites.sites and not any(y.requires_grad for y in outputs):
+            outputs, projections = projected(model, x, hash((seed, index)) % 2**63)
+            if sites.sites and not outputs:
                 raise TsdistillError(
                     "the model's output cannot be differentiated (it detaches or runs without gradients); "
                     "strength cannot be measured"
                 )
-            projections = [_normal(y, generator) for y in outputs if y.requires_grad]
-            torch.autograd.backward([y for y in outputs if y.requires_grad], projections)
+            torch.autograd.backward(outputs, projections)
             seen += count(x)
             if progress is not None:
                 progress("strength", first + count(x), samples)
@@ -81,6 +77,21 @@ def output_sensitivity(
         key: totals[key].cpu().numpy() / seen if key in totals else np.zeros(site.width)
         for key, site in sites.sites.items()
     }
+
+
+def projected(model: nn.Module, x: Any, seed: int) -> tuple[list[Tensor], list[Tensor]]:
+    """The floating outputs of a forward pass that depend on something, and random directions r ~ N(0, I) for
+    them: a backward pass from these gives rᵀ ∂f.
+
+    Raises:
+        TsdistillError: there is no floating output.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    outputs = [y for y in tensors(forward(model, x)) if y.is_floating_point()]
+    if not outputs:
+        raise TsdistillError("the model has no floating-point output; strength cannot be measured")
+    differentiable = [y for y in outputs if y.requires_grad]
+    return differentiable, [_normal(y, generator) for y in differentiable]
 
 
 def _normal(like: Tensor, generator: torch.Generator) -> Tensor:

@@ -113,6 +113,7 @@ def analyze_training(
         strength_samples=strength_samples,
         positions=positions,
         seed=seed,
+        choosing=False,
         progress=tell.progress,
     )
     comparison = _Comparison(report, last, beside, prepared, positions, seed)

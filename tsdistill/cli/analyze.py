@@ -92,7 +92,7 @@ def _analyze(
             student, teacher = options.load_models(models[0], given)
         notes = tsd.info_of(student).notes
         with output.progress() as tell:
-            report = tsd.analyze(student, teacher, given["data"], progress=tell, **how)
+            report = tsd.analyze(student, teacher, given["data"], choosing=False, progress=tell, **how)
     report = _counted(report, given["samples"])
     return report, replace(history, final=report) if history else None, notes
 

@@ -119,7 +119,7 @@ def command(
             output.write_text(save_plan, plan.to_json())
         pruning_output.tell_plan(dense, plan, report, notes, save_plan, json_file)
         return
-    how = {**choosing(given), **cut_how, **options.reading(given)}
+    how = {**choosing(given), **cut_how, **options.reading(given), "teacher": teacher}
     if given["sweep"]:
         assert report is not None
         pruning_sweep.run(dense, report, {**given, "json_file": json_file}, how, out)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tsdistill.alignment.fan_out import FanOut
 from tsdistill.alignment.linear import inverse, shrinkage, standardise
 from tsdistill.alignment.observing.moments import pooled
 from tsdistill.alignment.observing.sites import Reading
@@ -118,6 +119,9 @@ def own_regressions(
                 readers.setdefault(reading.site, []).append((index, reading))
     result = []
     for site, readings in readers.items():
+        if keep_strong and site in statistics.fan_outs:
+            result.append(output_regression(statistics.fan_outs[site], readings, start))
+            continue
         covariance = statistics.observed.covariances[site]
         correlation = standardise(covariance.matrix, covariance.std)
         ridge = shrinkage(correlation, covariance.rows)
@@ -141,6 +145,35 @@ def own_regressions(
         inner = precision[np.ix_(local, local)]
         result.append(Regression(inner, own_gram(inner, ridge, weight), parts))
     return result
+
+
+def output_regression(
+    fan_out: FanOut, readings: Sequence[tuple[int, Reading]], start: np.ndarray
+) -> Regression:
+    """The outputs y = W x of a reading layer predicted from what is left of x, weighed by E[β] of y.
+
+    A node is all the entries of x in which the kernel meets it. The cost of a set R of nodes is what no
+    re-fit of the kernel can make good, tr(E[β] W_R Cov(x_R | x_K) W_Rᵀ), cross terms between nodes and
+    between outputs included.
+    """
+    covariance = fan_out.covariance
+    correlation = standardise(covariance.matrix, covariance.std)
+    ridge = shrinkage(correlation, covariance.rows)
+    precision = inverse(correlation + ridge * np.eye(len(correlation)))
+    parts, picked, at = [], [], 0
+    for index, reading in readings:
+        entries = (reading.features[:, :, None] * fan_out.taps + np.arange(fan_out.taps)).reshape(
+            len(reading.features), -1
+        )
+        parts.append(
+            Part(start[index] + np.arange(len(entries)), at + np.arange(entries.size).reshape(entries.shape))
+        )
+        picked.append(entries.reshape(-1))
+        at += entries.size
+    local = np.concatenate(picked)
+    scaled = fan_out.weight * covariance.std
+    map_ = (scaled - ridge * scaled @ precision)[:, local]
+    return Regression(precision[np.ix_(local, local)], map_.T @ fan_out.beta @ map_, parts)
 
 
 def constants(report: AlignmentReport, name: str, keep_strong: bool) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tsdistill.pruning.realigning.rows import channel_dim, fan_in_rows, output_rows
+from tsdistill.alignment.observing.rows import channel_dim, fan_in_rows, output_rows
 from tsdistill.pruning.realigning.solving import Ridge
 
 _STEEP = 1e-4

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from tsdistill.alignment.observing.progress import Progress
+from tsdistill.alignment.observing.rows import inputs
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.forward import at_rest, head
 from tsdistill.pruning.realigning.affine import Affine
@@ -23,7 +24,6 @@ from tsdistill.pruning.realigning.crowd import MEMORY, Crowd, alive
 from tsdistill.pruning.realigning.downstream import Downstream
 from tsdistill.pruning.realigning.fitting import FanIn
 from tsdistill.pruning.realigning.lockstep import Walk, stopping
-from tsdistill.pruning.realigning.rows import inputs
 from tsdistill.pruning.realigning.stops import Stop, find_stops
 
 ROWS = 32768

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tsdistill.alignment.observing.rows import channel_dim, fits
 from tsdistill.pruning.realigning.affine import is_norm
 from tsdistill.pruning.realigning.downstream import Downstream, flow
-from tsdistill.pruning.realigning.rows import channel_dim, fits
 
 WIDEST = 8192
 """Entries of the input beyond which a layer's fan-in is not refitted: its Gram matrix would be too large."""

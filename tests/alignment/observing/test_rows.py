@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from tsdistill.pruning.realigning.rows import channel_dim, fan_in_rows, inputs, output_rows
+from tsdistill.alignment.observing.rows import channel_dim, fan_in_rows, inputs, output_rows
 
 LAYERS: list[tuple[nn.Module, tuple[int, ...]]] = [
     (nn.Linear(5, 7), (4, 5)),
