@@ -13,7 +13,7 @@ from tests.alignment.small import images, mlp, randomise, residual
 from tsdistill.alignment import analyze
 from tsdistill.errors import TsdistillError
 from tsdistill.models import InputSpec, ModelInfo, attach, info_of
-from tsdistill.pruning import PruningPlan, plan, prune, prune_result, pruner
+from tsdistill.pruning import PruningPlan, course, plan, prune, prune_result
 from tsdistill.tracing import Cut, Frozen, NodeGraph, cut
 
 
@@ -85,14 +85,19 @@ def test_a_plan_applies_to_another_checkpoint_with_its_own_data() -> None:
     assert sizes == [p.shape for p in result.model.parameters()]
 
 
-def test_the_plan_made_from_a_report_prunes_as_the_one_call_does() -> None:
+@pytest.mark.parametrize("realign", [False, True])
+def test_the_plan_made_from_a_report_prunes_as_the_one_call_does(realign: bool) -> None:
     model, x = residual(), images(200)
     report = analyze(model, data=x)
-    two_steps = prune(model, plan(report, macs=0.6), data=x)
-    one_step = prune(model, data=x, macs=0.6)
-    reused = prune_result(model, data=x, macs=0.6, report=report).model
+    made = plan(report, macs=0.6)
+    two_steps = prune_result(model, made, data=x, realign=realign)
+    one_step = prune_result(model, data=x, macs=0.6, realign=realign, rounds=1)
+    reused = prune_result(model, data=x, macs=0.6, realign=realign, rounds=1, report=report)
+    assert one_step.plan.removed == reused.plan.removed == made.removed
+    assert two_steps.rounds == one_step.rounds == reused.rounds == 1
+    assert (two_steps.realigned > 0) == (one_step.realigned > 0) == realign
     for other in (one_step, reused):
-        for a, b in zip(two_steps.parameters(), other.parameters(), strict=True):
+        for a, b in zip(two_steps.model.parameters(), other.model.parameters(), strict=True):
             torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-3)
 
 
@@ -177,6 +182,34 @@ def test_a_plan_and_a_budget_or_a_plan_that_does_not_fit_are_one_line() -> None:
         prune(mlp(4, 8, 2), made, data=torch.randn(20, 4))
 
 
+def test_what_cannot_be_asked_for_together_is_one_line() -> None:
+    model, x = mlp(4, 6, 2), torch.randn(40, 4)
+    made = plan(analyze(model, data=x), nodes=0.5)
+    attach(model, ModelInfo(input=InputSpec((4,))))
+    with pytest.raises(TsdistillError, match="re-alignment needs real data") as caught:
+        prune(model, nodes=0.5, realign=True, samples=20)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(TsdistillError, match="nothing is to be re-aligned") as caught:
+        prune(model, data=x, lossless=True, realign=True)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(TsdistillError, match="a plan is followed in one cut") as caught:
+        prune(model, made, data=x, rounds=2)
+    assert "\n" not in str(caught.value)
+    for rounds in (0, -1, 1.5, True, "2"):
+        with pytest.raises(TsdistillError, match="rounds takes a whole number of at least 1"):
+            prune(model, data=x, nodes=0.5, rounds=rounds)
+
+
+def test_re_alignment_is_the_default_with_real_data_only() -> None:
+    model, x = mlp(6, 12, 3), torch.randn(100, 6)
+    attach(model, ModelInfo(input=InputSpec((6,))))
+    assert prune_result(model, data=x, nodes=0.7).realigned > 0
+    assert prune_result(model, data=x, nodes=0.7, realign=False).realigned == 0
+    made_up = prune_result(model, nodes=0.4, samples=64)
+    assert (made_up.realigned, made_up.rounds) == (0, 1)
+    assert prune_result(model, data=x, lossless=True).realigned == 0
+
+
 def test_a_group_that_cannot_be_cut_is_made_up_for_by_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     def refusing(
         model: nn.Module, graph: NodeGraph, removed: Mapping[str, Sequence[int]], example: Tensor
@@ -188,7 +221,7 @@ def test_a_group_that_cannot_be_cut_is_made_up_for_by_the_others(monkeypatch: py
 
     model, x = residual(width=16, inner=24), images(100)
     made = plan(analyze(model, data=x), macs=0.7)
-    monkeypatch.setattr(pruner, "cut", refusing)
+    monkeypatch.setattr(course, "cut", refusing)
     result = prune_result(model, data=x, macs=0.7)
     assert [item.name for item in result.put_back] == ["first"]
     assert result.after["macs"] <= 0.7 * result.before["macs"]

@@ -88,10 +88,17 @@ class Course:
         return True
 
     def realign(self, seed: int, progress: Progress | None) -> None:
-        """Fit the surviving nodes back to the dense model's."""
-        self.realigned = realign(
-            self.dense, self.model, self._lineage.kept, self._prepared, seed=seed, progress=progress
-        )
+        """Fit the surviving nodes back to the dense model's; where that fails the model stays as it was cut."""
+        before = copy.deepcopy(self.model.state_dict())
+        try:
+            self.realigned = realign(
+                self.dense, self.model, self._lineage.kept, self._prepared, seed=seed, progress=progress
+            )
+        except Exception as error:  # the model's own code runs, layer by layer, and may raise anything
+            self.model.load_state_dict(before)
+            cause = " ".join(str(error).split())[:300]
+            note = f"the nodes that stay are not re-aligned: {type(error).__name__}: {cause}"
+            self.realigned = Realigned(0, 0, 0, (note,))
 
     def figures(self) -> dict[str, int]:
         """``{"params", "macs", "nodes"}`` of the present model."""

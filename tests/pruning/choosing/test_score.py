@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from torch import Tensor, nn
 from tests.alignment.small import images, mlp, randomise, residual
 from tsdistill.alignment import AlignmentReport, analyze
 from tsdistill.alignment.linear import shrinkage, standardise
+from tsdistill.alignment.observing.covariance import Covariance
 from tsdistill.pruning.choosing.score import Elimination, families, score
 
 
@@ -19,23 +22,41 @@ def _score(
     return {elimination.groups: elimination for elimination in found}
 
 
+def _without_fan_outs(report: AlignmentReport) -> AlignmentReport:
+    return replace(report, statistics=replace(report.statistics, fan_outs={}))
+
+
 def _direct(report: AlignmentReport, site: str, kept: np.ndarray, weight: np.ndarray) -> float:
     """Σ ω times what ridge least squares from the kept features leaves, in standardised features."""
     covariance = report.statistics.observed.covariances[site]
+    return _left(covariance, kept, np.diag(weight), np.diag(covariance.std**-1.0))
+
+
+def _of_outputs(report: AlignmentReport, site: str, gone: np.ndarray) -> float:
+    """tr(E[β] Cov(W x | what is left of x)), the prediction by ridge least squares: channels ``gone``."""
+    fan_out = report.statistics.fan_outs[site]
+    channels = np.arange(fan_out.weight.shape[1]) // fan_out.taps
+    kept = np.flatnonzero(~np.isin(channels, gone))
+    return _left(fan_out.covariance, kept, fan_out.beta, fan_out.weight)
+
+
+def _left(covariance: Covariance, kept: np.ndarray, beta: np.ndarray, weight: np.ndarray) -> float:
     c = standardise(covariance.matrix, covariance.std)
     ridge = shrinkage(c, covariance.rows)
+    scaled = weight * covariance.std
+    cross = scaled @ c[:, kept]
     inner = np.linalg.inv(c[np.ix_(kept, kept)] + ridge * np.eye(len(kept)))
-    left = np.diag(c) - np.einsum("jk,kl,jl->j", c[:, kept], inner, c[:, kept])
-    return float(weight @ left)
+    return float(np.trace(beta @ (scaled @ c @ scaled.T - cross @ inner @ cross.T)))
 
 
 @pytest.mark.parametrize("keep_strong", [True, False])
 def test_costs_equal_the_residuals_of_direct_regressions(keep_strong: bool) -> None:
     report = analyze(mlp(5, 12, 4), data=torch.randn(600, 5))
-    elimination = _score(report, keep_strong)[("0",)]
     statistics = report.statistics
+    assert set(statistics.fan_outs) == {"2"}
     weight = statistics.sensitivity["2"] * statistics.observed.covariances["2"].var
     weight = weight if keep_strong else np.ones(12)
+    elimination = _score(_without_fan_outs(report) if keep_strong else report, keep_strong)[("0",)]
     kept = np.arange(12)
     before = _direct(report, "2", kept, weight)
     for node, cost in zip(elimination.node, elimination.cost, strict=True):
@@ -48,7 +69,7 @@ def test_costs_equal_the_residuals_of_direct_regressions(keep_strong: bool) -> N
 
 def test_costs_add_up_over_readers_and_positions() -> None:
     report = analyze(residual(), data=images(300))
-    elimination = _score(report)[("stem",)]
+    elimination = _score(_without_fan_outs(report))[("stem",)]
     statistics = report.statistics
     gone = elimination.node[0]
     total = 0.0
@@ -61,6 +82,55 @@ def test_costs_add_up_over_readers_and_positions() -> None:
             report, reading.site, everything, weight
         )
     assert elimination.cost[0] == pytest.approx(total, rel=1e-5)
+
+
+def test_costs_are_what_the_outputs_of_the_layers_that_read_lose() -> None:
+    """Whole kernels of a 3x3 and a 1x1 convolution and of a flattened map, all along two eliminations."""
+    report = analyze(residual(), data=images(300))
+    readings = report.statistics.sites.readings
+    assert {reading.site for reading in readings["stem"]} == {"first", "head"}
+    assert {site: f.taps for site, f in report.statistics.fan_outs.items()} == dict(
+        first=9, second=1, head=1
+    )
+    for name, elimination in {name: _score(report)[(name,)] for name in ("stem", "first")}.items():
+        before = sum(_of_outputs(report, reading.site, np.zeros(0)) for reading in readings[name])
+        for end, cost in enumerate(elimination.cost, 1):
+            nodes = elimination.node[:end]
+            after = sum(_of_outputs(report, r.site, r.features[nodes]) for r in readings[name])
+            assert cost == pytest.approx(after - before, rel=1e-5, abs=1e-9)
+            before = after
+
+
+def test_many_samples_give_the_conditional_covariance_of_whole_kernels() -> None:
+    """tr(E[β] W_R Cov(x_R | x_K) W_Rᵀ) without any ridge, of the first node to leave."""
+    x = images(1500, side=6)
+    model = nn.Sequential(
+        nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.Flatten(), nn.Linear(16, 3)
+    )
+    randomise(model)
+    report = analyze(model, data=x, strength_samples=1500)
+    elimination = _score(report)[("0",)]
+    fan_out = report.statistics.fan_outs["2"]
+    with torch.no_grad():
+        met = nn.functional.unfold(model[1](model[0](x)), 3).transpose(1, 2).reshape(-1, 54).double().numpy()
+    precision = np.linalg.inv(np.cov(met.T))
+    gone = 9 * elimination.node[0] + np.arange(9)
+    given_the_rest = np.linalg.inv(precision[np.ix_(gone, gone)])
+    moved = model[2].weight.detach().double().flatten(1).numpy()[:, gone]
+    lost = np.trace(fan_out.beta @ moved @ given_the_rest @ moved.T)
+    assert elimination.cost[0] == pytest.approx(lost, rel=0.05)
+
+
+def test_what_one_node_gives_another_takes_back_is_seen() -> None:
+    """Two nodes that cancel in every output cost nothing together, however strong each one is."""
+    model = mlp(6, 8, 4)
+    with torch.no_grad():
+        model[0].weight[5] = model[0].weight[2]
+        model[0].bias[5] = model[0].bias[2] + 0.01
+        model[2].weight[:, 5] = -model[2].weight[:, 2]
+        model[2].weight[:, [2, 5]] *= 20
+    report = analyze(model, data=torch.randn(2000, 6))
+    assert set(_score(report)[("0",)].node[:2].tolist()) == {2, 5}
 
 
 def test_free_nodes_come_first_and_cost_nothing() -> None:
