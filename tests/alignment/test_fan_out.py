@@ -160,18 +160,23 @@ def test_sites_of_other_layers_are_left_out(monkeypatch: pytest.MonkeyPatch) -> 
     assert set(_found(_network(nn.Conv2d(6, 4, 1), 256, classes=4), x)) == set()
 
 
-def test_a_model_whose_parameters_do_not_learn_gives_the_same() -> None:
-    model = nn.Sequential(
-        nn.Conv2d(3, 6, 3), nn.ReLU(inplace=True), nn.Conv2d(6, 4, 3), nn.ReLU(inplace=True), nn.Flatten()
-    )
-    model.append(nn.Linear(64, 3))
-    randomise(model)
-    x = images(12)
-    wanted = _found(model, x)
-    found = _found(model.requires_grad_(False), x)
-    assert set(found) == set(wanted) == {"2", "5"}
-    for site, each in found.items():
-        np.testing.assert_allclose(each.beta, wanted[site].beta, rtol=1e-4)
+def test_activations_in_place_make_no_difference() -> None:
+    x, found = images(12), {}
+    for in_place in (False, True):
+        convolutions = [
+            each
+            for width in (3, 6, 6)
+            for each in (nn.Conv2d(width, 6, 3, bias=False), nn.ReLU(inplace=in_place))
+        ]
+        model = nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(24, 3))
+        randomise(model)
+        found[in_place] = _found(model, x)
+    assert set(found[True]) == set(found[False]) == {"2", "4", "7"}
+    for site, each in found[True].items():
+        np.testing.assert_allclose(each.beta, found[False][site].beta, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(
+            each.covariance.matrix, found[False][site].covariance.matrix, rtol=1e-4, atol=1e-6
+        )
 
 
 def test_the_model_is_left_as_it_was() -> None:

@@ -201,10 +201,11 @@ def test_what_cannot_be_asked_for_together_is_one_line() -> None:
 
 
 def test_re_alignment_is_the_default_with_real_data_only() -> None:
-    model, x = mlp(6, 12, 3), torch.randn(100, 6)
-    attach(model, ModelInfo(input=InputSpec((6,))))
-    assert prune_result(model, data=x, nodes=0.7).realigned > 0
-    assert prune_result(model, data=x, nodes=0.7, realign=False).realigned == 0
+    model, x = residual(), images(100)
+    attach(model, ModelInfo(input=InputSpec((3, 8, 8))))
+    assert prune_result(model, data=x, nodes=0.8, rounds=1).realigned > 0
+    without = prune_result(model, data=x, nodes=0.4, realign=False)
+    assert (without.realigned, without.rounds) == (0, 1)
     made_up = prune_result(model, nodes=0.4, samples=64)
     assert (made_up.realigned, made_up.rounds) == (0, 1)
     assert prune_result(model, data=x, lossless=True).realigned == 0

@@ -161,7 +161,8 @@ def _betas(
 
     def tap(key: str) -> Any:
         def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
-            branch = output.view_as(output) if output.requires_grad else output.detach().requires_grad_()
+            # Not a view: what comes behind may work in place, which takes a view's hooks away.
+            branch = (output if output.requires_grad else output.detach().requires_grad_()).clone()
             branch.register_hook(collect(key, channel_dim(module)))
             return branch
 

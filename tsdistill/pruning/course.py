@@ -88,7 +88,7 @@ class Course:
         return True
 
     def realign(self, seed: int, progress: Progress | None) -> None:
-        """Fit the surviving nodes back to the dense model's; where that fails the model stays as it was cut."""
+        """Fit the surviving nodes back to the dense model's; a model on which that fails stays."""
         before = copy.deepcopy(self.model.state_dict())
         try:
             self.realigned = realign(

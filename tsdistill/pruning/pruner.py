@@ -113,8 +113,8 @@ def prune_result(
         exclude: patterns of names of groups that stay whole.
         realign: whether surviving nodes are fitted back to the dense model's; by default when the data are
             real.
-        rounds: in how many rounds the budget is reached; by default as many as let each keep about three
-            quarters (one without re-alignment).
+        rounds: in how many rounds the budget is reached; by default as many as let each keep about seven
+            tenths (one without re-alignment).
         samples: how many samples to look at.
         batch_size: samples a forward pass.
         seed: of everything random.

@@ -6,14 +6,14 @@ from math import ceil, log
 
 from tsdistill.errors import TsdistillError
 
-STEP = 0.75
+STEP = 0.7
 """The part that a round keeps, when nobody says how many rounds there are to be."""
 
 MOST = 8
 
 
 def rounds_for(part: float, given: int | None, realign: bool) -> int:
-    """Number of rounds: the one given, else as many as let each keep about three quarters.
+    """Number of rounds: the one given, else as many as let each keep about seven tenths.
 
     Without re-alignment a second look at the network brings nothing, so that there is one.
 

@@ -184,7 +184,7 @@ def _behind(path: Downstream, walk: Walk, y: Tensor) -> tuple[Tensor, Tensor]:
         return y + other, flat
     with torch.enable_grad():
         leaf = y.detach().requires_grad_()
-        z = path.through(leaf.view_as(leaf))
+        z = path.through(leaf.clone())
         slope = torch.autograd.grad(z, leaf, torch.ones_like(z), retain_graph=True)[0]
         home = torch.autograd.grad(z, leaf, z.detach() + other)[0]
     return torch.where(slope != 0, home / slope, home), slope
