@@ -8,33 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.overrides import TorchFunctionMode
 
+from tsdistill.evaluation.calls import Calls
 from tsdistill.evaluation.forward import at_rest, forward
-
-_LOOKS = ("__get__", "size", "dim", "stride", "is_contiguous", "numel", "is_floating_point")
-
-
-class _Uses(TorchFunctionMode):
-    """Counts the operators that take each of the tensors that are watched."""
-
-    def __init__(self) -> None:
-        self.watched: dict[int, Tensor] = {}
-        self.uses: dict[int, int] = {}
-
-    def watch(self, tensor: Tensor) -> None:
-        self.watched[id(tensor)] = tensor
-        self.uses[id(tensor)] = 0
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if getattr(func, "__name__", "") not in _LOOKS:
-            for value in (*args, *(kwargs or {}).values()):
-                for item in value if isinstance(value, tuple | list) else (value,):
-                    if isinstance(item, Tensor) and id(item) in self.uses:
-                        self.uses[id(item)] += 1
-        return func(*args, **(kwargs or {}))
 
 
 def following_norms(model: nn.Module, names: Collection[str], example: Any) -> dict[str, str]:
@@ -54,13 +30,12 @@ def following_norms(model: nn.Module, names: Collection[str], example: Any) -> d
     }
     outputs: dict[str, list[Tensor]] = {}
     inputs: dict[str, list[Tensor]] = {}
-    uses = _Uses()
+    calls = Calls()
 
     def made(name: str) -> Any:
         def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
             if isinstance(output, Tensor):
                 outputs.setdefault(name, []).append(output)
-                uses.watch(output)
 
         return hook
 
@@ -73,7 +48,7 @@ def following_norms(model: nn.Module, names: Collection[str], example: Any) -> d
     handles = [modules[name].register_forward_hook(made(name)) for name in names if name in modules]
     handles += [norm.register_forward_pre_hook(taken(name)) for name, norm in norms.items()]
     try:
-        with at_rest(model), torch.no_grad(), uses:
+        with at_rest(model), torch.no_grad(), calls:
             forward(model, example)
     finally:
         for handle in handles:
@@ -82,6 +57,7 @@ def following_norms(model: nn.Module, names: Collection[str], example: Any) -> d
     result = {}
     for name, took in inputs.items():
         layer = source.get(id(took[0]))
-        if len(took) == 1 and layer is not None and uses.uses[id(took[0])] == 1:
+        users = [call for call in calls.calls if any(tensor is took[0] for tensor in call.tensors())]
+        if len(took) == 1 and layer is not None and len(users) == 1:
             result[layer] = name
     return result

@@ -191,7 +191,7 @@ def _check(
             )
     if plan_file is None:
         return
-    others = ("max_drop", "sweep", "teacher", "augment")
+    others = ("max_drop", "sweep", "teacher", "augment", "rounds")
     beside = [*beside_a_plan(given), *(_option(name) for name in others if given[name] is not None)]
     if beside or save_plan:
         named = ", ".join([*beside, *(["--save-plan"] if save_plan else [])])

@@ -58,6 +58,8 @@ def tell(
             "kind": "pruning",
             "file": out,
             "data": result.data,
+            "rounds": result.rounds,
+            "realigned": result.realigned,
             "notes": list(notes),
             "put_back": [{"name": item.name, "cause": item.cause} for item in result.put_back],
             "comparison": {"measured_on": kind, **compared.to_dict()},
@@ -74,6 +76,7 @@ def _show(
     console: Console, result: PruneResult, compared: Comparison, kind: str, notes: tuple[str, ...]
 ) -> None:
     from tsdistill.pruning.searching import DropResult
+    from tsdistill.report.numbers import counted
     from tsdistill.report.pareto import trials_table
     from tsdistill.report.side_by_side import comparison_table
     from tsdistill.report.tables import plan_table
@@ -90,6 +93,8 @@ def _show(
     if isinstance(result, DropResult):
         console.print(trials_table(result))
     console.print(comparison_table(compared, kind))
+    aligned = f"{counted(result.realigned, 'layer')} re-aligned" if result.realigned else "nothing re-aligned"
+    console.print(f"{counted(result.rounds, 'round')}; {aligned}")
 
 
 def tell_sweep(model: nn.Module, swept: Sweep, out: str, json_file: str | None) -> None:

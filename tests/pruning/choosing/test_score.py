@@ -89,9 +89,7 @@ def test_costs_are_what_the_outputs_of_the_layers_that_read_lose() -> None:
     report = analyze(residual(), data=images(300))
     readings = report.statistics.sites.readings
     assert {reading.site for reading in readings["stem"]} == {"first", "head"}
-    assert {site: f.taps for site, f in report.statistics.fan_outs.items()} == dict(
-        first=9, second=1, head=1
-    )
+    assert {site: f.taps for site, f in report.statistics.fan_outs.items()} == dict(first=9, second=1, head=1)
     for name, elimination in {name: _score(report)[(name,)] for name in ("stem", "first")}.items():
         before = sum(_of_outputs(report, reading.site, np.zeros(0)) for reading in readings[name])
         for end, cost in enumerate(elimination.cost, 1):
@@ -104,9 +102,7 @@ def test_costs_are_what_the_outputs_of_the_layers_that_read_lose() -> None:
 def test_many_samples_give_the_conditional_covariance_of_whole_kernels() -> None:
     """tr(E[β] W_R Cov(x_R | x_K) W_Rᵀ) without any ridge, of the first node to leave."""
     x = images(1500, side=6)
-    model = nn.Sequential(
-        nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.Flatten(), nn.Linear(16, 3)
-    )
+    model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.Flatten(), nn.Linear(16, 3))
     randomise(model)
     report = analyze(model, data=x, strength_samples=1500)
     elimination = _score(report)[("0",)]

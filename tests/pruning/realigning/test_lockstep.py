@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from tsdistill.errors import TsdistillError
+from tsdistill.evaluation.calls import Calls
 from tsdistill.evaluation.forward import forward
-from tsdistill.pruning.realigning.calls import Calls
 from tsdistill.pruning.realigning.lockstep import Walk, stopping
 
 

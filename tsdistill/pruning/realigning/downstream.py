@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tsdistill.evaluation.calls import Call, Calls
 from tsdistill.evaluation.forward import forward
-from tsdistill.pruning.realigning.calls import Call, Calls
 
 _SAME = frozenset(("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "clone", "contiguous"))
 _MOVES = frozenset(("permute", "transpose", "movedim", "swapaxes", "moveaxis"))

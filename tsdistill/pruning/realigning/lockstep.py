@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from tsdistill.evaluation.calls import Captured
 from tsdistill.evaluation.forward import forward
-from tsdistill.pruning.realigning.calls import Captured
 
 _walker = threading.local()
 
@@ -116,14 +116,3 @@ def _hold(name: str, value: Any) -> None:
     walk: Walk | None = getattr(_walker, "walk", None)
     if walk is not None:
         walk.hold(name, value)
-
-
-def together(walks: Collection[Walk], each: Callable[[Walk], None]) -> None:
-    """Call ``each`` on every walk; abandon all of them when one fails."""
-    try:
-        for walk in walks:
-            each(walk)
-    except BaseException:
-        for walk in walks:
-            walk.abandon()
-        raise
