@@ -36,11 +36,16 @@ def swept() -> Sweep:
         macs=tuple(size["macs"] for size in sizes),
         latency=(0.05, 0.045, 0.03, 0.0181),
         metrics=tuple(
-            {"top1": top, "agreement": same, "kl": far}
+            {"top1": top, "top5": 100.0, "agreement": same, "kl": far}
             for top, same, far in ((92.85, 100, 0), (92.61, 98.2, 0.01), (91.2, 95, 0.04), (86, 88.3, 0.2))
         ),
         data="2000 of x",
-        traits={"top1": Traits("%"), "agreement": Traits("%"), "kl": Traits("nats", False)},
+        traits={
+            "top1": Traits("%"),
+            "top5": Traits("%"),
+            "agreement": Traits("%"),
+            "kl": Traits("nats", False),
+        },
     )
     note = "a budget of 0.05 of the MACs cannot be met"
     return Sweep("macs", tuple(rows), compared, "held-out samples", (note,))
@@ -53,7 +58,8 @@ def test_the_picture(swept: Sweep, tmp_path: Path) -> None:
 
 
 def test_percent_share_an_axis_and_the_dense_model_is_marked(swept: Sweep) -> None:
-    (panel,) = pareto_figure(swept).axes
+    figure = pareto_figure(swept)
+    (panel,) = figure.axes
     drawn = [(line.get_linestyle(), np.asarray(line.get_xydata())) for line in panel.lines]
     lines = [points for _, points in drawn if len(points) == 4]
     assert [points[:, 0].tolist() for points in lines] == [sorted(swept.amounts)] * 2
@@ -61,14 +67,18 @@ def test_percent_share_an_axis_and_the_dense_model_is_marked(swept: Sweep) -> No
     assert [points[0, 1] for style, points in drawn if style == "--"] == [92.85, 100]
     assert [text.get_text() for text in panel.texts] == ["dense", "0.8", "0.5", "0.2"]
     assert panel.get_xlabel() == "MACs"
+    (legend,) = figure.legends
+    names = [text.get_text() for text in legend.get_texts()]
+    assert names == ["top-1 accuracy (%)", "top-1 agreement with dense (%)"]
 
 
 def test_latency_and_a_metric_by_itself(swept: Sweep) -> None:
     alone = replace(swept.comparison, metrics=tuple({"kl": m["kl"]} for m in swept.comparison.metrics))
-    (panel,) = pareto_figure(replace(swept, kind="latency", comparison=alone)).axes
+    figure = pareto_figure(replace(swept, kind="latency", comparison=alone))
+    (panel,) = figure.axes
     assert panel.get_xlabel() == "latency at batch 1"
     assert panel.get_ylabel() == "KL divergence from dense (nats); lower is better"
-    assert panel.get_legend() is None
+    assert not figure.legends
 
 
 def test_nothing_to_draw(swept: Sweep) -> None:
@@ -88,7 +98,7 @@ def test_the_table(swept: Sweep) -> None:
     (line,) = [line for line in text.splitlines() if line.strip().startswith("0.5")]
     assert line.split() == [
         *("0.5", "905M", "50.0", "%", "5.85M", "50.0", "%", "30", "ms", "60.0", "%"),
-        *("91.20", "%", "95.00", "%", "0.04", "nats"),
+        *("91.20", "%", "100.00", "%", "95.00", "%", "0.04", "nats"),
     ]
     assert "Measured on held-out samples: 2000 of x" in text
     assert "0.05 of the MACs cannot be met" in text

@@ -36,7 +36,7 @@ _COLOURS = (ALIGNED, "#c1762b", "#4f8f5b")
 
 
 def pareto_figure(sweep: Sweep, *, title: str = "") -> Figure:
-    """The first metric, and others in its unit where it is percent, against what the budgets count.
+    """The first metric, and others in percent where it is (top-5 aside), against what the budgets count.
 
     A dot a budget; the diamond and the dashed line are the dense model.
 
@@ -62,7 +62,9 @@ def pareto_figure(sweep: Sweep, *, title: str = "") -> Figure:
     unit = sweep.comparison.traits[names[0]].unit
     panel.set_ylabel(literal(_called(sweep.comparison, names[0]) if alone else unit), fontsize=10, color=INK)
     if not alone:
-        panel.legend(fontsize=9, frameon=False, labelcolor=INK, loc="lower right")
+        drawing.legend(
+            loc="outside lower center", ncols=len(names), fontsize=9, frameon=False, labelcolor=INK
+        )
     dress(panel, title, small=False)
     return drawing
 
@@ -81,7 +83,8 @@ def _drawn(compared: Comparison) -> list[str]:
     if not known:
         raise TsdistillError("the sweep has no metric to draw against the budgets; sweep with data")
     unit = compared.traits[known[0]].unit
-    return [name for name in known if compared.traits[name].unit == unit == "%"] or known[:1]
+    percent = [name for name in known if compared.traits[name].unit == unit == "%" and name != "top5"]
+    return percent or known[:1]
 
 
 def _called(compared: Comparison, metric: str) -> str:
