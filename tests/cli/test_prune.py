@@ -44,6 +44,41 @@ def test_the_outcome_in_json_is_what_was_written(
     assert sum(p.numel() for p in model.parameters()) == small["params"] < dense["params"]
 
 
+def test_rounds_and_re_alignment_are_told(
+    pruned: subprocess.CompletedProcess[str], fork: Run, work: Path
+) -> None:
+    outcome = json.loads((work / "outcome.json").read_text())
+    rounds, realigned = outcome["rounds"], outcome["realigned"]
+    assert rounds >= 1
+    assert realigned >= 1
+    assert (
+        f"{rounds} round{'s' * (rounds > 1)}; {realigned} layer{'s' * (realigned > 1)} re-aligned"
+        in pruned.stdout
+    )
+    how = ("--macs", "0.6", "--rounds", "2", "-o", "rounds.pt", "--json", "rounds.json")
+    done = fork("prune", *MODEL, *how)
+    assert done.returncode == 0, done.stderr
+    outcome = json.loads((work / "rounds.json").read_text())
+    assert outcome["rounds"] == 2
+    assert f"2 rounds; {outcome['realigned']} layer" in done.stdout
+    assert outcome["plan"]["after"]["macs"] == outcome["comparison"]["models"][1]["macs"]
+    done = fork("prune", *MODEL, *how, "--no-realign")
+    outcome = json.loads((work / "rounds.json").read_text())
+    assert (outcome["rounds"], outcome["realigned"]) == (2, 0)
+    assert "2 rounds; nothing re-aligned" in done.stdout
+    made_up = fork("prune", *MODEL[:3], "--samples", "40", "--macs", "0.6", "-o", "made_up.pt", "--json", "-")
+    assert made_up.returncode == 0, made_up.stderr
+    outcome = json.loads(made_up.stdout)
+    assert (outcome["rounds"], outcome["realigned"]) == (1, 0)
+
+
+def test_help_names_what_is_done_about_the_nodes_that_stay(fork: Run) -> None:
+    shown = " ".join(fork("prune", "--help").stdout.split())
+    assert "--realign / --no-realign" in shown
+    assert "fitted back to what they were" in shown
+    assert "--rounds N" in shown
+
+
 def test_pruning_twice(run: Run, pruned: subprocess.CompletedProcess[str], work: Path) -> None:
     again = ("small.safetensors", "--arch", "networks.py:convolutions", "--data", "images.npz")
     done = run("prune", *again, "--params", "70%", "-o", "smaller.pt", "--json", "-")
@@ -135,12 +170,23 @@ def test_a_dry_run_writes_nothing(fork: Run, work: Path) -> None:
         (["--plan", "networks.py", "-o", "x.pt"], ["plan"]),
         (["--plan", "bare.pt", "-o", "x.pt"], ["bare.pt"]),
         (["--plan", "plan.json", "--macs", "0.5", "-o", "x.pt"], ["--macs", "--plan"]),
+        (["--plan", "plan.json", "--rounds", "2", "-o", "x.pt"], ["--rounds and --plan"]),
+        (["--macs", "0.5", "--rounds", "0", "-o", "x.pt"], ["--rounds", "0"]),
+        (["--macs", "0.5", "--rounds", "some", "-o", "x.pt"], ["--rounds", "some"]),
+        (["--lossless", "--realign", "-o", "x.pt"], ["lossless", "re-aligned"]),
+        (["--macs", "0.5", "--realign", "--data", "synthetic:pink", "-o", "x.pt"], ["real data"]),
     ],
 )
 def test_bad_input_is_one_line(fork: Run, work: Path, arguments: list[str], words: list[str]) -> None:
     before = sorted(work.iterdir())
     one_line(fork("prune", *MODEL, *arguments), *words)
     assert sorted(work.iterdir()) == before
+
+
+def test_re_alignment_without_data(fork: Run, work: Path) -> None:
+    done = fork("prune", *MODEL[:3], "--macs", "0.5", "--realign", "-o", "x.pt")
+    one_line(done, "--realign", "--data")
+    assert not (work / "x.pt").exists()
 
 
 def test_a_plan_of_another_network(fork: Run, work: Path) -> None:

@@ -31,6 +31,7 @@ from tsdistill.evaluation.forward import at_rest
 from tsdistill.models import info_of
 from tsdistill.models.weights import check_finite
 from tsdistill.tracing import trace
+from tsdistill.tracing.graph import NodeGraph
 
 
 def analyze(
@@ -131,14 +132,15 @@ def analyze_prepared(
     seed: int = 0,
     choosing: bool = True,
     progress: Progress | None = None,
+    like: NodeGraph | None = None,
 ) -> AlignmentReport:
-    """``analyze`` on data that have been opened."""
+    """``analyze`` on data that have been opened; ``like`` is the student's graph at another width."""
     measures = Measures(metric)
     if pairs and teacher is None:
         raise TsdistillError("pairs of groups need a teacher; give --teacher (teacher=)")
     clock = Clock()
     with clock.phase("tracing"):
-        mine, theirs = sides(student, teacher, prepared)
+        mine, theirs = sides(student, teacher, prepared, like)
     beside = theirs or mine
     matching = None
     if theirs is not None:
@@ -225,8 +227,10 @@ def analyze_prepared(
     )
 
 
-def sides(student: nn.Module, teacher: nn.Module | None, prepared: Prepared) -> tuple[Side, Side | None]:
-    """Trace the models.
+def sides(
+    student: nn.Module, teacher: nn.Module | None, prepared: Prepared, like: NodeGraph | None = None
+) -> tuple[Side, Side | None]:
+    """Trace the models; ``like`` is the student's graph at another width.
 
     Raises:
         TsdistillError: weights that are not finite, inputs that the teacher does not take, or nothing that
@@ -234,7 +238,7 @@ def sides(student: nn.Module, teacher: nn.Module | None, prepared: Prepared) -> 
     """
     check_finite(student, "the student" if teacher is not None else "the model")
     _run(student, prepared.example, "student" if teacher is not None else "model")
-    graph = trace(student, prepared.example)
+    graph = trace(student, prepared.example, like=like)
     if not graph.groups:
         causes = "; ".join(sorted({item.cause for item in graph.frozen})[:3])
         raise TsdistillError(f"nothing in this model can be cut{': ' + causes if causes else ''}")

@@ -26,6 +26,7 @@ WIDEST = 2304
 
 _MOST_OUTPUTS = 4096
 _ROWS, _ROWS_PER_ENTRY = 16384, 16
+_UNKNOWN = 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +122,7 @@ def _met(
             positions = output.shape[2:].numel()
             entries = _taps(module, site) * site.width
             rows = max(_ROWS, _ROWS_PER_ENTRY * entries)
-            take = min(positions, ceil(rows / (expected or rows)))
+            take = min(positions, ceil(rows / (expected or _UNKNOWN)))
             places = torch.randperm(positions, generator=drawn)[:take].to(output.device)
             running[key].update(fan_in_rows(module, args[0], places)[0])
 

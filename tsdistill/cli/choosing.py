@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
+from tsdistill.cli.options import add_options
 from tsdistill.errors import TsdistillError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -63,18 +64,12 @@ _LIMITS = ("lossless", "min_nodes", "round_to", "only", "exclude")
 
 def choosing_options(command: F) -> F:
     """Add the budgets, the limits of groups and what selection goes by."""
-    return _add(_OPTIONS, command)
+    return add_options(_OPTIONS, command)
 
 
 def cutting_options(command: F) -> F:
     """Add what is done about the nodes that stay, and in how many rounds."""
-    return _add(_CUTTING, command)
-
-
-def _add(options: tuple[Callable[[F], F], ...], command: F) -> F:
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return add_options(_CUTTING, command)
 
 
 def budget(given: dict[str, Any]) -> dict[str, Any]:
@@ -92,11 +87,15 @@ def cutting(given: dict[str, Any]) -> dict[str, Any]:
     """What ``prune_result`` takes beside what ``plan`` does.
 
     Raises:
-        TsdistillError: re-alignment without data.
+        TsdistillError: re-alignment without data, or where nothing changes.
     """
     if given["realign"] and given["data"] is None:
         raise TsdistillError("--realign needs the data that the model is for; give --data")
-    return {name: given[name] for name in ("realign", "rounds") if given[name] is not None}
+    chosen = {name: given[name] for name in ("realign", "rounds") if given[name] is not None}
+    if given["lossless"] and (given["realign"] or given["rounds"]):
+        other = "--realign" if given["realign"] else "--rounds"
+        raise TsdistillError(f"--lossless and {other} do not go together: nothing changes; leave one out")
+    return chosen
 
 
 def beside_a_plan(given: dict[str, Any]) -> list[str]:

@@ -128,30 +128,31 @@ _ALIGNMENT = (
 
 def model_options(command: F) -> F:
     """Add the options that say what MODEL is and how its inputs look."""
-    return _add(_MODEL, command)
+    return add_options(_MODEL, command)
 
 
 def teacher_options(command: F) -> F:
     """Add ``--teacher`` and what goes with it."""
-    return _add(_TEACHER, command)
+    return add_options(_TEACHER, command)
 
 
 def data_options(command: F) -> F:
     """Add the options that say which samples are looked at, and how."""
-    return _add(_DATA, command)
+    return add_options(_DATA, command)
 
 
 def sample_options(command: F) -> F:
     """Add the options that say how many samples are looked at."""
-    return _add(_SAMPLES, command)
+    return add_options(_SAMPLES, command)
 
 
 def alignment_options(command: F) -> F:
     """Add the options that say how nodes are compared and when which word applies to them."""
-    return _add(_ALIGNMENT, command)
+    return add_options(_ALIGNMENT, command)
 
 
-def _add(options: tuple[Callable[[F], F], ...], command: F) -> F:
+def add_options(options: tuple[Callable[[F], F], ...], command: F) -> F:
+    """Add options to a command, in their order."""
     for option in reversed(options):
         command = option(command)
     return command

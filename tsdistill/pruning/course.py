@@ -100,6 +100,11 @@ class Course:
             note = f"the nodes that stay are not re-aligned: {type(error).__name__}: {cause}"
             self.realigned = Realigned(0, 0, 0, (note,))
 
+    def whole(self, graph: NodeGraph) -> tuple[str, ...]:
+        """Groups of the present model's graph that lose nothing: put back, or no nodes of the dense model."""
+        regrouped = (group.name for group in graph.groups if self._lineage.nodes(group) is None)
+        return (*self.put_back, *regrouped)
+
     def figures(self) -> dict[str, int]:
         """``{"params", "macs", "nodes"}`` of the present model."""
         return dict(self._figures)
@@ -135,6 +140,7 @@ class Course:
             if name not in removed:
                 continue
             origin = self._lineage.nodes(graph.by_name[name])
+            assert origin is not None
             for node, reason, price in zip(pruned.removed, pruned.reasons, pruned.costs, strict=True):
                 group, then = origin[node]
                 self._left[group].append((then, reason, price))

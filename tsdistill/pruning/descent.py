@@ -79,7 +79,12 @@ class Descent:
             report = self._report
             if number > 1:
                 report = analyze_prepared(
-                    course.model, self._teacher, self._prepared, seed=self._seed, progress=told
+                    course.model,
+                    self._teacher,
+                    self._prepared,
+                    seed=self._seed,
+                    progress=told,
+                    like=self._report.graph,
                 )
             self._round(course, report, part, last=number == len(parts))
             if realigns:
@@ -107,24 +112,26 @@ class Descent:
                 return
 
     def _plan(self, course: Course, report: AlignmentReport, part: float | None, last: bool) -> PruningPlan:
-        whole = tuple(course.put_back)
+        whole = course.whole(report.graph)
         budget = self._budget
         if budget is None or part is None:
             return plan(report, lossless=True, whole=whole, **self._choosing)
         if budget.kind == "latency":
-            return self._plan_latency(course, report, part, last)
+            return self._plan_latency(course, report, part, last, whole)
         all_of_it = meter_of(self._report.graph, budget.kind).total
         amount = budget.absolute(all_of_it) if last else all_of_it * part
         return plan(report, limit=amount, whole=whole, **_given(budget), **self._choosing)
 
-    def _plan_latency(self, course: Course, report: AlignmentReport, part: float, last: bool) -> PruningPlan:
+    def _plan_latency(
+        self, course: Course, report: AlignmentReport, part: float, last: bool, whole: Collection[str]
+    ) -> PruningPlan:
         """The plan that brings latency to ``part`` of the dense one (roughly, before the ``last`` round)."""
         budget, graph, example = self._budget, report.graph, self._prepared.example
         assert budget is not None
         price = price_latency(course.model, graph, example)
 
-        def plan_for(limit: float, whole: Collection[str]) -> PruningPlan:
-            everywhere = (*whole, *course.put_back)
+        def plan_for(limit: float, more: Collection[str]) -> PruningPlan:
+            everywhere = (*whole, *more)
             return plan(
                 report, limit=limit, price=price, whole=everywhere, **_given(budget), **self._choosing
             )

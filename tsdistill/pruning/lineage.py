@@ -30,15 +30,20 @@ class Lineage:
                 for node, coords in enumerate(slot.coords):
                     owner.update(dict.fromkeys(coords.tolist(), (group.name, node)))
 
-    def nodes(self, group: Group) -> list[tuple[str, int]]:
-        """For every node of a group of the present model, the dense model's group and node that it is."""
+    def nodes(self, group: Group) -> list[tuple[str, int]] | None:
+        """For every node of a group of the present model, the dense model's group and node that it is.
+
+        ``None`` where its nodes are no nodes of the dense model: a block that goes by rows there may go by
+        columns here.
+        """
         for slot in group.slots:
             owner = self._owner.get((slot.param, slot.dim))
             if owner is not None:
-                then = self.kept[slot.param, slot.dim][slot.coords[:, 0]].tolist()
-                if all(coordinate in owner for coordinate in then):
-                    return [owner[coordinate] for coordinate in then]
-        raise KeyError(group.name)
+                then = self.kept[slot.param, slot.dim][slot.coords].tolist()
+                owners = [{owner.get(coordinate) for coordinate in node} for node in then]
+                found = [one for each in owners if len(each) == 1 for one in each if one is not None]
+                return found if len(set(found)) == group.size else None
+        return None
 
     def cut(self, graph: NodeGraph, removed: Mapping[str, np.ndarray]) -> None:
         """Nodes have left the present model, whose graph this is."""

@@ -138,6 +138,8 @@ def prune_result(
         raise TsdistillError(
             "both a plan and a budget are given; the plan has its budget, leave the other out"
         )
+    if lossless and rounds is not None:
+        raise TsdistillError("lossless takes no rounds, all that costs nothing leaves at once; leave one out")
     if plan is not None and rounds is not None:
         raise TsdistillError("a plan is followed in one cut; leave rounds out, or give a budget in its place")
     prepared = prepare(

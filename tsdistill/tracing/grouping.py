@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,9 +14,9 @@ from tsdistill.tracing.record import Contraction, Record, Trace
 from tsdistill.tracing.resolve import Classes, resolve
 
 
-def build(model: nn.Module, trace: Trace) -> NodeGraph:
-    """The node graph of a trace of ``model``."""
-    classes = resolve(trace.ledger)
+def build(model: nn.Module, trace: Trace, axes: Mapping[int, int] | None = None) -> NodeGraph:
+    """The node graph of a trace of ``model``; ``axes`` are those of its ``Record`` at another width."""
+    classes = resolve(trace.ledger, axes)
     owners = _Owners(trace.ledger.rulers)
     found = list(_nodes(trace, classes, owners))
     group_of = np.full(len(classes.fixed), -1)
@@ -50,7 +50,7 @@ def build(model: nn.Module, trace: Trace) -> NodeGraph:
         ),
         sizes=tuple(widths.parameters(model, trace.ledger.rulers)),
         frozen=tuple(_frozen(trace, classes, owners, node_of)),
-        record=Record(trace, node_of),
+        record=Record(trace, node_of, classes.axes),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -80,10 +81,12 @@ class Record:
     Attributes:
         trace: what the labelled forward wrote down.
         node_of: for every label its node, numbered over all groups in order, or -1 where it always stays.
+        axes: number of a block that may go by rows or by columns -> the axis that was decided for.
     """
 
     trace: Trace
     node_of: np.ndarray
+    axes: Mapping[int, int]
 
     def keeps(self, labels: np.ndarray, gone: np.ndarray) -> np.ndarray:
         """Which of ``labels`` stay when the nodes with ``gone`` set go (boolean, same shape)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,18 +19,24 @@ class Classes:
     Attributes:
         of: class of every label.
         fixed: for every class, must it stay?
+        axes: number of a block -> the axis along which it was decided to let rows go.
     """
 
     of: np.ndarray
     fixed: np.ndarray
+    axes: Mapping[int, int]
 
 
-def resolve(ledger: Ledger) -> Classes:
+def resolve(ledger: Ledger, axes: Mapping[int, int] | None = None) -> Classes:
     """Merge the labels that go together and settle every block.
 
     A block (``Product``) of several axes of which more than one could shrink is settled by choosing one axis,
     along which whole rows may go, and fixing the others: first one that is not summed over between two
     activations (the size of an attention head scales its logits), then the one with most nodes.
+
+    Args:
+        ledger: what the operators said.
+        axes: what was decided for the same network at another width, and is to be decided again.
     """
     classes = _Merging(ledger.count)
     if ledger.edges:
@@ -38,12 +45,15 @@ def resolve(ledger: Ledger) -> Classes:
         classes.fix(np.concatenate([labels.ravel() for labels, _ in ledger.frozen]))
     classes.fix(np.zeros(1, dtype=np.int64))
     inner = np.unique(np.concatenate(ledger.inner)) if ledger.inner else np.zeros(0, dtype=np.int64)
+    numbers = {id(product): number for number, product in enumerate(ledger.products)}
+    decided: dict[int, int] = {}
     pending = list(ledger.products)
     while pending:
         pending, settled = _settle(classes, pending)
         if not settled:
-            _choose(classes, pending, inner)
-    return Classes(classes.of, classes.fixed)
+            chosen = _choose(classes, pending, inner, [(axes or {}).get(numbers[id(p)]) for p in pending])
+            decided.update({numbers[id(pending[index])]: axis for index, axis in chosen.items()})
+    return Classes(classes.of, classes.fixed, decided)
 
 
 class _Merging:
@@ -100,19 +110,23 @@ def _settle(classes: _Merging, pending: list) -> tuple[list, bool]:
     return rest, changed
 
 
-def _choose(classes: _Merging, pending: list, inner: np.ndarray) -> None:
-    """Leave one axis free in every pending block, deciding each once."""
+def _choose(classes: _Merging, pending: list, inner: np.ndarray, before: list[int | None]) -> dict[int, int]:
+    """Leave one axis free in every pending block, the one of ``before`` where it can shrink; which ones."""
     scaled = np.zeros(len(classes.fixed), dtype=bool)
     scaled[classes.of[inner]] = True
-    for product in pending:
-        free = [factor for factor in product.factors if not classes.is_fixed(factor).all()]
+    chosen = {}
+    for index, (product, axis) in enumerate(zip(pending, before, strict=True)):
+        factors = product.factors
+        free = [i for i, factor in enumerate(factors) if not classes.is_fixed(factor).all()]
         if len(free) < 2:
             continue
 
         def worth(factor: np.ndarray, whole: np.ndarray = product.whole) -> tuple[bool, int]:
             return not scaled[classes.of[factor]].any(), classes.left(whole, factor)
 
-        best = max(range(len(free)), key=lambda i: worth(free[i]))
-        for i, factor in enumerate(free):
+        best = axis if axis in free else max(free, key=lambda i: worth(factors[i]))
+        chosen[index] = best
+        for i in free:
             if i != best:
-                classes.fix(factor)
+                classes.fix(factors[i])
+    return chosen

@@ -40,7 +40,9 @@ class Cut:
     buffers: tuple[str, ...]
 
 
-def trace(model: nn.Module, example_input: Inputs, *, check: bool = True) -> NodeGraph:
+def trace(
+    model: nn.Module, example_input: Inputs, *, check: bool = True, like: NodeGraph | None = None
+) -> NodeGraph:
     """Find the groups of nodes of ``model`` that can be removed.
 
     Args:
@@ -48,13 +50,16 @@ def trace(model: nn.Module, example_input: Inputs, *, check: bool = True) -> Nod
         example_input: a tensor, a tuple of arguments or a dict of keyword arguments, batch size 1.
         check: cut a seeded half of every group on trial, compare with the whole model whose removed nodes
             are zeroed where they are read, and leave whole what fails (named in ``NodeGraph.frozen``).
+        like: the graph of the same network at another width: a block that may go by rows or by columns (a
+            grouped convolution) goes as it does there.
 
     Raises:
         TsdistillError: the forward fails.
     """
     start = time.perf_counter()
     found = record(model, example_input)
-    graph = build(model, found)
+    axes = like.record.axes if like is not None and like.record is not None else None
+    graph = build(model, found, axes)
     failed: list[Frozen] = []
     while check and graph.groups:
         trial = {g.name: _half(g.size, i) for i, g in enumerate(graph.groups)}
@@ -65,7 +70,7 @@ def trace(model: nn.Module, example_input: Inputs, *, check: bool = True) -> Nod
         names = {item.name: item.cause for item in outcome.failed}
         for name, cause in names.items():
             freeze(found, [graph.by_name[name]], cause)
-        graph = build(model, found)
+        graph = build(model, found, axes)
     return replace(graph, seconds=time.perf_counter() - start)
 
 

@@ -89,8 +89,11 @@ def test_costs_are_what_the_outputs_of_the_layers_that_read_lose() -> None:
     report = analyze(residual(), data=images(300))
     readings = report.statistics.sites.readings
     assert {reading.site for reading in readings["stem"]} == {"first", "head"}
-    assert {site: f.taps for site, f in report.statistics.fan_outs.items()} == dict(first=9, second=1, head=1)
-    for name, elimination in {name: _score(report)[(name,)] for name in ("stem", "first")}.items():
+    taps = {site: fan_out.taps for site, fan_out in report.statistics.fan_outs.items()}
+    assert taps == {"first": 9, "second": 1, "head": 1}
+    scores = _score(report)
+    for name in ("stem", "first"):
+        elimination = scores[(name,)]
         before = sum(_of_outputs(report, reading.site, np.zeros(0)) for reading in readings[name])
         for end, cost in enumerate(elimination.cost, 1):
             nodes = elimination.node[:end]

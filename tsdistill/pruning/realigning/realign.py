@@ -88,7 +88,6 @@ def realign(
     first = next(there, None)
     if first is None:
         raise TsdistillError("the data yields no samples to re-align on; check the data specification")
-    crowd = None
     fitted = 0
     with ExitStack() as stack:
         stack.enter_context(at_rest(dense, small))
