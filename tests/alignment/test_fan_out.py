@@ -51,7 +51,7 @@ def test_the_covariance_is_that_of_all_that_kernels_meet(reading: nn.Conv2d, wid
     if reading.padding_mode == "reflect":
         hidden, padding = F.pad(hidden, (1, 1, 1, 1), mode="reflect"), 0
     else:
-        padding = reading.padding[0]
+        padding = int(reading.padding[0])
     met = F.unfold(hidden, reading.kernel_size, reading.dilation, padding, reading.stride)
     rows = met.transpose(1, 2).reshape(-1, met.shape[1]).double().numpy()
     taps = reading.kernel_size[0] * reading.kernel_size[1]
