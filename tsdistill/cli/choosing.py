@@ -94,7 +94,10 @@ def cutting(given: dict[str, Any]) -> dict[str, Any]:
     chosen = {name: given[name] for name in ("realign", "rounds") if given[name] is not None}
     if given["lossless"] and (given["realign"] or given["rounds"]):
         other = "--realign" if given["realign"] else "--rounds"
-        raise TsdistillError(f"--lossless and {other} do not go together: nothing changes; leave one out")
+        raise TsdistillError(
+            f"--lossless and {other} do not go together: what stays is as it was, nothing is re-aligned; "
+            "leave one out"
+        )
     return chosen
 
 
