@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--macs", type=float, nargs="+", default=[0.9, 0.75])
     parser.add_argument("--crops", type=int, default=1024)
     parser.add_argument("--held-out", type=int, default=512)
+    parser.add_argument("--realign", action=argparse.BooleanOptionalAction, default=True)
     arguments = parser.parse_args()
     table = Table(
         *("MACs kept", "params kept", "other crops: agreement, %", "KL, nats"),
@@ -52,9 +53,7 @@ def main() -> None:
         whole = macs(dense, x[:1]), parameters(dense)
         for budget in arguments.macs:
             start = time.perf_counter()
-            small = tsd.prune_result(
-                dense, tsd.plan(report, macs=budget), data=calibration, report=report
-            ).model
+            small = tsd.prune(dense, data=calibration, macs=budget, report=report, realign=arguments.realign)
             seconds = time.perf_counter() - start
             found = [tsd.evaluate(small, part, ["agreement", "kl"], reference=dense) for part in held_out]
             tsd.save(small, folder / "small.safetensors")
