@@ -140,3 +140,26 @@ def test_re_alignment_looks_at_the_dense_model_whatever_came_between(
     assert way.realigned.samples == 60
     assert gap(way.model) < before
     assert np.isfinite(gap(way.model))
+
+
+def test_a_model_on_which_re_alignment_fails_stays_as_it_was_cut(
+    started: tuple[Residual, Course, Prepared], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, way, prepared = started
+    assert _cut(way, prepared, {"stem": [7, 0], "first": [3]})
+    state = {name: value.clone() for name, value in way.model.state_dict().items()}
+
+    def half_way(dense: nn.Module, small: nn.Module, *_: object, **__: object) -> None:
+        with torch.no_grad():
+            next(small.parameters()).zero_()
+        raise RuntimeError("no such\nlayer")
+
+    monkeypatch.setattr(course, "realign", half_way)
+    way.realign(0, None)
+    assert all(torch.equal(value, state[name]) for name, value in way.model.state_dict().items())
+    assert way.notes() == ["the nodes that stay are not re-aligned: RuntimeError: no such layer"]
+    monkeypatch.undo()
+    way.realign(0, None)
+    assert way.realigned is not None
+    assert way.realigned.fitted > 0
+    assert way.notes() == []
