@@ -47,7 +47,12 @@ def test_another_metric_judges(fork: Run) -> None:
 
 
 def test_a_latency_budget(fork: Run, work: Path) -> None:
+    """Passes of a fifth of a millisecond: a busy machine may find none that is faster, and then says so."""
     done = fork("prune", *MODEL, "--latency", "0.95", "-o", "fast.safetensors", "--json", "-")
+    if done.returncode == 2:
+        one_line(done, "cannot be met")
+        assert not (work / "fast.safetensors").exists()
+        return
     assert done.returncode == 0, done.stderr
     outcome = json.loads(done.stdout)
     assert any(note.startswith("latency at batch 1") for note in outcome["notes"])
