@@ -51,7 +51,7 @@ class Course:
         self._lineage = Lineage(dense, graph)
         self._left: dict[str, list[tuple[int, str, float]]] = {group.name: [] for group in graph.groups}
         self._plans: list[PruningPlan] = []
-        self._figures: Mapping[str, int] = _figures(graph, {})
+        self._figures: Mapping[str, int] = graph.figures()
 
     def cut(
         self, plan: PruningPlan, graph: NodeGraph, sites: Sites, observed: Observation, *, exact: bool = False
@@ -80,7 +80,7 @@ class Course:
         attach(done.model, _history(info_of(self.model), done))
         self._write_down(plan, graph, done.removed)
         kept = {name: size - len(done.removed.get(name, ())) for name, size in graph.widths.items()}
-        self._figures = _figures(graph, kept)
+        self._figures = graph.figures(kept)
         self._lineage.cut(graph, done.removed)
         self.skipped = tuple(dict.fromkeys((*self.skipped, *skipped)))
         self.model = done.model
@@ -157,8 +157,3 @@ def _history(info: ModelInfo, done: Cut) -> ModelInfo:
         attributes=tuple(attributes.values()),
         buffers=tuple(dict.fromkeys((*info.buffers, *done.buffers))),
     )
-
-
-def _figures(graph: NodeGraph, kept: Mapping[str, int]) -> dict[str, int]:
-    nodes = sum({**graph.widths, **kept}.values())
-    return {"params": graph.params(kept), "macs": graph.macs(kept), "nodes": nodes}

@@ -8,6 +8,7 @@ import numpy as np
 from torch import nn
 
 from tsdistill.tracing.graph import Group, NodeGraph
+from tsdistill.tracing.surgery import leaving_coordinates
 
 
 class Lineage:
@@ -47,11 +48,7 @@ class Lineage:
 
     def cut(self, graph: NodeGraph, removed: Mapping[str, np.ndarray]) -> None:
         """Nodes have left the present model, whose graph this is."""
-        leaving: dict[tuple[str, int], list[np.ndarray]] = {}
-        for name, nodes in removed.items():
-            for slot in graph.by_name[name].slots:
-                leaving.setdefault((slot.param, slot.dim), []).append(slot.coords[nodes].reshape(-1))
-        for key, coords in leaving.items():
+        for key, coords in leaving_coordinates(graph, removed).items():
             stays = np.ones(len(self.kept[key]), dtype=bool)
-            stays[np.concatenate(coords)] = False
+            stays[coords] = False
             self.kept[key] = self.kept[key][stays]

@@ -21,7 +21,7 @@ from tsdistill.pruning.course import Course
 from tsdistill.pruning.descent import Descent
 from tsdistill.pruning.pruning_plan import PruningPlan
 from tsdistill.tracing import trace
-from tsdistill.tracing.graph import Frozen, NodeGraph
+from tsdistill.tracing.graph import Frozen
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -180,7 +180,7 @@ def prune_result(
         plan=plan or course.plan(),
         report=report if plan is None else None,
         put_back=tuple(course.put_back.values()),
-        before=_figures(graph),
+        before=graph.figures(),
         after=course.figures(),
         data=described,
         rounds=course.rounds,
@@ -220,7 +220,3 @@ def _follow(
     while not course.cut(plan, graph, sites, observed):
         pass
     return course
-
-
-def _figures(graph: NodeGraph) -> dict[str, int]:
-    return {"params": graph.params(), "macs": graph.macs(), "nodes": sum(graph.widths.values())}

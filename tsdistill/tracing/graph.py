@@ -131,6 +131,11 @@ class NodeGraph:
         """Number of parameters when ``kept[group]`` nodes remain (a group that is not named stays whole)."""
         return self._total(self.sizes, kept)
 
+    def figures(self, kept: Mapping[str, int] | None = None) -> dict[str, int]:
+        """``{"params", "macs", "nodes"}`` when ``kept[group]`` nodes remain (see `macs`)."""
+        nodes = sum({**self.widths, **(kept or {})}.values())
+        return {"params": self.params(kept), "macs": self.macs(kept), "nodes": nodes}
+
     def _total(self, terms: tuple[Term, ...], kept: Mapping[str, int] | None) -> int:
         widths = {**self.widths, **(kept or {})}
         return sum(term.value(widths) for term in terms)

@@ -53,6 +53,17 @@ def gone(graph: NodeGraph, removed: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.concatenate(parts) if parts else np.zeros(0, dtype=bool)
 
 
+def leaving_coordinates(
+    graph: NodeGraph, removed: Mapping[str, np.ndarray]
+) -> dict[tuple[str, int], np.ndarray]:
+    """``(parameter or buffer, dimension)`` -> int64, the coordinates that go with the removed nodes."""
+    leaving: dict[tuple[str, int], list[np.ndarray]] = defaultdict(list)
+    for name, nodes in removed.items():
+        for slot in graph.by_name[name].slots:
+            leaving[slot.param, slot.dim].append(slot.coords[nodes].reshape(-1))
+    return {place: np.concatenate(coords) for place, coords in leaving.items()}
+
+
 def remove_coordinates(
     model: nn.Module, graph: NodeGraph, removed: Mapping[str, np.ndarray]
 ) -> tuple[nn.Module, tuple[str, ...]]:
@@ -62,10 +73,7 @@ def remove_coordinates(
     modules read off their parameters.
     """
     small = copy.deepcopy(model)
-    leaving: dict[tuple[str, int], list[np.ndarray]] = defaultdict(list)
-    for name, nodes in removed.items():
-        for slot in graph.by_name[name].slots:
-            leaving[slot.param, slot.dim].append(slot.coords[nodes].reshape(-1))
+    leaving = leaving_coordinates(graph, removed)
     tensors: dict[str, torch.Tensor] = dict(small.named_parameters(remove_duplicate=False))
     tensors.update(small.named_buffers(remove_duplicate=False))
     replaced: dict[int, torch.Tensor] = {}
@@ -77,7 +85,7 @@ def remove_coordinates(
         new = old.detach()
         for dim in dims:
             stays = np.ones(new.shape[dim], dtype=bool)
-            stays[np.concatenate(leaving[name, dim])] = False
+            stays[leaving[name, dim]] = False
             new = new.index_select(dim, torch.from_numpy(np.flatnonzero(stays)).to(new.device))
         new = new.contiguous(memory_format=_format(old)) if old.ndim == 4 else new
         replaced[id(old)] = nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new

@@ -17,7 +17,6 @@ from tsdistill.pruning.choosing.remembering import scored
 from tsdistill.pruning.choosing.rounding import round_off
 from tsdistill.pruning.choosing.select import Choice, leaving, orders, select
 from tsdistill.pruning.pruning_plan import PrunedGroup, PruningPlan
-from tsdistill.tracing.graph import NodeGraph
 
 _NOTHING = Choice(np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros(0, dtype=bool))
 
@@ -96,8 +95,8 @@ def plan(
         keep_strong=keep_strong,
         data=report.data,
         groups=groups,
-        before=_figures(graph, graph.widths),
-        after=_figures(graph, kept),
+        before=graph.figures(),
+        after=graph.figures(kept),
     )
 
 
@@ -159,10 +158,6 @@ def _check(
 def _upwards(part: float) -> str:
     scale = 1e3 if part <= 0.999 else 1e6
     return f"{np.ceil(part * scale) / scale:.6g}"
-
-
-def _figures(graph: NodeGraph, kept: Mapping[str, int]) -> dict[str, int]:
-    return {"params": graph.params(kept), "macs": graph.macs(kept), "nodes": sum(kept.values())}
 
 
 def _pruned(group: GroupReport, choice: Choice) -> PrunedGroup:
