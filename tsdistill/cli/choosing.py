@@ -51,6 +51,11 @@ _CUTTING = (
         "when --data are real.",
     ),
     click.option(
+        "--joint/--no-joint",
+        default=True,
+        help="Whether re-alignment also moves the layers of a block together; that takes most of its time.",
+    ),
+    click.option(
         "--rounds",
         type=click.IntRange(min=1),
         metavar="N",
@@ -91,7 +96,7 @@ def cutting(given: dict[str, Any]) -> dict[str, Any]:
     """
     if given["realign"] and given["data"] is None:
         raise TsdistillError("--realign needs the data that the model is for; give --data")
-    chosen = {name: given[name] for name in ("realign", "rounds") if given[name] is not None}
+    chosen = {name: given[name] for name in ("realign", "joint", "rounds") if given[name] is not None}
     if given["lossless"] and (given["realign"] or given["rounds"]):
         other = "--realign" if given["realign"] else "--rounds"
         raise TsdistillError(

@@ -87,18 +87,24 @@ class Course:
         self.rounds += 1
         return True
 
-    def realign(self, seed: int, progress: Progress | None) -> None:
-        """Fit the surviving nodes back to the dense model's; a model on which that fails stays."""
+    def realign(self, seed: int, progress: Progress | None, *, joint: bool = True) -> None:
+        """Fit the surviving nodes back to the dense model's; a model on which that fails stays as it was."""
         before = copy.deepcopy(self.model.state_dict())
         try:
             self.realigned = realign(
-                self.dense, self.model, self._lineage.kept, self._prepared, seed=seed, progress=progress
+                self.dense,
+                self.model,
+                self._lineage.kept,
+                self._prepared,
+                seed=seed,
+                joint=joint,
+                progress=progress,
             )
         except Exception as error:  # the model's own code runs, layer by layer, and may raise anything
             self.model.load_state_dict(before)
             cause = " ".join(str(error).split())[:300]
             note = f"the nodes that stay are not re-aligned: {type(error).__name__}: {cause}"
-            self.realigned = Realigned(0, 0, 0, (note,))
+            self.realigned = Realigned(0, 0, 0, notes=(note,))
 
     def whole(self, graph: NodeGraph) -> tuple[str, ...]:
         """Groups of the present model's graph that lose nothing: put back, or no nodes of the dense model."""

@@ -57,7 +57,9 @@ class Descent:
         self._seed = seed
         self.notes: list[str] = []
 
-    def go(self, rounds: int | None, realigns: bool, progress: Progress | None) -> Course:
+    def go(
+        self, rounds: int | None, realigns: bool, progress: Progress | None, *, joint: bool = True
+    ) -> Course:
         """All rounds.
 
         Raises:
@@ -88,7 +90,7 @@ class Descent:
                 )
             self._round(course, report, part, last=number == len(parts))
             if realigns:
-                course.realign(self._seed + number, told)
+                course.realign(self._seed + number, told, joint=joint)
         return course
 
     def _ends(self) -> tuple[float, float]:

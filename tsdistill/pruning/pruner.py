@@ -75,6 +75,7 @@ def prune_result(
     only: Sequence[str] | str = (),
     exclude: Sequence[str] | str = (),
     realign: bool | None = None,
+    joint: bool = True,
     rounds: int | None = None,
     samples: int | None = None,
     batch_size: int = 32,
@@ -113,6 +114,7 @@ def prune_result(
         exclude: patterns of names of groups that stay whole.
         realign: whether surviving nodes are fitted back to the dense model's; by default when the data are
             real.
+        joint: whether re-alignment also moves the layers of a block together, which takes most of its time.
         rounds: in how many rounds the budget is reached; by default as many as let each keep about seven
             tenths (one without re-alignment).
         samples: how many samples to look at.
@@ -159,7 +161,7 @@ def prune_result(
     if plan is not None:
         course = _follow(model, plan, prepared, seed, progress)
         if realigns:
-            course.realign(seed, progress)
+            course.realign(seed, progress, joint=joint)
         described, graph, told = prepared.description, course.graph, []
     else:
         if report is None:
@@ -173,7 +175,7 @@ def prune_result(
             "exclude": exclude,
         }
         descent = Descent(model, teacher, report, prepared, budget, choosing, seed=seed)
-        course = descent.go(rounds, realigns, progress)
+        course = descent.go(rounds, realigns, progress, joint=joint)
         described, graph, told = report.data, report.graph, descent.notes
     return PruneResult(
         model=course.model,

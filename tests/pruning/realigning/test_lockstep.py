@@ -79,3 +79,24 @@ def test_results_of_calls_are_captured_and_dropped() -> None:
         walk.captured.drop(first)
         assert list(walk.captured.results) == [second]
         walk.abandon()
+
+
+def test_the_output_of_a_block_is_replaced_for_all_that_follows() -> None:
+    model, x = nn.Sequential(nn.Sequential(Chain()), nn.Linear(2, 2)), torch.randn(4, 3)
+    calls = Calls()
+    with torch.no_grad(), calls:
+        forward(model, x)
+    inner = [call.number for call in calls.calls if call.name == "linear"][2]
+    with stopping(model, ["1"], after=False, blocks=["0"]):
+        walk = Walk(model, x, [inner], "model")
+        walk.advance("0")
+        entered, version = walk.entered["0"]
+        assert torch.equal(entered, x)
+        assert entered._version == version
+        walk.replace(torch.ones(4, 2))
+        assert torch.equal(walk.captured.results[inner], torch.ones(4, 2))
+        held = walk.advance("1")
+        assert held is not None
+        assert torch.equal(held, torch.ones(4, 2))
+        walk.abandon()
+    assert not any(module._forward_pre_hooks or module._forward_hooks for module in model.modules())

@@ -165,3 +165,27 @@ def test_without_data_there_is_one_line() -> None:
     model = residual()
     with pytest.raises(TsdistillError, match="no samples"):
         realign(model, copy.deepcopy(model), kept(model), [])
+
+
+def test_moving_the_layers_of_a_block_together_brings_it_nearer() -> None:
+    blocks = (randomise(Inner(8), seed=i) for i in range(3))
+    dense = nn.Sequential(residual(seed=1).stem, *blocks, nn.Flatten())
+    dense.append(nn.Linear(512, 5)).eval()
+    x, other = images(400, seed=1), images(200, seed=2)
+    report = analyze(dense, data=x)
+    alone, together = (
+        prune_result(dense, data=x, macs=0.6, report=report, rounds=1, joint=joint) for joint in (False, True)
+    )
+    assert gap(together.model, dense, other) < 0.95 * gap(alone.model, dense, other)
+
+
+class Inner(nn.Module):
+    """A residual block of two convolutions."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(width, 16, 3, padding=1), nn.BatchNorm2d(16)
+        self.second = nn.Conv2d(16, width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.relu(x + self.second(nn.functional.relu(self.norm(self.first(x)))))

@@ -84,10 +84,14 @@ class Crowd:
         self._walks.clear()
 
 
-def alive(model: nn.Module, stops: Sequence[str], x: Any) -> dict[str, int]:
-    """Bytes that are alive before or behind each stop during one forward of ``x``; ``model`` is at rest."""
+def alive(model: nn.Module, stops: Sequence[str], x: Any, kept: Sequence[str] = ()) -> dict[str, int]:
+    """Bytes that are alive before or behind each stop during one forward of ``x``; ``model`` is at rest.
+
+    The inputs of the modules ``kept`` live until those are through.
+    """
     live = Live()
     seen = dict.fromkeys(stops, 0)
+    entered: dict[str, Any] = {}
 
     def look(name: str) -> Any:
         def hook(*_: Any) -> None:
@@ -95,9 +99,20 @@ def alive(model: nn.Module, stops: Sequence[str], x: Any) -> dict[str, int]:
 
         return hook
 
+    def enter(name: str) -> Any:
+        return lambda module, args: entered.update({name: args})
+
+    def leave(name: str) -> Any:
+        def hook(*_: Any) -> None:
+            entered.pop(name, None)
+
+        return hook
+
     modules = dict(model.named_modules())
     handles = [modules[name].register_forward_pre_hook(look(name)) for name in stops]
     handles += [modules[name].register_forward_hook(look(name)) for name in stops]
+    handles += [modules[name].register_forward_pre_hook(enter(name)) for name in kept]
+    handles += [modules[name].register_forward_hook(leave(name)) for name in kept]
     try:
         with torch.no_grad(), live:
             forward(model, x)

@@ -42,12 +42,14 @@ class Downstream:
         chain: calls that scale, shift and move, the first one taking ``output``.
         other: number of the call whose result is added behind the chain, ``None`` when nothing is.
         bend: the non-linearity behind that, as a call.
+        ends: what was seen behind all of that.
     """
 
     output: Tensor
     chain: tuple[Call, ...] = ()
     other: int | None = None
     bend: Call | None = None
+    ends: Tensor | None = None
 
     def through(self, y: Tensor) -> Tensor:
         """``y`` (shaped as the layer's output, any batch) behind the chain."""
@@ -78,11 +80,13 @@ class Flow:
         order: the layers in question that ran exactly once and gave one tensor, in forward order.
         inputs: their first inputs.
         downstream: what happens to their outputs.
+        passed: what modules with modules inside gave, those that ran once, took one tensor and gave one.
     """
 
     order: tuple[str, ...]
     inputs: Mapping[str, Tensor]
     downstream: Mapping[str, Downstream]
+    passed: Mapping[str, Tensor]
 
 
 def flow(model: nn.Module, names: Collection[str], x: Any) -> Flow:
@@ -92,6 +96,14 @@ def flow(model: nn.Module, names: Collection[str], x: Any) -> Flow:
     calls = Calls()
     starts: dict[str, int] = {}
     inputs: dict[str, Any] = {}
+    passed: dict[str, list[Any]] = {}
+
+    def around(name: str) -> Any:
+        def behind(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+            alone = len(args) == 1 and isinstance(args[0], Tensor) and not kwargs
+            passed.setdefault(name, []).append(output if alone else None)
+
+        return behind
 
     def hook(name: str) -> Any:
         def behind(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
@@ -102,6 +114,9 @@ def flow(model: nn.Module, names: Collection[str], x: Any) -> Flow:
         return behind
 
     handles = [modules[name].register_forward_hook(hook(name), with_kwargs=True) for name in names]
+    for name, module in modules.items():
+        if name and any(module.children()):
+            handles.append(module.register_forward_hook(around(name), with_kwargs=True))
     try:
         with torch.no_grad(), calls:
             forward(model, x)
@@ -114,9 +129,9 @@ def flow(model: nn.Module, names: Collection[str], x: Any) -> Flow:
         for name, made in outputs.items()
         if len(made) == 1 and isinstance(made[0], Tensor) and isinstance(inputs[name], Tensor)
     )
-    return Flow(
-        order, inputs, {name: _follow(outputs[name][0], starts[name], calls.calls, fixed) for name in order}
-    )
+    downstream = {name: _follow(outputs[name][0], starts[name], calls.calls, fixed) for name in order}
+    whole = {name: gave[0] for name, gave in passed.items() if len(gave) == 1 and isinstance(gave[0], Tensor)}
+    return Flow(order, inputs, downstream, whole)
 
 
 def _follow(output: Tensor, start: int, calls: list[Call], fixed: Collection[int]) -> Downstream:
@@ -131,7 +146,7 @@ def _follow(output: Tensor, start: int, calls: list[Call], fixed: Collection[int
         start = calls.index(call) + 1
         rest = [t for t in call.tensors() if t is not current]
         if call.name in _BENDS and not rest:
-            return Downstream(output, tuple(chain), other, call)
+            return Downstream(output, tuple(chain), other, call, call.output)
         if not isinstance(call.output, Tensor) or other is not None:
             break
         if call.name in _ADDS and len(rest) == 1 and rest[0].shape == current.shape:
@@ -144,7 +159,7 @@ def _follow(output: Tensor, start: int, calls: list[Call], fixed: Collection[int
             current = call.output
         else:
             break
-    return Downstream(output, tuple(chain), other, None)
+    return Downstream(output, tuple(chain), other, None, current)
 
 
 def _is_plain(call: Call, current: Tensor, rest: list[Tensor], fixed: Collection[int]) -> bool:

@@ -28,12 +28,20 @@ class Walk:
         x: the batch.
         capture: numbers of the calls whose results are kept.
         role: what the model is called in messages.
+
+    Attributes:
+        at: the stop where it is held, ``None`` before the first and behind the last.
+        value: the tensor there.
+        entered: block -> its input and that tensor's version, which tells whether it is still the same.
+        instead: goes on in the place of the block's output that is held.
     """
 
     def __init__(self, model: nn.Module, x: Any, capture: Collection[int], role: str) -> None:
         self.captured = Captured(capture)
         self.at: str | None = None
         self.value: Tensor | None = None
+        self.entered: dict[str, tuple[Tensor, int]] = {}
+        self.instead: Tensor | None = None
         self._failure: BaseException | None = None
         self._go, self._here = threading.Semaphore(0), threading.Semaphore(0)
         self._left = False
@@ -56,6 +64,13 @@ class Walk:
                 break
         return self.value if self.at == stop else None
 
+    def replace(self, value: Tensor) -> None:
+        """Go on from a block's end with another output, which takes the old one's place in `captured` too."""
+        for number, result in self.captured.results.items():
+            if result is self.value:
+                self.captured.results[number] = value
+        self.instead = self.value = value
+
     def abandon(self) -> None:
         """End the forward wherever it is."""
         self._left = True
@@ -63,13 +78,15 @@ class Walk:
         self._go.release()
         self._thread.join()
 
-    def hold(self, stop: str, value: Tensor) -> None:
-        """Called on the walk's own thread: wait at a stop."""
+    def hold(self, stop: str, value: Tensor) -> Tensor | None:
+        """Called on the walk's own thread: wait at a stop; what goes on instead of ``value``, if anything."""
         self.at, self.value = stop, value
         self._here.release()
         self._go.acquire()
         if self._left:
             raise _Abandoned
+        instead, self.instead = self.instead, None
+        return instead
 
     def _run(self, model: nn.Module, x: Any, role: str) -> None:
         _walker.walk = self
@@ -88,11 +105,20 @@ class Walk:
 
 
 @contextmanager
-def stopping(model: nn.Module, names: Collection[str], *, after: bool) -> Iterator[None]:
-    """Let walks of ``model`` stop at the modules ``names``: before them with their first input, or ``after``
-    them with their output."""
+def stopping(
+    model: nn.Module, names: Collection[str], *, after: bool, blocks: Collection[str] = ()
+) -> Iterator[None]:
+    """Let walks of ``model`` stop at modules.
+
+    Args:
+        model: the model.
+        names: where they stop before the module, with its first input, or ``after`` it, with its output.
+        after: see there.
+        blocks: where they stop behind the module, their input remembered; its output can be replaced.
+    """
     modules = dict(model.named_modules())
     handles = [_stop(modules[name], name, after) for name in names]
+    handles += [handle for name in blocks for handle in _around(modules[name], name)]
     try:
         yield
     finally:
@@ -112,7 +138,19 @@ def _stop(module: nn.Module, name: str, after: bool) -> Any:
     return module.register_forward_pre_hook(before, with_kwargs=True)
 
 
-def _hold(name: str, value: Any) -> None:
+def _around(module: nn.Module, name: str) -> tuple[Any, Any]:
+    def before(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        walk: Walk | None = getattr(_walker, "walk", None)
+        if walk is not None:
+            with torch._C.DisableTorchFunction():
+                walk.entered[name] = args[0], args[0]._version
+
+    def behind(module: nn.Module, args: Any, output: Any) -> Any:
+        return _hold(name, output)
+
+    return module.register_forward_pre_hook(before), module.register_forward_hook(behind)
+
+
+def _hold(name: str, value: Any) -> Any:
     walk: Walk | None = getattr(_walker, "walk", None)
-    if walk is not None:
-        walk.hold(name, value)
+    return None if walk is None else walk.hold(name, value)

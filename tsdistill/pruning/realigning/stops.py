@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tsdistill.alignment.observing.rows import channel_dim, fits
 from tsdistill.pruning.realigning.affine import is_norm
+from tsdistill.pruning.realigning.blocks import Block, find_blocks
 from tsdistill.pruning.realigning.downstream import Downstream, flow
 
 WIDEST = 8192
@@ -42,8 +43,10 @@ class Stop:
 
 def find_stops(
     dense: nn.Module, small: nn.Module, kept: Mapping[tuple[str, int], np.ndarray], x: Any
-) -> list[Stop]:
+) -> tuple[list[Stop], list[Block]]:
     """The layers to re-align, in forward order: those that run once in both models, on weights of their own.
+
+    With them come the blocks that such layers make up.
 
     Args:
         dense: the dense model, at rest.
@@ -85,7 +88,8 @@ def find_stops(
         whole = left is None or len(left) == theirs.downstream[name].output.shape[dim]
         index = None if whole or left is None else torch.from_numpy(left)
         stops.append(Stop(name, norm, dim, index, *sides))
-    return stops
+    layers = [stop.name for stop in stops if not stop.norm]
+    return stops, find_blocks(small, mine, theirs, layers, kept)
 
 
 def _shared(model: nn.Module) -> set[int]:
