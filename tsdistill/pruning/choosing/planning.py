@@ -14,7 +14,7 @@ from tsdistill.pruning.choosing.free import free_choices
 from tsdistill.pruning.choosing.limits import Limits, limits_of
 from tsdistill.pruning.choosing.meter import Meter, Price, meter_of, savings_per_node
 from tsdistill.pruning.choosing.remembering import scored
-from tsdistill.pruning.choosing.rounding import round_off
+from tsdistill.pruning.choosing.rounding import give_back, round_off
 from tsdistill.pruning.choosing.select import Choice, leaving, orders, select
 from tsdistill.pruning.pruning_plan import PrunedGroup, PruningPlan
 
@@ -119,6 +119,8 @@ def _within(
         select(meter, eliminations, most)
         if any(step > 1 for step in limits.steps.values()):
             round_off(meter, order, limits, most)
+        else:
+            give_back(meter, order, limits, most)
         return leaving(meter, order)
     return {}
 

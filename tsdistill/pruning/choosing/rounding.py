@@ -35,6 +35,11 @@ def round_off(meter: Meter, orders: Mapping[str, Choice], limits: Limits, limit:
             return
 
 
+def give_back(meter: Meter, orders: Mapping[str, Choice], limits: Limits, limit: float) -> None:
+    """Let nodes come back for what a walk saved beyond the limit, where they buy most for what they use."""
+    _Steps(meter, orders, limits).give_back(limit)
+
+
 class _Steps:
     """Steps up and down from the widths that a meter is at."""
 
