@@ -18,7 +18,7 @@ from tsdistill.pruning.absorbing.absorb import absorb
 from tsdistill.pruning.absorbing.norms import match_norms
 from tsdistill.pruning.lineage import Lineage
 from tsdistill.pruning.pruning_plan import PrunedGroup, PruningPlan
-from tsdistill.pruning.realigning import Realigned, realign
+from tsdistill.pruning.realigning import TURNS, Realigned, realign
 from tsdistill.tracing import Cut, cut
 from tsdistill.tracing.graph import Frozen, NodeGraph
 
@@ -87,7 +87,7 @@ class Course:
         self.rounds += 1
         return True
 
-    def realign(self, seed: int, progress: Progress | None, *, joint: bool = True) -> None:
+    def realign(self, seed: int, progress: Progress | None, *, turns: int = TURNS) -> None:
         """Fit the surviving nodes back to the dense model's; a model on which that fails stays as it was."""
         before = copy.deepcopy(self.model.state_dict())
         try:
@@ -97,7 +97,7 @@ class Course:
                 self._lineage.kept,
                 self._prepared,
                 seed=seed,
-                joint=joint,
+                turns=turns,
                 progress=progress,
             )
         except Exception as error:  # the model's own code runs, layer by layer, and may raise anything

@@ -19,6 +19,7 @@ from tsdistill.pruning.choosing.planning import check_reachable, plan
 from tsdistill.pruning.choosing.pricing import price_latency
 from tsdistill.pruning.course import Course
 from tsdistill.pruning.pruning_plan import PruningPlan
+from tsdistill.pruning.realigning import TURNS
 from tsdistill.pruning.rounds import limits, rounds_for
 
 
@@ -90,7 +91,8 @@ class Descent:
                 )
             self._round(course, report, part, last=number == len(parts))
             if realigns:
-                course.realign(self._seed + number, told, joint=joint)
+                turns = (TURNS if number == len(parts) else 1) if joint else 0
+                course.realign(self._seed + number, told, turns=turns)
         return course
 
     def _ends(self) -> tuple[float, float]:

@@ -20,6 +20,7 @@ from tsdistill.pruning.choosing.budget import asked
 from tsdistill.pruning.course import Course
 from tsdistill.pruning.descent import Descent
 from tsdistill.pruning.pruning_plan import PruningPlan
+from tsdistill.pruning.realigning import TURNS
 from tsdistill.tracing import trace
 from tsdistill.tracing.graph import Frozen
 
@@ -161,7 +162,7 @@ def prune_result(
     if plan is not None:
         course = _follow(model, plan, prepared, seed, progress)
         if realigns:
-            course.realign(seed, progress, joint=joint)
+            course.realign(seed, progress, turns=TURNS if joint else 0)
         described, graph, told = prepared.description, course.graph, []
     else:
         if report is None:

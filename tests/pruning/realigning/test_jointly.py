@@ -80,8 +80,8 @@ def test_what_would_harm_unseen_samples_is_not_done() -> None:
 
 def test_the_number_of_samples_follows_from_the_positions() -> None:
     assert samples_for(torch.zeros(2, 64, 28, 28), 1) == 128
-    assert samples_for(torch.zeros(2, 64, 7, 7), 1) == 1004
-    assert samples_for(torch.zeros(2, 49, 64), -1) == 1004
+    assert samples_for(torch.zeros(2, 64, 7, 7), 1) == 2007
+    assert samples_for(torch.zeros(2, 49, 64), -1) == 2007
 
 
 def test_of_a_linear_layer_the_curvature_is_the_second_moment_of_its_input() -> None:

@@ -96,7 +96,7 @@ def test_after_a_cut_it_is_nearer_on_samples_that_it_has_not_seen(make: Any) -> 
     )
     assert plain.plan.removed == fitted.plan.removed
     assert plain.realigned == 0 < fitted.realigned
-    assert gap(fitted.model, dense, other) < 0.95 * gap(plain.model, dense, other)
+    assert gap(fitted.model, dense, other) < 0.98 * gap(plain.model, dense, other)
 
 
 class Counting(nn.Module):

@@ -15,7 +15,7 @@ from tsdistill.pruning.realigning.curvature import Scales, curvatures
 
 Tensors = dict[str, Tensor]
 
-ROWS = 49152
+ROWS = 98304
 """Positions of the block's output that are fitted and judged, when there are as many."""
 
 FEWEST = 128
@@ -35,7 +35,9 @@ def samples_for(y: Tensor, dim: int) -> int:
     return max(FEWEST, -(-ROWS // positions))
 
 
-def refit(module: nn.Module, x: Tensor, wanted: Tensor, generator: torch.Generator) -> bool:
+def refit(
+    module: nn.Module, x: Tensor, wanted: Tensor, generator: torch.Generator, turns: int = TURNS
+) -> bool:
     """Move every floating parameter of ``module`` so that ``module(x)`` comes to ``wanted``; in place.
 
     Levenberg-Marquardt: each turn linearises the block where it stands and solves the linear least-squares
@@ -47,6 +49,7 @@ def refit(module: nn.Module, x: Tensor, wanted: Tensor, generator: torch.Generat
         x: its inputs ``[N, ...]``.
         wanted: what it is to give, shaped as its output.
         generator: of the probes that tell the parameters' scales.
+        turns: how often the block is linearised.
 
     Returns:
         whether anything moved: nothing does where the unseen samples would be worse off.
@@ -60,7 +63,7 @@ def refit(module: nn.Module, x: Tensor, wanted: Tensor, generator: torch.Generat
         problem = _Problem(module, fixed, widen(x[~unseen]), widen(wanted[~unseen]))
         judge = _Problem(module, fixed, widen(x[unseen]), widen(wanted[unseen]))
         best = first = judge.error(moving)
-        for _ in range(TURNS):
+        for _ in range(turns):
             before = best
             for tried in problem.steps(moving, generator):
                 error = judge.error(tried)

@@ -56,7 +56,7 @@ def fit_layer(stop: Stop, small: nn.Module, crowd: Crowd, generator: torch.Gener
 
 
 def fit_block(
-    block: Block, small: nn.Module, crowd: Crowd, generator: torch.Generator
+    block: Block, small: nn.Module, crowd: Crowd, generator: torch.Generator, turns: int
 ) -> tuple[bool, str | None]:
     """Bring every walk to the end of the block, and move its layers together.
 
@@ -75,7 +75,7 @@ def fit_block(
         wanted.append(_left(block, y)[:take])
     inputs = torch.cat([x[: len(y)] for x, y in zip(entered, wanted, strict=True)])
     try:
-        if not refit(module, inputs, torch.cat(wanted), generator):
+        if not refit(module, inputs, torch.cat(wanted), generator, turns):
             return False, None
     except (RuntimeError, NotImplementedError) as error:
         return (

@@ -19,6 +19,7 @@ from tsdistill.evaluation.forward import at_rest, head
 from tsdistill.pruning.realigning.blocks import Block
 from tsdistill.pruning.realigning.crowd import MEMORY, Crowd, alive
 from tsdistill.pruning.realigning.downstream import Downstream
+from tsdistill.pruning.realigning.jointly import TURNS
 from tsdistill.pruning.realigning.lockstep import stopping
 from tsdistill.pruning.realigning.moving import fit_block, fit_layer
 from tsdistill.pruning.realigning.stops import Stop, find_stops
@@ -50,7 +51,7 @@ def realign(
     batches: Iterable[tuple[Any, Any]],
     *,
     seed: int = 0,
-    joint: bool = True,
+    turns: int = TURNS,
     memory: int = MEMORY,
     progress: Progress | None = None,
 ) -> Realigned:
@@ -76,7 +77,7 @@ def realign(
             dimension of every parameter.
         batches: yields ``(x, y)``; ``y`` is not looked at.
         seed: of the positions of feature maps that are looked at.
-        joint: whether the layers of a block are moved together as well.
+        turns: how often a block is linearised and its layers moved together; 0 is never.
         memory: bytes of activations that are held at once. What does not fit joins where maps are smaller.
         progress: is told how many layers are done.
 
@@ -92,8 +93,8 @@ def realign(
     with ExitStack() as stack:
         stack.enter_context(at_rest(dense, small))
         stops, blocks = find_stops(dense, small, kept, head(first[0], 2))
-        names, around = [stop.name for stop in stops], [block.name for block in blocks if joint]
-        stations = _stations(stops, blocks if joint else [])
+        names, around = [stop.name for stop in stops], [block.name for block in blocks if turns]
+        stations = _stations(stops, blocks if turns else [])
         one = head(first[0], 1)
         every = [station.name for station in stations]
         needs = alive(small, every, one, around), alive(dense, every, one)
@@ -117,7 +118,7 @@ def realign(
                     number_of[side(station).other] -= 1
                 crowd.forget(*([call for call, left in each.items() if not left] for each in uses))
             else:
-                moved, note = fit_block(station, small, crowd, generator)
+                moved, note = fit_block(station, small, crowd, generator, turns)
                 together += moved
                 notes += [note] if note else []
             if progress is not None:
