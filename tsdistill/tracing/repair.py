@@ -183,9 +183,10 @@ def repair(
     """
     result = replay(model, inputs, record, gone)
     changes: dict[tuple[str, str], Attribute] = {}
+    first: dict[tuple[str, str], Any] = {}
     failures: Counter[str] = Counter()
     for _ in range(_ATTEMPTS):
-        tried = _attempt(model, result.stale, failures, set(changes))
+        tried = _attempt(model, result.stale, failures, {key: first[key] for key in changes})
         if not tried:
             break
         after = replay(model, inputs, record, gone)
@@ -193,6 +194,7 @@ def repair(
         reverted = False
         for asked, owner, name, old in tried:
             module = model.get_submodule(owner)
+            first.setdefault((owner, name), old)
             if left[asked] < before[asked] and not _related(asked, after.broken):
                 changes[owner, name] = Attribute(owner, name, getattr(module, name))
             else:
@@ -216,9 +218,15 @@ def _related(path: str, broken: str | None) -> bool:
 
 
 def _attempt(
-    model: nn.Module, stale: Sequence[Stale], failures: Mapping[str, int], settled: set[tuple[str, str]]
+    model: nn.Module,
+    stale: Sequence[Stale],
+    failures: Mapping[str, int],
+    settled: Mapping[tuple[str, str], Any],
 ) -> list[tuple[str, str, str, Any]]:
     """Change an attribute for every stale number of every module.
+
+    Of the ``settled`` attributes (with the values they had at first) those are changed only that get back
+    what they had: two of the same value may have been taken for one.
 
     Returns:
         ``(module that computes a stale number, owner of the attribute, attribute, its old value)``.
@@ -233,7 +241,11 @@ def _attempt(
         for given, targets in numbers.items():
             if len(targets) != 1:
                 continue
-            candidates = [c for c in _candidates(model, path, given, *targets) if c[:2] not in taken]
+            candidates = [
+                c
+                for c in _candidates(model, path, given, *targets)
+                if c[:2] not in taken or (c[:2] in settled and settled[c[:2]] == c[2])
+            ]
             if not candidates:
                 continue
             first = candidates[max(turn - 1, 0) % len(candidates)]
