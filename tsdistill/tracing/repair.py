@@ -167,8 +167,23 @@ def replay(model: nn.Module, inputs: Inputs, record: Record, gone: np.ndarray) -
                 run(model, inputs)
         except TsdistillError as error:
             steps = record.trace.steps
-            broken, cause = steps[min(mode.position, len(steps)) - 1].module, str(error)
+            broken = _raising(model, error)
+            if broken is None:
+                broken = steps[min(mode.position, len(steps)) - 1].module
+            cause = str(error)
     return Replayed(tuple(mode.stale), broken, cause)
+
+
+def _raising(model: nn.Module, error: BaseException) -> str | None:
+    """The innermost module whose code was running when ``error`` came up."""
+    names = {id(module): name for name, module in model.named_modules()}
+    found, cause = None, error.__cause__ or error
+    at = cause.__traceback__
+    while at is not None:
+        own = at.tb_frame.f_locals.get("self")
+        found = names.get(id(own), found) if isinstance(own, nn.Module) else found
+        at = at.tb_next
+    return found
 
 
 def repair(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from torch import nn
@@ -17,6 +17,7 @@ from tsdistill.tracing.record import Record
 from tsdistill.tracing.repair import Replayed, groups_at, repair
 from tsdistill.tracing.runtime import Inputs, plain_evaluation, run
 from tsdistill.tracing.surgery import Nodes, checked, gone, remove_coordinates
+from tsdistill.tracing.ties import Tie, ties
 from tsdistill.tracing.tracer import record
 from tsdistill.tracing.verify import difference, reference
 
@@ -48,8 +49,8 @@ def trace(
     Args:
         model: any module; it is left as it was.
         example_input: a tensor, a tuple of arguments or a dict of keyword arguments, batch size 1.
-        check: cut about half of every group on trial (seeded), compare with the whole model whose removed nodes
-            are zeroed where they are read, and leave whole what fails (named in ``NodeGraph.frozen``).
+        check: cut about half of every group on trial, compare with the whole model whose removed nodes are
+            zeroed where they are read, and leave whole what fails (named in ``NodeGraph.frozen``).
         like: the graph of the same network at another width: a block that may go by rows or by columns (a
             grouped convolution) goes as it does there.
 
@@ -66,6 +67,11 @@ def trace(
         outcome = _attempt(model, graph, trial, example_input)
         if not outcome.failed:
             break
+        if outcome.ties:
+            for one, other in outcome.ties:
+                found.ledger.unite(one, other, "has the width of something that stays")
+            graph = build(model, found, axes)
+            continue
         failed += outcome.failed
         names = {item.name: item.cause for item in outcome.failed}
         for name, cause in names.items():
@@ -104,6 +110,7 @@ class _Outcome:
     attributes: list[Attribute]
     buffers: tuple[str, ...]
     failed: list[Frozen]
+    ties: list[Tie] = field(default_factory=list)
 
 
 def _attempt(
@@ -117,7 +124,8 @@ def _attempt(
         return _Outcome(small, [], buffers, [])
     attributes, replayed = repair(small, inputs, record_, leaving)
     if replayed.stale or replayed.broken is not None:
-        return _Outcome(small, attributes, buffers, _blame(graph, removed, leaving, replayed))
+        blamed = _blame(graph, removed, leaving, replayed)
+        return _Outcome(small, attributes, buffers, blamed, ties(record_, replayed.stale, leaving))
     with plain_evaluation(small):
         try:
             found = run(small, inputs)
