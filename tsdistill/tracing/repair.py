@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from tsdistill.tracing.record import Record, Step
 from tsdistill.tracing.runtime import Inputs, OperatorMode, plain_evaluation, run
 
 _ATTEMPTS = 8
+_AHEAD, _ASTRAY = 12, 12
 _STANDARD = (nn.modules.conv._ConvNd, nn.Linear, nn.GroupNorm, nn.modules.batchnorm._NormBase)
 _DERIVED = {"in_channels", "out_channels", "in_features", "out_features", "num_features", "num_channels"}
 
@@ -47,6 +50,7 @@ class _Replay(OperatorMode):
         super().__init__()
         self.record, self.gone = record, gone
         self.position = 0
+        self.astray = 0
         self.stale: list[Stale] = []
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -56,20 +60,27 @@ class _Replay(OperatorMode):
         return func(*args, **(kwargs or {}))
 
     def _next(self, op: str) -> Step | None:
-        """The step of the trace that operator ``op`` repeats; None for a copy that only the cut model needs.
+        """The step of the trace that operator ``op`` repeats; None for one that only the cut model needs.
 
-        Whether a reshape copies depends on strides, and so on widths.
+        Whether a reshape copies, and how a product is computed, depends on strides and so on widths: steps
+        that are left out, and others in their place, are passed over while the module stays the same.
         """
-        steps = self.record.trace.steps
         kind = _kind(op)
-        while self.position < len(steps) and _kind(steps[self.position].op) == "clone" != kind:
-            self.position += 1
-        if self.position < len(steps) and _kind(steps[self.position].op) == kind:
-            self.position += 1
-            return steps[self.position - 1]
-        if kind == "clone":
-            return None
-        raise TsdistillError("the cut model takes another path through its code")
+        for number, step in enumerate(self.coming()):
+            if _kind(step.op) == kind:
+                self.position, self.astray = self.position + number + 1, 0
+                return step
+            if _kind(step.op) != "clone" and kind == "clone":
+                return None
+        self.astray += kind != "clone"
+        if self.astray > _ASTRAY:
+            raise TsdistillError("the cut model takes another path through its code")
+        return None
+
+    def coming(self) -> Sequence[Step]:
+        """The next steps, as far as they belong to the module whose turn it is."""
+        steps = self.record.trace.steps[self.position : self.position + _AHEAD]
+        return list(takewhile(lambda s: s.module == steps[0].module or _kind(s.op) == "clone", steps))
 
     def _mend(self, step: Step, args: list[Any]) -> list[Any]:
         for place, index, labels in step.sizes:
@@ -137,24 +148,42 @@ class _Composite(TorchFunctionMode):
 
     def _mend(self, name: str, args: list[Any]) -> list[Any]:
         """The arguments that the coming operator of the trace asks for."""
-        operator = "group_norm" if name == "group_norm" else "view"
-        coming = self.replay.record.trace.steps[self.replay.position : self.replay.position + 3]
-        step = next((step for step in coming if operator in step.op), None)
-        if step is None:
-            return args
+        replay = self.replay
         if name == "group_norm":
-            groups = [labels for place, _, labels in step.sizes if place == 6]
-            if groups:
-                args[1] = self.replay.count(step, args[1], groups[0])
+            coming = replay.record.trace.steps[replay.position : replay.position + 3]
+            step = next((step for step in coming if "group_norm" in step.op), None)
+            groups = [labels for place, _, labels in step.sizes if place == 6] if step else []
+            if step and groups:
+                args[1] = replay.count(step, args[1], groups[0])
             return args
         first = 2 if name == "unflatten" else 1
         given = list(args[first]) if isinstance(args[first], tuple | list) else list(args[first:])
         offset = args[1] % args[0].ndim if name == "unflatten" else 0
-        for _, index, labels in step.sizes:
-            place = (index or 0) - offset
-            if 0 <= place < len(given) and given[place] != -1:
-                given[place] = self.replay.count(step, given[place], labels)
-        return [*args[:first], given]
+        extent = args[0].shape[offset] if name == "unflatten" else args[0].numel()
+        for step in replay.coming():
+            if "view" not in step.op:
+                continue
+            places = {
+                (index or 0) - offset: labels
+                for _, index, labels in step.sizes
+                if 0 <= (index or 0) - offset < len(given) and given[(index or 0) - offset] != -1
+            }
+            mended = [
+                int(replay.record.keeps(places[i], replay.gone).sum()) if i in places else value
+                for i, value in enumerate(given)
+            ]
+            if _fits(mended, extent):
+                return [
+                    *args[:first],
+                    [replay.count(step, v, places[i]) if i in places else v for i, v in enumerate(given)],
+                ]
+        return args
+
+
+def _fits(shape: Sequence[int], extent: int) -> bool:
+    """Whether ``extent`` elements can have this shape."""
+    known = prod(size for size in shape if size != -1)
+    return known == extent or (-1 in shape and known > 0 and extent % known == 0)
 
 
 def replay(model: nn.Module, inputs: Inputs, record: Record, gone: np.ndarray) -> Replayed:
@@ -210,7 +239,7 @@ def repair(
         for asked, owner, name, old in tried:
             module = model.get_submodule(owner)
             first.setdefault((owner, name), old)
-            if left[asked] < before[asked] and not _related(asked, after.broken):
+            if left[asked] < before[asked] and not related(asked, after.broken):
                 changes[owner, name] = Attribute(owner, name, getattr(module, name))
             else:
                 setattr(module, name, old)
@@ -226,7 +255,8 @@ def _count(result: Replayed) -> Counter[str]:
     return Counter(item.step.module for item in result.stale)
 
 
-def _related(path: str, broken: str | None) -> bool:
+def related(path: str, broken: str | None) -> bool:
+    """Whether a module broke off, is above one that did, or below."""
     return broken is not None and (
         path == broken or broken.startswith(f"{path}.") or path.startswith(f"{broken}.")
     )

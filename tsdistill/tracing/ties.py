@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
 from tsdistill.tracing.record import Record
-from tsdistill.tracing.repair import Stale
+from tsdistill.tracing.repair import Replayed, Stale, related
 
 Tie = tuple[np.ndarray, np.ndarray]
 """Labels that have to go together, element by element."""
 
 
-def ties(record: Record, stale: Sequence[Stale], gone: np.ndarray) -> list[Tie]:
+def ties(record: Record, result: Replayed, gone: np.ndarray) -> list[Tie]:
     """What explains the stale numbers that no attribute does: another width that lost just as many nodes.
 
     A module that reads ``C`` off its input and gives it (or ``C // heads``) to a reshape of something else
@@ -22,17 +22,17 @@ def ties(record: Record, stale: Sequence[Stale], gone: np.ndarray) -> list[Tie]:
 
     Args:
         record: of the whole model.
-        stale: operators that got a number which the cut does not explain.
+        result: of the replay; operators that got a number which the cut does not explain.
         gone: for every node whether it goes.
     """
     found: list[Tie] = []
-    for item in stale:
+    for item in result.stale:
+        if related(item.step.module, result.broken):
+            continue
         for _, _, labels in item.step.sizes:
-            if int(record.keeps(labels, gone).sum()) != item.wanted:
-                continue
-            tie = next(_sources(record, item, labels, gone), None)
-            if tie is not None:
-                found.append(tie)
+            if int(record.keeps(labels, gone).sum()) == item.wanted:
+                tie = next(_sources(record, item, labels, gone), None)
+                found += [tie] if tie is not None else []
     return found
 
 
@@ -44,8 +44,25 @@ def _sources(record: Record, item: Stale, labels: np.ndarray, gone: np.ndarray) 
             continue
         for other in step.touched:
             kept = int(record.keeps(other, gone).sum())
-            if kept == len(other) or len(other) % size or other is labels:
+            if kept == len(other) or np.array_equal(other, labels):
                 continue
-            times = len(other) // size
-            if kept // times == item.given and not np.array_equal(other, labels):
-                yield other, np.tile(labels, times)
+            if len(other) == size and kept == item.given:
+                yield other, labels
+            elif len(other) % size == 0 and _divides(kept, item.given, len(other) // size):
+                yield from _wholes(record, other, labels)
+
+
+def _divides(kept: int, given: int, times: int) -> bool:
+    return any(kept // parts == given for parts in range(1, times + 1))
+
+
+def _wholes(record: Record, other: np.ndarray, axis: np.ndarray) -> Iterator[Tie]:
+    """``other`` beside the blocks of its size (or of several times that) of which ``axis`` is a side."""
+    for product in record.trace.ledger.products:
+        whole = product.whole
+        if len(whole) % len(other) == 0 and any(_covers(factor, axis) for factor in product.factors):
+            yield np.tile(other, len(whole) // len(other)), whole
+
+
+def _covers(factor: np.ndarray, axis: np.ndarray) -> bool:
+    return len(factor) >= len(axis) and bool(np.isin(axis, factor).all())

@@ -125,7 +125,7 @@ def _attempt(
     attributes, replayed = repair(small, inputs, record_, leaving)
     if replayed.stale or replayed.broken is not None:
         blamed = _blame(graph, removed, leaving, replayed)
-        return _Outcome(small, attributes, buffers, blamed, ties(record_, replayed.stale, leaving))
+        return _Outcome(small, attributes, buffers, blamed, ties(record_, replayed, leaving))
     with plain_evaluation(small):
         try:
             found = run(small, inputs)
