@@ -4,12 +4,13 @@
 
 Every architecture runs in a process of its own with random weights, at its default input: recognised from a
 bare state dict, traced, analysed against itself, pruned to 0.5 of the MACs, run, held against the original
-with the removed nodes zeroed, saved, reloaded in another process bit for bit, and trained for a step. Results
-are kept in ``benchmarks/coverage.jsonl``, so that a run goes on where the last one was stopped; ``--quick`` draws
-the nodes that leave at random, which is all that tracing, cut, absorption and files need; ``--again
-failed`` or ``--again NAME`` does them once more. ``--show`` only shows what there is, ``--docs`` writes it
-into ``docs/coverage.md``. ``--peer`` cuts half of every width with Torch-Pruning (``pip install
-torch-pruning``) instead.
+with the removed nodes zeroed, saved, reloaded in another process bit for bit, and trained for a step.
+
+Results are kept in ``benchmarks/coverage.jsonl``, so that a run goes on where the last one was stopped;
+``--again failed`` or ``--again NAME`` does them once more. ``--quick`` draws the nodes that leave at random
+and lets nothing absorb them, which is all that tracing, cut and files need. ``--show`` only shows what there
+is, ``--docs`` writes it into ``docs/coverage.md``. ``--peer`` cuts half of every width with Torch-Pruning
+(``pip install torch-pruning``) instead.
 """
 
 from __future__ import annotations
@@ -72,7 +73,9 @@ def main() -> None:
     parser.add_argument("--library", choices=LIBRARIES, default="timm")
     parser.add_argument("--peer", action="store_true", help="Torch-Pruning in place of this toolkit")
     parser.add_argument(
-        "--quick", action="store_true", help="nodes drawn at random in place of analysis and planning"
+        "--quick",
+        action="store_true",
+        help="nodes drawn at random, none absorbed, in place of analysis and planning",
     )
     parser.add_argument("--again", nargs="+", metavar="NAME", help="or 'failed'")
     parser.add_argument("--jobs", type=int, default=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections import defaultdict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import torch
 import torchvision
 from timm.models import _registry
 
-from tsdistill.files import replacing
+Build = Callable[[str], torch.nn.Module]
 
 LIMIT = 100_000_000
 """Parameters of the largest architecture that takes part."""
@@ -57,17 +58,24 @@ class Architecture:
 
 
 def every(library: str, cache: Path) -> list[Architecture]:
-    """All architectures of a library, the small ones first. Their sizes are kept in the folder ``cache``."""
+    """All architectures of a library, the small ones first.
+
+    Their sizes are kept in the folder ``cache``, a line for each, so that counting them goes on where it was
+    stopped.
+    """
     version = {"timm": timm, "torchvision": torchvision}[library].__version__
-    kept = cache / f"sizes-{library}-{version}.json"
-    if kept.exists():
-        found = json.loads(kept.read_text())
-    else:
-        found = _timm() if library == "timm" else _torchvision()
-        cache.mkdir(parents=True, exist_ok=True)
-        with replacing(kept) as path:
-            path.write_text(json.dumps(found))
-    return sorted((Architecture(library, *row) for row in found), key=lambda each: (each.params, each.name))
+    kept = cache / f"sizes-{library}-{version}.jsonl"
+    cache.mkdir(parents=True, exist_ok=True)
+    lines = kept.read_text().splitlines() if kept.exists() else []
+    found = {name: (name, family, params) for name, family, params in map(json.loads, lines)}
+    with open(kept, "a") as file:
+        for name, family, build in _timm() if library == "timm" else _torchvision():
+            if name not in found:
+                found[name] = (name, family, _params(build, name))
+                print(json.dumps(found[name]), file=file, flush=True)
+    return sorted(
+        (Architecture(library, *row) for row in found.values()), key=lambda each: (each.params, each.name)
+    )
 
 
 def standing(architectures: list[Architecture]) -> list[Architecture]:
@@ -89,21 +97,16 @@ def _size(each: Architecture) -> int:
     return each.params
 
 
-def _timm() -> list[tuple[str, str, int]]:
-    return [
-        (name, _registry._model_to_module[name], _params(timm.create_model, name))
-        for name in timm.list_models()
-    ]
+def _timm() -> Iterator[tuple[str, str, Build]]:
+    for name in timm.list_models():
+        yield name, _registry._model_to_module[name], timm.create_model
 
 
-def _torchvision() -> list[tuple[str, str, int]]:
-    found = []
+def _torchvision() -> Iterator[tuple[str, str, Build]]:
     for name in torchvision.models.list_models():
-        if any(part in name for part in LEFT_OUT):
-            continue
-        builder = torchvision.models.get_model_builder(name)
-        found.append((name, builder.__module__.rpartition("models.")[2], _params(_bare, name)))
-    return found
+        if not any(part in name for part in LEFT_OUT):
+            builder = torchvision.models.get_model_builder(name)
+            yield name, builder.__module__.rpartition("models.")[2], _bare
 
 
 def _bare(name: str) -> torch.nn.Module:
@@ -112,7 +115,7 @@ def _bare(name: str) -> torch.nn.Module:
     return catalog.build_empty(f"torchvision:{name}").model
 
 
-def _params(build, name: str) -> int:
+def _params(build: Build, name: str) -> int:
     warnings.simplefilter("ignore")
     try:
         with torch.device("meta"):

@@ -17,7 +17,6 @@ import tsdistill as tsd
 from tsdistill.models import InputSpec, ModelInfo, attach, catalog
 from tsdistill.models.index import shipped
 from tsdistill.models.weights import shapes_of
-from tsdistill.pruning.pruning_plan import PrunedGroup
 from tsdistill.tracing.runtime import call, tensors_in
 
 KEPT = 0.5
@@ -100,7 +99,8 @@ def first(
         folder: for files.
         timed: takes the seconds of each step.
         size: of one sample, in place of the architecture's own.
-        quick: the nodes are drawn at random, the same part of every group, in place of analysis and planning.
+        quick: the nodes are drawn at random, the same part of every group, and nothing absorbs them, in place
+            of analysis and planning.
 
     Raises:
         Failure: a check does not hold.
@@ -118,37 +118,40 @@ def first(
         raise Failure("the dense model's output is not finite")
     with timed("recognise"):
         _recognised(model, spec)
-    how = {"realign": False, "batch_size": SAMPLES, "samples": SAMPLES}
     if quick:
         with timed("trace"):
             graph = tsd.trace(model, example)
-        with timed("prune"):
-            result = tsd.prune_result(model, drawn(graph), data=_images(model, example), **how)
+        removed = drawn(graph)
     else:
         with timed("analyze"):
             report = tsd.analyze(model, None, _images(model, example), **_little())
         graph = report.graph
         with timed("prune"):
-            how |= {"macs": KEPT, "report": report}
-            result = tsd.prune_result(model, data=_images(model, example), **how)
+            result = tsd.prune_result(
+                model, data=_images(model, example), macs=KEPT, report=report, realign=False, **_few()
+            )
+        removed = result.plan.removed
+        if result.put_back:
+            raise Failure(f"put back: {result.put_back[0]}")
     row["groups"] = len(graph.groups)
     row["whole"] = sorted({f"{item.name}: {item.cause}" for item in graph.frozen})[:12]
-    row["macs"] = round(result.after["macs"] / result.before["macs"], 4)
     with timed("cut"):
-        checked = tsd.cut(model, graph, result.plan.removed, example)
+        checked = tsd.cut(model, graph, removed, example)
+    if checked.put_back:
+        raise Failure(f"put back: {checked.put_back[0]}")
+    small = checked.model if quick else result.model
+    kept = {name: size - len(removed.get(name, ())) for name, size in graph.widths.items()}
+    row["macs"] = round(graph.macs(kept) / graph.macs(), 4)
     row["trace"] = round(graph.seconds, 4)
     row["forwards"] = round((graph.seconds + timed.seconds["cut"]) / max(row["forward"], 1e-4), 2)
-    if result.put_back or checked.put_back:
-        raise Failure(f"put back: {(*result.put_back, *checked.put_back)[0]}")
-    small = result.model
     with timed("run"):
         _runs(small, example, whole)
     with timed("save"):
         tsd.save(small, folder / "cut.safetensors")
         with torch.no_grad():
             torch.manual_seed(0)
-            kept = {"input": example, "output": tensors_in(call(small, example))}
-        torch.save(kept, folder / "kept.pt")
+            held = {"input": example, "output": tensors_in(call(small, example))}
+        torch.save(held, folder / "kept.pt")
     with timed("train"):
         _trains(model, small, example)
     if row["macs"] > MOST:
@@ -172,8 +175,8 @@ def second(folder: Path, timed: Timed) -> None:
         raise Failure("the reloaded model gives another output")
 
 
-def drawn(graph: tsd.NodeGraph) -> tsd.PruningPlan:
-    """A plan that takes the same part of every group that can be observed, so much that the MACs are halved.
+def drawn(graph: tsd.NodeGraph) -> dict[str, np.ndarray]:
+    """The same part of every group that can be observed, so much that the MACs are halved.
 
     Raises:
         Failure: they cannot be.
@@ -186,18 +189,15 @@ def drawn(graph: tsd.NodeGraph) -> tsd.PruningPlan:
             raise Failure(f"{graph.macs(kept) / graph.macs():.2f} of the MACs are left at least")
         kept = {group.name: group.size - int(part * group.size) for group in groups}
     rng = np.random.default_rng(0)
-    chosen = {}
-    for group in groups:
-        nodes = rng.permutation(group.size)[kept[group.name] :].tolist()
-        chosen[group.name] = PrunedGroup(
-            group.size, tuple(nodes), tuple("cheapest" for _ in nodes), (0.0,) * len(nodes)
-        )
-    before, after = graph.figures(), graph.figures(kept)
-    return tsd.PruningPlan(None, f"{KEPT} of the MACs", False, "none", chosen, before, after)
+    return {group.name: rng.permutation(group.size)[kept[group.name] :] for group in groups}
 
 
-def _little() -> dict[str, Any]:
-    return {"samples": SAMPLES, "batch_size": SAMPLES, "strength_samples": SAMPLES, "positions": 64}
+def _few() -> dict[str, int]:
+    return {"samples": SAMPLES, "batch_size": SAMPLES}
+
+
+def _little() -> dict[str, int]:
+    return {**_few(), "strength_samples": SAMPLES, "positions": 64}
 
 
 def _images(model: nn.Module, example: Any) -> Any:

@@ -88,7 +88,7 @@ def tried(architecture: Architecture, kind: str, limits: Limits, quick: bool = F
 
 
 def _apart(work: Callable[[Timed], Row | None], folder: Path, limits: Limits) -> Row:
-    """What ``work`` gives in a process of its own, with ``cause`` of its failure, ``raised`` and ``seconds``."""
+    """What ``work`` gives in a process of its own, with the ``cause`` of its failure and ``seconds``."""
     found = folder / "row.json"
     found.unlink(missing_ok=True)
     child = os.fork()

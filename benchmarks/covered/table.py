@@ -18,7 +18,8 @@ from .running import Row
 BEGIN, END = "<!-- coverage: begin -->", "<!-- coverage: end -->"
 _FRESH = """# Which models are covered
 
-`make coverage` tries the architectures of timm and torchvision, each in a process of its own with random weights.
+`make coverage` tries the architectures of timm and torchvision, each in a process of its own with random
+weights.
 
 """
 
@@ -98,8 +99,9 @@ def _faster(found: Found) -> str:
     if not ratios:
         return ""
     return (
-        f"Where both get through ({len(ratios)} architectures), Torch-Pruning takes {median(ratios):.1f} times "
-        f"as long as tracing, cut and equality check together (median; {min(ratios):.1f} to {max(ratios):.1f})."
+        f"Where both get through ({len(ratios)} architectures), Torch-Pruning takes {median(ratios):.1f} "
+        "times as long as tracing, cut and equality check together "
+        f"(median; {min(ratios):.1f} to {max(ratios):.1f})."
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from tsdistill.tracing.record import Record
-from tsdistill.tracing.repair import Replayed, Stale, related
+from tsdistill.tracing.replay import Replayed, Stale, related
 
 Tie = tuple[np.ndarray, np.ndarray]
 """Labels that have to go together, element by element."""

@@ -14,7 +14,8 @@ from tsdistill.models.info import Attribute
 from tsdistill.tracing.graph import Frozen, NodeGraph
 from tsdistill.tracing.grouping import build, freeze
 from tsdistill.tracing.record import Record
-from tsdistill.tracing.repair import Replayed, groups_at, repair
+from tsdistill.tracing.repair import groups_at, repair
+from tsdistill.tracing.replay import Replayed
 from tsdistill.tracing.runtime import Inputs, plain_evaluation, run
 from tsdistill.tracing.surgery import Nodes, checked, gone, remove_coordinates
 from tsdistill.tracing.ties import Tie, ties
