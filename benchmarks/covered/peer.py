@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +28,9 @@ def peer(spec: str, folder: Path, timed: Timed, size: tuple[int, ...] | None = N
     count = torch_pruning.utils.count_ops_and_params
     with torch.no_grad():
         whole = [t.shape for t in tensors_in(call(model, example))]
-        start = time.perf_counter()
-        call(model, example)
-        forward = time.perf_counter() - start
+        with timed("forward"):
+            call(model, example)
+    forward = timed.cpu["forward"]
     before, _ = count(model, example)
     with timed("cut"):
         pruner = torch_pruning.pruner.MagnitudePruner(
@@ -55,8 +54,8 @@ def peer(spec: str, folder: Path, timed: Timed, size: tuple[int, ...] | None = N
     after, _ = count(model, example)
     row = {
         "macs": round(after / before, 4),
-        "forward": round(forward, 4),
-        "forwards": round(timed.seconds["cut"] / max(forward, 1e-4), 2),
+        "forward": forward,
+        "forwards": round(timed.cpu["cut"] / max(forward, 1e-4), 2),
     }
     if found != whole:
         raise Failure("outputs of other shapes")
