@@ -175,7 +175,7 @@ def second(folder: Path, timed: Timed) -> None:
         raise Failure("the reloaded model gives another output")
 
 
-def drawn(graph: tsd.NodeGraph) -> dict[str, np.ndarray]:
+def drawn(graph: tsd.NodeGraph) -> dict[str, list[int]]:
     """The same part of every group that can be observed, so much that the MACs are halved.
 
     Raises:
@@ -191,7 +191,7 @@ def drawn(graph: tsd.NodeGraph) -> dict[str, np.ndarray]:
             raise Failure(f"{graph.macs(kept) / graph.macs():.2f} of the MACs are left at least")
         kept = {group.name: group.size - int(part * group.size) for group in groups}
     rng = np.random.default_rng(0)
-    return {group.name: rng.permutation(group.size)[kept[group.name] :] for group in groups}
+    return {group.name: rng.permutation(group.size)[kept[group.name] :].tolist() for group in groups}
 
 
 def _pruned(model: nn.Module, example: Any, report: tsd.AlignmentReport) -> tsd.PruneResult:
@@ -205,11 +205,11 @@ def _pruned(model: nn.Module, example: Any, report: tsd.AlignmentReport) -> tsd.
         return tsd.prune_result(model, macs=MOST, **how)
 
 
-def _few() -> dict[str, int]:
+def _few() -> dict[str, Any]:
     return {"samples": SAMPLES, "batch_size": SAMPLES}
 
 
-def _little() -> dict[str, int]:
+def _little() -> dict[str, Any]:
     return {**_few(), "strength_samples": SAMPLES, "positions": 64}
 
 
@@ -263,7 +263,8 @@ def _reached(model: nn.Module, example: Any) -> set[str]:
         inputs = torch.cat([example, -example])
     torch.manual_seed(0)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-6)
-    loss = sum(t.float().pow(2).mean() for t in tensors_in(call(model, inputs)) if t.requires_grad)
+    losses = [t.float().pow(2).mean() for t in tensors_in(call(model, inputs)) if t.requires_grad]
+    loss = torch.stack(losses).sum()
     loss.backward()
     names = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
     optimizer.step()
