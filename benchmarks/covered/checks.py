@@ -83,9 +83,10 @@ def randomised(model: nn.Module, seed: int = 0) -> nn.Module:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for module in model.modules():
-            if isinstance(getattr(module, "running_var", None), Tensor):
-                module.running_mean.normal_(0, 0.3, generator=generator)
-                module.running_var.uniform_(0.5, 1.5, generator=generator)
+            mean, var = getattr(module, "running_mean", None), getattr(module, "running_var", None)
+            if isinstance(mean, Tensor) and isinstance(var, Tensor):
+                mean.normal_(0, 0.3, generator=generator)
+                var.uniform_(0.5, 1.5, generator=generator)
         for parameter in model.parameters():
             if parameter.ndim <= 1 or parameter.std() < 1e-3:
                 parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.2)
