@@ -6,12 +6,13 @@ RUN := $(VENV)/bin/python
 INSTALL := $(RUN) -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 INPUTS := pyproject.toml constraints.txt
 
-.PHONY: help demo test test-slow check format clean
+.PHONY: help demo test test-slow coverage check format clean
 
 help:
 	@echo "make demo       set up and show the toolkit on scikit-learn's digits (about a minute after the set-up)"
 	@echo "make test       set up, check, and run the tests"
 	@echo "make test-slow  the long sweeps"
+	@echo "make coverage   try all architectures of timm and torchvision (hours; goes on where it was stopped)"
 	@echo "make check      lint, formatting, types"
 	@echo "make format     format the code"
 	@echo "make clean      remove the set-up and what the demo wrote"
@@ -24,6 +25,10 @@ test: check
 
 test-slow: $(VENV)/dev.stamp
 	$(RUN) -m pytest -m slow $(TESTS)
+
+coverage: $(VENV)/dev.stamp
+	$(RUN) benchmarks/coverage.py --all --jobs 2
+	$(RUN) benchmarks/coverage.py --library torchvision --jobs 2 --docs
 
 check: $(VENV)/dev.stamp
 	$(RUN) -m ruff check .

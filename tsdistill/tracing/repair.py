@@ -4,171 +4,20 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
-from tsdistill.errors import TsdistillError
 from tsdistill.models.info import Attribute
 from tsdistill.models.widths import sync_widths
-from tsdistill.tracing.record import Record, Step
-from tsdistill.tracing.runtime import Inputs, OperatorMode, plain_evaluation, run
+from tsdistill.tracing.record import Record
+from tsdistill.tracing.replay import Replayed, Stale, related, replay
+from tsdistill.tracing.runtime import Inputs
 
 _ATTEMPTS = 8
 _STANDARD = (nn.modules.conv._ConvNd, nn.Linear, nn.GroupNorm, nn.modules.batchnorm._NormBase)
 _DERIVED = {"in_channels", "out_channels", "in_features", "out_features", "num_features", "num_channels"}
-
-
-@dataclass(frozen=True)
-class Stale:
-    """An operator got ``given`` where the cut asks for ``wanted``."""
-
-    step: Step
-    given: int
-    wanted: int
-
-
-@dataclass(frozen=True)
-class Replayed:
-    """What a replay found: stale sizes, and the module in which it broke off (None if it went through)."""
-
-    stale: tuple[Stale, ...]
-    broken: str | None
-    cause: str = ""
-
-
-class _Replay(OperatorMode):
-    """Runs the cut model operator by operator beside the trace, putting stale sizes right on the fly."""
-
-    def __init__(self, record: Record, gone: np.ndarray) -> None:
-        super().__init__()
-        self.record, self.gone = record, gone
-        self.position = 0
-        self.stale: list[Stale] = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        step = self._next(str(func))
-        if step is not None and step.sizes:
-            args = self._mend(step, list(args))
-        return func(*args, **(kwargs or {}))
-
-    def _next(self, op: str) -> Step | None:
-        """The step of the trace that operator ``op`` repeats; None for a copy that only the cut model needs.
-
-        Whether a reshape copies depends on strides, and so on widths.
-        """
-        steps = self.record.trace.steps
-        kind = _kind(op)
-        while self.position < len(steps) and _kind(steps[self.position].op) == "clone" != kind:
-            self.position += 1
-        if self.position < len(steps) and _kind(steps[self.position].op) == kind:
-            self.position += 1
-            return steps[self.position - 1]
-        if kind == "clone":
-            return None
-        raise TsdistillError("the cut model takes another path through its code")
-
-    def _mend(self, step: Step, args: list[Any]) -> list[Any]:
-        for place, index, labels in step.sizes:
-            given = args[place] if index is None else args[place][index]
-            if given == -1:
-                continue
-            wanted = self.count(step, given, labels)
-            if index is None:
-                args[place] = wanted
-            else:
-                args[place] = [*args[place][:index], wanted, *args[place][index + 1 :]]
-        return args
-
-    def count(self, step: Step, given: int, labels: np.ndarray) -> int:
-        """How many of ``labels`` stay; another number than ``given`` is noted as stale."""
-        wanted = int(self.record.keeps(labels, self.gone).sum())
-        if given != wanted:
-            self.stale.append(Stale(step, int(given), wanted))
-        return wanted
-
-
-def _kind(op: str) -> str:
-    name = op.removeprefix("aten.").partition(".")[0]
-    return "view" if name in ("view", "_unsafe_view", "_reshape_alias") else name
-
-
-class _Composite(TorchFunctionMode):
-    """Puts stale sizes right in functions that check their arguments before any operator runs."""
-
-    def __init__(self, replay: _Replay) -> None:
-        super().__init__()
-        self.replay = replay
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        name = getattr(func, "__name__", "")
-        if name == "__getitem__":
-            return func(args[0], self._sliced(args[1]))
-        if name not in ("reshape", "unflatten", "group_norm"):
-            return func(*args, **kwargs)
-        position, found = self.replay.position, len(self.replay.stale)
-        try:
-            return func(*args, **kwargs)
-        except (RuntimeError, ValueError):
-            if self.replay.position != position or len(self.replay.stale) != found:
-                raise
-            return func(*self._mend(name, list(args)), **kwargs)
-
-    def _sliced(self, index: Any) -> Any:
-        """``index`` with the ends of its slices put right (one that reaches too far runs no operator)."""
-        steps = self.replay.record.trace.steps
-        items = list(index) if isinstance(index, tuple) else [index]
-        position = self.replay.position
-        while position < len(steps) and "slice" in steps[position].op:
-            for _, _, labels in steps[position].sizes:
-                for i, item in enumerate(items):
-                    if not isinstance(item, slice) or len(labels) not in (item.start, item.stop):
-                        continue
-                    wanted = self.replay.count(steps[position], len(labels), labels)
-                    start = wanted if item.start == len(labels) else item.start
-                    stop = wanted if item.stop == len(labels) else item.stop
-                    items[i] = slice(start, stop, item.step)
-            position += 1
-        return tuple(items) if isinstance(index, tuple) else items[0]
-
-    def _mend(self, name: str, args: list[Any]) -> list[Any]:
-        """The arguments that the coming operator of the trace asks for."""
-        operator = "group_norm" if name == "group_norm" else "view"
-        coming = self.replay.record.trace.steps[self.replay.position : self.replay.position + 3]
-        step = next((step for step in coming if operator in step.op), None)
-        if step is None:
-            return args
-        if name == "group_norm":
-            groups = [labels for place, _, labels in step.sizes if place == 6]
-            if groups:
-                args[1] = self.replay.count(step, args[1], groups[0])
-            return args
-        first = 2 if name == "unflatten" else 1
-        given = list(args[first]) if isinstance(args[first], tuple | list) else list(args[first:])
-        offset = args[1] % args[0].ndim if name == "unflatten" else 0
-        for _, index, labels in step.sizes:
-            place = (index or 0) - offset
-            if 0 <= place < len(given) and given[place] != -1:
-                given[place] = self.replay.count(step, given[place], labels)
-        return [*args[:first], given]
-
-
-def replay(model: nn.Module, inputs: Inputs, record: Record, gone: np.ndarray) -> Replayed:
-    """Run the cut ``model`` beside the trace of the whole one."""
-    mode = _Replay(record, gone)
-    broken, cause = None, ""
-    with plain_evaluation(model):
-        try:
-            with mode, _Composite(mode):
-                run(model, inputs)
-        except TsdistillError as error:
-            steps = record.trace.steps
-            broken, cause = steps[min(mode.position, len(steps)) - 1].module, str(error)
-    return Replayed(tuple(mode.stale), broken, cause)
 
 
 def repair(
@@ -183,9 +32,10 @@ def repair(
     """
     result = replay(model, inputs, record, gone)
     changes: dict[tuple[str, str], Attribute] = {}
+    first: dict[tuple[str, str], Any] = {}
     failures: Counter[str] = Counter()
     for _ in range(_ATTEMPTS):
-        tried = _attempt(model, result.stale, failures, set(changes))
+        tried = _attempt(model, result.stale, failures, {key: first[key] for key in changes})
         if not tried:
             break
         after = replay(model, inputs, record, gone)
@@ -193,7 +43,8 @@ def repair(
         reverted = False
         for asked, owner, name, old in tried:
             module = model.get_submodule(owner)
-            if left[asked] < before[asked] and not _related(asked, after.broken):
+            first.setdefault((owner, name), old)
+            if left[asked] < before[asked] and not related(asked, after.broken):
                 changes[owner, name] = Attribute(owner, name, getattr(module, name))
             else:
                 setattr(module, name, old)
@@ -209,16 +60,16 @@ def _count(result: Replayed) -> Counter[str]:
     return Counter(item.step.module for item in result.stale)
 
 
-def _related(path: str, broken: str | None) -> bool:
-    return broken is not None and (
-        path == broken or broken.startswith(f"{path}.") or path.startswith(f"{broken}.")
-    )
-
-
 def _attempt(
-    model: nn.Module, stale: Sequence[Stale], failures: Mapping[str, int], settled: set[tuple[str, str]]
+    model: nn.Module,
+    stale: Sequence[Stale],
+    failures: Mapping[str, int],
+    settled: Mapping[tuple[str, str], Any],
 ) -> list[tuple[str, str, str, Any]]:
     """Change an attribute for every stale number of every module.
+
+    Of the ``settled`` attributes (with the values they had at first) those are changed only that get back
+    what they had: two of the same value may have been taken for one.
 
     Returns:
         ``(module that computes a stale number, owner of the attribute, attribute, its old value)``.
@@ -233,7 +84,11 @@ def _attempt(
         for given, targets in numbers.items():
             if len(targets) != 1:
                 continue
-            candidates = [c for c in _candidates(model, path, given, *targets) if c[:2] not in taken]
+            candidates = [
+                c
+                for c in _candidates(model, path, given, *targets)
+                if c[:2] not in taken or (c[:2] in settled and settled[c[:2]] == c[2])
+            ]
             if not candidates:
                 continue
             first = candidates[max(turn - 1, 0) % len(candidates)]

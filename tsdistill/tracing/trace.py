@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from torch import nn
@@ -14,9 +14,11 @@ from tsdistill.models.info import Attribute
 from tsdistill.tracing.graph import Frozen, NodeGraph
 from tsdistill.tracing.grouping import build, freeze
 from tsdistill.tracing.record import Record
-from tsdistill.tracing.repair import Replayed, groups_at, repair
+from tsdistill.tracing.repair import groups_at, repair
+from tsdistill.tracing.replay import Replayed
 from tsdistill.tracing.runtime import Inputs, plain_evaluation, run
 from tsdistill.tracing.surgery import Nodes, checked, gone, remove_coordinates
+from tsdistill.tracing.ties import Tie, ties
 from tsdistill.tracing.tracer import record
 from tsdistill.tracing.verify import difference, reference
 
@@ -48,8 +50,8 @@ def trace(
     Args:
         model: any module; it is left as it was.
         example_input: a tensor, a tuple of arguments or a dict of keyword arguments, batch size 1.
-        check: cut a seeded half of every group on trial, compare with the whole model whose removed nodes
-            are zeroed where they are read, and leave whole what fails (named in ``NodeGraph.frozen``).
+        check: cut about half of every group on trial, compare with the whole model whose removed nodes are
+            zeroed where they are read, and leave whole what fails (named in ``NodeGraph.frozen``).
         like: the graph of the same network at another width: a block that may go by rows or by columns (a
             grouped convolution) goes as it does there.
 
@@ -62,10 +64,15 @@ def trace(
     graph = build(model, found, axes)
     failed: list[Frozen] = []
     while check and graph.groups:
-        trial = {g.name: _half(g.size, i) for i, g in enumerate(graph.groups)}
+        trial = {g.name: _some(g.size, i) for i, g in enumerate(graph.groups)}
         outcome = _attempt(model, graph, trial, example_input)
         if not outcome.failed:
             break
+        if outcome.ties:
+            for one, other in outcome.ties:
+                found.ledger.unite(one, other, "has the width of something that stays")
+            graph = build(model, found, axes)
+            continue
         failed += outcome.failed
         names = {item.name: item.cause for item in outcome.failed}
         for name, cause in names.items():
@@ -104,6 +111,7 @@ class _Outcome:
     attributes: list[Attribute]
     buffers: tuple[str, ...]
     failed: list[Frozen]
+    ties: list[Tie] = field(default_factory=list)
 
 
 def _attempt(
@@ -117,7 +125,8 @@ def _attempt(
         return _Outcome(small, [], buffers, [])
     attributes, replayed = repair(small, inputs, record_, leaving)
     if replayed.stale or replayed.broken is not None:
-        return _Outcome(small, attributes, buffers, _blame(graph, removed, leaving, replayed))
+        blamed = _blame(graph, removed, leaving, replayed)
+        return _Outcome(small, attributes, buffers, blamed, ties(record_, replayed, leaving))
     with plain_evaluation(small):
         try:
             found = run(small, inputs)
@@ -172,8 +181,11 @@ def _search(
     return failed or [Frozen(name, f"only together with others: {problem}") for name in names]
 
 
-def _half(size: int, seed: int) -> np.ndarray:
-    return np.sort(np.random.default_rng(seed).permutation(size)[: size // 2])
+def _some(size: int, seed: int) -> np.ndarray:
+    """About half of the nodes, another part for every seed: widths that have to be equal are found out."""
+    rng = np.random.default_rng(seed)
+    count = min(max(round(size * rng.uniform(0.35, 0.65)), 1), size - 1)
+    return np.sort(rng.permutation(size)[:count])
 
 
 def _owners(graph: NodeGraph) -> dict[int, str]:

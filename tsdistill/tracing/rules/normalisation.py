@@ -9,9 +9,16 @@ import torch
 
 
 def batch_norm(tracer: Any, args: tuple, kwargs: dict, out: Any) -> None:
-    """``native_batch_norm(x, weight, bias, running_mean, running_var, ...)``: everything is per channel."""
+    """``native_batch_norm(x, weight, bias, running_mean, running_var, ...)``: everything is per channel.
+
+    Where it takes its statistics from ``x`` (a weight that is standardised, say), they run over the rest.
+    """
     x = args[0]
     fields = tracer.labels(x)
+    if not isinstance(args[3], torch.Tensor) or (len(args) > 5 and args[5] is True):
+        for d, labels in enumerate(fields):
+            if d != 1:
+                tracer.span(0, d, labels)
     for parameter in args[1:5]:
         if isinstance(parameter, torch.Tensor) and x.shape[1] > 1:
             tracer.unite(fields[1], tracer.labels(parameter)[0])

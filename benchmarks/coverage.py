@@ -1,0 +1,113 @@
+"""Which architectures of timm and torchvision are cut to half of their MACs, and what fails on the way.
+
+    python benchmarks/coverage.py --sample | --all | NAME ... [--library torchvision] [--peer] [--jobs 2]
+
+Every architecture runs in a process of its own with random weights, at its default input: recognised from a
+bare state dict, traced, analysed against itself, pruned to 0.5 of the MACs, run, held against the original
+with the removed nodes zeroed, saved, reloaded in another process bit for bit, and trained for a step.
+
+Results are kept in ``benchmarks/coverage.jsonl``, so that a run goes on where the last one was stopped;
+``--again failed`` or ``--again NAME`` does them once more. ``--quick`` draws the nodes that leave at random
+and lets nothing absorb them, which is all that tracing, cut and files need. ``--show`` only shows what there
+is, ``--docs`` writes it into ``docs/coverage.md``. ``--peer`` cuts half of every width with Torch-Pruning
+(``pip install torch-pruning``) instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import warnings
+from fnmatch import fnmatch
+from pathlib import Path
+
+import torch
+from covered.architectures import Architecture, every, standing, within
+from covered.running import Limits, Row, Rows, shares, tried
+from covered.table import document, show
+
+HERE = Path(__file__).parent
+LIBRARIES = ("timm", "torchvision")
+
+
+def chosen(options: argparse.Namespace, library: str) -> list[Architecture]:
+    """The architectures of a library that are asked for."""
+    known = every(library, HERE / ".cache")
+    if options.names:
+        return [each for each in known if any(fnmatch(each.name, name) for name in options.names)]
+    return within(known) if options.all or library == "torchvision" else standing(known)
+
+
+def missing(
+    options: argparse.Namespace, wanted: list[Architecture], rows: dict[tuple[str, str], Row]
+) -> list[Architecture]:
+    """Those that have not been tried yet, or are to be tried again."""
+
+    def due(each: Architecture) -> bool:
+        row = rows.get(("peer" if options.peer else "ours", each.spec))
+        if row is None:
+            return True
+        patterns = options.again or []
+        return ("failed" in patterns and not row["passed"]) or any(fnmatch(each.name, p) for p in patterns)
+
+    return [each for each in wanted if due(each)]
+
+
+def work(todo: list[Architecture], kind: str, rows: Rows, limits: Limits, quick: bool) -> None:
+    """Try some architectures one after the other."""
+    for each in todo:
+        row = tried(each, kind, limits, quick)
+        rows.add(row)
+        figures = " ".join(f"{key} {row[key]}" for key in ("macs", "forwards", "took") if key in row)
+        print(f"{each.name}: {row['cause'] or 'passes'} ({figures})", flush=True)
+
+
+def main() -> None:
+    """Try what is missing and print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="or a pattern")
+    parser.add_argument("--sample", action="store_true", help="two architectures of every family of timm")
+    parser.add_argument("--all", action="store_true", help="all of timm up to 100 M parameters")
+    parser.add_argument("--library", choices=LIBRARIES, default="timm")
+    parser.add_argument("--peer", action="store_true", help="Torch-Pruning in place of this toolkit")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="nodes drawn at random, none absorbed, in place of analysis and planning",
+    )
+    parser.add_argument("--again", nargs="+", metavar="NAME", help="or 'failed'")
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--seconds", type=int, default=600, help="for one architecture")
+    parser.add_argument("--memory", type=float, default=10.0, help="gigabytes for one architecture")
+    parser.add_argument("--results", type=Path, default=HERE / "coverage.jsonl")
+    parser.add_argument("--show", action="store_true", help="try nothing")
+    parser.add_argument("--docs", action="store_true", help="write the table into docs/coverage.md")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    rows = Rows(options.results)
+    if not options.show:
+        todo = missing(options, chosen(options, options.library), rows.read())
+        print(f"{len(todo)} architectures to try", flush=True)
+        limits = Limits(options.seconds, options.memory)
+        kind = "peer" if options.peer else "ours"
+        children = []
+        for share in shares(todo, options.jobs):
+            child = os.fork()
+            if not child:
+                work(share, kind, rows, limits, options.quick)
+                os._exit(0)
+            children.append(child)
+        for child in children:
+            os.waitpid(child, 0)
+        rows.tidy()
+    sample = {each.spec for each in standing(every("timm", HERE / ".cache"))}
+    if options.docs:
+        document(rows.read(), sample, HERE.parent / "docs" / "coverage.md")
+    show(rows.read(), sample)
+
+
+if __name__ == "__main__":
+    main()

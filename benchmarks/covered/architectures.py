@@ -1,0 +1,124 @@
+"""Which architectures there are, how large they are, and which of them stand for their families."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import timm
+import torch
+import torchvision
+from timm.models import _registry
+
+Build = Callable[[str], torch.nn.Module]
+
+LIMIT = 100_000_000
+"""Parameters of the largest architecture that takes part."""
+
+INPUTS: dict[str, tuple[int, ...]] = {
+    **dict.fromkeys(("r3d_18", "mc3_18", "r2plus1d_18"), (3, 8, 64, 64)),
+    "s3d": (3, 16, 64, 64),
+    **dict.fromkeys(("swin3d_t", "swin3d_s", "swin3d_b"), (3, 8, 64, 64)),
+    **dict.fromkeys(("fcn_resnet50", "fcn_resnet101"), (3, 128, 128)),
+    **dict.fromkeys(
+        ("deeplabv3_resnet50", "deeplabv3_resnet101", "deeplabv3_mobilenet_v3_large"), (3, 128, 128)
+    ),
+    "lraspp_mobilenet_v3_large": (3, 128, 128),
+}
+"""Samples of torchvision's models that are smaller than what their weights were trained on."""
+
+LEFT_OUT = ("raft_", "_quantized", "quantized_")
+"""Parts of torchvision's names that are no network of this sweep: optical flow, and integer weights."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One architecture.
+
+    Attributes:
+        library: ``"timm"`` or ``"torchvision"``.
+        name: what the library calls it.
+        family: the file of the library that defines it.
+        params: its parameters; 0 where it cannot be built.
+    """
+
+    library: str
+    name: str
+    family: str
+    params: int
+
+    @property
+    def spec(self) -> str:
+        """What ``tsdistill.load`` takes."""
+        return f"{self.library}:{self.name}"
+
+
+def every(library: str, cache: Path) -> list[Architecture]:
+    """All architectures of a library, the small ones first.
+
+    Their sizes are kept in the folder ``cache``, a line for each, so that counting them goes on where it was
+    stopped.
+    """
+    version = {"timm": timm, "torchvision": torchvision}[library].__version__
+    kept = cache / f"sizes-{library}-{version}.jsonl"
+    cache.mkdir(parents=True, exist_ok=True)
+    lines = kept.read_text().splitlines() if kept.exists() else []
+    found = {name: (name, family, params) for name, family, params in map(json.loads, lines)}
+    with open(kept, "a") as file:
+        for name, family, build in _timm() if library == "timm" else _torchvision():
+            if name not in found:
+                found[name] = (name, family, _params(build, name))
+                print(json.dumps(found[name]), file=file, flush=True)
+    return sorted(
+        (Architecture(library, *row) for row in found.values()), key=lambda each: (each.params, each.name)
+    )
+
+
+def standing(architectures: list[Architecture]) -> list[Architecture]:
+    """Two of every family: its smallest and the one of median size; all the smallest come first."""
+    families: dict[str, list[Architecture]] = defaultdict(list)
+    for each in within(architectures):
+        families[each.family].append(each)
+    first = [members[0] for members in families.values()]
+    second = [members[len(members) // 2] for members in families.values() if len(members) > 1]
+    return sorted(first, key=_size) + sorted(second, key=_size)
+
+
+def within(architectures: list[Architecture]) -> list[Architecture]:
+    """Those that can be built and are not too large."""
+    return [each for each in architectures if 0 < each.params <= LIMIT]
+
+
+def _size(each: Architecture) -> int:
+    return each.params
+
+
+def _timm() -> Iterator[tuple[str, str, Build]]:
+    for name in timm.list_models():
+        yield name, _registry._model_to_module[name], timm.create_model
+
+
+def _torchvision() -> Iterator[tuple[str, str, Build]]:
+    for name in torchvision.models.list_models():
+        if not any(part in name for part in LEFT_OUT):
+            builder = torchvision.models.get_model_builder(name)
+            yield name, builder.__module__.rpartition("models.")[2], _bare
+
+
+def _bare(name: str) -> torch.nn.Module:
+    from tsdistill.models import catalog
+
+    return catalog.build_empty(f"torchvision:{name}").model
+
+
+def _params(build: Build, name: str) -> int:
+    warnings.simplefilter("ignore")
+    try:
+        with torch.device("meta"):
+            return sum(parameter.numel() for parameter in build(name).parameters())
+    except Exception:  # what an optional package is missing for, say
+        return 0

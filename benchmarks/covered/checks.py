@@ -1,0 +1,274 @@
+"""What an architecture must pass: from a bare state dict to a training step of what was cut and saved."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import tsdistill as tsd
+from tsdistill.models import InputSpec, ModelInfo, attach, catalog
+from tsdistill.models.index import shipped
+from tsdistill.models.weights import shapes_of
+from tsdistill.tracing.runtime import call, tensors_in
+
+KEPT = 0.5
+"""The part of the MACs that is asked for."""
+
+MOST = 0.55
+"""The largest part that passes."""
+
+LARGEST = 0.9
+"""The largest part of a group that leaves."""
+
+SAMPLES = 8
+"""Images that are looked at."""
+
+FORWARDS = 20
+"""What tracing, surgery and the equality check may cost together, in forward passes at batch 1."""
+
+ALIKE = 2e-3
+"""How far outputs at two batch sizes may be apart, as a part of the largest."""
+
+
+class Failure(Exception):
+    """An architecture does not pass; the text says why."""
+
+
+@dataclass
+class Timed:
+    """Seconds of each step.
+
+    Attributes:
+        seconds: by step, in order.
+        cpu: likewise, of this process alone.
+        step: the one that is running.
+    """
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    cpu: dict[str, float] = field(default_factory=dict)
+    step: str = ""
+
+    @contextmanager
+    def __call__(self, step: str) -> Iterator[None]:
+        """Time a block."""
+        self.step = step
+        start, busy = time.perf_counter(), time.process_time()
+        yield
+        self.seconds[step] = round(time.perf_counter() - start, 4)
+        self.cpu[step] = round(time.process_time() - busy, 4)
+
+
+def built(spec: str, size: tuple[int, ...] | None = None) -> nn.Module:
+    """The architecture with random weights none of which hides a fault; ``size`` of one sample, in place of
+    its own."""
+    made = catalog.build(spec, weights=False)
+    known = made.input
+    if size is not None:
+        mean, std = (known.mean, known.std) if known is not None else (None, None)
+        known = InputSpec(tuple(size), mean, std, source="the sweep")
+    attach(made.model, ModelInfo(arch=made.arch, input=known))
+    return randomised(made.model).eval()
+
+
+def randomised(model: nn.Module, seed: int = 0) -> nn.Module:
+    """``model`` with values in norms, layer scales and whatever else begins at 0 or 1 that show faults."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for module in model.modules():
+            mean, var = getattr(module, "running_mean", None), getattr(module, "running_var", None)
+            if isinstance(mean, Tensor) and isinstance(var, Tensor):
+                mean.normal_(0, 0.3, generator=generator)
+                var.uniform_(0.5, 1.5, generator=generator)
+        for parameter in model.parameters():
+            if parameter.ndim <= 1 or parameter.std() < 1e-3:
+                parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.2)
+    return model
+
+
+def first(
+    spec: str, folder: Path, timed: Timed, size: tuple[int, ...] | None = None, quick: bool = False
+) -> dict[str, Any]:
+    """All but the reload; the cut model, an input and its output are left in ``folder``.
+
+    Args:
+        spec: of the architecture.
+        folder: for files.
+        timed: takes the seconds of each step.
+        size: of one sample, in place of the architecture's own.
+        quick: the nodes are drawn at random, the same part of every group, and nothing absorbs them, in place
+            of analysis and planning.
+
+    Raises:
+        Failure: a check does not hold.
+    """
+    with timed("build"):
+        model = built(spec, size)
+    example = tsd.example_input(model)
+    row: dict[str, Any] = {"params": sum(p.numel() for p in model.parameters())}
+    with torch.no_grad():
+        whole = tensors_in(call(model, example))
+        with timed("forward"):
+            call(model, example)
+    if not all(bool(torch.isfinite(t).all()) for t in whole if t.is_floating_point()):
+        raise Failure("the dense model's output is not finite")
+    with timed("recognise"):
+        _recognised(model, spec)
+    with timed("trace"):
+        graph = tsd.trace(model, example)
+    if quick:
+        removed = drawn(graph)
+    else:
+        with timed("analyze"):
+            report = tsd.analyze(model, None, _images(model, example), **_little())
+        graph = report.graph
+        with timed("prune"):
+            result = _pruned(model, example, report)
+        removed = result.plan.removed
+        if result.put_back:
+            raise Failure(f"put back: {result.put_back[0]}")
+    row["groups"] = len(graph.groups)
+    row["whole"] = sorted({f"{item.name}: {item.cause}" for item in graph.frozen})[:12]
+    with timed("cut"):
+        checked = tsd.cut(model, graph, removed, example)
+    if checked.put_back:
+        raise Failure(f"put back: {checked.put_back[0]}")
+    small = checked.model if quick else result.model
+    kept = {name: size - len(removed.get(name, ())) for name, size in graph.widths.items()}
+    row["macs"] = round(graph.macs(kept) / graph.macs(), 4)
+    row["forward"] = timed.cpu["forward"]
+    row["forwards"] = round((timed.cpu["trace"] + timed.cpu["cut"]) / max(row["forward"], 1e-4), 2)
+    with timed("run"):
+        _runs(small, example, whole)
+    with timed("save"):
+        tsd.save(small, folder / "cut.safetensors")
+        with torch.no_grad():
+            torch.manual_seed(0)
+            held = {"input": example, "output": tensors_in(call(small, example))}
+        torch.save(held, folder / "kept.pt")
+    with timed("train"):
+        _trains(model, small, example)
+    if row["macs"] > MOST:
+        raise Failure(f"{row['macs']:.2f} of the MACs are left")
+    return row
+
+
+def second(folder: Path, timed: Timed) -> None:
+    """In another process: what was saved gives the same outputs, bit for bit.
+
+    Raises:
+        Failure: it does not.
+    """
+    kept = torch.load(folder / "kept.pt", weights_only=True)
+    with timed("reload"):
+        model = tsd.load(folder / "cut.safetensors")
+        with torch.no_grad():
+            torch.manual_seed(0)
+            found = tensors_in(call(model, kept["input"]))
+    if not all(torch.equal(a, b) for a, b in zip(found, kept["output"], strict=True)):
+        raise Failure("the reloaded model gives another output")
+
+
+def drawn(graph: tsd.NodeGraph) -> dict[str, list[int]]:
+    """The same part of every group that can be observed, so much that the MACs are halved.
+
+    Raises:
+        Failure: they cannot be.
+    """
+    groups = [group for group in graph.groups if any(reader.module for reader in group.readers)]
+    part, kept = 0.0, dict(graph.widths)
+    while graph.macs(kept) > KEPT * graph.macs():
+        part += 0.01
+        if part > LARGEST:
+            if graph.macs(kept) <= MOST * graph.macs():
+                break
+            raise Failure(f"{graph.macs(kept) / graph.macs():.2f} of the MACs are left at least")
+        kept = {group.name: group.size - int(part * group.size) for group in groups}
+    rng = np.random.default_rng(0)
+    return {group.name: rng.permutation(group.size)[kept[group.name] :].tolist() for group in groups}
+
+
+def _pruned(model: nn.Module, example: Any, report: tsd.AlignmentReport) -> tsd.PruneResult:
+    """Cut to half of the MACs, or to as few as pass where half cannot be had."""
+    how: dict[str, Any] = {"data": _images(model, example), "report": report, "realign": False, **_few()}
+    try:
+        return tsd.prune_result(model, macs=KEPT, **how)
+    except tsd.TsdistillError as error:
+        if "cannot be met" not in str(error):
+            raise
+        return tsd.prune_result(model, macs=MOST, **how)
+
+
+def _few() -> dict[str, Any]:
+    return {"samples": SAMPLES, "batch_size": SAMPLES}
+
+
+def _little() -> dict[str, Any]:
+    return {**_few(), "strength_samples": SAMPLES, "positions": 64}
+
+
+def _images(model: nn.Module, example: Any) -> Any:
+    """A handful of samples as this model takes them."""
+    if isinstance(example, Tensor):
+        return None
+    generator = torch.Generator().manual_seed(1)
+    shape = tensors_in(example)[0].shape
+    return [[torch.rand(shape, generator=generator) for _ in range(2)] for _ in range(SAMPLES // 2)]
+
+
+def _recognised(model: nn.Module, spec: str) -> None:
+    shapes = shapes_of(model.state_dict())
+    names = {entry.spec.partition(",")[0] for entry, _ in shipped().matches(shapes)}
+    if spec.partition(",")[0] not in names:
+        raise Failure(f"recognised as {', '.join(sorted(names)) or 'nothing'}")
+
+
+def _runs(small: nn.Module, example: Any, whole: list[Tensor]) -> None:
+    """The cut model gives outputs of the same shapes, finite ones, and takes any batch that the dense one
+    takes."""
+    with torch.no_grad():
+        single = tensors_in(call(small, example))
+        if not isinstance(example, Tensor):
+            return
+        if [t.shape for t in single] != [t.shape for t in whole]:
+            raise Failure("outputs of other shapes")
+        if not all(bool(torch.isfinite(t).all()) for t in single):
+            raise Failure("the cut model's output is not finite")
+        pair = tensors_in(small(torch.cat([example, -example])))
+    for one, both in zip(single, pair, strict=True):
+        if one.shape[0] != 1 or both.shape[0] != 2:
+            continue
+        if float((both[:1] - one).abs().max()) > ALIKE * float(one.abs().max()):
+            raise Failure("another output in a batch of two")
+
+
+def _trains(dense: nn.Module, small: nn.Module, example: Any) -> None:
+    reached = [_reached(model, example) for model in (dense, small)]
+    if reached[0] != reached[1]:
+        apart = sorted(reached[0] ^ reached[1])
+        raise Failure(f"gradients reach {len(apart)} other parameters: {', '.join(apart[:3])}")
+
+
+def _reached(model: nn.Module, example: Any) -> set[str]:
+    """Names of the parameters that have a gradient after one training step."""
+    inputs = example
+    if isinstance(example, Tensor):
+        model.train()
+        inputs = torch.cat([example, -example])
+    torch.manual_seed(0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-6)
+    losses = [t.float().pow(2).mean() for t in tensors_in(call(model, inputs)) if t.requires_grad]
+    loss = torch.stack(losses).sum()
+    loss.backward()
+    names = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+    optimizer.step()
+    model.zero_grad(set_to_none=True)
+    model.eval()
+    return names

@@ -1,0 +1,131 @@
+"""Architectures in processes of their own, with a limit of time and memory; one line of a file for each."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import resource
+import signal
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tsdistill.files import replacing
+
+from .architectures import INPUTS, Architecture
+from .checks import Failure, Timed, first, second
+from .peer import peer
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one architecture may take.
+
+    Attributes:
+        seconds: of wall-clock time.
+        gigabytes: of address space.
+    """
+
+    seconds: int = 600
+    gigabytes: float = 10.0
+
+
+class Rows:
+    """A file with a line of JSON for every architecture that has been tried; the last line counts."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> dict[tuple[str, str], Row]:
+        """``(kind, specification)`` -> row."""
+        if not self.path.exists():
+            return {}
+        rows = [json.loads(line) for line in self.path.read_text().splitlines()]
+        return {(row["kind"], row["spec"]): row for row in rows}
+
+    def add(self, row: Row) -> None:
+        """Append a row, whole, also when others append to the same file."""
+        with open(self.path, "a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.write(json.dumps(row) + "\n")
+
+    def tidy(self) -> None:
+        """Leave one line for every architecture, in order."""
+        rows = self.read()
+        with replacing(self.path) as path:
+            path.write_text("".join(json.dumps(rows[key]) + "\n" for key in sorted(rows)))
+
+
+def tried(architecture: Architecture, kind: str, limits: Limits, quick: bool = False) -> Row:
+    """One architecture (``kind`` is ``"ours"`` or ``"peer"``), in processes of its own; ``quick`` as in
+    ``first``."""
+    start = time.perf_counter()
+    row: Row = {"kind": kind, "spec": architecture.spec, "family": architecture.family}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        size = INPUTS.get(architecture.name) if architecture.library == "torchvision" else None
+        work: Callable[[Timed], Row | None] = (
+            (lambda timed: first(architecture.spec, folder, timed, size, quick))
+            if kind == "ours"
+            else (lambda timed: peer(architecture.spec, folder, timed, size))
+        )
+        row |= _apart(work, folder, limits)
+        if kind == "ours" and row["cause"] is None:
+            again = _apart(lambda timed: second(folder, timed), folder, limits)
+            row |= {"cause": again["cause"], "seconds": {**row["seconds"], **again["seconds"]}}
+    if kind == "ours":
+        row["quick"] = quick
+    row["passed"] = row["cause"] is None
+    return row | {"took": round(time.perf_counter() - start, 1)}
+
+
+def _apart(work: Callable[[Timed], Row | None], folder: Path, limits: Limits) -> Row:
+    """What ``work`` gives in a process of its own, with the ``cause`` of its failure and ``seconds``."""
+    found = folder / "row.json"
+    found.unlink(missing_ok=True)
+    child = os.fork()
+    if not child:
+        _limit(limits)
+        timed, row, cause, raised = Timed(), {}, None, False
+        try:
+            row = work(timed) or {}
+        except Failure as failure:
+            cause = f"{timed.step}: {failure}"
+        except BaseException as error:
+            cause, raised = f"{timed.step}: {_shown(error)}", True
+            if os.environ.get("COVERAGE_TRACEBACK"):
+                traceback.print_exc()
+        found.write_text(json.dumps({**row, "cause": cause, "raised": raised, "seconds": timed.seconds}))
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    if found.exists():
+        with suppress(json.JSONDecodeError):
+            return json.loads(found.read_text())
+    late = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM
+    cause = f"longer than {limits.seconds} s" if late else f"the process ended with status {status}"
+    return {"cause": cause, "raised": True, "seconds": {}}
+
+
+def _limit(limits: Limits) -> None:
+    amount = int(limits.gigabytes * 2**30)
+    resource.setrlimit(resource.RLIMIT_AS, (amount, amount))
+    signal.alarm(limits.seconds)
+
+
+def _shown(error: BaseException) -> str:
+    text = " ".join(str(error).split())[:240]
+    return f"{type(error).__name__}: {text}"
+
+
+def shares(todo: list[Any], jobs: int) -> Iterator[list[Any]]:
+    """``todo`` dealt out like cards to ``jobs`` processes."""
+    for number in range(jobs):
+        yield todo[number::jobs]

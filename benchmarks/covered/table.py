@@ -1,0 +1,123 @@
+"""What the sweep found, by library and family, for the terminal and for the documentation."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from statistics import median
+
+from rich.console import Console
+from rich.table import Table
+
+from tsdistill.files import replacing
+
+from .running import Row
+
+BEGIN, END = "<!-- coverage: begin -->", "<!-- coverage: end -->"
+_FRESH = """# Which models are covered
+
+`make coverage` tries the architectures of timm and torchvision, each in a process of its own with random
+weights.
+
+"""
+
+Found = Mapping[tuple[str, str], Row]
+
+
+def show(found: Found, sample: Collection[str]) -> None:
+    """Print pass rates and every failure's cause."""
+    table = Table("what", "tried", "pass", "raise", "forward passes: median", "most")
+    for title, rows in _parts(found, sample):
+        table.add_row(title, *_figures(rows))
+    console = Console(width=130)
+    console.print(table)
+    for cause, names in _causes(list(found.values())).items():
+        console.print(f"[bold]{len(names)}[/bold] {cause}: {', '.join(names)}", markup=True)
+    if faster := _faster(found):
+        console.print(faster)
+
+
+def document(found: Found, sample: Collection[str], path: Path) -> None:
+    """Write the tables into ``path``, between the marks (a file without them is begun anew)."""
+    lines = ["| what | tried | pass | raise | forward passes: median | most |", "| --- |" + " ---: |" * 5]
+    lines += [f"| {title} | {' | '.join(_figures(rows))} |" for title, rows in _parts(found, sample)]
+    if faster := _faster(found):
+        lines += ["", faster]
+    lines += ["", "| family | tried | pass | what fails |", "| --- | ---: | ---: | --- |"]
+    families: dict[str, list[Row]] = defaultdict(list)
+    for (kind, spec), row in sorted(found.items()):
+        if kind == "ours":
+            families[f"{spec.partition(':')[0]} {row['family']}"].append(row)
+    for family, rows in sorted(families.items()):
+        failed = "; ".join(f"`{_name(row)}`: {_plain(row['cause'])}" for row in rows if not row["passed"])
+        passed = sum(row["passed"] for row in rows)
+        lines.append(f"| {family} | {len(rows)} | {passed} | {failed} |")
+    text = path.read_text() if path.exists() else _FRESH
+    if BEGIN not in text:
+        text += f"{BEGIN}\n{END}\n"
+    body = "\n".join(lines)
+    with replacing(path) as beside:
+        before, after = text.partition(BEGIN)[0], text.partition(END)[2]
+        beside.write_text(f"{before}{BEGIN}\n{body}\n{END}{after}")
+
+
+def _parts(found: Found, sample: Collection[str]) -> list[tuple[str, list[Row]]]:
+    def rows(kind: str, library: str, among: Collection[str] | None = None) -> list[Row]:
+        return [
+            row
+            for (k, spec), row in found.items()
+            if k == kind and spec.startswith(f"{library}:") and (among is None or spec in among)
+        ]
+
+    parts = [
+        ("timm, two of every family", rows("ours", "timm", sample)),
+        ("timm, everything tried", rows("ours", "timm")),
+        ("torchvision", rows("ours", "torchvision")),
+        ("Torch-Pruning: timm, two of every family", rows("peer", "timm", sample)),
+        ("Torch-Pruning: torchvision", rows("peer", "torchvision")),
+    ]
+    return [(title, part) for title, part in parts if part]
+
+
+def _figures(rows: list[Row]) -> list[str]:
+    passed = sum(row["passed"] for row in rows)
+    costs = [row["forwards"] for row in rows if "forwards" in row]
+    share = f"{passed} ({100 * passed / len(rows):.1f} %)"
+    costly = [f"{median(costs):.1f}", f"{max(costs):.1f}"] if costs else ["", ""]
+    return [str(len(rows)), share, str(sum(row["raised"] for row in rows)), *costly]
+
+
+def _faster(found: Found) -> str:
+    """How much faster than the peer, where both get through."""
+    ratios = []
+    for (kind, spec), row in found.items():
+        other = found.get(("peer", spec))
+        if kind == "ours" and other and row["passed"] and other["passed"]:
+            ratios.append(other["forwards"] / row["forwards"])
+    if not ratios:
+        return ""
+    return (
+        f"Where both get through ({len(ratios)} architectures), Torch-Pruning takes {median(ratios):.1f} "
+        "times as long as tracing, cut and equality check together "
+        f"(median; {min(ratios):.1f} to {max(ratios):.1f})."
+    )
+
+
+def _causes(rows: list[Row]) -> dict[str, list[str]]:
+    causes: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        if not row["passed"]:
+            prefix = "peer, " if row["kind"] == "peer" else ""
+            causes[prefix + re.sub(r"\d+(\.\d+)?", "N", _plain(row["cause"]))[:110]].append(_name(row))
+    order = Counter({cause: len(names) for cause, names in causes.items()}).most_common()
+    return {cause: causes[cause] for cause, _ in order}
+
+
+def _name(row: Row) -> str:
+    return row["spec"].partition(":")[2]
+
+
+def _plain(text: str) -> str:
+    return text.replace("|", "/").replace("[", "(").replace("]", ")")

@@ -1,0 +1,147 @@
+"""Widths that a forward takes from one another, and numbers that several attributes might stand for."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from tests.tracing.networks import randomise, zeroed
+from tsdistill.tracing import cut, trace
+
+
+class Attention(nn.Module):
+    """Attention that takes the width of its heads' outputs from its input, as many of timm's do."""
+
+    def __init__(self, width, heads, whole):
+        super().__init__()
+        self.num_heads, self.whole = heads, whole
+        self.scale = (width // heads) ** -0.5
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x):
+        B, N, C = x.shape
+        size = C // self.num_heads if self.whole else -1
+        q, k, v = self.qkv(x).reshape(B, N, 3, self.num_heads, size).permute(2, 0, 3, 1, 4).unbind(0)
+        attended = (q @ k.transpose(-2, -1) * self.scale).softmax(-1) @ v
+        return self.proj(attended.transpose(1, 2).reshape(B, N, C))
+
+
+class Transformer(nn.Module):
+    def __init__(self, width=24, heads=6, whole=False):
+        super().__init__()
+        self.embed = nn.Linear(5, width)
+        self.blocks = nn.ModuleList(Attention(width, heads, whole) for _ in range(2))
+        self.mlps = nn.ModuleList(
+            nn.Sequential(nn.Linear(width, 30), nn.GELU(), nn.Linear(30, width)) for _ in range(2)
+        )
+        self.head = nn.Linear(width, 3)
+
+    def forward(self, x):
+        x = self.embed(x)
+        for block, mlp in zip(self.blocks, self.mlps, strict=True):
+            x = x + block(x)
+            x = x + mlp(x)
+        return self.head(x.mean(1))
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_stream_whose_width_an_attention_asks_for_goes_with_its_heads(whole):
+    model = randomise(Transformer(whole=whole)).eval()
+    x = torch.randn(1, 7, 5, generator=torch.Generator().manual_seed(1))
+    graph = trace(model, x)
+    stream = graph.by_name["embed"]
+    assert stream.size in (4, 6)
+    assert {"embed.weight", "blocks.0.qkv.weight", "blocks.1.qkv.weight"} <= {s.param for s in stream.slots}
+    removed = {group.name: np.arange(group.size // 2) for group in graph.groups}
+    result = cut(model, graph, removed, x)
+    assert result.put_back == ()
+    assert result.model.embed.out_features == 12
+    batch = torch.randn(3, 7, 5, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        found, wanted = result.model(batch), zeroed(model, graph, removed)(batch)
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_any_number_of_heads_may_go_from_a_tied_stream():
+    model = randomise(Transformer()).eval()
+    x = torch.randn(1, 7, 5, generator=torch.Generator().manual_seed(1))
+    graph = trace(model, x)
+    for count in range(1, graph.by_name["embed"].size):
+        assert cut(model, graph, {"embed": np.arange(count)}, x).put_back == ()
+
+
+class Square(nn.Module):
+    """As many heads as each is large: two attributes of one value."""
+
+    def __init__(self):
+        super().__init__()
+        self.num_heads, self.key_dim = 4, 4
+        self.embed = nn.Linear(5, 16)
+        self.qkv = nn.Linear(16, 48)
+        self.proj = nn.Linear(16, 16)
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, x):
+        x = self.embed(x)
+        B, N, _ = x.shape
+        q, k, v = (
+            self.qkv(x)
+            .view(B, N, self.num_heads, -1)
+            .split([self.key_dim, self.key_dim, self.key_dim], dim=3)
+        )
+        q, k, v = (t.transpose(1, 2) for t in (q, k, v))
+        attended = (q @ k.transpose(-2, -1) * 0.5).softmax(-1) @ v
+        return self.head((x + self.proj(attended.transpose(1, 2).reshape(B, N, -1))).mean(1))
+
+
+def test_two_attributes_of_the_same_value_are_told_apart():
+    model = randomise(Square()).eval()
+    x = torch.randn(1, 7, 5, generator=torch.Generator().manual_seed(1))
+    graph = trace(model, x)
+    result = cut(model, graph, {"qkv": [0, 2]}, x)
+    assert result.put_back == ()
+    assert (result.model.num_heads, result.model.key_dim) in ((2, 4), (4, 2))
+    with torch.no_grad():
+        wanted = zeroed(model, graph, {"qkv": [0, 2]})(x)
+        torch.testing.assert_close(result.model(x), wanted, rtol=1e-4, atol=1e-4)
+
+
+class Standardised(nn.Conv2d):
+    """A convolution whose weight is standardised by a batch norm, as in the NF networks."""
+
+    def __init__(self, width, out):
+        super().__init__(width, out, 3, padding=1)
+        self.gain = nn.Parameter(torch.ones(out, 1, 1, 1))
+
+    def forward(self, x):
+        flat = self.weight.reshape(1, self.out_channels, -1)
+        weight = F.batch_norm(flat, None, None, self.gain.view(-1), training=True, momentum=0.0)
+        return F.conv2d(x, weight.reshape_as(self.weight), self.bias, padding=1)
+
+
+def test_weights_that_are_standardised_over_what_they_read_are_cut():
+    model = nn.Sequential(
+        Standardised(3, 8), nn.SiLU(), Standardised(8, 10), nn.SiLU(), Standardised(10, 4), nn.Flatten()
+    )
+    randomise(model).eval()
+    x = torch.randn(1, 3, 6, 6, generator=torch.Generator().manual_seed(1))
+    graph = trace(model, x)
+    assert {name: group.size for name, group in graph.by_name.items()} == {"0": 8, "2": 10}
+    assert all(group.readers[0].module is not None for group in graph.groups)
+    result = cut(model, graph, {"0": [1, 5], "2": [0, 1, 2]}, x)
+    assert result.put_back == ()
+    with torch.no_grad():
+        gone = torch.ones(8, dtype=torch.bool)
+        gone[[1, 5]] = False
+        alone = Standardised(6, 10).eval()
+        alone.weight, alone.gain, alone.bias = (nn.Parameter(t) for t in _read(model[2], gone))
+        hidden = model[1](model[0](x))[:, gone]
+        torch.testing.assert_close(
+            result.model[2](result.model[1](result.model[0](x))), alone(hidden)[:, 3:], rtol=1e-4, atol=1e-4
+        )
+
+
+def _read(layer, stays):
+    return layer.weight[:, stays].clone(), layer.gain.clone(), layer.bias.clone()

@@ -1,0 +1,217 @@
+"""The cut model beside the trace of the whole one, operator by operator: which sizes are stale."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from math import prod
+from typing import Any
+
+import numpy as np
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from tsdistill.errors import TsdistillError
+from tsdistill.tracing.record import Record, Step
+from tsdistill.tracing.runtime import Inputs, OperatorMode, plain_evaluation, run
+
+_AHEAD, _ASTRAY = 12, 12
+"""How many coming steps an operator is looked for among, and how many may be found in none."""
+
+
+@dataclass(frozen=True)
+class Stale:
+    """An operator got ``given`` where the cut asks for ``wanted``."""
+
+    step: Step
+    given: int
+    wanted: int
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What a replay found: stale sizes, and the module in which it broke off (None if it went through)."""
+
+    stale: tuple[Stale, ...]
+    broken: str | None
+    cause: str = ""
+
+
+class _Replay(OperatorMode):
+    """Runs the cut model operator by operator beside the trace, putting stale sizes right on the fly."""
+
+    def __init__(self, record: Record, gone: np.ndarray) -> None:
+        super().__init__()
+        self.record, self.gone = record, gone
+        self.position = 0
+        self.astray = 0
+        self.stale: list[Stale] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        step = self._next(str(func))
+        if step is not None and step.sizes:
+            args = self._mend(step, list(args))
+        return func(*args, **(kwargs or {}))
+
+    def _next(self, op: str) -> Step | None:
+        """The step of the trace that operator ``op`` repeats; None for one that only the cut model needs.
+
+        Whether a reshape copies, and how a product is computed, depends on strides and so on widths: steps
+        that are left out, and others in their place, are passed over while the module stays the same.
+        """
+        kind = _kind(op)
+        for number, step in enumerate(self.coming()):
+            if _kind(step.op) == kind:
+                self.position, self.astray = self.position + number + 1, 0
+                return step
+            if _kind(step.op) != "clone" and kind == "clone":
+                return None
+        self.astray += kind != "clone"
+        if self.astray > _ASTRAY:
+            raise TsdistillError("the cut model takes another path through its code")
+        return None
+
+    def coming(self) -> Sequence[Step]:
+        """The next steps, as far as they belong to the module whose turn it is."""
+        steps = self.record.trace.steps[self.position : self.position + _AHEAD]
+        return list(takewhile(lambda s: s.module == steps[0].module or _kind(s.op) == "clone", steps))
+
+    def _mend(self, step: Step, args: list[Any]) -> list[Any]:
+        for place, index, labels in step.sizes:
+            given = args[place] if index is None else args[place][index]
+            if given == -1:
+                continue
+            wanted = self.count(step, given, labels)
+            if index is None:
+                args[place] = wanted
+            else:
+                args[place] = [*args[place][:index], wanted, *args[place][index + 1 :]]
+        return args
+
+    def count(self, step: Step, given: int, labels: np.ndarray) -> int:
+        """How many of ``labels`` stay; another number than ``given`` is noted as stale."""
+        wanted = int(self.record.keeps(labels, self.gone).sum())
+        if given != wanted:
+            self.stale.append(Stale(step, int(given), wanted))
+        return wanted
+
+
+def _kind(op: str) -> str:
+    name = op.removeprefix("aten.").partition(".")[0]
+    return "view" if name in ("view", "_unsafe_view", "_reshape_alias") else name
+
+
+class _Composite(TorchFunctionMode):
+    """Puts stale sizes right in functions that check their arguments before any operator runs."""
+
+    def __init__(self, replay: _Replay) -> None:
+        super().__init__()
+        self.replay = replay
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        if name == "__getitem__":
+            return func(args[0], self._sliced(args[1]))
+        if name not in ("reshape", "unflatten", "group_norm"):
+            return func(*args, **kwargs)
+        position, found = self.replay.position, len(self.replay.stale)
+        try:
+            return func(*args, **kwargs)
+        except (RuntimeError, ValueError):
+            if self.replay.position != position or len(self.replay.stale) != found:
+                raise
+            return func(*self._mend(name, list(args)), **kwargs)
+
+    def _sliced(self, index: Any) -> Any:
+        """``index`` with the ends of its slices put right (one that reaches too far runs no operator)."""
+        steps = self.replay.record.trace.steps
+        items = list(index) if isinstance(index, tuple) else [index]
+        position = self.replay.position
+        while position < len(steps) and "slice" in steps[position].op:
+            for _, _, labels in steps[position].sizes:
+                for i, item in enumerate(items):
+                    if not isinstance(item, slice) or len(labels) not in (item.start, item.stop):
+                        continue
+                    wanted = self.replay.count(steps[position], len(labels), labels)
+                    start = wanted if item.start == len(labels) else item.start
+                    stop = wanted if item.stop == len(labels) else item.stop
+                    items[i] = slice(start, stop, item.step)
+            position += 1
+        return tuple(items) if isinstance(index, tuple) else items[0]
+
+    def _mend(self, name: str, args: list[Any]) -> list[Any]:
+        """The arguments that the coming operator of the trace asks for."""
+        replay = self.replay
+        if name == "group_norm":
+            coming = replay.record.trace.steps[replay.position : replay.position + 3]
+            step = next((step for step in coming if "group_norm" in step.op), None)
+            groups = [labels for place, _, labels in step.sizes if place == 6] if step else []
+            if step and groups:
+                args[1] = replay.count(step, args[1], groups[0])
+            return args
+        first = 2 if name == "unflatten" else 1
+        given = list(args[first]) if isinstance(args[first], tuple | list) else list(args[first:])
+        offset = args[1] % args[0].ndim if name == "unflatten" else 0
+        extent = args[0].shape[offset] if name == "unflatten" else args[0].numel()
+        for step in replay.coming():
+            if "view" not in step.op:
+                continue
+            places = {
+                (index or 0) - offset: labels
+                for _, index, labels in step.sizes
+                if 0 <= (index or 0) - offset < len(given) and given[(index or 0) - offset] != -1
+            }
+            mended = [
+                int(replay.record.keeps(places[i], replay.gone).sum()) if i in places else value
+                for i, value in enumerate(given)
+            ]
+            if _fits(mended, extent):
+                return [
+                    *args[:first],
+                    [replay.count(step, v, places[i]) if i in places else v for i, v in enumerate(given)],
+                ]
+        return args
+
+
+def _fits(shape: Sequence[int], extent: int) -> bool:
+    """Whether ``extent`` elements can have this shape."""
+    known = prod(size for size in shape if size != -1)
+    return known == extent or (-1 in shape and known > 0 and extent % known == 0)
+
+
+def replay(model: nn.Module, inputs: Inputs, record: Record, gone: np.ndarray) -> Replayed:
+    """Run the cut ``model`` beside the trace of the whole one."""
+    mode = _Replay(record, gone)
+    broken, cause = None, ""
+    with plain_evaluation(model):
+        try:
+            with mode, _Composite(mode):
+                run(model, inputs)
+        except TsdistillError as error:
+            steps = record.trace.steps
+            broken = _raising(model, error)
+            if broken is None:
+                broken = steps[min(mode.position, len(steps)) - 1].module
+            cause = str(error)
+    return Replayed(tuple(mode.stale), broken, cause)
+
+
+def _raising(model: nn.Module, error: BaseException) -> str | None:
+    """The innermost module whose code was running when ``error`` came up."""
+    names = {id(module): name for name, module in model.named_modules()}
+    found, cause = None, error.__cause__ or error
+    at = cause.__traceback__
+    while at is not None:
+        own = at.tb_frame.f_locals.get("self")
+        found = names.get(id(own), found) if isinstance(own, nn.Module) else found
+        at = at.tb_next
+    return found
+
+
+def related(path: str, broken: str | None) -> bool:
+    """Whether a module broke off, is above one that did, or below."""
+    return broken is not None and (
+        path == broken or broken.startswith(f"{path}.") or path.startswith(f"{broken}.")
+    )

@@ -1,0 +1,68 @@
+"""Widths that a forward takes from one another: ``x.reshape(B, N, C)`` with the C of another tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from tsdistill.tracing.record import Record
+from tsdistill.tracing.replay import Replayed, Stale, related
+
+Tie = tuple[np.ndarray, np.ndarray]
+"""Labels that have to go together, element by element."""
+
+
+def ties(record: Record, result: Replayed, gone: np.ndarray) -> list[Tie]:
+    """What explains the stale numbers that no attribute does: another width that lost just as many nodes.
+
+    A module that reads ``C`` off its input and gives it (or ``C // heads``) to a reshape of something else
+    ties both widths. What goes from the one has to go from the other, so that coordinate by coordinate they
+    become one.
+
+    Args:
+        record: of the whole model.
+        result: of the replay; operators that got a number which the cut does not explain.
+        gone: for every node whether it goes.
+    """
+    found: list[Tie] = []
+    for item in result.stale:
+        if related(item.step.module, result.broken):
+            continue
+        for _, _, labels in item.step.sizes:
+            if int(record.keeps(labels, gone).sum()) == item.wanted:
+                tie = next(_sources(record, item, labels, gone), None)
+                found += [tie] if tie is not None else []
+    return found
+
+
+def _sources(record: Record, item: Stale, labels: np.ndarray, gone: np.ndarray) -> Iterator[Tie]:
+    """Widths met in the same module before, of which as many coordinates are left as were given."""
+    size = len(labels)
+    for step in reversed(record.trace.steps[: record.trace.steps.index(item.step)]):
+        if step.module != item.step.module and not step.module.startswith(f"{item.step.module}."):
+            continue
+        for other in step.touched:
+            kept = int(record.keeps(other, gone).sum())
+            if kept == len(other) or np.array_equal(other, labels):
+                continue
+            if len(other) == size and kept == item.given:
+                yield other, labels
+            elif len(other) % size == 0 and _divides(kept, item.given, len(other) // size):
+                yield from _wholes(record, other, labels)
+
+
+def _divides(kept: int, given: int, times: int) -> bool:
+    return any(kept // parts == given for parts in range(1, times + 1))
+
+
+def _wholes(record: Record, other: np.ndarray, axis: np.ndarray) -> Iterator[Tie]:
+    """``other`` beside the blocks of its size (or of several times that) of which ``axis`` is a side."""
+    for product in record.trace.ledger.products:
+        whole = product.whole
+        if len(whole) % len(other) == 0 and any(_covers(factor, axis) for factor in product.factors):
+            yield np.tile(other, len(whole) // len(other)), whole
+
+
+def _covers(factor: np.ndarray, axis: np.ndarray) -> bool:
+    return len(factor) >= len(axis) and bool(np.isin(axis, factor).all())
