@@ -133,7 +133,7 @@ def test_the_files_are_short_tidy_and_name_no_module_of_ours(folder):
 
 
 def test_loads_again_in_tsdistill(folder):
-    model, again = halved(VIT), tsd.load(folder / "transformer.safetensors")
+    model, again = halved(*MODELS["transformer"]), tsd.load(folder / "transformer.safetensors")
     x = tsd.example_input(model)
     assert torch.equal(again(x), model(x))
 
