@@ -31,10 +31,9 @@ def test_programs_run_without_tsdistill_on_batches_of_any_size(tmp_path):
         assert done.to_dict()["bytes"] == os.path.getsize(tmp_path / name)
     x = torch.randn(5, 3, 160, 160, generator=torch.Generator().manual_seed(0))
     torch.save((x, model(x).detach()), tmp_path / "x.pt")
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", ELSEWHERE], capture_output=True, text=True, cwd=tmp_path
-    )
-    assert done.stdout.split() == ["True", "True"], done.stderr
+    command = [sys.executable, "-W", "ignore", "-c", ELSEWHERE]
+    elsewhere = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert elsewhere.stdout.split() == ["True", "True"], elsewhere.stderr
 
 
 @pytest.mark.parametrize("spec", [RESNET, EFFICIENTNET])

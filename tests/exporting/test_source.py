@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -144,7 +145,7 @@ def tied(tmp_path):
     code = tmp_path / "network.py"
     code.write_text(NETWORK)
     arch = f"{code}:build"
-    model = tsd.load(arch)
+    model: Any = tsd.load(arch)
     kept = torch.tensor([0, 2, 5])
     model.embed.weight = model.head.weight = nn.Parameter(model.embed.weight.detach()[:, kept].clone())
     model.table = model.table[kept]
