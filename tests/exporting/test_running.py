@@ -32,7 +32,12 @@ def compiler() -> str:
 
 
 @pytest.mark.parametrize(
-    ("spec", "backend"), [(VIT, compiler()), (RELATIVE, "aot_eager"), (RESNET, "aot_eager")]
+    ("spec", "backend"),
+    [
+        (VIT, compiler()),
+        pytest.param(RESNET, "aot_eager", marks=pytest.mark.slow),
+        pytest.param(RELATIVE, "aot_eager", marks=pytest.mark.slow),
+    ],
 )
 def test_compiled(spec, backend):
     model = halved(spec)
