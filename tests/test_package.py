@@ -89,6 +89,7 @@ def test_folders_import_only_from_those_before_them() -> None:
         "alignment",
         "augmentation",
         "pruning",
+        "exporting",
         "report",
         "cli",
     )

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tsdistill.evaluation import Comparison as Comparison
     from tsdistill.evaluation import compare as compare
     from tsdistill.evaluation import evaluate as evaluate
+    from tsdistill.exporting import Exported as Exported
+    from tsdistill.exporting import export as export
     from tsdistill.models import example_input as example_input
     from tsdistill.models import info_of as info_of
     from tsdistill.models import load as load
@@ -41,6 +43,7 @@ _HOME = {
     "AlignmentHistory": "tsdistill.alignment",
     "AlignmentReport": "tsdistill.alignment",
     "Comparison": "tsdistill.evaluation",
+    "Exported": "tsdistill.exporting",
     "NodeGraph": "tsdistill.tracing",
     "PruneResult": "tsdistill.pruning",
     "PruningPlan": "tsdistill.pruning",
@@ -52,6 +55,7 @@ _HOME = {
     "cut": "tsdistill.tracing",
     "evaluate": "tsdistill.evaluation",
     "example_input": "tsdistill.models",
+    "export": "tsdistill.exporting",
     "hookimpl": "tsdistill.plugins",
     "info_of": "tsdistill.models",
     "load": "tsdistill.models",
@@ -69,6 +73,7 @@ __all__ = [
     "AlignmentHistory",
     "AlignmentReport",
     "Comparison",
+    "Exported",
     "NodeGraph",
     "PruneResult",
     "PruningPlan",
@@ -81,6 +86,7 @@ __all__ = [
     "cut",
     "evaluate",
     "example_input",
+    "export",
     "hookimpl",
     "info_of",
     "load",

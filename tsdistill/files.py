@@ -36,3 +36,19 @@ def replacing(path: str | Path, *failures: type[Exception]) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             beside.unlink(missing_ok=True)
+
+
+def check_place(path: str | Path) -> Path:
+    """Refuse a path that no file could be written to, before any work is done.
+
+    Raises:
+        TsdistillError: it is a folder, or its folder is missing or cannot be written in.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise TsdistillError(f"{path} is a folder; name a file")
+    if not path.parent.is_dir():
+        raise TsdistillError(f"{path}: the folder {path.parent} does not exist; create it first")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise TsdistillError(f"{path}: the folder {path.parent} cannot be written in; name another")
+    return path

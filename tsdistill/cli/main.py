@@ -22,6 +22,7 @@ COMMANDS = {
     "analyze": ("tsdistill.cli.analyze", "Show which nodes carry what the model has learnt."),
     "prune": ("tsdistill.cli.prune", "Cut nodes that little depends on, write a smaller model."),
     "compare": ("tsdistill.cli.compare", "Lay models side by side: accuracy, size, speed, memory."),
+    "export": ("tsdistill.cli.export", "Write a model for other engines, or as Python source."),
     "plugins": ("tsdistill.cli.plugins", "List what each plugin hook offers."),
 }
 

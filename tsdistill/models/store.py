@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ import torch
 from torch import nn
 
 from tsdistill.errors import TsdistillError
-from tsdistill.files import replacing
+from tsdistill.files import check_place, replacing
 from tsdistill.models import catalog, header
 from tsdistill.models.checkpoint import HEADER, SAFETENSORS, Contents
 from tsdistill.models.header import Header
@@ -36,13 +35,7 @@ def check_output(path: str | Path) -> Path:
     path = Path(path)
     if path.suffix.lower() not in OUTPUTS:
         raise TsdistillError(f"{path}: a model is written to a file that ends in {', '.join(OUTPUTS)}")
-    if path.is_dir():
-        raise TsdistillError(f"{path} is a folder; name a file")
-    if not path.parent.is_dir():
-        raise TsdistillError(f"{path}: the folder {path.parent} does not exist; create it first")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise TsdistillError(f"{path}: the folder {path.parent} cannot be written in; name another")
-    return path
+    return check_place(path)
 
 
 def save(model: nn.Module, path: str | Path, *, arch: str | None = None) -> None:

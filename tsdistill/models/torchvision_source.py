@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -76,13 +76,19 @@ def _is_fetching(error: BaseException) -> bool:
     return isinstance(error, OSError) or "invalid hash value" in str(error)
 
 
-def _call(name: str, options: dict[str, Any], weights: Any) -> nn.Module:
+def arguments(name: str, options: Mapping[str, Any], *, weights: bool) -> dict[str, Any]:
+    """What ``torchvision.models.get_model`` takes for ``options`` besides the name and the weights."""
     given = dict(options)
     parameters = inspect.signature(models.get_model_builder(name)).parameters
     if "weights_backbone" in parameters:
         given["weights_backbone"] = None
-    if name in ("googlenet", "inception_v3") and weights is None:
+    if name in ("googlenet", "inception_v3") and not weights:
         given.setdefault("init_weights", False)
+    return given
+
+
+def _call(name: str, options: dict[str, Any], weights: Any) -> nn.Module:
+    given = arguments(name, options, weights=weights is not None)
     with _block_widths_on_cpu(), fetching():
         return models.get_model(name, weights=weights, **given)
 

@@ -1,0 +1,7 @@
+"""Models for those who do not have tsdistill: ONNX, ``torch.export``, TorchScript, Python source."""
+
+from tsdistill.exporting.exported import Exported
+from tsdistill.exporting.exporter import export
+from tsdistill.exporting.verifying import Check
+
+__all__ = ["Check", "Exported", "export"]

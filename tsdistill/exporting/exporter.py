@@ -1,0 +1,128 @@
+"""``export``: a model written for other engines or as source, and checked before the file is there."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from tsdistill.errors import TsdistillError
+from tsdistill.exporting import onnx_graph, source, torch_export, torchscript
+from tsdistill.exporting.exported import Exported
+from tsdistill.exporting.inputs import Example
+from tsdistill.exporting.verifying import check
+from tsdistill.files import check_place, replacing
+from tsdistill.models import example_input as example_of
+from tsdistill.models.checkpoint import SAFETENSORS
+from tsdistill.models.weights import check_finite
+from tsdistill.tracing.runtime import Inputs, plain_evaluation
+
+ONNX, PROGRAM, SCRIPT, SOURCE = ".onnx", ".pt2", ".ts", ".py"
+SUFFIXES = {ONNX: "ONNX", PROGRAM: "torch.export", SCRIPT: "TorchScript", SOURCE: "Python source"}
+
+_TRACED_BATCH = 2
+
+
+def export(
+    model: nn.Module,
+    path: str | Path,
+    *,
+    example_input: Inputs | None = None,
+    dynamic_batch: bool = True,
+    opset: int | None = None,
+    arch: str | None = None,
+) -> Exported:
+    """Write ``model`` to ``path`` in the format that its suffix names, and compare the two.
+
+    Args:
+        model: any module; it is exported in evaluation mode, from the CPU, and left as it was.
+        path: ``.onnx``, ``.pt2`` (``torch.export``), ``.ts`` (TorchScript) or ``.py``: Python source that
+            builds the module again from its weights, written to a ``.safetensors`` beside it.
+        example_input: a tensor, a tuple of arguments or a dict of keyword arguments, when the model does not
+            say how its inputs look.
+        dynamic_batch: let the first dimension vary. Without it the batch is that of the example input.
+        opset: version of the ONNX operators; ``None``: PyTorch's default.
+        arch: for source, the architecture of a model that does not know it.
+
+    Raises:
+        TsdistillError: the format cannot hold the model, or what was written does not compute what the model
+            computes. Nothing is left behind then.
+    """
+    path = check_export(path, opset=opset)
+    check_finite(model, "the model")
+    if any(p.device.type != "cpu" for p in model.parameters()):
+        model = copy.deepcopy(model).to("cpu")
+    example = Example.of(example_of(model, example_input))
+    dynamic = dynamic_batch and example.can_grow
+    if dynamic:
+        example = example.resized(_TRACED_BATCH)
+    if path.suffix.lower() == SOURCE:
+        with _evaluation(model):
+            return _source(model, path, example, dynamic, arch)
+    with plain_evaluation(model):
+        return _program(model, path, example, dynamic, opset)
+
+
+def check_export(path: str | Path, *, opset: int | None = None) -> Path:
+    """Refuse what `export` could not write, before any work is done.
+
+    Raises:
+        TsdistillError: an unknown suffix, a place that cannot be written to, packages that are missing, or a
+            version of the ONNX operators that is out of range or goes with another format.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        known = ", ".join(f"{end} ({name})" for end, name in SUFFIXES.items())
+        raise TsdistillError(f"{path}: the suffix names the format, one of {known}")
+    if suffix == ONNX:
+        onnx_graph.check_installed()
+        onnx_graph.check_opset(opset)
+    elif opset is not None:
+        raise TsdistillError(f"--opset (opset=) goes with .onnx, not with {path}; leave it out")
+    if suffix == SOURCE and not path.stem.isidentifier():
+        raise TsdistillError(f"{path}: a Python file is imported by its name; name it like a variable")
+    return check_place(path)
+
+
+def _program(model: nn.Module, path: Path, example: Example, dynamic: bool, opset: int | None) -> Exported:
+    suffix = path.suffix.lower()
+    version = None
+    with replacing(path) as beside:
+        if suffix == ONNX:
+            version = onnx_graph.write(model, example, beside, dynamic=dynamic, opset=opset)
+            run, by, needs = onnx_graph.reader(beside), onnx_graph.engine(), ("an ONNX runtime",)
+        else:
+            form = torch_export if suffix == PROGRAM else torchscript
+            form.write(model, example, beside, dynamic=dynamic)
+            run, by, needs = form.reader(beside), _torch(), ("torch",)
+        found = check(model, run, example, dynamic=dynamic, by=by)
+    return Exported((path,), SUFFIXES[suffix], found, dynamic, version, needs)
+
+
+def _source(model: nn.Module, path: Path, example: Example, dynamic: bool, arch: str | None) -> Exported:
+    weights = path.with_suffix(SAFETENSORS)
+    with replacing(weights) as tensors, replacing(path) as beside:
+        written = source.write(model, example, beside, path, tensors, arch)
+        found = check(model, written.run, example, dynamic=dynamic, by=_torch(), exact=True)
+    return Exported((path, weights), SUFFIXES[SOURCE], found, True, needs=written.needs)
+
+
+@contextmanager
+def _evaluation(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode with the kernels that a user's process takes; put back afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _torch() -> str:
+    return f"torch {torch.__version__}"

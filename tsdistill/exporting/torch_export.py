@@ -1,0 +1,67 @@
+"""``.pt2``: a program of ``torch.export``, which runs with torch alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from tsdistill.errors import TsdistillError
+from tsdistill.exporting.inputs import Example
+from tsdistill.exporting.quiet import quiet
+from tsdistill.exporting.verifying import Runner
+from tsdistill.tracing.runtime import first_line, tensors_in
+
+
+def write(model: nn.Module, example: Example, path: Path, *, dynamic: bool) -> None:
+    """Export ``model`` to ``path``.
+
+    Raises:
+        TsdistillError: ``torch.export`` cannot follow the forward.
+    """
+    try:
+        with quiet():
+            program = torch.export.export(
+                model, example.args, dict(example.kwargs), dynamic_shapes=shapes(example, dynamic)
+            )
+            torch.export.save(program, path)
+    except Exception as error:
+        raise refused("torch.export", error, dynamic) from error
+
+
+def reader(path: Path) -> Runner:
+    """What runs the program in ``path``."""
+    with quiet():
+        program: Any = torch.export.load(path).module()
+
+    def run(example: Example) -> Sequence[torch.Tensor]:
+        return tensors_in(program(*example.args, **example.kwargs))
+
+    return run
+
+
+def shapes(example: Example, dynamic: bool, name: Any = torch.export.Dim.DYNAMIC) -> Any:
+    """Which dimensions may vary, as exporters take it; ``None`` when none may."""
+    if not dynamic:
+        return None
+    marked = {
+        key: {0: name} if example.batched(value) else None
+        for key, value in (*enumerate(example.args), *example.kwargs.items())
+    }
+    return marked if example.kwargs else tuple(marked.values())
+
+
+def refused(exporter: str, error: Exception, dynamic: bool) -> TsdistillError:
+    """The error for a model that an exporter cannot take: the first cause, and a way out."""
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    reason = first_line(cause)[:200]
+    if "data-dependent" in reason:
+        reason += "; its forward goes by the values of its inputs, which no fixed program does"
+    elif dynamic:
+        reason += "; perhaps --static-batch (dynamic_batch=False) helps"
+    return TsdistillError(f"{exporter} cannot take this model: {reason}")

@@ -1,0 +1,45 @@
+"""``.ts``: TorchScript, which runs with torch alone, in C++ as well."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from tsdistill.exporting.inputs import Example
+from tsdistill.exporting.quiet import quiet
+from tsdistill.exporting.torch_export import refused
+from tsdistill.exporting.verifying import Runner
+from tsdistill.tracing.runtime import tensors_in
+
+
+def write(model: nn.Module, example: Example, path: Path, *, dynamic: bool) -> None:
+    """Trace ``model`` into ``path``. Sizes are followed, so any batch will do unless the forward fixes it.
+
+    Raises:
+        TsdistillError: the tracer cannot follow the forward.
+    """
+    given: dict[str, Any] = {"example_inputs": example.args}
+    if example.kwargs:
+        given = {"example_kwarg_inputs": dict(example.kwargs)}
+    try:
+        with quiet(), torch.no_grad():
+            script = torch.jit.trace(model, check_trace=False, strict=False, **given)
+            torch.jit.save(script, path)
+    except Exception as error:
+        raise refused("TorchScript", error, False) from error
+
+
+def reader(path: Path) -> Runner:
+    """What runs the script in ``path``."""
+    with quiet():
+        script = torch.jit.load(path, map_location="cpu")
+
+    def run(example: Example) -> Sequence[torch.Tensor]:
+        with quiet():
+            return tensors_in(script(*example.args, **example.kwargs))
+
+    return run
