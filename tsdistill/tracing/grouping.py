@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,9 +14,21 @@ from tsdistill.tracing.record import Contraction, Record, Trace
 from tsdistill.tracing.resolve import Classes, resolve
 
 
-def build(model: nn.Module, trace: Trace, axes: Mapping[int, int] | None = None) -> NodeGraph:
-    """The node graph of a trace of ``model``; ``axes`` are those of its ``Record`` at another width."""
-    classes = resolve(trace.ledger, axes)
+def build(
+    model: nn.Module,
+    trace: Trace,
+    axes: Mapping[int, int] | None = None,
+    refused: Mapping[int, Collection[int]] | None = None,
+) -> NodeGraph:
+    """The node graph of a trace of ``model``.
+
+    Args:
+        model: the traced model.
+        trace: what its labelled forward wrote down.
+        axes: those of its ``Record`` at another width.
+        refused: number of a block -> the axes along which a cut of it has failed.
+    """
+    classes = resolve(trace.ledger, axes, refused)
     owners = _Owners(trace.ledger.rulers)
     found = list(_nodes(trace, classes, owners))
     group_of = np.full(len(classes.fixed), -1)
@@ -257,3 +269,24 @@ def freeze(trace: Trace, groups: list[Group], cause: str) -> None:
     for group in groups:
         slot = group.slots[0]
         trace.ledger.freeze(starts[slot.param, slot.dim] + slot.coords.reshape(-1), cause)
+
+
+def other_axes(graph: NodeGraph, group: Group, refused: dict[int, set[int]]) -> bool:
+    """Refuse the axes that ``group`` goes by where its blocks have others left; is there any such block?"""
+    record = graph.record
+    assert record is not None
+    first = 0
+    for other in graph.groups:
+        if other is group:
+            break
+        first += other.size
+    found = False
+    for number, axis in record.axes.items():
+        product = record.trace.ledger.products[number]
+        nodes = record.node_of[product.whole]
+        if not ((nodes >= first) & (nodes < first + group.size)).any():
+            continue
+        closed = refused.setdefault(number, set())
+        closed.add(axis)
+        found = found or len(closed) < len(product.factors)
+    return found
