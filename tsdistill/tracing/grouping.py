@@ -83,15 +83,25 @@ class _Owners:
             return None
         return self.rulers[int(np.searchsorted(self.starts, known[0], side="right")) - 1]
 
+    def behind(self, labels: np.ndarray | None, classes: Classes) -> Ruler | None:
+        """As ``of``; for the labels of a rearranged parameter, the ruler of one that goes with them."""
+        found = self.of(labels)
+        if found is not None or labels is None:
+            return found
+        named = classes.of[1 : self.end]
+        places = np.flatnonzero(np.isin(named, classes.of[labels]) & ~classes.fixed[named])
+        return self.of(places[:1] + 1) if len(places) else None
+
 
 @dataclass
 class _Fan:
     writers: list[str]
     readers: list[Reader]
+    unnamed: bool = False
 
     @property
     def complete(self) -> bool:
-        return bool(self.writers and self.readers)
+        return bool(self.writers and (self.readers or self.unnamed))
 
 
 def _position(index: int, fans: list[_Fan], trace: Trace) -> tuple[int, int]:
@@ -162,7 +172,7 @@ def _enter(
     """Note this contraction as writer and reader of the groups it touches."""
     if contraction.written is not None and contraction.mixes:
         touched = np.unique(group_of[classes.of[contraction.written]])
-        owner = owners.of(contraction.written)
+        owner = owners.behind(contraction.written, classes)
         name = owner.param if owner else contraction.module
         for index in touched[touched >= 0]:
             if name not in fans[index].writers:
@@ -171,7 +181,7 @@ def _enter(
         return
     read = classes.of[contraction.contracted]
     seen = classes.of[contraction.activation]
-    owner = owners.of(contraction.contracted)
+    owner = owners.behind(contraction.contracted, classes)
     hook = owner is not None and _hookable(model, contraction, owner)
     touched = np.unique(group_of[read])
     for index in touched[touched >= 0]:
@@ -186,10 +196,13 @@ def _enter(
         coords = (
             places[np.argsort(ranks, kind="stable")].reshape(size, -1) if whole else np.zeros((size, 0), int)
         )
+        if owner is None:
+            fans[index].unnamed = True
+            continue
         reader = Reader(
             contraction.module if whole else None,
-            owner.param if owner else contraction.module,
-            owner.dim if owner else 1,
+            owner.param,
+            owner.dim,
             1 if contraction.kind == "conv" else -1,
             coords,
         )
@@ -205,6 +218,8 @@ def _hookable(model: nn.Module, contraction: Contraction, owner: Ruler) -> bool:
     seen = 0 if contraction.activation is None else len(contraction.activation)
     if isinstance(module, nn.Linear):
         return seen == module.in_features
+    if hasattr(module, "nf") and type(module).__name__ == "Conv1D":
+        return seen == len(module.weight)
     return isinstance(module, nn.modules.conv._ConvNd) and seen == module.in_channels
 
 
@@ -269,24 +284,3 @@ def freeze(trace: Trace, groups: list[Group], cause: str) -> None:
     for group in groups:
         slot = group.slots[0]
         trace.ledger.freeze(starts[slot.param, slot.dim] + slot.coords.reshape(-1), cause)
-
-
-def other_axes(graph: NodeGraph, group: Group, refused: dict[int, set[int]]) -> bool:
-    """Refuse the axes that ``group`` goes by where its blocks have others left; is there any such block?"""
-    record = graph.record
-    assert record is not None
-    first = 0
-    for other in graph.groups:
-        if other is group:
-            break
-        first += other.size
-    found = False
-    for number, axis in record.axes.items():
-        product = record.trace.ledger.products[number]
-        nodes = record.node_of[product.whole]
-        if not ((nodes >= first) & (nodes < first + group.size)).any():
-            continue
-        closed = refused.setdefault(number, set())
-        closed.add(axis)
-        found = found or len(closed) < len(product.factors)
-    return found

@@ -11,8 +11,9 @@ from torch import nn
 
 from tsdistill.errors import TsdistillError
 from tsdistill.models.info import Attribute
+from tsdistill.tracing.alternatives import other_axes
 from tsdistill.tracing.graph import Frozen, NodeGraph
-from tsdistill.tracing.grouping import build, freeze, other_axes
+from tsdistill.tracing.grouping import build, freeze
 from tsdistill.tracing.record import Record
 from tsdistill.tracing.repair import groups_at, repair
 from tsdistill.tracing.replay import Replayed
