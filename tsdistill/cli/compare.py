@@ -101,7 +101,8 @@ def _load(model: str, given: dict[str, Any]) -> nn.Module:
 
     how = options.loading({**given, "teacher": None, "teacher_arch": None})
     with output.working(f"loading {model}"):
-        return tsd.load(model, arch=given["arch"] if Path(model).is_file() else None, **how)
+        loaded = tsd.load(model, arch=given["arch"] if Path(model).is_file() else None, **how)
+        return options.with_example(loaded, options.example_of(given))
 
 
 def _show(compared: Comparison, models: Sequence[nn.Module]) -> None:

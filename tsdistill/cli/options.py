@@ -20,7 +20,7 @@ INTERPOLATIONS = ("bicubic", "bilinear", "nearest")
 
 MODEL_HELP = """MODEL is a file (.pt, .pth, .safetensors: weights as timm, Lightning and others save them, or
 what `tsdistill prune` wrote), timm:NAME[,key=value...], torchvision:NAME[,key=value...],
-path/to/file.py:factory or package.module:factory."""
+hf:FOLDER, hf:NAME or hf:CLASS[,key=value...], path/to/file.py:factory or package.module:factory."""
 
 DATA_HELP = """A folder of images, a .npz (arrays x and, with labels, y) or .npy, torch/NAME, hfds/NAME and
 wds/NAME as timm names them, fashion-mnist:DIR, mnist:DIR, cifar10:DIR, synthetic[:dead-leaves|pink|gaussian].
@@ -38,6 +38,12 @@ _MODEL = (
         "--std", type=Figures(), metavar="S,S,S", help="Per-channel standard deviation of the inputs."
     ),
     click.option("--interpolation", type=click.Choice(INTERPOLATIONS), help="How images are resized."),
+    click.option(
+        "--example-input",
+        metavar="FILE",
+        help="One input (batch 1) where a size does not say it: .pt, .npy, .npz or .safetensors with a tensor, "
+        "a tuple of arguments or arguments by name; or a function, path/to/file.py:function.",
+    ),
     click.option(
         "--device", default="cpu", show_default=True, metavar="DEVICE", help="cpu, cuda, cuda:1, mps."
     ),
@@ -179,10 +185,36 @@ def load_models(model: str, given: dict[str, Any]) -> tuple[nn.Module, nn.Module
     import tsdistill as tsd
 
     how = loading(given)
-    loaded = tsd.load(model, arch=given["arch"], **how)
+    example = example_of(given)
+    loaded = with_example(tsd.load(model, arch=given["arch"], **how), example)
     if not given["teacher"]:
         return loaded, None
-    return loaded, tsd.load(given["teacher"], arch=given["teacher_arch"], **how)
+    return loaded, with_example(tsd.load(given["teacher"], arch=given["teacher_arch"], **how), example)
+
+
+def example_of(given: dict[str, Any]) -> Any:
+    """What ``--example-input`` names, read; ``None`` without it.
+
+    Raises:
+        TsdistillError: it cannot be read, or ``--input-size`` says something else about the inputs.
+    """
+    if given["example_input"] is None:
+        return None
+    if given["input_size"] is not None:
+        raise TsdistillError("--example-input and --input-size both say how inputs look; leave one out")
+    from tsdistill.data.examples import read_example
+
+    return read_example(given["example_input"])
+
+
+def with_example(model: nn.Module, example: Any) -> nn.Module:
+    """``model``, which is run on ``example`` from now on where there is one."""
+    if example is not None:
+        from tsdistill.evaluation.forward import to_model
+        from tsdistill.models.inputs import give_example
+
+        give_example(model, to_model(example, model))
+    return model
 
 
 def reading(given: dict[str, Any]) -> dict[str, Any]:

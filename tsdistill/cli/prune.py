@@ -231,10 +231,12 @@ def _text(path: str) -> str:
 def _split(model: nn.Module, given: dict[str, Any], most: int) -> tuple[int | None, Stream, str]:
     """How many samples pruning may see, others to judge the models on, and what to call those."""
     import tsdistill as tsd
+    from tsdistill.alignment.observing.inputs import made_up, structured
     from tsdistill.pruning.judging import split
 
     def opened(samples: int | None) -> Stream:
         how = {**options.reading(given), "samples": samples}
-        return tsd.open_data(given["data"], tsd.info_of(model).input, **how)
+        data = given["data"] if given["data"] is not None else made_up(structured(model))
+        return tsd.open_data(data, tsd.info_of(model).input, **how)
 
     return split(opened, options.reading(given)["samples"], most, fixed=given["samples"] is not None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
@@ -60,6 +60,7 @@ class ModelInfo:
         attributes: shape constants that cuts have changed, accumulated.
         buffers: non-persistent buffers that cuts have changed; they are stored with the weights.
         notes: lines for the user, such as how the architecture was recognised.
+        example: an input of batch 1 that the user gave; never stored.
     """
 
     arch: str | None = None
@@ -67,6 +68,7 @@ class ModelInfo:
     attributes: tuple[Attribute, ...] = ()
     buffers: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    example: Any = field(default=None, compare=False, repr=False)
 
 
 def attached(model: nn.Module) -> ModelInfo | None:

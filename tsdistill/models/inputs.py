@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from tsdistill.errors import TsdistillError
-from tsdistill.models.info import InputSpec
+from tsdistill.models.hf_inputs import example, is_transformers
+from tsdistill.models.info import InputSpec, attach
 from tsdistill.models.origin import info_of
 
 INTERPOLATIONS = ("bicubic", "bilinear", "nearest")
@@ -69,26 +70,44 @@ def example_input(model: nn.Module, example_input: Any = None) -> Any:
     """Inputs to run ``model`` on once: what is given, else seeded Gaussian noise of batch 1.
 
     The noise has the shape of the model's `InputSpec` and the device and type of its first parameter.
-    torchvision's detectors get a list of one image.
+    torchvision's detectors get a list of one image, models of transformers what their configuration says.
 
     Raises:
         TsdistillError: nothing is given and the model does not say how its inputs look.
     """
     if example_input is not None:
         return example_input
-    spec = info_of(model).input
-    if spec is None:
-        raise TsdistillError(
-            "the size of this model's inputs is not known; give --input-size, or example_input= in Python"
-        )
+    info = info_of(model)
+    if info.example is not None:
+        return info.example
+    spec = info.input
     generator = torch.Generator().manual_seed(_SEED)
     first = next((p for p in model.parameters() if p.is_floating_point()), None)
+    if is_transformers(model):
+        return {
+            name: x if first is None else x.to(first.device, first.dtype if x.is_floating_point() else None)
+            for name, x in example(model, generator).items()
+        }
+    if spec is None:
+        raise TsdistillError(
+            "the size of this model's inputs is not known; give --input-size or --example-input FILE "
+            "(input_size=, example_input=)"
+        )
     noise = torch.randn(1, *spec.size, generator=generator)
     if first is not None:
         noise = noise.to(first.device, first.dtype)
     if type(model).__module__.startswith("torchvision.models.detection"):
         return ([noise[0].sigmoid()],)
     return noise
+
+
+def give_example(model: nn.Module, example: Any) -> None:
+    """Let ``example`` (batch 1) be the input that ``model`` is run on; one tensor says how inputs look."""
+    info = info_of(model)
+    spec = info.input
+    if spec is None and isinstance(example, torch.Tensor) and example.ndim > 1 and example.is_floating_point():
+        spec = InputSpec(tuple(example.shape[1:]), source="the example input")
+    attach(model, replace(info, example=example, input=spec))
 
 
 def _size(size: Sequence[int]) -> tuple[int, ...]:

@@ -6,10 +6,11 @@ import hashlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from torch import nn
 
@@ -25,28 +26,50 @@ def build(argument: str, *, weights: bool) -> Built:
     Raises:
         TsdistillError: the code is not there, does not import, or the factory does not give a module.
     """
-    place, colon, factory = argument.rpartition(":")
-    if not colon or not place or not factory:
-        raise TsdistillError(
-            f"{argument}: own code is written path/to/file.py:factory or package.module:factory"
-        )
-    module = _from_file(Path(place), argument) if place.endswith(".py") else _from_package(place, argument)
-    found = module
-    for part in factory.split("."):
-        if not hasattr(found, part):
-            raise TsdistillError(f"{argument}: {place} has no {factory}")
-        found = getattr(found, part)
+    found, factory = _found(argument, "factory")
     if isinstance(found, nn.Module):
         return Built(found, argument)
     if not callable(found):
         raise TsdistillError(f"{argument}: {factory} is not callable; it must return an nn.Module")
-    try:
-        model = found()
-    except Exception as error:
-        raise TsdistillError(f"{argument}: {factory}() failed with {_line(error)}") from error
+    model = _called(found, argument, factory)
     if not isinstance(model, nn.Module):
         raise TsdistillError(f"{argument}: {factory}() returned {type(model).__name__}, not an nn.Module")
     return Built(model, argument)
+
+
+def call(argument: str, wanted: str) -> Any:
+    """What a function of the user's own returns, ``path/to/file.py:function`` or ``package.module:function``.
+
+    Raises:
+        TsdistillError: the code is not there, does not import, is no function, or the function fails;
+            ``wanted`` says what it is to return.
+    """
+    found, function = _found(argument, "function")
+    if not callable(found):
+        raise TsdistillError(f"{argument}: {function} is not callable; it must return {wanted}")
+    return _called(found, argument, function)
+
+
+def _called(found: Callable[[], Any], argument: str, name: str) -> Any:
+    try:
+        return found()
+    except Exception as error:
+        raise TsdistillError(f"{argument}: {name}() failed with {_line(error)}") from error
+
+
+def _found(argument: str, kind: str) -> tuple[Any, str]:
+    place, colon, name = argument.rpartition(":")
+    if not colon or not place or not name:
+        raise TsdistillError(
+            f"{argument}: own code is written path/to/file.py:{kind} or package.module:{kind}"
+        )
+    module = _from_file(Path(place), argument) if place.endswith(".py") else _from_package(place, argument)
+    found: Any = module
+    for part in name.split("."):
+        if not hasattr(found, part):
+            raise TsdistillError(f"{argument}: {place} has no {name}")
+        found = getattr(found, part)
+    return found, name
 
 
 def _from_file(path: Path, spec: str) -> ModuleType:

@@ -1,4 +1,4 @@
-"""The built-in model sources: ``timm:``, ``torchvision:`` and the user's own factories."""
+"""The built-in model sources: ``timm:``, ``torchvision:``, ``hf:`` and the user's own factories."""
 
 from __future__ import annotations
 
@@ -22,9 +22,17 @@ def torchvision(argument: str, *, weights: bool) -> Built:
     return torchvision_source.build(argument, weights=weights)
 
 
+def hf(argument: str, *, weights: bool) -> Built:
+    """``hf_source.build``; transformers, an optional extra, is imported by the first call."""
+    from tsdistill.models import hf_source
+
+    return hf_source.build(argument, weights=weights)
+
+
 @hookimpl
 def register_model_sources(register: Register) -> None:
-    """Register timm, torchvision and ``python`` (own code, which needs no prefix)."""
+    """Register timm, torchvision, transformers and ``python`` (own code, which needs no prefix)."""
     register("timm", timm)
     register("torchvision", torchvision)
+    register("hf", hf)
     register("python", own_code.build)

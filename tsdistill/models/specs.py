@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,6 +13,7 @@ from tsdistill.errors import TsdistillError
 from tsdistill.models.info import InputSpec
 
 CATALOGS = ("timm", "torchvision")
+_HF_CLASS = re.compile(r"hf:[A-Z][A-Za-z0-9]*(,|$)")
 OptionValue = bool | int | float | str
 
 
@@ -72,8 +74,10 @@ def join(source: str, name: str, options: dict[str, OptionValue]) -> str:
 
 
 def in_catalog(arch: str) -> bool:
-    """Whether ``arch`` names an entry of timm or torchvision (no code of anybody else's runs to build it)."""
-    return arch.partition(":")[0] in CATALOGS
+    """Whether ``arch`` names an entry of timm or torchvision, or a class of transformers with its
+    configuration (no code of anybody else's runs to build it, nothing is read or fetched).
+    """
+    return arch.partition(":")[0] in CATALOGS or _HF_CLASS.match(arch) is not None
 
 
 def _value(text: str) -> OptionValue:

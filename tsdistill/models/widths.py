@@ -7,18 +7,29 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
+from tsdistill.models.attention import fit_attention
+
 
 def sync_widths(model: nn.Module) -> None:
     """Set ``in_features``, ``out_channels``, ``num_features``, ... in ``model`` and everything below it.
 
     Only what follows from tensor shapes is set; ``groups`` and ``num_groups`` must be right beforehand.
     """
-    for module in model.modules():
+    for module in reversed(list(model.modules())):
         _sync(module)
 
 
 def _sync(module: nn.Module) -> None:
     weight = getattr(module, "weight", None)
+    if isinstance(module, nn.MultiheadAttention):
+        fit_attention(module)
+        return
+    if isinstance(module, nn.Transformer):
+        module.d_model = next((m.embed_dim for m in module.modules() if isinstance(m, nn.MultiheadAttention)), 0)
+        return
+    if isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
+        _sync_recurrent(module)
+        return
     if isinstance(module, _NormBase):
         known = weight if weight is not None else module.running_mean
         if known is not None:
@@ -43,3 +54,15 @@ def _sync(module: nn.Module) -> None:
         module.num_parameters = shape[0]
     elif isinstance(getattr(module, "normalized_shape", None), tuple):
         module.__dict__["normalized_shape"] = shape
+
+
+def _sync_recurrent(module: nn.RNNBase | nn.RNNCellBase) -> None:
+    if isinstance(module, nn.RNNCellBase):
+        module.input_size, module.hidden_size = module.weight_ih.shape[1], module.weight_hh.shape[1]
+        return
+    gates = {"LSTM": 4, "GRU": 3}.get(module.mode, 1)
+    first = module.weight_ih_l0
+    module.input_size, module.hidden_size = first.shape[1], first.shape[0] // gates
+    if module.proj_size:
+        module.proj_size = module.weight_hr_l0.shape[0]
+    module._flat_weights = [getattr(module, name) for name in module._flat_weights_names]

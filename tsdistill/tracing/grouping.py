@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,9 +14,21 @@ from tsdistill.tracing.record import Contraction, Record, Trace
 from tsdistill.tracing.resolve import Classes, resolve
 
 
-def build(model: nn.Module, trace: Trace, axes: Mapping[int, int] | None = None) -> NodeGraph:
-    """The node graph of a trace of ``model``; ``axes`` are those of its ``Record`` at another width."""
-    classes = resolve(trace.ledger, axes)
+def build(
+    model: nn.Module,
+    trace: Trace,
+    axes: Mapping[int, int] | None = None,
+    refused: Mapping[int, Collection[int]] | None = None,
+) -> NodeGraph:
+    """The node graph of a trace of ``model``.
+
+    Args:
+        model: the traced model.
+        trace: what its labelled forward wrote down.
+        axes: those of its ``Record`` at another width.
+        refused: number of a block -> the axes along which a cut of it has failed.
+    """
+    classes = resolve(trace.ledger, axes, refused)
     owners = _Owners(trace.ledger.rulers)
     found = list(_nodes(trace, classes, owners))
     group_of = np.full(len(classes.fixed), -1)
@@ -71,15 +83,25 @@ class _Owners:
             return None
         return self.rulers[int(np.searchsorted(self.starts, known[0], side="right")) - 1]
 
+    def behind(self, labels: np.ndarray | None, classes: Classes) -> Ruler | None:
+        """As ``of``; for the labels of a rearranged parameter, the ruler of one that goes with them."""
+        found = self.of(labels)
+        if found is not None or labels is None:
+            return found
+        named = classes.of[1 : self.end]
+        places = np.flatnonzero(np.isin(named, classes.of[labels]) & ~classes.fixed[named])
+        return self.of(places[:1] + 1) if len(places) else None
+
 
 @dataclass
 class _Fan:
     writers: list[str]
     readers: list[Reader]
+    unnamed: bool = False
 
     @property
     def complete(self) -> bool:
-        return bool(self.writers and self.readers)
+        return bool(self.writers and (self.readers or self.unnamed))
 
 
 def _position(index: int, fans: list[_Fan], trace: Trace) -> tuple[int, int]:
@@ -150,7 +172,7 @@ def _enter(
     """Note this contraction as writer and reader of the groups it touches."""
     if contraction.written is not None and contraction.mixes:
         touched = np.unique(group_of[classes.of[contraction.written]])
-        owner = owners.of(contraction.written)
+        owner = owners.behind(contraction.written, classes)
         name = owner.param if owner else contraction.module
         for index in touched[touched >= 0]:
             if name not in fans[index].writers:
@@ -159,7 +181,7 @@ def _enter(
         return
     read = classes.of[contraction.contracted]
     seen = classes.of[contraction.activation]
-    owner = owners.of(contraction.contracted)
+    owner = owners.behind(contraction.contracted, classes)
     hook = owner is not None and _hookable(model, contraction, owner)
     touched = np.unique(group_of[read])
     for index in touched[touched >= 0]:
@@ -174,10 +196,13 @@ def _enter(
         coords = (
             places[np.argsort(ranks, kind="stable")].reshape(size, -1) if whole else np.zeros((size, 0), int)
         )
+        if owner is None:
+            fans[index].unnamed = True
+            continue
         reader = Reader(
             contraction.module if whole else None,
-            owner.param if owner else contraction.module,
-            owner.dim if owner else 1,
+            owner.param,
+            owner.dim,
             1 if contraction.kind == "conv" else -1,
             coords,
         )
@@ -193,6 +218,8 @@ def _hookable(model: nn.Module, contraction: Contraction, owner: Ruler) -> bool:
     seen = 0 if contraction.activation is None else len(contraction.activation)
     if isinstance(module, nn.Linear):
         return seen == module.in_features
+    if hasattr(module, "nf") and type(module).__name__ == "Conv1D":
+        return seen == len(module.weight)
     return isinstance(module, nn.modules.conv._ConvNd) and seen == module.in_channels
 
 

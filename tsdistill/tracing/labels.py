@@ -48,11 +48,18 @@ class Ledger:
         self.frozen: list[tuple[np.ndarray, str]] = []
         self.products: list[Product] = []
         self.inner: list[np.ndarray] = []
+        self.made: list[np.ndarray] = []
 
     def fresh(self, size: int) -> np.ndarray:
         """``size`` labels that nobody has yet."""
         labels = np.arange(self.count, self.count + size, dtype=np.int64)
         self.count += size
+        return labels
+
+    def make(self, size: int) -> np.ndarray:
+        """``size`` labels of a tensor that is made from sizes alone; they stay unless they meet others."""
+        labels = self.fresh(size)
+        self.made.append(labels)
         return labels
 
     def rule(self, param: str, shape: Iterable[int]) -> Labels:

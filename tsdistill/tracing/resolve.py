@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,16 +27,22 @@ class Classes:
     axes: Mapping[int, int]
 
 
-def resolve(ledger: Ledger, axes: Mapping[int, int] | None = None) -> Classes:
+def resolve(
+    ledger: Ledger,
+    axes: Mapping[int, int] | None = None,
+    refused: Mapping[int, Collection[int]] | None = None,
+) -> Classes:
     """Merge the labels that go together and settle every block.
 
     A block (``Product``) of several axes of which more than one could shrink is settled by choosing one axis,
     along which whole rows may go, and fixing the others: first one that is not summed over between two
-    activations (the size of an attention head scales its logits), then the one with most nodes.
+    activations (the size of an attention head scales its logits), then one that such a choice leaves free
+    anyway (the heads of a value, whose queries and keys go by heads), then the one with most nodes.
 
     Args:
         ledger: what the operators said.
         axes: what was decided for the same network at another width, and is to be decided again.
+        refused: number of a block -> the axes along which a cut of it has failed.
     """
     classes = _Merging(ledger.count)
     if ledger.edges:
@@ -44,6 +50,8 @@ def resolve(ledger: Ledger, axes: Mapping[int, int] | None = None) -> Classes:
     if ledger.frozen:
         classes.fix(np.concatenate([labels.ravel() for labels, _ in ledger.frozen]))
     classes.fix(np.zeros(1, dtype=np.int64))
+    if ledger.made:
+        _fix_unmet(classes, np.concatenate(ledger.made))
     inner = np.unique(np.concatenate(ledger.inner)) if ledger.inner else np.zeros(0, dtype=np.int64)
     numbers = {id(product): number for number, product in enumerate(ledger.products)}
     decided: dict[int, int] = {}
@@ -51,9 +59,25 @@ def resolve(ledger: Ledger, axes: Mapping[int, int] | None = None) -> Classes:
     while pending:
         pending, settled = _settle(classes, pending)
         if not settled:
-            chosen = _choose(classes, pending, inner, [(axes or {}).get(numbers[id(p)]) for p in pending])
+            asked = [numbers[id(p)] for p in pending]
+            chosen = _choose(
+                classes,
+                pending,
+                inner,
+                [(axes or {}).get(number) for number in asked],
+                [(refused or {}).get(number, ()) for number in asked],
+            )
             decided.update({numbers[id(pending[index])]: axis for index, axis in chosen.items()})
     return Classes(classes.of, classes.fixed, decided)
+
+
+def _fix_unmet(classes: _Merging, made: np.ndarray) -> None:
+    """Tensors made from sizes alone keep every coordinate that no other tensor's goes with."""
+    others = np.ones(len(classes.of), dtype=bool)
+    others[made] = False
+    met = np.zeros(len(classes.fixed), dtype=bool)
+    met[classes.of[others]] = True
+    classes.fix(made[~met[classes.of[made]]])
 
 
 class _Merging:
@@ -110,23 +134,40 @@ def _settle(classes: _Merging, pending: list) -> tuple[list, bool]:
     return rest, changed
 
 
-def _choose(classes: _Merging, pending: list, inner: np.ndarray, before: list[int | None]) -> dict[int, int]:
+def _choose(
+    classes: _Merging,
+    pending: list,
+    inner: np.ndarray,
+    before: list[int | None],
+    refused: list[Collection[int]],
+) -> dict[int, int]:
     """Leave one axis free in every pending block, the one of ``before`` where it can shrink; which ones."""
     scaled = np.zeros(len(classes.fixed), dtype=bool)
     scaled[classes.of[inner]] = True
+    open_: list[list[int]] = []
+    wanted = np.zeros(len(classes.fixed), dtype=bool)
+    for product, closed in zip(pending, refused, strict=True):
+        free = [i for i, factor in enumerate(product.factors) if not classes.is_fixed(factor).all()]
+        open_.append([i for i in free if i not in closed])
+        by_scale = {i: bool(scaled[classes.of[product.factors[i]]].any()) for i in open_[-1]}
+        if len(set(by_scale.values())) == 2:
+            for i, summed in by_scale.items():
+                wanted[classes.of[product.factors[i]]] |= not summed
     chosen = {}
-    for index, (product, axis) in enumerate(zip(pending, before, strict=True)):
+    for index, (product, axis, may) in enumerate(zip(pending, before, open_, strict=True)):
         factors = product.factors
-        free = [i for i, factor in enumerate(factors) if not classes.is_fixed(factor).all()]
-        if len(free) < 2:
+        if sum(not classes.is_fixed(factor).all() for factor in factors) < 2:
             continue
 
-        def worth(factor: np.ndarray, whole: np.ndarray = product.whole) -> tuple[bool, int]:
-            return not scaled[classes.of[factor]].any(), classes.left(whole, factor)
+        def worth(factor: np.ndarray, whole: np.ndarray = product.whole) -> tuple[bool, bool, int]:
+            own = classes.of[factor]
+            return not scaled[own].any(), bool(wanted[own].any()), classes.left(whole, factor)
 
-        best = axis if axis in free else max(free, key=lambda i: worth(factors[i]))
-        chosen[index] = best
-        for i in free:
+        best = None
+        if may:
+            best = axis if axis in may else max(may, key=lambda i: worth(factors[i]))
+            chosen[index] = best
+        for i, factor in enumerate(factors):
             if i != best:
-                classes.fix(factors[i])
+                classes.fix(factor)
     return chosen

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -13,9 +13,14 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tsdistill.errors import TsdistillError
+from tsdistill.models.attention import any_widths
 
 Inputs = Any
 """A tensor, a tuple of positional arguments, or a dict of keyword arguments."""
+
+
+_ALONG = ("past_", "hidden_states", "encoder_", "decoder_", "text_model_", "vision_model_", "extract_")
+"""How transformers' names begin of the outputs that only show what is inside the model."""
 
 
 class OperatorMode(TorchDispatchMode):
@@ -37,7 +42,13 @@ def plain_evaluation(model: nn.Module) -> Iterator[None]:
             state["training"] = False
         _forget(model)
         torch.backends.mha.set_fastpath_enabled(False)
-        with torch.random.fork_rng(devices), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+        with ExitStack() as stack:
+            if any(isinstance(module, nn.LSTM) for module in model.modules()):
+                stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
+            stack.enter_context(any_widths(model))
+            stack.enter_context(torch.random.fork_rng(devices))
+            stack.enter_context(torch.no_grad())
+            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
             torch.manual_seed(0)
             yield
     finally:
@@ -79,7 +90,15 @@ def run(model: nn.Module, inputs: Inputs) -> list[torch.Tensor]:
         raise TsdistillError(
             f"the model's forward fails on the example input: {first_line(error)}"
         ) from error
-    return tensors_in(output)
+    return tensors_in(_judged(output))
+
+
+def _judged(output: Any) -> Any:
+    """What an output is compared by: all of it; of the outputs of transformers, without what comes along."""
+    if not isinstance(output, Mapping) or not type(output).__module__.startswith("transformers."):
+        return output
+    judged = [value for name, value in output.items() if not name.startswith(_ALONG)]
+    return judged if tensors_in(judged) else output
 
 
 def tensors_in(tree: Any) -> list[torch.Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
@@ -13,6 +12,7 @@ from torch import nn
 from tsdistill.errors import TsdistillError
 from tsdistill.models.widths import sync_widths
 from tsdistill.tracing.graph import NodeGraph
+from tsdistill.tracing.lengths import copied, keep_lengths
 
 Nodes = Sequence[int] | np.ndarray
 """Numbers of nodes of one group."""
@@ -72,7 +72,7 @@ def remove_coordinates(
     Shape constants that modules keep as attributes are not touched, but for the widths that torch's own
     modules read off their parameters.
     """
-    small = copy.deepcopy(model)
+    small = copied(model)
     leaving = leaving_coordinates(graph, removed)
     tensors: dict[str, torch.Tensor] = dict(small.named_parameters(remove_duplicate=False))
     tensors.update(small.named_buffers(remove_duplicate=False))
@@ -90,6 +90,7 @@ def remove_coordinates(
         new = new.contiguous(memory_format=_format(old)) if old.ndim == 4 else new
         replaced[id(old)] = nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new
     changed = _put(small, replaced)
+    keep_lengths(model, small, leaving)
     sync_widths(small)
     return small, changed
 

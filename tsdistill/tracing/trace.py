@@ -11,6 +11,7 @@ from torch import nn
 
 from tsdistill.errors import TsdistillError
 from tsdistill.models.info import Attribute
+from tsdistill.tracing.alternatives import other_axes
 from tsdistill.tracing.graph import Frozen, NodeGraph
 from tsdistill.tracing.grouping import build, freeze
 from tsdistill.tracing.record import Record
@@ -62,7 +63,7 @@ def trace(
     found = record(model, example_input)
     axes = like.record.axes if like is not None and like.record is not None else None
     graph = build(model, found, axes)
-    failed: list[Frozen] = []
+    refused: dict[int, set[int]] = {}
     while check and graph.groups:
         trial = {g.name: _some(g.size, i) for i, g in enumerate(graph.groups)}
         outcome = _attempt(model, graph, trial, example_input)
@@ -71,13 +72,13 @@ def trace(
         if outcome.ties:
             for one, other in outcome.ties:
                 found.ledger.unite(one, other, "has the width of something that stays")
-            graph = build(model, found, axes)
+            graph = build(model, found, axes, refused)
             continue
-        failed += outcome.failed
         names = {item.name: item.cause for item in outcome.failed}
         for name, cause in names.items():
-            freeze(found, [graph.by_name[name]], cause)
-        graph = build(model, found, axes)
+            if not other_axes(graph, graph.by_name[name], refused):
+                freeze(found, [graph.by_name[name]], cause)
+        graph = build(model, found, axes, refused)
     return replace(graph, seconds=time.perf_counter() - start)
 
 

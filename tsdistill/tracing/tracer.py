@@ -30,24 +30,30 @@ class Tracer(OperatorMode):
         self._labels: dict[int, tuple[torch.Tensor, Labels]] = {}
         self._weights: dict[tuple, Labels] = {}
         self._data: set[int] = set()
+        self._made: torch.Tensor | None = None
         self._joined: dict[tuple[int, tuple[int, ...]], tuple[np.ndarray, Labels]] = {}
         for tensor, labels in rule_model(self.ledger, model):
             self._labels[id(tensor)] = (tensor, labels)
             self._weights[_place(tensor)] = labels
 
-    def mark_input(self, inputs: Inputs) -> None:
-        """Everything computed from these tensors is an activation, not a weight."""
+    def mark_input(self, inputs: Inputs, *, known: bool = False) -> None:
+        """Everything computed from these tensors (whose labels are ``known``) is an activation, no weight."""
         for tensor in tensors_in(inputs):
-            self._labels[id(tensor)] = (tensor, (None,) * tensor.ndim)
+            if not known:
+                self._labels[id(tensor)] = (tensor, (None,) * tensor.ndim)
             self._data.add(id(tensor))
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
+        if self._made is not None and args and args[0] is self._made and str(func) == "aten.detach.default":
+            self._hand_on(out)
+            return out
         self.step = Step(str(func), self.stack[-1])
         self.steps.append(self.step)
         tensors = tensors_in((args, kwargs) if kwargs else args)
-        if not tensors:
+        self._made = out if rules.make(self, func, args, out) else None
+        if self._made is not None or not tensors:
             return out
         fields = [self.labels(t) for t in tensors]
         self.step.touched = [f for field_ in fields for f in field_ if f is not None]
@@ -59,6 +65,13 @@ class Tracer(OperatorMode):
         if self.step.touched:
             rules.apply(self, func, args, kwargs, out)
         return out
+
+    def _hand_on(self, out: torch.Tensor) -> None:
+        """PyTorch detaches a new tensor that somebody holds, here the tracer; no other forward does it."""
+        assert self._made is not None
+        self._labels[id(out)] = (out, self.labels(self._made))
+        self._data.add(id(out))
+        self._made = None
 
     def labels(self, tensor: torch.Tensor) -> Labels:
         """The labels of ``tensor``, one entry a dimension."""

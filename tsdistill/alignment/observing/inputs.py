@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 from tsdistill import plugins
 from tsdistill.data import Stream, open_data
+from tsdistill.data.examples import LikeExample, by_name
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.forward import head, placement, to_model
 from tsdistill.models import InputSpec, info_of
 from tsdistill.models import example_input as example_for
+from tsdistill.models.hf_inputs import is_transformers
 from tsdistill.models.inputs import override
 
 
@@ -73,6 +75,22 @@ class Prepared:
             yield (strategy(x, generator) if isinstance(x, Tensor) else x), y
 
 
+def structured(model: nn.Module, example_input: Any = None) -> Any:
+    """An example whose form says more than a size: the one given, or the model's own; ``None`` without one."""
+    if example_input is None:
+        known = info_of(model).example
+        example_input = example_for(model) if known is None and is_transformers(model) else known
+    return by_name(model, example_input)
+
+
+def made_up(example_input: Any) -> LikeExample | None:
+    """Made-up samples in the form of an example; ``None`` where its size alone says as much, or none will do."""
+    if example_input is None or not LikeExample.serves(example_input):
+        return None
+    sized = isinstance(example_input, Tensor) and example_input.is_floating_point()
+    return None if sized else LikeExample(example_input)
+
+
 def prepare(
     model: nn.Module,
     data: Any,
@@ -97,7 +115,9 @@ def prepare(
         TsdistillError: nothing says how inputs look, or the data cannot be opened.
     """
     spec = info_of(model).input
-    if isinstance(example_input, Tensor) and example_input.ndim > 1 and input_size is None:
+    example_input = structured(model, example_input)
+    numbers = isinstance(example_input, Tensor) and example_input.is_floating_point()
+    if numbers and example_input.ndim > 1 and input_size is None:
         shape = tuple(example_input.shape[1:])
         if spec is None:
             spec = InputSpec(shape, source="the example input")
@@ -112,6 +132,7 @@ def prepare(
         spec = replace(spec, transform=transform)
     if augment != "none":
         plugins.get("augmentation", augment)
+    data = data if data is not None else made_up(example_input)
     if spec is None and (data is None or isinstance(data, str)):
         example_for(model, example_input)
     stream = open_data(data, spec, samples=samples, batch_size=batch_size, seed=seed)

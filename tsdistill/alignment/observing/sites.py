@@ -62,13 +62,18 @@ class Sites:
         ]
 
 
+def is_rowwise(module: nn.Module) -> bool:
+    """Whether this is transformers' ``Conv1D``: a linear layer whose weight is ``[in, out]``."""
+    return type(module).__name__ == "Conv1D" and hasattr(module, "nf")
+
+
 def input_width(module: nn.Module) -> int | None:
     """Number of input channels of a linear layer or convolution, ``None`` when the module does not say."""
     for name in ("in_features", "in_channels"):
         value = getattr(module, name, None)
         if isinstance(value, int):
             return value
-    return None
+    return len(module.weight) if is_rowwise(module) else None
 
 
 def find_sites(model: nn.Module, graph: NodeGraph, groups: Collection[str] | None = None) -> Sites:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from tsdistill.alignment.observing.sites import is_rowwise
+
 
 class ReadingWeight:
     """``layer.weight`` seen as blocks ``[outputs, inputs, taps]`` in float64; changes go back with ``write``.
@@ -18,7 +20,7 @@ class ReadingWeight:
         self._weight: Tensor = module.weight  # type: ignore[assignment]
         groups = int(getattr(module, "groups", 1))
         wide = self._weight.detach().double().cpu()
-        self._transposed = bool(getattr(module, "transposed", False))
+        self._transposed = bool(getattr(module, "transposed", False)) or is_rowwise(module)
         shape = wide.shape
         if self._transposed:
             shaped = wide.reshape(groups, shape[0] // groups, shape[1], -1).transpose(1, 2)

@@ -6,6 +6,7 @@ tells the tracer what must go together, stay, or form blocks, and labels what ca
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -15,26 +16,42 @@ from tsdistill.tracing.rules import (
     elementwise,
     indexing,
     local,
+    making,
     movement,
     normalisation,
     reduction,
+    weights,
 )
 from tsdistill.tracing.runtime import tensors_in
 
-_FAMILIES = (movement, indexing, contraction, normalisation, reduction, local, elementwise)
+_FAMILIES = (movement, indexing, contraction, normalisation, reduction, local, weights, elementwise)
 _RULES = {name: rule for family in _FAMILIES for name, rule in family.RULES.items()}
 
 
 def apply(tracer: Any, func: Any, args: tuple, kwargs: dict, out: Any) -> None:
-    """Apply the rule of operator ``func``; one without a rule freezes every label that reaches it."""
+    """Apply the rule of operator ``func``; one without a rule, or whose rule does not fit its arguments,
+    freezes every label that reaches it.
+    """
     name = func._schema.name.split("::")[-1]
     rule = _RULES.get(name) or _RULES.get(name.rstrip("_"))
     if rule is None and (torch.Tag.pointwise in func.tags or name.rstrip("_") in elementwise.UNTAGGED):
         rule = elementwise.elementwise
     if rule is not None:
-        rule(tracer, args, kwargs, out)
-        return
+        with suppress(AssertionError, LookupError, ValueError, TypeError, RuntimeError):
+            rule(tracer, args, kwargs, out)
+            return
     tracer.unknown[str(func)] = tracer.unknown.get(str(func), 0) + 1
     for tensor in tensors_in((args, kwargs)):
         for labels in tracer.labels(tensor):
             tracer.freeze(labels, "an operator whose structure is not known")
+    for result in tensors_in(out):
+        tracer.give(result, [None] * result.ndim)
+
+
+def make(tracer: Any, func: Any, args: tuple, out: Any) -> bool:
+    """Label a tensor that the model makes from sizes alone; was it one?"""
+    rule = making.RULES.get(func._schema.name.split("::")[-1])
+    if rule is None or not isinstance(out, torch.Tensor):
+        return False
+    rule(tracer, args, out)
+    return True

@@ -56,6 +56,8 @@ def vector(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
     a, b = args[-2:]
     inner, other = tracer.labels(a)[-1], tracer.labels(b)[0]
     tracer.unite(inner, other)
+    if a.ndim == 1 and not tracer.is_data(a) and not tracer.is_data(b):
+        tracer.freeze(inner, "a figure that is computed from all of a weight")
     tracer.contract(len(args) - 2, a.ndim - 1, inner)
     tracer.contract(len(args) - 1, 0, other)
     row = list(tracer.labels(a)[:-1])
@@ -166,6 +168,7 @@ RULES = {
     "mv": vector,
     "addmv": vector,
     "dot": vector,
+    "vdot": vector,
     "convolution": convolution,
     "_convolution": convolution,
     "convolution_overrideable": convolution,

@@ -46,10 +46,12 @@ _COPIES = (
     *("clone", "contiguous", "_to_copy", "detach", "alias", "lift_fresh", "lift_fresh_copy"),
     *("zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like"),
     *("fill", "zero", "bernoulli", "dropout", "native_dropout"),
+    *("_conj", "_neg_view", "resolve_conj", "resolve_neg"),
 )
 RULES = dict.fromkeys(_COPIES, copy)
 UNTAGGED = frozenset(
     {
+        *("complex", "polar"),
         *("copy", "where", "masked_fill", "prelu", "_prelu_kernel", "rrelu", "rrelu_with_noise", "lerp"),
         *("hardswish", "hardtanh", "relu6", "hardsigmoid", "log_sigmoid_forward", "glu_jvp", "threshold"),
         *("addcmul", "addcdiv", "clamp", "nan_to_num", "celu", "elu", "selu", "softplus", "softshrink"),

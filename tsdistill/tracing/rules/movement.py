@@ -92,11 +92,15 @@ def squeeze(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
     """Dimensions of size 1 removed."""
     source = args[0]
     fields = tracer.labels(source)
-    dims = list(range(source.ndim))
+    rank = len(fields)
+    dims = list(range(rank))
     if len(args) > 1:
         chosen = args[1] if isinstance(args[1], list | tuple) else [args[1]]
-        dims = [d % source.ndim for d in chosen] if source.ndim else []
-    gone = {d for d in dims if source.shape[d] == 1}
+        dims = [d % rank for d in chosen] if rank else []
+    if source is out:
+        gone = set(dims) if len(dims) == rank - out.ndim else set()
+    else:
+        gone = {d for d in dims if source.shape[d] == 1}
     tracer.give(out, [f for d, f in enumerate(fields) if d not in gone])
 
 
@@ -279,6 +283,8 @@ RULES = {
     "unbind": unbind,
     "split": split,
     "split_with_sizes": split,
+    "unsafe_split": split,
+    "unsafe_split_with_sizes": split,
     "cat": cat,
     "stack": stack,
     "constant_pad_nd": pad,

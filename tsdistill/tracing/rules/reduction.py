@@ -66,6 +66,17 @@ def along(tracer: Any, args: tuple, kwargs: dict, out: Any) -> None:
         tracer.give(result, fields)
 
 
+def extremes(tracer: Any, args: tuple, kwargs: dict, out: Any) -> None:
+    """``topk(x, k, dim)``: which coordinates are taken depends on all of them, so they stay."""
+    source = args[0]
+    dim = (args[2] if len(args) > 2 else kwargs.get("dim", -1)) % source.ndim
+    fields = list(tracer.labels(source))
+    tracer.freeze(fields[dim], "coordinates that depend on each other")
+    fields[dim] = None
+    for result in tensors_in(out):
+        tracer.give(result, fields)
+
+
 _STATISTICS = ("mean", "sum", "var", "std", "var_mean", "std_mean", "amax", "amin", "prod", "logsumexp")
 RULES = {
     **dict.fromkeys(_STATISTICS, statistic),
@@ -83,4 +94,5 @@ RULES = {
     "cumsum": along,
     "cumprod": along,
     "sort": along,
+    "topk": extremes,
 }

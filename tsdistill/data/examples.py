@@ -1,0 +1,145 @@
+"""Example inputs: read from a file or made by the user's own function, and samples that look like one."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+from tsdistill.errors import TsdistillError
+from tsdistill.models import own_code
+
+SUFFIXES = (".pt", ".pth", ".npy", ".npz", ".safetensors")
+
+
+def read_example(place: str) -> Any:
+    """An example input of batch 1: a tensor, a tuple of arguments or a mapping of keyword arguments.
+
+    Args:
+        place: a file of ``torch.save`` (read without unpickling objects), ``.npy``, ``.npz`` or
+            ``.safetensors`` (arrays by the names of arguments), or a function ``path/to/file.py:function`` or
+            ``package.module:function`` of the user's own that returns one.
+
+    Raises:
+        TsdistillError: it is not there, cannot be read, or holds anything but tensors.
+    """
+    path = Path(place).expanduser()
+    if not path.exists() and ":" in place:
+        return _checked(own_code.call(place, "an example input"), place)
+    if not path.is_file():
+        raise TsdistillError(
+            f"--example-input {place}: there is no such file; give {', '.join(SUFFIXES)} or file.py:function"
+        )
+    if path.suffix.lower() not in SUFFIXES:
+        raise TsdistillError(f"--example-input {place}: a file ends in {', '.join(SUFFIXES)}")
+    try:
+        found = _read(path)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:120]
+        raise TsdistillError(
+            f"--example-input {place} cannot be read ({type(error).__name__}: {reason}); save tensors, or a "
+            "tuple or dict of them"
+        ) from error
+    return _checked(found, place)
+
+
+def _read(path: Path) -> Any:
+    kind = path.suffix.lower()
+    if kind == ".safetensors":
+        return safetensors.torch.load_file(path)
+    if kind in (".npy", ".npz"):
+        with warnings.catch_warnings(action="ignore"):
+            found = np.load(path, allow_pickle=False)
+        if isinstance(found, np.ndarray):
+            return found
+        with found:
+            return {name: found[name] for name in found.files}
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _checked(found: Any, place: str) -> Any:
+    def tensors(value: Any) -> Any:
+        if isinstance(value, np.ndarray):
+            value = torch.from_numpy(value)
+        if isinstance(value, torch.Tensor):
+            return value.detach()
+        if isinstance(value, Mapping):
+            return {str(key): tensors(item) for key, item in value.items()}
+        if isinstance(value, (tuple, list)):
+            return type(value)(tensors(item) for item in value) if type(value) in (tuple, list) else value
+        return value
+
+    made = tensors(found)
+    inner = list(made.values()) if isinstance(made, dict) else list(made) if isinstance(made, tuple) else [made]
+    if not inner or isinstance(found, nn.Module) or not any(_holds_tensor(value) for value in inner):
+        raise TsdistillError(
+            f"--example-input {place} holds a {type(found).__name__} without tensors; give a tensor, a tuple "
+            "of arguments or a dict of keyword arguments"
+        )
+    return made
+
+
+def _holds_tensor(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(_holds_tensor(item) for item in value.values())
+    if isinstance(value, (tuple, list)):
+        return any(_holds_tensor(item) for item in value)
+    return isinstance(value, torch.Tensor)
+
+
+def by_name(model: nn.Module, example: Any) -> Any:
+    """A tuple of arguments as a mapping of keyword arguments, where ``model``'s forward names them."""
+    if not isinstance(example, tuple):
+        return example
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD,)
+    names = [p.name for p in inspect.signature(model.forward).parameters.values() if p.kind in kinds]
+    return dict(zip(names, example, strict=False)) if len(names) >= len(example) else example
+
+
+class LikeExample(Dataset):
+    """Endless made-up samples in the shapes and types of an example of batch 1.
+
+    Numbers are Gaussian with its mean and spread, whole numbers are drawn from those that it holds.
+
+    Args:
+        example: a tensor or a mapping of tensors by keyword; other entries stay as they are.
+    """
+
+    synthetic = True
+    labelled = False
+    pictures = False
+    description = "synthetic samples like the example input"
+
+    def __init__(self, example: Any) -> None:
+        self._example = example
+
+    @staticmethod
+    def serves(example: Any) -> bool:
+        """Whether samples like ``example`` can be drawn: a tensor or a flat mapping of them, batch 1."""
+        values = list(example.values()) if isinstance(example, Mapping) else [example]
+        return all(isinstance(v, torch.Tensor) and v.ndim > 0 and len(v) == 1 for v in values)
+
+    def __getitem__(self, index: int) -> Any:
+        generator = torch.Generator().manual_seed(index % 2**63)
+        if isinstance(self._example, Mapping):
+            return {name: _like(value[0], generator) for name, value in self._example.items()}
+        return _like(self._example[0], generator)
+
+
+def _like(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    x = x.detach().cpu()
+    if x.is_floating_point():
+        mean, spread = float(x.double().mean()), float(x.double().std(unbiased=False)) or 1.0
+        return (mean + spread * torch.randn(x.shape, generator=generator)).to(x.dtype)
+    if x.dtype == torch.bool or x.is_complex() or not x.ndim:
+        return x
+    values = x.unique()
+    return values[torch.randint(len(values), x.shape, generator=generator)]

@@ -1,0 +1,140 @@
+"""The configuration of a cut model of transformers, where one can say its widths."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tsdistill.errors import TsdistillError
+from tsdistill.models.inputs import example_input
+
+_WIDTHS = ("hidden_size", "d_model", "n_embd", "dim")
+_INNER = ("intermediate_size", "d_ff", "hidden_dim", "encoder_ffn_dim", "decoder_ffn_dim", "n_inner")
+_HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads")
+_SIDES = ("encoder_attention_heads", "decoder_attention_heads")
+_SIZES = ("head_dim", "d_kv")
+_QUERY = re.compile(r"(^|\.)(q|q_proj|query|q_lin|c_attn)\.weight$")
+_KEY = re.compile(r"(^|\.)(k|k_proj|key|k_lin)\.weight$")
+_STREAM = re.compile(r"(layer_?norm|ln_1|layernorm_before|norm1|sa_layer_norm)\d?\.weight$", re.IGNORECASE)
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def fitted_config(model: Any) -> Any | None:
+    """A configuration that builds ``model`` at the widths it has; ``None`` where its family has none.
+
+    A configuration gives all layers the same width; whether it builds this very model is tried out.
+    """
+    with torch.device("meta"):
+        old = {name: tuple(p.shape) for name, p in type(model)(copy.deepcopy(model.config)).named_parameters()}
+    new = {name: tuple(p.shape) for name, p in model.named_parameters()}
+    config = copy.deepcopy(model.config)
+    for part, names in _parts(config, old):
+        _follow(part, {n: old[n] for n in names}, new)
+    return config if _builds(model, config) else None
+
+
+def save_pretrained(model: Any, folder: str | Path) -> Path:
+    """Write a model of transformers so that ``from_pretrained`` reads it without tsdistill.
+
+    Raises:
+        TsdistillError: no configuration of its family says the widths it has.
+    """
+    config = fitted_config(model)
+    if config is None:
+        raise TsdistillError(
+            f"{folder} is not written: no configuration of {type(model).__name__} says these widths (layers "
+            "have different ones); save to a .safetensors file, which tsdistill.load reads"
+        )
+    fresh = type(model)(config)
+    fresh.load_state_dict(model.state_dict())
+    fresh.to(next(model.parameters()).dtype).save_pretrained(folder)
+    return Path(folder)
+
+
+def _parts(config: Any, names: Shapes) -> Iterator[tuple[Any, list[str]]]:
+    """The configuration and those inside it, each with the parameters that it speaks of."""
+    inner = {key: value for key, value in vars(config).items() if key.endswith("_config") and hasattr(value, "to_dict")}
+    for key, part in inner.items():
+        yield part, [name for name in names if name.startswith(key.removesuffix("_config"))]
+    yield config, [n for n in names if not any(n.startswith(key.removesuffix("_config")) for key in inner)]
+
+
+def _follow(config: Any, old: Shapes, new: Shapes) -> None:
+    """Set the widths of ``config`` from the parameters that had the ones it says."""
+    hidden = next((getattr(config, key) for key in _WIDTHS if _is_number(config, key)), None)
+    if hidden is None:
+        return
+    for key in (*_HEADS, *_SIDES):
+        if not _is_number(config, key):
+            continue
+        heads = getattr(config, key)
+        size = next((getattr(config, k) for k in _SIZES if _is_number(config, k)), hidden // heads)
+        side = key.partition("_")[0] if key in _SIDES else ""
+        counts = _outputs(_QUERY, {n: s for n, s in old.items() if side in n}, new, heads * size)
+        if len(counts) == 1:
+            setattr(config, key, counts.pop() // size)
+        if _is_number(config, "num_key_value_heads"):
+            counts = _outputs(_KEY, old, new, config.num_key_value_heads * size)
+            if len(counts) == 1:
+                config.num_key_value_heads = counts.pop() // size
+        if hasattr(config, "head_dim") and not isinstance(vars(type(config)).get("head_dim"), property):
+            config.head_dim = size
+    for key in _INNER:
+        given = getattr(config, key, None)
+        width = 4 * hidden if key == "n_inner" and hasattr(config, key) and given is None else given
+        side = key.partition("_")[0] if key.endswith("_ffn_dim") else ""
+        found = _changes({n: s for n, s in old.items() if side in n}, new, width)
+        if width != hidden and len(found) == 1:
+            setattr(config, key, found.pop())
+    for key in _WIDTHS:
+        if _is_number(config, key):
+            widths = {new[n][0] for n, shape in old.items() if _STREAM.search(n) and shape == (hidden,)}
+            if len(widths) == 1:
+                setattr(config, key, widths.pop())
+
+
+def _is_number(config: Any, key: str) -> bool:
+    value = getattr(config, key, None)
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _outputs(pattern: re.Pattern[str], old: Shapes, new: Shapes, width: int) -> set[int]:
+    """What has become of the outputs of the projections that ``pattern`` finds."""
+    found = set()
+    for name, shape in old.items():
+        if pattern.search(name):
+            dim = next((d for d, size in enumerate(shape) if size in (width, 3 * width)), 0)
+            dim = len(shape) - 1 if shape[-1] == 3 * width else dim
+            found.add(new[name][dim] // (3 if shape[dim] == 3 * width else 1))
+    return found
+
+
+def _changes(old: Shapes, new: Shapes, width: Any) -> set[int]:
+    return {
+        now
+        for name, shape in old.items()
+        for was, now in zip(shape, new[name], strict=True)
+        if was == width
+    }
+
+
+def _builds(model: Any, config: Any) -> bool:
+    """Whether ``config`` builds ``model``: the same parameters, and the same outputs from them."""
+    try:
+        fresh = type(model)(copy.deepcopy(config)).eval()
+        fresh.load_state_dict(model.state_dict())
+        fresh.to(next(model.parameters()))
+        x, training = example_input(model), model.training
+        with torch.no_grad():
+            one, other = model.eval()(**x), fresh(**x)
+        model.train(training)
+    except (RuntimeError, ValueError, TypeError, AttributeError, ZeroDivisionError):
+        return False
+    pairs = [(a, other[key]) for key, a in one.items() if isinstance(a, torch.Tensor)]
+    return all(a.shape == b.shape and torch.allclose(a, b, rtol=1e-3, atol=1e-5) for a, b in pairs)

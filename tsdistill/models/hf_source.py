@@ -1,0 +1,208 @@
+"""Models of transformers: ``hf:FOLDER``, ``hf:NAME`` of the hub, ``hf:CLASS,key=value...`` by configuration.
+
+``#CLASS`` behind a folder or a name picks the class; without it, it is the one that the configuration names.
+Code that comes with a model is never run: classes are transformers' own.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+from tsdistill.errors import TsdistillError
+from tsdistill.models.info import InputSpec
+from tsdistill.models.network import fetching
+from tsdistill.models.specs import Built, OptionValue, parse
+
+CONFIG_FILE = "config.json"
+_CLASS = re.compile(r"[A-Z][A-Za-z0-9]*")
+_REFUSED = ("attn_implementation", "auto_map", "quantization_config", "trust_remote_code", "use_kernels")
+_LEFT_OUT = ("transformers_version", "architectures", "model_type", "dtype", "torch_dtype", "use_cache")
+_LARGEST, _DEEPEST = 2**20, 1024
+
+
+def build(argument: str, *, weights: bool) -> Built:
+    """Create the model of a folder, of the hub or of a configuration that the specification spells out.
+
+    Raises:
+        TsdistillError: transformers is not installed, there is no such folder, name or class, options that do
+            not fit, or weights that are not there.
+    """
+    spec = f"hf:{argument}"
+    library = _library(spec)
+    name, options = parse(argument, spec)
+    place, _, wanted = name.partition("#")
+    if not wanted and _CLASS.fullmatch(place):
+        kind = _class(library, place, spec)
+        model = _from_configuration(kind, _configuration(kind, options, spec), spec)
+    else:
+        if options:
+            raise TsdistillError(f"{spec}: options go with a class (hf:BertModel,hidden_size=128), not here")
+        model = _pretrained(library, place, wanted, weights, spec)
+    _forget_place(model)
+    return Built(model, canonical(model), _input(model))
+
+
+def canonical(model: Any) -> str:
+    """``hf:CLASS,key=value...``: the class and all of its configuration that differs from the defaults."""
+    changed = _changed(model.config.to_dict(), model.config_class().to_dict())
+    tail = "".join(f",{key}={_text(value)}" for key, value in sorted(changed.items()))
+    return f"hf:{type(model).__name__}{tail}"
+
+
+def _forget_place(model: Any) -> None:
+    """The folder or name that a model came from is no part of what it is."""
+    for module in model.modules():
+        if "name_or_path" in vars(module):
+            module.name_or_path = module.config._name_or_path = ""
+
+
+def _changed(fields: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    changed: dict[str, Any] = {}
+    for key, value in fields.items():
+        if not isinstance(key, str) or key.startswith("_") or key in (*_REFUSED, *_LEFT_OUT):
+            continue
+        other = defaults.get(key)
+        if isinstance(value, dict) and isinstance(other, dict) and key.endswith("_config"):
+            value = _changed(value, other)
+            if value:
+                changed[key] = value
+        elif key not in defaults or value != other:
+            changed[key] = value
+    return changed
+
+
+def _library(spec: str) -> Any:
+    try:
+        import transformers
+    except ImportError as error:
+        raise TsdistillError(f"{spec}: transformers is not installed; pip install tsdistill[hf]") from error
+    return transformers
+
+
+def _class(library: Any, name: str, spec: str) -> Any:
+    found = getattr(library, name, None)
+    if name.startswith("AutoModel") and hasattr(found, "from_config"):
+        return found
+    if not isinstance(found, type) or not issubclass(found, library.PreTrainedModel):
+        raise TsdistillError(
+            f"{spec}: transformers {library.__version__} has no model class {name!r}; "
+            "give hf:FOLDER, hf:NAME or a class such as hf:BertForSequenceClassification"
+        )
+    if getattr(found, "config_class", None) is None:
+        raise TsdistillError(f"{spec}: {name} is not a class that is built by itself; name the one for a task")
+    return found
+
+
+def _configuration(kind: Any, options: dict[str, OptionValue], spec: str) -> Any:
+    if not hasattr(kind, "config_class"):
+        raise TsdistillError(f"{spec}: {kind.__name__} goes behind a folder or a name: hf:FOLDER#{kind.__name__}")
+    fields: dict[str, Any] = {}
+    for key, value in options.items():
+        if key in _REFUSED or key.startswith("_"):
+            raise TsdistillError(f"{spec}: the option {key!r} cannot be given here; leave it out")
+        fields[key] = _value(value)
+        _check_bounds(key, fields[key], spec)
+    if "use_pretrained_backbone" in vars(kind.config_class()):
+        fields["use_pretrained_backbone"] = False
+    try:
+        return kind.config_class.from_dict(fields)
+    except Exception as error:
+        raise TsdistillError(f"{spec}: transformers refuses this configuration ({_line(error)})") from error
+
+
+def _check_bounds(key: str, value: Any, spec: str) -> None:
+    """Refuse numbers that would build something enormous."""
+    if isinstance(value, dict):
+        for inner, item in value.items():
+            if str(inner) in _REFUSED or str(inner).startswith("_"):
+                raise TsdistillError(f"{spec}: the option {inner!r} cannot be given here; leave it out")
+            _check_bounds(str(inner), item, spec)
+    elif isinstance(value, list):
+        for item in value:
+            _check_bounds(key, item, spec)
+    elif isinstance(value, int):
+        most = _DEEPEST if "layers" in key or key == "n_layer" else _LARGEST
+        if abs(value) > most:
+            raise TsdistillError(f"{spec}: {key}={value} is more than the {most} that are allowed")
+
+
+def _from_configuration(kind: Any, config: Any, spec: str) -> Any:
+    try:
+        return kind(config)
+    except Exception as error:
+        raise TsdistillError(f"{spec}: transformers cannot build it ({_line(error)}); check it") from error
+
+
+def _pretrained(library: Any, place: str, wanted: str, weights: bool, spec: str) -> Any:
+    folder = Path(place).expanduser()
+    local = folder.exists() or place.startswith((".", "/", "~"))
+    if local and not (folder / CONFIG_FILE).is_file():
+        raise TsdistillError(f"{spec}: there is no {CONFIG_FILE} in {folder}; name a folder of save_pretrained")
+    source = str(folder) if local else place
+    try:
+        with fetching():
+            config = library.AutoConfig.from_pretrained(source, trust_remote_code=False, local_files_only=local)
+    except Exception as error:
+        raise TsdistillError(
+            f"{spec}: its configuration cannot be read ({_line(error)}); give a folder that is there, or "
+            "connect to the network once"
+        ) from error
+    kind = _class(library, wanted or _named(config, spec), spec)
+    if not weights:
+        return kind(config) if hasattr(kind, "config_class") else kind.from_config(config)
+    try:
+        with fetching():
+            return kind.from_pretrained(
+                source, config=config, local_files_only=local, use_safetensors=True, trust_remote_code=False
+            )
+    except Exception as error:
+        raise TsdistillError(
+            f"{spec}: its weights cannot be read ({_line(error)}); give a folder with .safetensors files, "
+            "or connect to the network once"
+        ) from error
+
+
+def _named(config: Any, spec: str) -> str:
+    names = getattr(config, "architectures", None) or []
+    if not names:
+        raise TsdistillError(f"{spec}: its configuration names no class; add one as in {spec}#AutoModel")
+    return str(names[0])
+
+
+def _input(model: Any) -> InputSpec | None:
+    """How images look; texts and sound have no `InputSpec` (see `hf_inputs`)."""
+    if getattr(model, "main_input_name", "") != "pixel_values":
+        return None
+    side, channels = getattr(model.config, "image_size", None), getattr(model.config, "num_channels", 3)
+    if isinstance(side, int):
+        side = (side, side)
+    if not side or not isinstance(channels, int):
+        return None
+    half = (0.5,) * channels
+    return InputSpec((channels, *map(int, side)), half, half, source="transformers' configuration")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int):
+        return str(value)
+    return quote(json.dumps(value), safe=" :{}[].-+_")
+
+
+def _value(value: OptionValue) -> Any:
+    if not isinstance(value, str):
+        return value
+    text = unquote(value)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"

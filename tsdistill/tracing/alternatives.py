@@ -1,0 +1,26 @@
+"""A block that may go by rows or by columns: the other way, when a cut along one has failed."""
+
+from __future__ import annotations
+
+from tsdistill.tracing.graph import Group, NodeGraph
+
+
+def other_axes(graph: NodeGraph, group: Group, refused: dict[int, set[int]]) -> bool:
+    """Refuse the axes that ``group`` goes by where its blocks have others left; is there any such block?"""
+    record = graph.record
+    assert record is not None
+    first = 0
+    for other in graph.groups:
+        if other is group:
+            break
+        first += other.size
+    found = False
+    for number, axis in record.axes.items():
+        product = record.trace.ledger.products[number]
+        nodes = record.node_of[product.whole]
+        if not ((nodes >= first) & (nodes < first + group.size)).any():
+            continue
+        closed = refused.setdefault(number, set())
+        closed.add(axis)
+        found = found or len(closed) < len(product.factors)
+    return found

@@ -1,0 +1,28 @@
+"""Operators that make a tensor from sizes alone (initial states, empty results): it fits whatever it meets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def _made(place: int) -> Callable[[Any, tuple, torch.Tensor], None]:
+    def rule(tracer: Any, args: tuple, out: torch.Tensor) -> None:
+        fields: list[np.ndarray | None] = []
+        for dim, size in enumerate(out.shape):
+            labels = tracer.ledger.make(size) if size > 1 else None
+            fields.append(labels)
+            tracer.size(place, dim, labels)
+        tracer.give(out, fields)
+        tracer.mark_input(out, known=True)
+
+    return rule
+
+
+RULES = {
+    **dict.fromkeys(("zeros", "ones", "full", "empty"), _made(0)),
+    **dict.fromkeys(("new_zeros", "new_ones", "new_full", "new_empty"), _made(1)),
+}
