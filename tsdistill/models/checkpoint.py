@@ -87,13 +87,15 @@ def read(path: Path, *, trust: bool = False) -> Contents:
         raise TsdistillError(f"{path} is not a file; give a file of weights ({', '.join(SUFFIXES)})")
     if suffix not in SUFFIXES:
         raise TsdistillError(f"{path}: files of weights end in {', '.join(SUFFIXES)}")
+    if path.stat().st_size == 0:
+        raise TsdistillError(f"{path} is empty, truncated to nothing; fetch it again")
     try:
         if suffix == SAFETENSORS:
             contents = _read_safetensors(path)
         elif suffix == PROGRAM:
             from tsdistill.models import programs
 
-            contents = programs.read(path, trust=trust)
+            contents = Contents(programs.weights(path))
         elif trust:
             contents = _unwrap(_unpickled(path), path, Pickled())
         else:
@@ -104,7 +106,9 @@ def read(path: Path, *, trust: bool = False) -> Contents:
     return contents
 
 
-def variants(tensors: Mapping[str, torch.Tensor], deepest: int = _DEEPEST) -> Iterator[dict[str, torch.Tensor]]:
+def variants(
+    tensors: Mapping[str, torch.Tensor], deepest: int = _DEEPEST
+) -> Iterator[dict[str, torch.Tensor]]:
     """The tensors as they are, and without the prefixes that wrappers put before names, the longest cut last.
 
     A prefix counts when at least half of the names have it; the others (a loss, a metric) are then left out.
@@ -137,7 +141,7 @@ def _read_torch(path: Path) -> Contents:
         _refuse_calls(file.pickled, path)
         contents = _unwrap(file.pickled.value, path, file.pickled)
         stored = {name: each for name, each in contents.tensors.items() if isinstance(each, Stored)}
-        return replace(contents, tensors=file.tensors(stored))
+        return replace(contents, tensors=torch_files.tensors(path, stored, file.spans))
     except (Damaged, ValueError) as error:
         raise _not_saved(path, error) from error
 
@@ -215,7 +219,7 @@ def _check_names(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
     for name in tensors:
         if len(name) > _LONGEST_NAME or not name.isprintable():
             raise TsdistillError(
-                f"{path} is damaged: the name of a tensor, {ascii(name[:40])}..., is no name; fetch it again"
+                f"{path} is damaged: the name of a tensor, {name[:40]!a}..., is no name; fetch it again"
             )
 
 

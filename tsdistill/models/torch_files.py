@@ -31,26 +31,31 @@ class TorchFile:
     pickled: Pickled
     spans: Mapping[str, Span]
 
-    def tensors(self, stored: Mapping[str, Stored]) -> dict[str, torch.Tensor]:
-        """The tensors by name, mapped from the file.
 
-        Raises:
-            Damaged: a tensor outside of its storage, or more numbers than the file justifies.
-        """
-        length = self.path.stat().st_size
-        if sum(each.nbytes for each in stored.values()) > _TIMES_STORED * length + _SLACK:
-            raise Damaged("its tensors are larger than the file")
-        whole = mapped(self.path)
-        return {name: self._tensor(each, whole) for name, each in stored.items()}
+def tensors(path: Path, stored: Mapping[str, Stored], spans: Mapping[str, Span]) -> dict[str, torch.Tensor]:
+    """Tensors by name, mapped from a file.
 
-    def _tensor(self, each: Stored, whole: torch.UntypedStorage) -> torch.Tensor:
-        span = self.spans.get(each.chunk.key)
+    Args:
+        path: the file.
+        stored: what the tensors are.
+        spans: where in the file each storage lies, by its key.
+
+    Raises:
+        Damaged: a tensor outside of its storage, or more numbers than the file justifies.
+    """
+    if sum(each.nbytes for each in stored.values()) > _TIMES_STORED * path.stat().st_size + _SLACK:
+        raise Damaged("its tensors are larger than the file")
+    whole = torch.UntypedStorage.from_file(str(path), False, path.stat().st_size)
+    found = {}
+    for name, each in stored.items():
+        span = spans.get(each.chunk.key)
         if span is None:
             raise Damaged(f"the storage {each.chunk.key[:40]!r} is missing")
         claimed = each.chunk.count * each.chunk.dtype.itemsize
         if claimed > span.nbytes:
             raise Damaged(f"the storage {each.chunk.key[:40]!r} is shorter than it says")
-        return view(whole, Span(span.start, claimed), each)
+        found[name] = _view(whole, Span(span.start, claimed), each)
+    return found
 
 
 def read(path: Path) -> TorchFile:
@@ -63,12 +68,7 @@ def read(path: Path) -> TorchFile:
     return _zipped(path) if archives.is_archive(path) else _legacy(path)
 
 
-def mapped(path: Path) -> torch.UntypedStorage:
-    """The bytes of a file, in memory only as far as they are looked at; changes stay private."""
-    return torch.UntypedStorage.from_file(str(path), False, path.stat().st_size)
-
-
-def view(whole: torch.UntypedStorage, span: Span, each: Stored) -> torch.Tensor:
+def _view(whole: torch.UntypedStorage, span: Span, each: Stored) -> torch.Tensor:
     """A tensor in the bytes of ``span``.
 
     Raises:
