@@ -17,6 +17,7 @@ from tsdistill.models.index import names_hash, shipped
 from tsdistill.models.specs import OptionValue, join, parse
 from tsdistill.models.weights import Shapes, shapes_of, state
 
+_INDEXED = ("aux_logits", "transform_input", "aux_loss")
 _STEPS = (32, 16, 14, 8, 4)
 _MOST_CLASSES = 2**24
 
@@ -66,7 +67,7 @@ def adapt(spec: str, shapes: Shapes) -> Adapted | None:
     if stem is not None and "in_chans" not in given:
         channels = shapes[stem][1] * empty.input[0] // empty.shapes[stem][1]
         found = _built(source, name, {**options, "in_chans": channels})
-        if found is not None:
+        if found is not None and found.shapes[stem] == shapes[stem]:
             options["in_chans"], empty, stem = channels, found, None
     for sizes in _size_options(empty, shapes, given):
         found = _built(source, name, {**options, **sizes})
@@ -96,15 +97,13 @@ def _classes(source: str, name: str, options: dict[str, OptionValue], shapes: Sh
     """How many classes the shapes have, when that is not what ``options`` give; ``None`` to leave it."""
     if "num_classes" in options:
         return None
-    base = {
-        key: value for key, value in options.items() if key in ("aux_logits", "transform_input", "aux_loss")
-    }
+    base = {key: options[key] for key in _INDEXED if key in options}
     for text in (join(source, name.partition(".")[0], base), f"{source}:{name.partition('.')[0]}"):
         for entry in shipped().of(text):
             if entry.classes is None:
                 continue
             if not entry.places and entry.names == names_hash(shapes):
-                return 0
+                return None if entry.classes == 0 else 0
             found = entry.classes_in(shapes)
             if entry.places and found is not None and found != entry.classes and found < _MOST_CLASSES:
                 return found

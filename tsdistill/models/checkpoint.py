@@ -87,8 +87,6 @@ def read(path: Path, *, trust: bool = False) -> Contents:
         raise TsdistillError(f"{path} is not a file; give a file of weights ({', '.join(SUFFIXES)})")
     if suffix not in SUFFIXES:
         raise TsdistillError(f"{path}: files of weights end in {', '.join(SUFFIXES)}")
-    if path.stat().st_size == 0:
-        raise TsdistillError(f"{path} is empty, truncated to nothing; fetch it again")
     try:
         if suffix == SAFETENSORS:
             contents = _read_safetensors(path)

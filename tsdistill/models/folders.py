@@ -54,7 +54,7 @@ def _joined(index: Path, trust: bool) -> dict[str, Any]:
 
 
 def _configured(path: Path) -> tuple[str | None, InputSpec | None]:
-    """Specification and inputs out of a configuration of timm's; options other than plain ones are left out."""
+    """Specification and inputs out of a configuration of timm's; lists of one value are that value."""
     if not path.is_file():
         return None, None
     config, check = json_text.read(path), Checker(path)

@@ -16,7 +16,7 @@ from tsdistill.models.checkpoint import variants
 from tsdistill.models.index import Entry, shipped
 from tsdistill.models.info import ModelInfo
 from tsdistill.models.inputs import with_channels
-from tsdistill.models.specs import Built, in_catalog
+from tsdistill.models.specs import Built, in_catalog, join, parse
 from tsdistill.models.weights import (
     Shapes,
     check_finite,
@@ -39,7 +39,7 @@ _CONFIRMED = 0.03
 
 
 def fit(arch: str, tensors: Tensors, path: Path) -> tuple[nn.Module, ModelInfo]:
-    """Build ``arch`` and put the weights of a file into it, names with or without what wrappers put before them.
+    """Build ``arch`` and put the weights of a file into it, under whatever prefixes wrappers gave them.
 
     The numbers of classes and of input channels and the image size follow the file unless ``arch`` says them.
 
@@ -72,7 +72,7 @@ def fit(arch: str, tensors: Tensors, path: Path) -> tuple[nn.Module, ModelInfo]:
 
 
 def candidates(tensors: Tensors) -> list[str]:
-    """Specifications of all architectures that weights may belong to by names and shapes, the likeliest first.
+    """Specifications of all architectures that weights may belong to by names and shapes, best first.
 
     When none has exactly these shapes, those that do with other input channels or another image size.
     """
@@ -98,7 +98,8 @@ def recognise(tensors: Tensors, path: Path) -> tuple[nn.Module, ModelInfo]:
         if built:
             check_finite(built[0].model, str(path))
             choice = twins.choose(built, path)
-            how = f"recognised as {choice.built.arch} by the names and shapes of its {len(shapes_of(names))} tensors"
+            count = len(shapes_of(names))
+            how = f"recognised as {choice.built.arch} by the names and shapes of its {count} tensors"
             return _finish(choice, how)
     by_order = _by_order(tensors, path)
     if by_order is not None:
@@ -128,7 +129,9 @@ def _specify(entry: Entry, classes: int) -> str:
     """The specification of an entry with this number of classes."""
     if entry.classes is None or classes == entry.classes:
         return entry.spec
-    return f"{entry.spec},num_classes={classes}"
+    source, _, rest = entry.spec.partition(":")
+    name, options = parse(rest, entry.spec)
+    return join(source, name, {**options, "num_classes": classes})
 
 
 def _fill(specs: list[Adapted], tensors: Tensors, path: Path) -> list[Built]:
@@ -165,7 +168,7 @@ def _own(model: nn.Module) -> nn.Module:
     """``model`` with copies of its tensors, one after another, so that it no longer needs the file."""
     kept: dict[int, nn.Parameter] = {}
     for module in model.modules():
-        for name, parameter in module._parameters.items():
+        for parameter in module._parameters.values():
             if parameter is not None and id(parameter) not in kept:
                 parameter.data = parameter.data.clone()
                 kept[id(parameter)] = parameter
