@@ -30,10 +30,10 @@ PICKLES = {
     "bytes": b"\x80\x04\x8e" + struct.pack("<Q", 2**40) + b"abc.",
     "buffer": b"\x80\x05\x96" + struct.pack("<Q", 2**40) + b"abc.",
     "text": b"\x80\x04\x8d" + struct.pack("<Q", 2**62) + b"abc.",
-    "deep tuple as key": b"\x80\x02})" + b"\x85" * 500_000 + b"Ns.",
-    "deep list": b"\x80\x02" + b"]" * 500_000 + b"a" * 499_999 + b".",
-    "sets": b"\x80\x04" + b"\x8f" * 5_000_000 + b".",
-    "marks": b"\x80\x04" + b"(" * 5_000_000 + b".",
+    "deep tuple as key": b"\x80\x02})" + b"\x85" * 150_000 + b"Ns.",
+    "deep list": b"\x80\x02" + b"]" * 150_000 + b"a" * 149_999 + b".",
+    "sets": b"\x80\x04" + b"\x8f" * 1_200_000 + b".",
+    "marks": b"\x80\x04" + b"(" * 1_200_000 + b".",
     "laughs": b"\x80\x02]q\x00" + b"".join(b"](h%ch%ceq%c" % (n, n, n + 1) for n in range(60)) + b".",
     "long tensor": REBUILD % (STORAGE % ONE, b"K\x00", HUGE + b"\x85", ONE + b"\x85"),
     "long storage": REBUILD % (STORAGE % HUGE, b"K\x00", HUGE + b"\x85", ONE + b"\x85"),
@@ -62,6 +62,8 @@ def files(folder: Path) -> list[Path]:
 
     for name, data in PICKLES.items():
         add(f"{name}.pkl", data)
+        if len(data) > 100_000:
+            continue
         with zipfile.ZipFile(folder / f"{name}.pt", "w") as archive:
             archive.writestr("a/data.pkl", data)
             archive.writestr("a/data/0", b"abcd")
@@ -84,6 +86,8 @@ def files(folder: Path) -> list[Path]:
         file = folder / f"arch{number}.safetensors"
         safetensors.torch.save_file({"a": torch.ones(4)}, file, {"tsdistill": text})
         made.append(file)
+        if number > 1:
+            continue
         inner = folder / f"hub{number}"
         inner.mkdir()
         safetensors.torch.save_file({"a": torch.ones(4)}, inner / "model.safetensors")

@@ -53,9 +53,9 @@ def refused_or_read(call, *arguments):
     try:
         return call(*arguments)
     except TsdistillError as error:
-        assert "\n" not in str(error)
-        assert str(error).isprintable()
-        return None
+        said = str(error)
+    assert said.isprintable()
+    return None
 
 
 def torch_bytes(value, zipped=True):
@@ -307,7 +307,7 @@ def test_shards_lie_beside_their_index(tmp_path, place):
     safetensors.torch.save_file(TENSORS, tmp_path / "a.safetensors")
     index = {"weight_map": dict.fromkeys(TENSORS, place)}
     (tmp_path / "in" / "model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(TsdistillError, match="no plain name|cannot be read|not a file"):
+    with pytest.raises(TsdistillError, match=r"no plain name|cannot be read|not a file"):
         load(tmp_path / "in")
 
 

@@ -101,7 +101,7 @@ def _load(model: str, given: dict[str, Any]) -> nn.Module:
 
     how = options.loading({**given, "teacher": None, "teacher_arch": None})
     with output.working(f"loading {model}"):
-        return tsd.load(model, arch=given["arch"] if Path(model).is_file() else None, **how)
+        return tsd.load(model, arch=given["arch"] if Path(model).exists() else None, **how)
 
 
 def _show(compared: Comparison, models: Sequence[nn.Module]) -> None:

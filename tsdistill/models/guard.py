@@ -14,7 +14,8 @@ from tsdistill.errors import TsdistillError
 from tsdistill.models import catalog
 from tsdistill.models.specs import parse
 
-_LARGEST_OPTION = 2**20
+_LARGEST_OPTION = 2**16
+_MOST_CLASSES = 2**20
 _SLACK = 2**26
 _TIMES_STORED = 64
 _MODULES_A_TENSOR = 20
@@ -31,7 +32,9 @@ def check_spec(spec: str, tensors: Mapping[str, torch.Tensor], path: Path) -> No
     """
     _, options = parse(spec.partition(":")[2], spec)
     for key, value in options.items():
-        if isinstance(value, (int, float)) and abs(value) > _LARGEST_OPTION:
+        if isinstance(value, (int, float)) and abs(value) > (
+            _MOST_CLASSES if key == "num_classes" else _LARGEST_OPTION
+        ):
             raise TsdistillError(f"{path}: damaged metadata: the architecture asks for {key}={value:.6g}")
     held = sum(t.numel() for t in tensors.values())
     with _counted(_TIMES_STORED * held + _SLACK, _MODULES_A_TENSOR * len(tensors) + _FEW_MODULES) as over:
