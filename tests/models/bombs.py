@@ -71,7 +71,8 @@ def files(folder: Path) -> list[Path]:
     with zipfile.ZipFile(folder / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a/data.pkl", bytes(2**29))
     made.append(folder / "bomb.pt")
-    magic = [pickle.dumps(each, 2) for each in (0x1950A86A20F9469CFC6C, 1001, {})]
+    first: tuple[object, ...] = (0x1950A86A20F9469CFC6C, 1001, {})
+    magic = [pickle.dumps(each, 2) for each in first]
     old = b"".join(magic) + PICKLES["long storage"] + pickle.dumps(["0"], 2)
     add("old.pth", old + struct.pack("<q", 10**13) + b"abcd")
     for name, length in (("header", 2**63), ("header2", 2**33), ("header3", 99_000_000)):
@@ -82,9 +83,9 @@ def files(folder: Path) -> list[Path]:
         add(f"{name}.safetensors", struct.pack("<Q", len(text)) + text)
     for number, arch in enumerate(ARCHS):
         fields = {"version": 1, "arch": arch, "input": None, "attributes": [], "buffers": [], "tied": {}}
-        text = json.dumps({**fields, "orders": {}})
+        stored = json.dumps({**fields, "orders": {}})
         file = folder / f"arch{number}.safetensors"
-        safetensors.torch.save_file({"a": torch.ones(4)}, file, {"tsdistill": text})
+        safetensors.torch.save_file({"a": torch.ones(4)}, file, {"tsdistill": stored})
         made.append(file)
         if number > 1:
             continue

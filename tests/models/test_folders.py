@@ -33,7 +33,7 @@ def weights():
 def shards(folder, tensors, name, save):
     names = list(tensors)
     parts = [names[::2], names[1::2]]
-    places = {}
+    places: dict[str, str] = {}
     for number, part in enumerate(parts, start=1):
         file = name.replace(".", f"-0000{number}-of-00002.")
         save({n: tensors[n] for n in part}, folder / file)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -125,10 +125,11 @@ def _stem(ours: Shapes, theirs: Shapes) -> str | None:
 
 def _size_options(
     empty: _Empty, shapes: Shapes, given: dict[str, OptionValue]
-) -> Iterator[dict[str, OptionValue]]:
+) -> Iterator[Mapping[str, OptionValue]]:
     """Image and window sizes to try, the likeliest first."""
     off = [n for n in empty.shapes if empty.shapes[n] != shapes[n] and n != _stem(empty.shapes, shapes)]
-    key = next((k for k in ("img_size", "image_size") if k in empty.keys and k not in given), None)
+    names: tuple[str, ...] = ("img_size", "image_size")
+    key = next((k for k in names if k in empty.keys and k not in given), None)
     if not off or (key is None and "window_size" not in empty.keys):
         return
     ours, theirs = empty.shapes[off[0]], shapes[off[0]]

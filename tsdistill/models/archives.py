@@ -7,7 +7,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from tsdistill.models.pickles import Damaged
+from tsdistill.models.pickled_values import Damaged
 
 SIGNATURE = b"PK\x03\x04"
 _UNREADABLE = (zipfile.BadZipFile, struct.error)

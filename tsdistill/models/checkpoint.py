@@ -16,7 +16,8 @@ from torch import nn
 from tsdistill.errors import TsdistillError
 from tsdistill.models import torch_files
 from tsdistill.models.info import InputSpec
-from tsdistill.models.pickles import Damaged, Foreign, Pickled, Stored
+from tsdistill.models.pickled_values import Damaged, Foreign, Stored
+from tsdistill.models.pickles import Pickled
 
 PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".tar", ".pkl", ".th")
 SAFETENSORS = ".safetensors"
@@ -138,7 +139,7 @@ def _read_torch(path: Path) -> Contents:
         file = torch_files.read(path)
         _refuse_calls(file.pickled, path)
         contents = _unwrap(file.pickled.value, path, file.pickled)
-        stored = {name: each for name, each in contents.tensors.items() if isinstance(each, Stored)}
+        stored: dict[str, Any] = dict(contents.tensors)
         return replace(contents, tensors=torch_files.tensors(path, stored, file.spans))
     except (Damaged, ValueError) as error:
         raise _not_saved(path, error) from error

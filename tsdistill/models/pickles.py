@@ -7,31 +7,15 @@ in proportion to the pickle: no opcode allocates by a number that the file merel
 
 from __future__ import annotations
 
-import math
 import pickletools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
+from tsdistill.models.pickled_values import Chunk, Damaged, Foreign, chunk_of, tensor_of
 
 MOST_OBJECTS = 1_000_000
 _MOST_NAMES = 20
 
-_STORAGES = {
-    "DoubleStorage": torch.float64,
-    "FloatStorage": torch.float32,
-    "HalfStorage": torch.float16,
-    "BFloat16Storage": torch.bfloat16,
-    "LongStorage": torch.int64,
-    "IntStorage": torch.int32,
-    "ShortStorage": torch.int16,
-    "CharStorage": torch.int8,
-    "ByteStorage": torch.uint8,
-    "BoolStorage": torch.bool,
-    "ComplexDoubleStorage": torch.complex128,
-    "ComplexFloatStorage": torch.complex64,
-    "UntypedStorage": torch.uint8,
-}
 _MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 _MAPPINGS = ("collections.OrderedDict", "collections.defaultdict", "collections.Counter", "builtins.dict")
 _TENSORS = tuple(f"torch._utils._rebuild_tensor{version}" for version in ("", "_v2", "_v3"))
@@ -46,43 +30,6 @@ _PLAIN = (
     *("_codecs.encode", "argparse.Namespace", "collections.deque", "torch.serialization._get_layout"),
     *("torch.device", "torch.Generator", "types.SimpleNamespace"),
 )
-
-
-class Damaged(ValueError):
-    """The file is not what its kind of file looks like; the text says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """A run of numbers in a file: the storage's key, type, count as it says, and where a view begins."""
-
-    key: str
-    dtype: torch.dtype
-    count: int
-    begin: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A tensor in a file, not read yet; offset and strides count numbers of ``dtype``."""
-
-    chunk: Chunk
-    dtype: torch.dtype
-    offset: int
-    size: tuple[int, ...]
-    stride: tuple[int, ...]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the tensor when it is laid out densely."""
-        return math.prod(self.size) * self.dtype.itemsize
-
-
-@dataclass(frozen=True, slots=True)
-class Foreign:
-    """In place of an object of a class, or of a class or function itself."""
-
-    name: str
 
 
 @dataclass
@@ -299,7 +246,7 @@ class _Machine:
             function, arguments = arguments[0], arguments[2]
             name = function.name
         if name in _TENSORS:
-            self._make(_tensor(arguments))
+            self._make(tensor_of(arguments))
         elif name in _PARAMETERS:
             self.stack.append(arguments[0])
         elif name in _MAPPINGS:
@@ -322,19 +269,11 @@ class _Machine:
             self._make(function)
 
     def _do_binpersid(self, _: Any) -> None:
-        saved = self.stack.pop()
-        if not isinstance(saved, tuple) or len(saved) < 5 or saved[0] != "storage":
-            raise Damaged("a reference to something that is no storage")
-        kind, key, count, view = saved[1], saved[2], saved[4], saved[5] if len(saved) > 5 else None
-        short = kind.name.rpartition(".")[2] if isinstance(kind, Foreign) else ""
-        if short not in _STORAGES or not kind.name.startswith("torch."):
-            raise Damaged(f"a storage of type {short[:40]!r}")
-        chunk = Chunk(str(_whole_text(key)), _STORAGES[short], _whole(count))
-        known = self.result.chunks.setdefault(chunk.key, chunk)
-        if known != chunk:
+        chunk = chunk_of(self.stack.pop())
+        known = self.result.chunks.setdefault(chunk.key, replace(chunk, begin=0))
+        if known != replace(chunk, begin=0):
             raise Damaged(f"the storage {chunk.key[:40]!r} has two types")
-        begin = 0 if view is None else _whole(view[1])
-        self._make(Chunk(chunk.key, chunk.dtype, chunk.count, begin))
+        self._make(chunk)
 
 
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
@@ -354,32 +293,3 @@ def _named(module: str, name: str) -> Foreign:
 def _note(names: list[str], name: str) -> None:
     if name not in names and len(names) < _MOST_NAMES:
         names.append("".join(c for c in name if c.isprintable())[:80])
-
-
-def _tensor(arguments: tuple[Any, ...]) -> Stored:
-    chunk, offset, size, stride = arguments[:4]
-    if not isinstance(chunk, Chunk):
-        raise Damaged("a tensor without a storage")
-    dtype = chunk.dtype
-    if len(arguments) > 6 and isinstance(arguments[6], Foreign):
-        named = getattr(torch, arguments[6].name.removeprefix("torch."), None)
-        if not isinstance(named, torch.dtype):
-            raise Damaged("a tensor of an unknown type")
-        dtype = named
-    sizes, strides = tuple(map(_whole, size)), tuple(map(_whole, stride))
-    if len(sizes) != len(strides) or len(sizes) > 64:
-        raise Damaged("a tensor with more strides than dimensions")
-    begin = chunk.begin * chunk.dtype.itemsize // dtype.itemsize
-    return Stored(chunk, dtype, begin + _whole(offset), sizes, strides)
-
-
-def _whole(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**62:
-        raise Damaged("a size that is no whole number")
-    return value
-
-
-def _whole_text(value: Any) -> str | int:
-    if not isinstance(value, (str, int)):
-        raise Damaged("a storage without a key")
-    return value

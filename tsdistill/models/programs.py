@@ -16,7 +16,7 @@ from torch import nn
 from tsdistill.errors import TsdistillError
 from tsdistill.models import archives, json_text, torch_files
 from tsdistill.models.checking import Checker
-from tsdistill.models.pickles import Chunk, Damaged, Stored
+from tsdistill.models.pickled_values import Chunk, Damaged, Stored
 
 _TABLE = "data/weights/model_weights_config.json"
 _FOLDER = "data/weights/"

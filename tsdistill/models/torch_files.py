@@ -14,7 +14,8 @@ import torch
 
 from tsdistill.models import archives, pickles
 from tsdistill.models.archives import Span
-from tsdistill.models.pickles import Damaged, Pickled, Stored
+from tsdistill.models.pickled_values import Damaged, Stored
+from tsdistill.models.pickles import Pickled
 
 _LONGEST_PICKLE = 2**28
 _MAGIC = 0x1950A86A20F9469CFC6C
@@ -45,7 +46,7 @@ def tensors(path: Path, stored: Mapping[str, Stored], spans: Mapping[str, Span])
     """
     if sum(each.nbytes for each in stored.values()) > _TIMES_STORED * path.stat().st_size + _SLACK:
         raise Damaged("its tensors are larger than the file")
-    whole = torch.UntypedStorage.from_file(str(path), False, path.stat().st_size)
+    whole: Any = torch.UntypedStorage.from_file(str(path), False, path.stat().st_size)
     found = {}
     for name, each in stored.items():
         span = spans.get(each.chunk.key)
