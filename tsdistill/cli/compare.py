@@ -101,7 +101,7 @@ def _load(model: str, given: dict[str, Any]) -> nn.Module:
 
     how = options.loading({**given, "teacher": None, "teacher_arch": None})
     with output.working(f"loading {model}"):
-        loaded = tsd.load(model, arch=given["arch"] if Path(model).is_file() else None, **how)
+        loaded = tsd.load(model, arch=given["arch"] if Path(model).exists() else None, **how)
         return options.with_example(loaded, options.example_of(given))
 
 

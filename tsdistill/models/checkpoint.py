@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
-import collections
-import pathlib
-import pickle
-import types
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +14,15 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from tsdistill.errors import TsdistillError
+from tsdistill.models import torch_files
+from tsdistill.models.info import InputSpec
+from tsdistill.models.pickled_values import Damaged, Foreign, Stored
+from tsdistill.models.pickles import Pickled
 
-PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".tar")
+PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".tar", ".pkl", ".th")
 SAFETENSORS = ".safetensors"
-SUFFIXES = (*PICKLES, SAFETENSORS)
+PROGRAM = ".pt2"
+SUFFIXES = (*PICKLES, SAFETENSORS, PROGRAM)
 HEADER = "tsdistill"
 
 _EMA = ("state_dict_ema", "model_ema", "ema_state_dict", "ema")
@@ -37,55 +37,87 @@ _WRAPPERS = (
     "weights",
     "params",
 )
-_PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.", "encoder.")
-_HARMLESS: list[Any] = [argparse.Namespace, types.SimpleNamespace, collections.defaultdict, pathlib.PosixPath]
+_PREFIXES = (
+    "module.",
+    "_orig_mod.",
+    "model.",
+    "net.",
+    "network.",
+    "backbone.",
+    "encoder.",
+    "timm_model.",
+    "ema_model.",
+)
+_DEEPEST = 6
+_LONGEST_NAME = 512
+_SHOWN = 3
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What a file holds.
+    """What a file or a folder holds.
 
     Attributes:
         tensors: by name, in the order of the file.
         header: the metadata of our own format as it was read, unchecked; ``None`` for foreign files.
         module: a whole pickled module (only with trust), else ``None``.
         notes: lines for the user.
+        arch: the specification that a configuration beside the weights names, unchecked.
+        input: how inputs look, as that configuration says.
     """
 
     tensors: dict[str, torch.Tensor] = field(default_factory=dict)
     header: Any = None
     module: nn.Module | None = None
     notes: tuple[str, ...] = ()
+    arch: str | None = None
+    input: InputSpec | None = None
 
 
 def read(path: Path, *, trust: bool = False) -> Contents:
-    """Read the tensors of a ``.pt``, ``.pth`` or ``.safetensors`` file, memory-mapped where possible.
+    """Read the tensors of a file, memory-mapped; those of ``torch.save`` are read without unpickling.
 
     Raises:
         TsdistillError: the file is missing, truncated, of an unknown kind, holds no tensors, or holds pickled
             objects and ``trust`` is false.
     """
+    suffix = path.suffix.lower()
     if not path.exists():
         raise TsdistillError(f"{path}: there is no such file")
     if not path.is_file():
         raise TsdistillError(f"{path} is not a file; give a file of weights ({', '.join(SUFFIXES)})")
-    if path.suffix.lower() not in SUFFIXES:
+    if suffix not in SUFFIXES:
         raise TsdistillError(f"{path}: files of weights end in {', '.join(SUFFIXES)}")
-    if path.suffix.lower() == SAFETENSORS:
-        return _read_safetensors(path)
-    return _unwrap(_read_pickle(path, trust), path)
+    try:
+        if suffix == SAFETENSORS:
+            contents = _read_safetensors(path)
+        elif suffix == PROGRAM:
+            from tsdistill.models import programs
+
+            contents = Contents(programs.weights(path))
+        elif trust:
+            contents = _unwrap(_unpickled(path), path, Pickled())
+        else:
+            contents = _read_torch(path)
+    except OSError as error:
+        raise TsdistillError(f"{path} cannot be read: {error.strerror or error}") from error
+    _check_names(contents.tensors, path)
+    return contents
 
 
-def variants(tensors: Mapping[str, torch.Tensor]) -> Iterator[dict[str, torch.Tensor]]:
+def variants(
+    tensors: Mapping[str, torch.Tensor], deepest: int = _DEEPEST
+) -> Iterator[dict[str, torch.Tensor]]:
     """The tensors as they are, and without the prefixes that wrappers put before names, the longest cut last.
 
     A prefix counts when at least half of the names have it; the others (a loss, a metric) are then left out.
+    At most ``deepest`` prefixes are cut one after another.
     """
     yield dict(tensors)
-    for prefix in _PREFIXES:
+    for prefix in _PREFIXES if deepest else ():
         inner = {n[len(prefix) :]: t for n, t in tensors.items() if n.startswith(prefix)}
         if inner and 2 * len(inner) >= len(tensors):
-            yield from variants(inner)
+            yield from variants(inner, deepest - 1)
 
 
 def _read_safetensors(path: Path) -> Contents:
@@ -93,7 +125,7 @@ def _read_safetensors(path: Path) -> Contents:
         with safe_open(path, framework="pt") as file:
             header = (file.metadata() or {}).get(HEADER)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
         raise TsdistillError(
             f"{path} is truncated or not a safetensors file ({_line(error)}); fetch it again"
         ) from error
@@ -102,68 +134,94 @@ def _read_safetensors(path: Path) -> Contents:
     return Contents(tensors, header)
 
 
-def _read_pickle(path: Path, trust: bool) -> Any:
+def _read_torch(path: Path) -> Contents:
+    try:
+        file = torch_files.read(path)
+        _refuse_calls(file.pickled, path)
+        contents = _unwrap(file.pickled.value, path, file.pickled)
+        stored: dict[str, Any] = dict(contents.tensors)
+        return replace(contents, tensors=torch_files.tensors(path, stored, file.spans))
+    except (Damaged, ValueError) as error:
+        raise _not_saved(path, error) from error
+
+
+def _refuse_calls(pickled: Pickled, path: Path) -> None:
+    if pickled.calls:
+        raise _objects(path, pickled.calls)
+
+
+def _objects(path: Path, names: list[str]) -> TsdistillError:
+    return TsdistillError(
+        f"{path} holds pickled Python objects ({', '.join(names[:_SHOWN])}), which run code when read; "
+        "save model.state_dict() instead, or pass --trust (trust=True) if you trust its origin"
+    )
+
+
+def _unpickled(path: Path) -> Any:
     try:
         mapped = zipfile.is_zipfile(path)
-        with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals(_HARMLESS):
-            return torch.load(path, map_location="cpu", weights_only=not trust, mmap=mapped)
-    except OSError as error:
-        raise TsdistillError(f"{path} cannot be read: {error.strerror or error}") from error
+        with warnings.catch_warnings(action="ignore"):
+            return torch.load(path, map_location="cpu", weights_only=False, mmap=mapped)
+    except OSError:
+        raise
     except Exception as error:
-        blocked = [] if trust else _blocked(path, error)
-        if blocked:
-            raise TsdistillError(
-                f"{path} holds pickled Python objects ({', '.join(blocked)}), which run code when read; "
-                "save model.state_dict() instead, or pass --trust (trust=True) if you trust its origin"
-            ) from error
-        if "TorchScript" in str(error):
-            raise TsdistillError(
-                f"{path} is a TorchScript archive; save model.state_dict() instead"
-            ) from error
-        raise TsdistillError(
-            f"{path} is truncated or not a file of torch.save ({_line(error)}); fetch or save it again"
-        ) from error
+        raise _not_saved(path, error) from error
 
 
-def _blocked(path: Path, error: Exception) -> list[str]:
-    """Names of the classes and functions that kept the file from being read, at most three."""
-    try:
-        names = [
-            name
-            for name in torch.serialization.get_unsafe_globals_in_checkpoint(path)
-            if name not in {f"{kind.__module__}.{kind.__qualname__}" for kind in _HARMLESS}
-        ]
-    except Exception:
-        names = []
-    if not names and isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error):
-        names = ["a whole module or other objects"]
-    return names[:3]
+def _not_saved(path: Path, error: Exception) -> TsdistillError:
+    if "TorchScript" in str(error):
+        return TsdistillError(f"{path} is a TorchScript archive; save model.state_dict() instead")
+    return TsdistillError(
+        f"{path} is truncated or not a file of torch.save ({_line(error)}); fetch or save it again"
+    )
 
 
-def _unwrap(loaded: Any, path: Path) -> Contents:
+def _unwrap(loaded: Any, path: Path, pickled: Pickled) -> Contents:
     if isinstance(loaded, nn.Module):
         return Contents(module=loaded)
+    if isinstance(loaded, Foreign):
+        raise _objects(path, [loaded.name])
     if not isinstance(loaded, Mapping):
         raise TsdistillError(f"{path} holds a {type(loaded).__name__}, not weights; save model.state_dict()")
     if HEADER in loaded and isinstance(loaded.get("state_dict"), Mapping):
         return Contents(_tensors(loaded["state_dict"]), loaded[HEADER])
+    unread = _unread(pickled)
     for key in _WRAPPERS:
         inner = loaded.get(key)
         if isinstance(inner, nn.Module):
             return Contents(module=inner, notes=(f"the module under {key!r} was taken",))
         if isinstance(inner, Mapping) and _tensors(inner):
             average = " (moving averages)" if key in _EMA else ""
-            return Contents(_tensors(inner), notes=(f"the weights under {key!r}{average} were taken",))
+            taken = f"the weights under {key!r}{average} were taken"
+            return Contents(_tensors(inner), notes=(taken, *unread))
     tensors = _tensors(loaded)
+    if not tensors and pickled.classes:
+        raise _objects(path, pickled.classes)
     if not tensors:
-        keys = ", ".join(repr(key) for key in list(loaded)[:5])
+        keys = ", ".join(repr(key)[:40] for key in list(loaded)[:5])
         raise TsdistillError(f"{path} holds no weights (its keys: {keys or 'none'}); save model.state_dict()")
-    return Contents(tensors)
+    return Contents(tensors, notes=unread)
 
 
-def _tensors(mapping: Mapping[Any, Any]) -> dict[str, torch.Tensor]:
-    return {n: t for n, t in mapping.items() if isinstance(n, str) and isinstance(t, torch.Tensor)}
+def _unread(pickled: Pickled) -> tuple[str, ...]:
+    if not pickled.classes:
+        return ()
+    more = f" and {len(pickled.classes) - _SHOWN} more" if len(pickled.classes) > _SHOWN else ""
+    return (f"objects of {', '.join(pickled.classes[:_SHOWN])}{more} in the file were left unread",)
+
+
+def _tensors(mapping: Mapping[Any, Any]) -> dict[str, Any]:
+    return {n: t for n, t in mapping.items() if isinstance(n, str) and isinstance(t, (torch.Tensor, Stored))}
+
+
+def _check_names(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    for name in tensors:
+        if len(name) > _LONGEST_NAME or not name.isprintable():
+            raise TsdistillError(
+                f"{path} is damaged: the name of a tensor, {name[:40]!a}..., is no name; fetch it again"
+            )
 
 
 def _line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+    text = " ".join("".join(c if c.isprintable() else " " for c in str(error)).split())
+    return f"{type(error).__name__}: {text[:120]}"

@@ -87,6 +87,15 @@ class Index:
                 found.append((entry, classes))
         return found
 
+    def of(self, spec: str) -> list[Entry]:
+        """The entries of an architecture: with a classifier, and without."""
+        return [entry for entry in self.entries if entry.spec == spec]
+
+    def named_alike(self, shapes: Shapes) -> list[str]:
+        """Specifications of all architectures with exactly these names, whatever their shapes."""
+        names = names_hash(shapes)
+        return list(dict.fromkeys(entry.spec for entry in self.entries if entry.names == names))
+
     def nearest(self, shapes: Shapes, count: int, *, named: bool = True) -> list[tuple[float, Entry]]:
         """The entries that have most in common with ``shapes``, best first, with an estimate of the share.
 

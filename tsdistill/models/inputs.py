@@ -66,6 +66,17 @@ def override(
     return new
 
 
+def with_channels(spec: InputSpec | None, channels: int) -> InputSpec | None:
+    """``spec`` for another number of channels, each with the mean figures of the old ones."""
+    if spec is None or spec.size[0] == channels:
+        return spec
+    mean, std = (
+        None if values is None else (sum(values) / len(values),) * channels
+        for values in (spec.mean, spec.std)
+    )
+    return replace(spec, size=(channels, *spec.size[1:]), mean=mean, std=std)
+
+
 def example_input(model: nn.Module, example_input: Any = None) -> Any:
     """Inputs to run ``model`` on once: what is given, else seeded Gaussian noise of batch 1.
 

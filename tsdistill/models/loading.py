@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from tsdistill.errors import TsdistillError
-from tsdistill.models import catalog, checkpoint, store
+from tsdistill.models import catalog, checkpoint, folders, guard, store
 from tsdistill.models.info import InputSpec, ModelInfo, attach
 from tsdistill.models.inputs import override
 from tsdistill.models.recognise import fit, recognise
@@ -32,7 +32,8 @@ def load(
     """Load a model, in eval mode, with its `ModelInfo` attached.
 
     Args:
-        spec: a file (``.pt``, ``.pth``, ``.safetensors``: anybody's weights, or what `save` wrote),
+        spec: a file (``.pt``, ``.pth``, ``.safetensors``, ...: anybody's weights, or what `save` wrote), a
+            folder as the Hugging Face hub has them (``config.json``, weights whole or in shards),
             ``timm:NAME[,key=value...]``, ``torchvision:NAME[,key=value...]``, ``path/to/file.py:factory`` or
             ``package.module:factory``.
         arch: for files, the specification of the architecture. Without it bare weights are recognised when
@@ -64,7 +65,7 @@ def load(
 
 def _is_file(text: str) -> bool:
     path = Path(text)
-    if path.is_file() or ":" not in text:
+    if path.exists() or ":" not in text:
         return True
     return not in_catalog(text) and path.suffix.lower() in checkpoint.SUFFIXES
 
@@ -80,15 +81,26 @@ def _check_forgotten_source(text: str) -> None:
 
 
 def _load_file(path: Path, arch: str | None, trust: bool) -> tuple[nn.Module, ModelInfo]:
-    contents = checkpoint.read(path, trust=trust)
+    contents = folders.read(path, trust=trust) if path.is_dir() else checkpoint.read(path, trust=trust)
     if contents.module is not None:
         return contents.module, ModelInfo(arch=arch, notes=contents.notes)
     if contents.header is not None:
         return store.restore(path, contents, arch=arch, trust=trust)
-    if arch is None:
-        model, info = recognise(contents.tensors, path)
-    else:
-        built = catalog.build(arch, weights=False)
-        fit(built.model, contents.tensors, path, built.arch)
-        model, info = built.model, ModelInfo(arch=built.arch, input=built.input)
-    return model, replace(info, notes=(*contents.notes, *info.notes))
+    if arch is None and contents.arch is not None:
+        guard.check_spec(contents.arch, contents.tensors, path)
+        arch = contents.arch
+    model, info = fit(arch, contents.tensors, path) if arch else _recognised(path, contents, trust)
+    return model, replace(info, input=contents.input or info.input, notes=(*contents.notes, *info.notes))
+
+
+def _recognised(path: Path, contents: checkpoint.Contents, trust: bool) -> tuple[nn.Module, ModelInfo]:
+    """The architecture that the weights are of; a program of torch.export itself, if it is trusted."""
+    try:
+        return recognise(contents.tensors, path)
+    except TsdistillError:
+        if not trust or path.suffix.lower() != checkpoint.PROGRAM:
+            raise
+    from tsdistill.models import programs
+
+    note = "the exported program itself was loaded; it can be looked at and run, but not saved as a model"
+    return programs.program(path), ModelInfo(notes=(note,))

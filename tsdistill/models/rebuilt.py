@@ -17,7 +17,7 @@ from tsdistill.errors import TsdistillError
 from tsdistill.models import catalog
 from tsdistill.models.info import Attribute, ModelInfo
 from tsdistill.models.specs import in_catalog
-from tsdistill.models.weights import difference, place
+from tsdistill.models.weights import check_types, difference, place
 from tsdistill.models.widths import sync_widths
 
 _WITHOUT_EFFECT = ("training", "fused_attn", "grad_checkpointing", "inplace", "init_weights", "requires_grad")
@@ -52,6 +52,7 @@ def apply(
             f"{where}: these are not the tensors of {info.arch}: {held} {first} "
             f"({off.count} names differ); give the right architecture with --arch (arch=)"
         )
+    check_types(built, tensors, where)
     place(model, tensors, tied)
     for attribute in info.attributes:
         _set(model, attribute, where)
@@ -74,7 +75,7 @@ def reconcile(model: nn.Module, info: ModelInfo) -> ModelInfo:
     fresh = built.model
     ours, theirs = dict(model.named_buffers()), dict(fresh.named_buffers())
     changed = [
-        n for n in ours if n in theirs and ours[n].shape != theirs[n].shape and not _persistent(model, n)
+        n for n in ours if n in theirs and not _persistent(model, n) and _form(ours[n]) != _form(theirs[n])
     ]
     info = replace(info, buffers=tuple(dict.fromkeys((*info.buffers, *changed))))
     params = dict(model.named_parameters(remove_duplicate=False))
@@ -84,6 +85,10 @@ def reconcile(model: nn.Module, info: ModelInfo) -> ModelInfo:
     stored = _stored(model, info.buffers)
     apply(fresh, stored, replace(info, attributes=groups), tied, "the model cannot be written")
     return replace(info, attributes=(*groups, *_changed_attributes(model, fresh, built.arch)))
+
+
+def _form(tensor: torch.Tensor) -> tuple[Any, ...]:
+    return (*tensor.shape, tensor.dtype)
 
 
 def _stored(model: nn.Module, extra: tuple[str, ...]) -> dict[str, torch.Tensor]:

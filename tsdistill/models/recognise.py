@@ -3,38 +3,84 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from tsdistill.errors import TsdistillError
-from tsdistill.models import catalog, evidence, twins
+from tsdistill.models import catalog, evidence, guard, twins
+from tsdistill.models.adapting import Adapted, adapt, similar
 from tsdistill.models.checkpoint import variants
 from tsdistill.models.index import Entry, shipped
 from tsdistill.models.info import ModelInfo
-from tsdistill.models.specs import Built
-from tsdistill.models.weights import check_finite, difference, place, shapes_of, state
+from tsdistill.models.inputs import with_channels
+from tsdistill.models.specs import Built, in_catalog, join, parse
+from tsdistill.models.weights import (
+    Shapes,
+    check_finite,
+    check_types,
+    difference,
+    place,
+    shapes_of,
+    state,
+    unify,
+)
+from tsdistill.models.widths import sync_widths
 
 Tensors = Mapping[str, torch.Tensor]
 
 _NOMINATED = 4
+_ADAPTED = 12
+_TWINS = 8
 _ALIKE = 0.5
 _CONFIRMED = 0.03
 
 
-def fit(model: nn.Module, tensors: Tensors, path: Path, arch: str) -> None:
-    """Put the weights of a file into ``model``, names with or without what wrappers put before them.
+def fit(arch: str, tensors: Tensors, path: Path) -> tuple[nn.Module, ModelInfo]:
+    """Build ``arch`` and put the weights of a file into it, under whatever prefixes wrappers gave them.
+
+    The numbers of classes and of input channels and the image size follow the file unless ``arch`` says them.
 
     Raises:
         TsdistillError: the weights are not those of this architecture; says what differs.
     """
-    expected = shapes_of(state(model))
-    tried = [(difference(shapes_of(names), expected, arch), names) for names in variants(tensors)]
-    off, best = min(tried, key=lambda item: item[0].count)
+    choices = [dict(names) for names in variants(tensors)]
+    if in_catalog(arch):
+        for names in choices:
+            adapted = adapt(arch, shapes_of(names))
+            if adapted is not None:
+                built = _filled(adapted, names, path)
+                note = f"{arch} was built with {', '.join(adapted.changed)} to fit the file"
+                notes = (note,) if adapted.changed else ()
+                return _own(built.model), ModelInfo(arch=built.arch, input=built.input, notes=notes)
+        expected = shapes_of(state(catalog.build_empty(arch).model))
+    else:
+        built = catalog.build(arch, weights=False)
+        expected = shapes_of(state(built.model))
+        arch = built.arch
+    off, best = min(
+        ((difference(shapes_of(names), expected, arch), names) for names in choices),
+        key=lambda item: item[0].count,
+    )
     if off.count:
         raise TsdistillError(f"{path} does not fit {arch}: {off.text}; give another --arch (arch=)")
-    place(model, {name: tensor.clone() for name, tensor in best.items()})
+    check_types(state(built.model), best, path)
+    place(built.model, best)
+    return _own(unify(built.model)), ModelInfo(arch=built.arch, input=built.input)
+
+
+def candidates(tensors: Tensors) -> list[str]:
+    """Specifications of all architectures that weights may belong to by names and shapes, best first.
+
+    When none has exactly these shapes, those that do with other input channels or another image size.
+    """
+    for names in variants(tensors):
+        found = _candidates(shapes_of(names))
+        if found:
+            return [adapted.spec for adapted in found]
+    return []
 
 
 def recognise(tensors: Tensors, path: Path) -> tuple[nn.Module, ModelInfo]:
@@ -48,13 +94,12 @@ def recognise(tensors: Tensors, path: Path) -> tuple[nn.Module, ModelInfo]:
             and nothing tells them apart.
     """
     for names in variants(tensors):
-        shapes = shapes_of(names)
-        found = [_specify(entry, classes) for entry, classes in shipped().matches(shapes)]
-        candidates = _fill(found, names)
-        if candidates:
-            check_finite(candidates[0].model, str(path))
-            choice = twins.choose(candidates, path)
-            how = f"recognised as {choice.built.arch} by the names and shapes of its {len(shapes)} tensors"
+        built = _fill(_candidates(shapes_of(names)), names, path)
+        if built:
+            check_finite(built[0].model, str(path))
+            choice = twins.choose(built, path)
+            count = len(shapes_of(names))
+            how = f"recognised as {choice.built.arch} by the names and shapes of its {count} tensors"
             return _finish(choice, how)
     by_order = _by_order(tensors, path)
     if by_order is not None:
@@ -64,44 +109,92 @@ def recognise(tensors: Tensors, path: Path) -> tuple[nn.Module, ModelInfo]:
     )
 
 
+def _candidates(shapes: Shapes) -> list[Adapted]:
+    exact = [Adapted(_specify(entry, classes)) for entry, classes in shipped().matches(shapes)]
+    if exact:
+        return sorted(set(exact), key=lambda each: twins.rank(each.spec))
+    found: dict[str, Adapted] = {}
+    for spec in similar(shapes, _ADAPTED):
+        try:
+            adapted = adapt(spec, shapes)
+        except TsdistillError:
+            continue
+        if adapted is not None:
+            found.setdefault(adapted.spec, adapted)
+    whole = [each for each in found.values() if each.stem is None]
+    return sorted(whole or found.values(), key=lambda each: twins.rank(each.spec))[:_TWINS]
+
+
 def _specify(entry: Entry, classes: int) -> str:
     """The specification of an entry with this number of classes."""
     if entry.classes is None or classes == entry.classes:
         return entry.spec
-    return f"{entry.spec},num_classes={classes}"
+    source, _, rest = entry.spec.partition(":")
+    name, options = parse(rest, entry.spec)
+    return join(source, name, {**options, "num_classes": classes})
 
 
-def _fill(specs: list[str], tensors: Tensors) -> list[Built]:
+def _fill(specs: list[Adapted], tensors: Tensors, path: Path) -> list[Built]:
     """The architectures that the installed libraries build with exactly these tensors, filled."""
-    owned = {name: tensor.clone() for name, tensor in tensors.items()} if specs else {}
     filled = []
-    for spec in sorted(set(specs), key=twins.rank):
+    for adapted in specs:
         try:
-            built = catalog.build(spec, weights=False)
+            built = catalog.build(adapted.spec, weights=False) if not adapted.changed else None
         except TsdistillError:
             continue
-        if not difference(shapes_of(owned), shapes_of(state(built.model)), spec).count:
-            place(built.model, owned)
-            filled.append(built)
+        if built is not None:
+            off = difference(shapes_of(tensors), shapes_of(state(built.model)), adapted.spec)
+            if off.count > (adapted.stem is not None):
+                continue
+        filled.append(_filled(adapted, tensors, path, built))
     return filled
+
+
+def _filled(adapted: Adapted, tensors: Tensors, path: Path, built: Built | None = None) -> Built:
+    """The architecture with the tensors in place, still mapped from the file."""
+    if adapted.changed:
+        guard.check_spec(adapted.spec, tensors, path)
+    built = built or catalog.build(adapted.spec, weights=False)
+    check_types(state(built.model), tensors, path)
+    place(built.model, tensors)
+    unify(built.model)
+    if adapted.stem is None:
+        return built
+    sync_widths(built.model)
+    return replace(built, input=with_channels(built.input, adapted.channels))
+
+
+def _own(model: nn.Module) -> nn.Module:
+    """``model`` with copies of its tensors, one after another, so that it no longer needs the file."""
+    kept: dict[int, nn.Parameter] = {}
+    for module in model.modules():
+        for parameter in module._parameters.values():
+            if parameter is not None and id(parameter) not in kept:
+                parameter.data = parameter.data.clone()
+                kept[id(parameter)] = parameter
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                module._buffers[name] = buffer.clone()
+    return model
 
 
 def _finish(choice: twins.Choice, how: str) -> tuple[nn.Module, ModelInfo]:
     built = choice.built
-    return built.model, ModelInfo(arch=built.arch, input=built.input, notes=(how, *choice.notes))
+    model = _own(built.model)
+    return model, ModelInfo(arch=built.arch, input=built.input, notes=(how, *choice.notes))
 
 
 def _by_order(tensors: Tensors, path: Path) -> tuple[nn.Module, ModelInfo] | None:
     """Names aside: the architectures with the same shapes in the same order, if batch norms confirm one."""
     for names in variants(tensors):
         shapes = shapes_of(names)
-        candidates: list[Built] = []
+        found: list[Built] = []
         for score, entry in shipped().nearest(shapes, 2 * _NOMINATED, named=False):
             renamed = _renamed(names, entry) if score >= _ALIKE else None
             if renamed is not None:
                 spec, tensors_by_name = renamed
-                candidates += _fill([spec], tensors_by_name)
-        confirmed = [built for built in candidates if _confirmed(built)]
+                found += _fill([Adapted(spec)], tensors_by_name, path)
+        confirmed = [built for built in found if _confirmed(built)]
         if confirmed:
             choice = twins.choose(confirmed, path)
             how = (

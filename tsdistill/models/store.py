@@ -14,7 +14,7 @@ from torch import nn
 
 from tsdistill.errors import TsdistillError
 from tsdistill.files import check_place, replacing
-from tsdistill.models import catalog, header
+from tsdistill.models import catalog, guard, header
 from tsdistill.models.checkpoint import HEADER, SAFETENSORS, Contents
 from tsdistill.models.header import Header
 from tsdistill.models.info import ModelInfo
@@ -86,7 +86,7 @@ def restore(path: Path, contents: Contents, *, arch: str | None, trust: bool) ->
             "pass --trust (trust=True) to import what the file names"
         )
     if arch is None:
-        header.check_safe(spec, contents.tensors, path)
+        guard.check_spec(spec, contents.tensors, path)
     built = catalog.build(spec, weights=False)
     tensors = {name: _ordered(t, stored.orders.get(name), path) for name, t in contents.tensors.items()}
     for alias, name in stored.tied.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import nn
@@ -12,6 +13,7 @@ from tsdistill.errors import TsdistillError
 
 Shapes = Mapping[str, tuple[int, ...]]
 
+_FLOATING = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 _COUNTER = "num_batches_tracked"
 
 
@@ -83,15 +85,15 @@ def place(
         tensors: values by name.
         tied: which names share the parameter of another name. ``None``: those that share one in ``model``.
     """
-    slots = list(_parameter_slots(model))
-    keys = {name: str(id(old)) if tied is None else tied.get(name, name) for _, _, name, old in slots}
+    slots = [(owner, leaf, name, id(old), old.requires_grad) for owner, leaf, name, old in _slots(model)]
+    keys = {name: str(old) if tied is None else tied.get(name, name) for _, _, name, old, _ in slots}
     shared: dict[str, nn.Parameter] = {}
-    for _, _, name, old in slots:
+    for _, _, name, _, wanted in slots:
         if name in tensors and keys[name] not in shared:
             tensor = tensors[name]
-            grad = old.requires_grad and (tensor.is_floating_point() or tensor.is_complex())
+            grad = wanted and (tensor.is_floating_point() or tensor.is_complex())
             shared[keys[name]] = nn.Parameter(tensor.detach(), requires_grad=grad)
-    for owner, leaf, name, _ in slots:
+    for owner, leaf, name, _, _ in slots:
         if keys[name] in shared:
             owner._parameters[leaf] = shared[keys[name]]
     for prefix, module in model.named_modules(remove_duplicate=False):
@@ -99,6 +101,38 @@ def place(
             name = f"{prefix}.{leaf}" if prefix else leaf
             if name in tensors:
                 module._buffers[leaf] = tensors[name].detach()
+
+
+def check_types(arch: Mapping[str, torch.Tensor], file: Mapping[str, torch.Tensor], where: object) -> None:
+    """Refuse tensors of another kind of number than the architecture's: whole, floating or complex numbers.
+
+    Raises:
+        TsdistillError: names the first such tensor; ``where`` begins the message.
+    """
+    for name, tensor in file.items():
+        old = arch.get(name)
+        if old is None or (_kind(tensor) == _kind(old) and tensor.layout == torch.strided):
+            continue
+        raise TsdistillError(
+            f"{where}: {name} is stored as {str(tensor.dtype).removeprefix('torch.')}, the architecture "
+            f"computes in {str(old.dtype).removeprefix('torch.')}; save the weights before they are quantised"
+        )
+
+
+def unify(model: nn.Module) -> nn.Module:
+    """Bring floating-point tensors to one type: that of the parameters, the widest where they differ."""
+    types = {p.dtype for p in model.parameters() if p.is_floating_point()}
+    if not types:
+        return model
+    widest = reduce(torch.promote_types, types)
+    for module in model.modules():
+        for parameter in module._parameters.values():
+            if parameter is not None and parameter.is_floating_point() and parameter.dtype != widest:
+                parameter.data = parameter.data.to(widest)
+        for name, buffer in module._buffers.items():
+            if buffer is not None and buffer.is_floating_point() and buffer.dtype != widest:
+                module._buffers[name] = buffer.to(widest)
+    return model
 
 
 def check_finite(model: nn.Module, where: str) -> None:
@@ -121,7 +155,13 @@ def check_finite(model: nn.Module, where: str) -> None:
         )
 
 
-def _parameter_slots(model: nn.Module) -> Iterator[tuple[nn.Module, str, str, nn.Parameter]]:
+def _kind(tensor: torch.Tensor) -> str:
+    if tensor.is_floating_point():
+        return "floating" if tensor.dtype in _FLOATING else str(tensor.dtype)
+    return "complex" if tensor.is_complex() else "bool" if tensor.dtype == torch.bool else "whole"
+
+
+def _slots(model: nn.Module) -> Iterator[tuple[nn.Module, str, str, nn.Parameter]]:
     for prefix, module in model.named_modules(remove_duplicate=False):
         for leaf, parameter in module._parameters.items():
             if parameter is not None:
