@@ -86,7 +86,7 @@ def test_the_inverse_of_a_wide_ridged_matrix_is_the_same_in_both_precisions(
     ridge: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = np.random.default_rng(0).normal(size=(400, 60)) @ np.random.default_rng(1).normal(size=(60, 300))
-    correlation = np.corrcoef(rows.T)
+    correlation = _correlation(rows.T)
     expected = np.linalg.inv(correlation + ridge * np.eye(300))
     np.testing.assert_allclose(ridged_inverse(correlation, ridge), expected, rtol=1e-6, atol=1e-6)
     monkeypatch.setattr(linear, "_WIDE", 200)
@@ -96,7 +96,7 @@ def test_the_inverse_of_a_wide_ridged_matrix_is_the_same_in_both_precisions(
 
 
 def test_a_precision_that_is_known_is_not_made_again() -> None:
-    correlation = np.corrcoef(np.random.default_rng(0).normal(size=(40, 6)).T)
+    correlation = _correlation(np.random.default_rng(0).normal(size=(40, 6)).T)
     correlation[2], correlation[:, 2] = 0, 0
     precision = precision_of(correlation, 40)
     assert precision is not None

@@ -203,7 +203,7 @@ def constants(report: AlignmentReport, name: str, keep_strong: bool) -> np.ndarr
 def own_gram(inner: np.ndarray, ridge: float, weight: np.ndarray) -> np.ndarray:
     """Q = P Cᵀ Ω C P when the targets are the features: C P = I − ridge · P."""
     kind = _kind(len(inner))
-    map_ = -kind(ridge) * inner.astype(kind, copy=False)
+    map_: np.ndarray = np.multiply(inner, -ridge, dtype=kind)
     np.fill_diagonal(map_, map_.diagonal() + 1)
     return map_.T @ (weight.astype(kind)[:, None] * map_)
 
