@@ -23,7 +23,7 @@ def _found(model: nn.Module, x: Any, **how: Any) -> dict[str, FanOut]:
     prepared = prepare(model, x)
     sites = find_sites(model, trace(model, prepared.example, check=False))
     covariances = observe(model, sites, prepared, positions=None).covariances
-    return fan_outs(model, sites, covariances, prepared, **how)
+    return fan_outs(model, sites, covariances, prepared, **how)[0]
 
 
 def _network(reading: nn.Module, width: int, classes: int = 3) -> nn.Sequential:
@@ -76,7 +76,7 @@ def test_a_layer_that_reads_every_channel_once_takes_the_covariance_that_is_ther
     prepared = prepare(model, x)
     sites = find_sites(model, trace(model, prepared.example))
     covariances = observe(model, sites, prepared).covariances
-    found = fan_outs(model, sites, covariances, prepared)
+    found, _ = fan_outs(model, sites, covariances, prepared)
     assert {site: each.taps for site, each in found.items()} == {"first": 9, "second": 1, "head": 1}
     for site in ("second", "head"):
         assert found[site].covariance is covariances[site]
@@ -102,7 +102,7 @@ def test_beta_is_the_second_moment_of_the_output_s_derivative() -> None:
     prepared = prepare(model, [x] * 300)
     sites = find_sites(model, trace(model, prepared.example, check=False))
     covariances = observe(model, sites, prepared).covariances
-    found = fan_outs(model, sites, covariances, prepared, samples=16 * 300)
+    found, _ = fan_outs(model, sites, covariances, prepared, samples=16 * 300)
     with torch.no_grad():
         read = model[2](model[1](model[0](x)))
     rest = nn.Sequential(*list(model)[3:])
@@ -192,4 +192,4 @@ def test_the_model_is_left_as_it_was() -> None:
     assert model.training
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
-    assert told[-1] == ("what kernels meet", 20, 20)
+    assert told[-1] == ("strength", 20, 20)

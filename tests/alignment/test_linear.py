@@ -3,7 +3,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tsdistill.alignment.linear import downdate, explained, inverse, shrinkage, standardise
+from tsdistill.alignment import linear
+from tsdistill.alignment.leaving import leaving_shares
+from tsdistill.alignment.linear import (
+    downdate,
+    explained,
+    inverse,
+    precision_of,
+    ridged_inverse,
+    shrinkage,
+    standardise,
+)
 
 
 def _correlation(rows: np.ndarray) -> np.ndarray:
@@ -69,3 +79,32 @@ def test_shrinkage_fades_with_samples_and_grows_with_features() -> None:
     )
     assert shrinkage(_correlation(low.T), 20_000) == pytest.approx(1e-3)
     assert shrinkage(np.ones((1, 1)), 10) == pytest.approx(1e-3)
+
+
+@pytest.mark.parametrize("ridge", [1e-3, 0.05])
+def test_the_inverse_of_a_wide_ridged_matrix_is_the_same_in_both_precisions(
+    ridge: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = np.random.default_rng(0).normal(size=(400, 60)) @ np.random.default_rng(1).normal(size=(60, 300))
+    correlation = _correlation(rows.T)
+    expected = np.linalg.inv(correlation + ridge * np.eye(300))
+    np.testing.assert_allclose(ridged_inverse(correlation, ridge), expected, rtol=1e-6, atol=1e-6)
+    monkeypatch.setattr(linear, "_WIDE", 200)
+    found = ridged_inverse(correlation, ridge)
+    assert found.dtype == (np.float32 if ridge > 0.01 else np.float64)
+    np.testing.assert_allclose(found, expected, atol=2e-4 / ridge)
+
+
+def test_a_precision_that_is_known_is_not_made_again() -> None:
+    correlation = _correlation(np.random.default_rng(0).normal(size=(40, 6)).T)
+    correlation[2], correlation[:, 2] = 0, 0
+    precision = precision_of(correlation, 40)
+    assert precision is not None
+    assert precision.shape == (5, 5)
+    np.testing.assert_array_equal(explained(correlation, 40, precision), explained(correlation, 40))
+    assert precision_of(correlation, 10) is None
+    gone = np.array([False, True, False, False, False, False])
+    worth = np.arange(6.0)
+    np.testing.assert_allclose(
+        leaving_shares(correlation, gone, 40, worth, precision), leaving_shares(correlation, gone, 40, worth)
+    )

@@ -148,27 +148,14 @@ def analyze_prepared(
             matching = processes.agreed(match_groups(mine, theirs, prepared, given=pairs))
     partners = dict(matching.pairs) if matching else {name: name for name in mine.observable}
     observed = observe_sides(mine, beside, partners, prepared, measures, positions, seed, progress)
-    with clock.phase("strength"):
-        beta, other_beta = (
-            output_sensitivity(
-                side.model, side.sites, prepared, samples=strength_samples, seed=seed, progress=progress
-            )
-            if side is not None
-            else {}
-            for side in (mine, theirs)
-        )
+    how: dict[str, Any] = {"samples": strength_samples, "seed": seed, "progress": progress}
     read: dict[str, FanOut] = {}
-    if choosing:
-        with clock.phase("fan-out"):
-            read = fan_outs(
-                student,
-                mine.sites,
-                observed.covariances,
-                prepared,
-                samples=strength_samples,
-                seed=seed,
-                progress=progress,
-            )
+    with clock.phase("strength"):
+        if choosing:
+            read, beta = fan_outs(student, mine.sites, observed.covariances, prepared, **how)
+        else:
+            beta = output_sensitivity(student, mine.sites, prepared, **how)
+        other_beta = output_sensitivity(theirs.model, theirs.sites, prepared, **how) if theirs else {}
     with clock.phase("description"):
         results, first = compare_groups(mine, beside, partners, prepared.example, observed, measures)
         taking = takings(student, mine.sites, observed.covariances, prepared.example)

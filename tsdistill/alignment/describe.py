@@ -10,7 +10,7 @@ from torch import nn
 
 from tsdistill.alignment.exact import Relations, free_nodes
 from tsdistill.alignment.leaving import leaving_shares
-from tsdistill.alignment.linear import explained, standardise
+from tsdistill.alignment.linear import explained, precision_of, standardise
 from tsdistill.alignment.matching.nodes import NodeMatches, match_nodes
 from tsdistill.alignment.observing.moments import pooled
 from tsdistill.alignment.observing.sites import Reading
@@ -149,13 +149,14 @@ def _activity(context: Context, group: Group, readings: tuple[Reading, ...], pow
     matrix = pooled(covariance, features)[1]
     correlation = standardise(matrix, np.sqrt(np.clip(np.diag(matrix), 0, None)))
     rows = covariance.rows * features.shape[1]
-    leaving = leaving_shares(correlation, dead | weak, rows, powers)
+    precision = precision_of(correlation, rows)
+    leaving = leaving_shares(correlation, dead | weak, rows, powers, precision)
     always = np.all([(c.on[f] == 1).all(1) for c, f in seen], axis=0)
     never_below = min(float(c.lowest[f].min()) for c, f in seen) >= 0
     gated = never_below and group.name in context.gated
     return _Activity(
         rows=rows,
-        r2=explained(correlation, rows),
+        r2=explained(correlation, rows, precision),
         leaving=leaving,
         on=covariance.on[features].mean(1),
         dead=dead,

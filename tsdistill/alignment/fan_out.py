@@ -3,7 +3,8 @@ makes of that."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
@@ -18,7 +19,8 @@ from tsdistill.alignment.observing.progress import Progress
 from tsdistill.alignment.observing.rows import channel_dim, fan_in_rows, fits
 from tsdistill.alignment.observing.samples import channels_first, flat, widen
 from tsdistill.alignment.observing.sites import Site, Sites
-from tsdistill.alignment.strength import projected
+from tsdistill.alignment.observing.sums import gram
+from tsdistill.alignment.strength import Sensitivity
 from tsdistill.evaluation.forward import at_rest, count, forward, head
 
 WIDEST = 2304
@@ -56,20 +58,25 @@ def fan_outs(
     samples: int = 256,
     seed: int = 0,
     progress: Progress | None = None,
-) -> dict[str, FanOut]:
-    """The fan-out of every site that a plain linear layer or an ungrouped convolution reads.
+) -> tuple[dict[str, FanOut], dict[str, np.ndarray]]:
+    """The fan-out of every site that a plain linear layer or an ungrouped convolution reads, and what
+    `output_sensitivity` says of all sites, from the same passes.
 
-    One pass over the data for the covariance of what kernels meet (im2col), one with a backward pass over the
-    first ``samples`` for β. Sites of other layers, and of layers that are too wide, are left out.
+    The first ``samples`` run forward and backward: β and the sensitivity come from them. What kernels meet
+    (im2col), for its covariance, is looked at in all samples. Sites of other layers, and of layers that are
+    too wide, have no fan-out.
 
     Args:
         model: the model; it is left as it was.
         sites: its sites.
         covariances: of the channels at these sites, where they were observed.
         batches: yields ``(x, y)``.
-        samples: samples for β.
+        samples: samples for β and the sensitivity.
         seed: of positions and projections.
         progress: is told how many samples are done.
+
+    Raises:
+        TsdistillError: the model has no floating output or it cannot be differentiated.
     """
     modules = dict(model.named_modules())
     wanted = {
@@ -77,17 +84,34 @@ def fan_outs(
         for key, site in sites.sites.items()
         if key in covariances and site.layout is None and _suits(modules[site.module], site)
     }
-    kernels = {key: site for key, site in wanted.items() if _taps(modules[site.module], site) > 1}
-    met = {**covariances, **_met(model, kernels, batches, seed, progress)}
-    betas = _betas(model, wanted, batches, samples, seed)
+    expected = getattr(batches, "samples", None)
+    sensitivity = Sensitivity(model, sites)
+    kernels, betas = _Kernels(model, wanted, seed, expected), _Betas(model, wanted)
+    with at_rest(model):
+        for index, first, (x, _) in processes.share(batches):
+            part = head(x, samples - first) if first < samples else None
+            whole = part is not None and count(part) == count(x)
+            if part is not None:
+                with betas, kernels.batch(index) if whole else nullcontext():
+                    sensitivity.run(part, hash((seed, index)) % 2**63)
+                betas.seen += count(part)
+            elif not kernels:
+                break
+            if kernels and not whole:
+                with torch.no_grad(), kernels.batch(index):
+                    forward(model, x)
+            if progress is not None:
+                progress("strength", first + count(x), expected)
+    met = {**covariances, **kernels.finish()}
+    found = betas.finish()
     result = {}
     for key, site in wanted.items():
         weight = modules[site.module].weight
         assert isinstance(weight, Tensor)
-        if key in betas and key in met:
+        if key in found and key in met:
             flat_weight = weight.detach().double().cpu().flatten(1).numpy()
-            result[key] = FanOut(flat_weight, _taps(modules[site.module], site), met[key], betas[key])
-    return result
+            result[key] = FanOut(flat_weight, _taps(modules[site.module], site), met[key], found[key])
+    return result, sensitivity.finish()
 
 
 def _taps(module: nn.Module, site: Site) -> int:
@@ -105,85 +129,85 @@ def _suits(module: nn.Module, site: Site) -> bool:
     return _taps(module, site) == 1 or weight[0].numel() <= WIDEST
 
 
-def _met(
-    model: nn.Module,
-    kernels: Mapping[str, Site],
-    batches: Iterable[tuple[Any, Any]],
-    seed: int,
-    progress: Progress | None,
-) -> dict[str, Covariance]:
-    """Covariance of all that the kernels of some convolutions meet."""
-    expected = getattr(batches, "samples", None)
-    running = {key: RunningCovariance() for key in kernels}
-    drawn = torch.Generator()
+class _Kernels:
+    """Covariance of all that the kernels of some convolutions meet; false where there are none."""
 
-    def look(key: str, site: Site) -> Any:
-        def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-            positions = output.shape[2:].numel()
-            entries = _taps(module, site) * site.width
-            rows = max(_ROWS, _ROWS_PER_ENTRY * entries)
-            take = min(positions, ceil(rows / (expected or _UNKNOWN)))
-            places = torch.randperm(positions, generator=drawn)[:take].to(output.device)
-            running[key].update(fan_in_rows(module, args[0], places)[0])
+    def __init__(self, model: nn.Module, sites: Mapping[str, Site], seed: int, expected: int | None) -> None:
+        modules = {key: model.get_submodule(site.module) for key, site in sites.items()}
+        self._sites = {key: site for key, site in sites.items() if _taps(modules[key], site) > 1}
+        self._modules = modules
+        self._running = {key: RunningCovariance() for key in self._sites}
+        self._seed, self._expected = seed, expected
+        self._drawn = torch.Generator()
 
-        return hook
+    def __bool__(self) -> bool:
+        return bool(self._sites)
 
-    if kernels:
+    @contextmanager
+    def batch(self, index: int) -> Iterator[None]:
+        """Look at the batch of that number, which runs inside the block."""
+        self._drawn.manual_seed(hash((self._seed, index)) % 2**63)
         handles = [
-            model.get_submodule(site.module).register_forward_hook(look(key, site))
-            for key, site in kernels.items()
+            self._modules[key].register_forward_hook(self._look(key, site))
+            for key, site in self._sites.items()
         ]
         try:
-            with at_rest(model), torch.no_grad():
-                for index, first, (x, _) in processes.share(batches):
-                    drawn.manual_seed(hash((seed, index)) % 2**63)
-                    forward(model, x)
-                    if progress is not None:
-                        progress("what kernels meet", first + count(x), expected)
+            yield
         finally:
             for handle in handles:
                 handle.remove()
-    processes.combine_covariances(running)
-    return {key: each.finish() for key, each in running.items() if each.seen}
 
-
-def _betas(
-    model: nn.Module, sites: Mapping[str, Site], batches: Iterable[tuple[Any, Any]], samples: int, seed: int
-) -> dict[str, np.ndarray]:
-    """E[β] of the outputs of the layers at some sites, from random projections of the model's output."""
-    totals: dict[str, Tensor] = {}
-
-    def collect(key: str, dim: int) -> Any:
-        def hook(gradient: Tensor) -> None:
-            block = widen(flat(channels_first(gradient, dim))).transpose(1, 2).flatten(0, 1)
-            totals[key] = totals.get(key, 0.0) + (block.T @ block).double().cpu()
+    def _look(self, key: str, site: Site) -> Any:
+        def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+            positions = output.shape[2:].numel()
+            rows = max(_ROWS, _ROWS_PER_ENTRY * _taps(module, site) * site.width)
+            take = min(positions, ceil(rows / (self._expected or _UNKNOWN)))
+            places = torch.randperm(positions, generator=self._drawn)[:take].to(output.device)
+            self._running[key].update(fan_in_rows(module, args[0].detach(), places)[0])
 
         return hook
 
-    def tap(key: str) -> Any:
+    def finish(self) -> dict[str, Covariance]:
+        """By site, of all processes together."""
+        processes.combine_covariances(self._running)
+        return {key: each.finish() for key, each in self._running.items() if each.seen}
+
+
+class _Betas:
+    """E[β] of the outputs of the layers at some sites; backward passes run inside the block."""
+
+    def __init__(self, model: nn.Module, sites: Mapping[str, Site]) -> None:
+        self._modules = {key: model.get_submodule(site.module) for key, site in sites.items()}
+        self._totals: dict[str, Tensor] = {}
+        self._handles: list[Any] = []
+        self.seen = 0
+
+    def __enter__(self) -> None:
+        self._handles = [
+            module.register_forward_hook(self._tap(key)) for key, module in self._modules.items()
+        ]
+
+    def __exit__(self, *_: object) -> None:
+        while self._handles:
+            self._handles.pop().remove()
+
+    def _collect(self, key: str, dim: int) -> Any:
+        def hook(gradient: Tensor) -> None:
+            block = widen(flat(channels_first(gradient, dim))).transpose(1, 2).flatten(0, 1)
+            self._totals[key] = self._totals.get(key, 0.0) + gram(block).double().cpu()
+
+        return hook
+
+    def _tap(self, key: str) -> Any:
         def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
             # Not a view: what comes behind may work in place, which takes a view's hooks away.
             branch = (output if output.requires_grad else output.detach().requires_grad_()).clone()
-            branch.register_hook(collect(key, channel_dim(module)))
+            branch.register_hook(self._collect(key, channel_dim(module)))
             return branch
 
         return hook
 
-    handles = [
-        model.get_submodule(site.module).register_forward_hook(tap(key)) for key, site in sites.items()
-    ]
-    seen = 0
-    try:
-        with at_rest(model), torch.enable_grad():
-            for index, first, (x, _) in processes.share(batches):
-                if first >= samples:
-                    break
-                x = head(x, samples - first)
-                outputs, projections = projected(model, x, hash((seed, index)) % 2**63)
-                torch.autograd.backward(outputs, projections)
-                seen += count(x)
-    finally:
-        for handle in handles:
-            handle.remove()
-    seen = processes.total(seen)
-    return {key: total.numpy() / seen for key, total in processes.add_up_all(totals).items()}
+    def finish(self) -> dict[str, np.ndarray]:
+        """By site, of all processes together."""
+        seen = processes.total(self.seen)
+        return {key: total.numpy() / seen for key, total in processes.add_up_all(self._totals).items()}

@@ -11,7 +11,13 @@ _ALIKE = 1e4
 _BLOCK = 128
 
 
-def leaving_shares(correlation: np.ndarray, gone: np.ndarray, rows: int, worth: np.ndarray) -> np.ndarray:
+def leaving_shares(
+    correlation: np.ndarray,
+    gone: np.ndarray,
+    rows: int,
+    worth: np.ndarray,
+    precision: np.ndarray | None = None,
+) -> np.ndarray:
     """Share of its variance that the nodes still there explain at the moment a node leaves.
 
     One after the other, whichever node is explained best leaves (backward elimination). What is returned
@@ -23,6 +29,7 @@ def leaving_shares(correlation: np.ndarray, gone: np.ndarray, rows: int, worth: 
         rows: samples behind the correlations; with no more than two a node only single predictors count.
         worth: ``[n]``; among nodes that are explained alike (to 99.99 % and more) the least worthy leaves
             first.
+        precision: what `precision_of` says of the correlations, where that is known.
 
     Returns:
         float64 ``[n]`` in [0, 1]: 1 for nodes that are gone, 0 for those that do not vary or are never
@@ -35,17 +42,20 @@ def leaving_shares(correlation: np.ndarray, gone: np.ndarray, rows: int, worth: 
     if rows <= 2 * stay.size:
         _by_pairs(correlation, stay, worth, shares)
     else:
-        _by_all(correlation, stay, worth, shares)
+        if precision is None:
+            precision = inverse(correlation[np.ix_(stay, stay)] + 1e-7 * np.eye(stay.size))
+        else:
+            precision = downdate(precision, np.flatnonzero(gone[np.diag(correlation) > 0]))
+        _by_all(precision, stay, worth, shares)
     return shares
 
 
-def _by_all(correlation: np.ndarray, stay: np.ndarray, worth: np.ndarray, shares: np.ndarray) -> None:
+def _by_all(precision: np.ndarray, stay: np.ndarray, worth: np.ndarray, shares: np.ndarray) -> None:
     """Backward elimination on the inverse: 1/P_kk is what the others leave unexplained of node k.
 
     A block of the best explained is worked through before the inverse is brought up to date: the figures of
     nodes outside the block can only fall meanwhile, so those that were read bound them from above.
     """
-    precision = inverse(correlation[np.ix_(stay, stay)] + 1e-7 * np.eye(stay.size))
     last = 1.0
     while stay.size > 1:
         standing = np.minimum(np.diag(precision), _ALIKE)

@@ -51,32 +51,59 @@ def output_sensitivity(
     Raises:
         TsdistillError: the model has no floating output or it cannot be differentiated.
     """
-    totals: dict[str, Tensor] = {}
-    hooks: dict[str, list[Look]] = {}
-    for site in sites.sites.values():
-        hooks.setdefault(site.module, []).append(_tap(site, totals))
-    seen = 0
-    with at_rest(model), torch.enable_grad(), Hooks(model, hooks):
+    running = Sensitivity(model, sites)
+    with at_rest(model):
         for index, first, (x, _) in processes.share(batches):
             if first >= samples:
                 break
             x = head(x, samples - first)
-            outputs, projections = projected(model, x, hash((seed, index)) % 2**63)
-            if sites.sites and not outputs:
+            running.run(x, hash((seed, index)) % 2**63)
+            if progress is not None:
+                progress("strength", first + count(x), samples)
+    return running.finish()
+
+
+class Sensitivity:
+    """What `output_sensitivity` gathers, one backward pass after the other.
+
+    Args:
+        model: the model, at rest.
+        sites: its sites.
+    """
+
+    def __init__(self, model: nn.Module, sites: Sites) -> None:
+        self._model, self._sites = model, sites.sites
+        self._totals: dict[str, Tensor] = {}
+        self._seen = 0
+        hooks: dict[str, list[Look]] = {}
+        for site in self._sites.values():
+            hooks.setdefault(site.module, []).append(_tap(site, self._totals))
+        self._hooks = Hooks(model, hooks)
+
+    def run(self, x: Any, seed: int) -> None:
+        """A forward pass, and a backward pass from random projections of what it gives.
+
+        Raises:
+            TsdistillError: the model has no floating output or it cannot be differentiated.
+        """
+        with torch.enable_grad(), self._hooks:
+            outputs, projections = projected(self._model, x, seed)
+            if self._sites and not outputs:
                 raise TsdistillError(
                     "the model's output cannot be differentiated (it detaches or runs without gradients); "
                     "strength cannot be measured"
                 )
             torch.autograd.backward(outputs, projections)
-            seen += count(x)
-            if progress is not None:
-                progress("strength", first + count(x), samples)
-    seen = processes.total(seen)
-    totals = processes.add_up_all(totals)
-    return {
-        key: totals[key].cpu().numpy() / seen if key in totals else np.zeros(site.width)
-        for key, site in sites.sites.items()
-    }
+        self._seen += count(x)
+
+    def finish(self) -> dict[str, np.ndarray]:
+        """Site key -> float64 ``[F]``, of all processes together."""
+        seen = processes.total(self._seen)
+        totals = processes.add_up_all(self._totals)
+        return {
+            key: totals[key].cpu().numpy() / seen if key in totals else np.zeros(site.width)
+            for key, site in self._sites.items()
+        }
 
 
 def projected(model: nn.Module, x: Any, seed: int) -> tuple[list[Tensor], list[Tensor]]:

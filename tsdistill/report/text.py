@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from tsdistill.alignment.report import AlignmentReport
 from tsdistill.report.numbers import amount, counted, seconds
 
-PHASES = ("tracing", "matching", "forward", "moments", "covariances", "strength", "fan-out", "description")
+PHASES = ("tracing", "matching", "forward", "moments", "covariances", "strength", "description")
 """What takes time, in the order in which people think of it."""
 
 _SHORT = 0.0005

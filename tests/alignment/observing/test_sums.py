@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tsdistill.alignment.observing.sums import LARGEST, CentredSums, Pending
+from tsdistill.alignment.observing.sums import LARGEST, CentredSums, Pending, gram
 
 
 def _sums(s: torch.Tensor, t: torch.Tensor, sizes: list[int], *, full: bool = False) -> CentredSums:
@@ -115,3 +115,10 @@ def test_small_blocks_wait_and_large_ones_come_in_slices() -> None:
     parts = [block.shape[0] for (block,) in pending.add(large)]
     assert sum(parts) == 9
     assert max(parts) == 4
+
+
+@pytest.mark.parametrize("width", [20, 192, 500])
+def test_half_of_a_gram_matrix_is_the_whole(width: int) -> None:
+    rows = torch.randn(300, width, dtype=torch.float64)
+    for laid_out in (rows, rows.T.contiguous().T):
+        torch.testing.assert_close(gram(laid_out), rows.T @ rows)

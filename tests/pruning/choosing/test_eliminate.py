@@ -63,7 +63,7 @@ def test_leaving_in_chunks_costs_little_more_than_one_by_one() -> None:
     )
     expected, spent = _brute([g], [weight], 20)
     assert len(order) == len(set(order.tolist())) == 60
-    assert sum(spent) <= sum(costs) <= 1.02 * sum(spent)
+    assert sum(spent) * (1 - 1e-9) <= sum(costs) <= 1.02 * sum(spent)
     assert len(set(order[:30].tolist()) & set(expected[:30])) >= 27
 
 

@@ -88,3 +88,22 @@ def test_many_removals_from_a_large_one_stay_exact() -> None:
     left = sorted(set(range(150)) - set(order.tolist()))
     direct = _penalised_residual(g, c, weight, left) - _penalised_residual(g, c, weight, list(range(150)))
     assert total == pytest.approx(direct, rel=1e-6)
+
+
+def test_single_precision_and_columns_that_wait_price_nodes_of_several_features_alike() -> None:
+    g, c, weight = _problem(540, 12, seed=5)
+    scale = np.sqrt(np.outer(np.diag(g), np.diag(g)))
+    g, c = g / scale, c / np.sqrt(np.diag(g))
+    features = np.arange(540).reshape(180, 3)
+    regression = _regression(g, c, weight, [Part(np.arange(180), features)])
+    order = np.random.default_rng(0).permutation(180)
+    for gone in np.array_split(order[:150], 15):
+        regression.remove(gone)
+    kept = features[np.sort(order[150:])].reshape(-1)
+    parts = [Part(np.sort(order[150:]), np.arange(len(kept)).reshape(-1, 3))]
+    direct = _regression(g[np.ix_(kept, kept)], c[:, kept], weight, parts)
+    np.testing.assert_allclose(regression.increments(180), direct.increments(180), rtol=2e-3)
+    chosen = np.sort(order[150:])[:5]
+    np.testing.assert_allclose(
+        regression.restrict(chosen).increments(180)[chosen], direct.increments(180)[chosen], rtol=2e-3
+    )

@@ -42,7 +42,7 @@ class RunningCovariance:
 
     def _take(self, block: Tensor) -> None:
         self.sums.add(block)
-        positive, lowest = (block > 0).sum((0, 2)), block.amin((0, 2))
+        positive, lowest = (block > 0).float().sum((0, 2)).long(), block.amin((0, 2))
         if self.positive is None or self.lowest is None:
             self.positive, self.lowest = positive, lowest
         else:

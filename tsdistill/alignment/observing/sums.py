@@ -20,6 +20,7 @@ LARGEST = 32768
 RESOLUTION = (4 * torch.finfo(torch.float32).eps) ** 2
 """Variance over squared mean at or below which a node counts as constant: four times float32's steps."""
 _SMALL = 1024
+_STRIP = 96
 
 
 def accumulator_device(device: torch.device) -> torch.device:
@@ -124,8 +125,11 @@ def _block_sums(
         centred.append(rows)
         offsets.append(offset)
         means.append(shift.to(device).double() + offset / n)
-        squares.append(rows.square().sum(0).to(device).double() - offset**2 / n)
+        if len(sides) > 1:
+            squares.append(rows.square().sum(0).to(device).double() - offset**2 / n)
     products = _product(centred[0], centred[-1], offsets[0], offsets[-1], n)
+    if len(sides) == 1:
+        squares.append(products.diagonal().clone())
     own = [_product(c, c, o, o, n) for c, o in zip(centred, offsets, strict=True)] if full else []
     return n, means, squares, products, own
 
@@ -142,8 +146,24 @@ def _centred(block: Tensor, shift: Tensor) -> Tensor:
     return columns.view(nodes, -1).T
 
 
+def gram(rows: Tensor) -> Tensor:
+    """``rowsᵀ rows``; of a wide one on the CPU only what lies on and below the diagonal is multiplied."""
+    width = rows.shape[1]
+    if width < 2 * _STRIP or rows.device.type != "cpu":
+        return rows.T @ rows
+    result = torch.empty(width, width, dtype=rows.dtype)
+    step = max(_STRIP, -(-width // 8))
+    for start in range(0, width, step):
+        stop = min(start + step, width)
+        below = rows[:, start:].T @ rows[:, start:stop]
+        result[start:, start:stop] = below
+        result[start:stop, stop:] = below[stop - start :].T
+    return result
+
+
 def _product(left: Tensor, right: Tensor, offset_left: Tensor, offset_right: Tensor, n: int) -> Tensor:
-    product = (left.T @ right).to(offset_left.device).double()
+    both = gram(left) if left is right else left.T @ right
+    product = both.to(offset_left.device).double()
     return product.addr_(offset_left, offset_right, alpha=-1 / n)
 
 

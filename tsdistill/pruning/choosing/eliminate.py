@@ -21,8 +21,8 @@ def eliminate(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Remove nodes one after the other, always the one that costs least for what it saves.
 
-    Of more than 64 nodes a hundredth leaves at a time: the four times as many cheapest ones compete one by
-    one, and the rest is brought up to date once for all that have won.
+    Of more than 64 nodes a sixty-fourth leaves at a time (two at least): the four times as many cheapest ones
+    compete one by one, and the rest is brought up to date once for all that have won.
 
     Args:
         regressions: one per site that reads any of the nodes, and tolls; used up.
@@ -47,7 +47,7 @@ def eliminate(
     alive[order] = False
     for regression in regressions:
         regression.remove(order)
-    chunk = size if size <= _AT_ONCE else max(2, size // 100)
+    chunk = size if size <= _AT_ONCE else max(2, size // _AT_ONCE)
     while True:
         able = np.flatnonzero(alive & (left > floors)[owner])
         if able.size == 0:

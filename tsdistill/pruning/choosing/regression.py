@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
-_WIDE = 1536
+WIDE = 512
+"""Features above which single precision is enough: there the inverse is of a ridged matrix."""
+
 _SMALL = 64
+_ROOM = 64
+_Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,109 +24,170 @@ class Part:
     features: np.ndarray
 
 
+@dataclass(frozen=True, eq=False)
+class _Corners:
+    """What P and Q are by now at the features of each node of a part, float64 ``[n, m, m]``."""
+
+    part: Part
+    p: np.ndarray
+    q: np.ndarray
+
+    def without(self, gone: np.ndarray) -> _Corners:
+        """The same for the nodes that are not ``gone`` (bool ``[n]``)."""
+        part = Part(self.part.nodes[~gone], self.part.features[~gone])
+        return _Corners(part, self.p[~gone], self.q[~gone])
+
+    def follow(self, move: _Array, cross: _Array, change: _Array) -> None:
+        """Bring them up to date with a removal, whose columns are ``[removed, features]`` each."""
+        index = self.part.features
+        if index.shape[1] == 1:
+            a, b, c = (each.take(index[:, 0], 1) for each in (move, cross, change))
+            self.p[:, 0, 0] -= np.einsum("kn,kn->n", a, b)
+            self.q[:, 0, 0] -= 2 * np.einsum("kn,kn->n", a, c)
+            return
+        a, b, c = (each[:, index].transpose(1, 2, 0) for each in (move, cross, change))
+        self.p[...] -= a @ b.transpose(0, 2, 1)
+        half = c @ a.transpose(0, 2, 1)
+        self.q[...] -= half + half.transpose(0, 2, 1)
+
+
 class Regression:
     """A ridge regression from which features are taken one after the other.
 
     With G the ridged second moments of the features, C = cov(targets, features) and targets weighted by Ω,
     the state is P = G⁻¹ and Q = P Cᵀ Ω C P over the features that are kept. Removing the features k raises
     the weighted penalised residual by exactly tr(P_kk⁻¹ Q_kk), which is the optimal-brain-surgeon score
-    when the targets are the features themselves. Single precision above 1,536 features.
+    when the targets are the features themselves. Single precision above 512 features.
+
+    P and Q stay what they were at first. Each removal leaves three columns a feature behind,
+    ``P − Σ move crossᵀ`` and ``Q − Σ (change moveᵀ + move changeᵀ)``, from which the columns of the next
+    ones are made; only what belongs to single nodes is brought up to date at once.
     """
 
     def __init__(self, precision: np.ndarray, gram: np.ndarray, parts: Sequence[Part]) -> None:
-        kind = np.float32 if precision.shape[0] > _WIDE else np.float64
-        self._p: np.ndarray[Any, np.dtype[Any]] = np.array(precision, dtype=kind, order="C")
-        self._q: np.ndarray[Any, np.dtype[Any]] = np.array(gram, dtype=kind, order="C")
-        self._parts = [part for part in parts if len(part.nodes)]
-        self._alive = np.zeros(len(precision), dtype=bool)
-        for part in self._parts:
-            self._alive[part.features] = True
+        kind = np.float32 if precision.shape[0] > WIDE else np.float64
+        self._p: _Array = np.asarray(precision, dtype=kind)
+        self._q: _Array = np.asarray(gram, dtype=kind)
+        self._corners = []
+        for part in parts:
+            if len(part.nodes):
+                table = part.features[:, :, None], part.features[:, None, :]
+                inner = [matrix[table].astype(np.float64) for matrix in (self._p, self._q)]
+                self._corners.append(_Corners(part, *inner))
+        self._used = 0
+        self._steps: list[_Array] = [np.empty((len(precision), 0), dtype=kind)] * 3
+        self._nodes = 1 + max((int(each.part.nodes.max()) for each in self._corners), default=-1)
 
     def increments(self, size: int) -> np.ndarray:
         """What removing each node alone would cost, float64 ``[size]`` (0 for nodes that are not here)."""
         total = np.zeros(size)
-        for part in self._parts:
-            if part.features.shape[1] == 1:
-                index = part.features[:, 0]
-                total[part.nodes] += self._q.diagonal()[index].astype(np.float64) / self._p.diagonal()[index]
-                continue
-            rows, columns = part.features[:, :, None], part.features[:, None, :]
-            blocks = np.linalg.solve(self._p[rows, columns], self._q[rows, columns])
-            total[part.nodes] += np.trace(blocks, axis1=1, axis2=2)
+        for each in self._corners:
+            if each.part.features.shape[1] == 1:
+                total[each.part.nodes] += (each.q / each.p)[:, 0, 0]
+            else:
+                total[each.part.nodes] += np.einsum("nii->n", np.linalg.solve(each.p, each.q))
         return np.maximum(total, 0.0)
 
     def remove(self, nodes: Sequence[int] | np.ndarray) -> float:
         """Remove nodes together; returns what that costs."""
-        gone = np.isin(self._nodes(), nodes) if self._parts else np.zeros(0, dtype=bool)
-        out_parts, kept, start = [], [], 0
-        for part in self._parts:
-            here = gone[start : start + len(part.nodes)]
-            start += len(part.nodes)
-            out_parts.append(part.features[here].reshape(-1))
-            kept.append(Part(part.nodes[~here], part.features[~here]))
-        out = np.concatenate(out_parts) if out_parts else np.zeros(0, dtype=np.int64)
-        if out.size == 0:
+        gone = self._flags(nodes)
+        out_parts, kept = [], []
+        for each in self._corners:
+            here = gone[each.part.nodes]
+            if not here.any():
+                kept.append(each)
+                continue
+            out_parts.append(each.part.features[here].reshape(-1))
+            if not here.all():
+                kept.append(each.without(here))
+        if not out_parts:
             return 0.0
-        self._parts = [part for part in kept if len(part.nodes)]
-        return max(self._downdate(out), 0.0)
+        self._corners = kept
+        return max(self._leave(np.concatenate(out_parts)), 0.0)
 
     def restrict(self, nodes: np.ndarray) -> Regression:
         """The same for deciding among ``nodes`` only: exact, and as small as they are."""
+        wanted = self._flags(nodes)
         picked, parts, start = [], [], 0
-        for part in self._parts:
-            here = np.isin(part.nodes, nodes)
-            features = part.features[here]
+        for each in self._corners:
+            here = wanted[each.part.nodes]
+            features = each.part.features[here]
             picked.append(features.reshape(-1))
-            parts.append(Part(part.nodes[here], start + np.arange(features.size).reshape(features.shape)))
+            parts.append(
+                Part(each.part.nodes[here], start + np.arange(features.size).reshape(features.shape))
+            )
             start += features.size
         index = np.concatenate(picked) if picked else np.zeros(0, dtype=np.int64)
         table = np.ix_(index, index)
-        return Regression(self._p[table].astype(np.float64), self._q[table].astype(np.float64), parts)
+        p, q = self._p[table].astype(np.float64), self._q[table].astype(np.float64)
+        if self._used:
+            move, cross, change = (step[index, : self._used] for step in self._steps)
+            p -= move @ cross.T
+            half = change @ move.T
+            q -= half + half.T
+        return Regression(p, q, parts)
 
-    def _nodes(self) -> np.ndarray:
-        return np.concatenate([part.nodes for part in self._parts])
+    def _flags(self, nodes: Sequence[int] | np.ndarray) -> np.ndarray:
+        flags = np.zeros(self._nodes, dtype=bool)
+        index = np.asarray(nodes, dtype=np.int64)
+        flags[index[index < self._nodes]] = True
+        return flags
 
-    def _downdate(self, out: np.ndarray) -> float:
-        """P ← P − P_:k P_kk⁻¹ P_k: and Q alike, in place."""
-        p, q = self._p, self._q
-        cross, mixed = p[:, out], q[:, out]
-        corner, inner = p[np.ix_(out, out)], q[np.ix_(out, out)]
+    def _leave(self, out: np.ndarray) -> float:
+        """Write down the columns of a removal; returns what it costs."""
+        used, (moves, crosses, changes) = self._used, (step[:, : self._used] for step in self._steps)
+        cross, mixed = self._p[out], self._q[out]
+        if used:
+            both = np.concatenate([crosses[out], changes[out]]) @ moves.T
+            cross -= both[: out.size]
+            mixed -= both[out.size :]
+            mixed -= moves[out] @ changes.T
+        corner, inner = cross[:, out], mixed[:, out]
         if out.size == 1:
             move = cross / corner
             cost = float(inner[0, 0] / corner[0, 0])
         else:
-            move = np.linalg.solve(corner, cross.T).T
-            cost = float(np.trace(np.linalg.solve(corner, inner)))
-        change = mixed - 0.5 * (move @ inner)
-        if len(p) <= _SMALL:
-            p -= move @ cross.T
-            half = change @ move.T
-            q -= half
-            q -= half.T
-        else:
-            left = torch.from_numpy(np.concatenate([change, move], axis=1))
-            right = torch.from_numpy(np.concatenate([move, change], axis=1))
-            torch.from_numpy(p).addmm_(torch.from_numpy(move), torch.from_numpy(cross).T, alpha=-1)
-            torch.from_numpy(q).addmm_(left, right.T, alpha=-1)
-        for matrix in (p, q):
-            matrix[out] = 0.0
-            matrix[:, out] = 0.0
-        p[out, out] = 1.0
-        self._alive[out] = False
+            inverse = np.linalg.inv(corner.astype(np.float64)).astype(corner.dtype)
+            move = inverse @ cross
+            cost = float(np.vdot(inverse, inner))
+        change = mixed - 0.5 * (inner.T @ move)
+        for each in self._corners:
+            each.follow(move, cross, change)
+        self._append(move, cross, change)
         self._compact()
         return cost
 
+    def _append(self, *columns: _Array) -> None:
+        rows, size = columns[0].shape
+        need = self._used + rows
+        if need > self._steps[0].shape[1]:
+            room = max(2 * need, _ROOM)
+            for number, old in enumerate(self._steps):
+                new = np.empty((size, room), dtype=old.dtype)
+                new[:, : self._used] = old[:, : self._used]
+                self._steps[number] = new
+        for step, column in zip(self._steps, columns, strict=True):
+            step[:, self._used : need] = column.T
+        self._used = need
+
     def _compact(self) -> None:
-        """Drop what has left, once that is half."""
+        """Drop the columns of what has left, once that is a quarter."""
         size = len(self._p)
-        if size <= _SMALL or 2 * int(self._alive.sum()) > size:
+        alive = sum(each.part.features.size for each in self._corners)
+        if size <= _SMALL or 4 * alive > 3 * size:
             return
-        keep = np.flatnonzero(self._alive)
-        number = np.cumsum(self._alive) - 1
-        table = np.ix_(keep, keep)
-        self._p, self._q = self._p[table], self._q[table]
-        self._parts = [Part(part.nodes, number[part.features]) for part in self._parts]
-        self._alive = np.ones(len(keep), dtype=bool)
+        keep = np.concatenate(
+            [each.part.features.reshape(-1) for each in self._corners] or [np.zeros(0, dtype=np.int64)]
+        )
+        self._p, self._q = (matrix[keep].take(keep, 1) for matrix in (self._p, self._q))
+        self._steps = [step[keep] for step in self._steps]
+        corners, start = [], 0
+        for each in self._corners:
+            shape = each.part.features.shape
+            features = start + np.arange(each.part.features.size).reshape(shape)
+            corners.append(_Corners(Part(each.part.nodes, features), each.p, each.q))
+            start += each.part.features.size
+        self._corners = corners
 
 
 class Toll:

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from tsdistill.alignment.fan_out import FanOut
-from tsdistill.alignment.linear import inverse, shrinkage, standardise
+from tsdistill.alignment.linear import ridged_inverse, shrinkage, standardise
 from tsdistill.alignment.observing.moments import pooled
 from tsdistill.alignment.observing.sites import Reading
 from tsdistill.alignment.report import AlignmentReport, Statistics
 from tsdistill.pruning.choosing.eliminate import eliminate
-from tsdistill.pruning.choosing.regression import Part, Regression, Toll
+from tsdistill.pruning.choosing.regression import WIDE, Part, Regression, Toll
 from tsdistill.tracing.graph import NodeGraph
 
 
@@ -125,7 +125,7 @@ def own_regressions(
         covariance = statistics.observed.covariances[site]
         correlation = standardise(covariance.matrix, covariance.std)
         ridge = shrinkage(correlation, covariance.rows)
-        precision = inverse(correlation + ridge * np.eye(len(correlation)))
+        precision = ridged_inverse(correlation, ridge)
         parts, start_here = [], 0
         for index, reading in readings:
             shape = reading.features.shape
@@ -159,7 +159,7 @@ def output_regression(
     covariance = fan_out.covariance
     correlation = standardise(covariance.matrix, covariance.std)
     ridge = shrinkage(correlation, covariance.rows)
-    precision = inverse(correlation + ridge * np.eye(len(correlation)))
+    precision = ridged_inverse(correlation, ridge)
     parts, picked, at = [], [], 0
     for index, reading in readings:
         entries = (reading.features[:, :, None] * fan_out.taps + np.arange(fan_out.taps)).reshape(
@@ -171,9 +171,13 @@ def output_regression(
         picked.append(entries.reshape(-1))
         at += entries.size
     local = np.concatenate(picked)
-    scaled = fan_out.weight * covariance.std
-    map_ = (scaled - ridge * scaled @ precision)[:, local]
-    return Regression(precision[np.ix_(local, local)], map_.T @ fan_out.beta @ map_, parts)
+    kind = _kind(len(precision))
+    precision = precision.astype(kind, copy=False)
+    scaled = (fan_out.weight * covariance.std).astype(kind, copy=False)
+    map_ = scaled - kind(ridge) * (scaled @ precision)
+    if not np.array_equal(local, np.arange(len(precision))):
+        map_, precision = map_.take(local, 1), precision.take(local, 0).take(local, 1)
+    return Regression(precision, map_.T @ (fan_out.beta.astype(kind, copy=False) @ map_), parts)
 
 
 def constants(report: AlignmentReport, name: str, keep_strong: bool) -> np.ndarray:
@@ -198,8 +202,15 @@ def constants(report: AlignmentReport, name: str, keep_strong: bool) -> np.ndarr
 
 def own_gram(inner: np.ndarray, ridge: float, weight: np.ndarray) -> np.ndarray:
     """Q = P Cᵀ Ω C P when the targets are the features: C P = I − ridge · P."""
-    map_ = np.eye(len(inner)) - ridge * inner
-    return map_.T @ (weight[:, None] * map_)
+    kind = _kind(len(inner))
+    map_: np.ndarray = np.multiply(inner, -ridge, dtype=kind)
+    np.fill_diagonal(map_, map_.diagonal() + 1)
+    return map_.T @ (weight.astype(kind)[:, None] * map_)
+
+
+def _kind(size: int) -> type[np.float32] | type[np.float64]:
+    """The precision in which a regression of so many features is kept."""
+    return np.float32 if size > WIDE else np.float64
 
 
 def _times_read(statistics: Statistics, group: str) -> int:
@@ -223,7 +234,7 @@ def teacher_regression(report: AlignmentReport, name: str, keep_strong: bool) ->
     cross = np.divide(cross, scale, out=np.zeros_like(cross), where=scale > 0)
     strength = report.by_name[name].teacher_strength
     weight = strength**2 if keep_strong else np.ones(cross.shape[1])
-    inner = inverse(correlation + ridge * np.eye(len(correlation)))
+    inner = ridged_inverse(correlation, ridge)
     map_ = cross.T @ inner
     size = len(inner)
     part = Part(np.arange(size), np.arange(size)[:, None])
