@@ -13,7 +13,7 @@ from torch import nn
 from tsdistill.tracing import rules
 from tsdistill.tracing.labels import FIXED, Labels, Ledger, rule_model
 from tsdistill.tracing.record import Contraction, Cost, Step, Trace
-from tsdistill.tracing.runtime import Inputs, OperatorMode, plain_evaluation, run, tensors_in
+from tsdistill.tracing.runtime import Inputs, OperatorMode, operator_name, plain_evaluation, run, tensors_in
 
 
 class Tracer(OperatorMode):
@@ -44,7 +44,7 @@ class Tracer(OperatorMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
-        self.step = Step(str(func), self.stack[-1])
+        self.step = Step(operator_name(func), self.stack[-1])
         self.steps.append(self.step)
         tensors = tensors_in((args, kwargs) if kwargs else args)
         if not tensors:
