@@ -15,7 +15,6 @@ from tsdistill.models.widths import sync_widths
 from tsdistill.tracing.record import Record
 from tsdistill.tracing.replay import Replayed, Stale, related, replay
 from tsdistill.tracing.runtime import Inputs
-from tsdistill.tracing.ties import ties
 
 _ATTEMPTS = 8
 _STANDARD = (nn.modules.conv._ConvNd, nn.Linear, nn.GroupNorm, nn.modules.batchnorm._NormBase)
@@ -45,8 +44,6 @@ def repair(
     failures: Counter[str] = Counter()
     learnt: dict[tuple[str, str], list[np.ndarray]] = defaultdict(list)
     for _ in range(_ATTEMPTS):
-        if failures and ties(record, result, gone):
-            break
         tried = _attempt(model, result.stale, failures, {key: first[key] for key in changes})
         if not tried:
             break
