@@ -27,14 +27,15 @@ from covered.running import Limits, Row, Rows, shares, tried
 from covered.table import document, show
 
 HERE = Path(__file__).parent
+SIZES = HERE / "covered"
 LIBRARIES = ("timm", "torchvision")
 
 
 def chosen(options: argparse.Namespace, library: str) -> list[Architecture]:
     """The architectures of a library that are asked for."""
-    known = every(library, HERE / ".cache")
     if options.names:
-        return [each for each in known if any(fnmatch(each.name, name) for name in options.names)]
+        return every(library, SIZES, options.names)
+    known = every(library, SIZES)
     return within(known) if options.all or library == "torchvision" else standing(known)
 
 
@@ -44,7 +45,7 @@ def missing(
     """Those that have not been tried yet, or are to be tried again."""
 
     def due(each: Architecture) -> bool:
-        row = rows.get(("peer" if options.peer else "ours", each.spec))
+        row = rows.get((kind_of(options), each.spec))
         if row is None:
             return True
         patterns = options.again or []
@@ -53,10 +54,15 @@ def missing(
     return [each for each in wanted if due(each)]
 
 
-def work(todo: list[Architecture], kind: str, rows: Rows, limits: Limits, quick: bool) -> None:
+def kind_of(options: argparse.Namespace) -> str:
+    """What is done with an architecture."""
+    return "peer" if options.peer else "quick" if options.quick else "full"
+
+
+def work(todo: list[Architecture], kind: str, rows: Rows, limits: Limits) -> None:
     """Try some architectures one after the other."""
     for each in todo:
-        row = tried(each, kind, limits, quick)
+        row = tried(each, kind, limits)
         rows.add(row)
         figures = " ".join(f"{key} {row[key]}" for key in ("macs", "forwards", "took") if key in row)
         print(f"{each.name}: {row['cause'] or 'passes'} ({figures})", flush=True)
@@ -92,18 +98,17 @@ def main() -> None:
         todo = missing(options, chosen(options, options.library), rows.read())
         print(f"{len(todo)} architectures to try", flush=True)
         limits = Limits(options.seconds, options.memory)
-        kind = "peer" if options.peer else "ours"
         children = []
         for share in shares(todo, options.jobs):
             child = os.fork()
             if not child:
-                work(share, kind, rows, limits, options.quick)
+                work(share, kind_of(options), rows, limits)
                 os._exit(0)
             children.append(child)
         for child in children:
             os.waitpid(child, 0)
         rows.tidy()
-    sample = {each.spec for each in standing(every("timm", HERE / ".cache"))}
+    sample = {each.spec for each in standing(every("timm", SIZES))}
     if options.docs:
         document(rows.read(), sample, HERE.parent / "docs" / "coverage.md")
     show(rows.read(), sample)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 import timm
 import torch
 import torchvision
 from timm.models import _registry
+from torch.overrides import TorchFunctionMode
 
 Build = Callable[[str], torch.nn.Module]
 
@@ -57,25 +59,27 @@ class Architecture:
         return f"{self.library}:{self.name}"
 
 
-def every(library: str, cache: Path) -> list[Architecture]:
-    """All architectures of a library, the small ones first.
+def every(library: str, folder: Path, patterns: Sequence[str] = ("*",)) -> list[Architecture]:
+    """The architectures of a library whose names match, the small ones first.
 
-    Their sizes are kept in the folder ``cache``, a line for each, so that counting them goes on where it was
+    Their sizes are kept in ``folder``, a line for each, so that counting them (minutes) goes on where it was
     stopped.
     """
     version = {"timm": timm, "torchvision": torchvision}[library].__version__
-    kept = cache / f"sizes-{library}-{version}.jsonl"
-    cache.mkdir(parents=True, exist_ok=True)
+    kept = folder / f"sizes-{library}-{version}.jsonl"
     lines = kept.read_text().splitlines() if kept.exists() else []
     found = {name: (name, family, params) for name, family, params in map(json.loads, lines)}
     with open(kept, "a") as file:
         for name, family, build in _timm() if library == "timm" else _torchvision():
-            if name not in found:
+            if name not in found and any(fnmatch(name, pattern) for pattern in patterns):
                 found[name] = (name, family, _params(build, name))
                 print(json.dumps(found[name]), file=file, flush=True)
-    return sorted(
-        (Architecture(library, *row) for row in found.values()), key=lambda each: (each.params, each.name)
-    )
+    matching = [
+        Architecture(library, *row)
+        for row in found.values()
+        if any(fnmatch(row[0], pattern) for pattern in patterns)
+    ]
+    return sorted(matching, key=lambda each: (each.params, each.name))
 
 
 def standing(architectures: list[Architecture]) -> list[Architecture]:
@@ -115,10 +119,21 @@ def _bare(name: str) -> torch.nn.Module:
     return catalog.build_empty(f"torchvision:{name}").model
 
 
+class _Uninitialised(TorchFunctionMode):
+    """Leaves out whatever sets values: only shapes are wanted, and values take most of a model's making."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        if name.endswith("_") and not name.endswith("__") and name != "requires_grad_":
+            return args[0] if args else kwargs.get("tensor")
+        return func(*args, **kwargs)
+
+
 def _params(build: Build, name: str) -> int:
     warnings.simplefilter("ignore")
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _Uninitialised():
             return sum(parameter.numel() for parameter in build(name).parameters())
     except Exception:  # what an optional package is missing for, say
         return 0

@@ -64,25 +64,23 @@ class Rows:
             path.write_text("".join(json.dumps(rows[key]) + "\n" for key in sorted(rows)))
 
 
-def tried(architecture: Architecture, kind: str, limits: Limits, quick: bool = False) -> Row:
-    """One architecture (``kind`` is ``"ours"`` or ``"peer"``), in processes of its own; ``quick`` as in
-    ``first``."""
+def tried(architecture: Architecture, kind: str, limits: Limits) -> Row:
+    """One architecture (``kind`` is ``"full"``, ``"quick"`` as in ``first``, or ``"peer"``), in processes of
+    its own."""
     start = time.perf_counter()
     row: Row = {"kind": kind, "spec": architecture.spec, "family": architecture.family}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         size = INPUTS.get(architecture.name) if architecture.library == "torchvision" else None
         work: Callable[[Timed], Row | None] = (
-            (lambda timed: first(architecture.spec, folder, timed, size, quick))
-            if kind == "ours"
-            else (lambda timed: peer(architecture.spec, folder, timed, size))
+            (lambda timed: peer(architecture.spec, folder, timed, size))
+            if kind == "peer"
+            else (lambda timed: first(architecture.spec, folder, timed, size, kind == "quick"))
         )
         row |= _apart(work, folder, limits)
-        if kind == "ours" and row["cause"] is None:
+        if kind != "peer" and row["cause"] is None:
             again = _apart(lambda timed: second(folder, timed), folder, limits)
             row |= {"cause": again["cause"], "seconds": {**row["seconds"], **again["seconds"]}}
-    if kind == "ours":
-        row["quick"] = quick
     row["passed"] = row["cause"] is None
     return row | {"took": round(time.perf_counter() - start, 1)}
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 
-def copied(model: nn.Module) -> nn.Module:
-    """A deep copy; tensors that modules have computed and still hold come along without their history."""
-    memo: dict[int, torch.Tensor] = {}
+def copied(model: nn.Module, replaced: Mapping[int, torch.Tensor] | None = None) -> nn.Module:
+    """A deep copy; tensors that modules have computed and still hold come along without their history.
+
+    ``replaced`` (the identity of a tensor -> another) says which tensors others take the place of.
+    """
+    memo: dict[int, Any] = dict(replaced or {})
     for module in model.modules():
         for value in vars(module).values():
-            if isinstance(value, torch.Tensor) and not value.is_leaf:
+            if isinstance(value, torch.Tensor) and not value.is_leaf and id(value) not in memo:
                 memo[id(value)] = value.detach().clone()
     return copy.deepcopy(model, memo)
 

@@ -65,13 +65,24 @@ class Cost:
 
 @dataclass(eq=False)
 class Trace:
-    """Everything one labelled forward has found out."""
+    """Everything one labelled forward has found out.
+
+    Attributes:
+        ledger: what the operators said about the labels.
+        steps: the operators in order.
+        contractions: where weights meet activations.
+        costs: MACs.
+        unknown: operators without a rule, with how often they ran.
+        followed: ``(module, attribute)`` -> the labels whose number it is (or a multiple or a part of it),
+            learnt by the first cut that had to change it, so that the next one changes it at once.
+    """
 
     ledger: Ledger
     steps: list[Step]
     contractions: list[Contraction]
     costs: list[Cost]
     unknown: dict[str, int]
+    followed: dict[tuple[str, str], list[np.ndarray]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -30,30 +31,61 @@ def repair(
     Returns:
         The attributes that were set, and the replay after that (nothing stale if all could be mended).
     """
+    first = _follow(model, record, gone)
     result = replay(model, inputs, record, gone)
-    changes: dict[tuple[str, str], Attribute] = {}
-    first: dict[tuple[str, str], Any] = {}
+    if any(related(owner, item.step.module) for owner, _ in first for item in result.stale) or (
+        first and result.broken is not None
+    ):
+        for (owner, name), old in first.items():
+            setattr(model.get_submodule(owner), name, old)
+        first = {}
+        result = replay(model, inputs, record, gone)
+    changes = {key: _attribute(model, *key) for key in first}
     failures: Counter[str] = Counter()
+    learnt: dict[tuple[str, str], list[np.ndarray]] = defaultdict(list)
     for _ in range(_ATTEMPTS):
         tried = _attempt(model, result.stale, failures, {key: first[key] for key in changes})
         if not tried:
             break
         after = replay(model, inputs, record, gone)
         before, left = _count(result), _count(after)
-        reverted = False
-        for asked, owner, name, old in tried:
+        reverted = 0
+        for asked, owner, name, old, labels in tried:
             module = model.get_submodule(owner)
             first.setdefault((owner, name), old)
             if left[asked] < before[asked] and not related(asked, after.broken):
-                changes[owner, name] = Attribute(owner, name, getattr(module, name))
+                changes[owner, name] = _attribute(model, owner, name)
+                learnt[owner, name] += labels
             else:
                 setattr(module, name, old)
                 failures[asked] += 1
-                reverted = True
-        result = replay(model, inputs, record, gone) if reverted else after
+                reverted += 1
+        if not reverted:
+            result = after
+        elif reverted < len(tried):
+            result = replay(model, inputs, record, gone)
     if changes:
         sync_widths(model)
+    record.trace.followed.update(learnt)
     return list(changes.values()), result
+
+
+def _attribute(model: nn.Module, owner: str, name: str) -> Attribute:
+    return Attribute(owner, name, getattr(model.get_submodule(owner), name))
+
+
+def _follow(model: nn.Module, record: Record, gone: np.ndarray) -> dict[tuple[str, str], Any]:
+    """Set the attributes that an earlier cut had to change; what they were before."""
+    before: dict[tuple[str, str], Any] = {}
+    for (owner, name), counted in record.trace.followed.items():
+        module = model.get_submodule(owner)
+        numbers = {len(labels): int(record.keeps(labels, gone).sum()) for labels in counted}
+        numbers = {given: wanted for given, wanted in numbers.items() if given != wanted}
+        renewed = _renewed(getattr(module, name), next(iter(numbers)), numbers) if numbers else None
+        if renewed is not None:
+            before[owner, name] = getattr(module, name)
+            setattr(module, name, renewed[0])
+    return before
 
 
 def _count(result: Replayed) -> Counter[str]:
@@ -65,48 +97,68 @@ def _attempt(
     stale: Sequence[Stale],
     failures: Mapping[str, int],
     settled: Mapping[tuple[str, str], Any],
-) -> list[tuple[str, str, str, Any]]:
+) -> list[tuple[str, str, str, Any, list[np.ndarray]]]:
     """Change an attribute for every stale number of every module.
 
-    Of the ``settled`` attributes (with the values they had at first) those are changed only that get back
-    what they had: two of the same value may have been taken for one.
+    While there are attributes that hold such a number as it is, those that would hold a multiple or a part of
+    one wait: a module often computes one number from another. Of the ``settled`` attributes (with the values
+    they had at first) those are changed only that get back what they had: two of the same value may have been
+    taken for one.
 
     Returns:
-        ``(module that computes a stale number, owner of the attribute, attribute, its old value)``.
+        ``(module that computes a stale number, owner of the attribute, attribute, its old value, labels that
+        are counted)``.
     """
-    wanted: dict[str, dict[int, set[int]]] = defaultdict(lambda: defaultdict(set))
+    wanted: dict[str, dict[int, dict[int, np.ndarray]]] = defaultdict(lambda: defaultdict(dict))
     for item in stale:
-        wanted[item.step.module][item.given].add(item.wanted)
+        wanted[item.step.module][item.given].setdefault(item.wanted, item.labels)
     changed = []
     taken = set(settled)
     for path, numbers in wanted.items():
         turn = failures.get(path, 0)
-        for given, targets in numbers.items():
-            if len(targets) != 1:
-                continue
+        known = {given: next(iter(targets)) for given, targets in numbers.items() if len(targets) == 1}
+        counted = {given: next(iter(numbers[given].values())) for given in known}
+        options = {given: list(_candidates(model, path, given, known)) for given in known}
+        certain = turn <= 1 and any(c[3] for found in options.values() for c in found)
+        done: set[int] = set()
+        for given, found in options.items():
             candidates = [
                 c
-                for c in _candidates(model, path, given, *targets)
-                if c[:2] not in taken or (c[:2] in settled and settled[c[:2]] == c[2])
+                for c in found
+                if (c[:2] not in taken or (c[:2] in settled and settled[c[:2]] == c[2]))
+                and (c[3] or not certain)
             ]
-            if not candidates:
+            if given in done or not candidates:
                 continue
             first = candidates[max(turn - 1, 0) % len(candidates)]
             chosen = [first]
             if turn == 0 and first[3]:
                 chosen = [
-                    c for c in candidates if c[0] == first[0] and c[3] and (c is first or _likely(c[1]))
+                    c
+                    for c in candidates
+                    if c is first or (c[3] and _likely(c[1]) and _near(model, c[0], first[0]))
                 ]
             for owner, name, value, _ in chosen:
                 module = model.get_submodule(owner)
-                changed.append((path, owner, name, getattr(module, name)))
+                old = getattr(module, name)
+                within = [given] if isinstance(old, int) else [v for v in dict.fromkeys(old) if v in known]
+                done.update(within)
+                changed.append((path, owner, name, old, [counted[number] for number in within]))
                 taken.add((owner, name))
                 setattr(module, name, value)
     return changed
 
 
-def _candidates(model: nn.Module, path: str, given: int, wanted: int) -> Any:
-    """``(owner, attribute, new value, exact)`` of attributes that may be behind a stale number."""
+def _near(model: nn.Module, place: str, owner: str) -> bool:
+    """Whether ``place`` is ``owner`` or a module right below it that keeps widths of its own."""
+    if place == owner:
+        return True
+    return place.rpartition(".")[0] == owner and not isinstance(model.get_submodule(place), _STANDARD)
+
+
+def _candidates(model: nn.Module, path: str, given: int, numbers: Mapping[int, int]) -> Any:
+    """``(owner, attribute, new value, exact)`` of attributes that may be behind the stale number ``given``;
+    ``numbers`` are all stale numbers of the module, with what the cut asks for in their place."""
     places = [path]
     while places[-1]:
         places.append(places[-1].rpartition(".")[0])
@@ -115,34 +167,51 @@ def _candidates(model: nn.Module, path: str, given: int, wanted: int) -> Any:
     later = []
     for place in places:
         module = model.get_submodule(place)
-        named = sorted(vars(module).items(), key=lambda item: not _likely(item[0]))
+        plain = [item for item in vars(module).items() if type(item[1]) in (int, tuple, list)]
+        named = sorted(plain, key=lambda item: not _likely(item[0]))
         for name, value in named:
             if name == "training" or (name in _DERIVED and isinstance(module, _STANDARD)):
                 continue
-            exact = _swapped(value, given, wanted)
-            if exact is not None:
-                yield place, name, exact, True
-            elif isinstance(value, int) and not isinstance(value, bool) and value > 0 and given > 1:
-                if value % given == 0 and value // given <= 64:
-                    later.append((place, name, value // given * wanted, False))
-                elif given % value == 0 and wanted % (given // value) == 0 and value > 1:
-                    later.append((place, name, wanted // (given // value), False))
+            renewed = _renewed(value, given, numbers)
+            if renewed is None:
+                continue
+            if renewed[1]:
+                yield place, name, *renewed
+            else:
+                later.append((place, name, *renewed))
     yield from later
 
 
+def _renewed(value: Any, given: int, numbers: Mapping[int, int]) -> tuple[Any, bool] | None:
+    """``value`` when ``given`` becomes what ``numbers`` says, and whether it is that very number; None for a
+    value that has nothing to do with it."""
+    exact = _swapped(value, given, numbers)
+    if exact is not None:
+        return exact, True
+    wanted = numbers[given]
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0 and given > 1:
+        if value % given == 0 and value // given <= 64:
+            return value // given * wanted, False
+        if given % value == 0 and wanted % (given // value) == 0 and value > 1:
+            return wanted // (given // value), False
+    return None
+
+
+@cache
 def _likely(name: str) -> bool:
     return any(
-        part in name for part in ("head", "group", "dim", "chan", "chs", "width", "feat", "planes", "_c")
+        part in name
+        for part in ("head", "group", "dim", "chan", "chs", "width", "feat", "planes", "_c", "shape")
     )
 
 
-def _swapped(value: Any, given: int, wanted: int) -> Any:
+def _swapped(value: Any, given: int, numbers: Mapping[int, int]) -> Any:
     if isinstance(value, bool):
         return None
     if isinstance(value, int):
-        return wanted if value == given else None
+        return numbers[given] if value == given else None
     if isinstance(value, tuple | list) and value and all(type(v) is int for v in value) and given in value:
-        swapped = [wanted if v == given else v for v in value]
+        swapped = [numbers.get(v, v) for v in value]
         return tuple(swapped) if isinstance(value, tuple) else swapped
     return None
 

@@ -4,38 +4,55 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import takewhile
 from math import prod
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from tsdistill.errors import TsdistillError
 from tsdistill.tracing.record import Record, Step
-from tsdistill.tracing.runtime import Inputs, OperatorMode, plain_evaluation, run
+from tsdistill.tracing.runtime import Inputs, OperatorMode, operator_name, plain_evaluation, run
 
-_AHEAD, _ASTRAY = 12, 12
-"""How many coming steps an operator is looked for among, and how many may be found in none."""
+_AHEAD, _ASTRAY, _LOST = 12, 12, 2
+"""How many coming steps an operator is looked for among, how many may be found in none, and from how many on
+the module that was running is taken to have ended."""
 
 
 @dataclass(frozen=True)
 class Stale:
-    """An operator got ``given`` where the cut asks for ``wanted``."""
+    """An operator got ``given`` where the cut asks for ``wanted``, which is how many of ``labels`` stay."""
 
     step: Step
     given: int
     wanted: int
+    labels: np.ndarray
 
 
 @dataclass(frozen=True)
 class Replayed:
-    """What a replay found: stale sizes, and the module in which it broke off (None if it went through)."""
+    """What a replay found.
+
+    Attributes:
+        stale: sizes that no longer fit.
+        broken: the module in which it broke off (None if it went through).
+        cause: why it broke off.
+        output: the tensors that came out; those of the plain cut model where nothing was stale.
+    """
 
     stale: tuple[Stale, ...]
     broken: str | None
     cause: str = ""
+    output: tuple[torch.Tensor, ...] = ()
+
+    @property
+    def clean(self) -> bool:
+        """Whether the model went through by itself."""
+        return not self.stale and self.broken is None
 
 
 class _Replay(OperatorMode):
@@ -49,7 +66,7 @@ class _Replay(OperatorMode):
         self.stale: list[Stale] = []
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        step = self._next(str(func))
+        step = self._next(operator_name(func))
         if step is not None and step.sizes:
             args = self._mend(step, list(args))
         return func(*args, **(kwargs or {}))
@@ -73,7 +90,10 @@ class _Replay(OperatorMode):
         return None
 
     def coming(self) -> Sequence[Step]:
-        """The next steps, as far as they belong to the module whose turn it is."""
+        """The next steps, as far as they belong to the module whose turn it is (farther, where that module
+        has ended in other operators than in the trace)."""
+        if self.astray >= _LOST:
+            return self.record.trace.steps[self.position : self.position + 2 * _AHEAD]
         steps = self.record.trace.steps[self.position : self.position + _AHEAD]
         return list(takewhile(lambda s: s.module == steps[0].module or _kind(s.op) == "clone", steps))
 
@@ -93,10 +113,11 @@ class _Replay(OperatorMode):
         """How many of ``labels`` stay; another number than ``given`` is noted as stale."""
         wanted = int(self.record.keeps(labels, self.gone).sum())
         if given != wanted:
-            self.stale.append(Stale(step, int(given), wanted))
+            self.stale.append(Stale(step, int(given), wanted, labels))
         return wanted
 
 
+@cache
 def _kind(op: str) -> str:
     name = op.removeprefix("aten.").partition(".")[0]
     return "view" if name in ("view", "_unsafe_view", "_reshape_alias") else name
@@ -184,18 +205,18 @@ def _fits(shape: Sequence[int], extent: int) -> bool:
 def replay(model: nn.Module, inputs: Inputs, record: Record, gone: np.ndarray) -> Replayed:
     """Run the cut ``model`` beside the trace of the whole one."""
     mode = _Replay(record, gone)
-    broken, cause = None, ""
+    broken, cause, output = None, "", []
     with plain_evaluation(model):
         try:
             with mode, _Composite(mode):
-                run(model, inputs)
+                output = run(model, inputs)
         except TsdistillError as error:
             steps = record.trace.steps
             broken = _raising(model, error)
             if broken is None:
                 broken = steps[min(mode.position, len(steps)) - 1].module
             cause = str(error)
-    return Replayed(tuple(mode.stale), broken, cause)
+    return Replayed(tuple(mode.stale), broken, cause, tuple(output))
 
 
 def _raising(model: nn.Module, error: BaseException) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from typing import Any
 
 import torch
@@ -29,6 +30,12 @@ class OperatorMode(TorchDispatchMode):
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         return False
+
+
+@cache
+def operator_name(func: Any) -> str:
+    """The full name of an operator, such as ``"aten.view.default"``."""
+    return str(func)
 
 
 @contextmanager
@@ -61,7 +68,7 @@ def _forget(model: nn.Module) -> None:
     """Let modules that cache tensors between evaluations drop them, as they do when training begins."""
     for module in model.modules():
         for name, value in vars(module).items():
-            if name in ("_parameters", "_buffers") or type(value) is not dict or not value:
+            if type(value) is not dict or not value or name in ("_parameters", "_buffers", "_modules"):
                 continue
             if all(isinstance(v, torch.Tensor) for v in value.values()):
                 module.train(True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -72,11 +73,10 @@ def remove_coordinates(
     Shape constants that modules keep as attributes are not touched, but for the widths that torch's own
     modules read off their parameters.
     """
-    small = copied(model)
     leaving = leaving_coordinates(graph, removed)
-    tensors: dict[str, torch.Tensor] = dict(small.named_parameters(remove_duplicate=False))
-    tensors.update(small.named_buffers(remove_duplicate=False))
-    replaced: dict[int, torch.Tensor] = {}
+    tensors: dict[str, torch.Tensor] = dict(model.named_parameters(remove_duplicate=False))
+    tensors.update(model.named_buffers(remove_duplicate=False))
+    replaced: dict[int, Any] = {}
     by_param: dict[str, list[int]] = defaultdict(list)
     for name, dim in leaving:
         by_param[name].append(dim)
@@ -89,22 +89,18 @@ def remove_coordinates(
             new = new.index_select(dim, torch.from_numpy(np.flatnonzero(stays)).to(new.device))
         new = new.contiguous(memory_format=_format(old)) if old.ndim == 4 else new
         replaced[id(old)] = nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new
-    changed = _put(small, replaced)
+    unsaved = tuple(_unsaved(model, replaced))
+    small = copied(model, replaced)
     keep_lengths(model, small, leaving)
     sync_widths(small)
-    return small, changed
+    return small, unsaved
 
 
-def _put(model: nn.Module, replaced: Mapping[int, torch.Tensor]) -> tuple[str, ...]:
-    unsaved = []
+def _unsaved(model: nn.Module, replaced: Collection[int]) -> Iterator[str]:
     for prefix, module in model.named_modules():
-        for store in (module._parameters, module._buffers):
-            for name, tensor in store.items():
-                if tensor is not None and id(tensor) in replaced:
-                    store[name] = replaced[id(tensor)]
-                    if name in module._non_persistent_buffers_set:
-                        unsaved.append(f"{prefix}.{name}" if prefix else name)
-    return tuple(unsaved)
+        for name in module._non_persistent_buffers_set:
+            if id(module._buffers.get(name)) in replaced:
+                yield f"{prefix}.{name}" if prefix else name
 
 
 def _format(tensor: torch.Tensor) -> torch.memory_format:

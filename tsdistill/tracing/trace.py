@@ -17,7 +17,7 @@ from tsdistill.tracing.grouping import build, freeze
 from tsdistill.tracing.record import Record
 from tsdistill.tracing.repair import groups_at, repair
 from tsdistill.tracing.replay import Replayed
-from tsdistill.tracing.runtime import Inputs, plain_evaluation, run
+from tsdistill.tracing.runtime import Inputs
 from tsdistill.tracing.surgery import Nodes, checked, gone, remove_coordinates
 from tsdistill.tracing.ties import Tie, ties
 from tsdistill.tracing.tracer import record
@@ -125,15 +125,10 @@ def _attempt(
     if not removed:
         return _Outcome(small, [], buffers, [])
     attributes, replayed = repair(small, inputs, record_, leaving)
-    if replayed.stale or replayed.broken is not None:
+    if not replayed.clean:
         blamed = _blame(graph, removed, leaving, replayed)
         return _Outcome(small, attributes, buffers, blamed, ties(record_, replayed, leaving))
-    with plain_evaluation(small):
-        try:
-            found = run(small, inputs)
-            problem = difference(found, reference(model, inputs, record_, leaving))
-        except TsdistillError as error:
-            problem = str(error)
+    problem = difference(list(replayed.output), reference(model, inputs, record_, leaving))
     if problem is None:
         return _Outcome(small, attributes, buffers, [])
     return _Outcome(small, attributes, buffers, _search(model, graph, removed, inputs, problem))

@@ -13,7 +13,7 @@ from torch import nn
 from tsdistill.tracing import rules
 from tsdistill.tracing.labels import FIXED, Labels, Ledger, rule_model
 from tsdistill.tracing.record import Contraction, Cost, Step, Trace
-from tsdistill.tracing.runtime import Inputs, OperatorMode, plain_evaluation, run, tensors_in
+from tsdistill.tracing.runtime import Inputs, OperatorMode, operator_name, plain_evaluation, run, tensors_in
 
 
 class Tracer(OperatorMode):
@@ -46,10 +46,10 @@ class Tracer(OperatorMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
-        if self._made is not None and args and args[0] is self._made and str(func) == "aten.detach.default":
+        if self._made is not None and args and args[0] is self._made and operator_name(func) == "aten.detach.default":
             self._hand_on(out)
             return out
-        self.step = Step(str(func), self.stack[-1])
+        self.step = Step(operator_name(func), self.stack[-1])
         self.steps.append(self.step)
         tensors = tensors_in((args, kwargs) if kwargs else args)
         self._made = out if rules.make(self, func, args, out) else None

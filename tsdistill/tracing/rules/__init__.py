@@ -6,7 +6,9 @@ tells the tracer what must go together, stay, or form blocks, and labels what ca
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from typing import Any
 
 import torch
@@ -25,17 +27,24 @@ from tsdistill.tracing.rules import (
 from tsdistill.tracing.runtime import tensors_in
 
 _FAMILIES = (movement, indexing, contraction, normalisation, reduction, local, weights, elementwise)
-_RULES = {name: rule for family in _FAMILIES for name, rule in family.RULES.items()}
+Rule = Callable[[Any, tuple, dict, Any], None]
+_RULES: dict[str, Rule] = {name: rule for family in _FAMILIES for name, rule in family.RULES.items()}
+
+
+@cache
+def _rule(func: Any) -> Rule | None:
+    name = func._schema.name.split("::")[-1]
+    rule = _RULES.get(name) or _RULES.get(name.rstrip("_"))
+    if rule is None and (torch.Tag.pointwise in func.tags or name.rstrip("_") in elementwise.UNTAGGED):
+        return elementwise.elementwise
+    return rule
 
 
 def apply(tracer: Any, func: Any, args: tuple, kwargs: dict, out: Any) -> None:
     """Apply the rule of operator ``func``; one without a rule, or whose rule does not fit its arguments,
     freezes every label that reaches it.
     """
-    name = func._schema.name.split("::")[-1]
-    rule = _RULES.get(name) or _RULES.get(name.rstrip("_"))
-    if rule is None and (torch.Tag.pointwise in func.tags or name.rstrip("_") in elementwise.UNTAGGED):
-        rule = elementwise.elementwise
+    rule = _rule(func)
     if rule is not None:
         with suppress(AssertionError, LookupError, ValueError, TypeError, RuntimeError):
             rule(tracer, args, kwargs, out)
