@@ -68,13 +68,15 @@ def test_half_of_every_width_of_a_torchvision_model(name, at_most):
     _held_against_the_original(torchvision.models.get_model(name, weights=None, **options), 96, at_most)
 
 
-def test_what_multi_head_attention_of_torch_ties_is_named_and_the_rest_is_cut():
+def test_multi_head_attention_of_torch_goes_by_heads_and_by_its_stream():
     model = torchvision.models.vit_b_16(weights=None, image_size=32).eval()
     x = torch.randn(1, 3, 32, 32)
     graph = trace(model, x)
     hidden = [group for group in graph.groups if group.size == 3072]
-    assert len(hidden) == 12
-    assert any("self_attention" in item.cause for item in graph.frozen)
+    assert [len(hidden), sum(group.size == 12 for group in graph.groups)] == [12, 12]
+    assert [item.name for item in graph.frozen] == ["heads.head"]
+    halves = {group.name: np.arange(group.size // 2) for group in graph.groups}
+    assert cut(model, graph, halves, x).put_back == ()
     removed = {group.name: np.arange(1000) for group in hidden}
     small = cut(model, graph, removed, x).model
     with torch.no_grad():

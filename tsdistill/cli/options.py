@@ -20,7 +20,8 @@ INTERPOLATIONS = ("bicubic", "bilinear", "nearest")
 
 MODEL_HELP = """MODEL is a file (.pt, .pth, .safetensors: weights as timm, Lightning and others save them, or
 what `tsdistill prune` wrote), timm:NAME[,key=value...], torchvision:NAME[,key=value...],
-hf:FOLDER, hf:NAME or hf:CLASS[,key=value...], path/to/file.py:factory or package.module:factory."""
+hf:FOLDER, hf:NAME or hf:CLASS[,key=value...], path/to/file.py:factory or
+package.module:factory."""
 
 DATA_HELP = """A folder of images, a .npz (arrays x and, with labels, y) or .npy, torch/NAME, hfds/NAME and
 wds/NAME as timm names them, fashion-mnist:DIR, mnist:DIR, cifar10:DIR, synthetic[:dead-leaves|pink|gaussian].
@@ -41,8 +42,8 @@ _MODEL = (
     click.option(
         "--example-input",
         metavar="FILE",
-        help="One input (batch 1) where a size does not say it: .pt, .npy, .npz or .safetensors with a tensor, "
-        "a tuple of arguments or arguments by name; or a function, path/to/file.py:function.",
+        help="One input (batch 1) where a size does not say it: .pt, .npy, .npz or .safetensors with a "
+        "tensor, a tuple of arguments or arguments by name; or a function, path/to/file.py:function.",
     ),
     click.option(
         "--device", default="cpu", show_default=True, metavar="DEVICE", help="cpu, cuda, cuda:1, mps."

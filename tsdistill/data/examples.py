@@ -78,7 +78,9 @@ def _checked(found: Any, place: str) -> Any:
         return value
 
     made = tensors(found)
-    inner = list(made.values()) if isinstance(made, dict) else list(made) if isinstance(made, tuple) else [made]
+    inner = (
+        list(made.values()) if isinstance(made, dict) else list(made) if isinstance(made, tuple) else [made]
+    )
     if not inner or isinstance(found, nn.Module) or not any(_holds_tensor(value) for value in inner):
         raise TsdistillError(
             f"--example-input {place} holds a {type(found).__name__} without tensors; give a tensor, a tuple "

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from tsdistill.errors import TsdistillError
+from tsdistill.models.attention import any_widths
 from tsdistill.tracing import runtime
 
 PREFERRED = ("logits", "out", "last_hidden_state")
@@ -153,20 +154,24 @@ def _first_floating(output: Any) -> Tensor | None:
 def at_rest(*models: nn.Module, fast: bool = False) -> Iterator[None]:
     """Evaluation mode and no gradients for the parameters inside the block; everything is put back after it.
 
-    The fused path of ``nn.TransformerEncoderLayer``, which skips the submodules' hooks, is off inside unless
-    ``fast``.
+    The fused path of ``nn.TransformerEncoderLayer`` and ``nn.MultiheadAttention``'s own way to its last
+    layer, which skip the submodules' hooks, are off inside unless ``fast``.
     """
     training = {module: module.training for model in models for module in model.modules()}
     wanted = {parameter: parameter.requires_grad for model in models for parameter in model.parameters()}
     fused = torch.backends.mha.get_fastpath_enabled()
+    stack = ExitStack()
     try:
         for model in models:
             model.eval()
+            if not fast:
+                stack.enter_context(any_widths(model))
         torch.backends.mha.set_fastpath_enabled(fast and fused)
         for parameter in wanted:
             parameter.requires_grad_(False)
         yield
     finally:
+        stack.close()
         torch.backends.mha.set_fastpath_enabled(fused)
         for module, flag in training.items():
             module.training = flag

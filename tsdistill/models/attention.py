@@ -98,7 +98,7 @@ def fit_attention(module: nn.MultiheadAttention) -> None:
     if apart and type(module) is nn.MultiheadAttention:
         module.__class__ = AnyWidthAttention
     elif not apart and type(module) is AnyWidthAttention:
-        module.__class__ = nn.MultiheadAttention
+        module.__class__ = nn.MultiheadAttention  # type: ignore[assignment]
     module._qkv_same_embed_dim = packed and not isinstance(module, AnyWidthAttention)
 
 

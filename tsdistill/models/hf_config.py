@@ -21,6 +21,7 @@ _SIZES = ("head_dim", "d_kv")
 _QUERY = re.compile(r"(^|\.)(q|q_proj|query|q_lin|c_attn)\.weight$")
 _KEY = re.compile(r"(^|\.)(k|k_proj|key|k_lin)\.weight$")
 _STREAM = re.compile(r"(layer_?norm|ln_1|layernorm_before|norm1|sa_layer_norm)\d?\.weight$", re.IGNORECASE)
+_STEM = re.compile(r"(^|\.)conv_layers\.\d+\.conv\.weight$")
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -31,7 +32,9 @@ def fitted_config(model: Any) -> Any | None:
     A configuration gives all layers the same width; whether it builds this very model is tried out.
     """
     with torch.device("meta"):
-        old = {name: tuple(p.shape) for name, p in type(model)(copy.deepcopy(model.config)).named_parameters()}
+        old = {
+            name: tuple(p.shape) for name, p in type(model)(copy.deepcopy(model.config)).named_parameters()
+        }
     new = {name: tuple(p.shape) for name, p in model.named_parameters()}
     config = copy.deepcopy(model.config)
     for part, names in _parts(config, old):
@@ -59,7 +62,11 @@ def save_pretrained(model: Any, folder: str | Path) -> Path:
 
 def _parts(config: Any, names: Shapes) -> Iterator[tuple[Any, list[str]]]:
     """The configuration and those inside it, each with the parameters that it speaks of."""
-    inner = {key: value for key, value in vars(config).items() if key.endswith("_config") and hasattr(value, "to_dict")}
+    inner = {
+        key: value
+        for key, value in vars(config).items()
+        if key.endswith("_config") and hasattr(value, "to_dict")
+    }
     for key, part in inner.items():
         yield part, [name for name in names if name.startswith(key.removesuffix("_config"))]
     yield config, [n for n in names if not any(n.startswith(key.removesuffix("_config")) for key in inner)]
@@ -92,6 +99,9 @@ def _follow(config: Any, old: Shapes, new: Shapes) -> None:
         found = _changes({n: s for n, s in old.items() if side in n}, new, width)
         if width != hidden and len(found) == 1:
             setattr(config, key, found.pop())
+    stem = [new[name][0] for name in old if _STEM.search(name)]
+    if stem and len(stem) == len(getattr(config, "conv_dim", ())):
+        config.conv_dim = type(config.conv_dim)(stem)
     for key in _WIDTHS:
         if _is_number(config, key):
             widths = {new[n][0] for n, shape in old.items() if _STREAM.search(n) and shape == (hidden,)}
@@ -117,10 +127,7 @@ def _outputs(pattern: re.Pattern[str], old: Shapes, new: Shapes, width: int) -> 
 
 def _changes(old: Shapes, new: Shapes, width: Any) -> set[int]:
     return {
-        now
-        for name, shape in old.items()
-        for was, now in zip(shape, new[name], strict=True)
-        if was == width
+        now for name, shape in old.items() for was, now in zip(shape, new[name], strict=True) if was == width
     }
 
 

@@ -53,8 +53,11 @@ def _tokens(config: Any, generator: torch.Generator) -> torch.Tensor:
         for value in _each(getattr(config, name, None))
     }
     longest = min(
-        (getattr(config, name) for name in ("max_position_embeddings", "max_target_positions", "n_positions")
-         if isinstance(getattr(config, name, None), int)),
+        (
+            getattr(config, name)
+            for name in ("max_position_embeddings", "max_target_positions", "n_positions")
+            if isinstance(getattr(config, name, None), int)
+        ),
         default=_TOKENS,
     )
     ordinary = torch.tensor([t for t in range(min(config.vocab_size, 1000)) if t not in special])

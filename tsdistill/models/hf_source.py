@@ -93,13 +93,17 @@ def _class(library: Any, name: str, spec: str) -> Any:
             "give hf:FOLDER, hf:NAME or a class such as hf:BertForSequenceClassification"
         )
     if getattr(found, "config_class", None) is None:
-        raise TsdistillError(f"{spec}: {name} is not a class that is built by itself; name the one for a task")
+        raise TsdistillError(
+            f"{spec}: {name} is not a class that is built by itself; name the one for a task"
+        )
     return found
 
 
 def _configuration(kind: Any, options: dict[str, OptionValue], spec: str) -> Any:
     if not hasattr(kind, "config_class"):
-        raise TsdistillError(f"{spec}: {kind.__name__} goes behind a folder or a name: hf:FOLDER#{kind.__name__}")
+        raise TsdistillError(
+            f"{spec}: {kind.__name__} goes behind a folder or a name: hf:FOLDER#{kind.__name__}"
+        )
     fields: dict[str, Any] = {}
     for key, value in options.items():
         if key in _REFUSED or key.startswith("_"):
@@ -141,11 +145,15 @@ def _pretrained(library: Any, place: str, wanted: str, weights: bool, spec: str)
     folder = Path(place).expanduser()
     local = folder.exists() or place.startswith((".", "/", "~"))
     if local and not (folder / CONFIG_FILE).is_file():
-        raise TsdistillError(f"{spec}: there is no {CONFIG_FILE} in {folder}; name a folder of save_pretrained")
+        raise TsdistillError(
+            f"{spec}: there is no {CONFIG_FILE} in {folder}; name a folder of save_pretrained"
+        )
     source = str(folder) if local else place
     try:
         with fetching():
-            config = library.AutoConfig.from_pretrained(source, trust_remote_code=False, local_files_only=local)
+            config = library.AutoConfig.from_pretrained(
+                source, trust_remote_code=False, local_files_only=local
+            )
     except Exception as error:
         raise TsdistillError(
             f"{spec}: its configuration cannot be read ({_line(error)}); give a folder that is there, or "

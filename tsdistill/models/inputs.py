@@ -116,7 +116,12 @@ def give_example(model: nn.Module, example: Any) -> None:
     """Let ``example`` (batch 1) be the input that ``model`` is run on; one tensor says how inputs look."""
     info = info_of(model)
     spec = info.input
-    if spec is None and isinstance(example, torch.Tensor) and example.ndim > 1 and example.is_floating_point():
+    if (
+        spec is None
+        and isinstance(example, torch.Tensor)
+        and example.ndim > 1
+        and example.is_floating_point()
+    ):
         spec = InputSpec(tuple(example.shape[1:]), source="the example input")
     attach(model, replace(info, example=example, input=spec))
 

@@ -64,6 +64,8 @@ def load(
 
 
 def _is_file(text: str) -> bool:
+    if text.startswith("hf:"):
+        return False
     path = Path(text)
     if path.exists() or ":" not in text:
         return True

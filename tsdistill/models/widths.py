@@ -25,7 +25,9 @@ def _sync(module: nn.Module) -> None:
         fit_attention(module)
         return
     if isinstance(module, nn.Transformer):
-        module.d_model = next((m.embed_dim for m in module.modules() if isinstance(m, nn.MultiheadAttention)), 0)
+        module.d_model = next(
+            (m.embed_dim for m in module.modules() if isinstance(m, nn.MultiheadAttention)), 0
+        )
         return
     if isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
         _sync_recurrent(module)
@@ -58,11 +60,16 @@ def _sync(module: nn.Module) -> None:
 
 def _sync_recurrent(module: nn.RNNBase | nn.RNNCellBase) -> None:
     if isinstance(module, nn.RNNCellBase):
-        module.input_size, module.hidden_size = module.weight_ih.shape[1], module.weight_hh.shape[1]
+        (_, module.input_size), (_, module.hidden_size) = _shape(module.weight_ih), _shape(module.weight_hh)
         return
     gates = {"LSTM": 4, "GRU": 3}.get(module.mode, 1)
-    first = module.weight_ih_l0
-    module.input_size, module.hidden_size = first.shape[1], first.shape[0] // gates
+    rows, module.input_size = _shape(module.weight_ih_l0)
+    module.hidden_size = rows // gates
     if module.proj_size:
-        module.proj_size = module.weight_hr_l0.shape[0]
+        module.proj_size, _ = _shape(module.weight_hr_l0)
     module._flat_weights = [getattr(module, name) for name in module._flat_weights_names]
+
+
+def _shape(weight: object) -> tuple[int, int]:
+    assert isinstance(weight, torch.Tensor)
+    return weight.shape[0], weight.shape[1]

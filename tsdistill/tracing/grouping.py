@@ -219,7 +219,7 @@ def _hookable(model: nn.Module, contraction: Contraction, owner: Ruler) -> bool:
     if isinstance(module, nn.Linear):
         return seen == module.in_features
     if hasattr(module, "nf") and type(module).__name__ == "Conv1D":
-        return seen == len(module.weight)
+        return seen == model.get_parameter(owner.param).shape[0]
     return isinstance(module, nn.modules.conv._ConvNd) and seen == module.in_channels
 
 

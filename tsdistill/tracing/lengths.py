@@ -1,4 +1,4 @@
-"""Weight norm across a cut: the layer keeps the weights it had, though the vectors behind them are shorter."""
+"""Weight norm across a cut: weights stay as they were though the vectors behind them are shorter."""
 
 from __future__ import annotations
 

@@ -17,10 +17,10 @@ from torch.overrides import TorchFunctionMode
 from tsdistill.errors import TsdistillError
 from tsdistill.tracing.record import Record, Step
 from tsdistill.tracing.runtime import Inputs, OperatorMode, operator_name, plain_evaluation, run
+from tsdistill.tracing.tracer import module_names
 
-_AHEAD, _ASTRAY, _LOST = 12, 12, 2
-"""How many coming steps an operator is looked for among, how many may be found in none, and from how many on
-the module that was running is taken to have ended."""
+_AHEAD, _ASTRAY = 12, 64
+"""How many coming steps an operator is looked for among, and how many may be found in none."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,8 @@ class _Replay(OperatorMode):
         self.record, self.gone = record, gone
         self.position = 0
         self.astray = 0
+        self.stack = [""]
+        self.lost = ""
         self.stale: list[Stale] = []
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -78,6 +80,7 @@ class _Replay(OperatorMode):
         that are left out, and others in their place, are passed over while the module stays the same.
         """
         kind = _kind(op)
+        self._find_back()
         for number, step in enumerate(self.coming()):
             if _kind(step.op) == kind:
                 self.position, self.astray = self.position + number + 1, 0
@@ -85,15 +88,23 @@ class _Replay(OperatorMode):
             if _kind(step.op) != "clone" and kind == "clone":
                 return None
         self.astray += kind != "clone"
+        self.lost = self.stack[-1]
         if self.astray > _ASTRAY:
             raise TsdistillError("the cut model takes another path through its code")
         return None
 
+    def _find_back(self) -> None:
+        """After other operators than the trace's, go on where the trace enters the module that now runs."""
+        steps, running = self.record.trace.steps, self.stack[-1]
+        if not self.astray or running == self.lost:
+            return
+        ahead = range(self.position, len(steps))
+        found = next((place for place in ahead if steps[place].module == running), None)
+        if found is not None:
+            self.position, self.astray = found, 0
+
     def coming(self) -> Sequence[Step]:
-        """The next steps, as far as they belong to the module whose turn it is (farther, where that module
-        has ended in other operators than in the trace)."""
-        if self.astray >= _LOST:
-            return self.record.trace.steps[self.position : self.position + 2 * _AHEAD]
+        """The next steps, as far as they belong to the module whose turn it is."""
         steps = self.record.trace.steps[self.position : self.position + _AHEAD]
         return list(takewhile(lambda s: s.module == steps[0].module or _kind(s.op) == "clone", steps))
 
@@ -208,7 +219,7 @@ def replay(model: nn.Module, inputs: Inputs, record: Record, gone: np.ndarray) -
     broken, cause, output = None, "", []
     with plain_evaluation(model):
         try:
-            with mode, _Composite(mode):
+            with module_names(model, mode.stack), mode, _Composite(mode):
                 output = run(model, inputs)
         except TsdistillError as error:
             steps = record.trace.steps

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import cache
@@ -51,6 +52,7 @@ def plain_evaluation(model: nn.Module) -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(False)
         with ExitStack() as stack:
             if any(isinstance(module, nn.LSTM) for module in model.modules()):
+                stack.enter_context(warnings.catch_warnings(action="ignore"))
                 stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
             stack.enter_context(any_widths(model))
             stack.enter_context(torch.random.fork_rng(devices))

@@ -64,14 +64,17 @@ def trace(
     axes = like.record.axes if like is not None and like.record is not None else None
     graph = build(model, found, axes)
     refused: dict[int, set[int]] = {}
+    tied: set[tuple[bytes, bytes]] = set()
     while check and graph.groups:
         trial = {g.name: _some(g.size, i) for i, g in enumerate(graph.groups)}
         outcome = _attempt(model, graph, trial, example_input)
         if not outcome.failed:
             break
-        if outcome.ties:
-            for one, other in outcome.ties:
+        new = {(one.tobytes(), other.tobytes()): (one, other) for one, other in outcome.ties}
+        if not new.keys() <= tied:
+            for one, other in new.values():
                 found.ledger.unite(one, other, "has the width of something that stays")
+            tied |= new.keys()
             graph = build(model, found, axes, refused)
             continue
         names = {item.name: item.cause for item in outcome.failed}

@@ -46,7 +46,12 @@ class Tracer(OperatorMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
-        if self._made is not None and args and args[0] is self._made and operator_name(func) == "aten.detach.default":
+        if (
+            self._made is not None
+            and args
+            and args[0] is self._made
+            and operator_name(func) == "aten.detach.default"
+        ):
             self._hand_on(out)
             return out
         self.step = Step(operator_name(func), self.stack[-1])
@@ -64,6 +69,8 @@ class Tracer(OperatorMode):
                 self._labels.setdefault(id(result), (result, (None,) * result.ndim))
         if self.step.touched:
             rules.apply(self, func, args, kwargs, out)
+        if "_like" in self.step.op:
+            self._made = out
         return out
 
     def _hand_on(self, out: torch.Tensor) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 Look = Callable[[Tensor], Tensor | None]
@@ -71,6 +72,8 @@ class Hooks:
             if not args and "input" not in kwargs:
                 return None
             x = args[0] if args else kwargs["input"]
+            if torch._C._functorch.is_batchedtensor(x):
+                return None
             if self._clock is None:
                 seen = look(x)
             else:

@@ -76,7 +76,7 @@ class Prepared:
 
 
 def structured(model: nn.Module, example_input: Any = None) -> Any:
-    """An example whose form says more than a size: the one given, or the model's own; ``None`` without one."""
+    """An example whose form says more than a size: the one given, else the model's own, if any."""
     if example_input is None:
         known = info_of(model).example
         example_input = example_for(model) if known is None and is_transformers(model) else known
@@ -84,7 +84,7 @@ def structured(model: nn.Module, example_input: Any = None) -> Any:
 
 
 def made_up(example_input: Any) -> LikeExample | None:
-    """Made-up samples in the form of an example; ``None`` where its size alone says as much, or none will do."""
+    """Made-up samples in the form of an example; ``None`` where its size alone says as much."""
     if example_input is None or not LikeExample.serves(example_input):
         return None
     sized = isinstance(example_input, Tensor) and example_input.is_floating_point()

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from tsdistill.tracing.graph import Group, NodeGraph, Reader
 
@@ -73,7 +73,8 @@ def input_width(module: nn.Module) -> int | None:
         value = getattr(module, name, None)
         if isinstance(value, int):
             return value
-    return len(module.weight) if is_rowwise(module) else None
+    weight = getattr(module, "weight", None)
+    return len(weight) if is_rowwise(module) and isinstance(weight, Tensor) else None
 
 
 def find_sites(model: nn.Module, graph: NodeGraph, groups: Collection[str] | None = None) -> Sites:

@@ -1,4 +1,4 @@
-"""Operators that make a tensor from sizes alone (initial states, empty results): it fits whatever it meets."""
+"""Operators that make a tensor from sizes alone (initial states, empty results), which fits what it meets."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def weight_norm(tracer: Any, args: tuple, kwargs: dict, out: Any) -> None:
 
 
 def embedding_bag(tracer: Any, args: tuple, kwargs: dict, out: Any) -> None:
-    """``_embedding_bag(weight, indices, offsets, ...)``: sums of rows; the columns are written by the table."""
+    """``_embedding_bag(weight, indices, offsets, ...)``: sums of rows; the table writes the columns."""
     rows, columns = tracer.labels(args[0])
     tracer.freeze(rows, "rows are looked up by number")
     tracer.give(out[0], [None, columns])

@@ -1,0 +1,166 @@
+"""hf_source.py, hf_inputs.py, hf_config.py: models of transformers, tiny and random."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections import Counter
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+
+import tsdistill as tsd
+from tests.models.hf_families import FAMILIES, GROUPS, REPRESENTED
+from tests.tracing.networks import randomise
+from tsdistill.errors import TsdistillError
+from tsdistill.models import catalog
+from tsdistill.models.hf_config import save_pretrained
+
+transformers: Any = pytest.importorskip("transformers")
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture(autouse=True)
+def _offline(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+def made(family: str) -> Any:
+    torch.manual_seed(0)
+    return randomise(tsd.load(f"hf:{FAMILIES[family]}"))
+
+
+def outputs(model: Any) -> dict[str, torch.Tensor]:
+    with torch.no_grad():
+        found = model(**tsd.example_input(model))
+    return {name: value for name, value in found.items() if isinstance(value, torch.Tensor)}
+
+
+def kind(group: tsd.tracing.Group) -> str:
+    heads = re.search(r"(\.|^)(q|q_proj|query|q_lin|c_attn)$", group.name)
+    return (
+        "heads" if heads else "mlp" if group.size in (48, 128) else "hidden" if group.size == 32 else "other"
+    )
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_heads_mlp_and_hidden_size_go_and_the_rest_comes_back_from_a_file(family, tmp_path):
+    model = made(family)
+    x = tsd.example_input(model)
+    graph = tsd.trace(model, x)
+    found = Counter(kind(group) for group in graph.groups)
+    assert {name: found[name] for name in GROUPS[family]} == GROUPS[family]
+    removed = {group.name: range(0, group.size, 2) for group in graph.groups}
+    done = tsd.cut(model, graph, removed, x)
+    assert not done.put_back
+    assert set(done.removed) == set(graph.by_name)
+    kept = {group.name: group.size // 2 for group in graph.groups}
+    assert graph.macs(kept) < 0.45 * graph.macs()
+    tsd.save(done.model, tmp_path / "small.safetensors")
+    again = tsd.load(tmp_path / "small.safetensors")
+    wanted = outputs(done.model)
+    assert wanted
+    assert all(torch.equal(value, outputs(again)[name]) for name, value in wanted.items())
+    if family in REPRESENTED:
+        save_pretrained(done.model, tmp_path / "folder")
+        plain = type(model).from_pretrained(tmp_path / "folder").eval()
+        assert sum(p.numel() for p in plain.parameters()) < sum(p.numel() for p in model.parameters())
+        for name, value in outputs(plain).items():
+            torch.testing.assert_close(value, wanted[name], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "whisper"])
+def test_pruning_without_data_makes_samples_up(family):
+    result = tsd.prune_result(made(family), macs=0.7, samples=32)
+    assert result.after["macs"] <= 0.7 * result.before["macs"]
+    assert "like the example input" in result.data
+    assert not any("absorbing" in note and "c_fc" in note for note in result.notes)
+
+
+def test_widths_that_differ_between_layers_go_to_our_own_format(tmp_path):
+    model = made("bert")
+    x = tsd.example_input(model)
+    graph = tsd.trace(model, x)
+    small = tsd.cut(model, graph, {"bert.encoder.layer.0.intermediate.dense": range(10)}, x).model
+    with pytest.raises(TsdistillError, match=r"no configuration of .* says these widths"):
+        save_pretrained(small, tmp_path / "folder")
+    assert not (tmp_path / "folder").exists()
+
+
+def test_a_folder_gives_its_weights_and_a_specification_without_it(tmp_path):
+    model = made("llama")
+    model.save_pretrained(tmp_path)
+    loaded = tsd.load(f"hf:{tmp_path}")
+    arch = str(tsd.info_of(loaded).arch)
+    assert type(loaded) is transformers.LlamaForCausalLM
+    assert str(tmp_path) not in arch
+    assert arch.startswith("hf:LlamaForCausalLM,head_dim=8,hidden_size=32,")
+    assert catalog.build_empty(arch).arch == arch
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, loaded.state_dict()[name])
+
+
+def test_the_class_can_be_chosen(tmp_path):
+    made("bert").save_pretrained(tmp_path)
+    assert type(tsd.load(f"hf:{tmp_path}#BertModel")) is transformers.BertModel
+    chosen = tsd.load(f"hf:{tmp_path}#AutoModelForTokenClassification")
+    assert type(chosen) is transformers.BertForTokenClassification
+
+
+def test_images_say_their_size():
+    spec = tsd.info_of(made("vit")).input
+    assert spec.size == (3, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("hf:NoSuchModel", "has no model class 'NoSuchModel'"),
+        ("hf:BertConfig", "has no model class"),
+        ("hf:AutoModel,hidden_size=32", "goes behind a folder"),
+        ("hf:BertModel,hidden_size=33,num_attention_heads=4", "transformers (cannot build|refuses)"),
+        ("hf:BertModel,num_hidden_layers=2000", "more than the 1024"),
+        ("hf:BertModel,vocab_size=99999999", "more than the 1048576"),
+        ("hf:BertModel,auto_map={}", "'auto_map' cannot be given"),
+        ("hf:BertModel,_attn_implementation=x", "cannot be given"),
+        ("hf:./nowhere", r"no config.json"),
+        ("hf:nobody/nothing-here", "configuration cannot be read"),
+    ],
+)
+def test_bad_specifications_are_one_line(spec, message):
+    with pytest.raises(TsdistillError, match=message) as caught:
+        tsd.load(spec)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_without_weights_or_with_pickles_only_is_refused(tmp_path):
+    model = made("bert")
+    model.config.architectures = ["BertForSequenceClassification"]
+    model.config.save_pretrained(tmp_path)
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(TsdistillError, match="its weights cannot be read"):
+        tsd.load(f"hf:{tmp_path}")
+
+
+def test_code_that_comes_with_a_folder_is_not_run(tmp_path):
+    canary = tmp_path / "canary"
+    code = f"open({str(canary)!r}, 'w').close()\n"
+    (tmp_path / "modeling_evil.py").write_text(code)
+    (tmp_path / "configuration_evil.py").write_text(code)
+    config = {"model_type": "evil", "architectures": ["EvilModel"]}
+    config["auto_map"] = {"AutoConfig": "configuration_evil.E", "AutoModel": "modeling_evil.E"}  # type: ignore[assignment]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    safetensors.torch.save_file({"w": torch.zeros(2)}, tmp_path / "model.safetensors")
+    with pytest.raises(TsdistillError, match="configuration cannot be read"):
+        tsd.load(f"hf:{tmp_path}")
+    assert not canary.exists()
+
+
+def test_without_transformers_the_message_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(TsdistillError, match=r"pip install tsdistill\[hf\]"):
+        tsd.load("hf:BertModel")

@@ -1,0 +1,47 @@
+"""What every test of the user's own modules asks of one: cut, compared, pruned, saved and loaded again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import tsdistill as tsd
+from tests.tracing.networks import randomise
+from tsdistill.tracing import NodeGraph, trace
+from tsdistill.tracing.runtime import run
+
+MODULES = "tests.tracing.own_modules"
+
+
+def built(name: str) -> nn.Module:
+    """The module of that name in ``own_modules``, every parameter of it at a value that shows faults."""
+    torch.manual_seed(0)
+    return randomise(tsd.load(f"{MODULES}:{name}"))
+
+
+def halved(model: nn.Module, x: Any, seed: int = 0) -> tuple[NodeGraph, Any]:
+    """The graph of ``model`` and a cut of a random half of every group, which must all go."""
+    graph = trace(model, x)
+    generator = torch.Generator().manual_seed(seed)
+    removed = {
+        g.name: torch.randperm(g.size, generator=generator)[: g.size // 2].tolist() for g in graph.groups
+    }
+    done = tsd.cut(model, graph, removed, x)
+    assert not done.put_back
+    return graph, done
+
+
+def reloaded(model: nn.Module, folder: Path) -> nn.Module:
+    """``model`` after a way through a file; the user's own code is named again."""
+    arch = tsd.info_of(model).arch
+    tsd.save(model, folder / "small.safetensors")
+    return tsd.load(folder / "small.safetensors", arch=arch)
+
+
+def same(one: nn.Module, other: nn.Module, x: Any) -> bool:
+    """Whether two models give the same, bit for bit."""
+    with torch.no_grad():
+        return all(torch.equal(a, b) for a, b in zip(run(one, x), run(other, x), strict=True))

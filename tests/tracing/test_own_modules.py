@@ -1,0 +1,149 @@
+"""The user's own modules: which widths go, what stays and why, and that the cut computes the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from tests.tracing.networks import zeroed
+from tests.tracing.own import built, halved, reloaded, same
+from tests.tracing.own_modules import IMAGE, SERIES, TOKENS, VECTOR
+from tsdistill.tracing import trace
+from tsdistill.tracing.runtime import run
+
+NESTED = {"x": VECTOR, "more": (VECTOR * 2, {"y": VECTOR + 1})}
+
+CASES: dict[str, tuple[Any, dict[str, int]]] = {
+    "Direct": (VECTOR, {"w": 10}),
+    "Listed": (IMAGE, {"layers.0": 6, "layers.1": 6, "named.last": 8}),
+    "weight_norm": (VECTOR, {"0": 10, "2": 8, "4": 9}),
+    "weight_norm_by_columns": (VECTOR, {"0": 10, "2": 8, "4": 9}),
+    "weight_norm_by_hooks": (VECTOR, {"0": 10, "2": 8, "4": 9}),
+    "spectral_norm": (VECTOR, {"4": 9}),
+    "spectral_norm_by_hooks": (VECTOR, {"4": 9}),
+    "parametrized": (VECTOR, {"0": 10}),
+    "transposed": (IMAGE, {"0": 12, "2": 4}),
+    "shuffled": (IMAGE, {"0": 12, "2": 6, "4": 8}),
+    "Einsum": (SERIES, {"w": 4, "v": 8, "values": 20}),
+    "Nested": (NESTED, {"a": 10, "d": 9}),
+    "Two": ((VECTOR, SERIES), {"a": 10, "b": 7, "c": 12}),
+    "Branches": (IMAGE, {"a": 12, "c": 16}),
+    "OnItsWidth": (IMAGE, {"b": 8}),
+    "InPlace": (IMAGE, {"a": 12}),
+    "Filled": (IMAGE, {"a": 6, "b": 4, "c": 8}),
+    "Buffered": (SERIES, {"a": 12}),
+    "Complex": (VECTOR, {"a": 10, "b": 8}),
+    "Fourier": (IMAGE, {"a": 12, "b": 9}),
+    "Double": (VECTOR, {"0": 10, "2": 8}),
+    "Text": (TOKENS, {"table": 16, "conv": 12}),
+    "Bag": (TOKENS, {"0": 16, "1": 12}),
+    "TiedText": (TOKENS, {"table": 16, "up": 24}),
+    "Topped": (IMAGE, {"a": 12, "b": 9}),
+    "Mapped": (VECTOR, {"0": 12}),
+    "TwoSided": (VECTOR, {"c": 9}),
+    "lstm": (SERIES, {"enter": 12, "inner": 10, "hidden": 9}),
+    "projected_lstm": (SERIES, {"enter": 12, "inner": 10, "inner#2": 4, "hidden": 9}),
+    "gru": (SERIES, {"enter": 12, "inner": 10, "hidden": 9}),
+    "rnn": (SERIES, {"enter": 12, "inner": 10, "hidden": 9}),
+    "Cells": (SERIES, {"enter": 12, "long": 10, "short": 8}),
+    "attention": (SERIES, {"enter": 16, "attend": 4, "up": 24}),
+    "attention_with_weights": (SERIES, {"enter": 16, "attend": 4, "up": 24}),
+    "Crossed": (SERIES, {"enter": 16, "keys": 12, "values": 20, "attend": 4, "attend.out_proj": 16}),
+}
+
+LEFT = {
+    "spectral_norm": ("0.parametrizations.weight.original", "computed from all of a weight"),
+    "spectral_norm_by_hooks": ("0.weight_orig", "computed from all of a weight"),
+    "parametrized": ("2", "no layer writes"),
+    "transposed": ("5", "rectangular"),
+    "OnItsWidth": ("a", "differs"),
+    "Buffered": ("b", "no layer writes"),
+    "TwoSided": ("a", "not known"),
+}
+
+
+def _layers(sizes: dict[str, int]) -> dict[str, int]:
+    """Sizes by module, whatever parameter of it the group is named after."""
+    found: dict[str, int] = {}
+    for name, size in sorted(sizes.items(), key=lambda item: -item[1]):
+        for tail in (".parametrizations", ".weight_", ".in_proj", ".q_proj"):
+            name = name.partition(tail)[0]
+        found[f"{name}#2" if name in found else name] = size
+    return found
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_half_of_every_width_goes_and_the_rest_computes_the_same(name, tmp_path):
+    x, sizes = CASES[name]
+    model = built(name)
+    graph, done = halved(model, x)
+    assert _layers(graph.widths) == sizes
+    assert sum(p.numel() for p in done.model.parameters()) < sum(p.numel() for p in model.parameters())
+    if all(group.readers and all(reader.module for reader in group.readers) for group in graph.groups):
+        with torch.no_grad():
+            wanted = run(zeroed(model, graph, done.removed), x)
+            found = run(done.model, x)
+        for a, b in zip(found, wanted, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    assert same(done.model, reloaded(done.model, tmp_path), x)
+
+
+@pytest.mark.parametrize("name", LEFT)
+def test_what_stays_whole_is_named_with_its_cause(name):
+    left, cause = LEFT[name]
+    frozen = {item.name: item.cause for item in trace(built(name), CASES[name][0]).frozen}
+    assert cause in frozen[left]
+
+
+def test_weights_keep_their_values_where_their_norm_loses_coordinates():
+    model = built("weight_norm")
+    graph = trace(model, VECTOR)
+    _, done = halved(model, VECTOR)
+    first, second = (g for g in graph.groups if g.size in (10, 8))
+    left = [[i for i in range(g.size) if i not in set(done.removed[g.name])] for g in (first, second)]
+    whole, small = model[2].weight.detach(), done.model[2].weight.detach()
+    torch.testing.assert_close(small, whole[left[1]][:, left[0]])
+
+
+def test_a_cut_weight_norm_trains_on():
+    _, done = halved(built("weight_norm_by_hooks"), VECTOR)
+    before = done.model[2].weight_g.detach().clone()
+    optimizer = torch.optim.SGD(done.model.parameters(), lr=0.1)
+    done.model.train()(VECTOR).square().sum().backward()
+    optimizer.step()
+    assert not torch.equal(before, done.model[2].weight_g)
+
+
+def test_tied_weights_stay_tied():
+    _, done = halved(built("TiedText"), TOKENS)
+    assert done.model.out.weight is done.model.table.weight
+
+
+def test_batch_norms_that_were_folded_away_leave_a_model_that_is_cut():
+    conv = torch.nn.utils.fusion.fuse_conv_bn_eval(nn.Conv2d(3, 8, 3).eval(), nn.BatchNorm2d(8).eval())
+    folded = nn.Sequential(conv, nn.ReLU(), nn.Conv2d(8, 4, 1)).eval()
+    graph, done = halved(folded, IMAGE)
+    assert graph.widths == {"0": 8}
+    assert done.model[0].bias.shape == (4,)
+
+
+def test_recurrent_layers_say_the_widths_they_have():
+    _, done = halved(built("projected_lstm"), SERIES)
+    inner = done.model.inner
+    assert (inner.input_size, inner.hidden_size, inner.proj_size) == (6, 5, 2)
+    assert [w.shape for w in inner._flat_weights] == [w.shape for w in inner.parameters()]
+
+
+@pytest.mark.parametrize("name", ["attention", "EncoderDecoder", "Two", "TiedText"])
+def test_a_cut_model_takes_longer_and_more_inputs(name):
+    x = (VECTOR, SERIES) if name == "Two" else TOKENS if name == "TiedText" else SERIES
+    _, done = halved(built(name), x)
+    batch: Any = torch.randn(3, 9, 6)
+    if name == "Two":
+        batch = (torch.randn(3, 6), batch)
+    elif name == "TiedText":
+        batch = torch.randint(20, (3, 9))
+    assert run(done.model, batch)[0].shape[0] == 3
