@@ -86,9 +86,10 @@ def test_folders_import_only_from_those_before_them() -> None:
         "data",
         "tracing",
         "evaluation",
-        "alignment",
         "augmentation",
+        "alignment",
         "pruning",
+        "distillation",
         "report",
         "cli",
     )

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from tsdistill.alignment import analyze as analyze
     from tsdistill.alignment import analyze_training as analyze_training
     from tsdistill.data import open_data as open_data
+    from tsdistill.distillation import TrainResult as TrainResult
+    from tsdistill.distillation import distill as distill
+    from tsdistill.distillation import train as train
     from tsdistill.errors import TsdistillError as TsdistillError
     from tsdistill.evaluation import Comparison as Comparison
     from tsdistill.evaluation import compare as compare
@@ -45,11 +48,13 @@ _HOME = {
     "PruneResult": "tsdistill.pruning",
     "PruningPlan": "tsdistill.pruning",
     "Thresholds": "tsdistill.alignment",
+    "TrainResult": "tsdistill.distillation",
     "TsdistillError": "tsdistill.errors",
     "analyze": "tsdistill.alignment",
     "analyze_training": "tsdistill.alignment",
     "compare": "tsdistill.evaluation",
     "cut": "tsdistill.tracing",
+    "distill": "tsdistill.distillation",
     "evaluate": "tsdistill.evaluation",
     "example_input": "tsdistill.models",
     "hookimpl": "tsdistill.plugins",
@@ -63,6 +68,7 @@ _HOME = {
     "save": "tsdistill.models",
     "sweep": "tsdistill.pruning",
     "trace": "tsdistill.tracing",
+    "train": "tsdistill.distillation",
 }
 
 __all__ = [
@@ -73,12 +79,14 @@ __all__ = [
     "PruneResult",
     "PruningPlan",
     "Thresholds",
+    "TrainResult",
     "TsdistillError",
     "__version__",
     "analyze",
     "analyze_training",
     "compare",
     "cut",
+    "distill",
     "evaluate",
     "example_input",
     "hookimpl",
@@ -92,6 +100,7 @@ __all__ = [
     "save",
     "sweep",
     "trace",
+    "train",
 ]
 
 
