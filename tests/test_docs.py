@@ -22,6 +22,9 @@ confidence = tsd.evaluate(model, torch.randn(20, 4), ["confidence"])["confidence
 assert 50 <= confidence <= 100, confidence
 boxes = [{"boxes": torch.tensor([[0.0, 0, 4, 4]])}, {"boxes": torch.tensor([[0.0, 0, 2, 4], [1.0, 0, 3, 4]])}]
 targets = [{"boxes": torch.tensor([[0.0, 0, 4, 2]])}, {"boxes": torch.zeros(0, 4)}]
+from tsdistill.distillation.losses import Step, parse
+y, ranks = torch.randn(9, 4), parse("ranks:scale=2")
+assert abs(ranks(Step(None, None, 3 * y + 1, y, model))) < 1e-4 < ranks(Step(None, None, -y, y, model)) - 3.9
 detector = type("Detector", (torch.nn.Module,), {"forward": lambda self, x: boxes})()
 assert tsd.evaluate(detector, [(torch.zeros(2, 3, 8, 8), targets)], ["iou"]) == {"iou": 50}
 print("all used")
@@ -30,7 +33,7 @@ print("all used")
 
 def test_every_example_works_as_an_installed_plugin(tmp_path: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "plugins.md").read_text(), re.DOTALL)
-    assert len(blocks) == 7
+    assert len(blocks) == 8
     info = tmp_path / "examples-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: examples\nVersion: 1.0\n")

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from tsdistill.alignment import analyze as analyze
     from tsdistill.alignment import analyze_training as analyze_training
     from tsdistill.data import open_data as open_data
+    from tsdistill.distillation import TrainResult as TrainResult
+    from tsdistill.distillation import distill as distill
+    from tsdistill.distillation import train as train
     from tsdistill.errors import TsdistillError as TsdistillError
     from tsdistill.evaluation import Comparison as Comparison
     from tsdistill.evaluation import compare as compare
@@ -48,11 +51,13 @@ _HOME = {
     "PruneResult": "tsdistill.pruning",
     "PruningPlan": "tsdistill.pruning",
     "Thresholds": "tsdistill.alignment",
+    "TrainResult": "tsdistill.distillation",
     "TsdistillError": "tsdistill.errors",
     "analyze": "tsdistill.alignment",
     "analyze_training": "tsdistill.alignment",
     "compare": "tsdistill.evaluation",
     "cut": "tsdistill.tracing",
+    "distill": "tsdistill.distillation",
     "evaluate": "tsdistill.evaluation",
     "example_input": "tsdistill.models",
     "export": "tsdistill.exporting",
@@ -67,6 +72,7 @@ _HOME = {
     "save": "tsdistill.models",
     "sweep": "tsdistill.pruning",
     "trace": "tsdistill.tracing",
+    "train": "tsdistill.distillation",
 }
 
 __all__ = [
@@ -78,12 +84,14 @@ __all__ = [
     "PruneResult",
     "PruningPlan",
     "Thresholds",
+    "TrainResult",
     "TsdistillError",
     "__version__",
     "analyze",
     "analyze_training",
     "compare",
     "cut",
+    "distill",
     "evaluate",
     "example_input",
     "export",
@@ -98,6 +106,7 @@ __all__ = [
     "save",
     "sweep",
     "trace",
+    "train",
 ]
 
 

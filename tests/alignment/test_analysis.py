@@ -106,6 +106,24 @@ def test_batches_loaders_and_augmentation_are_taken() -> None:
     assert "augmented: standard" in other.data
 
 
+def test_a_teacher_aware_augmentation_gets_the_teacher_or_else_the_model() -> None:
+    student, teacher, x = mlp(6, 2, 3, seed=4), mlp(6, 2, 3, seed=5), torch.randn(200, 6)
+    for model in (student, teacher):
+        for parameter in model[0].parameters():
+            parameter.data[1] = 3 * parameter.data[0]
+    onto = "teacher-aware:share=1,scale=0"
+    (plain,) = analyze(student, teacher, x).groups
+    assert plain.strength[0] > 1e-3
+    assert plain.teacher_strength[0] > 1e-3
+    (beside,) = analyze(student, teacher, x, augment=onto).groups
+    assert beside.strength[0] > 1e-3
+    assert beside.teacher_strength[0] < 1e-5
+    (alone,) = analyze(student, data=x, augment=onto).groups
+    assert alone.strength[0] < 1e-5
+    (three,) = analyze(student, data=x, augment="teacher-aware:share=1,copies=yes").groups
+    assert three.strength[0] > 1e-3
+
+
 def test_nothing_of_the_model_changes() -> None:
     model, x = residual(), images(16)
     model.train()

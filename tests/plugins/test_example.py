@@ -33,7 +33,11 @@ counts.merge(rest)
 either = ((x > 0) | (t > 0)).sum(0)
 gained = plugins.get("augmentation", "gain")(torch.ones(3, 1, 2, 2), torch.Generator().manual_seed(0))
 data = plugins.get("data source", "gratings")("6", InputSpec((3, 8, 8)))
+y = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+from tsdistill.distillation.losses import Step, parse
+cosine = parse("output-cosine")
 print(json.dumps({
+    "cosine": [float(cosine(Step(None, None, scale * y, y, torch.nn.Identity()))) for scale in (3, -1)],
     "r2": r2.flatten().tolist(),
     "overlap": counts.finish().flatten().tolist(),
     "both": (((x > 0) & (t > 0)).sum(0) / either).tolist(),
@@ -89,6 +93,7 @@ def test_hooks_work_when_installed(installed):
     assert found["labels"] == [0, 1, 2, 3, 0, 1]
     assert found["shape"] == [3, 8, 8]
     assert found["columns_equal"]
+    assert found["cosine"] == pytest.approx([0, 2], abs=1e-5)
     assert found["commands"] == ["layers"]
 
 

@@ -93,6 +93,7 @@ def analyze(
     prepared = prepare(
         student,
         data,
+        teacher=teacher,
         samples=samples,
         batch_size=batch_size,
         seed=seed,

@@ -102,7 +102,7 @@ def analyze_training(
     known = arch or info_of(last).arch
     beside = last if teacher is None else _load(teacher, teacher_arch, how)
     overriding = looks if isinstance(checkpoints[-1], nn.Module) else {}
-    prepared = prepare(last, data, seed=seed, **overriding, **opening)
+    prepared = prepare(last, data, teacher=beside, seed=seed, **overriding, **opening)
     report = analyze_prepared(
         last,
         beside,

@@ -1,37 +1,31 @@
-"""Strategies that move samples, registered as a plugin's are.
-
-A strategy is a callable ``strategy(x, generator) -> x`` on a batch: as many samples of the same shape and
-device come back, so that labels stay with them. Everything random is drawn from ``generator`` (on the CPU).
-"""
+"""Strategies that need nothing but the samples, and the registration of all built-in ones."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
+from tsdistill.augmentation.boundaries import TeacherAware
+from tsdistill.augmentation.mixing import Mixing
+from tsdistill.augmentation.protocol import Strategy
+from tsdistill.augmentation.rand_augment import RandAugment
 from tsdistill.errors import TsdistillError
 from tsdistill.plugins import hookimpl
 
 
-class Strategy(Protocol):
-    """What ``register_augmentations`` takes."""
-
-    def __call__(self, x: Tensor, generator: Generator) -> Tensor:
-        """A batch ``(samples, ...)`` made from the batch ``x``."""
-
-
 def none(x: Tensor, generator: Generator) -> Tensor:
-    """The samples as they are."""
+    """The samples as they are; for a benchmark of everything else, and where teacher outputs are cached."""
     return x
 
 
 def standard(x: Tensor, generator: Generator) -> Tensor:
-    """Each image shifted by up to an eighth of its sides (the border is mirrored) and flipped left to right
-    or not.
+    """Images shifted by up to an eighth and flipped; favoured by practice where left and right mean the same.
+
+    The border is mirrored.
 
     Args:
         x: images ``(batch, channels, height, width)``.
@@ -58,8 +52,9 @@ def standard(x: Tensor, generator: Generator) -> Tensor:
     return moved.permute(0, 3, 1, 2).contiguous()
 
 
+@dataclass(frozen=True)
 class Directions:
-    """Teacher-agnostic augmentation: each sample x becomes x + eps u or x - eps u.
+    """x + eps u or x - eps u, random u; by theory enough only with many samples, favoured without a teacher.
 
     Directions u are orthonormal within a batch (as far as there are dimensions) and random from batch to
     batch, so that passes over the data cover the basis that Theorem 5 of Y. Tian, "Student specialization in
@@ -68,10 +63,18 @@ class Directions:
     Args:
         scale: eps over the root mean square norm of the samples about their mean (over the norm itself for
             one sample).
+        copies: give x, x + eps u and x - eps u of every sample, in place of one of the latter two.
     """
 
-    def __init__(self, scale: float = 0.1) -> None:
-        self.scale = scale
+    scale: float = 0.1
+    copies: bool = False
+
+    name = "teacher-agnostic"
+
+    @property
+    def expands(self) -> int:
+        """Samples made of each."""
+        return 3 if self.copies else 1
 
     def __call__(self, x: Tensor, generator: Generator) -> Tensor:
         """The moved batch; samples of any floating shape ``(batch, ...)``.
@@ -80,7 +83,9 @@ class Directions:
             TsdistillError: the samples are not floating.
         """
         if not x.is_floating_point():
-            raise TsdistillError("the augmentation directions moves real values, not integers; use none")
+            raise TsdistillError(
+                "the augmentation teacher-agnostic moves real values, not integers; use none"
+            )
         flat = x.flatten(1)
         count, dimensions = flat.shape
         blocks = [_orthonormal(dimensions, min(dimensions, count - start), generator)
@@ -88,8 +93,9 @@ class Directions:
         signs = torch.randint(0, 2, (count, 1), generator=generator) * 2 - 1
         directions = (torch.cat(blocks) * signs).to(flat)
         centred = flat - flat.mean(0) if count > 1 else flat
-        epsilon = self.scale * centred.norm(dim=1).square().mean().sqrt()
-        return (flat + epsilon * directions).view_as(x)
+        moves = self.scale * centred.norm(dim=1).square().mean().sqrt() * directions
+        made = torch.cat([flat, flat + moves, flat - moves]) if self.copies else flat + moves
+        return made.view(-1, *x.shape[1:])
 
 
 def _orthonormal(dimensions: int, count: int, generator: Generator) -> Tensor:
@@ -101,7 +107,12 @@ def _orthonormal(dimensions: int, count: int, generator: Generator) -> Tensor:
 
 @hookimpl
 def register_augmentations(register: Callable[[str, Strategy], None]) -> None:
-    """Register none, standard and directions."""
+    """Register the built-in strategies; ``directions`` is another name of ``teacher-agnostic``."""
     register("none", none)
     register("standard", standard)
+    register("randaugment", RandAugment())
+    register("mixup", Mixing(mixup=0.8))
+    register("cutmix", Mixing(mixup=0.0, cutmix=1.0))
     register("directions", Directions())
+    register("teacher-agnostic", Directions())
+    register("teacher-aware", TeacherAware())

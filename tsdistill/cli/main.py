@@ -21,6 +21,8 @@ DEBUG = "TSDISTILL_DEBUG"
 COMMANDS = {
     "analyze": ("tsdistill.cli.analyze", "Show which nodes carry what the model has learnt."),
     "prune": ("tsdistill.cli.prune", "Cut nodes that little depends on, write a smaller model."),
+    "distill": ("tsdistill.cli.distill", "Train a student to do what a teacher does."),
+    "train": ("tsdistill.cli.train", "Train a model on labels."),
     "compare": ("tsdistill.cli.compare", "Lay models side by side: accuracy, size, speed, memory."),
     "export": ("tsdistill.cli.export", "Write a model for other engines, or as Python source."),
     "plugins": ("tsdistill.cli.plugins", "List what each plugin hook offers."),
@@ -117,8 +119,9 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
         code = 0
     except click.exceptions.Exit as exit_:
         code = exit_.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        _complain("interrupted")
+    except (click.Abort, KeyboardInterrupt) as error:
+        said = str(error.__cause__ or error)
+        _complain(f"interrupted {said}" if said else "interrupted")
         code = INTERRUPTED
     except Exception as error:
         if debug:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from functools import partial
 
 import click
@@ -12,7 +13,7 @@ from tsdistill.cli import output
 @click.command("plugins")
 @click.option("--json", "json_file", metavar="FILE|-", help="Write the list as JSON; - for stdout.")
 def command(json_file: str | None) -> None:
-    """List what each plugin hook offers, by name, and the module it comes from.
+    """List what each plugin hook offers: the name, the module it comes from and what it is.
 
     The environment variable TSDISTILL_PLUGINS (names of entry points, separated by commas) limits which
     installed plugins load; set and empty, none does.
@@ -24,7 +25,7 @@ def command(json_file: str | None) -> None:
     if json_file != output.STDOUT:
         from tsdistill.report.tables import offers_table
 
-        output.console().print(offers_table(found))
+        output.console().print(offers_table(found, helps()))
 
 
 def offers() -> dict[str, dict[str, str]]:
@@ -37,6 +38,23 @@ def offers() -> dict[str, dict[str, str]]:
     }
     found["command"] = {name: entry.value for name, entry in sorted(plugins.commands().items())}
     return found
+
+
+def helps() -> dict[str, dict[str, str]]:
+    """Per kind of plugin what each registered thing says of itself: its ``help``, or its docstring's first
+    paragraph; nothing where it says nothing."""
+    from tsdistill import plugins
+
+    return {
+        kind: {name: _help(thing) for name, thing in plugins.items(kind).items()} for kind in plugins.KINDS
+    }
+
+
+def _help(thing: object) -> str:
+    while isinstance(thing, partial):
+        thing = thing.func
+    said = getattr(thing, "help", None) or inspect.getdoc(thing) or ""
+    return " ".join(str(said).strip().partition("\n\n")[0].split()).replace("``", "")
 
 
 def _origin(thing: object) -> str:

@@ -75,6 +75,18 @@ class ArraySamples(Dataset):
     def __len__(self) -> int:
         return int(self.x.shape[0])
 
+    def take(self, indices: list[int]) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """What the samples of these numbers are when they are stacked, read at once where rows need nothing
+        done to them."""
+        if self.spec is None or self._pixels or self._layout == "hwc":
+            rows = [self[index] for index in indices]
+            labels = [y for _, y in rows if y is not None]
+            return torch.stack([x for x, _ in rows]), torch.stack(labels) if labels else None
+        chosen = self.x[indices]
+        x = chosen.detach().cpu() if isinstance(chosen, torch.Tensor) else torch.from_numpy(np.array(chosen))
+        x = x.float()
+        return x[:, None] if self._layout == "hw" else x, None if self.y is None else _label(self.y[indices])
+
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Sample ``index`` as a float tensor (integers stay integers without a specification), and its
         label."""

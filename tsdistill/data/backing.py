@@ -65,11 +65,11 @@ class PrivateRandom:
             yield item
 
 
-class _Failure(str):
+class Failure(str):
     """The message of an error, carried from a worker process as a value."""
 
 
-class _Prepared(Dataset):
+class Reading(Dataset):
     """Samples of a data set as ``(tensor, label or None)``, or what went wrong."""
 
     def __init__(self, dataset: Any, spec: InputSpec | None, name: str) -> None:
@@ -77,6 +77,7 @@ class _Prepared(Dataset):
         self._transform: ImageTransform | None = None
 
     def prepare(self, item: Any) -> tuple[Any, Any]:
+        """What the model reads of an item of the data set, and its label."""
         x, y = item[:2] if isinstance(item, (tuple, list)) and len(item) > 1 else (item, None)
         if isinstance(x, (tuple, list)) and len(x) == 1:
             x = x[0]
@@ -88,18 +89,23 @@ class _Prepared(Dataset):
             x = self._transform(x)
         return x, y
 
-    def __getitem__(self, index: int) -> tuple[Any, Any] | _Failure:
+    def __getitem__(self, index: int) -> tuple[Any, Any] | Failure:
         try:
             return self.prepare(self._dataset[index])
         except TsdistillError as error:
-            return _Failure(error)
+            return Failure(error)
         except Exception as error:  # a data set may raise anything; a worker's traceback would bury it
-            return _Failure(f"cannot read sample {index} of {self._name}: {type(error).__name__}: {error}")
+            return Failure(f"cannot read sample {index} of {self._name}: {type(error).__name__}: {error}")
 
 
-def _collate(items: Sequence[Any], name: str) -> Batch:
+def collate(items: Sequence[Any], name: str) -> Batch:
+    """The batch of samples that `Reading` gave.
+
+    Raises:
+        TsdistillError: one could not be read, or their shapes differ.
+    """
     for item in items:
-        if isinstance(item, _Failure):
+        if isinstance(item, Failure):
             raise TsdistillError(" ".join(item.split()))
     first = items[0][0]
     try:
@@ -123,7 +129,7 @@ class IndexedBacking:
     def __init__(self, dataset: Any, spec: InputSpec | None, name: str, seed: int, workers: int) -> None:
         self.name, self._seed, self._workers = name, seed, workers
         self._endless = bool(getattr(dataset, "synthetic", False))
-        self._prepared = _Prepared(dataset, spec, name)
+        self._prepared = Reading(dataset, spec, name)
         self.total = None if self._endless else len(dataset)
 
     def _indices(self, skip: int, samples: int | None) -> Sequence[int]:
@@ -147,7 +153,7 @@ class IndexedBacking:
             generator=torch.Generator().manual_seed(self._seed),
         )
         for items in PrivateRandom(self._seed).walk(loader):
-            yield _collate(items, self.name)
+            yield collate(items, self.name)
 
 
 class OrderedBacking:
@@ -157,7 +163,7 @@ class OrderedBacking:
 
     def __init__(self, dataset: IterableDataset, spec: InputSpec | None, name: str, seed: int) -> None:
         self.name, self._dataset, self._seed = name, dataset, seed
-        self._prepared = _Prepared(dataset, spec, name)
+        self._prepared = Reading(dataset, spec, name)
         self.total = _length(dataset) or None
 
     def _walk(self) -> Iterator[Any]:
@@ -176,10 +182,10 @@ class OrderedBacking:
         for item in islice(self._walk(), skip, stop):
             items.append(self._prepared.prepare(item))
             if len(items) == size:
-                yield _collate(items, self.name)
+                yield collate(items, self.name)
                 items = []
         if items:
-            yield _collate(items, self.name)
+            yield collate(items, self.name)
 
 
 class GivenBacking:

@@ -57,7 +57,7 @@ def open_data(
             raise TsdistillError(f"the number of {name} must be at least {least}, not {value}")
     if spec is not None and is_image(spec):
         channel_figures(spec)
-    dataset = _dataset(data, spec)
+    dataset = dataset_of(data, spec)
     if dataset is None:
         backing: Backing = _given(data, spec, seed)
         details = "used as they are"
@@ -83,8 +83,12 @@ def open_data(
     )
 
 
-def _dataset(data: Any, spec: InputSpec | None) -> Any:
-    """A torch ``Dataset``, or ``None`` when ``data`` are batches."""
+def dataset_of(data: Any, spec: InputSpec | None) -> Any:
+    """A torch ``Dataset``, or ``None`` when ``data`` are batches.
+
+    Raises:
+        TsdistillError: there is nothing of that name, or it does not fit the model.
+    """
     if data is None or isinstance(data, (str, os.PathLike)):
         if spec is None:
             raise TsdistillError("how inputs look is not known; say with --input-size (input_size=)")

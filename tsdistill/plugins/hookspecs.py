@@ -42,3 +42,8 @@ def register_model_sources(register: Register) -> None:
 @hookspec
 def register_evaluation_metrics(register: Register) -> None:
     """Register figures that say how good a model is."""
+
+
+@hookspec
+def register_losses(register: Register) -> None:
+    """Register what training makes small: ``make(**options) -> Loss``, called once for a run."""

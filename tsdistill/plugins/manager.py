@@ -30,6 +30,7 @@ _HOOKS = {
     "data source": "register_data_sources",
     "model source": "register_model_sources",
     "evaluation metric": "register_evaluation_metrics",
+    "loss": "register_losses",
 }
 KINDS = tuple(_HOOKS)
 
@@ -39,6 +40,7 @@ BUILTINS: Mapping[str, tuple[str, ...]] = {
     "data source": ("tsdistill.data.sources",),
     "model source": ("tsdistill.models.sources",),
     "evaluation metric": ("tsdistill.evaluation.metrics",),
+    "loss": ("tsdistill.distillation.losses.builtin",),
 }
 
 _log = logging.getLogger(__name__)

@@ -206,14 +206,17 @@ def curve_table(report: AlignmentReport, group: GroupReport) -> Table:
     return made
 
 
-def offers_table(offers: Mapping[str, Mapping[str, str]]) -> Table:
-    """What plugins and built-ins register: a row a name."""
-    made = table("Plugins", "<kind", "<name", "<from")
+def offers_table(
+    offers: Mapping[str, Mapping[str, str]], helps: Mapping[str, Mapping[str, str]] | None = None
+) -> Table:
+    """What plugins and built-ins register: a row a name, with what ``helps`` says of it."""
+    made = table("Plugins", "<kind", "<name", "<from", *(["<what"] if helps else []))
     for kind, names in offers.items():
+        said = (helps or {}).get(kind, {})
         for position, (name, origin) in enumerate(names.items()):
-            made.add_row("" if position else kind, name, origin)
+            made.add_row("" if position else kind, name, origin, *([said.get(name, "")] if helps else []))
         if not names:
-            made.add_row(kind, "none", "")
+            made.add_row(kind, "none")
     return made
 
 

@@ -74,26 +74,47 @@ def remove_coordinates(
     modules read off their parameters.
     """
     leaving = leaving_coordinates(graph, removed)
-    tensors: dict[str, torch.Tensor] = dict(model.named_parameters(remove_duplicate=False))
-    tensors.update(model.named_buffers(remove_duplicate=False))
+    sides = {name: tensor.shape for name, tensor in _held(model).items()}
+    taken = {}
+    for (name, dim), coords in leaving.items():
+        stays = np.ones(sides[name][dim], dtype=bool)
+        stays[coords] = False
+        taken[name, dim] = np.flatnonzero(stays)
+    small, unsaved = take_coordinates(model, taken)
+    keep_lengths(model, small, leaving)
+    return small, unsaved
+
+
+def take_coordinates(
+    model: nn.Module, taken: Mapping[tuple[str, int], np.ndarray]
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """A copy of ``model`` with the coordinates ``taken`` of each ``(parameter or buffer, dimension)``, in
+    that order (some may come several times), and the non-persistent buffers it changed.
+
+    Shape constants are not touched, as in `remove_coordinates`.
+    """
+    tensors = _held(model)
     replaced: dict[int, Any] = {}
     by_param: dict[str, list[int]] = defaultdict(list)
-    for name, dim in leaving:
+    for name, dim in taken:
         by_param[name].append(dim)
     for name, dims in by_param.items():
         old = tensors[name]
         new = old.detach()
         for dim in dims:
-            stays = np.ones(new.shape[dim], dtype=bool)
-            stays[leaving[name, dim]] = False
-            new = new.index_select(dim, torch.from_numpy(np.flatnonzero(stays)).to(new.device))
+            new = new.index_select(dim, torch.from_numpy(taken[name, dim]).to(new.device))
         new = new.contiguous(memory_format=_format(old)) if old.ndim == 4 else new
         replaced[id(old)] = nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new
     unsaved = tuple(_unsaved(model, replaced))
     small = copied(model, replaced)
-    keep_lengths(model, small, leaving)
     sync_widths(small)
     return small, unsaved
+
+
+def _held(model: nn.Module) -> dict[str, torch.Tensor]:
+    tensors: dict[str, torch.Tensor] = dict(model.named_parameters(remove_duplicate=False))
+    tensors.update(model.named_buffers(remove_duplicate=False))
+    return tensors
 
 
 def _unsaved(model: nn.Module, replaced: Collection[int]) -> Iterator[str]:

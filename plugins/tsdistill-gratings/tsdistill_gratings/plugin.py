@@ -1,4 +1,4 @@
-"""What this plugin registers: two alignment metrics, one augmentation, one data source."""
+"""What this plugin registers: two alignment metrics, one augmentation, one data source, one loss."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.utils.data import Dataset
 
 from tsdistill import hookimpl
+from tsdistill.distillation.losses import PlainLoss, Step
 from tsdistill.errors import TsdistillError
 from tsdistill.models.info import InputSpec
 
@@ -77,6 +79,15 @@ def gain(x: Tensor, generator: torch.Generator) -> Tensor:
     return x * factors.to(x).view(-1, *[1] * (x.dim() - 1))
 
 
+class OutputCosine(PlainLoss):
+    """One less the cosine of the student's and the teacher's outputs, mean over samples."""
+
+    def __call__(self, step: Step) -> Tensor:
+        """From 0 to 2; at least one class."""
+        assert step.teacher_output is not None
+        return 1 - functional.cosine_similarity(step.student_output, step.teacher_output).mean()
+
+
 class Gratings(Dataset[tuple[Tensor, int]]):
     """Sinusoidal gratings of random frequency and phase, labelled by orientation.
 
@@ -131,3 +142,9 @@ def register_augmentations(register: Register) -> None:
 def register_data_sources(register: Register) -> None:
     """The data source ``gratings``."""
     register("gratings", gratings)
+
+
+@hookimpl
+def register_losses(register: Register) -> None:
+    """The loss ``output-cosine``."""
+    register("output-cosine", OutputCosine)

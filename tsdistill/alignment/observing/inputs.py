@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tsdistill import plugins
+from tsdistill.augmentation import Setting, Strategy, augmented, opened, prepared
 from tsdistill.data import Stream, open_data
 from tsdistill.data.examples import LikeExample, by_name
 from tsdistill.errors import TsdistillError
@@ -28,7 +28,8 @@ class Prepared:
         spec: how inputs look, when it is known.
         example: one input of batch 1.
         stream: the samples.
-        augment: name of the augmentation strategy, ``"none"`` for none.
+        augment: the augmentation as the user names it, ``"none"`` for none.
+        strategy: that augmentation, ready to be used, ``None`` for none.
         seed: of the augmentation.
         notes: lines for the user.
     """
@@ -37,6 +38,7 @@ class Prepared:
     example: Any
     stream: Stream
     augment: str = "none"
+    strategy: Strategy | None = None
     seed: int = 0
     notes: tuple[str, ...] = ()
 
@@ -66,13 +68,12 @@ class Prepared:
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         """The batches ``(x, y)``, augmented; the same ones every time."""
-        if self.augment == "none":
+        if self.strategy is None:
             yield from self.stream
             return
-        strategy = plugins.get("augmentation", self.augment)
         for index, (x, y) in enumerate(self.stream):
             generator = torch.Generator().manual_seed(hash((self.seed, index)) % 2**63)
-            yield (strategy(x, generator) if isinstance(x, Tensor) else x), y
+            yield augmented(self.strategy, x, y, generator) if isinstance(x, Tensor) else (x, y)
 
 
 def structured(model: nn.Module, example_input: Any = None) -> Any:
@@ -95,6 +96,7 @@ def prepare(
     model: nn.Module,
     data: Any,
     *,
+    teacher: nn.Module | None = None,
     samples: int | None = None,
     batch_size: int = 32,
     seed: int = 0,
@@ -106,13 +108,14 @@ def prepare(
     interpolation: str | None = None,
     transform: Callable[[Any], Any] | None = None,
 ) -> Prepared:
-    """Open ``data`` for ``model``.
+    """Open ``data`` for ``model``; an augmentation's teacher is ``teacher``, else the model itself.
 
     The input's shape is the one given, else the model's own, else the example's, else that of the first
     batch of data given in Python.
 
     Raises:
-        TsdistillError: nothing says how inputs look, or the data cannot be opened.
+        TsdistillError: nothing says how inputs look, the data cannot be opened, or the augmentation does not
+            exist or does not suit them.
     """
     spec = info_of(model).input
     example_input = structured(model, example_input)
@@ -130,13 +133,24 @@ def prepare(
                 "a transform was given but not the size of its results; give input_size= as well"
             )
         spec = replace(spec, transform=transform)
-    if augment != "none":
-        plugins.get("augmentation", augment)
+    strategy = None if augment == "none" else opened(augment)
     data = data if data is not None else made_up(example_input)
     if spec is None and (data is None or isinstance(data, str)):
         example_for(model, example_input)
     stream = open_data(data, spec, samples=samples, batch_size=batch_size, seed=seed)
-    return Prepared(spec, _example(model, spec, stream, example_input), stream, augment, seed)
+    if strategy is not None:
+        strategy = prepared(strategy, _setting(teacher or model, stream, spec, seed))
+    return Prepared(spec, _example(model, spec, stream, example_input), stream, augment, strategy, seed)
+
+
+def _setting(teacher: nn.Module, stream: Stream, spec: InputSpec | None, seed: int) -> Setting:
+    return Setting(
+        teacher=teacher,
+        batches=lambda: (x for x, _ in stream if isinstance(x, Tensor)),
+        generator=torch.Generator().manual_seed(seed),
+        mean=spec.mean if spec else None,
+        std=spec.std if spec else None,
+    )
 
 
 def _example(model: nn.Module, spec: InputSpec | None, stream: Stream, example_input: Any) -> Any:

@@ -1,0 +1,113 @@
+"""The loop does what a loop written by hand does, whatever batches make up an update."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+import tsdistill as tsd
+from tests.distillation.small import digits, network, weights
+from tsdistill.data.training import open_training
+from tsdistill.distillation import Status
+
+BATCH, RATE = 128, 0.05
+
+
+def plain(width: int, seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(64, width), nn.ReLU(), nn.Linear(width, 10))
+
+
+def by_hand(student: nn.Module, teacher: nn.Module, epochs: int) -> nn.Module:
+    data = open_training(digits(), None, batch_size=BATCH, seed=0)
+    optimizer = torch.optim.SGD(student.parameters(), lr=RATE, momentum=0.9, nesterov=True)
+    student.train()
+    teacher.eval()
+    for epoch in range(epochs):
+        for batch in data.batches(epoch):
+            with torch.no_grad():
+                wanted = teacher(batch.x)
+            loss = functional.mse_loss(student(batch.x), wanted, reduction="sum") / (2 * BATCH)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return student
+
+
+def distilled(**more: Any) -> tsd.TrainResult:
+    how = {"epochs": 2, "batch_size": BATCH, "lr": RATE, "optimizer": "sgd", "weight_decay": 0.0, **more}
+    return tsd.distill(
+        plain(20, 1),
+        network(30),
+        data=digits(),
+        loss="logits",
+        sched="none",
+        track=False,
+        device="cpu",
+        **how,
+    )
+
+
+def assert_close(one: nn.Module, other: nn.Module) -> None:
+    for name, value in weights(one).items():
+        torch.testing.assert_close(weights(other)[name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_it_is_the_loop_written_by_hand() -> None:
+    assert_close(by_hand(plain(20, 1), network(30), 2), distilled().model)
+
+
+def test_batches_that_make_up_an_update() -> None:
+    """14 batches of 128 are 2 updates of 7, or 5 of 3 of which the last has 2."""
+    small, large = distilled(accumulate=7), distilled(batch_size=7 * BATCH, epochs=2)
+    assert small.updates == large.updates == 4
+    assert_close(small.model, large.model)
+    assert distilled(accumulate=3).updates == 10
+
+
+def test_steps_end_a_run() -> None:
+    result = distilled(steps=20, epochs=9)
+    assert result.updates == 20
+    assert [line["epoch"] for line in result.log] == [1, 2]
+
+
+def test_the_average_is_what_is_kept() -> None:
+    averaged, last = distilled(ema=0.9), distilled()
+    assert not torch.equal(averaged.model[0].weight, last.model[0].weight)
+
+
+def test_half_precision_trains_in_single() -> None:
+    result = distilled(amp="bf16")
+    assert result.model[0].weight.dtype == torch.float32
+    assert result.log[-1]["loss"] < result.log[0]["loss"]
+
+
+def test_what_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tsdistill.distillation.loop._TOLD", 0.0)
+    seen: list[Status] = []
+    lines: list[Any] = []
+    result = distilled(tell=seen.append, report=lines.append, accumulate=2)
+    assert [status.batch for status in seen] == [*range(1, 15)] * 2
+    assert (seen[-1].epoch, seen[-1].epochs, seen[-1].batches, seen[-1].updates) == (1, 2, 14, 14)
+    assert seen[-1].left == 0
+    assert tuple(lines) == result.log
+    assert {"epoch", "loss", "lr", "samples", "rate", "seconds", "skipped", "updates"} <= set(lines[0])
+
+
+def test_global_generators_are_left_as_they_were() -> None:
+    model = network(4)
+    state = torch.get_rng_state()
+    tsd.train(model, data=digits(), epochs=1, seed=9)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_stream_and_batches_from_python() -> None:
+    given = [(x, y) for x, y in zip(*(t.split(200) for t in digits().tensors), strict=True)]
+    for data in (given, iter(given)):
+        result = tsd.train(network(16), data=data, epochs=2, lr=0.01)
+        assert result.log[0]["samples"] == result.log[1]["samples"] == 1797
+        assert result.log[1]["loss"] < result.log[0]["loss"]

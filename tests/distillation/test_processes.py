@@ -1,0 +1,138 @@
+"""Two processes (gloo) end where one does."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import tsdistill as tsd
+from tests.distillation.small import ARCH, digits
+
+ROOT = Path(__file__).parents[2]
+TOLERANCE = 1e-5
+"""Gradients of halves of a batch are added in another order than those of the whole."""
+
+
+def plain(width: int, seed: int) -> nn.Module:
+    """Without batch norm, whose statistics are each process's own."""
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(64, width), nn.ReLU(), nn.Linear(width, 10))
+
+
+def distill(out: Path, **more: Any) -> None:
+    how: dict[str, Any] = {
+        "epochs": 2,
+        "batch_size": 75,
+        "accumulate": 2,
+        "lr": 0.01,
+        "clip": 1.0,
+        "loss": "soft-targets:T=2 + 0.3*cross-entropy",
+        "device": "cpu",
+        **more,
+    }
+    result = tsd.distill(plain(24, 1), plain(48, 2), data=digits(), held_out=digits(), **how)
+    rank = os.environ.get("RANK", "one")
+    torch.save(result.model.state_dict(), out / f"weights.{rank}.pt")
+    (out / f"log.{rank}.json").write_text(json.dumps(result.log))
+
+
+def in_processes(number: int, work: Callable[[], None], **environment: str) -> None:
+    """Run ``work`` in forked processes that find what torchrun tells its own."""
+    port = str(20000 + os.getpid() % 20000)
+    children = []
+    for rank in range(number):
+        child = os.fork()
+        if child == 0:
+            code = 70
+            try:
+                signal.alarm(120)
+                os.environ.update(environment)
+                if number > 1:
+                    os.environ.update(
+                        RANK=str(rank),
+                        LOCAL_RANK=str(rank),
+                        WORLD_SIZE=str(number),
+                        LOCAL_WORLD_SIZE=str(number),
+                        MASTER_ADDR="127.0.0.1",
+                        MASTER_PORT=port,
+                    )
+                torch.set_num_threads(1)
+                work()
+                code = 0
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                sys.stderr.flush()
+                os._exit(code)
+        children.append(child)
+    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    assert codes == [0] * number
+
+
+@pytest.mark.parametrize("more", [{}, {"loss": "soft-targets + 0.2*hints", "batch_size": 64}])
+def test_two_processes_end_where_one_does(tmp_path: Path, more: dict[str, Any]) -> None:
+    """Batches of 75 are dealt as 38 and 37; hints have parameters of their own to keep together."""
+    for number in (1, 2):
+        in_processes(number, lambda: distill(tmp_path, **more))
+    one, first, second = (torch.load(tmp_path / f"weights.{who}.pt") for who in ("one", "0", "1"))
+    for name, value in one.items():
+        assert torch.equal(first[name], second[name])
+        torch.testing.assert_close(first[name], value, rtol=TOLERANCE, atol=TOLERANCE)
+    log_of_one, log_of_two = (json.loads((tmp_path / f"log.{who}.json").read_text()) for who in ("one", "0"))
+    for mine, theirs in zip(log_of_one, log_of_two, strict=True):
+        assert mine["samples"] == theirs["samples"]
+        for figure in ("loss", "val/top1", "val/kl", "alignment"):
+            np.testing.assert_allclose(theirs[figure], mine[figure], rtol=1e-3)
+
+
+def test_each_process_reads_only_its_part(tmp_path: Path) -> None:
+    from tsdistill.data.training import Share, open_training
+
+    whole = open_training(digits(), None, batch_size=75, seed=3)
+    parts = [open_training(digits(), None, batch_size=75, seed=3, share=Share(n, 2)) for n in (0, 1)]
+    for batch, *pieces in zip(whole.batches(1), *(part.batches(1) for part in parts), strict=True):
+        assert [len(piece.x) for piece in pieces] == [38, 37]
+        assert sum(piece.weight for piece in pieces) == pytest.approx(2)
+        together = torch.cat([piece.index for piece in pieces])
+        assert sorted(together.tolist()) == sorted(batch.index.tolist())
+
+
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"],
+        pytest.param(
+            ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"],
+            marks=pytest.mark.slow,
+        ),
+    ],
+    ids=["torchrun", "accelerate"],
+)
+def test_launchers(tmp_path: Path, launcher: list[str]) -> None:
+    np.savez(tmp_path / "digits.npz", x=digits().tensors[0].numpy(), y=digits().tensors[1].numpy())
+    arguments = ["train", ARCH, "--trust", "--input-size", "64", "--data", str(tmp_path / "digits.npz")]
+    out = tmp_path / "run"
+    done = subprocess.run(
+        [sys.executable, *launcher, "-m", "tsdistill", *arguments, "-o", str(out), "--epochs", "1"],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "TSDISTILL_PLUGINS": "", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("epoch 1/1: loss") == 1, done.stderr
+    assert (out / "model.safetensors").exists()
+    assert json.loads((out / "log.jsonl").read_text())["samples"] == 1792

@@ -1,0 +1,137 @@
+"""Input that cannot be trained on is refused in one line that names it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torch.utils.data import TensorDataset
+
+import tsdistill as tsd
+from tests.distillation.small import digits, network
+from tsdistill.distillation.losses import PlainLoss, Step
+from tsdistill.plugins.manager import registry
+
+X, Y = digits().tensors
+
+
+def train(model: nn.Module | None = None, data: Any = None, **more: Any) -> tsd.TrainResult:
+    return tsd.train(model or network(8), data=data or digits(), **{"epochs": 1, "batch_size": 256, **more})
+
+
+def refused(words: str, *arguments: Any, **more: Any) -> None:
+    with pytest.raises(tsd.TsdistillError, match=words) as caught:
+        train(*arguments, **more)
+    assert "\n" not in str(caught.value)
+
+
+def test_classes_that_differ() -> None:
+    with pytest.raises(tsd.TsdistillError, match="student has 10 classes and the teacher 7"):
+        tsd.distill(network(8), network(8, classes=7), data=digits(), epochs=1)
+    model = network(8)
+    with pytest.raises(tsd.TsdistillError, match="one object"):
+        tsd.distill(model, model, data=digits())
+
+
+def test_labels() -> None:
+    refused(r"a label is 9 \(sample \d+\) but the model has 9 classes, 0 to 8", network(8, classes=9))
+    refused("a label is -1", data=TensorDataset(X[:300], Y[:300] - 1))
+    refused("need.* labels", data=TensorDataset(X[:300]))
+    arrays = type("Late", (torch.utils.data.Dataset,), {
+        "__len__": lambda self: 300, "__getitem__": lambda self, n: (X[n], 3)})()  # fmt: skip
+    refused("every label of .* is 3", data=arrays)
+    one = TensorDataset(X[:300], torch.full((300,), 4))
+    refused("every label of .* is 4", data=one)
+
+
+def test_one_class_is_known_before_training(tmp_path: Path) -> None:
+    np.savez(tmp_path / "one.npz", x=X[:300].numpy(), y=np.zeros(300, dtype=int))
+    model = network(8)
+    from tsdistill.models import InputSpec, ModelInfo, attach
+
+    attach(model, ModelInfo(input=InputSpec((64,))))
+    seen: list[Any] = []
+    refused("every label of .* is 0", model, data=str(tmp_path / "one.npz"), report=seen.append)
+    assert not seen
+
+
+@pytest.mark.parametrize(
+    ("words", "more"),
+    [
+        ("there is no training option 'epoch'; did you mean epochs", {"epoch": 3}),
+        ("epochs must be at least 1", {"epochs": 0}),
+        ("lr must be above 0", {"lr": -1.0}),
+        ("lr is a number, not 'fast'", {"lr": "fast"}),
+        ("amp is one of no, bf16, fp16", {"amp": "int8"}),
+        ("amp fp16", {"amp": "fp16", "device": "cpu"}),
+        ("no optimizer 'adamm'; did you mean adam", {"optimizer": "adamm"}),
+        ("no schedule|schedule 'cosin'", {"sched": "cosin"}),
+        ("no device nowhere|device", {"device": "nowhere"}),
+        ("unknown loss 'soft-target'", {"loss": "soft-target"}),
+        ("unknown augmentation", {"augment": "stendard"}),
+        ("the loss soft-targets needs a teacher", {"loss": "soft-targets"}),
+        ("the tracker 'wundb' is not there", {"tracker": "wundb"}),
+        ("a training transform is for pictures", {"transform": {}}),
+    ],
+)
+def test_options(words: str, more: dict[str, Any]) -> None:
+    refused(words, **more)
+
+
+class Wide(PlainLoss):
+    needs_teacher = False
+
+    def __call__(self, step: Step) -> torch.Tensor:
+        return step.student_output.mean(1)
+
+
+def test_plugins_that_return_the_wrong_shape_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = registry()
+    for kind, name, thing in (("loss", "wide", Wide), ("augmentation", "halving", lambda x, g: x[::2])):
+        found = known.items(kind)
+        monkeypatch.setitem(known._kinds, kind, {**found, name: thing})
+        monkeypatch.setitem(known._owners, kind, {**known._owners[kind], name: "plugin 'mine'"})
+    refused(r"the loss wide \(plugin 'mine'\) returns a tensor of shape \(256,\)", loss="wide")
+    refused("the augmentation .*a batch of shape|the augmentation", augment="halving")
+
+
+def _images(folder: Path) -> Path:
+    for number in range(60):
+        place = folder / "pictures" / str(number % 2)
+        place.mkdir(parents=True, exist_ok=True)
+        shade = np.full((8, 8), 100 * (number % 2) + number, dtype=np.uint8)
+        Image.fromarray(shade).save(place / f"{number}.png")
+    for number in (3, 8):
+        next((folder / "pictures").rglob(f"{number}.png")).write_bytes(b"no picture")
+    return folder / "pictures"
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_pictures_that_cannot_be_read_are_left_out_and_counted(tmp_path: Path, workers: int) -> None:
+    from tsdistill.models import InputSpec, ModelInfo, attach
+
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+    attach(model, ModelInfo(input=InputSpec((1, 8, 8))))
+    data = str(_images(tmp_path))
+    result = train(model, data, epochs=2, batch_size=20, workers=workers)
+    assert result.skipped == 4
+    assert [line["skipped"] for line in result.log] == [2, 2]
+    assert "cannot read the image" in result.log[0]["first_skipped"]
+    assert result.log[0]["samples"] == 58
+    refused("cannot read the image .*(3|8).png", model, data, batch_size=20, workers=workers, strict=True)
+
+
+def test_nothing_that_can_be_read(tmp_path: Path) -> None:
+    from tsdistill.models import InputSpec, ModelInfo, attach
+
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+    attach(model, ModelInfo(input=InputSpec((1, 8, 8))))
+    data = _images(tmp_path)
+    for path in data.rglob("*.png"):
+        path.write_bytes(b"none")
+    refused("nothing of .* can be read", model, str(data), batch_size=20)

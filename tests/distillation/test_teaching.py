@@ -1,0 +1,82 @@
+"""Kept teacher outputs: asked once, found again, never those of another teacher."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import tsdistill as tsd
+from tests.distillation.small import ARCH, assert_same, digits, network, student, weights
+from tests.distillation.test_processes import ROOT
+
+
+class Counting(nn.Module):
+    """A teacher that counts the samples it is asked about in training."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        self.inner = network(40, seed)
+        self.asked = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.asked += len(x)
+        return self.inner(x)
+
+
+def run(out: Path, teacher: nn.Module, **more: Any) -> tsd.TrainResult:
+    given = {"epochs": 3, "batch_size": 100, "samples": 400, "lr": 0.01, "track": False, **more}
+    return tsd.distill(student(), teacher, data=digits(), out=out, arch=ARCH, **given)
+
+
+@pytest.fixture(autouse=True)
+def _here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+def test_a_teacher_is_asked_once_for_each_sample(tmp_path: Path) -> None:
+    plainly, kept = Counting(), Counting()
+    model = run(tmp_path / "plainly", plainly).model
+    other = run(tmp_path / "kept", kept, cache_teacher=True).model
+    assert plainly.asked - kept.asked == 2 * 400
+    for name, value in weights(model).items():
+        torch.testing.assert_close(weights(other)[name], value, rtol=1e-4, atol=1e-5)
+    again = Counting()
+    run(tmp_path / "kept", again, cache_teacher=True, resume=True)
+    assert again.asked < 400
+
+
+def test_a_killed_run_finds_what_was_kept(tmp_path: Path) -> None:
+    whole = run(tmp_path / "whole", Counting(), cache_teacher=True).model
+    part = run(tmp_path / "run", Counting(), cache_teacher=True, epochs=3)
+    (tmp_path / "run" / "checkpoints" / "last.pt").unlink()
+    teacher = Counting()
+    again = run(tmp_path / "run", teacher, cache_teacher=True, resume=True)
+    assert again.resumed is None
+    assert teacher.asked < 400
+    for model in (part.model, again.model):
+        assert_same(weights(model), weights(whole))
+
+
+def test_outputs_of_another_teacher_are_not_used(tmp_path: Path) -> None:
+    run(tmp_path / "run", Counting(), cache_teacher=True)
+    (tmp_path / "run" / "checkpoints" / "last.pt").unlink()
+    teacher = Counting(seed=7)
+    run(tmp_path / "run", teacher, cache_teacher=True, resume=True)
+    assert teacher.asked >= 400
+
+
+@pytest.mark.parametrize(
+    ("words", "more"),
+    [
+        ("augmentation standard|augmentation directions", {"augment": "directions"}),
+        ("mixup or cutmix", {"mixup": 0.2, "loss": "logits"}),
+        ("teacher's features", {"loss": "node-alignment"}),
+    ],
+)
+def test_inputs_that_change_are_refused(tmp_path: Path, words: str, more: dict[str, Any]) -> None:
+    with pytest.raises(tsd.TsdistillError, match=words):
+        run(tmp_path / "run", network(40), cache_teacher=True, **more)

@@ -1,0 +1,91 @@
+"""timm's training transform, drawn from nothing but a seed of its own for every sample."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+from tsdistill.data.transforms import channel_figures, convert, is_image
+from tsdistill.errors import TsdistillError
+from tsdistill.models.info import InputSpec
+
+OPTIONS = ("scale", "ratio", "hflip", "vflip", "color_jitter", "auto_augment", "re_prob", "train_crop_mode")
+"""What ``timm.data.create_transform`` is told of these for training."""
+
+
+class TrainingTransform:
+    """From a PIL image to a float tensor: timm's ``create_transform(is_training=True)``.
+
+    Args:
+        spec: how inputs look.
+        options: of `OPTIONS`, as timm takes them.
+
+    Raises:
+        TsdistillError: the specification is not one of images or timm does not take the options.
+    """
+
+    def __init__(self, spec: InputSpec, options: Mapping[str, Any]) -> None:
+        if not is_image(spec) or spec.transform is not None:
+            raise TsdistillError("a training transform is for images that no other transform is given for")
+        unknown = sorted(set(options) - set(OPTIONS))
+        if unknown:
+            raise TsdistillError(
+                f"a training transform has no option {unknown[0]}; it has {', '.join(OPTIONS)}"
+            )
+        from timm.data import create_transform
+
+        mean, std = channel_figures(spec)
+        self._channels, height, width = spec.size
+        try:
+            self._made = create_transform(
+                (self._channels, height, width),
+                is_training=True,
+                interpolation=spec.interpolation,
+                mean=mean,
+                std=std,
+                **options,
+            )
+        except Exception as error:  # timm asserts and raises what it likes
+            said = " ".join(f"{type(error).__name__}: {error}".split())
+            raise TsdistillError(
+                f"timm does not take the training transform {dict(options)}: {said}"
+            ) from error
+
+    def __call__(self, image: Any) -> torch.Tensor:
+        """The tensor that the model reads; what is random comes from the global generators."""
+        return self._made(convert(image, self._channels))
+
+    @staticmethod
+    def words(options: Mapping[str, Any]) -> str:
+        """The options, for people."""
+        return ", ".join(f"{name} {value}" for name, value in options.items()) or "as timm sets it"
+
+
+def mixed_seed(*numbers: int) -> int:
+    """A seed below 2**63 from several numbers, the same in every process and on every machine."""
+    return (
+        int(np.random.SeedSequence([abs(n) for n in numbers]).generate_state(2, np.uint32).view(np.uint64)[0])
+        >> 1
+    )
+
+
+@contextmanager
+def drawing(*numbers: int) -> Iterator[None]:
+    """While the block runs the global generators of Python, NumPy and torch give what ``numbers`` say; after
+    it they are as they were."""
+    seed = mixed_seed(*numbers)
+    before = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+        torch.set_rng_state(before[2])

@@ -1,0 +1,268 @@
+"""The training loop: epochs of batches, an update now and then, a state on disk that can go on from there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tsdistill.data.training import TrainingBatch
+from tsdistill.data.training_transforms import mixed_seed
+from tsdistill.distillation import guarding
+from tsdistill.distillation.batching import refuse_one_class
+from tsdistill.distillation.checkpoints import Position
+from tsdistill.distillation.losses import Features, Step
+from tsdistill.distillation.parts import Parts
+from tsdistill.distillation.results import Status
+from tsdistill.distillation.tallying import Tally
+from tsdistill.distillation.teaching import plain_attention
+from tsdistill.errors import TsdistillError
+from tsdistill.evaluation.forward import count
+
+_DRAWN = 6
+_TOLD = 0.5
+
+
+class Loop:
+    """A training under way.
+
+    Attributes:
+        position: how far it is; at the boundary of an update where a state is kept.
+        log: lines of the epochs that are done.
+        skipped: how many times a sample could not be read.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._options = parts.options
+        self.position = Position()
+        self.log: list[dict[str, Any]] = []
+        self.skipped = 0
+        self._tally = Tally()
+        self._watch = guarding.Watch()
+        self._student = parts.updating.student
+        self._features = Features(self._student, parts.loss.student_taps) if parts.loss.student_taps else None
+        self._told = 0.0
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.position = Position(**state["position"])
+        self.log = [dict(line) for line in state["log"]]
+        self.skipped = int(state["skipped"])
+        self._tally.load(state["tally"])
+        self._parts.loss.load_state_dict(state["loss"])
+        self._parts.updating.load(state, self.position.updates)
+        self._parts.following.load(state["following"])
+
+    def state(self) -> dict[str, Any]:
+        """Everything that is needed to go on, as plain data."""
+        return {
+            "position": dict(vars(self.position)),
+            "log": self.log,
+            "skipped": self.skipped,
+            "tally": self._tally.state(),
+            "loss": self._parts.loss.state_dict(),
+            "following": self._parts.following.state(),
+            **self._parts.updating.state(),
+        }
+
+    def run(self) -> None:
+        """Train to the end.
+
+        Raises:
+            TsdistillError: the loss is no number, the data or a plugin fail, the disk is full.
+            Interrupted: somebody asked to stop; the state is on disk.
+        """
+        with guarding.Asked() as stop:
+            self._stop = stop
+            while self.position.epoch < self._options.epochs and not self._spent():
+                self._epoch(self.position.epoch)
+
+    def _spent(self) -> bool:
+        return self._options.steps is not None and self.position.updates >= self._options.steps
+
+    def _epoch(self, epoch: int) -> None:
+        parts, options = self._parts, self._options
+        start = self.position.batch
+        parts.updating.begin_epoch(epoch)
+        if not start:
+            parts.loss.renew(parts.samples)
+            self._tally = Tally()
+        parts.updating.model.train()
+        self._tally.go()
+        for batch, last in self._batches(epoch, start):
+            ends = last or (batch.number + 1) % options.accumulate == 0
+            with parts.updating.apart(ends):
+                loss, seen = self._forward(batch, epoch)
+                self._see(loss, batch, epoch)
+                group = self._group(batch.number, last)
+                parts.updating.backward(loss * (batch.weight / group))
+            self._tally.add(loss, seen, self._share(batch))
+            if ends:
+                self._update(epoch, batch.number)
+            self._tell(epoch, batch.number)
+            if self._spent():
+                break
+        self._settle(epoch)
+        self._check_weights(epoch, self.position.batch - 1)
+        refuse_one_class(parts.batching.one_class if epoch == 0 and not start else None, parts.data.name)
+        self.position = Position(epoch + 1, 0, self.position.updates)
+        self._close(epoch)
+
+    def _group(self, number: int, last: bool) -> int:
+        """How many batches make up the update that a batch is part of."""
+        size, length = self._options.accumulate, self._parts.data.length
+        first = number - number % size
+        if length is not None:
+            return min(size, length - first)
+        return number - first + 1 if last else size
+
+    def _share(self, batch: TrainingBatch) -> float:
+        """Samples that were dealt to this process, as the mean over processes is weighted by."""
+        return batch.weight * self._parts.data.batch_size / self._parts.accelerator.num_processes
+
+    def _batches(self, epoch: int, start: int) -> Iterator[tuple[TrainingBatch, bool]]:
+        """The batches of an epoch and whether each is the last; all processes end together."""
+        data, many = self._parts.data, self._parts.accelerator.num_processes > 1
+        source = data.batches(epoch, start)
+        agree = many and data.numbers is None
+        now = self._agreed(next(source, None), agree)
+        while now is not None:
+            if data.numbers is not None:
+                yield now, now.number + 1 == data.length
+                now = next(source, None)
+            else:
+                coming = self._agreed(next(source, None), agree)
+                yield now, coming is None
+                now = coming
+
+    def _agreed(self, batch: TrainingBatch | None, agree: bool) -> TrainingBatch | None:
+        """The batch, ``None`` where any process has none."""
+        if not agree:
+            return batch
+        accelerator = self._parts.accelerator
+        there = torch.tensor(float(batch is not None), device=accelerator.device)
+        return batch if float(accelerator.reduce(there, "sum")) == accelerator.num_processes else None
+
+    def _forward(self, batch: TrainingBatch, epoch: int) -> tuple[Tensor, int]:
+        """The loss of a batch, 0-dim, and how many samples were seen."""
+        parts, accelerator = self._parts, self._parts.accelerator
+        torch.manual_seed(
+            mixed_seed(self._options.seed, epoch, batch.number, accelerator.process_index, _DRAWN)
+        )
+        x, y = parts.batching(batch, epoch, accelerator.device)
+        taught, theirs = parts.teaching(x, batch.index)
+        mine: Mapping[str, Tensor] = {}
+        with self._features or nullcontext(), plain_attention() if self._features else nullcontext():
+            output = parts.updating.model(x)
+        if self._features is not None:
+            mine = self._features.seen
+        done = epoch + batch.number / parts.data.length if parts.data.length else float(epoch)
+        step = Step(
+            x=x,
+            y=y,
+            student_output=output,
+            teacher_output=taught,
+            student=self._student,
+            teacher=parts.teaching.teacher,
+            epoch=done,
+            student_features=mine,
+            teacher_features=theirs,
+        )
+        if batch.skipped:
+            self.skipped += batch.skipped
+            self._tally.skip(batch.skipped, batch.complaint)
+        return parts.loss(step), count(x)
+
+    def _see(self, loss: Tensor, batch: TrainingBatch, epoch: int) -> None:
+        bad = self._watch.see(batch.number, loss.detach())
+        if bad is not None:
+            self._refuse(epoch, bad)
+
+    def _settle(self, epoch: int) -> None:
+        bad = self._watch.settle()
+        if bad is not None:
+            self._refuse(epoch, bad)
+
+    def _refuse(self, epoch: int, batch: int) -> None:
+        """Keep the last good state and stop."""
+        name = self._parts.loss.broken()
+        what = f"the loss (of {name})" if name else "the loss"
+        self._stop_at(f"{what} is no finite number", epoch, batch, guarding.sound(self._student))
+
+    def _check_weights(self, epoch: int, batch: int) -> None:
+        """Stop where weights are no finite numbers, so that no such state is kept."""
+        if not guarding.sound(self._student):
+            self._stop_at("a weight is no finite number", epoch, batch, False)
+
+    def _stop_at(self, what: str, epoch: int, batch: int, sound: bool) -> None:
+        updates = self.position.updates
+        kept = self._parts.keeping.keep_good(self, sound)
+        raise TsdistillError(
+            f"{what} at batch {batch + 1} of epoch {epoch + 1}, after {updates} updates; {kept}lower --lr, "
+            "or give --clip 1"
+        )
+
+    def _update(self, epoch: int, number: int) -> None:
+        options, keeping = self._options, self._parts.keeping
+        updates = self.position.updates + 1
+        self._parts.updating.update(updates)
+        self.position = Position(epoch, number + 1, updates)
+        if options.renew_steps and updates % options.renew_steps == 0:
+            self._parts.loss.renew(self._parts.samples)
+            self._parts.updating.model.train()
+        if self._stop.asked:
+            self._keep(epoch, number)
+            raise guarding.Interrupted(f"after {updates} updates{keeping.way_on}")
+        if keeping.due(updates) and number + 1 != self._parts.data.length:
+            self._keep(epoch, number)
+            self._tally.go()
+
+    def _keep(self, epoch: int, number: int) -> None:
+        """Write the state, once it is known to be sound."""
+        self._settle(epoch)
+        self._check_weights(epoch, number)
+        self._tally.pause()
+        self._parts.keeping.write(self.state(), self.position.updates)
+
+    def _tell(self, epoch: int, number: int) -> None:
+        if self._parts.tell is None or time.monotonic() - self._told < _TOLD:
+            return
+        self._told = time.monotonic()
+        length, rate = self._parts.data.length, self._tally.rate * self._parts.accelerator.num_processes
+        left = None
+        if length and rate:
+            batches = (self._options.epochs - epoch) * length - number - 1
+            if self._options.steps is not None:
+                most = (self._options.steps - self.position.updates) * self._options.accumulate
+                batches = min(batches, most)
+            left = batches * self._parts.data.batch_size / rate
+        status = Status(
+            epoch,
+            self._options.epochs,
+            number + 1,
+            length,
+            self.position.updates,
+            self._tally.loss,
+            rate,
+            left,
+        )
+        self._parts.tell(status)
+
+    def _close(self, epoch: int) -> None:
+        """Log an epoch that is done, look at the model, keep its state."""
+        parts = self._parts
+        self._tally.pause()
+        line = {"epoch": epoch + 1, **self._tally.line(parts.accelerator), "lr": parts.updating.lr}
+        line["updates"] = self.position.updates
+        line.update(parts.following.look(parts.updating.result(), self.position))
+        parts.updating.model.train()
+        self.log.append(line)
+        parts.keeping.close_epoch(self.state(), self.log, self.position.updates)
+        parts.following.track(line, self.position.updates)
+        if parts.report is not None:
+            parts.report(line)

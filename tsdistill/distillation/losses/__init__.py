@@ -1,0 +1,19 @@
+"""Losses by name, combinable with weights."""
+
+from tsdistill.distillation.losses.combined import Combined, Term
+from tsdistill.distillation.losses.features import Features
+from tsdistill.distillation.losses.parsing import KIND, parse
+from tsdistill.distillation.losses.protocol import Batches, Loss, PlainLoss, Step, input_of
+
+__all__ = [
+    "KIND",
+    "Batches",
+    "Combined",
+    "Features",
+    "Loss",
+    "PlainLoss",
+    "Step",
+    "Term",
+    "input_of",
+    "parse",
+]

@@ -1,0 +1,104 @@
+"""Hints (A. Romero et al., "FitNets: hints for thin deep nets", ICLR 2015)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+
+from tsdistill.distillation.beside import Beside, Pair
+from tsdistill.distillation.losses.protocol import Batches, PlainLoss, Step
+from tsdistill.errors import TsdistillError
+
+
+class Hints(PlainLoss):
+    """Mean squared difference of the teacher's activations from a linear map (1x1 convolution) of the
+    student's, which is trained along.
+
+    The paper trains up to the hint first, the whole after it; here the two are summed, as most comparisons
+    since have it. For comparison: the map can undo what nodes have learnt.
+
+    Args:
+        at: ``"middle"``: the pair of groups half way in depth, as in the paper; ``"all"``; or the name of a
+            student's group.
+    """
+
+    def __init__(self, at: str = "middle") -> None:
+        self.at = at
+        self._pairs: tuple[Pair, ...] = ()
+        self._maps = nn.ModuleList()
+
+    def attach(
+        self, student: nn.Module, teacher: nn.Module | None, batches: Batches, generator: Generator
+    ) -> None:
+        """Pair groups and make the maps, on the student's device.
+
+        Raises:
+            TsdistillError: no teacher, no groups that can be paired, or none of that name.
+        """
+        if teacher is None:
+            raise TsdistillError("the loss hints needs a teacher; give --teacher")
+        self._pairs = chosen(Beside(student, teacher, batches).met, self.at, "hints")
+        self.student_taps = tuple(dict.fromkeys(pair.student_tap for pair in self._pairs))
+        self.teacher_taps = tuple(dict.fromkeys(pair.teacher_tap for pair in self._pairs))
+        device = next(student.parameters()).device
+        self._maps = nn.ModuleList(_map(*pair.sizes, generator) for pair in self._pairs).to(device)
+
+    def __call__(self, step: Step) -> Tensor:
+        """The loss of one batch."""
+        total = step.student_output.new_zeros((), dtype=torch.float32)
+        for pair, layer in zip(self._pairs, self._maps, strict=True):
+            mine, theirs = pair.blocks(step)
+            found = layer(mine.transpose(1, 2)).transpose(1, 2)
+            total = total + (found - theirs).square().mean()
+        return total / max(1, len(self._pairs))
+
+    def parameters(self) -> Iterable[nn.Parameter]:
+        """Those of the maps."""
+        return self._maps.parameters()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The maps."""
+        return {name: tensor.detach().cpu() for name, tensor in self._maps.state_dict().items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over another one's maps.
+
+        Raises:
+            TsdistillError: they are of other shapes.
+        """
+        try:
+            self._maps.load_state_dict(dict(state))
+        except RuntimeError as error:
+            raise TsdistillError(
+                "the state of the loss hints is of other groups; resume with the student and the teacher "
+                "that the run began with"
+            ) from error
+
+
+def chosen(pairs: tuple[Pair, ...], at: str, loss: str) -> tuple[Pair, ...]:
+    """The pairs that ``at`` names: ``"all"``, ``"middle"``, or a student's group.
+
+    Raises:
+        TsdistillError: there is no such group.
+    """
+    if at == "all":
+        return pairs
+    if at == "middle":
+        return (pairs[len(pairs) // 2],)
+    found = tuple(pair for pair in pairs if pair.name == at)
+    if not found:
+        names = ", ".join(pair.name for pair in pairs)
+        raise TsdistillError(f"{loss}:at={at}: no such group; give middle, all, or one of {names}")
+    return found
+
+
+def _map(inputs: int, outputs: int, generator: Generator) -> nn.Linear:
+    """A linear layer whose start is drawn from ``generator`` only."""
+    layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
+    with torch.no_grad():
+        layer.weight.copy_(torch.randn(outputs, inputs, generator=generator) / inputs**0.5)
+        layer.bias.zero_()
+    return layer

@@ -1,0 +1,50 @@
+"""Soft targets (G. Hinton, O. Vinyals, J. Dean, "Distilling the knowledge in a neural network", 2015)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional
+
+from tsdistill.distillation.losses.checking import outputs_of
+from tsdistill.distillation.losses.protocol import PlainLoss, Step
+from tsdistill.errors import TsdistillError
+
+
+class SoftTargets(PlainLoss):
+    """T² · KL(teacher ‖ student) of the class probabilities at temperature T, in nats, mean over samples.
+
+    T² keeps the gradient's size when T is changed: for large T it is that of ½ the mean squared difference of
+    the centred outputs. Recommended: what the classes that are wrong are given is what a teacher has to say.
+
+    Args:
+        T: temperature, above 0.
+    """
+
+    def __init__(self, T: float = 4.0) -> None:
+        self.T = positive(T, "soft-targets:T")
+
+    def __call__(self, step: Step) -> Tensor:
+        """The divergence of one batch.
+
+        Raises:
+            TsdistillError: no teacher, or other classes.
+        """
+        mine, theirs = outputs_of(step)
+        found = functional.kl_div(
+            (mine / self.T).log_softmax(1),
+            (theirs / self.T).log_softmax(1),
+            reduction="batchmean",
+            log_target=True,
+        )
+        return self.T**2 * found
+
+
+def positive(value: float, name: str) -> float:
+    """``value``, when it is above 0.
+
+    Raises:
+        TsdistillError: it is not.
+    """
+    if not 0 < value < float("inf"):
+        raise TsdistillError(f"{name}={value:g}: give a number above 0")
+    return float(value)

@@ -1,0 +1,250 @@
+"""From what the caller gives to a loop that runs: everything is checked before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from tsdistill.data import open_data
+from tsdistill.data.training import Share, TrainingData, open_training
+from tsdistill.data.training_transforms import mixed_seed
+from tsdistill.distillation.batching import Batching, check_labels, strategy_of
+from tsdistill.distillation.following import Following, best_of, check_tracker, is_best
+from tsdistill.distillation.keeping import Keeping
+from tsdistill.distillation.knowing import Request, classes_of, enough, samples_of
+from tsdistill.distillation.loop import Loop
+from tsdistill.distillation.losses import Combined, parse
+from tsdistill.distillation.machine import machine
+from tsdistill.distillation.parts import Parts
+from tsdistill.distillation.results import TrainResult
+from tsdistill.distillation.runs import RunFolder
+from tsdistill.distillation.teaching import CachedTeaching, NoTeacher, Teaching, fingerprint
+from tsdistill.distillation.tracking import Tracker, samples_for
+from tsdistill.distillation.updating import Updating
+from tsdistill.errors import TsdistillError
+from tsdistill.models import info_of
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+_DRAWN = 7
+
+
+def run(request: Request) -> TrainResult:
+    """Train as the request says (see `tsdistill.distillation.distill`)."""
+    if isinstance(request.data, Iterator):
+        request = replace(request, data=list(request.data))
+    options = request.options
+    loss = parse(dict(options.loss) or ("soft-targets" if request.teacher is not None else "cross-entropy"))
+    check_tracker(options.tracker)
+    before = [(model, _device(model), model.training) for model in _models(request)]
+    folder = None if request.out is None else Path(request.out).expanduser()
+    with machine(options, None if folder is None else str(folder)) as accelerator:
+        place = None if folder is None else RunFolder(folder, accelerator.is_main_process)
+        main = accelerator.is_main_process
+        try:
+            result, tracker = _run(request, loss, accelerator, place)
+        finally:
+            for model, device, training in before:
+                model.to(device)
+                model.train(training)
+            request.student.eval()
+    seen = tracker is not None and tracker.names and main
+    return replace(result, history=tracker.history()) if tracker is not None and seen else result
+
+
+def _run(
+    request: Request, loss: Combined, accelerator: Accelerator, folder: RunFolder | None
+) -> tuple[TrainResult, Tracker | None]:
+    """The result without its history, and who followed the alignment."""
+    options, student, teacher = request.options, request.student, request.teacher
+    for model in _models(request):
+        model.to(accelerator.device)
+    data = _open(request, accelerator)
+    samples = samples_of(request, accelerator.device, enough(loss, options))
+    classes = classes_of(student, teacher, loss, samples)
+    if loss.needs_labels:
+        if samples[0][1] is None:
+            raise TsdistillError(f"the loss {loss.words} needs labels and the data have none: {data.name}")
+        check_labels(data, classes)
+    identity = _identity(request, loss, data, accelerator)
+    state = _begin(folder, identity, request.resume, accelerator)
+    generator = torch.Generator().manual_seed(mixed_seed(options.seed, _DRAWN))
+    loss.attach(student, teacher, samples, generator)
+    taught = _teaching(request, loss, data, accelerator, folder)
+    if options.tracker:
+        accelerator.init_trackers("tsdistill")
+    updating = Updating(
+        student, _on(loss.parameters(), accelerator.device), options, accelerator, data.length
+    )
+    following, notes = _following(request, accelerator, data)
+    keeping = Keeping(folder, options, updating.result, request.arch, is_best)
+    spec = info_of(student).input
+    mean, std = (None, None) if spec is None else (spec.mean, spec.std)
+    strategy = strategy_of(options, teacher, samples, mean, std)
+    parts = Parts(
+        options=options,
+        accelerator=accelerator,
+        data=data,
+        batching=Batching(options, strategy, classes, loss.needs_labels, accelerator.process_index),
+        teaching=taught,
+        loss=loss,
+        samples=samples,
+        updating=updating,
+        keeping=keeping,
+        following=following,
+        tell=request.tell,
+        report=request.report,
+    )
+    loop = Loop(parts)
+    if state is not None:
+        loop.load(state)
+        assert folder is not None
+        folder.write_log(loop.log)
+    else:
+        keeping.check()
+    resumed = loop.position.updates if state is not None else None
+    try:
+        loop.run()
+    finally:
+        if options.tracker:
+            accelerator.end_training()
+    result = TrainResult(
+        model=updating.result().eval(),
+        options=options,
+        log=tuple(loop.log),
+        folder=None if folder is None else folder.path,
+        updates=loop.position.updates,
+        skipped=loop.skipped,
+        resumed=resumed,
+        best=best_of(loop.log),
+        notes=(*_notes(data, loss, loop), *notes),
+    )
+    return result, following.tracker
+
+
+def _begin(
+    folder: RunFolder | None, identity: Mapping[str, Any], resume: bool, accelerator: Accelerator
+) -> dict[str, Any] | None:
+    """The checkpoint to go on from, as the first process finds it: others may not see its disk."""
+    state = folder.begin(identity, resume) if folder is not None and folder.writes else None
+    if accelerator.num_processes > 1:
+        from accelerate.utils import broadcast_object_list
+
+        state = broadcast_object_list([state])[0]
+    return state
+
+
+def _models(request: Request) -> list[nn.Module]:
+    return [request.student] if request.teacher is None else [request.student, request.teacher]
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
+
+
+def _open(request: Request, accelerator: Accelerator) -> TrainingData:
+    options = request.options
+    share = Share(accelerator.process_index, accelerator.num_processes)
+    return open_training(
+        request.data,
+        info_of(request.student).input,
+        batch_size=options.batch_size,
+        seed=options.seed,
+        workers=options.workers,
+        samples=options.samples,
+        share=share,
+        strict=options.strict,
+        transform=options.transform,
+        pin=accelerator.device.type == "cuda",
+    )
+
+
+def _identity(
+    request: Request, loss: Combined, data: TrainingData, accelerator: Accelerator
+) -> dict[str, Any]:
+    """What a resumed run has to have in common with the one before."""
+    from tsdistill import __version__
+
+    options = request.options.to_dict()
+    identity: dict[str, Any] = {"tsdistill": __version__, **request.identity, "data": data.description}
+    if data.numbers is None:
+        identity["workers"] = request.options.workers * accelerator.num_processes
+    if request.teacher is not None:
+        identity["teacher_weights"] = fingerprint(request.teacher)
+    options["loss"] = options["loss"] or {term.name: term.weight for term in loss.terms}
+    return {**identity, "options": options}
+
+
+def _teaching(
+    request: Request, loss: Combined, data: TrainingData, accelerator: Accelerator, folder: RunFolder | None
+) -> NoTeacher | Teaching | CachedTeaching:
+    options, teacher = request.options, request.teacher
+    if teacher is None:
+        return NoTeacher()
+    if options.shard_teacher:
+        from tsdistill.distillation.sharding import shard
+
+        teacher = shard(teacher, accelerator)
+    teaching = Teaching(teacher, loss.teacher_taps, accelerator.autocast)
+    if not options.cache_teacher:
+        return teaching
+    changing = {
+        f"the augmentation {options.augment}": options.augment != "none",
+        "mixup or cutmix": bool(options.mixup or options.cutmix),
+        "a training transform": not data.fixed,
+        "data without sample numbers": data.numbers is None,
+        f"the loss {loss.words}, which reads the teacher's features,": bool(loss.teacher_taps),
+        "a run without a folder": folder is None,
+    }
+    wrong = next((what for what, there in changing.items() if there), None)
+    if wrong:
+        raise TsdistillError(f"teacher outputs cannot be kept with {wrong}; leave --cache-teacher out")
+    assert folder is not None
+    assert data.numbers is not None
+    identity = {"teacher": fingerprint(teacher), "data": data.description, "amp": options.amp}
+    wait = accelerator.wait_for_everyone
+    return CachedTeaching(
+        teaching, folder.path, data.numbers, identity, accelerator.is_local_main_process, wait
+    )
+
+
+def _following(
+    request: Request, accelerator: Accelerator, data: TrainingData
+) -> tuple[Following, tuple[str, ...]]:
+    """What looks at the student after each epoch, and notes for people."""
+    options, teacher, held_out = request.options, request.teacher, None
+    if request.held_out is not None:
+        spec = info_of(request.student).input
+        held_out = open_data(request.held_out, spec, batch_size=min(options.batch_size, 256))
+    tracker: Tracker | None = None
+    notes: tuple[str, ...] = ()
+    if options.track and teacher is not None:
+        looked_at = samples_of(request, accelerator.device, samples_for(data.samples))
+        try:
+            tracker = Tracker(
+                request.student, teacher, looked_at, seed=options.seed, description=data.description
+            )
+        except TsdistillError as error:
+            notes = (f"alignment is not followed: {error}",)
+    told = options.tracker is not None
+    return Following(accelerator, held_out, teacher, tracker, told), notes
+
+
+def _on(parameters: Any, device: torch.device) -> list[nn.Parameter]:
+    found = list(parameters)
+    for parameter in found:
+        parameter.data = parameter.data.to(device)
+    return found
+
+
+def _notes(data: TrainingData, loss: Combined, loop: Loop) -> tuple[str, ...]:
+    notes = [data.description, f"loss: {loss.words}"]
+    if loop.skipped:
+        notes.append(f"{loop.skipped} times a sample could not be read and was left out")
+    return tuple(notes)

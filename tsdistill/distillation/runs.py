@@ -1,0 +1,109 @@
+"""A run's folder: the model, the options, the log and the checkpoints."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tsdistill.distillation import checkpoints
+from tsdistill.distillation.options import differences
+from tsdistill.errors import TsdistillError
+from tsdistill.files import replacing
+
+MODEL, BEST = "model.safetensors", "best.safetensors"
+
+
+class RunFolder:
+    """What a run leaves behind.
+
+    ``model.safetensors`` (the student as it is after the last epoch), ``best.safetensors`` (as it was when it
+    was best on held-out data), ``options.json``, ``log.jsonl`` (a line an epoch), ``checkpoints/last.pt``.
+
+    Args:
+        folder: made when it is not there; its parent has to be.
+        writes: whether this process is the one that writes.
+
+    Raises:
+        TsdistillError: the folder cannot be made or written in.
+    """
+
+    def __init__(self, folder: str | Path, writes: bool = True) -> None:
+        self.path = Path(folder).expanduser()
+        self.writes = writes
+        self.model, self.best = self.path / MODEL, self.path / BEST
+        self.options, self.log = self.path / "options.json", self.path / "log.jsonl"
+        self.last = self.path / "checkpoints" / "last.pt"
+        if self.path.exists() and not self.path.is_dir():
+            raise TsdistillError(f"{self.path} is a file; name a folder for the run")
+        if not self.path.is_dir() and not self.path.absolute().parent.is_dir():
+            raise TsdistillError(
+                f"{self.path}: the folder {self.path.parent} does not exist; create it first"
+            )
+        if not writes:
+            return
+        try:
+            self.last.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise TsdistillError(f"{self.path} cannot be made ({error.strerror}); name another") from error
+        if not os.access(self.last.parent, os.W_OK | os.X_OK):
+            raise TsdistillError(f"{self.path} cannot be written in; name another")
+
+    def begin(self, identity: Mapping[str, Any], resume: bool) -> dict[str, Any] | None:
+        """Get ready for a run: what an earlier one has left, when it goes on.
+
+        Args:
+            identity: ``options`` and whatever else makes the run what it is, by name.
+            resume: go on from the last checkpoint, where there is one.
+
+        Returns:
+            the last checkpoint, ``None`` to start afresh.
+
+        Raises:
+            TsdistillError: the folder holds a run and ``resume`` is false, or the run had other options (the
+                message says which).
+        """
+        if not resume and (self.last.exists() or self.model.exists()):
+            raise TsdistillError(
+                f"{self.path} holds a run already; give --resume (resume=True) to go on, or another folder"
+            )
+        found = None
+        if self.last.exists():
+            changed = self._changed(identity)
+            if changed:
+                raise TsdistillError(
+                    f"{self.path} cannot be resumed: {'; '.join(changed)}; give what it had or another folder"
+                )
+            found = checkpoints.read(self.last)
+        if self.writes:
+            for folder in (self.path, self.last.parent):
+                checkpoints.remove_leftovers(folder)
+            self._write(self.options, json.dumps(identity, indent=1) + "\n")
+        return found
+
+    def _changed(self, identity: Mapping[str, Any]) -> list[str]:
+        if not self.options.exists():
+            return []
+        try:
+            before = json.loads(self.options.read_text(encoding="utf-8"))
+            options = before["options"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise TsdistillError(
+                f"{self.options} cannot be read; remove the folder {self.path} to start afresh"
+            ) from error
+        now = json.loads(json.dumps(identity))
+        changed = differences(now["options"], options)
+        rest = {name: value for name, value in now.items() if name != "options"}
+        others = {name: value for name, value in before.items() if name != "options"}
+        return [*differences(rest, others), *changed]
+
+    def write_log(self, lines: Sequence[Mapping[str, Any]]) -> None:
+        """Write the log anew, a JSON object a line."""
+        self._write(self.log, "".join(json.dumps(line) + "\n" for line in lines))
+
+    def _write(self, path: Path, text: str) -> None:
+        if self.writes:
+            with replacing(path) as beside:
+                beside.write_text(text, encoding="utf-8")

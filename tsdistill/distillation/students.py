@@ -1,0 +1,204 @@
+"""Students of a teacher's architecture at another width: over-realised or slimmed, and started afresh."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from tsdistill.distillation.starting import start_afresh
+from tsdistill.errors import TsdistillError
+from tsdistill.evaluation.forward import at_rest, forward, tensors, to_model
+from tsdistill.models import attach, example_input, info_of
+from tsdistill.pruning.pruning_plan import PruningPlan
+from tsdistill.tracing import trace
+from tsdistill.tracing.graph import NodeGraph
+from tsdistill.tracing.record import Record
+from tsdistill.tracing.repair import repair
+from tsdistill.tracing.surgery import take_coordinates
+
+_WIDEST = 100.0
+
+Width = float | Mapping[str, float] | PruningPlan
+
+
+@dataclass(frozen=True, eq=False)
+class Student:
+    """A student and how it came about.
+
+    Attributes:
+        model: the student, in training mode, on the teacher's device; `tsdistill.save` writes it.
+        widths: number of nodes of every group.
+        before: the teacher's.
+        kept: groups that stay as they are although a width was asked for, and why.
+    """
+
+    model: nn.Module
+    widths: Mapping[str, int]
+    before: Mapping[str, int]
+    kept: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def words(self) -> str:
+        """For people: ``"width 2: 688 nodes in 12 groups become 1376"``."""
+        was, now = sum(self.before.values()), sum(self.widths.values())
+        left = f"; {len(self.kept)} stay as they are: {', '.join(self.kept)}" if self.kept else ""
+        return f"{was} nodes in {len(self.before)} groups become {now}{left}"
+
+
+def student_of(
+    teacher: nn.Module,
+    width: Width = 1.0,
+    *,
+    example: Any = None,
+    seed: int = 0,
+    graph: NodeGraph | None = None,
+) -> Student:
+    """The teacher's architecture with other widths, its parameters drawn anew.
+
+    Every group of nodes that tracing finds is made so many times as wide (rounded, at least one node); what
+    tracing freezes, the classes before all, stays. Shape constants that modules keep are mended as after a
+    cut, and the student has to give outputs of the teacher's shapes.
+
+    Args:
+        teacher: any module; it is left as it was.
+        width: a factor for all groups (above 1 over-realised, below 1 slimmed), one by group, or a pruning
+            plan, whose nodes go.
+        example: one input (batch 1) when the teacher does not know how its inputs look.
+        seed: of the parameters.
+        graph: the teacher's, when it has been traced.
+
+    Raises:
+        TsdistillError: a factor that is not above 0, a group that the teacher does not have, or an
+            architecture that does not run at these widths.
+    """
+    inputs = to_model(example, teacher) if example is not None else example_input(teacher)
+    found = graph or trace(teacher, inputs)
+    if found.record is None:
+        raise TsdistillError("this node graph was built by hand; leave graph= out")
+    copies = _copies(found, width)
+    sizes = {name: int(counts.sum()) for name, counts in copies.items()}
+    copies = {name: counts for name, counts in copies.items() if (counts != 1).any()}
+    kept: dict[str, str] = {}
+    made = _made(teacher, found, copies, inputs)
+    if isinstance(made, str):
+        made, kept = _one_by_one(teacher, found, copies, inputs)
+        sizes.update({name: found.widths[name] for name in kept})
+    start_afresh(made, seed, like=teacher)
+    return Student(made.train(), sizes, dict(found.widths), kept)
+
+
+def _copies(graph: NodeGraph, width: Width) -> dict[str, np.ndarray]:
+    """How often each node of each group is there: int64 ``[nodes]``."""
+    if isinstance(width, PruningPlan):
+        width.check(graph)
+        copies = {name: np.ones(size, dtype=np.int64) for name, size in graph.widths.items()}
+        for name, nodes in width.removed.items():
+            copies[name][nodes] = 0
+        return copies
+    factors = dict(width) if isinstance(width, Mapping) else dict.fromkeys(graph.widths, width)
+    unknown = next((name for name in factors if name not in graph.widths), None)
+    if unknown is not None:
+        known = ", ".join(list(graph.widths)[:5])
+        raise TsdistillError(f"width: the teacher has no group {unknown!r}; its groups: {known}, …")
+    for factor in factors.values():
+        if not 0 < factor <= _WIDEST:
+            raise TsdistillError(f"width {factor:g}: give a factor above 0, at most {_WIDEST:g}")
+    return {name: _spread(size, factors.get(name, 1.0)) for name, size in graph.widths.items()}
+
+
+def _spread(size: int, factor: float) -> np.ndarray:
+    """``round(size · factor)`` copies, at least one, dealt out evenly over the nodes."""
+    wanted = max(1, round(size * factor))
+    return np.diff(np.arange(size + 1) * wanted // size)
+
+
+def _one_by_one(
+    teacher: nn.Module, graph: NodeGraph, copies: Mapping[str, np.ndarray], inputs: Any
+) -> tuple[nn.Module, dict[str, str]]:
+    """The teacher at the widths of those groups that can have them, one after the other; why others cannot.
+
+    Raises:
+        TsdistillError: none can.
+    """
+    taken: dict[str, np.ndarray] = {}
+    kept: dict[str, str] = {}
+    made: nn.Module | None = None
+    for name, counts in copies.items():
+        tried = _made(teacher, graph, {**taken, name: counts}, inputs)
+        if isinstance(tried, str):
+            kept[name] = tried
+        else:
+            taken[name], made = counts, tried
+    if made is None:
+        name, cause = next(iter(kept.items()))
+        raise TsdistillError(f"the teacher does not run at another width ({name}: {cause})")
+    return made, kept
+
+
+class _Copied(Record):
+    """A record in which a label counts as often as its node is there."""
+
+    def keeps(self, labels: np.ndarray, gone: np.ndarray) -> np.ndarray:
+        """How often each of ``labels`` is there; ``gone`` has the copies of every node."""
+        nodes = self.node_of[labels]
+        return np.where(nodes < 0, 1, gone[nodes])
+
+
+def _made(
+    teacher: nn.Module, graph: NodeGraph, copies: Mapping[str, np.ndarray], inputs: Any
+) -> nn.Module | str:
+    """A copy of the teacher with so many copies of its nodes, or what keeps it from running."""
+    assert graph.record is not None
+    model, buffers = _resized(teacher, graph, copies)
+    counts = [copies.get(group.name, np.ones(group.size, dtype=np.int64)) for group in graph.groups]
+    record = _Copied(graph.record.trace, graph.record.node_of, graph.record.axes)
+    numbers = np.concatenate(counts) if counts else np.zeros(0, dtype=np.int64)
+    attributes, replayed = repair(model, inputs, record, numbers)
+    if replayed.broken is not None:
+        return f"{replayed.broken or 'the model'} breaks: {replayed.cause}"
+    if replayed.stale:
+        first = replayed.stale[0]
+        return f"{first.step.module or 'the model'} computes {first.given} where it has {first.wanted}"
+    try:
+        with at_rest(model, teacher), torch.no_grad():
+            mine, theirs = (list(tensors(forward(each, inputs))) for each in (model, teacher))
+    except TsdistillError as error:
+        return str(error)
+    if [tensor.shape for tensor in mine] != [tensor.shape for tensor in theirs]:
+        return "its outputs have other shapes"
+    info = info_of(teacher)
+    known = {(each.module, each.name): each for each in (*info.attributes, *attributes)}
+    attach(
+        model,
+        replace(
+            info,
+            attributes=tuple(known.values()),
+            buffers=tuple(dict.fromkeys((*info.buffers, *buffers))),
+        ),
+    )
+    return model
+
+
+def _resized(
+    teacher: nn.Module, graph: NodeGraph, copies: Mapping[str, np.ndarray]
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """A copy in which coordinates are repeated as their nodes are, and the non-persistent buffers among
+    them."""
+    sides = {
+        name: tensor.shape
+        for tensors_ in (teacher.named_parameters, teacher.named_buffers)
+        for name, tensor in tensors_(remove_duplicate=False)
+    }
+    repeats: dict[tuple[str, int], np.ndarray] = {}
+    for name, counts in copies.items():
+        for slot in graph.by_name[name].slots:
+            place = slot.param, slot.dim
+            times = repeats.setdefault(place, np.ones(sides[slot.param][slot.dim], dtype=np.int64))
+            times[slot.coords] = counts[:, None]
+    taken = {place: np.repeat(np.arange(len(times)), times) for place, times in repeats.items()}
+    return take_coordinates(teacher, taken)
