@@ -27,7 +27,7 @@ report = tsd.analyze(
     residual(1), residual(2), [part for part in x.split(10)], example_input=x[:1],
     metric=["correlation", "cka", "gates"], positions=20, strength_samples=45,
 )
-alone = tsd.analyze(residual(1), data=[x[:16]], example_input=x[:1])
+alone = tsd.analyze(residual(1), residual(2), data=[x[:16]], example_input=x[:1])
 found = {"samples": np.array([report.samples, alone.samples])}
 for group in report.groups:
     found[group.name] = group.matches["correlation"].table

@@ -207,8 +207,9 @@ class Pairing:
 
     @property
     def words(self) -> dict[str, str]:
-        """How the positions of every pair were brought together."""
-        return {name: pair.meetings[-1].words for name, pair in self._pairs.items() if pair.meetings}
+        """How the positions of every pair were brought together, in whichever process has seen some."""
+        mine = {name: pair.meetings[-1].words for name, pair in self._pairs.items() if pair.meetings}
+        return {name: words for part in processes.gather(mine) for name, words in part.items()}
 
     def finish(self) -> dict[str, Moments]:
         """The moments of every pair that was seen, those of all processes together."""
