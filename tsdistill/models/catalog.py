@@ -26,7 +26,8 @@ def build(spec: str, *, weights: bool) -> Built:
     prefix, colon, rest = spec.partition(":")
     if not colon:
         raise TsdistillError(
-            f"{spec}: neither a file nor timm:NAME, torchvision:NAME, file.py:factory, package.module:factory"
+            f"{spec}: neither a file nor timm:NAME, torchvision:NAME, hf:FOLDER, file.py:factory, "
+            "package.module:factory"
         )
     sources: dict[str, ModelSource] = plugins.items(KIND)
     named = prefix in sources and prefix != OWN_CODE

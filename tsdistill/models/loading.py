@@ -34,7 +34,8 @@ def load(
     Args:
         spec: a file (``.pt``, ``.pth``, ``.safetensors``, ...: anybody's weights, or what `save` wrote), a
             folder as the Hugging Face hub has them (``config.json``, weights whole or in shards),
-            ``timm:NAME[,key=value...]``, ``torchvision:NAME[,key=value...]``, ``path/to/file.py:factory`` or
+            ``timm:NAME[,key=value...]``, ``torchvision:NAME[,key=value...]``, ``hf:FOLDER``, ``hf:NAME``,
+            ``hf:CLASS[,key=value...]``, ``path/to/file.py:factory`` or
             ``package.module:factory``.
         arch: for files, the specification of the architecture. Without it bare weights are recognised when
             they are those of an architecture of timm or torchvision.

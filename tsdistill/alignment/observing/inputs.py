@@ -137,6 +137,11 @@ def prepare(
     data = data if data is not None else made_up(example_input)
     if spec is None and (data is None or isinstance(data, str)):
         example_for(model, example_input)
+        if data is None and example_input is not None:
+            raise TsdistillError(
+                "samples are made up in the form of a tensor or of tensors by name (batch 1), the example "
+                "input is neither; give data (data=)"
+            )
     stream = open_data(data, spec, samples=samples, batch_size=batch_size, seed=seed)
     if strategy is not None:
         strategy = prepared(strategy, _setting(teacher or model, stream, spec, seed))
