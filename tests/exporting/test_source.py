@@ -3,6 +3,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,47 @@ def test_the_user_s_own_code_beside_it(tmp_path, tied):
         "import small; m = small.build(); print(m.head.weight is m.embed.weight, m.table.tolist(), m.sizes)"
     )
     assert run(tmp_path, "-c", code).stdout.strip() == "True [0.0, 2.0, 5.0] [3, 3]"
+
+
+ATTENDING = """
+from torch import nn
+
+
+class Attending(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.norm, self.head = nn.Linear(6, 16), nn.LayerNorm(16), nn.Linear(16, 3)
+        self.attention = nn.MultiheadAttention(16, 4, batch_first=True)
+
+    def forward(self, x):
+        x = self.embed(x)
+        y = self.norm(x)
+        return self.head((x + self.attention(y, y, y, need_weights=False)[0]).mean(1))
+
+
+def build():
+    return Attending()
+"""
+
+
+def test_attention_whose_widths_have_come_apart_comes_along(tmp_path):
+    code = tmp_path / "attending.py"
+    code.write_text(ATTENDING)
+    model = tsd.load(f"{code}:build")
+    x = torch.randn(2, 5, 6)
+    graph = tsd.trace(model, x)
+    heads = next(group.name for group in graph.groups if group.size == 4)
+    done = tsd.cut(model, graph, {heads: [0, 2]}, x)
+    small: Any = done.model.eval()
+    assert small.attention.out_proj.weight.shape == (16, 8)
+    attach(small, replace(tsd.info_of(model), attributes=done.attributes, buffers=done.buffers))
+    tsd.export(small, tmp_path / "small.py", example_input=x)
+    torch.save((x, small(x)), tmp_path / "small.inputs")
+    given = run("/", "-I", "-c", ELSEWHERE.replace("torch.cat([x, x.flip(-1)])", "x"), str(tmp_path), "small")
+    assert given.returncode == 0, given.stderr
+    found = json.loads(given.stdout)["small"]
+    assert found["same"]
+    assert found["moved"] == found["of"]
 
 
 def test_it_notices_other_weights(tmp_path, tied):

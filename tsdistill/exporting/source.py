@@ -69,6 +69,7 @@ def write(
         stored,
         example.resized(1) if example.can_grow else example,
         sum(p.numel() for p in model.parameters()),
+        any(isinstance(module, nn.MultiheadAttention) for module in model.modules()),
     )
     names = _run(text(content, final), path, final, made_by)
     drawn = names["sample"]()

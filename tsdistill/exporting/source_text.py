@@ -8,12 +8,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from tsdistill.exporting import literals
 from tsdistill.exporting.factory import Factory
 from tsdistill.exporting.inputs import Example
-from tsdistill.models import widths
+from tsdistill.models import attention, widths
 from tsdistill.models.header import Header
 from tsdistill.models.info import Attribute
 
@@ -57,6 +58,12 @@ ORDERS = """\
         tensors[name] = tensors[name].permute(order).contiguous().permute(back)
 """
 
+ATTENDING = """\
+        if isinstance(module, nn.MultiheadAttention):
+            fit_attention(module)
+        else:
+            sync_module(module)"""
+
 CHECK = '''
 def check() -> None:
     """Compare with what the model computed when this file was written."""
@@ -87,12 +94,14 @@ class Content:
         header: what `tsdistill.save` says of the model besides its tensors.
         example: an input.
         parameters: how many there are.
+        attends: whether the model has an ``nn.MultiheadAttention``, whose widths may have come apart.
     """
 
     factory: Factory
     header: Header
     example: Example
     parameters: int
+    attends: bool = False
 
 
 def text(content: Content, path: Path, outputs: Sequence[float] = (0.0,)) -> str:
@@ -109,11 +118,11 @@ def text(content: Content, path: Path, outputs: Sequence[float] = (0.0,)) -> str
     header = content.header
     parts = [
         _docstring(content, path),
-        _imports(content.factory),
+        _imports(content),
         _figures(header, path, outputs),
-        _build(content.factory, header),
+        _build(content),
         PLACE.format(buffers=", *BUFFERS" if header.info.buffers else ""),
-        *_functions(),
+        *_definitions(content),
         _sample(content.example),
         _shortened(),
         CHECK.format(stars="**" if content.example.kwargs else "*"),
@@ -139,8 +148,9 @@ Written by tsdistill, which is not needed: {factory.package}, torch and safetens
 """'''
 
 
-def _imports(factory: Factory) -> str:
-    lines = {*IMPORTS, *(ast.unparse(node) for node in _own_imports())}
+def _imports(content: Content) -> str:
+    factory = content.factory
+    lines = {*IMPORTS, *(ast.unparse(node) for node in _own_imports(content))}
     if not factory.own_code:
         lines.add(factory.imported)
     ordered = sorted(lines, key=lambda line: (line.startswith("from"), line.split()[1]))
@@ -171,7 +181,8 @@ def _figures(header: Header, path: Path, outputs: Sequence[float]) -> str:
     return "\n".join(lines)
 
 
-def _build(factory: Factory, header: Header) -> str:
+def _build(content: Content) -> str:
+    factory, header = content.factory, content.header
     return (
         "def build(weights: str | Path = WEIGHTS) -> nn.Module:\n"
         '    """Build the architecture and give it the stored tensors, widths and shape constants."""\n'
@@ -180,24 +191,36 @@ def _build(factory: Factory, header: Header) -> str:
         f"{ORDERS if header.orders else ''}{TIED if header.tied else ''}"
         "    place(model, tensors)\n"
         f"{CONSTANTS if header.info.attributes else ''}"
-        "    sync_widths(model)\n"
+        "    for module in reversed(list(model.modules())):\n"
+        f"{ATTENDING if content.attends else '        sync_module(module)'}\n"
         "    return model.eval()\n"
     )
 
 
-def _functions() -> list[str]:
-    source = inspect.getsource(widths)
-    nodes = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
-    return [ast.get_source_segment(source, node) or "" for node in nodes]
+def _definitions(content: Content) -> list[str]:
+    """The functions and classes of this package that the file carries."""
+    found = []
+    for module in _carried(content):
+        source = inspect.getsource(module)
+        nodes = (n for n in ast.parse(source).body if isinstance(n, ast.FunctionDef | ast.ClassDef))
+        left_out = ("sync_widths", "any_widths")
+        found += [ast.get_source_segment(source, n) or "" for n in nodes if n.name not in left_out]
+    return found
 
 
-def _own_imports() -> list[ast.stmt]:
-    body = ast.parse(inspect.getsource(widths)).body
+def _own_imports(content: Content) -> list[ast.stmt]:
+    """The imports that those need."""
+    body = [node for module in _carried(content) for node in ast.parse(inspect.getsource(module)).body]
+    needless = ("__future__", "collections.abc", "contextlib", attention.__name__)
     return [
         node
         for node in body
-        if isinstance(node, ast.Import) or (isinstance(node, ast.ImportFrom) and node.module != "__future__")
+        if isinstance(node, ast.Import) or (isinstance(node, ast.ImportFrom) and node.module not in needless)
     ]
+
+
+def _carried(content: Content) -> list[ModuleType]:
+    return [attention, widths] if content.attends else [widths]
 
 
 def _sample(example: Example) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 
@@ -19,15 +19,15 @@ class AnyWidthAttention(nn.MultiheadAttention):
 
     def forward(
         self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        key_padding_mask: Tensor | None = None,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        key_padding_mask: torch.Tensor | None = None,
         need_weights: bool = True,
-        attn_mask: Tensor | None = None,
+        attn_mask: torch.Tensor | None = None,
         average_attn_weights: bool = True,
         is_causal: bool = False,
-    ) -> tuple[Tensor, Tensor | None]:
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """As ``nn.MultiheadAttention.forward``."""
         batched = query.dim() == 3
         if not batched:
@@ -50,7 +50,7 @@ class AnyWidthAttention(nn.MultiheadAttention):
             return out.squeeze(0), None if weights is None else weights.squeeze(0)
         return (out if self.batch_first else out.transpose(0, 1)), weights
 
-    def _projected(self, *inputs: Tensor) -> list[Tensor]:
+    def _projected(self, *inputs: torch.Tensor) -> list[torch.Tensor]:
         """Queries, keys and values, ``[batch, heads, length, size of a head]``."""
         if self.in_proj_weight is not None:
             matrices = self.in_proj_weight.chunk(3)
@@ -65,7 +65,9 @@ class AnyWidthAttention(nn.MultiheadAttention):
             made[1:] = [F.pad(x, (0, 0, 0, 1)) for x in made[1:]]
         return [x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in made]
 
-    def _bias(self, hidden: Tensor | None, padding: Tensor | None, q: Tensor, length: int) -> Tensor | None:
+    def _bias(
+        self, hidden: torch.Tensor | None, padding: torch.Tensor | None, q: torch.Tensor, length: int
+    ) -> torch.Tensor | None:
         """What is added to the logits: both masks, with nothing for keys that the module adds itself."""
         parts = []
         if hidden is not None:

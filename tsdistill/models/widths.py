@@ -16,14 +16,15 @@ def sync_widths(model: nn.Module) -> None:
     Only what follows from tensor shapes is set; ``groups`` and ``num_groups`` must be right beforehand.
     """
     for module in reversed(list(model.modules())):
-        _sync(module)
+        if isinstance(module, nn.MultiheadAttention):
+            fit_attention(module)
+        else:
+            sync_module(module)
 
 
-def _sync(module: nn.Module) -> None:
+def sync_module(module: nn.Module) -> None:
+    """`sync_widths` for one module that is no ``nn.MultiheadAttention``; those in it come first."""
     weight = getattr(module, "weight", None)
-    if isinstance(module, nn.MultiheadAttention):
-        fit_attention(module)
-        return
     if isinstance(module, nn.Transformer):
         module.d_model = next(
             (m.embed_dim for m in module.modules() if isinstance(m, nn.MultiheadAttention)), 0
