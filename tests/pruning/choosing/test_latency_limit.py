@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -211,11 +212,18 @@ class Wide(nn.Module):
 
 
 def test_for_real() -> None:
+    """By the clock, so that a machine that does something else now and then gets three tries."""
     model = Wide()
     randomise(model)
     example = torch.randn(1, 3, 32, 32)
     report = analyze(model, data=torch.randn(24, 3, 32, 32))
-    found = plan_for_latency(model, report, latency=0.5, example=example)
-    small = cut(model, report.graph, found.plan.removed, example).model
-    dense, less = latency([model, small], example, repeats=60)
-    assert less / dense == pytest.approx(0.5, rel=0.3)
+    reached = []
+    for _ in range(3):
+        with suppress(BudgetUnreachable):
+            found = plan_for_latency(model, report, latency=0.5, example=example)
+            small = cut(model, report.graph, found.plan.removed, example).model
+            dense, less = latency([model, small], example, repeats=60)
+            reached.append(less / dense)
+            if reached[-1] == pytest.approx(0.5, rel=0.3):
+                return
+    pytest.fail(f"half of the latency was asked for, reached were {reached}")
