@@ -12,7 +12,7 @@ import torch
 
 from tsdistill.data import open_data
 from tsdistill.data.idx import read_idx
-from tsdistill.data.named import split_options
+from tsdistill.data.named import for_training, split_options
 from tsdistill.errors import TsdistillError
 from tsdistill.models.info import InputSpec
 
@@ -140,3 +140,10 @@ def test_fashion_mnist_as_debian_lays_it(fashion_mnist: Path) -> None:
     labels = read_idx(fashion_mnist / "t10k-labels-idx1-ubyte.gz")
     assert np.bincount(labels).tolist() == [1000] * 10
     assert open_data(f"fashion-mnist:{fashion_mnist},split=train", GREY).samples == 60_000
+
+
+def test_models_are_trained_on_the_training_split_unless_told_otherwise(tmp_path):
+    assert for_training("fashion-mnist:somewhere") == "fashion-mnist:somewhere,split=train"
+    assert for_training("wds/name:root,batch=3") == "wds/name:root,batch=3,split=train"
+    for as_it_is in ("cifar10:DIR,split=test", "synthetic:pink", str(tmp_path), "x.npz", [1], None):
+        assert for_training(as_it_is) == as_it_is

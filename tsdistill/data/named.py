@@ -40,6 +40,17 @@ def split_options(argument: str) -> tuple[str, dict[str, str]]:
     return argument, options
 
 
+def for_training(data: Any) -> Any:
+    """A specification that names a data set with splits, with the one that models are trained on unless it
+    says one; anything else as it is."""
+    if not isinstance(data, str) or Path(data).expanduser().exists():
+        return data
+    known = re.match(r"([\w-]+)[:/]", data)
+    if known is None or known[1] not in (*NAMES, *TIMM_NAMES) or "split" in split_options(data)[1]:
+        return data
+    return f"{data},split=train"
+
+
 def torchvision_dataset(name: str, argument: str) -> Dataset:
     """``DIR[,split=train]`` of one of ``NAMES``: PIL images and their classes, the test part unless told
     otherwise.

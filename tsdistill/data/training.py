@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
+from tsdistill.data.named import for_training
 from tsdistill.data.opening import SYNTHETIC_SAMPLES, dataset_of
 from tsdistill.data.training_transforms import TrainingTransform
 from tsdistill.data.transforms import describe
@@ -95,7 +96,7 @@ def open_training(
     number of processes nor on the workers. What a transform draws depends on seed, epoch and sample alone.
 
     Args:
-        data: what ``tsdistill.open_data`` takes.
+        data: what ``tsdistill.open_data`` takes; of a named data set the training split unless it names one.
         spec: how inputs look; ``None`` takes Python data as they are.
         batch_size: samples in a batch, over all processes together.
         seed: of the order and of the transforms.
@@ -120,6 +121,7 @@ def open_training(
     ):
         if value is not None and value < least:
             raise TsdistillError(f"the number of {name} must be at least {least}, not {value}")
+    data = for_training(data)
     dataset = dataset_of(data, spec)
     how = _How(batch_size, seed, workers, samples, share, strict, pin)
     if dataset is None:

@@ -18,7 +18,7 @@ Tensors = dict[str, Tensor]
 ROWS = 98304
 """Positions of the block's output that are fitted and judged, when there are as many."""
 
-FEWEST = 128
+FEWEST = 32
 """Samples that they come from at least, when there are as many."""
 
 TURNS = 2
