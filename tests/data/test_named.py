@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import pickle
 import struct
+import sys
 import tarfile
 from pathlib import Path
 
@@ -113,8 +114,12 @@ def test_a_tar_of_images_is_read_through_timm(photographs: Path, tmp_path: Path,
 
 
 def test_a_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys, spec: InputSpec) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "datasets", None)
-    monkeypatch.setitem(__import__("sys").modules, "webdataset", None)
+    for package in ("datasets", "webdataset"):
+        monkeypatch.setitem(sys.modules, package, None)
+    for reader in ("reader_hfds", "reader_wds"):  # timm's, which remember what they could import
+        name = f"timm.data.readers.{reader}"
+        monkeypatch.setitem(sys.modules, name, sys.modules.get(name))
+        del sys.modules[name]
     for name in ("hfds/some/data", "wds/data:/nowhere"):
         with pytest.raises(TsdistillError, match=name.split(":")[0]) as caught:
             open_data(name, spec)
