@@ -47,7 +47,7 @@ _CUTTING = (
     click.option(
         "--realign/--no-realign",
         default=None,
-        help="Whether the nodes that stay are fitted back to what they were, in closed form; without either, "
+        help="Whether nodes that stay are fitted back to what they were, by least squares; without either, "
         "when --data are real.",
     ),
     click.option(
