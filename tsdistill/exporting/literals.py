@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,13 +20,7 @@ def plain(value: Any) -> str:
     """Numbers, texts, ``None`` and tuples, lists and dicts of them."""
     if isinstance(value, str):
         return quoted(value)
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{quoted(key)}: {plain(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, tuple):
-        return f"({', '.join(map(plain, value))}{',' if len(value) == 1 else ''})"
-    if isinstance(value, list):
-        return f"[{', '.join(map(plain, value))}]"
-    return repr(value)
+    return repr(value) if (nest := _nest(value, plain)) is None else nest
 
 
 def figures(values: Sequence[float]) -> str:
@@ -52,18 +46,25 @@ def drawn(value: Any) -> str:
     """
     if isinstance(value, torch.Tensor):
         return _random(value)
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{quoted(key)}: {drawn(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, tuple):
-        return f"({', '.join(map(drawn, value))}{',' if len(value) == 1 else ''})"
-    if isinstance(value, list):
-        return f"[{', '.join(map(drawn, value))}]"
+    if (nest := _nest(value, drawn)) is not None:
+        return nest
     if value is None or isinstance(value, bool | int | float | str):
         return plain(value)
     raise TsdistillError(
         f"the example input holds a {type(value).__name__}, which Python source cannot tell; give tensors, "
         "numbers and texts"
     )
+
+
+def _nest(value: Any, written: Callable[[Any], str]) -> str | None:
+    """A dict, tuple or list whose entries ``written`` writes; ``None`` for any other value."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{quoted(key)}: {written(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(written, value))}{',' if len(value) == 1 else ''})"
+    if isinstance(value, list):
+        return f"[{', '.join(map(written, value))}]"
+    return None
 
 
 def _random(tensor: torch.Tensor) -> str:

@@ -68,10 +68,14 @@ def find_blocks(
         widths = mine.passed[name].shape[dim], theirs.passed[name].shape[dim]
         if widths[0] != (widths[1] if left is None else len(left)):
             continue
-        index = None if left is None or len(left) == widths[1] else torch.from_numpy(left)
         found = [block for block in found if block not in within]
-        found.append(Block(name, inside, dim, index))
+        found.append(Block(name, inside, dim, index_of(left, widths[1])))
     return found
+
+
+def index_of(left: np.ndarray | None, width: int) -> Tensor | None:
+    """The nodes that are left of ``width``, to select by; ``None`` when all are."""
+    return None if left is None or len(left) == width else torch.from_numpy(left)
 
 
 def _nodes(

@@ -13,7 +13,7 @@ from tsdistill.alignment.observing.rows import channel_dim, fan_in_rows, fits, i
 Scales = dict[str, Callable[[Tensor], Tensor]]
 """Parameter -> divides a gradient of it by its curvature."""
 
-WIDEST = 2304
+_WIDEST = 2304
 _ROWS = 16384
 _DAMPING = 1e-3
 
@@ -42,7 +42,7 @@ def curvatures(
     layers = {
         f"{name}.weight": child
         for name, child in module.named_modules()
-        if fits(child) and f"{name}.weight" in at and inputs(child)[1] <= WIDEST
+        if fits(child) and f"{name}.weight" in at and inputs(child)[1] <= _WIDEST
     }
     seen: dict[str, list[tuple[Tensor, Tensor]]] = {}
     handles = [layer.register_forward_hook(_remember(seen, name)) for name, layer in layers.items()]

@@ -8,12 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from tsdistill.alignment.observing.rows import channel_dim, fits
 from tsdistill.pruning.realigning.affine import is_norm
-from tsdistill.pruning.realigning.blocks import Block, find_blocks
+from tsdistill.pruning.realigning.blocks import Block, find_blocks, index_of
 from tsdistill.pruning.realigning.downstream import Downstream, flow
 
 WIDEST = 8192
@@ -85,8 +84,7 @@ def find_stops(
         if dim is None or output.shape[dim] != len(weight):
             continue
         sides = _alike(mine.downstream[name], theirs.downstream[name])
-        whole = left is None or len(left) == theirs.downstream[name].output.shape[dim]
-        index = None if whole or left is None else torch.from_numpy(left)
+        index = index_of(left, theirs.downstream[name].output.shape[dim])
         stops.append(Stop(name, norm, dim, index, *sides))
     layers = [stop.name for stop in stops if not stop.norm]
     return stops, find_blocks(small, mine, theirs, layers, kept)
