@@ -52,11 +52,7 @@ def command(student: str | None, **given: Any) -> None:
         result = tsd.distill(
             learner,
             teacher,
-            data=given["data"],
-            out=given["out"],
-            options=how,
-            held_out=given["held_out"],
-            resume=given["resume"],
+            **training_options.running(given, how),
             identity=identity,
             tell=tell,
             report=report,

@@ -32,11 +32,7 @@ def command(model: str, **given: Any) -> None:
     with training_output.showing(how.epochs) as (tell, report):
         result = tsd.train(
             trained,
-            data=given["data"],
-            out=given["out"],
-            options=how,
-            held_out=given["held_out"],
-            resume=given["resume"],
+            **training_options.running(given, how),
             identity=identity,
             tell=tell,
             report=report,

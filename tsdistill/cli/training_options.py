@@ -13,6 +13,8 @@ from tsdistill.errors import TsdistillError
 if TYPE_CHECKING:
     from torch import nn
 
+    from tsdistill.distillation.options import Options
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 _WHERE = (
@@ -159,6 +161,12 @@ def at_width(model: nn.Module, width: str | None, seed: int) -> tuple[nn.Module,
             ) from error
     made = student_of(model, wanted, seed=seed)
     return made.model, made.words
+
+
+def running(given: dict[str, Any], how: Options) -> dict[str, Any]:
+    """What ``distill`` and ``train`` take of the command line beside the models."""
+    shared = {name: given[name] for name in ("data", "out", "held_out", "resume")}
+    return {**shared, "options": how}
 
 
 def files(given: dict[str, Any], *names: str) -> dict[str, Any]:
