@@ -1,0 +1,1 @@
+"""Deep networks node by node (arXiv 1909.13458)."""
