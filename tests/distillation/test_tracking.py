@@ -1,7 +1,7 @@
 """Alignment during training: the figures of ``analyze``, in little time."""
 
 import copy
-import time
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -86,22 +86,15 @@ def test_it_costs_little_of_an_epoch() -> None:
     few = samples_for(len(x))
     tracker = Tracker(student, teacher, [(part, None) for part in x[:few].split(128)])
     tracker.look("start")
-    optimizer = torch.optim.SGD(student.parameters(), 0.01)
-    looks, steps = [], []
-    for _ in range(3):
-        begin = time.process_time()
-        tracker.look("again")
-        looks.append(time.process_time() - begin)
-        begin = time.process_time()
-        for part in x[:1024].split(128):
-            with torch.no_grad():
-                wanted = teacher(part)
-            optimizer.zero_grad()
-            functional.mse_loss(student(part), wanted).backward()
-            optimizer.step()
-        steps.append(time.process_time() - begin)
+    seen: Counter[str] = Counter()
+    for name, model in (("teacher", teacher), ("student", student)):
+        model.register_forward_pre_hook(
+            lambda _, given, name=name: seen.update({name: len(given[0])})  # type: ignore[misc]
+        )
+    tracker.look("again")
     assert few == 128
-    assert min(looks) < 0.03 * min(steps) * len(x) / 1024
+    assert seen["teacher"] <= few + 1
+    assert seen["student"] <= few + 1
 
 
 def test_what_cannot_be_tracked_is_said() -> None:
