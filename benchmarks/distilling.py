@@ -2,7 +2,8 @@
 
 ``python benchmarks/distilling.py speed`` compares samples a second with a loop written by hand;
 ``python benchmarks/distilling.py pruned`` trains ResNet-20 at 0.3 and 0.2 of its MACs for 1 and 5 epochs of
-Fashion-MNIST, ours beside Torch-Pruning and torchdistill. ``--images`` makes either small.
+Fashion-MNIST, ours beside Torch-Pruning and torchdistill. ``--images`` makes either small. What
+``pruned`` has trained is kept: a run goes on where the last one was stopped.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ def main() -> None:
     pruned.add_argument("--epochs", type=int, nargs="+", default=[1, 5])
     pruned.add_argument("--images", type=int, help="training images an epoch; all 60,000 without it")
     pruned.add_argument("--calibration", type=int, default=2048)
+    pruned.add_argument("--fresh", action="store_true", help="train anew what has been trained already")
     given = parser.parse_args()
     if given.part == "speed":
         from distilled.speed import measure as measure_speed
@@ -33,7 +35,7 @@ def main() -> None:
     else:
         from distilled.pruned import measure as measure_pruned
 
-        lines = measure_pruned(given.budgets, given.epochs, given.images, given.calibration)
+        lines = measure_pruned(given.budgets, given.epochs, given.images, given.calibration, given.fresh)
     print("\n".join(lines))
 
 

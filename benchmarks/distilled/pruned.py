@@ -11,10 +11,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import fashion
 import torch
 from pruned import cases, peer
+from pruned.cells import Cells, fingerprint
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -22,6 +24,9 @@ import tsdistill as tsd
 from tsdistill.augmentation.strategies import standard
 
 BATCH, RATE, TEMPERATURE, ALPHA = 128, 0.05, 4.0, 0.5
+OURS_RATE = 0.02
+"""Smaller: a re-aligned network starts near its teacher, and large steps lead away from it first."""
+
 HINTED, STAGE = 0.2, "8"
 """Part of the updates that go to hints, and the block whose output they compare."""
 
@@ -138,7 +143,7 @@ def ours(student: nn.Module, teacher: nn.Module, epochs: int, x: Tensor, y: Tens
         batch_size=BATCH,
         loss=f"soft-targets:T={TEMPERATURE:g} + 0.5*node-alignment",
         optimizer="sgd",
-        lr=RATE,
+        lr=OURS_RATE,
         weight_decay=5e-4,
         augment="standard",
         device="cpu",
@@ -154,46 +159,79 @@ WAYS = {
 }
 
 
-def cuts(case: cases.Case, budgets: list[float], calibration: int) -> list[Cut]:
-    """The re-aligned network of each budget, and the best of Torch-Pruning's."""
+class Kept:
+    """What a benchmark has made, in the folder of cells: networks that were cut, and what became of them.
+
+    Args:
+        case: the teacher and the images.
+        images: training images an epoch.
+        calibration: images that the networks are cut on.
+        fresh: whether trained networks are trained anew.
+    """
+
+    def __init__(self, case: cases.Case, images: int, calibration: int, fresh: bool = False) -> None:
+        self._case, self._images, self._calibration = case, images, calibration
+        self._cells = Cells(fashion.CACHE / "cells", ("distilled",) if fresh else ())
+        self._weights = fingerprint(case.dense)
+
+    def cut(self, kind: str, budget: float) -> Cut:
+        """The re-aligned network of a budget, or the best of Torch-Pruning's."""
+        key = self._key("distilled-cut", kind, budget)
+        if self._cells.get(key) is None:
+            make = _best_of_peer if kind == "peer" else _ours_cut
+            model = make(self._case, budget, self._calibration)
+            self._cells.put(key, {"score": self._case.score(model)}, model)
+        return Cut(kind, budget, self._cells.model(key))
+
+    def score(self, title: str, cut: Cut, epochs: int) -> float:
+        """Accuracy of a cut network after training in one of the `WAYS`; the network as cut for no epochs."""
+        key = self._key("distilled", title, cut.budget, epochs=epochs, images=self._images)
+        found = self._cells.get(key)
+        if found is None:
+            x, y = (each[: self._images] for each in fashion.images("train"))
+            torch.manual_seed(0)
+            student = cut.model
+            for parameter in student.parameters():
+                parameter.requires_grad_(True)
+            if epochs:
+                WAYS[title][1](student, copy.deepcopy(self._case.dense), epochs, x, y)
+            found = {"score": self._case.score(student.eval())}
+            self._cells.put(key, found)
+        return float(found["score"])
+
+    def _key(self, kind: str, row: str, budget: float, **more: int) -> dict[str, Any]:
+        fixed = {"network": self._case.name, "weights": self._weights, "calibration": self._calibration}
+        return {**fixed, "kind": kind, "row": row, "budget": budget, **more}
+
+
+def _ours_cut(case: cases.Case, budget: float, calibration: int) -> nn.Module:
+    x, _ = case.calibration(0, calibration)
+    return tsd.prune(copy.deepcopy(case.dense), macs=budget, data=x, seed=0)
+
+
+def _best_of_peer(case: cases.Case, budget: float, calibration: int) -> nn.Module:
     x, y = case.calibration(0, calibration)
-    found = []
-    for budget in budgets:
-        pruned = tsd.prune(copy.deepcopy(case.dense), macs=budget, data=x, seed=0)
-        found.append(Cut("ours", budget, pruned))
-    best: dict[float, tuple[float, nn.Module]] = {}
-    for criterion in CRITERIA:
-        for budget, model in peer.walk(case.dense, criterion, "local", budgets, x, y, 0):
-            score = case.score(model)
-            if budget not in best or score > best[budget][0]:
-                best[budget] = (score, model)
-    return found + [Cut("peer", budget, model) for budget, (_, model) in best.items()]
+    walks = (peer.walk(case.dense, criterion, "local", [budget], x, y, 0) for criterion in CRITERIA)
+    return max((model for walk in walks for _, model in walk), key=case.score)
 
 
-def measure(budgets: list[float], epochs: list[int], images: int | None, calibration: int) -> list[str]:
-    """The table's lines; says each cell as soon as it is there."""
+def measure(
+    budgets: list[float], epochs: list[int], images: int | None, calibration: int, fresh: bool = False
+) -> list[str]:
+    """The table's lines; says each cell as soon as it is there. Cells that are there are not made again."""
     case = cases.Case("resnet20")
-    x, y = fashion.images("train")
-    if images is not None:
-        x, y = x[:images], y[:images]
-    teacher = case.dense
+    images = images or len(fashion.images("train")[0])
+    kept = Kept(case, images, calibration, fresh)
     lines = [
-        f"teacher {case.score(teacher):.2f}; {len(x)} training images an epoch; {case.figure}",
+        f"teacher {case.score(case.dense):.2f}; {images} training images an epoch; {case.figure}",
         "| MACs kept | way | as cut | " + " | ".join(f"{n} epochs" for n in epochs) + " |",
         "|---|---|---|" + "---|" * len(epochs),
     ]
-    made = cuts(case, budgets, calibration)
     for budget in budgets:
-        for title, (kind, way) in WAYS.items():
-            cut = next(each for each in made if each.kind == kind and each.budget == budget)
-            cells = [case.score(cut.model)]
-            for number in epochs:
-                torch.manual_seed(0)
-                student = copy.deepcopy(cut.model)
-                for parameter in student.parameters():
-                    parameter.requires_grad_(True)
-                way(student, copy.deepcopy(teacher), number, x, y)
-                cells.append(case.score(student.eval()))
+        for title, (kind, _) in WAYS.items():
+            cells = []
+            for number in (0, *epochs):
+                cells.append(kept.score(title, kept.cut(kind, budget), number))
                 print(f"{budget} {title} {number} epochs: {cells[-1]:.2f}", flush=True)
             lines.append(f"| {budget} | {title} | " + " | ".join(f"{cell:.2f}" for cell in cells) + " |")
     return lines
