@@ -15,6 +15,7 @@ from tsdistill.theory.engine import (
     check_room,
     correlations,
     decaying_teachers,
+    deviations,
     drawn_students,
     fan_out_norms,
     follow,
@@ -73,9 +74,9 @@ class TwoLayer(Settings):
 def run(settings: TwoLayer, context: Context) -> Outcome:
     """Train every student and compare early with late.
 
-    Strength decay as in arXiv 1909.13458: teacher node j has a fan-out norm of 1/j^p. All decays and seeds of a
-    number of nodes and over-realisation are one stack and one cell that is kept. Student nodes' strength is
-    ‖v_k‖ · σ_k, σ_k the standard deviation of their activation.
+    Strength decay as in arXiv 1909.13458: teacher node j has a fan-out norm of 1/j^p. All decays and seeds of
+    a number of nodes and over-realisation are one stack and one cell that is kept. Student nodes' strength
+    is ‖v_k‖ · σ_k, σ_k the standard deviation of their activation.
 
     Raises:
         TsdistillError: the largest stack does not fit into memory.
@@ -154,8 +155,7 @@ def cell(
     matched, lost = seen.correlations.unflatten(1, shape[1:]), seen.losses.view(shape)
     best = correlations(teachers, students, x).amax(1).cpu().view(*shape[1:], -1)
     norms = fan_out_norms(students).cpu().view_as(best)
-    strengths = torch.cat([students.some(slice(s, s + 1)).hidden(x)[0].std(2) for s in range(students.count)])
-    strengths = strengths.cpu().view_as(best) * norms
+    strengths = deviations(students, x)[0].cpu().view_as(best) * norms
     recovered = (matched > RECOVERED).float()
     early = list(at).index(settings.early_step)
     small = lost[-1] < SMALL
@@ -193,8 +193,8 @@ def _everyone(cells: Sequence[Cell]) -> Claim:
     return Claim(
         "at small loss every teacher node has an aligned student node (correlation 0.9 or more)",
         "arXiv 1909.13458, Theorems 2 and 4",
-        f"{share:.1%} of the teacher nodes of the {small} students with a relative loss below {SMALL:g}; held "
-        "from 99 % on"
+        f"{share:.1%} of the teacher nodes of the {small} students with a relative loss below {SMALL:g}; "
+        "held from 99 % on"
         if small
         else f"no student came below a relative loss of {SMALL:g}",
         share >= 0.99 if small else None,
@@ -213,8 +213,8 @@ def _shape(settings: TwoLayer, cells: Sequence[Cell]) -> Claim:
     ratios = [curve["ratio"] for curve in curves if curve["ratio"] is not None]
     unaligned = mean([curve["unaligned"] for curve in curves])
     told = (
-        f"{widest}x, decays whose students have mostly a relative loss below {SMALL:g}: nodes with correlation "
-        f"below 0.5 have {mean(ratios):.3f} times the strength of aligned ones (medians), all that are not "
+        f"{widest}x, decays whose students mostly have a relative loss below {SMALL:g}: nodes with "
+        f"correlation below 0.5 have {mean(ratios):.3f} times the strength of aligned ones (medians), all that are not "
         f"aligned {unaligned:.1%} of the squared strength; held below 0.2 and 5 %"
     )
     return Claim(
@@ -253,8 +253,8 @@ def _strong(settings: TwoLayer, cells: Sequence[Cell]) -> Claim:
     return Claim(
         "strong teacher nodes are recovered first, weak ones late",
         "arXiv 1909.13458, Theorem 5",
-        f"rank correlation of strength with early best correlation, mean over students: {told}; held if 0.5 or "
-        "more for every p above 0",
+        f"rank correlation of strength with early best correlation, mean over students: {told}; held if 0.5 "
+        "or more for every p above 0",
         min(decaying) >= 0.5 if decaying else None,
     )
 
