@@ -77,7 +77,7 @@ def fan_out_norms(networks: Networks) -> Tensor:
 
 @torch.no_grad()
 def deviations(networks: Networks, x: Tensor) -> list[Tensor]:
-    """Standard deviations ``[S, n_l]`` of every hidden layer's activations over ``x [N, d]`` or ``[S, N, d]``."""
+    """Standard deviations ``[S, n_l]`` of every hidden layer over ``x [N, d]`` or ``[S, N, d]``."""
     found = []
     for where in _slices(networks, x):
         acts = networks.some(where).hidden(x if x.dim() == 2 else x[where])

@@ -129,7 +129,7 @@ def _decay(p: float, m: int, at: Sequence[int], matched: Tensor, owned: Tensor) 
         "decay": p,
         "strength": rounded(strength),
         "correlation": rounded(matched.mean(1).T),
-        "reached": rounded(reached.median(0).values),
+        "reached": [int(step) if step <= at[-1] else None for step in reached.median(0).values.tolist()],
         "owned": rounded(owned.double().mean(0)),
         "spread": rounded(owned.double().std(0) if len(owned) > 1 else torch.zeros(m)),
         "found": rounded((matched[-1] >= ALIGNED).double().mean(0)),
@@ -154,18 +154,20 @@ def _claims(found: Sequence[Decay]) -> tuple[Claim, ...]:
     even = [each for each in found if each["decay"] == 0]
 
     def told(name: str) -> str:
-        return ", ".join(f"p = {each['decay']:g}: {each[name]:.2f}" for each in decaying)
+        known = [f"p = {each['decay']:g}: {each[name]:.2f}" for each in decaying if each[name] is not None]
+        return ", ".join(known) or "none, since there are not several strengths"
 
     def held(name: str) -> bool | None:
-        return min(each[name] for each in decaying) >= HELD if decaying else None
+        known = [each[name] for each in decaying if each[name] is not None]
+        return min(known) >= HELD if known else None
 
     control = even[0]["order"] if even else None
     return (
         Claim(
             "strong teacher nodes are learnt first",
             "arXiv 1909.13458, Theorem 5; the talk",
-            "rank correlation of strength with how early a teacher node has an aligned student node, mean over "
-            f"students: {told('order')}; held from {HELD} on for every p",
+            "rank correlation of strength with how early a teacher node has an aligned student node, mean "
+            f"over students: {told('order')}; held from {HELD} on for every p",
             held("order"),
         ),
         Claim(
@@ -178,7 +180,7 @@ def _claims(found: Sequence[Decay]) -> tuple[Claim, ...]:
         Claim(
             "it is strength that orders them: without decay there is no order",
             "control",
-            "p = 0 is not among the decays"
+            "p = 0 is not among the decays, or there is one node only"
             if control is None
             else f"rank correlation of the index with how early: {control:.2f} at p = 0; held below 0.25",
             None if control is None else abs(control) < 0.25,
@@ -189,7 +191,7 @@ def _claims(found: Sequence[Decay]) -> tuple[Claim, ...]:
 def _table(found: Sequence[Decay]) -> Table:
     rows = [
         (
-            f"{each['decay']:g}", j + 1, round(each["strength"][j], 3), round(each["reached"][j]),
+            f"{each['decay']:g}", j + 1, round(each["strength"][j], 3), each["reached"][j],
             f"{each['found'][j]:.0%}", round(each["owned"][j], 1),
         )
         for each in found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -214,8 +215,8 @@ def _shape(settings: TwoLayer, cells: Sequence[Cell]) -> Claim:
     unaligned = mean([curve["unaligned"] for curve in curves])
     told = (
         f"{widest}x, decays whose students mostly have a relative loss below {SMALL:g}: nodes with "
-        f"correlation below 0.5 have {mean(ratios):.3f} times the strength of aligned ones (medians), all that "
-        f"are not aligned {unaligned:.1%} of the squared strength; held below 0.2 and 5 %"
+        f"correlation below 0.5 have {mean(ratios):.3f} times the strength of aligned ones (medians), all "
+        f"that are not aligned {unaligned:.1%} of the squared strength; held below 0.2 and 5 %"
     )
     return Claim(
         "student nodes that are aligned with no teacher node have next to no fan-out: the L-shaped curve",
@@ -248,7 +249,7 @@ def _strong(settings: TwoLayer, cells: Sequence[Cell]) -> Claim:
         p: mean([each["order"][k] for each in cells if each["order"][k] is not None])
         for k, p in enumerate(settings.decay)
     }
-    decaying = [value for p, value in by_decay.items() if p > 0]
+    decaying = [value for p, value in by_decay.items() if p > 0 and not math.isnan(value)]
     told = ", ".join(f"p = {p:g}: {value:.2f}" for p, value in by_decay.items())
     return Claim(
         "strong teacher nodes are recovered first, weak ones late",
