@@ -50,13 +50,14 @@ class Deep(Settings):
     outputs: int = option(50, "dimension c of the output")
     decay: float = option(0.0, "p: fan-out norms of the teacher's last hidden layer fall as 1/j^p")
     seeds: int = option(1, "teachers and students drawn")
-    steps: int = option(40_000, "steps of SGD")
+    steps: int = option(20_000, "steps of SGD")
     batch: int = option(64, "samples a step")
-    rate: float = option(0.1, "learning rate; it falls to a tenth for the last fifth of the steps")
+    rate: float = option(0.02, "learning rate; it falls to a tenth for the last fifth of the steps")
+    start: float = option(0.6, "a student's first weights as a share of those that keep what passes as large")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        positive(self, "widths", "over", "inputs", "outputs", "seeds", "steps", "batch", "rate")
+        positive(self, "widths", "over", "inputs", "outputs", "seeds", "steps", "batch", "rate", "start")
         not_negative(self, "decay")
 
 
@@ -83,7 +84,9 @@ def run(settings: Deep, context: Context) -> Outcome:
         seeds, settings.inputs, settings.widths, settings.outputs, settings.decay, dtype=dtype
     ).to(device=device)
     x = Fresh(WATCHED, settings.inputs, dtype=dtype, device=device).rows(OBSERVED)
-    students = drawn_students(seeds, settings.inputs, wide, settings.outputs, dtype=dtype).to(device=device)
+    students = drawn_students(
+        seeds, settings.inputs, wide, settings.outputs, gain=settings.start, dtype=dtype
+    ).to(device=device)
     moments = [_moment(teachers, students, x, 0)]
     stops = spaced(settings.steps, SEGMENTS)
     key = {name: value for name, value in asdict(settings).items() if name != "device"}
@@ -206,4 +209,4 @@ def _table(settings: Deep, moment: Moment) -> Table:
     return Table(f"Layers after {settings.steps:,} steps", columns, tuple(rows))
 
 
-EXPERIMENT = Experiment(Deep, {"widths": (10, 15, 20, 25), "over": 5, "steps": 15_000}, run)
+EXPERIMENT = Experiment(Deep, {"widths": (10, 15, 20, 25), "over": 5, "steps": 15_000, "rate": 0.1}, run)
