@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tsdistill.errors import TsdistillError
 from tsdistill.theory.engine import (
     Fresh,
     Networks,
@@ -65,6 +66,8 @@ class TwoLayer(Settings):
             self, "nodes", "over", "seeds", "inputs", "outputs", "steps", "batch", "rate", "start", "early"
         )
         not_negative(self, "decay")
+        if self.early > 1:
+            raise TsdistillError(f"--early {self.early:g}: give a share of the steps, above 0 and at most 1")
 
     @property
     def early_step(self) -> int:
