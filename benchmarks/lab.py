@@ -155,11 +155,14 @@ def agreement(width: int, steps: int, count: int = 4) -> tuple[float, float, flo
     teachers, students = pair(width, seeds, 1.0)
     loops = [Plain(teachers, students, place) for place in seeds]
     samples = Fresh(1, INPUTS)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     for _ in range(steps // 50):
         x = samples.rows(50 * BATCH).double()
         for loop in loops:
             for k in range(50):
                 loop.step(x[k * BATCH : (k + 1) * BATCH])
+    torch.set_num_threads(threads)
     train(students, teachers, Fresh(1, INPUTS), steps=steps, batch=BATCH, rate=RATE)
     plain, exact = stacked([loop.student() for loop in loops]), teachers.to(dtype=torch.float64)
     ours = students.to(dtype=torch.float64)
@@ -236,7 +239,7 @@ def main() -> None:
     print(f"| geometric mean | | | {shown} | {means[3]:.0%} |")
     gemm = median(each.gemm for every in speeds.values() for each in every)
     print(f"\nproducts of matrices: {gemm / 1e9:.0f} GFLOP/s in float32\n")
-    steps = 500 if given.quick else 5000
+    steps = 500 if given.quick else 2000
     print(f"agreement after {steps} steps on the same samples (4 networks)\n")
     print("| over-realised | weights | loss | best correlation | loss itself |")
     print("|" + "---:|" * 5)
