@@ -141,7 +141,7 @@ def test_deep_students_specialise_and_go_on(tmp_path):
         "over": 4,
         "inputs": 8,
         "outputs": 10,
-        "steps": 3000,
+        "steps": 2000,
         "batch": 16,
         "rate": 0.03,
     }
