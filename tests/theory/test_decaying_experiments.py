@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from tsdistill.report.lab import two_layer as two_layer_figures
 from tsdistill.theory import lab
 from tsdistill.theory.experiments import strong_first, two_layer
 
-SMALL = {"inputs": 10, "outputs": 6, "seeds": 6}
+SMALL: dict[str, Any] = {"inputs": 10, "outputs": 6, "seeds": 6}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -24,8 +25,15 @@ def one_thread():
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cells")
-    told = []
-    options = {**SMALL, "nodes": (4,), "over": (1, 5), "decay": (0.0, 1.0), "steps": 4000, "rate": 0.05}
+    told: list[Any] = []
+    options: dict[str, Any] = {
+        **SMALL,
+        "nodes": (4,),
+        "over": (1, 5),
+        "decay": (0.0, 1.0),
+        "steps": 4000,
+        "rate": 0.05,
+    }
 
     def again(**changed):
         told.clear()
@@ -136,7 +144,7 @@ def test_a_lone_node_has_no_order():
 
 
 def test_deep_students_specialise_and_go_on(tmp_path):
-    options = {
+    options: dict[str, Any] = {
         "widths": (4, 5),
         "over": 4,
         "inputs": 8,
@@ -161,7 +169,7 @@ def test_two_layer_is_drawn_from_its_data(swept):
     (outcome, _), _ = swept
     figures = two_layer_figures.draw(outcome)
     assert set(figures) == {f"two-layer-{name}-4" for name in ("recovery", "curve", "convergence")}
-    drawn = [line.get_ydata() for line in figures["two-layer-recovery-4"].axes[0].get_lines()]
+    drawn: list[Any] = [line.get_ydata() for line in figures["two-layer-recovery-4"].axes[0].get_lines()]
     assert any(list(line) == outcome.data["cells"][1]["late"][0] for line in drawn)
 
 

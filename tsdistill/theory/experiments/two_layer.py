@@ -148,7 +148,7 @@ def cell(
 ) -> Cell:
     """Everything that is kept of the students of one size: a list over decays in each entry."""
     teachers, students = (each.to(device=device) for each in pair_of(settings, m, over))
-    options = {"dtype": dtype, "device": device}
+    options: dict[str, Any] = {"dtype": dtype, "device": device}
     x = Fresh(2 * settings.seed + WATCHED, settings.inputs, **options).rows(OBSERVED)
     samples = Fresh(2 * settings.seed + TRAINED, settings.inputs, **options)
     seen = follow(
