@@ -1,15 +1,10 @@
-"""``lab_check``: how far the theorems' conditions hold for a real pair of a student and its teacher."""
+"""What ``lab_check`` finds: how far the theorems' conditions hold for a student and its teacher."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from torch import nn
-
-from tsdistill.alignment.observing.inputs import prepare
-from tsdistill.models import info_of
 from tsdistill.theory.outcome import Claim
 
 
