@@ -14,11 +14,11 @@ from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.forward import at_rest, head
 from tsdistill.models import info_of
 from tsdistill.models.weights import check_finite
-from tsdistill.theory.conditions import Conditions, LayerConditions
+from tsdistill.theory.conditions import Conditions
 from tsdistill.theory.judging import advise, judge
 from tsdistill.theory.layers.bound import implied_precision
 from tsdistill.theory.layers.gates import Pass
-from tsdistill.theory.layers.tallies import Sums, Tally
+from tsdistill.theory.layers.tallies import Tally
 from tsdistill.theory.layers.watching import watch_boundaries
 
 
@@ -117,7 +117,12 @@ def lab_check(
 
 
 def _gathered(
-    model: nn.Module, teacher: nn.Module, prepared: Prepared, samples: int, seed: int, progress: Progress | None
+    model: nn.Module,
+    teacher: nn.Module,
+    prepared: Prepared,
+    samples: int,
+    seed: int,
+    progress: Progress | None,
 ) -> tuple[Tally, Tensor]:
     """Sums over the data, and the samples themselves (floating, at most ``samples``)."""
     generator = torch.Generator().manual_seed(seed)
@@ -139,6 +144,3 @@ def _gathered(
     if tally.seen < 2:
         raise TsdistillError("the check needs at least 2 samples; give other data (data=)")
     return tally, torch.cat(kept)
-
-
-__all__ = ["Conditions", "LayerConditions", "Sums", "lab_check"]

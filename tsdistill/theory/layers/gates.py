@@ -77,7 +77,9 @@ class Pass:
             found = main_output(run(model, self._x, see))
         self.output = found.flatten(1)
         if not self.output.requires_grad:
-            raise TsdistillError("the model's output does not depend on its input in a way that has a gradient")
+            raise TsdistillError(
+                "the model's output does not depend on its input in a way that has a gradient"
+            )
 
     def back(self, direction: Tensor) -> None:
         """Fill in the gates' gradients of Σ direction · output; ``direction`` ``[n, values]``."""
