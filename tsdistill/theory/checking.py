@@ -133,8 +133,8 @@ def _gathered(
             break
         if not isinstance(x, Tensor) or not x.is_floating_point():
             raise TsdistillError(
-                "the check follows gradients to real-valued samples, these are not a floating tensor; give data "
-                "of images or vectors"
+                "the check follows gradients to real-valued samples, these are not a floating tensor; give "
+                "data of images or vectors"
             )
         x = head(x, samples - tally.seen)
         tally.add(Pass(model, x), Pass(teacher, x), generator)

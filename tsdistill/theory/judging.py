@@ -59,8 +59,8 @@ def judge(
         Claim(
             f"{KINDS} (ReLU or Leaky ReLU)",
             f"{PAPER}, section 2",
-            f"least rectified: {worst.place or 'the model itself'}, {worst.rectified:.4f} of its energy lies on "
-            f"two slopes (asked: {RECTIFIED}){others}",
+            f"least rectified: {worst.place or 'the model itself'}, {worst.rectified:.4f} of its energy lies "
+            f"on two slopes (asked: {RECTIFIED}){others}",
             worst.rectified >= RECTIFIED and not smooth,
         ),
         Claim(DEPTH, f"{PAPER}, section 2", f"{len(student)} and {len(teacher)} rectified layers", same),
@@ -87,16 +87,16 @@ def judge(
         Claim(
             OBSERVED,
             f"{PAPER}, Theorems 2-3",
-            f"{boundaries.share:.1%} of {first.nodes} nodes are observed, by {boundaries.observers:g} student "
-            "nodes (median)",
+            f"{boundaries.share:.1%} of {first.nodes} nodes are observed, by {boundaries.observers:g} "
+            "student nodes (median)",
             boundaries.share >= NEARLY_ALL,
         ),
         _precise(precision, len(teacher), nodes, inputs),
         Claim(
             SAMPLES,
             f"{PAPER}, Theorem 4",
-            f"looked at {samples}; the theorem asks for the order of {wanted_samples(0.1, nodes, inputs):.0e} at "
-            "precision 0.1 (its constant is not known)",
+            f"looked at {samples}; the theorem asks for about {wanted_samples(0.1, nodes, inputs):.0e} "
+            "at precision 0.1 (its constant is not known)",
             None,
         ),
     )
@@ -138,8 +138,8 @@ def advise(claims: Sequence[Claim]) -> str:
         )
     if fails(GRADIENT):
         return (
-            "the gradient is not small: a node that is not aligned may still be learning; train longer on the "
-            "teacher, or trust weak and redundant nodes only"
+            "the gradient is not small: a node that is not aligned may still be learning; train longer on "
+            "the teacher, or trust weak and redundant nodes only"
         )
     if fails(SEEN) or fails(OBSERVED):
         return (
@@ -147,5 +147,8 @@ def advise(claims: Sequence[Claim]) -> str:
             "more data, or data moved onto boundaries (--augment teacher-aware)"
         )
     if fails(WIDTH) or fails(DEPTH):
-        return "the student is not an over-realised copy of the teacher's shape: expect teacher nodes without a match"
+        return (
+            "the student is not an over-realised copy of the teacher's shape: expect teacher nodes without a "
+            "match"
+        )
     return "the conditions hold in the lowest layer: weak, unaligned nodes can be expected to be superfluous"

@@ -33,7 +33,7 @@ def wanted_gradient(precision: float, alpha: Tensor, nodes: int, inputs: int) ->
 
 
 def wanted_samples(precision: float, nodes: int, inputs: int) -> float:
-    """K^{5/2} d³ / ε, the order of the number of samples that the theorem asks for (its constant is not known)."""
+    """K^{5/2} d³ / ε, the order of the samples that the theorem asks for (its constant is not known)."""
     return nodes**2.5 * inputs**3 / precision
 
 

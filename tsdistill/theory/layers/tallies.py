@@ -1,4 +1,4 @@
-"""Sums over the batches of a pair of models: rectifiers, boundaries, relative gradients, top-down modulation."""
+"""Sums over the batches of a pair: rectifiers, boundaries, relative gradients, top-down modulation."""
 
 from __future__ import annotations
 
@@ -88,7 +88,8 @@ class Tally:
         for one, sums, role in ((mine, self._mine, "student"), (theirs, self._theirs, "teacher")):
             if not one.gates:
                 raise TsdistillError(
-                    f"no rectifier (ReLU, GELU, SiLU, ...) is called in the {role}: the theorems do not speak of it"
+                    f"no rectifier (ReLU, GELU, SiLU, ...) is called in the {role}: "
+                    "the theorems do not speak of it"
                 )
             if not sums:
                 sums.extend(GateSums.of(gate) for gate in one.gates)
