@@ -1,4 +1,4 @@
-"""Plain chains of weights and rectifiers: which coordinates of which parameters are a node, layer by layer."""
+"""Plain chains of weights and rectifiers: which coordinates of which parameters are a node, by layer."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Chain:
         return found.flatten(1)
 
     def by_node(self, state: State, layer: int) -> Tensor:
-        """The weight of a layer as ``[written, read, rest]``: by the node that it reads, kernel (positions) last.
+        """The weight of a layer as ``[written, read, rest]``: by the node read, kernel (positions) last.
 
         A view: what is written into it is written into ``state``.
         """
@@ -79,7 +79,7 @@ class Chain:
         return seen
 
     def rows(self, layer: int, received: Tensor) -> Tensor:
-        """What a weight layer multiplies, ``[samples (and positions), read, rest]`` as `by_node` orders it."""
+        """What a weight layer multiplies, ``[samples (and positions), read, rest]``, as `by_node` orders it."""
         module = self.model.get_submodule(self.names[layer])
         if isinstance(module, nn.Conv2d):
             patches = F.unfold(received, module.kernel_size, module.dilation, _padding(module), module.stride)

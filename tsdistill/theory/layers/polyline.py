@@ -39,7 +39,7 @@ class Polyline:
 
     def at(self, place: float) -> dict[str, Tensor]:
         """The parameters at ``place``: 1.5 is half-way along the second segment."""
-        segment = min(int(math.floor(place)), len(self.segments) - 1)
+        segment = min(math.floor(place), len(self.segments) - 1)
         share = place - segment
         start, end = self.vertices[segment], self.vertices[segment + 1]
         return {name: torch.lerp(value, end[name], share) for name, value in start.items()}
@@ -94,8 +94,8 @@ def connect(
     for layer, (count, width) in enumerate(zip(counts, one.widths[:-1], strict=True)):
         if not 0 < count <= width // 2:
             raise TsdistillError(
-                f"layer {one.names[layer]}: {count} of {width} nodes cannot stay while the other student's are "
-                f"laid beside them; keep from 1 to {width // 2}, or take wider students"
+                f"layer {one.names[layer]}: {count} of {width} nodes cannot stay while the other student's "
+                f"are laid beside them; keep from 1 to {width // 2}, or take wider students"
             )
     leaving = thinned(one, one.state(), x, counts, seed)
     coming = thinned(two, two.state(), x, counts, seed)
@@ -183,8 +183,10 @@ def _write(
     kept: Sequence[Tensor],
     slots: Sequence[Tensor],
 ) -> None:
-    """Give the slots ``rows`` of a layer the fan-in weights of ``source``'s ``nodes``; of the layer below they
-    read ``kept`` where it lies in ``slots``, and nothing else."""
+    """Give the slots ``rows`` of a layer the fan-in weights of ``source``'s ``nodes``.
+
+    Of the layer below they read ``kept`` where it lies in ``slots``, and nothing else.
+    """
     target, given = chain.by_node(into, layer), chain.by_node(source, layer)
     if layer == 0:
         target[rows] = given[nodes]
