@@ -79,7 +79,7 @@ class Chain:
         return seen
 
     def rows(self, layer: int, received: Tensor) -> Tensor:
-        """What a weight layer multiplies, ``[samples (and positions), read, rest]``, as `by_node` orders it."""
+        """What a weight layer multiplies, ``[samples and positions, read, rest]``, in `by_node`'s order."""
         module = self.model.get_submodule(self.names[layer])
         if isinstance(module, nn.Conv2d):
             patches = F.unfold(received, module.kernel_size, module.dilation, _padding(module), module.stride)
