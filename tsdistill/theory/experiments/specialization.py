@@ -25,6 +25,7 @@ from tsdistill.theory.findings.specialization import claims_of, tables_of
 from tsdistill.theory.layers.bound import implied_precision
 from tsdistill.theory.layers.specialised import (
     lowest_gradients,
+    net_strengths,
     observers,
     precision,
     strengths,
@@ -166,6 +167,7 @@ def _end(teachers: Networks, students: Networks, x: Tensor, aligned: float) -> d
         "observers": who.sum(2).tolist(),
         "best": _plain(best),
         "strength": _plain(strong),
+        "net": _plain(net_strengths(students, x)),
         "aligned": (~other).int().tolist(),
         "loss": _plain(losses(teachers, students, x) / energy),
         "without": _plain(losses(teachers, without(students, other), x) / energy),

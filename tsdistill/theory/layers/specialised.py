@@ -11,6 +11,8 @@ from tsdistill.theory.engine import Networks
 from tsdistill.theory.layers.bound import misalignment
 from tsdistill.theory.layers.observers import observe
 
+NEAR = 0.1
+
 
 def augmented_fan_in(networks: Networks) -> Tensor:
     """Fan-in weights of the lowest layer with the bias as one more entry ``[S, n, d + 1]``."""
@@ -44,6 +46,26 @@ def lowest_gradients(teachers: Networks, students: Networks, x: Tensor) -> tuple
 def strengths(students: Networks, x: Tensor) -> Tensor:
     """s_k = ‖v_k‖ σ(h_k) ``[S, n]``: the fan-out norm of the standardised node."""
     return students.fan_out.norm(dim=2) * students.hidden(x)[-1].std(2)
+
+
+@torch.no_grad()
+def net_strengths(students: Networks, x: Tensor, near: float = NEAR) -> Tensor:
+    """Strength of the boundary that a node lies on ``[S, n]``: fan-outs of all students there, added up.
+
+    Students whose fan-in weights have the same direction are multiples of one node; Theorem 3 speaks of the
+    sum of their fan-out, ‖Σ ‖w_k‖ v_k‖, which can vanish while each of them has some.
+
+    Args:
+        students: S two-layer networks.
+        x: samples ``[N, d]``.
+        near: nodes whose fan-in weights differ by less than this (sin of the angle) count as one.
+    """
+    fan_in = augmented_fan_in(students)
+    size = fan_in.norm(dim=2)
+    one = (misalignment(fan_in, fan_in) < near).to(fan_in)
+    net = torch.bmm(one, size[..., None] * students.fan_out).norm(dim=2)
+    spread = students.hidden(x)[-1].std(2) / size.clamp_min(torch.finfo(size.dtype).tiny)
+    return net * spread
 
 
 def without(students: Networks, leaving: Tensor) -> Networks:
