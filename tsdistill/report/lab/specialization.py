@@ -57,7 +57,7 @@ def _curves(cells: list[dict[str, Any]], aligned: float) -> Figure:
         figure,
         "correlation with the best teacher node",
         "strength ‖v_k‖ σ",
-        "filled blue: aligned; ring: unaligned; grey dot: with the fan-outs of all students on its boundary added up",
+        "blue: aligned; ring: unaligned; grey dot: fan-outs of all students on its boundary added up",
     )
     return figure
 

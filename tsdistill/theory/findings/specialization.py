@@ -122,8 +122,8 @@ def _unaligned(cells: Cells) -> Iterable[Claim]:
     yield Claim(
         "Student nodes aligned with no teacher node have no fan-out.",
         f"{PAPER}, Theorem 3; the talk's L-shaped curve",
-        f"median strength of {len(weak)} unaligned nodes is {ratio:.2g} of the aligned ones' (asked: below 0.05); "
-        f"{high.mean():.1%} of them are above a tenth of it",
+        f"median strength of {len(weak)} unaligned nodes is {ratio:.2g} of the aligned ones' (asked: below "
+        f"0.05); {high.mean():.1%} of them are above a tenth of it",
         ratio < 0.05,
     )
     if high.any():
@@ -131,8 +131,8 @@ def _unaligned(cells: Cells) -> Iterable[Claim]:
         yield Claim(
             "Those that keep some share their boundary with other students, and their fan-outs cancel.",
             f"{PAPER}, Theorem 3 (it asks that a node is aligned with no student either)",
-            f"of {int(high.sum())} unaligned nodes above a tenth of the aligned ones' median strength, {kept:.1%} "
-            "are below it once the fan-outs of all students on the boundary are added up (asked: 90%)",
+            f"of {int(high.sum())} unaligned nodes above a tenth of the aligned ones' median strength, "
+            f"{kept:.1%} are below it once the fan-outs of all students on the boundary are added up (asked: 90%)",
             kept >= 0.9,
         )
     moved = np.array([cell["end"]["moved"][place] for cell, place in with_some])
@@ -143,8 +143,8 @@ def _unaligned(cells: Cells) -> Iterable[Claim]:
         "They can be pruned without changing the function.",
         f"{PAPER}, Theorem 3",
         f"{len(moved)} students lose {_mean_others(with_some):.1f} nodes each: outputs move by "
-        f"{np.median(moved):.1e} of the teacher's energy (median, largest {moved.max():.1e}; asked: 95 % below {UNCHANGED:g}), loss "
-        f"{np.median(before):.1e} -> {np.median(after):.1e}; as many aligned nodes instead, weakest first: "
+        f"{np.median(moved):.1e} of the teacher's energy (median, largest {moved.max():.1e}; asked: "
+        f"95 % below {UNCHANGED:g}), loss {np.median(before):.1e} -> {np.median(after):.1e}; as many aligned nodes instead, weakest first: "
         f"{np.median(instead):.1e}",
         float(np.quantile(moved, 0.95)) <= UNCHANGED,
     )
