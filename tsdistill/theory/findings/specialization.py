@@ -132,7 +132,8 @@ def _unaligned(cells: Cells) -> Iterable[Claim]:
             "Those that keep some share their boundary with other students, and their fan-outs cancel.",
             f"{PAPER}, Theorem 3 (it asks that a node is aligned with no student either)",
             f"of {int(high.sum())} unaligned nodes above a tenth of the aligned ones' median strength, "
-            f"{kept:.1%} are below it once the fan-outs of all students on the boundary are added up (asked: 90%)",
+            f"{kept:.1%} are below it once the fan-outs of all students on the boundary are added up "
+            "(asked: 90%)",
             kept >= 0.9,
         )
     moved = np.array([cell["end"]["moved"][place] for cell, place in with_some])
@@ -144,8 +145,8 @@ def _unaligned(cells: Cells) -> Iterable[Claim]:
         f"{PAPER}, Theorem 3",
         f"{len(moved)} students lose {_mean_others(with_some):.1f} nodes each: outputs move by "
         f"{np.median(moved):.1e} of the teacher's energy (median, largest {moved.max():.1e}; asked: "
-        f"95 % below {UNCHANGED:g}), loss {np.median(before):.1e} -> {np.median(after):.1e}; as many aligned nodes instead, weakest first: "
-        f"{np.median(instead):.1e}",
+        f"95 % below {UNCHANGED:g}), loss {np.median(before):.1e} -> {np.median(after):.1e}; as many aligned nodes "
+        f"instead, weakest first: {np.median(instead):.1e}",
         float(np.quantile(moved, 0.95)) <= UNCHANGED,
     )
 
