@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tsdistill.report.canvas import ALIGNED, INK, QUIET, UNALIGNED, axes_names, dress, grid
+from tsdistill.theory.findings.specialization import constant
 from tsdistill.theory.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -90,8 +91,7 @@ def _bound_panel(panel: Axes, cell: dict[str, Any]) -> None:
             ratio[here], measured[seen][here], s=6, color=NODES[min(node, len(NODES) - 1)], label=node + 1
         )
     line = np.array([max(ratio.min(), 1e-15), ratio.max()])
-    granted = 5 * cell["K"] ** 1.5 * (cell["d"] + 1) ** 0.5
-    panel.plot(line, granted * line, color=INK, linewidth=1, linestyle="--")
+    panel.plot(line, constant(cell) * line, color=INK, linewidth=1, linestyle="--")
     panel.plot(line, line, color=QUIET, linewidth=1, linestyle=":")
     panel.set_xscale("log")
     panel.set_yscale("log")

@@ -40,7 +40,7 @@ class Networks:
             fits = [tuple(each.shape) for each in self.biases] == [(shapes[0][0], n) for n in widths[:-1]]
         if not fits:
             raise TsdistillError(
-                f"networks: weights of shapes {shapes} with biases of {[tuple(b.shape) for b in self.biases]} "
+                f"weights of shapes {shapes} with biases of {[tuple(b.shape) for b in self.biases]} "
                 "do not make networks; give [S, n_1, d], then [S, n_l, n_(l+1)], and biases [S, n_l]"
             )
 

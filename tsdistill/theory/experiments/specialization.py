@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tsdistill.theory.cells import kept
 from tsdistill.theory.engine import (
     Fresh,
     Networks,
     best_correlations,
+    check_room,
     correlations,
     decaying_teachers,
     drawn_students,
     energies,
+    kept,
     losses,
+    place,
+    spaced,
     train,
+    training_bytes,
 )
+from tsdistill.theory.engine.summing import rounded
 from tsdistill.theory.experiment import Context, Experiment
 from tsdistill.theory.findings.specialization import claims_of, tables_of
-from tsdistill.theory.layers.bound import implied_precision
 from tsdistill.theory.layers.specialised import (
     lowest_gradients,
     net_strengths,
@@ -35,15 +39,15 @@ from tsdistill.theory.outcome import Outcome
 from tsdistill.theory.settings import Settings, not_negative, option, positive
 
 EVALUATED = 2048
-SNAPSHOTS = 12
+SNAPSHOTS = 13
 
 
 @dataclass(frozen=True)
-class SpecializationSettings(Settings):
-    """Settings of the experiment specialization."""
+class Specialization(Settings):
+    """What is trained, and when a student node counts as aligned."""
 
     dtype: str = option("float64", "precision of the networks: float32 or float64")
-    networks: int = option(16, "students (each with a teacher of its own) in a cell")
+    seeds: int = option(12, "teachers and students drawn for each cell")
     inputs: tuple[int, ...] = option((10, 20, 40), "input dimensions d")
     nodes: int = option(5, "teacher nodes m")
     outputs: int = option(10, "output dimension")
@@ -52,14 +56,14 @@ class SpecializationSettings(Settings):
     steps: int = option(60_000, "steps of SGD")
     batch: int = option(16, "samples a step")
     rate: float = option(0.3, "step size; a third of it for the last 30 % of the steps")
-    scale: float = option(0.5, "norm of a student node's weights at the start")
+    start: float = option(0.5, "norm of a student node's weights at the start")
     aligned: float = option(0.95, "correlation from which a student node is aligned with a teacher node")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         positive(
             self,
-            "networks",
+            "seeds",
             "inputs",
             "nodes",
             "outputs",
@@ -67,22 +71,39 @@ class SpecializationSettings(Settings):
             "steps",
             "batch",
             "rate",
-            "scale",
+            "start",
             "aligned",
         )
         not_negative(self, "decay")
 
 
-def run(settings: SpecializationSettings, context: Context) -> Outcome:
+def run(settings: Specialization, context: Context) -> Outcome:
     """Train a cell for every input dimension and over-realisation, and measure what the theorems say."""
-    cells = []
+    device, dtype = place(settings.device, settings.dtype)
     pairs = [(inputs, over) for inputs in settings.inputs for over in settings.over]
+    for inputs, over in pairs:
+        m = settings.nodes
+        check_room(
+            training_bytes(
+                settings.seeds, inputs, (m,), (m * over,), settings.outputs, settings.batch,
+                samples=EVALUATED, dtype=dtype,
+            ),
+            device,
+            "--seeds, --nodes, --over or --inputs",
+        )  # fmt: skip
+    shared = {
+        name: value for name, value in asdict(settings).items() if name not in ("inputs", "over", "device")
+    }
+    cells = []
     for done, (inputs, over) in enumerate(pairs):
-        context.tell(f"d = {inputs}, {over}x", done, len(pairs))
-        cells.append(
-            kept(context.keep, _key(settings, inputs, over), lambda d=inputs, o=over: cell(settings, d, o))
-        )
-    context.tell("done", len(pairs), len(pairs))
+        context.tell("students", done, len(pairs))
+
+        def make(inputs: int = inputs, over: int = over) -> dict[str, Any]:
+            return cell(settings, inputs, over, device, dtype)
+
+        key = {**shared, "inputs": inputs, "over": over}
+        cells.append(kept(context.keep, f"specialization-{inputs}-{over}x", key, make))
+    context.tell("students", len(pairs), len(pairs))
     return Outcome(
         name="specialization",
         settings={},
@@ -96,25 +117,19 @@ def run(settings: SpecializationSettings, context: Context) -> Outcome:
     )
 
 
-def _key(settings: SpecializationSettings, inputs: int, over: int) -> dict[str, Any]:
-    shared = {
-        name: value for name, value in vars(settings).items() if name not in ("inputs", "over", "device")
-    }
-    return {"what": "specialization", **shared, "d": inputs, "x": over}
-
-
-def cell(settings: SpecializationSettings, inputs: int, over: int) -> dict[str, Any]:
+def cell(
+    settings: Specialization, inputs: int, over: int, device: torch.device, dtype: torch.dtype
+) -> dict[str, Any]:
     """One cell: its numbers at snapshots in training, and node by node at the end."""
-    dtype = getattr(torch, settings.dtype)
-    seeds = range(1000 * settings.seed, 1000 * settings.seed + settings.networks)
+    seeds = range(1000 * settings.seed, 1000 * settings.seed + settings.seeds)
     width = over * settings.nodes
     teachers = decaying_teachers(seeds, inputs, settings.nodes, settings.outputs, settings.decay, dtype=dtype)
-    students = drawn_students(seeds, inputs, (width,), settings.outputs, scale=settings.scale, dtype=dtype)
-    teachers, students = teachers.to(device=settings.device), students.to(device=settings.device)
-    where: dict[str, Any] = {"dtype": dtype, "device": settings.device}
+    students = drawn_students(seeds, inputs, (width,), settings.outputs, scale=settings.start, dtype=dtype)
+    teachers, students = teachers.to(device=device), students.to(device=device)
+    where: dict[str, Any] = {"dtype": dtype, "device": device}
     x = Fresh(10_000 + settings.seed, inputs, **where).rows(EVALUATED)
     snapshots: list[dict[str, Any]] = []
-    at = sorted({round(settings.steps ** (k / SNAPSHOTS)) for k in range(SNAPSHOTS + 1)} | {settings.steps})
+    at = spaced(settings.steps, SNAPSHOTS)
     train(
         students,
         teachers,
@@ -129,7 +144,7 @@ def cell(settings: SpecializationSettings, inputs: int, over: int) -> dict[str, 
         "d": inputs,
         "over": over,
         "K": width + settings.nodes,
-        "energy": _plain(energies(teachers, x)),
+        "energy": rounded(energies(teachers, x)),
         "snapshots": snapshots,
         "end": _end(teachers, students, x, settings.aligned),
     }
@@ -138,15 +153,12 @@ def cell(settings: SpecializationSettings, inputs: int, over: int) -> dict[str, 
 def _snapshot(step: int, teachers: Networks, students: Networks, x: Tensor) -> dict[str, Any]:
     largest, _ = lowest_gradients(teachers, students, x)
     _, alpha = observers(teachers, students, x)
-    nodes = teachers.widths[0] + students.widths[0]
-    implied = implied_precision(largest[:, None], alpha, nodes, students.inputs + 1)
     return {
         "step": step,
-        "loss": _plain(losses(teachers, students, x)),
-        "gradient": _plain(largest),
-        "precision": _plain(precision(teachers, students)),
-        "alpha": _plain(alpha),
-        "implied": _plain(implied.clamp_max(1e9)),
+        "loss": rounded(losses(teachers, students, x)),
+        "gradient": rounded(largest),
+        "precision": rounded(precision(teachers, students)),
+        "alpha": rounded(alpha),
     }
 
 
@@ -161,18 +173,18 @@ def _end(teachers: Networks, students: Networks, x: Tensor, aligned: float) -> d
     order = torch.where(other, torch.inf, strong).argsort(1).argsort(1)
     instead = (order < other.sum(1, keepdim=True)) & ~other
     return {
-        "left": _plain(ratio.quantile(0.95, dim=1)),
+        "left": rounded(ratio.quantile(0.95, dim=1)),
         "students": _each(teachers, students, x, aligned),
-        "found": _plain(found),
+        "found": rounded(found),
         "observers": who.sum(2).tolist(),
-        "best": _plain(best),
-        "strength": _plain(strong),
-        "net": _plain(net_strengths(students, x)),
+        "best": rounded(best),
+        "strength": rounded(strong),
+        "net": rounded(net_strengths(students, x)),
         "aligned": (~other).int().tolist(),
-        "loss": _plain(losses(teachers, students, x) / energy),
-        "without": _plain(losses(teachers, without(students, other), x) / energy),
-        "instead": _plain(losses(teachers, without(students, instead), x) / energy),
-        "moved": _plain(losses(without(students, other), students, x) / energy),
+        "loss": rounded(losses(teachers, students, x) / energy),
+        "without": rounded(losses(teachers, without(students, other), x) / energy),
+        "instead": rounded(losses(teachers, without(students, instead), x) / energy),
+        "moved": rounded(losses(without(students, other), students, x) / energy),
     }
 
 
@@ -183,17 +195,8 @@ def _each(teachers: Networks, students: Networks, x: Tensor, aligned: float) -> 
     return ((every >= aligned) & first).sum(2).tolist()
 
 
-def _plain(values: Tensor) -> Any:
-    """Lists of numbers with five digits."""
-    rounded = [float(f"{value:.4e}") for value in values.flatten().tolist()]
-    if values.ndim < 2:
-        return rounded
-    width = values.shape[1]
-    return [rounded[start : start + width] for start in range(0, len(rounded), width)]
-
-
 EXPERIMENT = Experiment(
-    settings=SpecializationSettings,
-    quick={"networks": 6, "inputs": (10, 20), "over": (1, 2, 5), "steps": 10_000},
+    settings=Specialization,
+    quick={"seeds": 6, "inputs": (10, 20), "over": (1, 2, 5), "steps": 10_000},
     run=run,
 )

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tsdistill.theory.layers.bound import wanted_ratio
 from tsdistill.theory.outcome import Claim, Table
 
 PAPER = "arXiv 1909.13458"
@@ -67,7 +68,7 @@ def _found(cells: Cells) -> Claim:
     every = sum(len(cell["end"]["left"]) for cell in cells if cell["over"] > 1)
     share = sum(value > 0 for value in rows) / len(rows) if rows else 0.0
     return Claim(
-        "At small gradient every teacher node is aligned with at least one student node (lowest layer).",
+        "at small gradient every teacher node is aligned with at least one student node (lowest layer)",
         f"{PAPER}, Theorem 2; the talk",
         f"{share:.1%} of {len(rows)} teacher nodes, in the {runs} of {every} over-realised students whose "
         f"gradient is at most {SMALL} of the teacher's term at 95 % of the samples (asked: {NEARLY_ALL:.0%})",
@@ -82,7 +83,7 @@ def _two_or_three(cells: Cells) -> Claim:
         medians[over] = (float(np.median(rows)), float(np.mean(rows)))
     said = ", ".join(f"{over}x: median {low:g}, mean {mean:.1f}" for over, (low, mean) in medians.items())
     return Claim(
-        "Usually two or three student nodes are aligned with a teacher node.",
+        "usually two or three student nodes are aligned with a teacher node",
         "the talk",
         f"{said or 'no over-realised students'} (asked: every median 2 or 3; it depends on the number of "
         "student nodes and on the scale at the start)",
@@ -94,7 +95,7 @@ def _observed(cells: Cells) -> Claim:
     numbers = [value for cell in cells for row in cell["end"]["observers"] for value in row]
     share = sum(value > 0 for value in numbers) / len(numbers)
     return Claim(
-        "The condition: each teacher node's boundary is observed by an active student node.",
+        "the condition: each teacher node's boundary is observed by an active student node",
         f"{PAPER}, Theorem 2",
         f"{share:.1%} of teacher nodes, by {np.median(numbers):g} student nodes (median)",
         share >= NEARLY_ALL,
@@ -111,8 +112,8 @@ def _unaligned(cells: Cells) -> Iterable[Claim]:
     ]
     if not with_some:
         said = "no student with a small gradient has an unaligned node"
-        yield Claim("Unaligned nodes have no fan-out.", f"{PAPER}, Theorem 3", said, None)
-        yield Claim("They can be pruned without changing the function.", f"{PAPER}, Theorem 3", said, None)
+        yield Claim("unaligned nodes have no fan-out", f"{PAPER}, Theorem 3", said, None)
+        yield Claim("they can be pruned without changing the function", f"{PAPER}, Theorem 3", said, None)
         return
     wide = [cell for cell in cells if cell["over"] > 1]
     weak, strong = (np.array(each) for each in _strengths(wide, "strength"))
@@ -120,7 +121,7 @@ def _unaligned(cells: Cells) -> Iterable[Claim]:
     ratio = float(np.median(weak) / np.median(strong))
     high = weak > 0.1 * np.median(strong)
     yield Claim(
-        "Student nodes aligned with no teacher node have no fan-out.",
+        "student nodes aligned with no teacher node have no fan-out",
         f"{PAPER}, Theorem 3; the talk's L-shaped curve",
         f"median strength of {len(weak)} unaligned nodes is {ratio:.2g} of the aligned ones' (asked: below "
         f"0.05); {high.mean():.1%} of them are above a tenth of it",
@@ -129,7 +130,7 @@ def _unaligned(cells: Cells) -> Iterable[Claim]:
     if high.any():
         kept = float((net[high] <= 0.1 * np.median(strong)).mean())
         yield Claim(
-            "Those that keep some share their boundary with other students, and their fan-outs cancel.",
+            "those that keep some share their boundary with other students, and their fan-outs cancel",
             f"{PAPER}, Theorem 3 (it asks that a node is aligned with no student either)",
             f"of {int(high.sum())} unaligned nodes above a tenth of the aligned ones' median strength, "
             f"{kept:.1%} are below it once the fan-outs of all students on the boundary are added up "
@@ -141,7 +142,7 @@ def _unaligned(cells: Cells) -> Iterable[Claim]:
     after = np.array([cell["end"]["without"][place] for cell, place in with_some])
     instead = np.array([cell["end"]["instead"][place] for cell, place in with_some])
     yield Claim(
-        "They can be pruned without changing the function.",
+        "they can be pruned without changing the function",
         f"{PAPER}, Theorem 3",
         f"{len(moved)} students lose {_mean_others(with_some):.1f} nodes each: outputs move by "
         f"{np.median(moved):.1e} of the teacher's energy (median, largest {moved.max():.1e}; asked: "
@@ -157,7 +158,7 @@ def _granted(cells: Cells) -> Claim:
     kept = int((measured[speaks] <= implied[speaks]).sum())
     loose = np.median(implied[speaks] / np.maximum(measured[speaks], FLOOR)) if speaks.any() else np.nan
     return Claim(
-        "A teacher node is recovered to precision ε once the gradient is at most α ε / (5 K^{3/2} √d).",
+        "a teacher node is recovered to precision ε once the gradient is at most α ε / (5 K^{3/2} √d)",
         f"{PAPER}, Theorem 4",
         f"{kept} of {int(speaks.sum())} times that the bound says something (ε < 1, of {len(speaks)} "
         f"snapshots of teacher nodes); it is {loose:.2g} times what was measured (median)",
@@ -173,19 +174,19 @@ def _scaling(cells: Cells) -> Iterable[Claim]:
     design = np.column_stack([logs[fits], np.ones(int(fits.sum()))])
     (gradient, alpha, nodes, inputs, _), *_ = np.linalg.lstsq(design, np.log(measured[fits]), rcond=None)
     yield Claim(
-        "Precision is proportional to the gradient.",
+        "precision is proportional to the gradient",
         f"{PAPER}, Theorem 4",
         f"ε grows as G^{gradient:.2f} over {int(fits.sum())} snapshots (asked: 0.8 to 1.25)",
         bool(0.8 <= gradient <= 1.25),
     )
     yield Claim(
-        "The stronger a teacher node (α), the larger the gradient at which it is recovered.",
+        "the stronger a teacher node (α), the larger the gradient at which it is recovered",
         f"{PAPER}, Theorem 4",
         f"at a given gradient ε grows as α^{alpha:.2f} (the theorem: α^-1; asked: below -0.5)",
         bool(alpha < -0.5),
     )
     yield Claim(
-        "Precision suffers at most as K^{3/2} √d from the number of nodes and inputs.",
+        "precision suffers at most as K^{3/2} √d from the number of nodes and inputs",
         f"{PAPER}, Theorem 4",
         f"ε grows as K^{nodes:.2f} d^{inputs:.2f} at given G and α: the bound is kept"
         + (" with room to spare" if nodes < 1 else ""),
@@ -199,14 +200,17 @@ def _points(cells: Cells) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     for cell in cells:
         for shot in cell["snapshots"]:
             for place, gradient in enumerate(shot["gradient"]):
-                for alpha, found, granted in zip(
-                    shot["alpha"][place], shot["precision"][place], shot["implied"][place], strict=True
-                ):
+                for alpha, found in zip(shot["alpha"][place], shot["precision"][place], strict=True):
                     if alpha > 0 and gradient > 0:
                         logs.append(np.log([gradient, alpha, cell["K"], cell["d"]]))
                         measured.append(found)
-                        implied.append(granted)
+                        implied.append(gradient / alpha * constant(cell))
     return np.array(logs).reshape(-1, 4), np.array(measured), np.array(implied)
+
+
+def constant(cell: dict[str, Any]) -> float:
+    """5 K^{3/2} √d of a cell, the bias counted as an input: what Theorem 4 grants is this times G / α."""
+    return wanted_ratio(cell["K"], cell["d"] + 1)
 
 
 def _others(cell: dict[str, Any], place: int) -> int:
@@ -249,15 +253,15 @@ def _row(cell: dict[str, Any]) -> tuple[str | float | None, ...]:
 def _bound_row(cell: dict[str, Any]) -> tuple[str | float | int | None, ...]:
     logs, measured, implied = _points([cell])
     near = (measured > FLOOR) & (measured < NEAR)
-    constant = measured[near] * np.exp(logs[near, 1] - logs[near, 0])
+    ratio = measured[near] * np.exp(logs[near, 1] - logs[near, 0])
     speaks = implied < 1
     return (
         cell["d"],
         f"{cell['over']}x",
         cell["K"],
-        float(np.median(constant)) if near.any() else None,
-        float(constant.max()) if near.any() else None,
-        5 * cell["K"] ** 1.5 * (cell["d"] + 1) ** 0.5,
+        float(np.median(ratio)) if near.any() else None,
+        float(ratio.max()) if near.any() else None,
+        constant(cell),
         int(speaks.sum()),
         int((measured[speaks] <= implied[speaks]).sum()),
     )

@@ -11,6 +11,11 @@ CONSTANT = 5.0
 """In the bound on the gradient, α ε / (5 K^{3/2} √d)."""
 
 
+def wanted_ratio(nodes: int, inputs: int) -> float:
+    """5 K^{3/2} √d: the precision that the theorem grants, by gradient over α."""
+    return CONSTANT * nodes**1.5 * math.sqrt(inputs)
+
+
 def implied_precision(gradient: float | Tensor, alpha: Tensor, nodes: int, inputs: int) -> Tensor:
     """The precision ε that the theorem grants at a gradient: 5 K^{3/2} √d · ‖g‖∞ / α.
 
@@ -23,13 +28,13 @@ def implied_precision(gradient: float | Tensor, alpha: Tensor, nodes: int, input
     Returns:
         ε, shaped as ``alpha``; infinite where α is not positive. Above 1 it says nothing.
     """
-    ratio = CONSTANT * nodes**1.5 * math.sqrt(inputs) * torch.as_tensor(gradient, dtype=alpha.dtype)
+    ratio = wanted_ratio(nodes, inputs) * torch.as_tensor(gradient, dtype=alpha.dtype)
     return torch.where(alpha > 0, ratio / alpha.clamp_min(torch.finfo(alpha.dtype).tiny), math.inf)
 
 
 def wanted_gradient(precision: float, alpha: Tensor, nodes: int, inputs: int) -> Tensor:
     """The gradient below which the theorem grants ``precision``: α ε / (5 K^{3/2} √d)."""
-    return alpha * precision / (CONSTANT * nodes**1.5 * math.sqrt(inputs))
+    return alpha * precision / wanted_ratio(nodes, inputs)
 
 
 def wanted_samples(precision: float, nodes: int, inputs: int) -> float:
