@@ -146,8 +146,8 @@ def _unaligned(cells: Cells) -> Iterable[Claim]:
         f"{PAPER}, Theorem 3",
         f"{len(moved)} students lose {_mean_others(with_some):.1f} nodes each: outputs move by "
         f"{np.median(moved):.1e} of the teacher's energy (median, largest {moved.max():.1e}; asked: "
-        f"95 % below {UNCHANGED:g}), loss {np.median(before):.1e} -> {np.median(after):.1e}; as many aligned nodes "
-        f"instead, weakest first: {np.median(instead):.1e}",
+        f"95 % below {UNCHANGED:g}), loss {np.median(before):.1e} -> {np.median(after):.1e}; as many aligned "
+        f"nodes instead, weakest first: {np.median(instead):.1e}",
         float(np.quantile(moved, 0.95)) <= UNCHANGED,
     )
 
