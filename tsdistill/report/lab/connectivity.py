@@ -27,12 +27,10 @@ def draw(outcome: Outcome) -> dict[str, Figure]:
     figure, panels = grid(len(cells))
     for panel, cell in zip(panels, cells, strict=True):
         _panel(panel, cell)
-    panels[0].legend(fontsize=7, frameon=False, loc="lower center")
+    lines, labels = panels[0].get_legend_handles_labels()
+    figure.legend(lines, labels, fontsize=8, frameon=False, loc="outside upper center", ncols=3)
     axes_names(
-        figure,
-        "from one student to the other",
-        "loss / teacher's energy",
-        "thick: median of the pairs, thin: each",
+        figure, "from one student to the other (thick: median of the pairs)", "loss / teacher's energy"
     )
     return {"paths": figure}
 
@@ -47,6 +45,7 @@ def _panel(panel: Axes, cell: dict[str, Any]) -> None:
     for border in range(1, len(cell["half"]["segments"])):
         panel.axvline(border / len(cell["half"]["segments"]), color=QUIET, linewidth=0.5, linestyle=":")
     panel.set_yscale("log")
+    panel.yaxis.set_minor_formatter("")
     panel.set_xlim(0, 1)
     panel.tick_params(axis="x", colors=INK)
     remark = f"{cell['width']} nodes" if cell["width"] else "two convolutions"

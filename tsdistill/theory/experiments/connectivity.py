@@ -183,7 +183,7 @@ def _measured(
         def loss(state: Any) -> float:
             return float((path.chain.output(state, x) - y).square().sum(1).mean() / 2 / energy)
 
-        places, losses = path.along(loss, points)
+        places, losses = path.along(loss, points if len(path.segments) > 1 else 4 * points)
         return {
             "places": rounded(places),
             "loss": rounded(losses, 12),

@@ -91,6 +91,10 @@ def connect(
     """
     one, two = _pair(first, second)
     counts = [width // 2 for width in one.widths[:-1]] if keep is None else list(keep)
+    if len(counts) != one.hidden:
+        raise TsdistillError(
+            f"{len(counts)} numbers of nodes to keep for {one.hidden} hidden layers; give one each"
+        )
     for layer, (count, width) in enumerate(zip(counts, one.widths[:-1], strict=True)):
         if not 0 < count <= width // 2:
             raise TsdistillError(
@@ -110,7 +114,7 @@ def connect(
         "other slots take the second student's nodes",
         *(f"second student's other nodes return{_of(part)}" for part in reversed(parts)),
     ]
-    return _without_rests(Polyline(one, tuple(vertices), tuple(segments), tuple(counts)))
+    return Polyline(one, tuple(vertices), tuple(segments), tuple(counts))
 
 
 def _of(part: str) -> str:
@@ -123,16 +127,6 @@ def _pair(first: nn.Module, second: nn.Module) -> tuple[Chain, Chain]:
     if shapes[0] != shapes[1]:
         raise TsdistillError("the two students differ in shape; a path joins students of the same widths")
     return one, two
-
-
-def _without_rests(path: Polyline) -> Polyline:
-    """Without segments on which nothing moves."""
-    vertices, segments = [path.vertices[0]], []
-    for name, vertex in zip(path.segments, path.vertices[1:], strict=True):
-        if any(not torch.equal(value, vertices[-1][key]) for key, value in vertex.items()):
-            vertices.append(vertex)
-            segments.append(name)
-    return Polyline(path.chain, tuple(vertices), tuple(segments) or ("rest",), path.kept)
 
 
 def _slots(taken: Tensor, wanted: Tensor, width: int) -> Tensor:
