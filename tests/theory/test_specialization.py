@@ -1,4 +1,4 @@
-"""The experiment specialization on a small sweep: what holds there, and what a second run takes from files."""
+"""The experiment specialization on a small sweep: what holds there, and what is kept in files."""
 
 from __future__ import annotations
 
