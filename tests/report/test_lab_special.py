@@ -23,7 +23,7 @@ def test_every_student_node_is_on_the_l_curve(tmp_path):
     figures = specialization.draw(outcome)
     assert set(figures) == {"l-curve", "bound", "students"}
     (panel,) = (axes for axes in figures["l-curve"].axes if axes.get_visible())
-    ring, _, filled = (collection.get_offsets() for collection in panel.collections)
+    ring, _, filled = (np.asarray(collection.get_offsets()) for collection in panel.collections)
     assert len(ring) + len(filled) == 2 * 9
     assert sorted(np.concatenate([ring, filled])[:, 0]) == pytest.approx(
         sorted(v for row in outcome.data["cells"][1]["end"]["best"] for v in row)
@@ -35,10 +35,10 @@ def test_every_student_node_is_on_the_l_curve(tmp_path):
 def test_each_pair_has_its_three_paths(tmp_path):
     outcome = stored("connectivity", pairs=2, **SMALL, over=(4,), conv_pairs=0, points=3)
     figure = connectivity.draw(outcome)["paths"]
-    lines = [line for line in figure.axes[0].lines if len(line.get_xdata()) > 2]
+    lines = [line for line in figure.axes[0].lines if len(np.asarray(line.get_xdata())) > 2]
     assert len(lines) == 3 * (2 + 1)
     for line in lines:
-        assert (line.get_xdata()[0], line.get_xdata()[-1]) == (0, 1)
+        assert np.asarray(line.get_xdata())[[0, -1]].tolist() == [0, 1]
     figure.savefig(tmp_path / "paths.png")
 
 
@@ -47,7 +47,7 @@ def test_a_dot_for_every_run_and_its_rank_correlation_above(tmp_path):
     figures = generalisation.draw(outcome)
     assert len(figures["shifted"].axes) == 4
     for panel in figures["shifted"].axes:
-        assert sum(len(collection.get_offsets()) for collection in panel.collections) == 12
+        assert sum(len(np.asarray(collection.get_offsets())) for collection in panel.collections) == 12
         assert "rank correlation" in panel.get_title("right")
     for name, figure in figures.items():
         figure.savefig(tmp_path / f"{name}.png")

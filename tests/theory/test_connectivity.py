@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tsdistill.errors import TsdistillError
 from tsdistill.theory import lab
 
-SMALL = {"pairs": 2, "inputs": 8, "nodes": 3, "outputs": 6, "over": (4,), "steps": 3000, "points": 4}
+SIZES: dict[str, Any] = {"inputs": 8, "nodes": 3, "outputs": 6, "over": (4,)}
+SMALL: dict[str, Any] = {**SIZES, "pairs": 2, "steps": 3000, "points": 4}
 
 
 def test_two_layer_students_are_joined_and_the_straight_line_is_worse():
@@ -28,7 +31,7 @@ def test_convnets_are_joined_below_the_straight_line(tmp_path):
         **SMALL,
         "steps": 100,
         "conv_pairs": 1,
-        "conv_steps": 150,
+        "conv_steps": 80,
         "conv_over": 2,
         "conv_samples": 256,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from tsdistill.theory.layers.polyline import Polyline, connect, straight
 from tsdistill.theory.layers.thinning import survivors
 
 
-def mlp(seed: int, *sizes: int, bias: bool = True) -> nn.Sequential:
+def mlp(seed: int, *sizes: int, bias: bool = True) -> Any:
     torch.manual_seed(seed)
     layers: list[nn.Module] = []
     for read, written in pairwise(sizes):
@@ -21,7 +22,7 @@ def mlp(seed: int, *sizes: int, bias: bool = True) -> nn.Sequential:
     return nn.Sequential(*layers[:-1]).double()
 
 
-def specialised(teacher: nn.Sequential, nodes: int, seed: int) -> nn.Sequential:
+def specialised(teacher: Any, nodes: int, seed: int) -> Any:
     """A student with the teacher's function: two nodes, scaled, for each of its nodes, at random places."""
     student = mlp(seed, teacher[0].in_features, nodes, teacher[2].out_features)
     m = teacher[0].out_features
@@ -105,7 +106,7 @@ def test_ends_are_the_students_and_moves_between_free_slots_leave_the_function()
 def test_deep_students_with_copies_lose_nothing_either():
     small = mlp(3, 6, 4, 5, 3)
 
-    def doubled(seed: int) -> nn.Sequential:
+    def doubled(seed: int) -> Any:
         big = mlp(seed, 6, 8, 10, 3)
         with torch.no_grad():
             first, second = torch.randperm(8), torch.randperm(10)

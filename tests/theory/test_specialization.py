@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from tsdistill.errors import TsdistillError
 from tsdistill.theory import lab
 from tsdistill.theory.experiments import specialization
 
-SMALL = {"seeds": 3, "inputs": (8,), "nodes": 3, "outputs": 6, "over": (1, 4), "steps": 4000}
+SMALL: dict[str, Any] = {"seeds": 3, "inputs": (8,), "nodes": 3, "outputs": 6, "over": (1, 4), "steps": 4000}
 
 
 @pytest.fixture(scope="module")

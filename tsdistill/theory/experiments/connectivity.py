@@ -113,7 +113,7 @@ def run(settings: Connectivity, context: Context) -> Outcome:
         (
             "losses are on samples that were neither trained on nor used to refit readers, by the teacher's "
             "energy (variance of its outputs for ConvNets)",
-            "students as wide as the teacher (1x) cannot be joined like this: no slot is free to move a node to",
+            "students as wide as the teacher (1x) cannot be joined like this: no slot is free for a node",
         ),
     )
 
@@ -159,7 +159,7 @@ def convolutional(settings: Connectivity, number: int, device: torch.device) -> 
     )
     with torch.no_grad():
         y, right = teacher(x), teacher(watched)
-    students = []
+    students: list[nn.Module] = []
     for place_ in (1, 2):
         generator = generator_of(CONVOLVED, seed, place_)
         model = convnet(widths, settings.outputs, generator).to(device)
@@ -169,7 +169,8 @@ def convolutional(settings: Connectivity, number: int, device: torch.device) -> 
         )  # fmt: skip
         students.append(model)
     points = max(2, settings.points // 2)
-    return _measured(*students, fitted, watched, right, list(teacher_widths), points, centred=True)
+    one, two = students
+    return _measured(one, two, fitted, watched, right, list(teacher_widths), points, centred=True)
 
 
 def _measured(

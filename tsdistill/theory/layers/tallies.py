@@ -28,7 +28,10 @@ class GateSums:
         """Empty sums for the layer."""
         nodes = gate.before.shape[1]
         return cls(
-            gate.place, nodes, torch.zeros(5, nodes, dtype=torch.float64), torch.zeros(2, nodes, dtype=bool)
+            gate.place,
+            nodes,
+            torch.zeros(5, nodes, dtype=torch.float64),
+            torch.zeros(2, nodes, dtype=torch.bool),
         )
 
     def add(self, gate: Gate) -> None:
