@@ -57,7 +57,7 @@ class Specialization(Settings):
     batch: int = option(16, "samples a step")
     rate: float = option(0.3, "step size; a third of it for the last 30 % of the steps")
     start: float = option(0.5, "norm of a student node's weights at the start")
-    aligned: float = option(0.95, "correlation from which a student node is aligned with a teacher node")
+    aligned: float = option(0.9, "correlation from which a student node is aligned with a teacher node")
 
     def __post_init__(self) -> None:
         super().__post_init__()
