@@ -71,8 +71,7 @@ def _bound(cells: list[dict[str, Any]]) -> Figure:
         figure,
         "gradient G / strength α",
         "precision ε (sin of the angle)",
-        "blue: measured, one dot a teacher "
-        "node and snapshot; dashed: granted by Theorem 4; dotted: ε = G / α",
+        "one colour a teacher node (darkest: strongest); dashed: granted by Theorem 4; dotted: ε = G / α",
     )
     return figure
 
