@@ -1,5 +1,7 @@
 """The results behind the toolkit, runnable (Y. Tian, arXiv 1703.00560 and 1909.13458)."""
 
+from tsdistill.theory.checking import lab_check
+from tsdistill.theory.conditions import Conditions
 from tsdistill.theory.experiment import EXPERIMENTS, Context, Experiment, experiment, lab
 from tsdistill.theory.outcome import Claim, Outcome, Table
 from tsdistill.theory.settings import Settings
@@ -7,6 +9,7 @@ from tsdistill.theory.settings import Settings
 __all__ = [
     "EXPERIMENTS",
     "Claim",
+    "Conditions",
     "Context",
     "Experiment",
     "Outcome",
@@ -14,4 +17,5 @@ __all__ = [
     "Table",
     "experiment",
     "lab",
+    "lab_check",
 ]
