@@ -4,4 +4,14 @@ from tsdistill.theory.experiment import EXPERIMENTS, Context, Experiment, experi
 from tsdistill.theory.outcome import Claim, Outcome, Table
 from tsdistill.theory.settings import Settings
 
-__all__ = ["EXPERIMENTS", "Claim", "Context", "Experiment", "Outcome", "Settings", "Table", "experiment", "lab"]
+__all__ = [
+    "EXPERIMENTS",
+    "Claim",
+    "Context",
+    "Experiment",
+    "Outcome",
+    "Settings",
+    "Table",
+    "experiment",
+    "lab",
+]
