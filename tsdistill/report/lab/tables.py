@@ -1,0 +1,45 @@
+"""An outcome on a terminal: its claims with what came of them, and its tables."""
+
+from __future__ import annotations
+
+import rich.table
+
+from tsdistill.report.layout import table
+from tsdistill.theory import Outcome, Table
+
+VERDICTS = {True: "held", False: "did not hold", None: "cannot say"}
+
+
+def verdict(held: bool | None) -> str:
+    """What came of a claim, in words."""
+    return VERDICTS[held]
+
+
+def claims_table(outcome: Outcome) -> rich.table.Table:
+    """A row a claim: what it says, where, what was measured, and whether it held."""
+    made = table("What the theory says, and what came out", "<claim", "<source", "<measured", "<")
+    made.leading = 1
+    made.columns[0].ratio, made.columns[2].ratio = 1, 1
+    made.columns[3].no_wrap = True
+    for claim in outcome.claims:
+        made.add_row(claim.text, claim.source, claim.measured, verdict(claim.held))
+    return made
+
+
+def outcome_table(found: Table) -> rich.table.Table:
+    """One of an outcome's tables; columns of text are flushed left."""
+    left = [any(isinstance(row[place], str) for row in found.rows) for place in range(len(found.columns))]
+    names = [f"<{name}" if text else name for name, text in zip(found.columns, left, strict=True)]
+    made = table(found.title, *names, close=True)
+    for row in found.rows:
+        made.add_row(*(cell(value) for value in row))
+    return made
+
+
+def cell(value: str | int | float | None) -> str:
+    """Text as it is, whole numbers with separators, others with three digits, nothing for ``None``."""
+    if value is None or isinstance(value, str):
+        return value or ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
