@@ -1,1 +1,44 @@
-"""Many small networks trained at once."""
+"""Many small networks trained at once.
+
+Students and teachers are stacks of S networks (`Networks`); student s learns from teacher s::
+
+    teachers = decaying_teachers(range(32), 100, 5, 50, decay=1.0)
+    students = drawn_students(range(32), 100, (50,), 50, scale=0.1)
+    x = Fresh(7, 100).rows(4096)
+    train(students, teachers, Fresh(0, 100), steps=10_000, batch=16, rate=0.01,
+          record=lambda step, now: print(step, best_correlations(teachers, now, x)[0].mean()), at=(0, 10_000))
+"""
+
+from tsdistill.theory.engine.aligning import (
+    best_correlations,
+    correlations,
+    energies,
+    fan_out_norms,
+    losses,
+    modulations,
+)
+from tsdistill.theory.engine.descent import targets, train
+from tsdistill.theory.engine.drawing import decaying_teachers, drawn_students, generator_of, seen_teachers
+from tsdistill.theory.engine.networks import Networks, of_modules, stacked
+from tsdistill.theory.engine.samples import Finite, Fresh, Samples
+
+__all__ = [
+    "Finite",
+    "Fresh",
+    "Networks",
+    "Samples",
+    "best_correlations",
+    "correlations",
+    "decaying_teachers",
+    "drawn_students",
+    "energies",
+    "fan_out_norms",
+    "generator_of",
+    "losses",
+    "modulations",
+    "of_modules",
+    "seen_teachers",
+    "stacked",
+    "targets",
+    "train",
+]
