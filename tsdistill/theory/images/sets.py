@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import torch
+
+from tsdistill.data.arrays import ArraySamples
+from tsdistill.data.named import torchvision_dataset
 from tsdistill.errors import TsdistillError
 
 CIFAR = "cifar-10-batches-py"
@@ -30,9 +35,27 @@ class ImageSet:
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
-    def part(self, split: str) -> str:
-        """What ``tsdistill.open_data`` takes for its ``train`` or ``test`` part."""
-        return f"{self.name}:{self.folder},split={split}"
+    def part(self, split: str, most: int, seed: int) -> ArraySamples:
+        """Its ``train`` or ``test`` part, normalised, in memory.
+
+        Args:
+            split: which part.
+            most: so many of them, a random part; 0: all.
+            seed: of the random part.
+
+        Raises:
+            TsdistillError: the data are not there.
+        """
+        found: Any = torchvision_dataset(self.name, f"{self.folder},split={split}")
+        pixels = torch.tensor(found.images if self.colours == "gray" else found.data)
+        labels = torch.tensor(found.labels if self.colours == "gray" else found.targets, dtype=torch.int64)
+        if 0 < most < len(pixels):
+            chosen = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(seed))[:most]
+            pixels, labels = pixels[chosen], labels[chosen]
+        x = pixels[:, None] if pixels.dim() == 3 else pixels.permute(0, 3, 1, 2)
+        mean, std = (torch.tensor(each).view(-1, 1, 1) for each in (self.mean, self.std))
+        size = f"{len(x):,} {self.name} {split} images"
+        return ArraySamples((x / 255 - mean) / std, labels, name=size)
 
 
 SETS = {
@@ -76,6 +99,6 @@ def _download(folder: Path) -> None:
     except (OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise TsdistillError(
-            f"CIFAR-10 is not in {folder} and cannot be downloaded ({reason}); put the folder {CIFAR} there, or "
-            "take --data fashion-mnist"
+            f"CIFAR-10 is not in {folder} and cannot be downloaded ({reason}); put the folder {CIFAR} there, "
+            "or take --data fashion-mnist"
         ) from error

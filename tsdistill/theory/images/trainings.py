@@ -10,13 +10,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from tsdistill.data import open_data
 from tsdistill.distillation import distill, train
 from tsdistill.distillation.students import student_of
 from tsdistill.distillation.tracking import Tracker
 from tsdistill.evaluation import evaluate
 from tsdistill.files import replacing
-from tsdistill.models import example_input, info_of, load, save
+from tsdistill.models import example_input, load, save
 from tsdistill.pruning import prune_result
 from tsdistill.theory.images.sets import ImageSet
 from tsdistill.tracing import trace
@@ -45,7 +44,9 @@ class Trainings:
         self, images: ImageSet, network: str, folder: Path, samples: int, batch_size: int, device: str
     ) -> None:
         self._images, self._folder, self._device = images, folder, device
-        self._samples, self._batch_size = samples or None, batch_size
+        self._batch_size = batch_size
+        self._train = images.part("train", samples, seed=0)
+        self._test = images.part("test", samples, seed=0)
         self._arch = f"{NETWORKS}:{network}_{images.colours}"
 
     def dense(self, epochs: int, seed: int, told: Told) -> nn.Module:
@@ -62,11 +63,10 @@ class Trainings:
             fresh = load(self._arch, input_size=self._images.size, device=self._device, **reading)
         return train(
             fresh,
-            data=self._images.part("train"),
+            data=self._train,
             out=self._made("teacher"),
             resume=True,
             epochs=epochs,
-            samples=self._samples,
             batch_size=self._batch_size,
             optimizer="sgd",
             lr=0.1,
@@ -79,22 +79,26 @@ class Trainings:
             report=lambda line: told(line["epoch"]),
         ).model
 
-    def strong(self, dense: nn.Module, kept: int) -> nn.Module:
-        """The teacher: ``kept`` strong nodes a layer of ``dense``, the rest re-aligned without labels."""
+    def strong(self, dense: nn.Module, kept: int, rounds: int, samples: int) -> nn.Module:
+        """The teacher: the strong nodes of ``dense``, re-aligned without labels or gradient steps.
+
+        Args:
+            dense: where they are from.
+            kept: how many stay in each layer.
+            rounds: in how many rounds the others leave.
+            samples: training images that are looked at.
+        """
         path = self._folder / f"strong-{kept}.safetensors"
         if not path.exists():
-            model = dense
-            for layer in reversed(self.nodes(dense)):
-                widths = self.nodes(model)
-                model = prune_result(
-                    model,
-                    data=self._images.part("train"),
-                    nodes=str(sum(widths.values()) - widths[layer] + kept),
-                    only=[layer],
-                    min_nodes=kept,
-                    keep_strong=True,
-                    samples=min(2048, self._samples or 2048),
-                ).model
+            model = prune_result(
+                dense,
+                data=self._train.x[:samples],
+                nodes=str(kept * len(self.nodes(dense))),
+                min_nodes=kept,
+                keep_strong=True,
+                rounds=rounds,
+                batch_size=min(128, samples),
+            ).model
             save(model, path)
         return load(path, arch=self._arch, device=self._device).eval()
 
@@ -109,8 +113,8 @@ class Trainings:
             told: of its epochs.
 
         Returns:
-            ``width``, ``seed`` and ``epochs``: a mapping for each epoch, from 0 on, of ``loss`` (in training),
-            ``output_mse``, ``agreement``, ``top1`` (on evaluation images) and the figures of
+            ``width``, ``seed`` and ``epochs``: a mapping for each epoch, from 0 on, of ``loss`` (in
+            training), ``output_mse``, ``agreement``, ``top1`` (on evaluation images) and the figures of
             `tsdistill.distillation.tracking.Tracker`.
         """
         folder = self._made(f"width-{width:g}-seed-{seed}-epochs-{epochs}")
@@ -122,9 +126,7 @@ class Trainings:
             return known
         made = student_of(teacher, width, seed=seed + 1)
         student = made.model.to(self._device)
-        tracker = Tracker(
-            student, teacher, self._observed(teacher), given={name: name for name in made.widths}
-        )
+        tracker = Tracker(student, teacher, self._observed(), given={name: name for name in made.widths})
 
         def look(line: Mapping[str, Any]) -> None:
             figures = {**self.judged(student, teacher), **tracker.look(f"epoch {line['epoch']}")}
@@ -138,11 +140,10 @@ class Trainings:
         distill(
             student,
             teacher,
-            data=self._images.part("train"),
+            data=self._train,
             out=folder,
             resume=True,
             epochs=epochs,
-            samples=self._samples,
             batch_size=self._batch_size,
             loss="logits",
             optimizer="adamw",
@@ -158,18 +159,15 @@ class Trainings:
 
     def judged(self, model: nn.Module, reference: nn.Module) -> dict[str, float]:
         """Evaluation loss (squared error over the variance of the reference), agreement, accuracy."""
-        data = self._images.part("test")
-        return evaluate(model, data, METRICS, reference, samples=self._samples, batch_size=250)
+        return evaluate(model, self._test, METRICS, reference, batch_size=250)
 
     def nodes(self, model: nn.Module) -> dict[str, int]:
         """How many nodes each layer has, by name, in forward order."""
         return dict(trace(model, example_input(model)).widths)
 
-    def _observed(self, model: nn.Module) -> list[tuple[Any, Any]]:
+    def _observed(self) -> list[tuple[Any, Any]]:
         """Batches of evaluation images for alignment."""
-        spec = info_of(model).input
-        found = open_data(self._images.part("test"), spec, samples=OBSERVED, batch_size=128)
-        return [(x.to(self._device), y) for x, y in found]
+        return [(x.to(self._device), None) for x in self._test.x[:OBSERVED].split(128)]
 
     def _made(self, name: str) -> Path:
         (self._folder / name).mkdir(parents=True, exist_ok=True)
