@@ -19,26 +19,37 @@ from tsdistill.theory.engine.aligning import (
 )
 from tsdistill.theory.engine.descent import targets, train
 from tsdistill.theory.engine.drawing import decaying_teachers, drawn_students, generator_of, seen_teachers
+from tsdistill.theory.engine.following import Followed, follow, spaced
+from tsdistill.theory.engine.keeping import kept, kept_tensors
 from tsdistill.theory.engine.networks import Networks, of_modules, stacked
 from tsdistill.theory.engine.samples import Finite, Fresh, Samples
+from tsdistill.theory.engine.sizing import check_room, place, training_bytes
 
 __all__ = [
     "Finite",
+    "Followed",
     "Fresh",
     "Networks",
     "Samples",
     "best_correlations",
+    "check_room",
     "correlations",
     "decaying_teachers",
     "drawn_students",
     "energies",
     "fan_out_norms",
+    "follow",
     "generator_of",
+    "kept",
+    "kept_tensors",
     "losses",
     "modulations",
     "of_modules",
+    "place",
     "seen_teachers",
+    "spaced",
     "stacked",
     "targets",
     "train",
+    "training_bytes",
 ]
