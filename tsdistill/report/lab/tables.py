@@ -7,6 +7,7 @@ import rich.table
 from tsdistill.report.layout import table
 from tsdistill.theory import Outcome, Table
 
+_SOURCE = 26
 VERDICTS = {True: "held", False: "did not hold", None: "cannot say"}
 
 
@@ -16,13 +17,15 @@ def verdict(held: bool | None) -> str:
 
 
 def claims_table(outcome: Outcome) -> rich.table.Table:
-    """A row a claim: what it says, where, what was measured, and whether it held."""
-    made = table("What the theory says, and what came out", "<claim", "<source", "<measured", "<")
-    made.leading = 1
-    made.columns[0].ratio, made.columns[2].ratio = 1, 1
-    made.columns[3].no_wrap = True
-    for claim in outcome.claims:
-        made.add_row(claim.text, claim.source, claim.measured, verdict(claim.held))
+    """A row a claim: whether it held, what it says and where it is from, and what was measured."""
+    made = table("What the theory says, and what came out", "<", "<claim and what was measured", "<source")
+    made.columns[0].no_wrap = True
+    made.columns[2].max_width = _SOURCE
+    for place, claim in enumerate(outcome.claims, start=1):
+        last = place == len(outcome.claims)
+        made.add_row(
+            verdict(claim.held), f"{claim.text}\n{claim.measured}", claim.source, end_section=not last
+        )
     return made
 
 
