@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 STRATEGIES = ("none", "agnostic", "aware")
 MADE = 3
 """Samples that an augmentation makes of each."""
-EVALUATED = 4096
-BASE, MOVED, FRESH = 11, 12, 13
+EVALUATED, MEASURED = 4096, 512
+BASE, MOVED, FRESH, KNOWN = 11, 12, 13, 14
 
 Cell = dict[str, Any]
 
@@ -100,6 +100,8 @@ class Sets:
 def training_set(settings: Augmentation, teacher: nn.Module, strategy: str, count: int, seed: int) -> Tensor:
     """Samples ``[count, d]``: as many x ~ N(0, I) as give ``count`` when augmented, and what is made of them.
 
+    How strong the teacher's nodes are and how far they vary is measured on inputs that no student sees.
+
     Args:
         settings: of the experiment.
         teacher: whose boundaries samples may be moved to.
@@ -108,9 +110,12 @@ def training_set(settings: Augmentation, teacher: nn.Module, strategy: str, coun
         seed: of the samples and of how they are moved; the x of a smaller N are the first ones of a larger.
     """
     base = count if strategy == "none" else count // MADE
-    x = torch.randn(base, settings.inputs, generator=generator_of(BASE, seed), dtype=torch.float64)
-    x = x.to(next(teacher.parameters()).dtype)
-    how = Setting(teacher, lambda: [x], generator_of(MOVED, seed))
+    dtype = next(teacher.parameters()).dtype
+    x, known = (
+        torch.randn(rows, settings.inputs, generator=generator_of(kind, seed), dtype=torch.float64).to(dtype)
+        for kind, rows in ((BASE, base), (KNOWN, MEASURED))
+    )
+    how = Setting(teacher, lambda: [known], generator_of(MOVED, seed))
     made = prepared(opened(settings.strategies[strategy]), how)
     return augmented(made, x, None, how.generator)[0]
 
