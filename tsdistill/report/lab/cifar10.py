@@ -33,15 +33,20 @@ def _alignment(runs: Runs, layers: Sequence[str]) -> Figure:
         _lines(panel, runs, f"alignment/{name}")
         dress(panel, f"layer {place}")
         panel.set_ylim(0, 1.02)
+        panel.xaxis.get_major_locator().set_params(integer=True)
     _legend(panels[0])
     axes_names(figure, "epoch", "mean best correlation of a teacher node")
     return figure
 
 
 def _loss(runs: Runs) -> Figure:
+    from matplotlib.ticker import FormatStrFormatter
+
     figure, (panel,) = grid(1, alone=(5.2, 3.6))
     _lines(panel, runs, "output_mse")
     panel.set_yscale("log")
+    panel.yaxis.set_minor_formatter(FormatStrFormatter("%g"))
+    panel.xaxis.get_major_locator().set_params(integer=True)
     dress(panel, "Evaluation loss of students", small=False)
     _legend(panel)
     axes_names(figure, "epoch", "squared error / variance")

@@ -36,7 +36,7 @@ class Augmentation(Settings):
     rate: float = option(0.01, "learning rate; a tenth of it for the last three tenths of the steps")
     start: float = option(0.1, "norm of fan-in and fan-out weights of a student node at its start")
     sides: float = option(3.0, "teacher-aware: how far from the boundary, in deviations of its input")
-    spread: float = option(0.3, "teacher-agnostic: how far along each random direction")
+    spread: float = option(0.3, "teacher-agnostic: how far along each random direction, as a part of ‖x‖")
     target: float = option(0.05, "the loss whose N is looked for, as a part of the loss of giving 0")
 
     def __post_init__(self) -> None:
