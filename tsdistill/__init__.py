@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from tsdistill.pruning import sweep as sweep
     from tsdistill.theory import Outcome as Outcome
     from tsdistill.theory import lab as lab
+    from tsdistill.theory import lab_check as lab_check
     from tsdistill.tracing import NodeGraph as NodeGraph
     from tsdistill.tracing import cut as cut
     from tsdistill.tracing import trace as trace
@@ -67,6 +68,7 @@ _HOME = {
     "hookimpl": "tsdistill.plugins",
     "info_of": "tsdistill.models",
     "lab": "tsdistill.theory",
+    "lab_check": "tsdistill.theory",
     "load": "tsdistill.models",
     "open_data": "tsdistill.data",
     "plan": "tsdistill.pruning",
@@ -103,6 +105,7 @@ __all__ = [
     "hookimpl",
     "info_of",
     "lab",
+    "lab_check",
     "load",
     "open_data",
     "plan",

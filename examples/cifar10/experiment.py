@@ -20,7 +20,7 @@ def main(out: Path) -> None:
     console = Console(highlight=False)
     for table in outcome.tables:
         console.print(outcome_table(table))
-    console.print(claims_table(outcome))
+    console.print(claims_table(outcome.claims))
     print(*outcome.notes, sep="\n")
     print("written:", *save_outcome(outcome, out).pictures)
 

@@ -132,7 +132,7 @@ def _show(outcome: Outcome, saved: Saved) -> None:
         console.print(outcome_table(table))
         console.print()
     if outcome.claims:
-        console.print(claims_table(outcome))
+        console.print(claims_table(outcome.claims))
     for note in outcome.notes:
         console.print(f"note    {note}")
     names = ", ".join(path.name for path in (saved.outcome, *saved.pictures))

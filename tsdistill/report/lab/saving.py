@@ -76,7 +76,7 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
 
     What is no finite number becomes ``None``.
     """
-    found: dict[str, Any] = _plain({"format": FORMAT, "kind": KIND, **outcome.to_dict()})
+    found: dict[str, Any] = plain({"format": FORMAT, "kind": KIND, **outcome.to_dict()})
     return found
 
 
@@ -121,12 +121,12 @@ def _animate(animation: Any, path: Path) -> Path:
     return path
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Numbers, text, lists and mappings of them: numpy's and torch's scalars and arrays become Python's."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if hasattr(value, "tolist"):
-        return _plain(value.tolist())
+        return plain(value.tolist())
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import rich.table
 
 from tsdistill.report.layout import table
-from tsdistill.theory import Outcome, Table
+from tsdistill.theory import Claim, Table
 
 _SOURCE = 26
 VERDICTS = {True: "held", False: "did not hold", None: "cannot say"}
@@ -16,13 +18,15 @@ def verdict(held: bool | None) -> str:
     return VERDICTS[held]
 
 
-def claims_table(outcome: Outcome) -> rich.table.Table:
+def claims_table(
+    claims: Sequence[Claim], title: str = "What the theory says, and what came out"
+) -> rich.table.Table:
     """A row a claim: whether it held, what it says and where it is from, and what was measured."""
-    made = table("What the theory says, and what came out", "<", "<claim and what was measured", "<source")
+    made = table(title, "<", "<claim and what was measured", "<source")
     made.columns[0].no_wrap = True
     made.columns[2].max_width = _SOURCE
-    for place, claim in enumerate(outcome.claims, start=1):
-        last = place == len(outcome.claims)
+    for place, claim in enumerate(claims, start=1):
+        last = place == len(claims)
         made.add_row(
             verdict(claim.held), f"{claim.text}\n{claim.measured}", claim.source, end_section=not last
         )

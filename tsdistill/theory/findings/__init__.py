@@ -1,0 +1,1 @@
+"""What experiments find in their numbers: claims and tables."""

@@ -1,0 +1,137 @@
+"""Plain chains of weights and rectifiers: which coordinates of which parameters are a node, by layer."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
+
+from tsdistill.errors import TsdistillError
+
+State = Mapping[str, Tensor]
+"""Parameters by name."""
+
+_BETWEEN = (
+    nn.ReLU, nn.LeakyReLU, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Flatten,
+    nn.Identity, nn.Dropout,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Chain:
+    """A model whose weights follow one another.
+
+    Attributes:
+        model: ``nn.Sequential`` in evaluation mode, without batch norms.
+        names: of the weight layers in forward order; the last one writes the output.
+        widths: nodes that each writes, the output's values last.
+    """
+
+    model: nn.Sequential
+    names: tuple[str, ...]
+    widths: tuple[int, ...]
+
+    @property
+    def hidden(self) -> int:
+        """How many layers of nodes there are."""
+        return len(self.names) - 1
+
+    def state(self) -> dict[str, Tensor]:
+        """A copy of the parameters."""
+        return {name: value.detach().clone() for name, value in self.model.named_parameters()}
+
+    @torch.no_grad()
+    def output(self, state: State, x: Tensor) -> Tensor:
+        """The model's output with the parameters ``state``, flattened to ``[N, values]``."""
+        found: Tensor = functional_call(self.model, dict(state), (x,))
+        return found.flatten(1)
+
+    def by_node(self, state: State, layer: int) -> Tensor:
+        """The weight of a layer as ``[written, read, rest]``: by the node read, kernel (positions) last.
+
+        A view: what is written into it is written into ``state``.
+        """
+        weight = state[f"{self.names[layer]}.weight"]
+        read = weight.shape[1] if layer == 0 else self.widths[layer - 1]
+        return weight.view(weight.shape[0], read, -1)
+
+    @torch.no_grad()
+    def passing(self, state: State, x: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """What each weight layer receives and writes (before the rectifier), in forward order."""
+        seen: list[tuple[Tensor, Tensor]] = []
+        handles = [
+            self.model.get_submodule(name).register_forward_hook(
+                lambda module, inputs, output: seen.append((inputs[0], output.clone()))
+            )
+            for name in self.names
+        ]
+        try:
+            self.output(state, x)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return seen
+
+    def rows(self, layer: int, received: Tensor) -> Tensor:
+        """What a weight layer multiplies, ``[samples and positions, read, rest]``, in `by_node`'s order."""
+        module = self.model.get_submodule(self.names[layer])
+        if isinstance(module, nn.Conv2d):
+            patches = F.unfold(received, module.kernel_size, module.dilation, _padding(module), module.stride)
+            flat = patches.movedim(1, 2).flatten(0, 1)
+        else:
+            flat = received.flatten(0, -2)
+        read = module.weight.shape[1] if layer == 0 else self.widths[layer - 1]
+        return flat.view(len(flat), read, -1)
+
+
+def chain(model: nn.Module) -> Chain:
+    """A model as a chain; batch norms are folded into the weights before them (evaluation mode).
+
+    Args:
+        model: ``nn.Sequential`` of Linear, Conv2d (one group, padded with zeros), BatchNorm right after
+            either, ReLU, LeakyReLU, pooling, Flatten, Dropout and Identity.
+
+    Raises:
+        TsdistillError: it is anything else.
+    """
+    if not isinstance(model, nn.Sequential):
+        raise TsdistillError(f"a {type(model).__name__} is no chain: give an nn.Sequential of layers")
+    copied = _folded(copy.deepcopy(model).eval())
+    names, widths = [], []
+    for name, module in copied.named_children():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            if isinstance(module, nn.Conv2d) and (module.groups != 1 or module.padding_mode != "zeros"):
+                raise TsdistillError(
+                    f"layer {name}: a chain takes convolutions of one group, padded with zeros"
+                )
+            names.append(name)
+            widths.append(module.weight.shape[0])
+        elif not isinstance(module, _BETWEEN):
+            raise TsdistillError(f"layer {name}: a chain has no {type(module).__name__}")
+    if len(names) < 2:
+        raise TsdistillError("a chain needs at least two layers with weights, for nodes to lie between them")
+    return Chain(copied, tuple(names), tuple(widths))
+
+
+def _folded(model: nn.Sequential) -> nn.Sequential:
+    done: list[nn.Module] = []
+    for module in model:
+        if isinstance(module, nn.BatchNorm2d) and done and isinstance(done[-1], nn.Conv2d):
+            done[-1] = fuse_conv_bn_eval(done[-1], module)
+        elif isinstance(module, nn.BatchNorm1d) and done and isinstance(done[-1], nn.Linear):
+            done[-1] = fuse_linear_bn_eval(done[-1], module)
+        else:
+            done.append(module)
+    return nn.Sequential(*done)
+
+
+def _padding(module: nn.Conv2d) -> tuple[int, ...]:
+    if isinstance(module.padding, str):
+        raise TsdistillError("a chain takes convolutions whose padding is a number")
+    return tuple(module.padding)

@@ -1,0 +1,132 @@
+"""What the rectifiers of any model see in a forward pass, and the gradients that come back to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from tsdistill.augmentation.rectifiers import by_node, run
+from tsdistill.errors import TsdistillError
+from tsdistill.evaluation.forward import main_output, to_model
+
+SMOOTH = frozenset({"tanh", "sigmoid", "softmax", "softplus", "hardsigmoid", "scaled_dot_product_attention"})
+"""Non-linear functions without a boundary, by name: the theorems say nothing of nodes behind them."""
+
+
+@dataclass
+class Gate:
+    """One call of a rectifier on one batch.
+
+    Attributes:
+        place: path of the module that calls it, with ``#2`` at its second call.
+        before: pre-activations ``[samples, nodes, positions]``.
+        after: activations, likewise.
+        to_before: gradient with respect to ``before`` of the last `Pass.back`, likewise.
+        to_after: with respect to ``after``.
+    """
+
+    place: str
+    before: Tensor
+    after: Tensor
+    to_before: Tensor | None = None
+    to_after: Tensor | None = None
+
+
+class Pass:
+    """A forward pass of a model on a batch that can be differentiated as often as is wanted.
+
+    Args:
+        model: at rest (``at_rest``).
+        x: samples ``(n, ...)``, floating.
+
+    Attributes:
+        output: ``[n, values]``, the main output, flattened.
+        gates: calls of rectifiers in forward order.
+        smooth: names of functions in `SMOOTH` that were called.
+
+    Raises:
+        TsdistillError: the forward pass fails, the output is not floating or does not depend on the samples.
+    """
+
+    def __init__(self, model: nn.Module, x: Tensor) -> None:
+        self.gates: list[Gate] = []
+        self.smooth: set[str] = set()
+        self._x = to_model(x, model).detach().requires_grad_()
+        calls: dict[str, int] = {}
+        with torch.enable_grad(), _where(model) as stack, _Noting(self.smooth):
+
+            def see(call: int, before: Tensor, through: Callable[[], Tensor], dim: int) -> Tensor:
+                name = stack[-1]
+                calls[name] = calls.get(name, 0) + 1
+                place = name if calls[name] == 1 else f"{name}#{calls[name]}"
+                values = by_node(before.detach(), dim).clone()
+                gate = Gate(place, values, values)
+                self.gates.append(gate)
+                _listen(before, dim, gate, "to_before")
+                after = through()
+                gate.after = by_node(after.detach(), dim).clone()
+                _listen(after, dim, gate, "to_after")
+                return after
+
+            found = main_output(run(model, self._x, see))
+        self.output = found.flatten(1)
+        if not self.output.requires_grad:
+            raise TsdistillError(
+                "the model's output does not depend on its input in a way that has a gradient"
+            )
+
+    def back(self, direction: Tensor) -> None:
+        """Fill in the gates' gradients of Σ direction · output; ``direction`` ``[n, values]``."""
+        for gate in self.gates:
+            gate.to_before = gate.to_after = None
+        torch.autograd.grad(self.output, self._x, direction.to(self.output), retain_graph=True)
+
+
+def _listen(value: Tensor, dim: int, gate: Gate, name: str) -> None:
+    if value.requires_grad:
+        value.register_hook(lambda gradient: setattr(gate, name, by_node(gradient.detach(), dim)))
+
+
+@contextmanager
+def _where(model: nn.Module) -> Iterator[list[str]]:
+    """The path of the module that is running, last of the list."""
+    stack = [""]
+    handles = []
+    for path, module in model.named_modules():
+        if path:
+            handles.append(module.register_forward_pre_hook(_pusher(stack, path)))
+            handles.append(module.register_forward_hook(_popper(stack), always_call=True))
+    try:
+        yield stack
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _pusher(stack: list[str], path: str) -> Callable[..., None]:
+    return lambda module, inputs: stack.append(path)
+
+
+def _popper(stack: list[str]) -> Callable[..., None]:
+    def pop(module: nn.Module, inputs: Any, output: Any) -> None:
+        stack.pop()
+
+    return pop
+
+
+class _Noting(TorchFunctionMode):
+    def __init__(self, names: set[str]) -> None:
+        super().__init__()
+        self._names = names
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = getattr(func, "__name__", "")
+        if name in SMOOTH:
+            self._names.add(name)
+        return func(*args, **(kwargs or {}))
