@@ -96,7 +96,7 @@ def _run(name: str, quick: bool, out: str | None, json_file: str | None, given: 
         try:
             outcome = lab(name, quick=quick, keep=folder / CELLS, tell=tell, **given)
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(f"; the same command goes on from {folder / CELLS}") from None
+            raise KeyboardInterrupt(f"(the same command goes on from {folder / CELLS})") from None
     from tsdistill.report.lab import save_outcome
     from tsdistill.report.lab.saving import as_json
 

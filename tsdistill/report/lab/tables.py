@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import rich.table
@@ -44,9 +45,11 @@ def outcome_table(found: Table) -> rich.table.Table:
 
 
 def cell(value: str | int | float | None) -> str:
-    """Text as it is, whole numbers with separators, others with three digits, nothing for ``None``."""
+    """Text as it is, whole numbers with separators, others with three digits, nothing for none."""
     if value is None or isinstance(value, str):
         return value or ""
+    if isinstance(value, float) and math.isnan(value):
+        return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
