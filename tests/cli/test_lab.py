@@ -113,7 +113,7 @@ def test_an_interrupted_run_says_how_it_goes_on(
     with pytest.raises(SystemExit) as left:
         main(["lab", "augmentation", "--out", str(tmp_path)])
     assert left.value.code == 130
-    said = capsys.readouterr().err.splitlines()
+    said = capsys.readouterr().err.strip().splitlines()
     assert said == [f"tsdistill: interrupted (the same command goes on from {tmp_path}/cells)"]
 
 

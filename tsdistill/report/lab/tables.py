@@ -10,7 +10,7 @@ import rich.table
 from tsdistill.report.layout import table
 from tsdistill.theory import Claim, Table
 
-_SOURCE = 26
+_SOURCE, _TITLE = 26, 60
 VERDICTS = {True: "held", False: "did not hold", None: "cannot say"}
 
 
@@ -39,6 +39,7 @@ def outcome_table(found: Table) -> rich.table.Table:
     left = [any(isinstance(row[place], str) for row in found.rows) for place in range(len(found.columns))]
     names = [f"<{name}" if text else name for name, text in zip(found.columns, left, strict=True)]
     made = table(found.title, *names, close=True)
+    made.min_width = min(len(found.title), _TITLE)
     for row in found.rows:
         made.add_row(*(cell(value) for value in row))
     return made
