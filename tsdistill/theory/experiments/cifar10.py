@@ -186,13 +186,13 @@ EXPERIMENT = Experiment(
     settings=Cifar10,
     quick={
         "network": "strided",
-        "samples": 2560,
+        "samples": 2048,
         "teacher_epochs": 3,
         "rounds": 2,
-        "calibrated": 512,
+        "calibrated": 384,
         "widths": (1.0, 2.0, 5.0),
         "seeds": (0,),
-        "epochs": 3,
+        "epochs": 2,
     },
     run=run,
 )
