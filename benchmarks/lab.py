@@ -1,10 +1,10 @@
 """The lab's engine against a plain loop: networks times steps a second, and how far their results agree.
 
 ``python benchmarks/lab.py [--quick]`` prints two tables. The plain loop trains one two-layer student after
-the other in float64, as a script for one network does: every step draws a batch, runs teacher and student, and
-applies the gradient, which is written out (autograd and an optimiser would cost it about twice as much). It
-has as many processes as there are cores, each with networks of its own. The engine trains all networks at
-once on as many threads, in float32. Both do the same update.
+the other in float64, as a script for one network does: every step draws a batch, runs teacher and student,
+and applies the gradient, which is written out (autograd and an optimiser would cost it more). It has as many
+processes as there are cores, each with networks of its own. The engine trains all networks at once on as
+many threads, in float32. Both do the same update.
 
 ``ratio`` is what counts. Two stricter ones take away what makes it large beside the batching: ``own
 samples`` has the engine draw samples for every network (and not one batch that all networks share), ``given

@@ -79,7 +79,7 @@ def test_parts_and_threads_do_not_change_what_is_learnt(monkeypatch):
             torch.set_num_threads(before)
         return students.fan_out
 
-    whole = trained(1 << 19, 1)
+    whole = trained(1 << 20, 1)
     torch.testing.assert_close(trained(1, 2), whole)
     torch.testing.assert_close(trained(1, 1), whole)
 

@@ -12,6 +12,7 @@ Students and teachers are stacks of S networks (`Networks`); student s learns fr
 from tsdistill.theory.engine.aligning import (
     best_correlations,
     correlations,
+    deviations,
     energies,
     fan_out_norms,
     losses,
@@ -35,6 +36,7 @@ __all__ = [
     "check_room",
     "correlations",
     "decaying_teachers",
+    "deviations",
     "drawn_students",
     "energies",
     "fan_out_norms",

@@ -76,6 +76,16 @@ def fan_out_norms(networks: Networks) -> Tensor:
 
 
 @torch.no_grad()
+def deviations(networks: Networks, x: Tensor) -> list[Tensor]:
+    """Standard deviations ``[S, n_l]`` of every hidden layer over ``x [N, d]`` or ``[S, N, d]``."""
+    found = []
+    for where in _slices(networks, x):
+        acts = networks.some(where).hidden(x if x.dim() == 2 else x[where])
+        found.append([act.std(2) for act in acts])
+    return [torch.cat(layer) for layer in zip(*found, strict=True)]
+
+
+@torch.no_grad()
 def modulations(networks: Networks, x: Tensor, seed: int = 0) -> list[Tensor]:
     """sqrt E[β_kk] of the nodes of every hidden layer, β = V_lᵀ V_l (Lemma 1 of arXiv 1909.13458).
 

@@ -13,11 +13,13 @@ from tsdistill.theory.engine.networks import Networks
 from tsdistill.theory.engine.passes import Passes
 from tsdistill.theory.engine.samples import Samples
 
-CACHED = 1 << 19
-"""Bytes of weights of the networks that are stepped in turn: what a core's own cache holds."""
+CACHED = 1 << 20
+"""Bytes of weights of the networks that are stepped in turn: about what a core's own cache holds."""
+LARGE = 1 << 21
+"""Bytes of weights of one network from which on PyTorch's own threads share its matrices."""
 DRAWN = 1 << 25
 """Bytes of the samples that are drawn at once."""
-ROUND = 64
+ROUND = 16
 """Steps that one part of the networks makes before the next part makes them."""
 
 Rate = float | Callable[[int], float]
@@ -62,7 +64,7 @@ def train(
     drawn = batch * students.inputs * size_of * (1 if samples.shared else students.count)
     stops = sorted({*at, steps} if record is not None else {steps})
     done = 0
-    with _Workers(students.fan_in.device.type == "cpu", len(parts)) as workers:
+    with _Workers(len(parts), students) as workers:
         for stop in stops:
             while done < stop:
                 length = min(stop - done, ROUND, max(1, DRAWN // drawn))
@@ -100,24 +102,29 @@ class _Part:
 
 
 class _Workers:
-    """Threads that run parts, each with one thread of PyTorch's; none if there is but one core or part."""
+    """Runs parts on threads of their own, each with one thread of PyTorch's; large networks one by one.
 
-    def __init__(self, cpu: bool, parts: int) -> None:
+    Small matrices are never shared by PyTorch's threads: waiting for each other costs more than it saves.
+    """
+
+    def __init__(self, parts: int, networks: Networks) -> None:
         self._before = torch.get_num_threads()
-        count = min(self._before, parts) if cpu else 1
-        self._pool = (
-            ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) if count > 1 else None
-        )
+        cpu = networks.fan_in.device.type == "cpu"
+        self._small = cpu and _bytes(networks) < LARGE
+        count = min(self._before, parts) if self._small else 1
+        self._pool: ThreadPoolExecutor | None = None
+        if count > 1:
+            self._pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
 
     def __enter__(self) -> _Workers:
-        if self._pool is not None:
+        if self._small:
             torch.set_num_threads(1)
         return self
 
     def __exit__(self, *raised: object) -> None:
         if self._pool is not None:
             self._pool.shutdown()
-            torch.set_num_threads(self._before)
+        torch.set_num_threads(self._before)
 
     def each(self, work: Sequence[tuple[_Part, Tensor, Sequence[float]]]) -> None:
         if self._pool is None:
@@ -129,11 +136,16 @@ class _Workers:
 
 
 def _parts(students: Networks, teachers: Networks, batch: int, shared: bool) -> list[_Part]:
-    count = students.count
-    one = sum(w[0].numel() for w in students.weights) * students.fan_in.element_size()
-    most = max(1, CACHED // one) if students.fan_in.device.type == "cpu" else count
+    count = most = students.count
+    if students.fan_in.device.type == "cpu":
+        most = max(1, min(CACHED // _bytes(students), -(-count // 2)))
     cuts = range(0, count, most)
     return [_Part(students, teachers, slice(cut, min(cut + most, count)), batch, shared) for cut in cuts]
+
+
+def _bytes(networks: Networks) -> int:
+    """Of the weights of one network."""
+    return sum(w[0].numel() for w in networks.weights) * networks.fan_in.element_size()
 
 
 def _check(students: Networks, teachers: Networks, steps: int, batch: int) -> None:

@@ -102,6 +102,7 @@ def drawn_students(
     outputs: int,
     *,
     scale: float | None = None,
+    gain: float = 1.0,
     biases: bool = True,
     dtype: torch.dtype = torch.float32,
 ) -> Networks:
@@ -113,7 +114,8 @@ def drawn_students(
         widths: n_l of each hidden layer.
         outputs: c.
         scale: for two layers: expected norm of each node's fan-in and fan-out weights; ``None``: standard
-            deviations sqrt(2 / fan-in), so that depth neither shrinks nor grows what passes.
+            deviations ``gain`` · sqrt(2 / fan-in).
+        gain: 1: depth neither shrinks nor grows what passes; below 1 a deep student starts near 0.
         biases: whether nodes have one.
         dtype: of the weights; the draw is the same in each.
     """
@@ -124,7 +126,7 @@ def drawn_students(
         for layer, (read, written) in enumerate(pairwise(sizes)):
             shape = (written, read) if layer == 0 else (read, written)
             last = layer == len(sizes) - 2
-            spread = math.sqrt(2 / read)
+            spread = gain * math.sqrt(2 / read)
             if scale is not None:
                 spread = scale / math.sqrt(written if last else read)
             stacks[layer].append(_normal(generator, *shape) * spread)

@@ -1,4 +1,4 @@
-"""Numbers about many networks at once: L-shaped curves, rank correlations, and what JSON should hold of them."""
+"""Many networks in a few numbers: L-shaped curves, rank correlations, and what JSON should hold."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def some_points(correlation: Tensor, strength: Tensor, count: int) -> list[list[
 
 
 def rounded(value: Any, digits: int = 4) -> Any:
-    """Numbers, and lists and tensors of them, with so many significant digits; NaN and infinity as ``None``."""
+    """Numbers, and lists and tensors of them, with so many significant digits; ``None`` for NaN."""
     if isinstance(value, Tensor | np.ndarray):
         return rounded(value.tolist(), digits)
     if isinstance(value, list | tuple):
