@@ -16,7 +16,7 @@ from tsdistill.theory.gaussian.flow import flow
 def inside(students: Tensor, teacher: Tensor) -> Tensor:
     """Whether ‖w − w*‖ < ‖w*‖, from where the flow is guaranteed to reach w*.
 
-    Source: arXiv 1703.00560, theorem 3 (½‖w − w*‖² is a Lyapunov function there).
+    Source: arXiv 1703.00560, the theorem on one node (½‖w − w*‖² is a Lyapunov function there).
 
     Args:
         students: w ``[..., d]``.
@@ -29,7 +29,7 @@ def radius(epsilon: float, dimension: int) -> float:
     """r = ε √(2π / (d + 1)), in lengths of w*.
 
     A start that is uniform in the ball of that radius is in the guaranteed region with probability at least
-    (1 − ε)/2. Source: arXiv 1703.00560, theorem 4.
+    (1 − ε)/2. Source: arXiv 1703.00560, the theorem on random starts of one node.
 
     Raises:
         TsdistillError: ε is not between 0 and 1, or d is not positive.
@@ -70,12 +70,15 @@ def chance_gaussian(dimension: int, deviation: float) -> float:
         deviation: σ of each coordinate, in lengths of w*.
     """
     freedom = dimension - 1
+    scale = special.gammaln(freedom / 2) + freedom / 2 * math.log(2)
 
     def at(rest: float) -> float:
+        if rest <= 0:
+            return 0.0
         root = math.sqrt(max(1 - deviation**2 * rest, 0.0))
         low = deviation * rest / (1 + root)
         window = special.ndtr((1 + root) / deviation) - special.ndtr(low)
-        return float(stats.chi2.pdf(rest, freedom) * window)
+        return math.exp((freedom / 2 - 1) * math.log(rest) - rest / 2 - scale) * float(window)
 
     top = min(1 / deviation**2, float(stats.chi2.isf(1e-14, freedom)))
     middle = [point for point in (float(stats.chi2.median(freedom)),) if point < top]
@@ -99,19 +102,18 @@ def in_plane(students: Tensor, teacher: Tensor) -> Tensor:
     return torch.stack([along, across], -1) / length
 
 
-def distances(students: Tensor, teacher: Tensor, times: Sequence[float]) -> Tensor:
-    """‖w(t) − w*‖/‖w*‖ under the gradient flow, solved in the plane of w and w*.
+def distances(plane: Tensor, times: Sequence[float]) -> Tensor:
+    """‖w(t) − w*‖/‖w*‖ under the gradient flow of one node.
 
     Args:
-        students: starts ``[S, d]``.
-        teacher: w* ``[d]``.
+        plane: starts as `in_plane` gives them, ``[S, 2]``, from whatever dimensions.
         times: increasing, from 0.
 
     Returns:
         ``[len(times), S]``.
     """
-    goal = students.new_tensor([[1.0, 0.0]])
-    path = flow(in_plane(students, teacher).unsqueeze(1), goal, times)
+    goal = plane.new_tensor([[1.0, 0.0]])
+    path = flow(plane.unsqueeze(1), goal, times)
     return (path - goal).norm(dim=-1)[..., 0]
 
 

@@ -111,8 +111,8 @@ def orbit_size(students: Tensor, teachers: Tensor, tolerance: float = 1e-6) -> i
     """Dimension of the manifold on which the rotations that keep the teachers carry ``students``.
 
     With D = d − rank(teachers) free dimensions and students that span r of them it is the dimension of the
-    Stiefel manifold, r D − r (r + 1)/2. Source: arXiv 1703.00560, section 4 (critical points outside the
-    teachers' hyperplane form manifolds: every rotation of one is another).
+    Stiefel manifold, r D − r (r + 1)/2. Source: arXiv 1703.00560, the theorem on critical points outside
+    the teachers' span: with d ≥ K + 2 they form manifolds, for every rotation of one is another.
     """
     free = teachers.shape[1] - span(teachers).shape[1]
     rank = int((torch.linalg.svdvals(outside(students, teachers)) > tolerance).sum())

@@ -39,7 +39,7 @@ def flow(
 ) -> Tensor:
     """Where students are at each time when they follow the population gradient.
 
-    Source: arXiv 1703.00560, equation 9 (dw/dt = −E ∂J/∂w).
+    Source: arXiv 1703.00560 (its dynamics, dw/dt = −E ∂J/∂w).
 
     Args:
         students: where they start, ``[S, n, d]``: S sets of n nodes.

@@ -49,8 +49,8 @@ def gated(direction: Tensor, weights: Tensor) -> Tensor:
 def velocity(students: Tensor, teachers: Tensor) -> Velocity:
     """The negative gradient of J = ½ E(Σ relu(w*ᵀx) − Σ relu(wᵀx))², x ~ N(0, I), in closed form.
 
-    −∂J/∂w_j = Σ_j' F(ŵ_j, w*_j') − Σ_j' F(ŵ_j, w_j'); source: arXiv 1703.00560, equation 8 and, for one node,
-    equation 11. A node whose weights are all zero has no gate, and is not moved.
+    −∂J/∂w_j = Σ_j' F(ŵ_j, w*_j') − Σ_j' F(ŵ_j, w_j'); source: arXiv 1703.00560, theorem 1
+    summed over nodes. A node whose weights are all zero has no gate, and is not moved.
 
     Args:
         students: w ``[..., n, d]``.

@@ -13,7 +13,7 @@ from tsdistill.theory.gaussian.gradient import velocity
 def students_at(plane: Tensor, count: int) -> Tensor:
     """w_j = x w*_j + y Σ_{j' ≠ j} w*_j', for teachers that are the rows of the identity.
 
-    Source: arXiv 1703.00560, section 5 (K ≥ 2, symmetric starts).
+    Source: arXiv 1703.00560, the section on several nodes.
 
     Args:
         plane: (x, y) ``[..., 2]``.
@@ -36,7 +36,7 @@ def moved(plane: Tensor, count: int) -> Tensor:
 def saddle(count: int) -> float:
     """x = y = (√(K − 1) − arccos(1/√K) + π) / (πK), the critical point where all students are one.
 
-    Source: arXiv 1703.00560, theorem 6.
+    Source: arXiv 1703.00560, the theorem on symmetric starts of several nodes.
 
     Args:
         count: K, at least 2.
