@@ -45,7 +45,7 @@ EXPERIMENT = Experiment(
         "symmetric": (2, 5),
         "perturbations": (1e-2, 1e-4, 1e-6),
         "repeats": 20,
-        "searches": 60,
+        "searches": 75,
     },
     run=run,
 )

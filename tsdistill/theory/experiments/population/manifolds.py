@@ -20,8 +20,8 @@ PAPER = "arXiv 1703.00560"
 AWAY = 1e-4
 """Length of the part outside the span above which a critical point counts as outside."""
 TURNS = 20
-SIZES = ((2, 4), (2, 5), (3, 5), (3, 6))
-"""Nodes and input dimensions that are searched, all with d ≥ K + 2."""
+SIZES = ((2, 4), (2, 4), (2, 5), (3, 5), (3, 6))
+"""Nodes and input dimensions that are searched, all with d ≥ K + 2; the first, which is drawn, twice."""
 
 
 def study(settings: PopulationGradient) -> Part:
