@@ -93,7 +93,7 @@ def families(depths: Sequence[int], repeats: int, slope: float, seed: int) -> li
             for bias in (True, False):
                 generator = torch.Generator().manual_seed(seed + 10 * depth + bias)
                 runs = [_mlps(depth, act, bias, generator) for _ in range(repeats)]
-                label = f"{depth} hidden layers, {'biases' if bias else 'no biases'}"
+                label = f"{depth} hidden layer{'s' * (depth > 1)}, {'biases' if bias else 'no biases'}"
                 found.append(_family(name, label, runs))
         for label, pool, norm in (
             ("ConvNet, max pooling", nn.MaxPool2d(2), False),
