@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 import torch
@@ -37,7 +38,7 @@ def drawn(make: Callable[[], nn.Sequential], seed: int) -> nn.Sequential:
 def mlp(sizes: list[int], act: nn.Module, bias: bool = True) -> Callable[[], nn.Sequential]:
     def make() -> nn.Sequential:
         found: list[nn.Module] = []
-        for low, high in zip(sizes[:-2], sizes[1:-1], strict=True):
+        for low, high in pairwise(sizes[:-1]):
             found += [nn.Linear(low, high, bias=bias), act]
         return nn.Sequential(*found, nn.Linear(sizes[-2], sizes[-1], bias=bias))
 
@@ -95,7 +96,14 @@ def test_lemma_1_equals_autograd_for_convnets(pool: nn.Module, act: Callable[[],
     student, teacher = drawn(convnet(4, act, pool), 0), drawn(convnet(3, act, pool), 1)
     x = torch.randn(3, 2, 10, 10, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     rules = gradient_rule(student, teacher, x)
-    free = drawn(convnet(4, lambda: nn.LeakyReLU(act().negative_slope) if isinstance(act(), nn.LeakyReLU) else nn.ReLU(), pool), 0)
+    free = drawn(
+        convnet(
+            4,
+            lambda: nn.LeakyReLU(act().negative_slope) if isinstance(act(), nn.LeakyReLU) else nn.ReLU(),
+            pool,
+        ),
+        0,
+    )
     for rule, wanted in zip(rules, by_autograd(free, teacher, x), strict=True):
         torch.testing.assert_close(rule.gradient, wanted, rtol=1e-11, atol=1e-11)
 
@@ -123,7 +131,10 @@ def test_modulation_does_not_depend_on_batches_and_is_the_jacobian() -> None:
 
 
 def test_modulation_of_channels_sums_over_positions() -> None:
-    student, teacher = drawn(convnet(4, nn.ReLU, nn.AvgPool2d(2)), 0), drawn(convnet(3, nn.ReLU, nn.AvgPool2d(2)), 1)
+    student, teacher = (
+        drawn(convnet(4, nn.ReLU, nn.AvgPool2d(2)), 0),
+        drawn(convnet(3, nn.ReLU, nn.AvgPool2d(2)), 1),
+    )
     x = torch.randn(2, 2, 10, 10, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     found = modulation(student, teacher, [x])
     assert [tuple(each.alpha.shape) for each in found if each.alpha is not None] == [(4, 3), (5, 4), (5, 5)]

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tsdistill.report.canvas import INK, QUIET, UNALIGNED, dress, grid
+from tsdistill.report.lab.film import Film
 from tsdistill.theory.layers.plane import SIDE, segment
 from tsdistill.theory.outcome import Outcome
 
 if TYPE_CHECKING:
-    from matplotlib.animation import FuncAnimation
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -26,31 +26,22 @@ def draw(outcome: Outcome) -> dict[str, Figure]:
     return {"boundaries": _moments(outcome.data), "boundaries-course": _course(outcome.data)}
 
 
-def animate(outcome: Outcome, interval: float = 80) -> FuncAnimation:
-    """The boundaries beside correlation and strength of the students, a frame for each that was kept.
-
-    Args:
-        outcome: of boundaries.
-        interval: milliseconds a frame, where they are shown; ``save(path, fps=...)`` has its own.
-    """
-    from matplotlib.animation import FuncAnimation
-
+def animate(outcome: Outcome) -> Film:
+    """The boundaries beside correlation and strength of the students, a frame for each that was kept."""
     data = outcome.data
     figure, (square, curve) = grid(2)
     figure.set_size_inches(9.2, 4.6)
-    figure.set_dpi(90)
-    last = len(data["frames"]) - 1
-    stay = 10
+    figure.set_dpi(80)
 
-    def shown(place: int) -> list[Any]:
-        frame = data["frames"][min(place, last)]
-        square.clear()
-        curve.clear()
-        _square(square, data, frame)
-        _corner(curve, data, frame)
-        return []
+    def show(place: int) -> None:
+        for panel, drawn in ((square, _square), (curve, _corner)):
+            panel.clear()
+            drawn(panel, data, data["frames"][place])
 
-    return FuncAnimation(figure, shown, frames=last + 1 + stay, interval=interval, blit=False)
+    show(len(data["frames"]) - 1)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    return Film(figure, show, len(data["frames"]))
 
 
 def _moments(data: Any) -> Figure:
@@ -62,17 +53,33 @@ def _moments(data: Any) -> Figure:
         _square(panel, data, frames[place])
     handles = [
         panels[0].plot([], [], color=INK, linewidth=3, label="teacher node")[0],
-        panels[0].plot([], [], color=TEACHERS[0], linewidth=1.5, linestyle="--", label="student that ends on one")[0],
-        panels[0].plot([], [], color=LEFT[0], linewidth=1.5, linestyle="-.", label="student that ends on none")[0],
+        panels[0].plot(
+            [], [], color=TEACHERS[0], linewidth=1.5, linestyle="--", label="student that ends on one"
+        )[0],
+        panels[0].plot(
+            [], [], color=LEFT[0], linewidth=1.5, linestyle="-.", label="student that ends on none"
+        )[0],
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=9, frameon=False, labelcolor=INK)
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=3, fontsize=9, frameon=False, labelcolor=INK
+    )
     return figure
 
 
 def _square(panel: Axes, data: Any, frame: Any) -> None:
     from matplotlib.patches import Rectangle
 
-    panel.add_patch(Rectangle((-SIDE, -SIDE), 2 * SIDE, 2 * SIDE, facecolor="#f6f7f9", edgecolor=UNALIGNED, linewidth=0.8, zorder=0))
+    panel.add_patch(
+        Rectangle(
+            (-SIDE, -SIDE),
+            2 * SIDE,
+            2 * SIDE,
+            facecolor="#f6f7f9",
+            edgecolor=UNALIGNED,
+            linewidth=0.8,
+            zorder=0,
+        )
+    )
     for line, colour in zip(data["teacher"], TEACHERS, strict=False):
         _line(panel, line, color=colour, linewidth=4.5, alpha=0.55, zorder=1)
     top = max(frame["strength"]) or 1.0
@@ -94,7 +101,13 @@ def _line(panel: Axes, node: Any, **look: Any) -> None:
         return
     panel.plot(*np.array(ends).T, solid_capstyle="butt", **look)
     middle, normal = np.mean(ends, axis=0), np.array(node[:2]) / np.hypot(*node[:2])
-    panel.plot(*np.array([middle, middle + 0.07 * normal]).T, color=look["color"], linewidth=look["linewidth"] * 0.7, alpha=look.get("alpha", 1.0), zorder=look["zorder"])
+    panel.plot(
+        *np.array([middle, middle + 0.07 * normal]).T,
+        color=look["color"],
+        linewidth=look["linewidth"] * 0.7,
+        alpha=look.get("alpha", 1.0),
+        zorder=look["zorder"],
+    )
 
 
 def _styles(data: Any) -> list[tuple[str, str]]:
@@ -108,7 +121,16 @@ def _styles(data: Any) -> list[tuple[str, str]]:
 
 def _corner(panel: Axes, data: Any, frame: Any) -> None:
     for best, strength, (colour, style) in zip(frame["best"], frame["strength"], _styles(data), strict=True):
-        panel.scatter(best, strength, s=60, color=colour, marker="o" if style == "--" else "s", edgecolors="white", linewidths=0.7, zorder=3)
+        panel.scatter(
+            best,
+            strength,
+            s=60,
+            color=colour,
+            marker="o" if style == "--" else "s",
+            edgecolors="white",
+            linewidths=0.7,
+            zorder=3,
+        )
     panel.set_xlim(-0.3, 1.05)
     panel.set_ylim(-0.01, 1.08 * max(max(each["strength"]) for each in data["frames"]))
     panel.set_xlabel("correlation with the best teacher node", fontsize=9, color=INK)
@@ -122,7 +144,7 @@ def _course(data: Any) -> Figure:
     for place, (colour, style) in enumerate(_styles(data)):
         look = {"color": colour, "linestyle": style, "linewidth": 1.5}
         correlation.plot(steps, [frame["best"][place] for frame in data["frames"]], **look)
-        strength.plot(steps, [max(frame["strength"][place], 1e-4) for frame in data["frames"]], **look)
+        strength.plot(steps, [max(frame["strength"][place], FLOOR) for frame in data["frames"]], **look)
     for panel, up, title in (
         (correlation, "correlation with the best teacher node", "Students find teacher nodes"),
         (strength, "strength ‖v‖ σ", "and those that find none fade"),
@@ -135,10 +157,18 @@ def _course(data: Any) -> Figure:
     nodes = data["nodes"]
     for crosses, colour, label in ((True, TEACHERS[0], "boundary in the square"), (False, QUIET, "outside")):
         mine = [item for item in nodes if item["crosses"] == crosses]
-        corner.scatter([item["best"] for item in mine], [max(item["strength"], FLOOR) for item in mine], s=11, color=colour, alpha=0.6, linewidths=0, label=label)
+        corner.scatter(
+            [item["best"] for item in mine],
+            [max(item["strength"], FLOOR) for item in mine],
+            s=11,
+            color=colour,
+            alpha=0.6,
+            linewidths=0,
+            label=label,
+        )
     corner.set_yscale("log")
     corner.set_xlabel("correlation with the best teacher node", fontsize=9, color=INK)
     corner.set_ylabel("strength ‖v‖ σ", fontsize=9, color=INK)
-    corner.legend(fontsize=8, frameon=False, labelcolor=INK, loc="lower left")
+    corner.legend(fontsize=8, frameon=False, labelcolor=INK, loc="upper left")
     dress(corner, "All pairs at the end", f"{len(nodes)} student nodes")
     return figure

@@ -36,7 +36,14 @@ def _errors(panel: Axes, families: Any) -> None:
             panel.scatter(known, [row] * len(known), s=15, color=colour, linewidths=0, alpha=0.85)
         panel.scatter([], [], s=18, color=colour, label=act)
     panel.axvline(np.finfo(np.float64).eps, color=QUIET, linewidth=0.9, linestyle="--")
-    panel.annotate("float64", (np.finfo(np.float64).eps, -0.75), (3, 0), textcoords="offset points", fontsize=8, color=QUIET)
+    panel.annotate(
+        "float64",
+        (np.finfo(np.float64).eps, -0.75),
+        (3, 0),
+        textcoords="offset points",
+        fontsize=8,
+        color=QUIET,
+    )
     panel.set_xscale("log")
     panel.set_xlim(1e-17, 1e-13)
     panel.set_yticks(range(len(labels)), labels)
@@ -50,9 +57,19 @@ def _shares(panel: Axes, course: Any) -> None:
     steps = [max(row["step"], 0.7) for row in course]
     for place, colour in zip(range(len(course[0]["layers"])), COLOURS, strict=False):
         for part, style, width in ((0, "--", 1.2), (1, ":", 1.6), (2, "-", 1.6)):
-            panel.plot(steps, [row["layers"][place][part] for row in course], color=colour, linestyle=style, linewidth=width)
+            panel.plot(
+                steps,
+                [row["layers"][place][part] for row in course],
+                color=colour,
+                linestyle=style,
+                linewidth=width,
+            )
         panel.plot([], [], color=colour, linewidth=1.6, label=f"layer {place + 1}")
-    for label, style in (("D A f*: the teacher's share", "--"), ("D B f: the student's own", ":"), ("g, their difference", "-")):
+    for label, style in (
+        ("D A f*: the teacher's share", "--"),
+        ("D B f: the student's own", ":"),
+        ("g, their difference", "-"),
+    ):
         panel.plot([], [], color=INK, linestyle=style, linewidth=1.3, label=label)
     panel.set_xscale("log")
     panel.set_yscale("log")

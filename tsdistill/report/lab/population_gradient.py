@@ -7,16 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tsdistill.report.canvas import ALIGNED, INK, QUIET, UNALIGNED, dress, grid
+from tsdistill.report.lab.colours import SEVERAL, WARM, named
+from tsdistill.report.lab.critical_points import manifolds, phase_portrait
+from tsdistill.report.lab.one_node_basin import basin
 from tsdistill.theory.outcome import Outcome
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-WARM = "#c1762b"
-GREEN = "#4f8f5b"
-RED = "#b23a48"
-SEVERAL = (ALIGNED, WARM, GREEN, RED, "#7a5ea8", "#8a8a8a")
 
 
 def draw(outcome: Outcome) -> dict[str, Figure]:
@@ -24,10 +21,10 @@ def draw(outcome: Outcome) -> dict[str, Figure]:
     data = outcome.data
     return {
         "population-gradient": _formula(data),
-        "one-node-basin": _basin(data),
-        "two-node-phase": _phase(data["phase"]),
+        "one-node-basin": basin(data),
+        "two-node-phase": phase_portrait(data["phase"]),
         "symmetry-breaking": _symmetry(data["symmetry"]),
-        "critical-manifolds": _manifolds(data["manifolds"]),
+        "critical-manifolds": manifolds(data["manifolds"]),
     }
 
 
@@ -36,9 +33,12 @@ def _formula(data: Any) -> Figure:
     for item, colour in zip(data["checks"], SEVERAL, strict=False):
         label = f"{item['students']} student, {item['teachers']} teacher nodes"
         points.scatter(item["closed"], item["sampled"], s=9, color=colour, linewidths=0, label=label)
-    ends = [min(min(item["closed"]) for item in data["checks"]), max(max(item["closed"]) for item in data["checks"])]
+    ends = [
+        min(min(item["closed"]) for item in data["checks"]),
+        max(max(item["closed"]) for item in data["checks"]),
+    ]
     points.plot(ends, ends, color=QUIET, linewidth=0.8, zorder=0)
-    _named(points, "closed form", "Monte-Carlo")
+    named(points, "closed form", "Monte-Carlo")
     points.legend(fontsize=7, frameon=False, labelcolor=INK, loc="upper left")
     dress(points, "Every coordinate of the gradient")
     counts, relative = data["errors"]["samples"], data["errors"]["relative"]
@@ -46,7 +46,7 @@ def _formula(data: Any) -> Figure:
     middle = len(counts) // 2
     law = relative[middle] * np.sqrt(counts[middle] / np.array(counts))
     errors.loglog(counts, law, color=QUIET, linewidth=1, linestyle="--", label="1/√samples")
-    _named(errors, "samples", "relative error of Monte-Carlo")
+    named(errors, "samples", "relative error of Monte-Carlo")
     errors.minorticks_off()
     errors.legend(fontsize=8, frameon=False, labelcolor=INK)
     dress(errors, "To sampling error", f"{data['errors']['students']} student nodes")
@@ -58,116 +58,9 @@ def _formula(data: Any) -> Figure:
     ):
         split.plot(angle, data["split"][key], color=colour, linewidth=1.5, label=label)
     split.set_xticks([0, 45, 90, 135, 180])
-    _named(split, "angle θ between w and w*, ‖w‖ = ‖w*‖ (degrees)", "norm / ‖w*‖")
+    named(split, "angle θ between w and w*, ‖w‖ = ‖w*‖ (degrees)", "norm / ‖w*‖")
     split.legend(fontsize=8, frameon=False, labelcolor=INK)
     dress(split, "Its two parts, one node")
-    return figure
-
-
-def _basin(data: Any) -> Figure:
-    figure, (plane, balls, promised, time) = grid(4)
-    _plane(plane, data["plane"])
-    epsilons = sorted({item["epsilon"] for item in data["balls"]})
-    for epsilon, colour in zip(epsilons, SEVERAL, strict=False):
-        rows = [item for item in data["balls"] if item["epsilon"] == epsilon]
-        across = [item["dimension"] for item in rows]
-        balls.plot(across, [item["chance"] for item in rows], color=colour, marker="o", markersize=3.5, linewidth=1.3)
-        balls.plot(across, [item["promised"] for item in rows], color=colour, linestyle="--", linewidth=1)
-        balls.annotate(f"ε = {epsilon:g}", (across[-1], rows[-1]["chance"]), (4, -2), fontsize=7.5, color=colour, textcoords="offset points")
-    balls.set_xscale("log")
-    balls.set_xlim(right=across[-1] * 2.4)
-    balls.set_ylim(0, 0.55)
-    _named(balls, "dimension d", "probability to start in the region")
-    dress(balls, "Ball of radius ε√(2π/(d+1))", "dashed: (1 − ε)/2")
-    _chances(promised, data["grid"])
-    _times(time, data["grid"])
-    return figure
-
-
-def _plane(panel: Axes, plane: Any) -> None:
-    from matplotlib.patches import Circle
-
-    field = np.array(plane["field"])
-    panel.streamplot(
-        np.array(plane["across"]), np.array(plane["up"]), field[..., 0], field[..., 1], color=UNALIGNED,
-        linewidth=0.6, arrowsize=0.6, density=0.9,
-    )
-    panel.add_patch(Circle((1, 0), 1, facecolor=ALIGNED, alpha=0.14, edgecolor="none"))
-    panel.add_patch(Circle((1, 0), 1, facecolor="none", edgecolor=ALIGNED, linewidth=1.1))
-    for path in plane["linear_paths"][14::3]:
-        panel.plot(*np.array(path).T, color=WARM, linewidth=0.8, linestyle=":")
-    for path in plane["paths"]:
-        panel.plot(*np.array(path).T, color=INK, linewidth=0.7, alpha=0.8)
-    panel.plot(1, 0, marker="*", markersize=11, color=RED, markeredgecolor="white", zorder=5)
-    panel.plot(0, 0, marker="o", markersize=3, color=INK, zorder=5)
-    panel.set_xlim(-1.6, 2.4)
-    panel.set_ylim(-1.6, 1.6)
-    panel.plot([], [], color=WARM, linewidth=0.9, linestyle=":", label="linear part alone")
-    panel.legend(fontsize=7, framealpha=0.85, edgecolor="none", labelcolor=INK, loc="lower right")
-    panel.set_aspect("equal", adjustable="datalim")
-    _named(panel, "along w*", "across")
-    dress(panel, "Flow of one node", "disc: guaranteed", lines="")
-
-
-def _chances(panel: Axes, cells: Any) -> None:
-    for dimension, colour in _colours(cells):
-        rows = [cell for cell in cells if cell["dimension"] == dimension]
-        across = [cell["deviation"] for cell in rows]
-        panel.plot(across, [cell["promised"] for cell in rows], color=colour, linestyle="--", linewidth=1.1)
-        panel.plot(across, [cell["observed"] for cell in rows], color=colour, marker="o", markersize=3.5, linewidth=1.2)
-        panel.plot(across, [cell["descent"] for cell in rows], color=colour, marker="x", markersize=5, linewidth=0)
-        panel.plot([], [], color=colour, linewidth=1.4, label=f"d = {dimension}")
-    panel.set_xscale("log")
-    panel.set_ylim(-0.03, 1.08)
-    panel.legend(fontsize=7, frameon=False, labelcolor=INK, loc="center right")
-    _named(panel, "σ of the start / ‖w*‖", "probability")
-    dress(panel, "Guaranteed and observed", "– – / ● flow, × SGD")
-
-
-def _times(panel: Axes, cells: Any) -> None:
-    for dimension, colour in _colours(cells):
-        rows = [cell for cell in cells if cell["dimension"] == dimension and cell["median"] is not None]
-        panel.plot([cell["deviation"] for cell in rows], [cell["median"] for cell in rows], color=colour, marker="o", markersize=3.5, linewidth=1.2)
-    panel.set_xscale("log")
-    panel.set_ylim(bottom=0)
-    _named(panel, "σ of the start / ‖w*‖", "median time")
-    dress(panel, "Time until ‖w − w*‖ < 0.01 ‖w*‖")
-
-
-def _colours(cells: Any) -> list[tuple[int, Any]]:
-    from matplotlib import colormaps
-
-    known = sorted({cell["dimension"] for cell in cells})
-    shades = colormaps["viridis"](np.linspace(0.05, 0.8, len(known)))
-    return list(zip(known, shades, strict=True))
-
-
-def _phase(phase: Any) -> Figure:
-    figure, (panel,) = grid(1, alone=(6.4, 5.6))
-    side, field, loss = np.array(phase["side"]), np.array(phase["field"]), np.array(phase["loss"])
-    levels = np.geomspace(2e-3, max(loss.max(), 1e-2), 14)
-    panel.contourf(side, side, np.maximum(loss, 1e-3), levels=[1e-3, *levels], cmap="Blues", alpha=0.45, norm="log")
-    panel.streamplot(side, side, field[..., 0], field[..., 1], color=QUIET, linewidth=0.55, arrowsize=0.7, density=1.3)
-    for place, path in enumerate(phase["paths"]):
-        colour = ALIGNED if place < len(phase["paths"]) / 2 else WARM
-        panel.plot(*np.array(path).T, color=colour, linewidth=1.4)
-        panel.plot(*path[0], color=colour, marker="o", markersize=3.5)
-    panel.plot(side[[0, -1]], side[[0, -1]], color=INK, linewidth=0.9, linestyle=":")
-    marks = {"minimum": ("*", RED, 190, "minimum"), "saddle": ("X", INK, 90, "saddle"), "maximum": ("^", INK, 80, "maximum")}
-    for kind, (mark, colour, size, label) in marks.items():
-        found = [(item["x"], item["y"]) for item in phase["points"] if item["kind"] == kind]
-        if found:
-            panel.scatter(*zip(*found, strict=True), marker=mark, color=colour, s=size, edgecolors="white", linewidths=0.9, zorder=6, label=label)
-    panel.annotate(
-        f"x = y = {phase['saddle']:.4f}", (phase["saddle"],) * 2, (10, -14), textcoords="offset points", fontsize=9, color=INK,
-        bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1.5}, zorder=7,
-    )
-    panel.set_xlim(side[0], side[-1])
-    panel.set_ylim(side[0], side[-1])
-    panel.set_aspect("equal")
-    panel.legend(fontsize=8.5, framealpha=0.9, edgecolor="none", labelcolor=INK, loc="lower left")
-    _named(panel, "x: weight on the own teacher node", "y: weight on the other")
-    dress(panel, "Two students, two orthonormal teacher nodes", "shade: loss; dots: x = y", small=False, lines="")
     return figure
 
 
@@ -178,24 +71,50 @@ def _symmetry(symmetry: Any) -> Figure:
     winner = cosine[-1].argmax(1)
     for student, teacher in enumerate(winner):
         cosines.plot(shown["times"], cosine[:, student], color=UNALIGNED, linewidth=0.7, zorder=1)
-        cosines.plot(shown["times"], cosine[:, student, teacher], color=SEVERAL[student % 6], linewidth=1.6, zorder=2)
-    _named(cosines, "time of the flow", "cosine with each teacher node")
+        cosines.plot(
+            shown["times"], cosine[:, student, teacher], color=SEVERAL[student % 6], linewidth=1.6, zorder=2
+        )
+    named(cosines, "time of the flow", "cosine with each teacher node")
     dress(cosines, f"{shown['nodes']} students, equal to {shown['size']:g}", "colour: the node found")
     losses.semilogy(shown["times"], shown["loss"], color=ALIGNED, linewidth=1.5)
     losses.axhline(shown["saddle_loss"], color=QUIET, linewidth=1, linestyle="--")
-    losses.annotate("loss of the saddle", (shown["times"][-1], shown["saddle_loss"]), (0, 4), textcoords="offset points", ha="right", fontsize=8, color=QUIET)
-    _named(losses, "time of the flow", "expected loss")
+    losses.annotate(
+        "loss of the saddle",
+        (shown["times"][-1], shown["saddle_loss"]),
+        (0, 4),
+        textcoords="offset points",
+        ha="right",
+        fontsize=8,
+        color=QUIET,
+    )
+    named(losses, "time of the flow", "expected loss")
     dress(losses, "It waits at the saddle, then leaves")
     for run, colour in zip(symmetry["runs"], SEVERAL, strict=False):
         sizes = [cell["size"] for cell in run["cells"]]
-        shares.semilogx(sizes, [cell["found"] for cell in run["cells"]], color=colour, marker="o", markersize=4, linewidth=1.3, label=f"K = {run['nodes']}")
-        times.semilogx(sizes, [cell["time"] for cell in run["cells"]], color=colour, marker="o", markersize=4, linewidth=0, label=f"K = {run['nodes']}")
+        shares.semilogx(
+            sizes,
+            [cell["found"] for cell in run["cells"]],
+            color=colour,
+            marker="o",
+            markersize=4,
+            linewidth=1.3,
+            label=f"K = {run['nodes']}",
+        )
+        times.semilogx(
+            sizes,
+            [cell["time"] for cell in run["cells"]],
+            color=colour,
+            marker="o",
+            markersize=4,
+            linewidth=0,
+            label=f"K = {run['nodes']}",
+        )
         times.semilogx(sizes, _law(run, sizes), color=colour, linewidth=1, linestyle="--")
     shares.set_ylim(-0.04, 1.08)
-    _named(shares, "size ε of the perturbation", "share of runs")
+    named(shares, "size ε of the perturbation", "share of runs")
     shares.legend(fontsize=8, frameon=False, labelcolor=INK)
     dress(shares, "One student on every teacher node")
-    _named(times, "size ε of the perturbation", "time until they are told apart")
+    named(times, "size ε of the perturbation", "time until they are told apart")
     times.legend(fontsize=8, frameon=False, labelcolor=INK)
     dress(times, "Time to break", "dashed: slope 1/λ of the saddle")
     return figure
@@ -205,56 +124,3 @@ def _law(run: Any, sizes: list[float]) -> list[float]:
     """A line of the predicted slope through the middle of what was measured."""
     logs = -np.log(np.array(sizes)) / run["rate"]
     return [float(value) for value in logs - logs.mean() + np.mean([cell["time"] for cell in run["cells"]])]
-
-
-def _manifolds(found: Any) -> Figure:
-    figure, (ring, land, flat) = grid(3)
-    for place, colour in ((0, ALIGNED), (1, WARM)):
-        points = np.array([item["outside"][place] for item in found["ring"]]).reshape(-1, 2)
-        ring.scatter(points[:, 0], points[:, 1], s=22, color=colour, linewidths=0, alpha=0.85, label=f"student {place + 1}")
-    for item in found["ring"]:
-        ring.plot(*np.array(item["outside"]).T, color=UNALIGNED, linewidth=0.5, zorder=0)
-    if found["ring"]:
-        angle = np.linspace(0, 2 * np.pi, 200)
-        length = np.mean([np.linalg.norm(item["outside"][0]) for item in found["ring"]])
-        ring.plot(length * np.cos(angle), length * np.sin(angle), color=QUIET, linewidth=0.8, linestyle="--", zorder=0)
-    ring.plot(0, 0, marker="+", color=INK, markersize=8)
-    ring.set_aspect("equal", adjustable="datalim")
-    _named(ring, "third coordinate", "fourth coordinate")
-    ring.legend(fontsize=7.5, frameon=False, labelcolor=INK, loc="upper right")
-    dress(ring, "Outside the span of 2 teachers, d = 4", f"{len(found['ring'])} searches")
-    scene = found["landscape"]
-    loss = np.array(scene["loss"])
-    land.contourf(scene["across"], scene["up"], loss, levels=22, cmap="Blues_r", alpha=0.8)
-    land.contour(scene["across"], scene["up"], loss, levels=22, colors="white", linewidths=0.4)
-    row, column = np.unravel_index(loss.argmin(), loss.shape)
-    middle = loss[len(loss) // 2].argmin()
-    for a, b in ((column, scene["up"][row]), (column, -scene["up"][row]), (middle, 0.0)):
-        land.plot(scene["across"][a], b, marker="X", color=RED, markersize=8, markeredgecolor="white")
-    _named(land, "a: along the teachers' middle", "±b: out of the span")
-    dress(land, "Loss of w = a m ± b u", "X: critical points", lines="")
-    points = found["points"]
-    inside = [item for item in points if item["away"] <= 1e-4]
-    out = [item for item in points if item["away"] > 1e-4]
-    top = max([item["flat"] for item in points] + [1])
-    flat.plot([0, top + 0.5], [0, top + 0.5], color=QUIET, linewidth=0.8, linestyle="--", zorder=0)
-    for items, colour, label in ((out, ALIGNED, "outside the span"), (inside, UNALIGNED, "inside")):
-        counted: dict[tuple[int, int], int] = {}
-        for item in items:
-            counted[item["orbit"], item["flat"]] = counted.get((item["orbit"], item["flat"]), 0) + 1
-        if counted:
-            across, up = zip(*counted, strict=True)
-            flat.scatter(across, up, s=[30 + 6 * value for value in counted.values()], color=colour, alpha=0.85, linewidths=0, label=label)
-        for (x, y), value in counted.items():
-            flat.annotate(str(value), (x, y), ha="center", va="center", fontsize=7, color="white" if items is out else INK)
-    flat.set_xlim(-0.6, top + 0.9)
-    flat.set_ylim(-0.6, top + 0.9)
-    _named(flat, "dimension of the manifold of rotations", "flat directions of the Hessian")
-    flat.legend(fontsize=7.5, frameon=False, labelcolor=INK, loc="upper left")
-    dress(flat, "Critical points found", "how many")
-    return figure
-
-
-def _named(panel: Axes, across: str, up: str) -> None:
-    panel.set_xlabel(across, fontsize=8.5, color=INK)
-    panel.set_ylabel(up, fontsize=8.5, color=INK)

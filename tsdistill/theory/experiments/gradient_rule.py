@@ -45,13 +45,19 @@ def run(settings: GradientRule, context: Context) -> Outcome:
     output = max(item["output"] for item in kinds)
     pairs = sum(item["pairs"] for item in kinds)
     first, last = pair["course"][0], pair["course"][-1]
-    ratio = [(row[2] / row[0], end[2] / end[0]) for row, end in zip(first["layers"], last["layers"], strict=True)]
-    shares = ", ".join(f"layer {place + 1}: {high:.2f} → {low:.1e}" for place, (high, low) in enumerate(ratio))
+    ratio = [
+        (row[2] / row[0], end[2] / end[0]) for row, end in zip(first["layers"], last["layers"], strict=True)
+    ]
+    shares = ", ".join(
+        f"layer {place + 1}: {high:.2f} → {low:.1e}" for place, (high, low) in enumerate(ratio)
+    )
     claims = (
         Claim(
-            "The gradient of a node is D (A f* − B f), for any depth, ReLU and Leaky ReLU, MLPs and ConvNets.",
+            "The gradient of a node is D (A f* − B f), for any depth, ReLU and Leaky ReLU, MLPs and "
+            "ConvNets.",
             f"{PAPER}, Lemma 1",
-            f"{pairs} random pairs, {len(kinds)} kinds, every layer: within {largest:.1e} of autograd, relative ({_EXACT:.0e} allowed)",
+            f"{pairs} random pairs, {len(kinds)} kinds, every layer: within {largest:.1e} of autograd, "
+            f"relative ({_EXACT:.0e} allowed)",
             largest < _EXACT,
         ),
         Claim(
@@ -63,13 +69,16 @@ def run(settings: GradientRule, context: Context) -> Outcome:
         Claim(
             "E[β_kk] is the mean of (rᵀ ∂f/∂h_k)² over random r: one backward pass a vector.",
             "the definition of β; identity used for strength",
-            f"root mean square deviation {pair['probe']['spread']:.2f} standard errors, largest {pair['probe']['largest']:.1f} (5 allowed)",
+            f"root mean square deviation {pair['probe']['spread']:.2f} standard errors, largest "
+            f"{pair['probe']['largest']:.1f} (5 allowed)",
             pair["probe"]["largest"] < 5,
         ),
         Claim(
-            "As the gradient goes, what the teacher's nodes ask for and what the student's give cancel: A f* → B f.",
+            "As the gradient goes, what the teacher's nodes ask for and what the student's give cancel: "
+            "A f* → B f.",
             f"{PAPER}, Lemma 1 (at zero gradient)",
-            f"‖g‖ / ‖D A f*‖ from start to end of {settings.steps:,} steps: {shares} (a tenth of the start asked)",
+            f"‖g‖ / ‖D A f*‖ from start to end of {settings.steps:,} steps: {shares} (a tenth of the "
+            "start asked)",
             all(low < 0.1 * high for high, low in ratio),
         ),
     )

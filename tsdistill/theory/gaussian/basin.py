@@ -35,7 +35,9 @@ def radius(epsilon: float, dimension: int) -> float:
         TsdistillError: ε is not between 0 and 1, or d is not positive.
     """
     if not 0 < epsilon < 1 or dimension < 1:
-        raise TsdistillError(f"epsilon {epsilon:g}, dimension {dimension}: give 0 < epsilon < 1 and d of 1 or more")
+        raise TsdistillError(
+            f"epsilon {epsilon:g}, dimension {dimension}: give 0 < epsilon < 1 and d of 1 or more"
+        )
     return epsilon * math.sqrt(2 * math.pi / (dimension + 1))
 
 
@@ -122,7 +124,7 @@ def descended(
 ) -> tuple[Tensor, int]:
     """Stochastic gradient descent from each start, on fresh Gaussian batches that all starts share.
 
-    The rate is batch/(batch + d), so that a step is about as large as is stable; ``time`` is rate times steps.
+    The rate is batch/(batch + d), about as large as is stable; ``time`` is rate times steps.
 
     Args:
         students: starts ``[S, d]``.
@@ -134,7 +136,7 @@ def descended(
     Returns:
         the weights ``[S, d]`` and how many steps were taken.
     """
-    count, dimension = students.shape
+    dimension = students.shape[1]
     rate = batch / (batch + dimension)
     steps = math.ceil(time / rate)
     weights = students.clone()

@@ -35,7 +35,12 @@ _SMALLEST = 1e-9
 
 
 def flow(
-    students: Tensor, teachers: Tensor, times: Sequence[float], *, linear: bool = False, tolerance: float = 1e-7
+    students: Tensor,
+    teachers: Tensor,
+    times: Sequence[float],
+    *,
+    linear: bool = False,
+    tolerance: float = 1e-7,
 ) -> Tensor:
     """Where students are at each time when they follow the population gradient.
 
@@ -96,7 +101,9 @@ def integrate(
             last = size >= target - now[left]
             now[left[good]] = torch.where(last[good], target, now[left[good]] + size[good])
             grown = (0.9 * ratio.clamp_min(1e-10) ** -0.2).clamp(0.2, 5) * size
-            step[left] = torch.where(good & last, torch.maximum(grown, step[left]), grown).clamp_min(_SMALLEST)
+            step[left] = torch.where(good & last, torch.maximum(grown, step[left]), grown).clamp_min(
+                _SMALLEST
+            )
         found.append(state.clone())
     return torch.stack(found)
 

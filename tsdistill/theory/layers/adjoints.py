@@ -35,7 +35,9 @@ def carried(module: nn.Module, h: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         if isinstance(module, kinds):
             return back(module, h, v)
     known = ", ".join(kind.__name__ for kinds, _ in _BACK for kind in kinds)
-    raise TsdistillError(f"{type(module).__name__} is not linear at a sample: the gradient rule knows {known}")
+    raise TsdistillError(
+        f"{type(module).__name__} is not linear at a sample: the gradient rule knows {known}"
+    )
 
 
 def _gated(module: nn.Module, h: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:

@@ -32,7 +32,9 @@ class Pairs:
         return (x @ self.fan_in).relu()
 
 
-def teachers(count: int, nodes: int, outputs: int, generator: torch.Generator, *, decay: float = 0.0) -> Pairs:
+def teachers(
+    count: int, nodes: int, outputs: int, generator: torch.Generator, *, decay: float = 0.0
+) -> Pairs:
     """Teachers whose boundaries cross the square, in directions a good angle apart.
 
     Args:
@@ -46,7 +48,9 @@ def teachers(count: int, nodes: int, outputs: int, generator: torch.Generator, *
         TsdistillError: more nodes than there is room for.
     """
     if nodes > 6:
-        raise TsdistillError(f"{nodes} teacher nodes on the plane: give 6 or fewer, for lines that can be told apart")
+        raise TsdistillError(
+            f"{nodes} teacher nodes on the plane: give 6 or fewer, for lines that can be told apart"
+        )
     turn = torch.rand(count, 1, generator=generator) * 2 * math.pi
     wedge = math.pi / nodes
     spread = wedge * (torch.arange(nodes) + 0.4 * torch.rand(count, nodes, generator=generator))
@@ -116,7 +120,7 @@ def loss(pairs: Pairs, goals: Pairs, x: Tensor) -> Tensor:
 
 
 def correlations(pairs: Pairs, goals: Pairs, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Correlation over ``x`` of each student node with each teacher node ``[S, n, m]``, and strength ``[S, n]``.
+    """Correlation of each student with each teacher node ``[S, n, m]`` over ``x``, and strength ``[S, n]``.
 
     Strength is ‖v_k‖ σ(h_k); nodes that never vary correlate with nothing.
     """
@@ -146,8 +150,15 @@ def gap(first: Sequence[float], second: Sequence[float]) -> float:
     return max(away)
 
 
-def segment(node: Sequence[float], side: float = SIDE) -> tuple[tuple[float, float], tuple[float, float]] | None:
-    """The two ends of a boundary w_x x + w_y y + bias = 0 within the square, ``None`` where it does not cross it."""
+def segment(
+    node: Sequence[float], side: float = SIDE
+) -> tuple[tuple[float, float], tuple[float, float]] | None:
+    """The two ends of a boundary within the square; ``None`` where it does not cross it.
+
+    Args:
+        node: (w_x, w_y, bias), the boundary is w_x x + w_y y + bias = 0.
+        side: half the width of the square.
+    """
     a, b, c = node
     found = []
     for edge in (-side, side):

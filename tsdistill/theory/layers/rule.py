@@ -113,10 +113,14 @@ def gradient_rule(student: nn.Module, teacher: nn.Module, x: Tensor) -> list[Rul
     """
     own, other = layers(student, x), layers(teacher, x)
     if len(own) != len(other):
-        raise TsdistillError(f"the student has {len(own)} layers of nodes, the teacher {len(other)}: give both the same")
+        raise TsdistillError(
+            f"the student has {len(own)} layers of nodes, the teacher {len(other)}: give both the same"
+        )
     if own[0].constant.shape != other[0].constant.shape:
         sizes = own[0].constant.shape[1], other[0].constant.shape[1]
-        raise TsdistillError(f"the student has {sizes[0]} outputs, the teacher {sizes[1]}: give both the same")
+        raise TsdistillError(
+            f"the student has {sizes[0]} outputs, the teacher {sizes[1]}: give both the same"
+        )
     return [Rule(mine, theirs) for mine, theirs in zip(own, other, strict=True)]
 
 
@@ -160,7 +164,10 @@ def modulation(student: nn.Module, teacher: nn.Module, batches: Iterable[Tensor]
             alpha, beta, beta_teacher = _sums(rules)
         else:
             sums = _sums(rules)
-            alpha = [None if old is None or new is None else old + new for old, new in zip(alpha, sums[0], strict=True)]
+            alpha = [
+                None if old is None or new is None else old + new
+                for old, new in zip(alpha, sums[0], strict=True)
+            ]
             beta = [old + new for old, new in zip(beta, sums[1], strict=True)]
             beta_teacher = [old + new for old, new in zip(beta_teacher, sums[2], strict=True)]
         count += len(x)

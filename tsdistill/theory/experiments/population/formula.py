@@ -36,14 +36,17 @@ def study(settings: PopulationGradient) -> Part:
         Claim(
             "The gradient has a closed form for any number of nodes, equal to the sampled one.",
             f"{PAPER}, theorem 1",
-            f"{settings.samples:,} samples, {len(checks)} sizes: the difference is {spread:.2f} standard errors (root mean "
-            f"square; 1 is chance, 0.7 to 1.4 allowed), the largest of all coordinates {worst:.1f} (5 allowed)",
+            f"{settings.samples:,} samples, {len(checks)} sizes: the difference is {spread:.2f} standard "
+            "errors (root mean "
+            f"square; 1 is chance, 0.7 to 1.4 allowed), the largest of all coordinates {worst:.1f} (5 "
+            "allowed)",
             0.7 < spread < 1.4 and worst < 5,
         ),
         Claim(
             "It is the gradient that autograd finds.",
             f"{PAPER}, theorem 1",
-            f"largest relative difference {exact:.1e} to autograd of the closed-form loss, and of autograd of the "
+            f"largest relative difference {exact:.1e} to autograd of the closed-form loss, and of "
+            "autograd of the "
             f"sampled loss to the sampled gradient ({_EXACT:.0e} allowed)",
             exact < _EXACT,
         ),
@@ -57,7 +60,8 @@ def study(settings: PopulationGradient) -> Part:
             "Its linear part alone would lead one node straight to the teacher's.",
             "the talk; arXiv 1703.00560, one node",
             f"50 starts: cosine to the straight line at least 1 − {straight['bend']:.0e}, distance left "
-            f"{straight['left']:.0e} of ‖w*‖ after t = 60; the whole gradient bends to a cosine of {straight['cosine']:.2f}",
+            f"{straight['left']:.0e} of ‖w*‖ after t = 60; the whole gradient bends to a cosine of "
+            f"{straight['cosine']:.2f}",
             straight["bend"] < 1e-6 and straight["left"] < 1e-5,
         ),
     )
@@ -84,7 +88,9 @@ def study(settings: PopulationGradient) -> Part:
         "to autograd",
         "loss (std. errors)",
     )
-    table = Table(f"Closed form against {settings.samples:,} samples, d = {settings.dimension}", columns, rows)
+    table = Table(
+        f"Closed form against {settings.samples:,} samples, d = {settings.dimension}", columns, rows
+    )
     return Part(claims, (table,), {"checks": checks, "errors": errors, "split": split})
 
 

@@ -46,27 +46,39 @@ def study(settings: PopulationGradient) -> Part:
     cone = _in_cone(share, generator)
     claims = (
         Claim(
-            "Critical points outside the teachers' span form manifolds: every rotation that keeps the teachers gives another.",
+            "Critical points outside the teachers' span form manifolds: every rotation that keeps the "
+            "teachers gives another.",
             f"{PAPER}, critical points outside the span (d ≥ K + 2)",
-            f"{len(out)} found outside (of {len(found)}); largest gradient after {TURNS} random rotations of each {turned:.0e} (1e-9 allowed)",
+            f"{len(out)} found outside (of {len(found)}); largest gradient after {TURNS} random rotations "
+            f"of each {turned:.0e} (1e-9 allowed)",
             turned < 1e-9 if out else None,
         ),
         Claim(
             "So they are not isolated: the Hessian is flat along the manifold.",
             f"{PAPER}, critical points outside the span (d ≥ K + 2)",
-            f"flat directions are at least as many as the manifold has dimensions at all {len(out)}, and just as many at {match}",
+            f"flat directions are at least as many as the manifold has dimensions at all {len(out)}, and "
+            f"just as many at {match}",
             enough if out else None,
         ),
         Claim(
             "Two students inside the cone of two teachers are at no critical point unless they are parallel.",
             f"{PAPER}, two nodes (regions without critical points)",
-            f"{cone['found']} critical points in the plane from random starts: {cone['parallel']} with parallel students, {cone['teachers']} at the "
+            f"{cone['found']} critical points in the plane from random starts: {cone['parallel']} with "
+            f"parallel students, {cone['teachers']} at the "
             f"teachers, {cone['inside']} with both inside the cone and neither",
             cone["inside"] == 0 if cone["found"] else None,
         ),
     )
     kinds = Counter(
-        (item["nodes"], item["dimension"], f"{abs(item['loss']):.5f}", item["kind"], item["falling"], item["flat"], item["orbit"])
+        (
+            item["nodes"],
+            item["dimension"],
+            f"{abs(item['loss']):.5f}",
+            item["kind"],
+            item["falling"],
+            item["flat"],
+            item["orbit"],
+        )
         for item in found
     )
     rows = tuple((*kind, times) for kind, times in sorted(kinds.items()))
@@ -109,7 +121,10 @@ def _in_cone(count: int, generator: torch.Generator) -> dict[str, int]:
     teachers = torch.eye(2, dtype=torch.float64)
     points = [point.students for point in _searched(teachers, count, generator)]
     parallel = [_parallel(each) for each in points]
-    at_teachers = [bool((each.sort(0).values - each.new_tensor([0, 1]).unsqueeze(1)).abs().max() < 1e-6) for each in points]
+    at_teachers = [
+        bool((each.sort(0).values - each.new_tensor([0, 1]).unsqueeze(1)).abs().max() < 1e-6)
+        for each in points
+    ]
     inner = [bool((each > 1e-6).all()) for each in points]
     both = zip(parallel, at_teachers, inner, strict=True)
     return {

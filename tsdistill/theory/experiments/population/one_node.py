@@ -50,25 +50,32 @@ def study(settings: PopulationGradient) -> Part:
             region["rising"] == 0 and region["reached"] == 1,
         ),
         Claim(
-            "A start uniform in the ball of radius ε √(2π/(d + 1)) ‖w*‖ is in that region with probability at least (1 − ε)/2.",
+            "A start uniform in the ball of radius ε √(2π/(d + 1)) ‖w*‖ is in that region with "
+            "probability at least (1 − ε)/2.",
             f"{PAPER}, one node (random starts)",
-            f"exact probability less (1 − ε)/2, over d = {settings.dimensions[0]} to {settings.dimensions[-1]} and "
+            f"exact probability less (1 − ε)/2, over d = {settings.dimensions[0]} to "
+            f"{settings.dimensions[-1]} and "
             f"ε = 0.1 to 0.9: at least {margin:+.4f}",
             margin >= 0,
         ),
         Claim(
-            "One node from a random start of standard deviation O(ε/√d) reaches w* with probability at least (1 − ε)/2.",
+            "One node from a random start of standard deviation O(ε/√d) reaches w* with probability at "
+            "least (1 − ε)/2.",
             f"{PAPER}, abstract; the talk",
-            f"σ = ε/√d per coordinate, ε = 0.5: {wide['observed']:.1%} observed at every d (0.25 promised) — but at d = "
-            f"{wide['dimension']} only {wide['each']:.2g} start in the guaranteed region: the argument carries the length of the start to "
+            f"σ = ε/√d per coordinate, ε = 0.5: {wide['observed']:.1%} observed at every d (0.25 "
+            "promised) — but at d = "
+            f"{wide['dimension']} only {wide['each']:.2g} start in the guaranteed region: the argument "
+            "carries the length of the start to "
             f"O(ε/√d), a coordinate to σ = ε √(2π)/d ({wide['length']:.2f} start in it)",
             wide["observed"] >= 0.25,
         ),
         Claim(
             "The guarantee is a lower bound: what is observed is no less.",
             f"{PAPER}, one node",
-            f"gradient flow to t = {settings.time:g}: at least {lowest['observed']:.1%} converge (d = {lowest['dimension']}, σ = "
-            f"{lowest['deviation']:g}); SGD on samples for as long: at least {noisy['descent']:.1%}; the region promises "
+            f"gradient flow to t = {settings.time:g}: at least {lowest['observed']:.1%} converge (d = "
+            f"{lowest['dimension']}, σ = "
+            f"{lowest['deviation']:g}); SGD on samples for as long: at least {noisy['descent']:.1%}; the "
+            "region promises "
             f"at most {max(item['promised'] for item in grid):.1%}",
             all(min(item["observed"], item["descent"]) >= item["promised"] - 0.05 for item in grid),
         ),
@@ -87,13 +94,17 @@ def study(settings: PopulationGradient) -> Part:
     columns = ("d", "σ / ‖w*‖", "start in the region", "flow converges", "SGD converges", "median time")
     table = Table(f"One node, {settings.starts} Gaussian starts each", columns, rows)
     note = (
-        "The flow of one node turns towards w* at the rate (π − θ) ‖w*‖ sin θ / (2π ‖w‖) from any angle below π and "
-        "its norm follows ‖w*‖ (sin θ + (π − θ) cos θ)/π > 0, so almost every start converges; what the start decides is the time."
+        "The flow of one node turns towards w* at the rate (π − θ) ‖w*‖ sin θ / (2π ‖w‖) from any angle "
+        "below π and "
+        "its norm follows ‖w*‖ (sin θ + (π − θ) cos θ)/π > 0, so almost every start converges; what the "
+        "start decides is the time."
     )
     return Part(claims, (table,), {"grid": grid, "balls": balls, "plane": plane}, (note,))
 
 
-def _starts(count: int, dimension: int, deviation: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _starts(
+    count: int, dimension: int, deviation: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
     teacher = torch.zeros(dimension, dtype=torch.float64)
     teacher[0] = 1
     return deviation * torch.randn(count, dimension, generator=generator, dtype=torch.float64), teacher

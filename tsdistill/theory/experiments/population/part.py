@@ -47,7 +47,8 @@ def kept(folder: Path | None, name: str, settings: Settings, make: Callable[[], 
 
 def _read(found: dict[str, Any]) -> Part:
     tables = (
-        Table(each["title"], tuple(each["columns"]), tuple(map(tuple, each["rows"]))) for each in found["tables"]
+        Table(each["title"], tuple(each["columns"]), tuple(map(tuple, each["rows"])))
+        for each in found["tables"]
     )
     claims = tuple(Claim(**each) for each in found["claims"])
     return Part(claims, tuple(tables), found["data"], tuple(found["notes"]))

@@ -18,7 +18,8 @@ class PopulationGradient(Settings):
     samples: int = option(1_000_000, "Gaussian samples of the largest Monte-Carlo estimate")
     dimensions: tuple[int, ...] = option((2, 5, 10, 20, 50, 100), "input dimensions of the one-node basin")
     deviations: tuple[float, ...] = option(
-        (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0), "standard deviations of the starts, in lengths of the teacher"
+        (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0),
+        "standard deviations of the starts, in lengths of the teacher",
     )
     starts: int = option(1000, "random starts for each dimension and deviation")
     time: float = option(60.0, "how long the gradient flow of one node is followed")
@@ -35,7 +36,9 @@ class PopulationGradient(Settings):
         positive(self, "symmetric", "perturbations", "repeats")
         not_negative(self, "searches")
         if self.dtype != "float64" or self.device != "cpu":
-            raise TsdistillError("population-gradient is solved in float64 on the cpu; leave --dtype and --device")
+            raise TsdistillError(
+                "population-gradient is solved in float64 on the cpu; leave --dtype and --device"
+            )
         for name, least in (("symmetric", 2), ("dimensions", 2), ("samples", 1000)):
             given = getattr(self, name)
             if min(given if isinstance(given, tuple) else (given,)) < least:

@@ -32,33 +32,47 @@ def study(settings: PopulationGradient) -> Part:
     by_count = ", ".join(f"K = {run['nodes']}: {run['found']:.0%}" for run in runs)
     traps = sum(run["minima"] for run in runs)
     missed = sum(run["missed"] for run in runs)
-    slopes = ", ".join(f"K = {run['nodes']}: {run['slope']:.3f} against {1 / run['rate']:.3f}" for run in runs)
+    slopes = ", ".join(
+        f"K = {run['nodes']}: {run['slope']:.3f} against {1 / run['rate']:.3f}" for run in runs
+    )
     timed = len(settings.perturbations) > 1
     claims = (
         Claim(
             "However small what breaks the symmetry, each student finds a teacher node of its own.",
             f"{PAPER}, several nodes; the talk",
-            f"random perturbations of a common start, {settings.repeats} for each of {len(settings.perturbations)} sizes, that end with one student on "
-            f"every teacher node: {by_count}; lowest cell {worst['found']:.0%} (K = {worst['nodes']}, ε = {worst['size']:g}); "
+            f"random perturbations of a common start, {settings.repeats} for each of "
+            f"{len(settings.perturbations)} sizes, that end with one student on "
+            f"every teacher node: {by_count}; lowest cell {worst['found']:.0%} (K = {worst['nodes']}, ε = "
+            f"{worst['size']:g}); "
             f"of {missed} that did not, {traps} ended at local minima (95 % in every cell asked)",
             worst["found"] >= 0.95,
         ),
         Claim(
             "The time that it takes grows with log 1/ε only, at the rate of the saddle's steepest direction.",
             "linearisation at the saddle of arXiv 1703.00560 (ours)",
-            f"slope of the time against ln 1/ε, against 1/λ: {slopes} (15 % allowed)" if timed else "one size only",
+            f"slope of the time against ln 1/ε, against 1/λ: {slopes} (15 % allowed)"
+            if timed
+            else "one size only",
             all(abs(run["slope"] * run["rate"] - 1) < 0.15 for run in runs) if timed else None,
         ),
     )
     columns = ("K", "ε", "one student each", "loss, median", "time to break")
     rows = tuple(
-        (cell["nodes"], f"{cell['size']:.0e}", f"{cell['found']:.2f}", f"{cell['loss']:.1e}", f"{cell['time']:.2f}")
+        (
+            cell["nodes"],
+            f"{cell['size']:.0e}",
+            f"{cell['found']:.2f}",
+            f"{cell['loss']:.1e}",
+            f"{cell['time']:.2f}",
+        )
         for cell in cells
     )
     table = Table(f"Symmetry breaking, {settings.repeats} perturbations each", columns, rows)
     note = (
-        "The theorem speaks of perturbations that keep the students permutations of one another; random ones are "
-        "harder: from K = 6 on the loss has local minima besides the teachers (Safran and Shamir, arXiv 1712.08968)."
+        "The theorem speaks of perturbations that keep the students permutations of one another; random "
+        "ones are "
+        "harder: from K = 6 on the loss has local minima besides the teachers (Safran and Shamir, arXiv "
+        "1712.08968)."
     )
     return Part(claims, (table,), {"symmetry": {"runs": runs, "shown": _shown(settings)}}, (note,))
 

@@ -47,7 +47,8 @@ def study(settings: PopulationGradient) -> Part:
     listed = ", ".join(f"K = {count}: {share:.1%}" for count, share in reached.items())
     claims = (
         Claim(
-            "With K students that are permutations of one another, every start with 0 ≤ y < x ≤ 1 reaches the teachers.",
+            "With K students that are permutations of one another, every start with 0 ≤ y < x ≤ 1 "
+            "reaches the teachers.",
             f"{PAPER}, several nodes (symmetric starts)",
             f"400 random starts each that end within {NEAR:g}: {listed}",
             all(share == 1 for share in reached.values()),
@@ -101,7 +102,10 @@ def _critical_points() -> list[Tensor]:
             if inside and np.abs(pulled(point)).max() < 1e-11:
                 if all(np.abs(point - other).max() > 1e-5 for other in found):
                     found.append(point)
-    return [torch.tensor(point).where(torch.tensor(np.abs(point) > 1e-11), 0.0) for point in sorted(found, key=tuple)]
+    return [
+        torch.tensor(point).where(torch.tensor(np.abs(point) > 1e-11), 0.0)
+        for point in sorted(found, key=tuple)
+    ]
 
 
 def _from_region(count: int, seed: int) -> float:
@@ -124,7 +128,16 @@ def _field() -> dict[str, Any]:
     field = moved(plane, 2)
     loss = expected_loss(students_at(plane, 2), torch.eye(2, dtype=torch.float64))
     starts = torch.tensor(
-        [[0.02, 0.01], [0.1, 0.099], [0.5, 0.49], [1.0, 0.98], [1.4, 1.3], [0.9, 0.1], [-0.4, -0.5], [1.3, -0.5]],
+        [
+            [0.02, 0.01],
+            [0.1, 0.099],
+            [0.5, 0.49],
+            [1.0, 0.98],
+            [1.4, 1.3],
+            [0.9, 0.1],
+            [-0.4, -0.5],
+            [1.3, -0.5],
+        ],
         dtype=torch.float64,
     )
     starts = torch.cat([starts, starts.flip(1)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -18,12 +19,14 @@ SAMPLES = 8
 def mlp(sizes: Sequence[int], act: nn.Module, bias: bool, generator: torch.Generator) -> nn.Sequential:
     """Linear layers of these sizes in float64 with ``act`` between them, Gaussian weights."""
     found: list[nn.Module] = []
-    for low, high in zip(sizes[:-2], sizes[1:-1], strict=True):
+    for low, high in pairwise(sizes[:-1]):
         found += [nn.Linear(low, high, bias=bias), act]
     return drawn(nn.Sequential(*found, nn.Linear(sizes[-2], sizes[-1], bias=bias)), generator)
 
 
-def convnet(width: int, act: nn.Module, pool: nn.Module, norm: bool, generator: torch.Generator) -> nn.Sequential:
+def convnet(
+    width: int, act: nn.Module, pool: nn.Module, norm: bool, generator: torch.Generator
+) -> nn.Sequential:
     """Two convolutions on 2x10x10 inputs, a pooling layer between them, and two linear layers, in float64."""
     norms = [nn.BatchNorm2d(width)] if norm else []
     model = nn.Sequential(
@@ -42,7 +45,7 @@ def convnet(width: int, act: nn.Module, pool: nn.Module, norm: bool, generator: 
 
 
 def drawn(model: nn.Sequential, generator: torch.Generator) -> nn.Sequential:
-    """The model in float64 and eval, weights N(0, 2/fan-in), biases N(0, 0.3²), batch-norm statistics at random."""
+    """The model in float64 and eval: weights N(0, 2/fan-in), biases N(0, 0.3²), random statistics."""
     model = model.double().eval()
     with torch.no_grad():
         for module in model:
@@ -72,14 +75,20 @@ def by_autograd(student: nn.Sequential, teacher: nn.Module, x: Tensor) -> list[T
 
 
 def compared(student: nn.Sequential, teacher: nn.Sequential, x: Tensor) -> dict[str, Any]:
-    """Largest difference to autograd of each layer, relative to its largest gradient, and that of the output."""
+    """Largest difference to autograd of each layer, over its largest gradient, and that of the output."""
     errors = []
-    for rule, wanted in zip(gradient_rule(student, teacher, x), by_autograd(student, teacher, x), strict=True):
+    for rule, wanted in zip(
+        gradient_rule(student, teacher, x), by_autograd(student, teacher, x), strict=True
+    ):
         size = float(wanted.abs().max())
         errors.append(float((rule.gradient - wanted).abs().max()) / (size or 1.0))
     output = student(x).detach()
     whole = max(
-        float(((layer.fan_out * layer.nodes.unsqueeze(1)).flatten(2).sum(2) + layer.constant - output).abs().max())
+        float(
+            ((layer.fan_out * layer.nodes.unsqueeze(1)).flatten(2).sum(2) + layer.constant - output)
+            .abs()
+            .max()
+        )
         for layer in layers(student, x)
     )
     return {"errors": errors, "output": whole / float(output.abs().max())}

@@ -41,7 +41,12 @@ def trained(steps: int, seed: int) -> dict[str, Any]:
         loss.backward()
         optimiser.step()
     maps = [_map(model, teacher, held) for model in (start, student)]
-    return {"course": course, "start": maps[0], "end": maps[1], "probe": _probe(student, teacher, held, generator)}
+    return {
+        "course": course,
+        "start": maps[0],
+        "end": maps[1],
+        "probe": _probe(student, teacher, held, generator),
+    }
 
 
 def _shares(student: nn.Sequential, teacher: nn.Sequential, x: Tensor) -> dict[str, Any]:
@@ -58,7 +63,7 @@ def _shares(student: nn.Sequential, teacher: nn.Sequential, x: Tensor) -> dict[s
 
 
 def _map(student: nn.Sequential, teacher: nn.Sequential, x: Tensor) -> dict[str, Any]:
-    """E[α], E[β] and correlations of the lowest layer, students in the order of the teacher they are nearest to."""
+    """E[α], E[β] and correlations of the lowest layer, students in the order of their best teacher node."""
     found = modulation(student, teacher, [x])[0]
     assert found.alpha is not None
     correlation = _correlation(student[:2](x).detach(), teacher[:2](x).detach())
@@ -81,7 +86,7 @@ def _correlation(first: Tensor, second: Tensor) -> Tensor:
 def _probe(
     student: nn.Sequential, teacher: nn.Sequential, x: Tensor, generator: torch.Generator, draws: int = 400
 ) -> dict[str, float]:
-    """E[β_kk] of the lowest layer against the mean of (rᵀ ∂f/∂h_k)² over random r: deviation in standard errors."""
+    """Deviation of E[β_kk], lowest layer, from the mean of (rᵀ ∂f/∂h_k)², in standard errors."""
     exact = modulation(student, teacher, [x])[0].beta.diagonal()
     hidden = student[:2](x).detach().requires_grad_()
     output = student[2:](hidden)
@@ -93,4 +98,7 @@ def _probe(
     each = torch.stack(found)
     deviation = (each.mean(0) - exact) / (each.std(0) / draws**0.5).clamp_min(1e-300)
     alive = exact > 1e-12 * exact.max()
-    return {"spread": float(deviation[alive].square().mean().sqrt()), "largest": float(deviation[alive].abs().max())}
+    return {
+        "spread": float(deviation[alive].square().mean().sqrt()),
+        "largest": float(deviation[alive].abs().max()),
+    }
