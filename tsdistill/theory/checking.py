@@ -42,9 +42,9 @@ def lab_check(
     """Measure what the theorems of arXiv 1909.13458 ask for on a student and its teacher.
 
     The gradient is the one of Lemma 1: g_l(x) = D_l (A_l f*_l − B_l f_l), that is the output's difference
-    carried back to the student's pre-activations; its norm is divided by that of the first term, so 1 is a
-    student that gives 0 and 0 one whose gradient is zero. Observers (Theorems 2 and 3) are looked for where
-    samples have been moved onto the boundaries of the teacher's lowest nodes.
+    carried back to the student's pre-activations; its norm is divided by that of the first term (root mean
+    square over samples), so a student that gives 0 is at 1 and one without gradient at 0. Observers (Theorems
+    2 and 3) are looked for where samples have been moved onto the boundaries of the teacher's lowest nodes.
 
     Args:
         model: the student; it is left as it was.

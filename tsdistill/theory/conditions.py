@@ -18,8 +18,8 @@ class LayerConditions:
         rectified: share of the activation's energy that slopes either side of zero explain: 1 for ReLU and
             Leaky ReLU.
         crossed: share of nodes whose boundary has samples (positions) on both sides.
-        gradient: median over samples of ‖g_l(x)‖ by what it would be if the student gave 0; ``None`` for a
-            teacher.
+        gradient: median over samples of ‖g_l(x)‖, by the root mean square of what it would be if the student
+            gave 0; ``None`` for a teacher.
         gradient_worst: the 95 % quantile of that.
     """
 

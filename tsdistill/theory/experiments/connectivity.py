@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tsdistill.errors import TsdistillError
 from tsdistill.theory.engine import (
     Fresh,
     check_room,
@@ -50,15 +51,20 @@ class Connectivity(Settings):
     conv_pairs: int = option(4, "pairs of ConvNet students; 0 leaves them out")
     conv_over: int = option(4, "over-realisation of the ConvNets")
     conv_steps: int = option(4000, "steps of Adam of the ConvNets")
+    conv_samples: int = option(2048, "pictures that ConvNets are trained on")
     points: int = option(20, "points on each segment")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         positive(
             self, "pairs", "inputs", "nodes", "outputs", "over", "steps", "batch", "rate", "start",
-            "conv_over", "conv_steps", "points",
+            "conv_over", "conv_steps", "conv_samples", "points",
         )  # fmt: skip
         not_negative(self, "decay", "conv_pairs")
+        if min(min(self.over), self.conv_over if self.conv_pairs else 2) < 2:
+            raise TsdistillError(
+                "--over 1: students as wide as the teacher have no free node to move; give 2 or more"
+            )
 
 
 def run(settings: Connectivity, context: Context) -> Outcome:
@@ -107,7 +113,7 @@ def run(settings: Connectivity, context: Context) -> Outcome:
         (
             "losses are on samples that were neither trained on nor used to refit readers, by the teacher's "
             "energy (variance of its outputs for ConvNets)",
-            "students without free nodes (1x) cannot be joined like this: there is no slot to move a node to",
+            "students as wide as the teacher (1x) cannot be joined like this: no slot is free for a node",
         ),
     )
 
@@ -149,11 +155,11 @@ def convolutional(settings: Connectivity, number: int, device: torch.device) -> 
     teacher = convnet(teacher_widths, settings.outputs, generator_of(CONVOLVED, seed, 0)).to(device)
     widths = (teacher_widths[0] * settings.conv_over, teacher_widths[1] * settings.conv_over)
     x, fitted, watched = (
-        pictures(count, 3 * seed + k).to(device) for k, count in enumerate((2048, 512, 512))
+        pictures(count, 3 * seed + k).to(device) for k, count in enumerate((settings.conv_samples, 512, 512))
     )
     with torch.no_grad():
         y, right = teacher(x), teacher(watched)
-    students = []
+    students: list[nn.Module] = []
     for place_ in (1, 2):
         generator = generator_of(CONVOLVED, seed, place_)
         model = convnet(widths, settings.outputs, generator).to(device)
@@ -163,7 +169,8 @@ def convolutional(settings: Connectivity, number: int, device: torch.device) -> 
         )  # fmt: skip
         students.append(model)
     points = max(2, settings.points // 2)
-    return _measured(*students, fitted, watched, right, list(teacher_widths), points, centred=True)
+    one, two = students
+    return _measured(one, two, fitted, watched, right, list(teacher_widths), points, centred=True)
 
 
 def _measured(
@@ -217,6 +224,14 @@ def _together(found: list[Cell], over: int) -> Cell:
 
 EXPERIMENT = Experiment(
     settings=Connectivity,
-    quick={"pairs": 4, "over": (2, 5), "steps": 8000, "conv_pairs": 1, "conv_steps": 600, "points": 8},
+    quick={
+        "pairs": 4,
+        "over": (2, 5),
+        "steps": 8000,
+        "conv_pairs": 1,
+        "conv_steps": 600,
+        "conv_samples": 1024,
+        "points": 8,
+    },
     run=run,
 )

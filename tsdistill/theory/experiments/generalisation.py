@@ -152,7 +152,7 @@ def cell(settings: Generalisation, samples: int, over: int, device: torch.device
     result = {
         "samples": samples,
         "over": over,
-        "alignment": rounded(found.mean(1)),
+        "alignment": rounded(found.double().mean(1), 9),
         "precision": rounded(precision(teachers, students).mean(1)),
         "training": rounded(losses(teachers, students, x) / energies(teachers, x)),
         "evaluation": rounded(losses(teachers, students, fresh) / energies(teachers, fresh)),

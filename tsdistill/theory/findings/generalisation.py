@@ -101,7 +101,7 @@ def _on_shifted(cells: Cells) -> tuple[Claim, ...]:
         Claim(
             "well-aligned students (alignment above 0.99) agree with the teacher there",
             TALK,
-            f"{len(high)} runs: least agreement over the shifts {min(high):.1%}, median {np.median(high):.1%} "
+            f"{len(high)} runs: least agreement of the shifts {min(high):.1%}, median {np.median(high):.1%} "
             "(asked: a median above 95%)"
             if high
             else "no run has an alignment above 0.99",

@@ -86,7 +86,9 @@ class Chain:
             flat = patches.movedim(1, 2).flatten(0, 1)
         else:
             flat = received.flatten(0, -2)
-        read = module.weight.shape[1] if layer == 0 else self.widths[layer - 1]
+        weight = module.weight
+        assert isinstance(weight, Tensor)
+        read = weight.shape[1] if layer == 0 else self.widths[layer - 1]
         return flat.view(len(flat), read, -1)
 
 

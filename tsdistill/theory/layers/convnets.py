@@ -39,7 +39,8 @@ def convnet(widths: tuple[int, int], outputs: int, generator: torch.Generator) -
         if isinstance(module, nn.Conv2d | nn.Linear):
             weight = module.weight.data
             weight.copy_(torch.randn(weight.shape, generator=generator) * math.sqrt(2 / weight[0].numel()))
-            module.bias.data.copy_(0.1 * torch.randn(module.bias.shape, generator=generator))
+            if module.bias is not None:
+                module.bias.data.copy_(0.1 * torch.randn(len(weight), generator=generator))
     return model
 
 

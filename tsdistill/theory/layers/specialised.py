@@ -31,15 +31,16 @@ def lowest_gradients(teachers: Networks, students: Networks, x: Tensor) -> tuple
         x: samples ``[N, d]``.
 
     Returns:
-        the largest absolute entry over samples and nodes ``[S]``; and ‖g_1(x)‖ by what it would be if the
-        student gave 0, ``[S, N]``.
+        the largest absolute entry over samples and nodes ``[S]``; and ‖g_1(x)‖ by the root mean square (over
+        samples) of what it would be if the student gave 0, ``[S, N]``.
     """
     wanted = teachers(x)
     on = students.hidden(x)[0] > 0
     g = torch.bmm(students.fan_out, (wanted - students(x)).transpose(1, 2)) * on
     whole = torch.bmm(students.fan_out, wanted.transpose(1, 2)) * on
     tiny = torch.finfo(g.dtype).tiny
-    return g.abs().amax((1, 2)), g.norm(dim=1) / whole.norm(dim=1).clamp_min(tiny)
+    scale = whole.square().sum(1).mean(1, keepdim=True).sqrt()
+    return g.abs().amax((1, 2)), g.norm(dim=1) / scale.clamp_min(tiny)
 
 
 @torch.no_grad()

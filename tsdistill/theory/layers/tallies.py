@@ -20,14 +20,18 @@ class GateSums:
     nodes: int
     fit: Tensor
     both: Tensor
-    ratios: list[Tensor] = field(default_factory=list)
+    left: list[Tensor] = field(default_factory=list)
+    whole: list[Tensor] = field(default_factory=list)
 
     @classmethod
     def of(cls, gate: Gate) -> GateSums:
         """Empty sums for the layer."""
         nodes = gate.before.shape[1]
         return cls(
-            gate.place, nodes, torch.zeros(5, nodes, dtype=torch.float64), torch.zeros(2, nodes, dtype=bool)
+            gate.place,
+            nodes,
+            torch.zeros(5, nodes, dtype=torch.float64),
+            torch.zeros(2, nodes, dtype=torch.bool),
         )
 
     def add(self, gate: Gate) -> None:
@@ -48,11 +52,10 @@ class GateSums:
     def conditions(self) -> LayerConditions:
         """The layer's line of the report."""
         crossed = float(self.both.all(0).double().mean())
-        if not self.ratios:
+        if not self.left:
             return LayerConditions(self.place, self.nodes, self.rectified(), crossed)
-        ratios = torch.cat(self.ratios)
-        if not len(ratios):
-            return LayerConditions(self.place, self.nodes, self.rectified(), crossed, 0.0, 0.0)
+        scale = torch.cat(self.whole).square().mean().sqrt()
+        ratios = torch.cat(self.left) / scale.clamp_min(torch.finfo(torch.float64).tiny)
         quantiles = ratios.quantile(torch.tensor([0.5, 0.95], dtype=ratios.dtype)).tolist()
         return LayerConditions(self.place, self.nodes, self.rectified(), crossed, *quantiles)
 
@@ -121,8 +124,8 @@ class Tally:
         left = [_norms(gate, len(target)) for gate in mine.gates]
         mine.back(target)
         for sums, norm, gate in zip(self._mine, left, mine.gates, strict=True):
-            whole = _norms(gate, len(target))
-            sums.ratios.append((norm[whole > 0] / whole[whole > 0]).cpu())
+            sums.left.append(norm)
+            sums.whole.append(_norms(gate, len(target)))
 
     def _modulation(self, mine: Pass, theirs: Pass, generator: Generator) -> None:
         r = torch.randn(mine.output.shape, generator=generator)

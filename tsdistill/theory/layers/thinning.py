@@ -40,20 +40,15 @@ def survivors(covariance: Tensor, readers: Tensor, count: int) -> Tensor:
     Returns:
         int64 ``[count]``, in order.
     """
-    g, v = covariance.double(), readers.double().clone()
-    n = len(g)
+    g, v = covariance.double(), readers.double()
     ridge = RIDGE * g.diagonal().mean().clamp_min(1e-300)
-    inverse = torch.linalg.inv(g + ridge * torch.eye(n, dtype=g.dtype, device=g.device))
-    left = torch.ones(n, dtype=torch.bool, device=g.device)
-    for _ in range(n - count):
-        spare = inverse.diagonal().clamp_min(1e-300)
-        cost = torch.where(left, v.square().sum(1) / spare, torch.inf)
-        k = int(cost.argmin())
-        row = inverse[k] / inverse[k, k]
-        v -= torch.outer(row, v[k])
-        inverse = inverse - torch.outer(inverse[:, k], row)
-        left[k] = False
-        v[~left] = 0
+    g = g + ridge * torch.eye(len(g), dtype=g.dtype, device=g.device)
+    left = torch.ones(len(g), dtype=torch.bool, device=g.device)
+    for _ in range(len(g) - count):
+        inverse = torch.linalg.inv(g[left][:, left])
+        taken_over = v[left] + inverse @ g[left][:, ~left] @ v[~left]
+        cost = taken_over.square().sum(1) / inverse.diagonal().clamp_min(1e-300)
+        left[left.nonzero()[int(cost.argmin()), 0]] = False
     return left.nonzero()[:, 0]
 
 
