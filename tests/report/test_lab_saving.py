@@ -70,7 +70,7 @@ def test_an_animation_is_written_where_there_is_one(
     def animate(found: Outcome) -> FuncAnimation:
         figure, (panel,) = grid(1)
         (line,) = panel.plot([0, 1], [0, 0])
-        return FuncAnimation(figure, lambda k: line.set_ydata([0, k]), frames=3)  # type: ignore[arg-type]
+        return FuncAnimation(figure, lambda k: line.set_ydata([0, k]), frames=3)
 
     drawing = sys.modules["tsdistill.report.lab.deep"]
     monkeypatch.setattr(drawing, "animate", animate, raising=False)

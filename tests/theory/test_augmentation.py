@@ -78,8 +78,8 @@ def test_augmented_students_generalise_and_cells_are_kept(tmp_path: Path) -> Non
     assert len(list(tmp_path.iterdir())) == 2
     by_name = {row[:2]: dict(zip(first.tables[0].columns, row, strict=True)) for row in first.tables[0].rows}
     few = by_name[12, "4x"]
-    assert float(few["aware"]) < float(few["none"])
-    assert float(by_name[60, "4x"]["none"]) < float(few["none"])
+    assert float(str(few["aware"])) < float(str(few["none"]))
+    assert float(str(by_name[60, "4x"]["none"])) < float(str(few["none"]))
     for each in first.data["cells"]:
         assert all(value < each["energy"] for rows in each["training"] for row in rows for value in row)
     again = lab("augmentation", keep=tmp_path, **SMALL)

@@ -63,7 +63,7 @@ def test_it_runs_through_and_is_not_run_again(images: ImageSet, tmp_path: Path) 
 
 
 def test_images_are_read_as_a_model_reads_them(images: ImageSet) -> None:
-    reading = {"input_size": images.size, "mean": images.mean, "std": images.std}
+    reading: dict[str, Any] = {"input_size": images.size, "mean": images.mean, "std": images.std}
     model = tsd.load("tsdistill.theory.images.networks:strided_gray", **reading)
     x, y = next(
         iter(tsd.open_data(f"fashion-mnist:{images.folder}", tsd.info_of(model).input, batch_size=160))

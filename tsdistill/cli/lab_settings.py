@@ -89,12 +89,18 @@ def _kind(hint: Any) -> tuple[type, bool]:
 
 def _help(field: Field[Any], found: Experiment) -> str:
     """The field's sentence, with its default and what ``--quick`` makes of it."""
-    default = field.default if field.default is not MISSING else field.default_factory()  # type: ignore[misc]
+    default = _default(field)
     said = _words(default)
     if found.quick.get(field.name, default) != default:
         said += f"; with --quick {_words(found.quick[field.name])}"
     text = field.metadata.get("help", "")
     return f"{text[:1].upper()}{text[1:]}" + (f" [{said}]" if said else "")
+
+
+def _default(field: Field[Any]) -> Any:
+    if field.default is MISSING and field.default_factory is not MISSING:
+        return field.default_factory()
+    return field.default
 
 
 def _words(value: Any) -> str:

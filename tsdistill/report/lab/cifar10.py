@@ -33,7 +33,7 @@ def _alignment(runs: Runs, layers: Sequence[str]) -> Figure:
         _lines(panel, runs, f"alignment/{name}")
         dress(panel, f"layer {place}")
         panel.set_ylim(0, 1.02)
-        panel.xaxis.get_major_locator().set_params(integer=True)
+        panel.locator_params(axis="x", integer=True)
     _legend(panels[0])
     axes_names(figure, "epoch", "mean best correlation of a teacher node")
     return figure
@@ -46,7 +46,7 @@ def _loss(runs: Runs) -> Figure:
     _lines(panel, runs, "output_mse")
     panel.set_yscale("log")
     panel.yaxis.set_minor_formatter(FormatStrFormatter("%g"))
-    panel.xaxis.get_major_locator().set_params(integer=True)
+    panel.locator_params(axis="x", integer=True)
     dress(panel, "Evaluation loss of students", small=False)
     _legend(panel)
     axes_names(figure, "epoch", "squared error / variance")

@@ -148,11 +148,8 @@ def _fewer(settings: Augmentation, cells: Sequence[Cell]) -> Claim:
         for over, by_name in found.items()
     )
     said = [by_name for by_name in found.values() if any(n is not None for n in by_name.values())]
-    ends = [
-        n["aware"] is not None
-        and all(n[other] is None or n[other] > n["aware"] for other in ("none", "agnostic"))
-        for n in said
-    ]
+    reached = [{name: math.inf if n is None else n for name, n in by_name.items()} for by_name in said]
+    ends = [n["aware"] < min(n["none"], n["agnostic"]) for n in reached]
     return Claim(
         "with teacher-aware samples fewer are needed for a given evaluation loss than with random directions "
         "or without augmentation",
@@ -188,7 +185,7 @@ def _words(n: float | None, settings: Augmentation) -> str:
 
 
 def _losses(settings: Augmentation, cells: Sequence[Cell]) -> Table:
-    rows = []
+    rows: list[tuple[str | int | float | None, ...]] = []
     for k, count in enumerate(settings.counts):
         for each in cells:
             none, agnostic, aware = (means(each, name)[k] for name in STRATEGIES)

@@ -131,7 +131,7 @@ def claims(runs: Runs) -> tuple[Claim, ...]:
 
 def table(runs: Runs, layers: Sequence[str]) -> Table:
     """A row a width: mean ± standard deviation over seeds after the last epoch."""
-    rows = []
+    rows: list[tuple[str | int | float | None, ...]] = []
     for width, some in runs.items():
         cells = [_cell(some, LOSS, 4), _cell(some, "agreement", 2), _cell(some, "top1", 2)]
         cells += [_cell(some, f"{ALIGNMENT}/{name}", 3) for name in layers]
