@@ -90,6 +90,7 @@ def test_folders_import_only_from_those_before_them() -> None:
         "alignment",
         "pruning",
         "distillation",
+        "theory",
         "exporting",
         "report",
         "cli",

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from tsdistill.pruning import prune_result as prune_result
     from tsdistill.pruning import prune_to_drop as prune_to_drop
     from tsdistill.pruning import sweep as sweep
+    from tsdistill.theory import Outcome as Outcome
+    from tsdistill.theory import lab as lab
+    from tsdistill.theory import lab_check as lab_check
     from tsdistill.tracing import NodeGraph as NodeGraph
     from tsdistill.tracing import cut as cut
     from tsdistill.tracing import trace as trace
@@ -48,6 +51,7 @@ _HOME = {
     "Comparison": "tsdistill.evaluation",
     "Exported": "tsdistill.exporting",
     "NodeGraph": "tsdistill.tracing",
+    "Outcome": "tsdistill.theory",
     "PruneResult": "tsdistill.pruning",
     "PruningPlan": "tsdistill.pruning",
     "Thresholds": "tsdistill.alignment",
@@ -63,6 +67,8 @@ _HOME = {
     "export": "tsdistill.exporting",
     "hookimpl": "tsdistill.plugins",
     "info_of": "tsdistill.models",
+    "lab": "tsdistill.theory",
+    "lab_check": "tsdistill.theory",
     "load": "tsdistill.models",
     "open_data": "tsdistill.data",
     "plan": "tsdistill.pruning",
@@ -81,6 +87,7 @@ __all__ = [
     "Comparison",
     "Exported",
     "NodeGraph",
+    "Outcome",
     "PruneResult",
     "PruningPlan",
     "Thresholds",
@@ -97,6 +104,8 @@ __all__ = [
     "export",
     "hookimpl",
     "info_of",
+    "lab",
+    "lab_check",
     "load",
     "open_data",
     "plan",

@@ -46,6 +46,32 @@ def test_a_student_of_the_teacher_s_architecture(fork: Run, work: Path, tmp_path
     assert found[0].weight.shape == (60, 12)
 
 
+def test_json_of_a_training(fork: Run, tmp_path: Path) -> None:
+    teacher, out = tmp_path / "teacher", tmp_path / "student"
+    done = fork(
+        "train", "networks.py:vectors", *TRAIN, "--val", "vectors.npz", "-o", str(teacher), "--json", "-"
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["format"], found["kind"], found["updates"]) == (1, "training", 2)
+    assert found["files"] == {"model": f"{teacher}/model.safetensors", "alignment": None}
+    assert found["log"] == [json.loads(line) for line in (teacher / "log.jsonl").read_text().splitlines()]
+    assert found["options"] == json.loads((teacher / "options.json").read_text())["options"]
+    judged = [line["val/top1"] for line in found["log"]]
+    assert found["best"] == {"epoch": 1 + judged.index(max(judged)), "figure": max(judged)}
+    file = tmp_path / "student.json"
+    done = fork(
+        "distill", "--width", "0.5", *TRAIN, "--teacher", "networks.py:vectors",
+        "-o", str(out), "--json", str(file),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "2 updates" in done.stdout
+    found = json.loads(file.read_text())
+    assert found["files"] == {"model": f"{out}/model.safetensors", "alignment": f"{out}/alignment.html"}
+    assert any("become 15" in note for note in found["notes"])
+    assert 0 < found["log"][-1]["alignment"] <= 1
+
+
 def test_bad_input(fork: Run, tmp_path: Path) -> None:
     teacher = ("--teacher", "networks.py:vectors")
     out = ("-o", str(tmp_path / "run"))
@@ -55,3 +81,9 @@ def test_bad_input(fork: Run, tmp_path: Path) -> None:
     one_line(fork("train", "networks.py:vectors", *TRAIN, *out, "--config", "none.toml"), "none.toml")
     one_line(fork("train", "networks.py:vectors", *TRAIN, "-o", "networks.py"), "is a file")
     assert not (tmp_path / "run" / "model.safetensors").exists()
+    nowhere = ("--json", str(tmp_path / "none" / "result.json"))
+    one_line(
+        fork("train", "networks.py:vectors", *TRAIN, *out, *nowhere), "does not exist", "create it first"
+    )
+    one_line(fork("distill", *teacher, "--width", "2", *TRAIN, *out, *nowhere), "create it first")
+    assert not (tmp_path / "run").exists()

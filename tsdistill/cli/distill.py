@@ -33,6 +33,7 @@ def command(student: str | None, **given: Any) -> None:
     ...`, or torchrun.
     """
     output.check_folder(given["out"])
+    output.check_writable(given["json_file"])
     if student is None and given["width"] is None:
         raise TsdistillError("there is no STUDENT; name one, or give --width for TEACHER's architecture")
     flags = (*training_options.NAMES, "cache_teacher", "shard_teacher")
@@ -57,4 +58,4 @@ def command(student: str | None, **given: Any) -> None:
             tell=tell,
             report=report,
         )
-    training_output.tell_result(result, said)
+    training_output.tell_result(result, said, given["json_file"])

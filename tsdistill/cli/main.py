@@ -25,6 +25,7 @@ COMMANDS = {
     "train": ("tsdistill.cli.train", "Train a model on labels."),
     "compare": ("tsdistill.cli.compare", "Lay models side by side: accuracy, size, speed, memory."),
     "export": ("tsdistill.cli.export", "Write a model for other engines, or as Python source."),
+    "lab": ("tsdistill.cli.lab", "Run the experiments behind the theory, see how far it holds."),
     "plugins": ("tsdistill.cli.plugins", "List what each plugin hook offers."),
 }
 

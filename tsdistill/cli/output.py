@@ -43,8 +43,12 @@ def working(what: str) -> Iterator[None]:
 
 
 @contextmanager
-def progress() -> Iterator[Tell | None]:
-    """A bar on stderr that follows what it is told; ``None`` in place of it where stderr is no terminal."""
+def progress(unit: str = "samples") -> Iterator[Tell | None]:
+    """A bar on stderr that follows what it is told; ``None`` in place of it where stderr is no terminal.
+
+    Args:
+        unit: what is counted.
+    """
     if not sys.stderr.isatty():
         yield None
         return
@@ -66,15 +70,15 @@ def progress() -> Iterator[Tell | None]:
             if phase != current:
                 current = phase
                 shown.reset(task, description=phase, visible=True, count="")
-            shown.update(task, completed=done, total=total, count=_count(done, total))
+            shown.update(task, completed=done, total=total, count=_count(done, total, unit))
 
         yield tell
 
 
-def _count(done: int, total: int | None) -> str:
+def _count(done: int, total: int | None, unit: str) -> str:
     if not done and total is None:
         return ""
-    return f"{done:,} samples" if total is None else f"{done:,} of {total:,} samples"
+    return f"{done:,} {unit}" if total is None else f"{done:,} of {total:,} {unit}"
 
 
 def check_writable(path: str | None) -> None:

@@ -19,6 +19,7 @@ def command(model: str, **given: Any) -> None:
     Several processes: `accelerate launch -m tsdistill train ...`, or torchrun.
     """
     output.check_folder(given["out"])
+    output.check_writable(given["json_file"])
     how = training_options.resolved(given)
     import torch
 
@@ -37,4 +38,4 @@ def command(model: str, **given: Any) -> None:
             tell=tell,
             report=report,
         )
-    training_output.tell_result(result, said)
+    training_output.tell_result(result, said, given["json_file"])

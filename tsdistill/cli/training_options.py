@@ -27,6 +27,9 @@ _WHERE = (
         help="Begin afresh, X times as wide (2.0 over-realised, 0.5 slimmed) or as a plan of `prune` says.",
     ),
     click.option(
+        "--json", "json_file", metavar="FILE|-", help="Write options, log and result as JSON; - for stdout."
+    ),
+    click.option(
         "--resume", is_flag=True, help="Go on with the run in OUT; start afresh where there is none."
     ),
     click.option(

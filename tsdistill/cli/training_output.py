@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tsdistill.cli import output
@@ -89,12 +90,29 @@ def epoch_line(line: Mapping[str, Any], epochs: int) -> str:
     return ", ".join(parts)
 
 
-def tell_result(result: TrainResult, said: str = "") -> None:
-    """Say on stdout what came out, and draw how alignment went beside the model."""
+def tell_result(result: TrainResult, said: str = "", json_file: str | None = None) -> None:
+    """Say what came out, and draw how alignment went beside the model.
+
+    Args:
+        result: what came out.
+        said: what there is to say of the student that was begun.
+        json_file: where the result goes as JSON; ``-`` for stdout, which has nothing else then.
+    """
     if not speaks():
         return
-    if result.history is not None and result.folder is not None:
-        draw(result)
+    quiet = json_file == output.STDOUT
+    page = draw(result) if result.history is not None and result.folder is not None else None
+    if json_file:
+        notes = [line for line in (said, *result.notes) if line]
+        files = {"model": f"{result.folder}/model.safetensors", "alignment": page and str(page)}
+        output.write_json(json_file, {**result.to_dict(), "notes": notes, "files": files})
+    if quiet:
+        return
+    if page is not None:
+        from tsdistill.report.history import history_table
+
+        output.console().print(history_table(result.history))
+        print(f"alignment over the epochs: {page}")
     lines = [line for line in (said, *result.notes) if line]
     if result.resumed is not None:
         lines.append(f"went on after {result.resumed} updates")
@@ -106,12 +124,9 @@ def tell_result(result: TrainResult, said: str = "") -> None:
         print(line)
 
 
-def draw(result: TrainResult) -> None:
-    """Write OUT/alignment.html, and say how alignment went in a table."""
-    from tsdistill.report.history import history_table
+def draw(result: TrainResult) -> Path:
+    """Write OUT/alignment.html: how alignment went."""
     from tsdistill.report.page import save_page
 
     assert result.folder is not None
-    output.console().print(history_table(result.history))
-    page = save_page(result.history.final, result.folder / "alignment.html", history=result.history)
-    print(f"alignment over the epochs: {page}")
+    return save_page(result.history.final, result.folder / "alignment.html", history=result.history)

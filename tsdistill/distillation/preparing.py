@@ -20,6 +20,7 @@ from tsdistill.distillation.knowing import Request, classes_of, enough, samples_
 from tsdistill.distillation.loop import Loop
 from tsdistill.distillation.losses import Combined, parse
 from tsdistill.distillation.machine import machine
+from tsdistill.distillation.options import Options
 from tsdistill.distillation.parts import Parts
 from tsdistill.distillation.results import TrainResult
 from tsdistill.distillation.runs import RunFolder
@@ -116,7 +117,7 @@ def _run(
             accelerator.end_training()
     result = TrainResult(
         model=updating.result().eval(),
-        options=options,
+        options=replace(options, loss=_weights(options, loss)),
         log=tuple(loop.log),
         folder=None if folder is None else folder.path,
         updates=loop.position.updates,
@@ -171,14 +172,17 @@ def _identity(
     """What a resumed run has to have in common with the one before."""
     from tsdistill import __version__
 
-    options = request.options.to_dict()
+    options = {**request.options.to_dict(), "loss": _weights(request.options, loss)}
     identity: dict[str, Any] = {"tsdistill": __version__, **request.identity, "data": data.description}
     if data.numbers is None:
         identity["workers"] = request.options.workers * accelerator.num_processes
     if request.teacher is not None:
         identity["teacher_weights"] = fingerprint(request.teacher)
-    options["loss"] = options["loss"] or {term.name: term.weight for term in loss.terms}
     return {**identity, "options": options}
+
+
+def _weights(options: Options, loss: Combined) -> dict[str, float]:
+    return dict(options.loss) or {term.name: term.weight for term in loss.terms}
 
 
 def _teaching(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,3 +74,25 @@ class TrainResult:
     best: tuple[int, float] | None = None
     history: Any = None
     notes: tuple[str, ...] = field(default_factory=tuple)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON data, weights and history aside: ``{"format": 1, "kind": "training", ...}``.
+
+        What is no finite number becomes ``None``.
+        """
+        return {
+            "format": 1,
+            "kind": "training",
+            "folder": None if self.folder is None else str(self.folder),
+            "updates": self.updates,
+            "skipped": self.skipped,
+            "resumed": self.resumed,
+            "best": None if self.best is None else {"epoch": self.best[0], "figure": _number(self.best[1])},
+            "options": self.options.to_dict(),
+            "log": [{name: _number(value) for name, value in line.items()} for line in self.log],
+            "notes": list(self.notes),
+        }
+
+
+def _number(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -97,7 +97,7 @@ def lab(
         settings: fields of the experiment's settings, such as ``seed=1`` or ``decay=(0.0, 1.0)``.
 
     Returns:
-        the claims, tables and numbers; `tsdistill.report.save_outcome` writes them and draws the figures.
+        the claims, tables and numbers; `tsdistill.report.lab.save_outcome` writes them and draws the figures.
 
     Raises:
         TsdistillError: no such experiment or setting, a value that makes no sense, or more memory than there

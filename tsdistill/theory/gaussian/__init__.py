@@ -1,1 +1,1 @@
-"""Two-layer networks under Gaussian input, in closed form (arXiv 1703.00560)."""
+"""Two-layer ReLU networks on Gaussian input in closed form (arXiv 1703.00560)."""

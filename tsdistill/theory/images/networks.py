@@ -1,4 +1,4 @@
-"""The experiment's network as factories: ``examples/cifar10/networks.py:plain_rgb`` and its like."""
+"""The experiment's network as factories: ``tsdistill.theory.images.networks:plain_rgb`` and its like."""
 
 from torch import nn
 

@@ -1,0 +1,142 @@
+"""``tsdistill lab``: the experiments behind the theory, one subcommand each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tsdistill.cli import output
+from tsdistill.errors import TsdistillError
+from tsdistill.theory import EXPERIMENTS, experiment, lab
+
+if TYPE_CHECKING:
+    from tsdistill.report.lab import Saved
+    from tsdistill.theory import Outcome
+
+CHECK = "check"
+CHECK_LINE = "How far the theorems' conditions hold for a model of yours and its teacher."
+CELLS = "cells"
+
+
+class LabGroup(click.Group):
+    """A subcommand an experiment, made from its settings when it is called, and ``check``."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The experiments and ``check``; imports none of them."""
+        return [*EXPERIMENTS, CHECK]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
+        """Make the command of one experiment.
+
+        Raises:
+            TsdistillError: there is no such experiment.
+        """
+        if cmd_name == CHECK:
+            from tsdistill.cli.lab_check import command as check
+
+            return check
+        return _command(cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the experiments and what else there is, a line each."""
+        with formatter.section("Experiments"):
+            formatter.write_dl(list(EXPERIMENTS.items()))
+        with formatter.section("For networks of yours"):
+            formatter.write_dl([(CHECK, CHECK_LINE)])
+
+
+@click.command(
+    "lab",
+    cls=LabGroup,
+    epilog="`tsdistill lab NAME --help` says what an experiment can be told; docs/theory.md what came out.",
+)
+def command() -> None:
+    """Run an experiment behind the theory: tables, figures, and whether each claim held.
+
+    \b
+    tsdistill lab NAME --quick        a reduced version, within two minutes
+    tsdistill lab NAME --out DIR      the whole; called again, it goes on where it was stopped
+    """
+
+
+def _command(name: str) -> click.Command:
+    from tsdistill.cli.lab_settings import given_settings, settings_options
+
+    found = experiment(name)
+
+    def run(quick: bool, out: str | None, json_file: str | None, **given: Any) -> None:
+        _run(name, quick, out, json_file, given_settings(given))
+
+    plain = [
+        click.Option(["--quick"], is_flag=True, help="The reduced version, which ends within two minutes."),
+        click.Option(
+            ["-o", "--out"],
+            metavar="DIR",
+            help=f"Folder for outcome.json, figures and what is finished; lab/{name} without it.",
+        ),
+        click.Option(
+            ["--json", "json_file"], metavar="FILE|-", help="Write the outcome as JSON; - for stdout."
+        ),
+    ]
+    return click.Command(
+        name, callback=run, params=[*plain, *settings_options(found)], help=EXPERIMENTS[name]
+    )
+
+
+def _run(name: str, quick: bool, out: str | None, json_file: str | None, given: dict[str, Any]) -> None:
+    folder = _folder(name, quick, out)
+    output.check_writable(json_file)
+    if "device" in given:
+        from tsdistill.cli.options import check_device
+
+        check_device(given["device"])
+    with output.progress(unit="") as tell:
+        try:
+            outcome = lab(name, quick=quick, keep=folder / CELLS, tell=tell, **given)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"(the same command goes on from {folder / CELLS})") from None
+    from tsdistill.report.lab import save_outcome
+    from tsdistill.report.lab.saving import as_json
+
+    with output.working(f"drawing into {folder}"):
+        saved = save_outcome(outcome, folder)
+    if json_file:
+        output.write_json(json_file, as_json(outcome))
+    if json_file != output.STDOUT:
+        _show(outcome, saved)
+
+
+def _folder(name: str, quick: bool, out: str | None) -> Path:
+    """The folder of a run, made where it is missing.
+
+    Raises:
+        TsdistillError: it cannot be made.
+    """
+    output.check_folder(out)
+    folder = Path(out) if out else Path("lab") / (f"{name}-quick" if quick else name)
+    try:
+        (folder / CELLS).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TsdistillError(f"--out {folder}: {error.strerror}; name a folder that can be made") from error
+    return folder
+
+
+def _show(outcome: Outcome, saved: Saved) -> None:
+    from tsdistill.report.lab import claims_table, outcome_table
+    from tsdistill.report.numbers import counted, seconds
+
+    console = output.console()
+    for table in outcome.tables:
+        console.print(outcome_table(table))
+        console.print()
+    if outcome.claims:
+        console.print(claims_table(outcome.claims))
+    for note in outcome.notes:
+        console.print(f"note    {note}")
+    names = ", ".join(path.name for path in (saved.outcome, *saved.pictures))
+    console.print(f"files   {saved.outcome.parent}: {names}")
+    verdicts = [claim.held for claim in outcome.claims]
+    said = f"{verdicts.count(True)} of {counted(len(verdicts), 'claim')} held"
+    console.print(f"time    {seconds(outcome.seconds)}; {said}")

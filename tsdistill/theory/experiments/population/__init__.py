@@ -1,0 +1,1 @@
+"""The studies that population-gradient is made of."""

@@ -1,0 +1,1 @@
+"""What gradient-rule is made of."""

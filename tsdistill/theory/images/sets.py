@@ -1,0 +1,104 @@
+"""The data sets of the experiment on images: where they are, and how a network reads them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tsdistill.data.arrays import ArraySamples
+from tsdistill.data.named import torchvision_dataset
+from tsdistill.errors import TsdistillError
+
+CIFAR = "cifar-10-batches-py"
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """One data set.
+
+    Attributes:
+        name: as in ``NAME:FOLDER``.
+        folder: where it is.
+        colours: ``gray`` or ``rgb``: which network reads it.
+        size: channels, height and width of an image.
+        mean: of each channel.
+        std: of each channel.
+    """
+
+    name: str
+    folder: Path
+    colours: str
+    size: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def part(self, split: str, most: int, seed: int) -> ArraySamples:
+        """Its ``train`` or ``test`` part, normalised, in memory.
+
+        Args:
+            split: which part.
+            most: so many of them, a random part; 0: all.
+            seed: of the random part.
+
+        Raises:
+            TsdistillError: the data are not there.
+        """
+        found: Any = torchvision_dataset(self.name, f"{self.folder},split={split}")
+        pixels = torch.tensor(found.images if self.colours == "gray" else found.data)
+        labels = torch.tensor(found.labels if self.colours == "gray" else found.targets, dtype=torch.int64)
+        if 0 < most < len(pixels):
+            chosen = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(seed))[:most]
+            pixels, labels = pixels[chosen], labels[chosen]
+        x = pixels[:, None] if pixels.dim() == 3 else pixels.permute(0, 3, 1, 2)
+        mean, std = (torch.tensor(each).view(-1, 1, 1) for each in (self.mean, self.std))
+        size = f"{len(x):,} {self.name} {split} images"
+        return ArraySamples((x / 255 - mean) / std, labels, name=size)
+
+
+SETS = {
+    "fashion-mnist": ImageSet(
+        "fashion-mnist", Path("/usr/share/datasets/fashion-mnist"), "gray", (1, 28, 28), (0.2860,), (0.3530,)
+    ),
+    "cifar10": ImageSet(
+        "cifar10",
+        Path.home() / ".cache" / "tsdistill",
+        "rgb",
+        (3, 32, 32),
+        (0.4914, 0.4822, 0.4465),
+        (0.2470, 0.2435, 0.2616),
+    ),
+}
+
+
+def image_set(name: str, folder: str | None = None) -> ImageSet:
+    """One of `SETS`; CIFAR-10 is downloaded by torchvision where it is not there yet.
+
+    Args:
+        name: of the set.
+        folder: where it is, or is put; ``None`` for the usual place.
+
+    Raises:
+        TsdistillError: it cannot be downloaded.
+    """
+    known = SETS[name]
+    found = known if folder is None else ImageSet(**{**vars(known), "folder": Path(folder).expanduser()})
+    if name == "cifar10" and not (found.folder / CIFAR).is_dir():
+        _download(found.folder)
+    return found
+
+
+def _download(folder: Path) -> None:
+    from torchvision.datasets import CIFAR10
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        CIFAR10(str(folder), download=True)
+    except (OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise TsdistillError(
+            f"CIFAR-10 is not in {folder} and cannot be downloaded ({reason}); put the folder {CIFAR} there, "
+            "or take --data fashion-mnist"
+        ) from error
