@@ -137,8 +137,8 @@ def test_within_the_region_the_distance_falls_and_descent_gets_there() -> None:
 @pytest.mark.parametrize("count", [2, 3, 5, 10])
 def test_the_symmetric_saddle_and_the_teachers_are_critical(count: int) -> None:
     x = saddle(count)
-    assert moved(torch.tensor([[x, x], [1, 0]]).double(), count).abs().max() < 1e-12
-    known = critical(students_at(torch.tensor([x, x]).double(), count), torch.eye(count).double())
+    assert moved(torch.tensor([[x, x], [1, 0]], dtype=torch.float64), count).abs().max() < 1e-12
+    known = critical(students_at(torch.tensor([x, x], dtype=torch.float64), count), torch.eye(count).double())
     assert known.kind() == "saddle"
     assert critical(torch.eye(count).double(), torch.eye(count).double()).kind() == "minimum"
 
