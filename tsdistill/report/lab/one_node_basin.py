@@ -70,7 +70,7 @@ def _plane(panel: Axes, plane: Any) -> None:
     panel.set_ylim(-1.6, 1.6)
     panel.plot([], [], color=WARM, linewidth=0.9, linestyle=":", label="linear part alone")
     panel.legend(fontsize=7, framealpha=0.85, edgecolor="none", labelcolor=INK, loc="lower right")
-    panel.set_aspect("equal", adjustable="datalim")
+    panel.set_aspect("equal")
     named(panel, "along w*", "across")
     dress(panel, "Flow of one node", "disc: guaranteed", lines="")
 

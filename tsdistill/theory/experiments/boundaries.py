@@ -84,38 +84,36 @@ def _seen(pairs: plane.Pairs, goals: plane.Pairs, x: Tensor) -> dict[str, Tensor
 
 
 def _ended(pairs: plane.Pairs, goals: plane.Pairs, x: Tensor) -> list[dict[str, Any]]:
-    """Of every pair: each student's correlation, teacher node, strength and gap, and the loss."""
+    """Of every pair: each student's correlation, nearest boundary and distance to it, strength; the loss."""
     seen = _seen(pairs, goals, x)
     lines, goal_lines = seen["lines"].tolist(), goals.fan_in.mT.tolist()
     ended = []
     for place, own in enumerate(lines):
-        nodes = seen["node"][place].tolist()
-        away = [plane.gap(line, goal_lines[place][node]) for line, node in zip(own, nodes, strict=True)]
+        away = [[plane.gap(line, goal) for goal in goal_lines[place]] for line in own]
+        nearest = [min(each) for each in away]
         ended.append(
             {
                 "best": seen["best"][place].tolist(),
-                "node": nodes,
+                "node": [each.index(low) for each, low in zip(away, nearest, strict=True)],
                 "strength": seen["strength"][place].tolist(),
-                "gap": [None if math.isinf(value) else value for value in away],
+                "gap": [None if math.isinf(value) else value for value in nearest],
                 "loss": float(seen["loss"][place]),
             }
         )
     return ended
 
 
-def _on(pair: dict[str, Any], node: int) -> int:
-    """How many students lie on a teacher node's boundary, correlated with it."""
+def _on(pair: dict[str, Any], node: int, least: float = -1.0) -> int:
+    """How many students have their boundary on a teacher node's and correlate with it above ``least``."""
     each = zip(pair["best"], pair["node"], pair["gap"], strict=True)
-    return sum(best > ALIGNED and at == node and gap is not None and gap < ON for best, at, gap in each)
+    return sum(best > least and at == node and gap is not None and gap < ON for best, at, gap in each)
 
 
 def _chosen(ended: list[dict[str, Any]], teachers: int) -> int:
     """The first pair with all teacher nodes found and two students aligned with none, else the first."""
     for place, pair in enumerate(ended):
-        left = sum(
-            best < 0.9 and gap is not None for best, gap in zip(pair["best"], pair["gap"], strict=True)
-        )
-        if left == 2 and all(_on(pair, node) for node in range(teachers)):
+        off = sum(gap is None or gap >= ON for gap in pair["gap"])
+        if off == 2 and all(_on(pair, node, ALIGNED) for node in range(teachers)):
             return place
     return 0
 
@@ -140,6 +138,7 @@ def _outcome(
     settings: Boundaries, ended: list[dict[str, Any]], shown: int, course: dict[str, Any]
 ) -> Outcome:
     counts = Counter(_on(pair, node) for pair in ended for node in range(settings.teachers))
+    alike = sum(_on(pair, node, ALIGNED) > 0 for pair in ended for node in range(settings.teachers))
     total = sum(counts.values())
     covered = 1 - counts[0] / total
     nodes = [
@@ -147,8 +146,8 @@ def _outcome(
         for pair in ended
         for best, strength, gap in zip(pair["best"], pair["strength"], pair["gap"], strict=True)
     ]
-    strong = sorted(strength for best, strength, _ in nodes if best > ALIGNED)
-    weak = sorted(strength for best, strength, gap in nodes if best < 0.9 and gap is not None)
+    strong = sorted(strength for _, strength, gap in nodes if gap is not None and gap < ON)
+    weak = sorted(strength for _, strength, gap in nodes if gap is not None and gap >= ON)
     typical = strong[len(strong) // 2] if strong else 0.0
     high = weak[int(0.9 * len(weak))] / typical if weak and typical else math.nan
     losses = sorted(pair["loss"] for pair in ended)

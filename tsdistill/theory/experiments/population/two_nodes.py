@@ -99,9 +99,9 @@ def _critical_points() -> list[Tensor]:
             ended = optimize.root(pulled, np.array([x, y]), tol=1e-13)
             point = ended.x
             inside = (point > LOW).all() and (point < HIGH).all() and np.abs(point).max() > 1e-3
-            if inside and np.abs(pulled(point)).max() < 1e-11:
-                if all(np.abs(point - other).max() > 1e-5 for other in found):
-                    found.append(point)
+            new = all(np.abs(point - other).max() > 1e-5 for other in found)
+            if inside and new and np.abs(pulled(point)).max() < 1e-11:
+                found.append(point)
     return [
         torch.tensor(point).where(torch.tensor(np.abs(point) > 1e-11), 0.0)
         for point in sorted(found, key=tuple)
