@@ -13,8 +13,9 @@ from tsdistill.errors import TsdistillError
 from tsdistill.report.lab import figures
 from tsdistill.theory import lab
 from tsdistill.theory.engine import decaying_teachers
-from tsdistill.theory.experiments.augmentation import Augmentation, claims
-from tsdistill.theory.few_samples import Sets, loss, needed, training_set
+from tsdistill.theory.experiments.augmentation import claims
+from tsdistill.theory.experiments.few_samples.settings import Augmentation
+from tsdistill.theory.experiments.few_samples.students import Sets, loss, needed, training_set
 
 SMALL: dict[str, Any] = {
     "counts": (12, 60), "over": (1, 4), "seeds": 2, "inputs": 16, "nodes": 3, "outputs": 6, "steps": 1500,

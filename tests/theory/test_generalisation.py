@@ -10,8 +10,8 @@ import torch
 
 from tsdistill.theory import lab
 from tsdistill.theory.engine import decaying_teachers
+from tsdistill.theory.experiments.findings.generalisation import claims_of, given, over_all, within
 from tsdistill.theory.experiments.generalisation import SHIFTS, _agreement
-from tsdistill.theory.findings.generalisation import claims_of, given, over_all, within
 
 
 def made(alignment, training, evaluation):

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tsdistill.theory.conditions import Conditions
+from tsdistill.theory.conditions.found import Conditions
 from tsdistill.theory.experiment import EXPERIMENTS, Context, Experiment, experiment, lab
 from tsdistill.theory.outcome import Claim, Outcome, Table
 from tsdistill.theory.settings import Settings
 
 if TYPE_CHECKING:
-    from tsdistill.theory.checking import lab_check as lab_check
+    from tsdistill.theory.conditions.checking import lab_check as lab_check
 
 __all__ = [
     "EXPERIMENTS",
@@ -33,6 +33,6 @@ __all__ = [
 def __getattr__(name: str) -> object:
     if name != "lab_check":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from tsdistill.theory.checking import lab_check
+    from tsdistill.theory.conditions.checking import lab_check
 
     return lab_check

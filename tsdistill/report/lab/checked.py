@@ -10,7 +10,7 @@ from rich.table import Table
 from tsdistill.report.lab.tables import claims_table
 from tsdistill.report.layout import table
 from tsdistill.theory import Conditions
-from tsdistill.theory.conditions import LayerConditions
+from tsdistill.theory.conditions.found import LayerConditions
 
 
 def conditions_shown(found: Conditions, notes: Iterable[str] = ()) -> Iterator[RenderableType]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tsdistill.report.canvas import axes_names, dress, grid
-from tsdistill.theory.findings.generalisation import rank_correlation
+from tsdistill.theory.experiments.findings.generalisation import rank_correlation
 from tsdistill.theory.outcome import Outcome
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tsdistill.report.canvas import ALIGNED, INK, QUIET, UNALIGNED, axes_names, dress, grid
-from tsdistill.theory.findings.precision import constant
+from tsdistill.theory.experiments.findings.precision import constant
 from tsdistill.theory.outcome import Outcome
 
 if TYPE_CHECKING:

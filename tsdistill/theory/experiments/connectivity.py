@@ -22,7 +22,7 @@ from tsdistill.theory.engine import (
 )
 from tsdistill.theory.engine.summing import rounded
 from tsdistill.theory.experiment import Context, Experiment
-from tsdistill.theory.findings.connectivity import claims_of, table_of
+from tsdistill.theory.experiments.findings.connectivity import claims_of, table_of
 from tsdistill.theory.layers.convnets import convnet, pictures, trained
 from tsdistill.theory.layers.polyline import Polyline, connect, straight
 from tsdistill.theory.outcome import Outcome

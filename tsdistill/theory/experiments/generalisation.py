@@ -27,7 +27,7 @@ from tsdistill.theory.engine import (
 )
 from tsdistill.theory.engine.summing import rounded
 from tsdistill.theory.experiment import Context, Experiment
-from tsdistill.theory.findings.generalisation import claims_of, tables_of
+from tsdistill.theory.experiments.findings.generalisation import claims_of, tables_of
 from tsdistill.theory.layers.specialised import precision
 from tsdistill.theory.outcome import Outcome
 from tsdistill.theory.settings import Settings, not_negative, option, positive

@@ -26,7 +26,7 @@ from tsdistill.theory.engine import (
 )
 from tsdistill.theory.engine.summing import rounded
 from tsdistill.theory.experiment import Context, Experiment
-from tsdistill.theory.findings.specialization import claims_of, tables_of
+from tsdistill.theory.experiments.findings.specialization import claims_of, tables_of
 from tsdistill.theory.layers.specialised import (
     lowest_gradients,
     net_strengths,

@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from tsdistill.errors import TsdistillError
-from tsdistill.theory.conditions import LayerConditions
+from tsdistill.theory.conditions.found import LayerConditions
 from tsdistill.theory.layers.gates import Gate, Pass
 
 

@@ -14,8 +14,8 @@ from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.forward import at_rest, head
 from tsdistill.models import info_of
 from tsdistill.models.weights import check_finite
-from tsdistill.theory.conditions import Conditions
-from tsdistill.theory.judging import advise, judge
+from tsdistill.theory.conditions.found import Conditions
+from tsdistill.theory.conditions.judging import advise, judge
 from tsdistill.theory.layers.bound import implied_precision
 from tsdistill.theory.layers.gates import Pass
 from tsdistill.theory.layers.tallies import Tally

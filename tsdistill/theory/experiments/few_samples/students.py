@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from statistics import geometric_mean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,13 +13,9 @@ from torch import Tensor, nn
 from tsdistill.augmentation import Setting, augmented, opened, prepared
 from tsdistill.theory.engine import Finite, Networks, decaying_teachers, drawn_students, stacked, train
 from tsdistill.theory.engine.drawing import generator_of
-
-if TYPE_CHECKING:
-    from tsdistill.theory.experiments.augmentation import Augmentation
+from tsdistill.theory.experiments.few_samples.settings import MADE, Augmentation
 
 STRATEGIES = ("none", "agnostic", "aware")
-MADE = 3
-"""Samples that an augmentation makes of each."""
 EVALUATED, MEASURED = 4096, 512
 BASE, MOVED, FRESH, KNOWN = 11, 12, 13, 14
 

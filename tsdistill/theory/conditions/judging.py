@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from tsdistill.theory.conditions import LayerConditions
+from tsdistill.theory.conditions.found import LayerConditions
 from tsdistill.theory.layers.bound import wanted_samples
 from tsdistill.theory.layers.watching import Boundaries
 from tsdistill.theory.outcome import Claim

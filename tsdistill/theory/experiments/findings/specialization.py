@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tsdistill.theory.findings.precision import bound_table, granted, scaling
+from tsdistill.theory.experiments.findings.precision import bound_table, granted, scaling
 from tsdistill.theory.outcome import Claim, Table
 
 PAPER = "arXiv 1909.13458"

@@ -1,0 +1,1 @@
+"""How far the theorems' conditions hold for a real pair of models."""

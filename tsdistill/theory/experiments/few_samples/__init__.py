@@ -1,0 +1,1 @@
+"""Students of few samples: their settings, training sets and losses."""
