@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,11 @@ SMALL |= {
 
 
 @pytest.fixture(scope="module")
+def population() -> Outcome:
+    return lab("population-gradient", **SMALL)
+
+
+@pytest.fixture(scope="module")
 def plane() -> Outcome:
     return lab("boundaries", pairs=3, steps=200, frames=4)
 
@@ -29,9 +35,8 @@ def shown(figures: dict[str, Any], folder: Path) -> dict[str, list[Any]]:
     return {name: [panel for panel in figure.axes if panel.get_visible()] for name, figure in figures.items()}
 
 
-def test_the_population_gradient_is_drawn(tmp_path: Path) -> None:
-    outcome = lab("population-gradient", **SMALL)
-    panels = shown(population_gradient.draw(outcome), tmp_path)
+def test_the_population_gradient_is_drawn(population: Outcome, tmp_path: Path) -> None:
+    panels = shown(population_gradient.draw(population), tmp_path)
     assert {name: len(found) for name, found in panels.items()} == {
         "population-gradient": 3,
         "one-node-basin": 4,
@@ -44,10 +49,10 @@ def test_the_population_gradient_is_drawn(tmp_path: Path) -> None:
     assert all(across <= up for across, up in flat)
 
 
-def test_no_search_no_points(tmp_path: Path) -> None:
-    outcome = lab("population-gradient", **{**SMALL, "searches": 0})
-    shown(population_gradient.draw(outcome), tmp_path)
-    assert [claim.held for claim in outcome.claims[-3:]] == [None, None, None]
+def test_no_search_no_points(population: Outcome) -> None:
+    empty = {**population.data["manifolds"], "points": [], "ring": []}
+    figures = population_gradient.draw(replace(population, data={**population.data, "manifolds": empty}))
+    assert figures["critical-manifolds"].axes[2].get_legend() is None
 
 
 def test_the_gradient_rule_is_drawn(tmp_path: Path) -> None:

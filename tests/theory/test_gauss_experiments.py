@@ -59,8 +59,12 @@ def test_boundaries_find_the_teachers_and_the_rest_fades() -> None:
     assert frames[0]["step"] == 0
     assert frames[-1]["step"] == 3000
     assert frames[-1]["loss"] < 1e-3 * frames[0]["loss"]
-    strong = [node["strength"] for node in outcome.data["nodes"] if node["best"] > 0.99]
-    weak = [node["strength"] for node in outcome.data["nodes"] if node["best"] < 0.9]
+    strong = [
+        node["strength"] for node in outcome.data["nodes"] if node["gap"] is not None and node["gap"] < 0.05
+    ]
+    weak = [
+        node["strength"] for node in outcome.data["nodes"] if node["gap"] is not None and node["gap"] >= 0.05
+    ]
     assert len(strong) >= 10
     assert sorted(weak)[len(weak) // 2] < 0.05 * sorted(strong)[len(strong) // 2]
     json.dumps(outcome.to_dict(), allow_nan=False)

@@ -8,7 +8,7 @@ import numpy as np
 
 from tsdistill.report.canvas import INK, QUIET, UNALIGNED, dress, grid
 from tsdistill.report.lab.film import Film
-from tsdistill.theory.layers.plane import SIDE, segment
+from tsdistill.theory.layers.plane import ON, SIDE, segment
 from tsdistill.theory.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -114,8 +114,8 @@ def _styles(data: Any) -> list[tuple[str, str]]:
     """Colour and dashes of every student, by where it ends."""
     left = iter(LEFT * 50)
     found = []
-    for best, node in zip(data["ended"]["best"], data["ended"]["node"], strict=True):
-        found.append((TEACHERS[node], "--") if best > 0.9 else (next(left), "-."))
+    for gap, node in zip(data["ended"]["gap"], data["ended"]["node"], strict=True):
+        found.append((TEACHERS[node], "--") if gap is not None and gap < ON else (next(left), "-."))
     return found
 
 
@@ -142,7 +142,7 @@ def _course(data: Any) -> Figure:
     figure, (correlation, strength, corner) = grid(3)
     steps = [max(frame["step"], 0.7) for frame in data["frames"]]
     for place, (colour, style) in enumerate(_styles(data)):
-        look = {"color": colour, "linestyle": style, "linewidth": 1.5}
+        look: dict[str, Any] = {"color": colour, "linestyle": style, "linewidth": 1.5}
         correlation.plot(steps, [frame["best"][place] for frame in data["frames"]], **look)
         strength.plot(steps, [max(frame["strength"][place], FLOOR) for frame in data["frames"]], **look)
     for panel, up, title in (
@@ -155,20 +155,20 @@ def _course(data: Any) -> Figure:
         dress(panel, title)
     strength.set_yscale("log")
     nodes = data["nodes"]
-    for crosses, colour, label in ((True, TEACHERS[0], "boundary in the square"), (False, QUIET, "outside")):
-        mine = [item for item in nodes if item["crosses"] == crosses]
-        corner.scatter(
-            [item["best"] for item in mine],
-            [max(item["strength"], FLOOR) for item in mine],
-            s=11,
-            color=colour,
-            alpha=0.6,
-            linewidths=0,
-            label=label,
-        )
+    for colour, label, items in (
+        (TEACHERS[0], "boundary on a teacher node's", [item for item in nodes if _lies(item)]),
+        (LEFT[0], "elsewhere", [item for item in nodes if item["gap"] is not None and not _lies(item)]),
+        (QUIET, "outside the square", [item for item in nodes if item["gap"] is None]),
+    ):
+        across, up = [item["best"] for item in items], [max(item["strength"], FLOOR) for item in items]
+        corner.scatter(across, up, s=11, color=colour, alpha=0.6, linewidths=0, label=label)
     corner.set_yscale("log")
     corner.set_xlabel("correlation with the best teacher node", fontsize=9, color=INK)
     corner.set_ylabel("strength ‖v‖ σ", fontsize=9, color=INK)
     corner.legend(fontsize=8, frameon=False, labelcolor=INK, loc="upper left")
     dress(corner, "All pairs at the end", f"{len(nodes)} student nodes")
     return figure
+
+
+def _lies(item: Any) -> bool:
+    return item["gap"] is not None and bool(item["gap"] < ON)

@@ -38,7 +38,8 @@ def phase_portrait(phase: Any) -> Figure:
         found = [(item["x"], item["y"]) for item in phase["points"] if item["kind"] == kind]
         if found:
             panel.scatter(
-                *zip(*found, strict=True),
+                [x for x, _ in found],
+                [y for _, y in found],
                 marker=mark,
                 color=colour,
                 s=size,
@@ -146,6 +147,7 @@ def manifolds(found: Any) -> Figure:
     flat.set_xlim(-0.6, top + 0.9)
     flat.set_ylim(-0.6, top + 0.9)
     named(flat, "dimension of the manifold of rotations", "flat directions of the Hessian")
-    flat.legend(fontsize=7.5, frameon=False, labelcolor=INK, loc="upper left")
+    if points:
+        flat.legend(fontsize=7.5, frameon=False, labelcolor=INK, loc="upper left")
     dress(flat, "Critical points found", "how many")
     return figure

@@ -66,16 +66,16 @@ def solved(students: Tensor, teachers: Tensor, tolerance: float = 1e-10) -> Crit
         ``None`` where it ends at a gradient above ``tolerance``, or at a node of next to no weights (the loss
         has a corner there, not a critical point).
     """
-    shape, kind = students.shape, {"dtype": students.dtype}
+    shape, dtype = students.shape, students.dtype
 
     def pulled(flat: np.ndarray) -> np.ndarray:
-        return velocity(torch.tensor(flat, **kind).view(shape), teachers).total.flatten().numpy()
+        return velocity(torch.tensor(flat, dtype=dtype).view(shape), teachers).total.flatten().numpy()
 
     def slope(flat: np.ndarray) -> np.ndarray:
-        return -hessian(torch.tensor(flat, **kind).view(shape), teachers).numpy()
+        return -hessian(torch.tensor(flat, dtype=dtype).view(shape), teachers).numpy()
 
     found = optimize.root(pulled, students.flatten().numpy(), jac=slope, method="lm", options={"xtol": 1e-15})
-    point = torch.tensor(found.x, **kind).view(shape)
+    point = torch.tensor(found.x, dtype=dtype).view(shape)
     if not torch.isfinite(point).all() or float(point.norm(dim=1).min()) < 1e-3 * float(teachers.norm()):
         return None
     made = critical(point, teachers)

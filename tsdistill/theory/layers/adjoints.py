@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.grad import conv2d_input
 
 from tsdistill.errors import TsdistillError
 
@@ -53,7 +54,7 @@ def _convolved(module: nn.Module, h: Tensor, v: Tensor) -> tuple[Tensor, Tensor]
     assert isinstance(module, nn.Conv2d)
     if module.padding_mode != "zeros" or isinstance(module.padding, str):
         raise TsdistillError("the gradient rule knows convolutions with zero padding given in numbers")
-    pulled = nn.grad.conv2d_input(
+    pulled = conv2d_input(
         (v.shape[0] * v.shape[1], *h.shape[1:]),
         module.weight,
         v.flatten(0, 1),
@@ -80,7 +81,7 @@ def _flattened(module: nn.Module, h: Tensor, v: Tensor) -> tuple[Tensor, Tensor]
 
 def _pooled(module: nn.Module, h: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """Linear at h without bias, and the same for every sample apart: one backward pass for each output."""
-    _, pull = torch.func.vjp(module, h)
+    pull = torch.func.vjp(module, h)[1]
     return torch.stack([pull(each)[0] for each in v.unbind(1)], 1), v.new_zeros(v.shape[:2])
 
 

@@ -14,6 +14,9 @@ from tsdistill.errors import TsdistillError
 SIDE = 1.0
 """Inputs are uniform in the square from −SIDE to SIDE."""
 
+ON = 0.05
+"""Distance between boundaries within the square up to which one lies on the other."""
+
 
 @dataclass
 class Pairs:

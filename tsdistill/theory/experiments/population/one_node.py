@@ -112,7 +112,8 @@ def _starts(
 
 def _grid(settings: PopulationGradient, generator: torch.Generator) -> list[dict[str, Any]]:
     """Every dimension and deviation; the flows of all are solved in one go, in their planes."""
-    cells, starts = [], []
+    cells: list[dict[str, Any]] = []
+    starts = []
     for dimension in settings.dimensions:
         for deviation in settings.deviations:
             students, teacher = _starts(settings.starts, dimension, deviation, generator)

@@ -26,7 +26,7 @@ def study(settings: PopulationGradient) -> Part:
     """The field over (x, y), all its critical points, paths from the region of the theorem."""
     identity = torch.eye(2, dtype=torch.float64)
     points = _critical_points()
-    kinds = []
+    kinds: list[dict[str, Any]] = []
     for point in points:
         known = critical(students_at(point, 2), identity)
         kinds.append(

@@ -117,13 +117,13 @@ def families(depths: Sequence[int], repeats: int, slope: float, seed: int) -> li
 def _mlps(depth: int, act: nn.Module, bias: bool, generator: torch.Generator) -> dict[str, Any]:
     own = torch.randint(2, 21, (depth,), generator=generator).tolist()
     other = [int(torch.randint(1, width + 1, (), generator=generator)) for width in own]
-    pair = (mlp([6, *widths, 4], act, bias, generator) for widths in (own, other))
-    return compared(*pair, torch.randn(SAMPLES, 6, generator=generator, dtype=torch.float64))
+    student, teacher = (mlp([6, *widths, 4], act, bias, generator) for widths in (own, other))
+    return compared(student, teacher, torch.randn(SAMPLES, 6, generator=generator, dtype=torch.float64))
 
 
 def _convnets(act: nn.Module, pool: nn.Module, norm: bool, generator: torch.Generator) -> dict[str, Any]:
-    pair = (convnet(width, act, pool, norm, generator) for width in (4, 3))
-    return compared(*pair, torch.randn(3, 2, 10, 10, generator=generator, dtype=torch.float64))
+    student, teacher = (convnet(width, act, pool, norm, generator) for width in (4, 3))
+    return compared(student, teacher, torch.randn(3, 2, 10, 10, generator=generator, dtype=torch.float64))
 
 
 def _family(act: str, label: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
