@@ -88,9 +88,7 @@ def test_it_costs_little_of_an_epoch() -> None:
     tracker.look("start")
     seen: Counter[str] = Counter()
     for name, model in (("teacher", teacher), ("student", student)):
-        model.register_forward_pre_hook(
-            lambda _, given, name=name: seen.update({name: len(given[0])})  # type: ignore[misc]
-        )
+        model.register_forward_pre_hook(lambda _, given, name=name: seen.update({name: len(given[0])}))
     tracker.look("again")
     assert few == 128
     assert seen["teacher"] <= few + 1
