@@ -160,8 +160,8 @@ def _course(data: Any) -> Figure:
         (LEFT[0], "elsewhere", [item for item in nodes if item["gap"] is not None and not _lies(item)]),
         (QUIET, "outside the square", [item for item in nodes if item["gap"] is None]),
     ):
-        across, up = [item["best"] for item in items], [max(item["strength"], FLOOR) for item in items]
-        corner.scatter(across, up, s=11, color=colour, alpha=0.6, linewidths=0, label=label)
+        best, high = [item["best"] for item in items], [max(item["strength"], FLOOR) for item in items]
+        corner.scatter(best, high, s=11, color=colour, alpha=0.6, linewidths=0, label=label)
     corner.set_yscale("log")
     corner.set_xlabel("correlation with the best teacher node", fontsize=9, color=INK)
     corner.set_ylabel("strength ‖v‖ σ", fontsize=9, color=INK)
