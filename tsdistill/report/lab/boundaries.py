@@ -145,23 +145,23 @@ def _course(data: Any) -> Figure:
         look: dict[str, Any] = {"color": colour, "linestyle": style, "linewidth": 1.5}
         correlation.plot(steps, [frame["best"][place] for frame in data["frames"]], **look)
         strength.plot(steps, [max(frame["strength"][place], FLOOR) for frame in data["frames"]], **look)
-    for panel, up, title in (
+    for panel, label, title in (
         (correlation, "correlation with the best teacher node", "Students find teacher nodes"),
         (strength, "strength ‖v‖ σ", "and those that find none fade"),
     ):
         panel.set_xscale("log")
         panel.set_xlabel("training step", fontsize=9, color=INK)
-        panel.set_ylabel(up, fontsize=9, color=INK)
+        panel.set_ylabel(label, fontsize=9, color=INK)
         dress(panel, title)
     strength.set_yscale("log")
     nodes = data["nodes"]
-    for colour, label, items in (
+    for colour, said, items in (
         (TEACHERS[0], "boundary on a teacher node's", [item for item in nodes if _lies(item)]),
         (LEFT[0], "elsewhere", [item for item in nodes if item["gap"] is not None and not _lies(item)]),
         (QUIET, "outside the square", [item for item in nodes if item["gap"] is None]),
     ):
-        best, high = [item["best"] for item in items], [max(item["strength"], FLOOR) for item in items]
-        corner.scatter(best, high, s=11, color=colour, alpha=0.6, linewidths=0, label=label)
+        across, up = [item["best"] for item in items], [max(item["strength"], FLOOR) for item in items]
+        corner.scatter(across, up, s=11, color=colour, alpha=0.6, linewidths=0, label=said)
     corner.set_yscale("log")
     corner.set_xlabel("correlation with the best teacher node", fontsize=9, color=INK)
     corner.set_ylabel("strength ‖v‖ σ", fontsize=9, color=INK)

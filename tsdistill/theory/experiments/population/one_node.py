@@ -192,7 +192,7 @@ def _plane() -> dict[str, Any]:
     angle = torch.linspace(0.12, 2 * math.pi - 0.12, 14, dtype=torch.float64)
     circle = torch.stack([angle.cos(), angle.sin()], -1)
     start = torch.cat([0.15 * circle, 1.45 * circle]).unsqueeze(1)
-    times = [0.05 * 1.13**step for step in range(60)]
+    times = [0.05 * 1.25**step for step in range(32)]
     whole, linear = (flow(start, goal, times, linear=alone) for alone in (False, True))
     return {
         "across": across.tolist(),

@@ -140,7 +140,7 @@ def _shown(settings: PopulationGradient) -> dict[str, Any]:
     teachers = torch.eye(count, dtype=torch.float64)
     generator = torch.Generator().manual_seed(settings.seed)
     noise = torch.randn(1, count, count, generator=generator, dtype=torch.float64)
-    times = [0.4 * step for step in range(1, 151)]
+    times = [0.6 * step for step in range(1, 101)]
     path = flow(START + size * noise, teachers, times)[:, 0]
     cosine = torch.nn.functional.normalize(path, dim=-1)
     loss = expected_loss(path, teachers).clamp_min(1e-16)

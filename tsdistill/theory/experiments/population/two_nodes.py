@@ -141,7 +141,7 @@ def _field() -> dict[str, Any]:
         dtype=torch.float64,
     )
     starts = torch.cat([starts, starts.flip(1)])
-    times = [0.05 * 1.16**step for step in range(50)]
+    times = [0.05 * 1.22**step for step in range(38)]
     paths = torch.cat([starts.unsqueeze(0), integrate(lambda plane: moved(plane, 2), starts, times)])
     return {
         "side": side.tolist(),
