@@ -165,7 +165,7 @@ def _course(data: Any) -> Figure:
     corner.set_yscale("log")
     corner.set_xlabel("correlation with the best teacher node", fontsize=9, color=INK)
     corner.set_ylabel("strength ‖v‖ σ", fontsize=9, color=INK)
-    corner.legend(fontsize=8, frameon=False, labelcolor=INK, loc="upper left")
+    corner.legend(fontsize=8, frameon=False, labelcolor=INK, loc="center left")
     dress(corner, "All pairs at the end", f"{len(nodes)} student nodes")
     return figure
 
