@@ -65,7 +65,7 @@ def every(library: str, folder: Path, patterns: Sequence[str] = ("*",)) -> list[
     Their sizes are kept in ``folder``, a line for each, so that counting them (minutes) goes on where it was
     stopped.
     """
-    version = {"timm": timm, "torchvision": torchvision}[library].__version__
+    version = {"timm": timm, "torchvision": torchvision}[library].__version__.partition("+")[0]
     kept = folder / f"sizes-{library}-{version}.jsonl"
     lines = kept.read_text().splitlines() if kept.exists() else []
     found = {name: (name, family, params) for name, family, params in map(json.loads, lines)}

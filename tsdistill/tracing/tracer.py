@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from tsdistill.tracing import rules
+from tsdistill.tracing.choices import chosen
 from tsdistill.tracing.labels import FIXED, Labels, Ledger, rule_model
 from tsdistill.tracing.record import Contraction, Cost, Step, Trace
 from tsdistill.tracing.runtime import Inputs, OperatorMode, operator_name, plain_evaluation, run, tensors_in
@@ -69,6 +70,10 @@ class Tracer(OperatorMode):
                 self._labels.setdefault(id(result), (result, (None,) * result.ndim))
         if self.step.touched:
             rules.apply(self, func, args, kwargs, out)
+        if any(self.is_data(t) and t.is_floating_point() for t in tensors):
+            self.step.chosen = chosen(self.step.op, outs)
+        if self.step.contracted or self.step.chosen:
+            self.step.given = [f for result in outs for f in self.labels(result) if f is not None]
         if "_like" in self.step.op:
             self._made = out
         return out
