@@ -21,6 +21,7 @@ class Step:
         module: dotted name of the innermost module that was running.
         sizes: ``(argument, index in that argument or None, labels)``: an integer argument that equals the
             number of labels that stay.
+        shape: of a view, what came out.
         spans: ``(argument, dim, labels)``: the operator computes statistics over this labelled dimension.
         contracted: ``(argument, dim, labels)``: the operator sums over this labelled dimension.
         touched: labels of everything that went in.
@@ -31,6 +32,7 @@ class Step:
     op: str
     module: str
     sizes: list[tuple[int, int | None, np.ndarray]] = field(default_factory=list)
+    shape: tuple[int, ...] = ()
     spans: list[tuple[int, int, np.ndarray]] = field(default_factory=list)
     contracted: list[tuple[int, int, np.ndarray]] = field(default_factory=list)
     touched: list[np.ndarray] = field(default_factory=list)

@@ -81,6 +81,9 @@ class _Replay(Following):
                 args[place] = wanted
             else:
                 args[place] = [*args[place][:index], wanted, *args[place][index + 1 :]]
+        if step.shape and not _fits(args[1], args[0].numel()):
+            labelled = {index for _, index, _ in step.sizes}
+            args[1] = [n if d in labelled else step.shape[d] for d, n in enumerate(args[1])]
         return args
 
     def count(self, step: Step, given: int, labels: np.ndarray) -> int:
