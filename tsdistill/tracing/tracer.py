@@ -10,6 +10,7 @@ from weakref import ref
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from tsdistill.tracing import rules
 from tsdistill.tracing.choices import chosen
@@ -217,11 +218,18 @@ def _place(tensor: torch.Tensor) -> tuple:
 @contextmanager
 def module_names(model: nn.Module, stack: list[str]):
     """Keep the dotted name of the innermost running module on top of ``stack``."""
-    handles = []
-    for name, module in model.named_modules():
-        if name and not isinstance(module, torch.jit.ScriptModule):
-            handles.append(module.register_forward_pre_hook(lambda *_, name=name: stack.append(name)))
-            handles.append(module.register_forward_hook(lambda *_: stack.pop() and None, always_call=True))
+    modules = ((name, module) for name, module in model.named_modules() if name)
+    names = {id(module): name for name, module in modules if not isinstance(module, torch.jit.ScriptModule)}
+
+    def enter(module: nn.Module, *_: Any) -> None:
+        if id(module) in names:
+            stack.append(names[id(module)])
+
+    def leave(module: nn.Module, *_: Any) -> None:
+        if id(module) in names:
+            stack.pop()
+
+    handles = register_module_forward_pre_hook(enter), register_module_forward_hook(leave, always_call=True)
     try:
         yield
     finally:
