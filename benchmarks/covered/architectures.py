@@ -23,7 +23,7 @@ LIMIT = 100_000_000
 
 INPUTS: dict[str, tuple[int, ...]] = {
     **dict.fromkeys(("r3d_18", "mc3_18", "r2plus1d_18"), (3, 8, 64, 64)),
-    "s3d": (3, 16, 64, 64),
+    "s3d": (3, 16, 224, 224),
     **dict.fromkeys(("swin3d_t", "swin3d_s", "swin3d_b"), (3, 8, 64, 64)),
     **dict.fromkeys(("fcn_resnet50", "fcn_resnet101"), (3, 128, 128)),
     **dict.fromkeys(

@@ -20,8 +20,9 @@ def chosen(op: str, given: Sequence[torch.Tensor]) -> Chosen:
 
 def choosing(func: Any, args: Sequence[Any], kwargs: dict[str, Any], choices: Chosen) -> Any:
     """The operator with another's choices: the values that it gives along are those of the chosen places."""
-    if None not in choices:
-        return choices[0].clone() if len(choices) == 1 else tuple(t.clone() for t in choices)
+    clones = [t.clone() for t in choices if t is not None]
+    if len(clones) == len(choices):
+        return clones[0] if len(clones) == 1 else tuple(clones)
     source, places = args[0], choices[-1]
     if len(choices) != 2 or choices[0] is not None or places is None:
         return func(*args, **kwargs)
