@@ -33,6 +33,9 @@ INPUTS: dict[str, tuple[int, ...]] = {
 }
 """Samples of torchvision's models that are smaller than what their weights were trained on."""
 
+SMALLER = ("fasterrcnn_", "fcos_", "retinanet_", "maskrcnn_", "keypointrcnn_")
+"""How the names of detectors begin that enlarge their images to 800 pixels; here they are let do with 320."""
+
 LEFT_OUT = ("raft_", "_quantized", "quantized_")
 """Parts of torchvision's names that are no network of this sweep: optical flow, and integer weights."""
 
@@ -57,6 +60,12 @@ class Architecture:
     def spec(self) -> str:
         """What ``tsdistill.load`` takes."""
         return f"{self.library}:{self.name}"
+
+    @property
+    def tried(self) -> str:
+        """The specification that is tried: for some detectors, of smaller images."""
+        smaller = self.library == "torchvision" and self.name.startswith(SMALLER)
+        return f"{self.spec},min_size=320,max_size=320" if smaller else self.spec
 
 
 def every(library: str, folder: Path, patterns: Sequence[str] = ("*",)) -> list[Architecture]:

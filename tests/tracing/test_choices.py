@@ -64,6 +64,7 @@ def test_a_wrong_cut_is_seen_where_nothing_comes_out():
     torch.manual_seed(0)
     model = Finder(2.0).eval()
     graph = tsd.trace(model, IMAGE)
+    assert graph.record is not None
     removed = checked(graph, {"inner": [0, 3]})
     leaving = gone(graph, removed)
     small, _ = remove_coordinates(model, graph, removed)
@@ -80,7 +81,7 @@ class Caching(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.first, self.last = nn.Linear(6, 8), nn.Linear(8, 3)
-        self.scale = None
+        self.scale: torch.Tensor | None = None
 
     def forward(self, x):
         if self.scale is None:
@@ -103,7 +104,7 @@ def test_choices_of_whole_tensors_are_kept():
 def test_a_detector_is_cut():
     torch.manual_seed(0)
     backbone = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 12, 3, 2, 1), nn.ReLU())
-    backbone.out_channels = 12
+    vars(backbone)["out_channels"] = 12
     anchors = detection.anchor_utils.AnchorGenerator(((8, 16),), ((0.5, 1.0),))
     pooled = MultiScaleRoIAlign(["0"], 3, 2)
     model = detection.FasterRCNN(
