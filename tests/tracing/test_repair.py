@@ -93,3 +93,25 @@ def test_one_number_in_many_places_and_modules_is_found_in_one_attempt(monkeypat
     small = tsd.cut(model, graph, {group.name: [1] for group in graph.groups}, x)
     assert not small.put_back
     assert (small.model[1].num_heads, small.model[1].head_size, small.model[1].out_size) == (3, 4, 12)
+
+
+class Ends(nn.Module):
+    """A mask made from sizes, parted by slices that count from the end, is laid over the nodes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = torch.relu(self.first(x))
+        mask = x.new_zeros(4)
+        mask[:-2] = 1.0
+        mask[-2:] = 2.0
+        return self.last(x) * mask.sum()
+
+
+def test_slices_that_count_from_the_end_are_no_stale_sizes(monkeypatch):
+    calls = _counted(monkeypatch)
+    graph = tsd.trace(Ends().eval(), torch.randn(1, 6))
+    assert graph.widths == {"first": 8}
+    assert len(calls) == 1

@@ -87,8 +87,9 @@ class _Replay(Following):
         return args
 
     def count(self, step: Step, given: int, labels: np.ndarray) -> int:
-        """How many of ``labels`` stay; another number than ``given`` is noted as stale."""
-        wanted = int(self.record.keeps(labels, self.gone).sum())
+        """How many of ``labels`` stay (below zero where ``given`` counts from the end); another number than
+        ``given`` is noted as stale."""
+        wanted = int(self.record.keeps(labels, self.gone).sum()) * (-1 if given < 0 else 1)
         if given != wanted:
             self.stale.append(Stale(step, int(given), wanted, labels))
         return wanted
