@@ -107,6 +107,7 @@ class Ends(nn.Module):
         mask = x.new_zeros(4)
         mask[:-2] = 1.0
         mask[-2:] = 2.0
+        mask[-3:0] = 3.0
         return self.last(x) * mask.sum()
 
 

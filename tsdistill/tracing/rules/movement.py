@@ -122,7 +122,7 @@ def slice_(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
             tracer.freeze(labels, "a strided slice")
         if first > 0:
             tracer.size(2, None, labels[:first] if start > 0 else labels[first:])
-        if last < size:
+        if last < size and end != 0:
             tracer.size(3, None, labels[:last] if end > 0 else labels[last:])
     tracer.give(out, fields)
 
