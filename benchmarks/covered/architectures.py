@@ -33,8 +33,14 @@ INPUTS: dict[str, tuple[int, ...]] = {
 }
 """Samples of torchvision's models that are smaller than what their weights were trained on."""
 
-SMALLER = ("fasterrcnn_", "fcos_", "retinanet_", "maskrcnn_", "keypointrcnn_")
-"""How the names of detectors begin that enlarge their images to 800 pixels; here they are let do with 320."""
+_SIDES = {"min_size": 320, "max_size": 320}
+_REGIONS = {**_SIDES, "rpn_post_nms_top_n_test": 100, "box_score_thresh": 0}
+OPTIONS = {
+    **dict.fromkeys(("fcos_", "retinanet_"), _SIDES),
+    **dict.fromkeys(("fasterrcnn_", "maskrcnn_", "keypointrcnn_"), _REGIONS),
+}
+"""How the names of detectors begin that enlarge their images to 800 pixels -> options for smaller ones, and
+for fewer regions, of which random weights find some."""
 
 LEFT_OUT = ("raft_", "_quantized", "quantized_")
 """Parts of torchvision's names that are no network of this sweep: optical flow, and integer weights."""
@@ -63,9 +69,9 @@ class Architecture:
 
     @property
     def tried(self) -> str:
-        """The specification that is tried: for some detectors, of smaller images."""
-        smaller = self.library == "torchvision" and self.name.startswith(SMALLER)
-        return f"{self.spec},min_size=320,max_size=320" if smaller else self.spec
+        """The specification that is tried, with what detectors are told."""
+        told = next((options for start, options in OPTIONS.items() if self.name.startswith(start)), {})
+        return ",".join([self.spec, *(f"{key}={value}" for key, value in told.items())])
 
 
 def every(library: str, folder: Path, patterns: Sequence[str] = ("*",)) -> list[Architecture]:
