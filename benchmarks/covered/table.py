@@ -36,7 +36,7 @@ weights, at its default input. One passes where all of this holds:
 - a training step reaches the same parameters as in the whole model.
 
 In the rows called "analysed and planned" the nodes that leave were chosen by analysis and plan, and what
-stays absorbed them; in the others (`--quick`) they were drawn at random, the same part of every width. Forward
+stays absorbed them; in the others (`--quick`) they were drawn at random, as many of every width. Forward
 passes are the processor time of tracing, cut and check together, divided by that of one forward pass of one
 sample. Torch-Pruning cuts half of every width by magnitude with the settings of its own script for timm; it
 passes where what comes out runs and has at most 0.55 of the MACs.
