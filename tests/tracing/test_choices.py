@@ -75,6 +75,25 @@ def test_a_wrong_cut_is_seen_where_nothing_comes_out():
     assert "differs" in difference(list(replay(small, IMAGE, graph.record, leaving).output), wanted)
 
 
+class Resized(nn.Module):
+    """The side of an image follows from a value, the place of its largest pixel is looked up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 2, 1)
+
+    def forward(self, x):
+        image = self.last(torch.relu(self.first(x)))
+        side = 4 + int(image.std().mul(3).ceil().item())
+        large = nn.functional.interpolate(image, (side, side)).flatten()
+        return large[large.argmax()]
+
+
+def test_a_number_read_from_a_tensor_is_a_choice():
+    graph = tsd.trace(Resized().eval(), IMAGE)
+    assert graph.widths == {"first": 8}
+
+
 class Caching(nn.Module):
     """A tensor made by the first forward is used by the later ones."""
 

@@ -20,6 +20,8 @@ def chosen(op: str, given: Sequence[torch.Tensor]) -> Chosen:
 
 def choosing(func: Any, args: Sequence[Any], kwargs: dict[str, Any], choices: Chosen) -> Any:
     """The operator with another's choices: the values that it gives along are those of the chosen places."""
+    if func is torch.ops.aten._local_scalar_dense.default:
+        return choices[0].item() if choices[0] is not None else func(*args, **kwargs)
     clones = [t.clone() for t in choices if t is not None]
     if len(clones) == len(choices):
         return clones[0] if len(clones) == 1 else tuple(clones)
@@ -30,6 +32,13 @@ def choosing(func: Any, args: Sequence[Any], kwargs: dict[str, Any], choices: Ch
     if places.ndim == source.ndim:
         return source.gather(dim, places), places.clone()
     return source.gather(dim, places.unsqueeze(dim)).squeeze(dim), places.clone()
+
+
+def number(value: Any) -> Chosen:
+    """The choice of an operator that reads a number out of a tensor, such as the side of a box."""
+    if not isinstance(value, int | float):
+        return ()
+    return (torch.tensor(value, dtype=torch.float64 if isinstance(value, float) else None),)
 
 
 def _values(tensor: torch.Tensor) -> bool:

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from tsdistill.tracing import rules
-from tsdistill.tracing.choices import chosen
+from tsdistill.tracing.choices import chosen, number
 from tsdistill.tracing.labels import FIXED, Labels, Ledger, rule_model
 from tsdistill.tracing.record import Contraction, Cost, Step, Trace
 from tsdistill.tracing.runtime import Inputs, OperatorMode, operator_name, plain_evaluation, run, tensors_in
@@ -74,7 +74,7 @@ class Tracer(OperatorMode):
         if self.step.touched:
             rules.apply(self, func, args, kwargs, out)
         if any(self.is_data(t) and t.is_floating_point() for t in tensors):
-            self.step.chosen = chosen(self.step.op, outs)
+            self.step.chosen = chosen(self.step.op, outs) if outs else number(out)
         if self.step.contracted or self.step.chosen:
             self.step.given = [f for result in outs for f in self.labels(result) if f is not None]
         if "_like" in self.step.op:
