@@ -23,7 +23,7 @@ LIMIT = 100_000_000
 
 INPUTS: dict[str, tuple[int, ...]] = {
     **dict.fromkeys(("r3d_18", "mc3_18", "r2plus1d_18"), (3, 8, 64, 64)),
-    "s3d": (3, 16, 64, 64),
+    "s3d": (3, 16, 224, 224),
     **dict.fromkeys(("swin3d_t", "swin3d_s", "swin3d_b"), (3, 8, 64, 64)),
     **dict.fromkeys(("fcn_resnet50", "fcn_resnet101"), (3, 128, 128)),
     **dict.fromkeys(
@@ -32,6 +32,15 @@ INPUTS: dict[str, tuple[int, ...]] = {
     "lraspp_mobilenet_v3_large": (3, 128, 128),
 }
 """Samples of torchvision's models that are smaller than what their weights were trained on."""
+
+_SIDES = {"min_size": 320, "max_size": 320}
+_REGIONS = {**_SIDES, "rpn_post_nms_top_n_test": 100, "box_score_thresh": 0}
+OPTIONS = {
+    **dict.fromkeys(("fcos_", "retinanet_"), _SIDES),
+    **dict.fromkeys(("fasterrcnn_", "maskrcnn_", "keypointrcnn_"), _REGIONS),
+}
+"""How the names of detectors begin that enlarge their images to 800 pixels -> options for smaller ones, and
+for fewer regions, of which random weights find some."""
 
 LEFT_OUT = ("raft_", "_quantized", "quantized_")
 """Parts of torchvision's names that are no network of this sweep: optical flow, and integer weights."""
@@ -58,6 +67,12 @@ class Architecture:
         """What ``tsdistill.load`` takes."""
         return f"{self.library}:{self.name}"
 
+    @property
+    def tried(self) -> str:
+        """The specification that is tried, with what detectors are told."""
+        told = next((options for start, options in OPTIONS.items() if self.name.startswith(start)), {})
+        return ",".join([self.spec, *(f"{key}={value}" for key, value in told.items())])
+
 
 def every(library: str, folder: Path, patterns: Sequence[str] = ("*",)) -> list[Architecture]:
     """The architectures of a library whose names match, the small ones first.
@@ -65,7 +80,7 @@ def every(library: str, folder: Path, patterns: Sequence[str] = ("*",)) -> list[
     Their sizes are kept in ``folder``, a line for each, so that counting them (minutes) goes on where it was
     stopped.
     """
-    version = {"timm": timm, "torchvision": torchvision}[library].__version__
+    version = {"timm": timm, "torchvision": torchvision}[library].__version__.partition("+")[0]
     kept = folder / f"sizes-{library}-{version}.jsonl"
     lines = kept.read_text().splitlines() if kept.exists() else []
     found = {name: (name, family, params) for name, family, params in map(json.loads, lines)}

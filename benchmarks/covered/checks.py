@@ -257,11 +257,13 @@ def _trains(dense: nn.Module, small: nn.Module, example: Any) -> None:
 
 
 def _reached(model: nn.Module, example: Any) -> set[str]:
-    """Names of the parameters that have a gradient after one training step."""
+    """Names of the parameters that have a gradient after one training step (on two samples where a norm
+    spans them)."""
     inputs = example
     if isinstance(example, Tensor):
         model.train()
-        inputs = torch.cat([example, -example])
+        spans = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+        inputs = torch.cat([example, -example]) if spans else example
     torch.manual_seed(0)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-6)
     losses = [t.float().pow(2).mean() for t in tensors_in(call(model, inputs)) if t.requires_grad]

@@ -73,9 +73,9 @@ def tried(architecture: Architecture, kind: str, limits: Limits) -> Row:
         folder = Path(name)
         size = INPUTS.get(architecture.name) if architecture.library == "torchvision" else None
         work: Callable[[Timed], Row | None] = (
-            (lambda timed: peer(architecture.spec, folder, timed, size))
+            (lambda timed: peer(architecture.tried, folder, timed, size))
             if kind == "peer"
-            else (lambda timed: first(architecture.spec, folder, timed, size, kind == "quick"))
+            else (lambda timed: first(architecture.tried, folder, timed, size, kind == "quick"))
         )
         row |= _apart(work, folder, limits)
         if kind != "peer" and row["cause"] is None:

@@ -52,3 +52,67 @@ def test_a_cut_follows_what_the_trace_has_learnt(monkeypatch):
     assert small.model.sizes == [6, 4, 3]
     assert model.sizes == [12, 7, 5]
     assert [(a.module, a.name, a.value) for a in small.attributes] == [("", "sizes", [6, 4, 3])]
+
+
+class Windows(nn.Module):
+    """Attention in windows whose number of heads, head size and side are one number, kept three times; the
+    length of a window is left to the reshape."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.block_size, self.head_size, self.num_heads = 4, 4, 4
+        self.out_size = self.num_heads * self.head_size
+        self.q, self.k, self.v = (nn.Conv2d(width, self.out_size, 1) for _ in range(3))
+        self.last = nn.Conv2d(self.out_size, width, 1)
+
+    def forward(self, x):
+        batch, _, height, width = x.shape
+        rows, columns = height // self.block_size, width // self.block_size
+        shape = (-1, self.head_size, rows, self.block_size, columns, self.block_size)
+        q, k, v = (
+            layer(x)
+            .reshape(shape)
+            .permute(0, 1, 3, 5, 2, 4)
+            .reshape(batch * self.num_heads, self.head_size, -1, rows * columns)
+            .permute(0, 3, 2, 1)
+            for layer in (self.q, self.k, self.v)
+        )
+        x = ((q @ k.transpose(-1, -2)).softmax(-1) @ v).transpose(1, 3)
+        x = x.reshape(-1, self.block_size, self.block_size, rows, columns).permute(0, 3, 1, 4, 2)
+        return self.last(x.reshape(batch, self.out_size, height, width))
+
+
+def test_one_number_in_many_places_and_modules_is_found_in_one_attempt(monkeypatch):
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 6, 1), *(Windows(6) for _ in range(12)), nn.Conv2d(6, 2, 1)]
+    model, x = nn.Sequential(*layers).eval(), torch.randn(1, 3, 8, 8)
+    calls = _counted(monkeypatch)
+    graph = tsd.trace(model, x)
+    assert sorted(group.size for group in graph.groups) == [4] * 12 + [6] * 13
+    assert len(calls) <= 6
+    small = tsd.cut(model, graph, {group.name: [1] for group in graph.groups}, x)
+    assert not small.put_back
+    assert (small.model[1].num_heads, small.model[1].head_size, small.model[1].out_size) == (3, 4, 12)
+
+
+class Ends(nn.Module):
+    """A mask made from sizes, parted by slices that count from the end, is laid over the nodes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = torch.relu(self.first(x))
+        mask = x.new_zeros(4)
+        mask[:-2] = 1.0
+        mask[-2:] = 2.0
+        mask[-3:0] = 3.0
+        return self.last(x) * mask.sum()
+
+
+def test_slices_that_count_from_the_end_are_no_stale_sizes(monkeypatch):
+    calls = _counted(monkeypatch)
+    graph = tsd.trace(Ends().eval(), torch.randn(1, 6))
+    assert graph.widths == {"first": 8}
+    assert len(calls) == 1

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
+from tsdistill.tracing.choices import Chosen
 from tsdistill.tracing.labels import Ledger
 
 
@@ -19,17 +21,23 @@ class Step:
         module: dotted name of the innermost module that was running.
         sizes: ``(argument, index in that argument or None, labels)``: an integer argument that equals the
             number of labels that stay.
+        shape: of a view, what came out.
         spans: ``(argument, dim, labels)``: the operator computes statistics over this labelled dimension.
         contracted: ``(argument, dim, labels)``: the operator sums over this labelled dimension.
         touched: labels of everything that went in.
+        given: labels of what came out, of an operator that sums or chooses.
+        chosen: what an operator chose by the values that went in.
     """
 
     op: str
     module: str
     sizes: list[tuple[int, int | None, np.ndarray]] = field(default_factory=list)
+    shape: tuple[int, ...] = ()
     spans: list[tuple[int, int, np.ndarray]] = field(default_factory=list)
     contracted: list[tuple[int, int, np.ndarray]] = field(default_factory=list)
     touched: list[np.ndarray] = field(default_factory=list)
+    given: list[np.ndarray] = field(default_factory=list)
+    chosen: Chosen = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,3 +111,19 @@ class Record:
         """Which of ``labels`` stay when the nodes with ``gone`` set go (boolean, same shape)."""
         nodes = self.node_of[labels]
         return (nodes < 0) | ~gone[nodes]
+
+    @cached_property
+    def chooses(self) -> bool:
+        """Whether values decide what goes on (as in a detector), so that the output alone says little."""
+        return any(self.forces(step) for step in self.trace.steps)
+
+    def forces(self, step: Step) -> bool:
+        """Whether a run beside the trace takes over what ``step`` has chosen."""
+        return bool(step.chosen) and self._whole(step)
+
+    def judges(self, step: Step) -> bool:
+        """Whether a cut is judged by what ``step`` gives, too: whole sums of a model that chooses."""
+        return bool(step.contracted) and self.chooses and self._whole(step)
+
+    def _whole(self, step: Step) -> bool:
+        return all((self.node_of[labels] < 0).all() for labels in step.given)

@@ -49,7 +49,7 @@ def repair(
             break
         after = replay(model, inputs, record, gone)
         before, left = _count(result), _count(after)
-        reverted = 0
+        reverted, failed = 0, set()
         for asked, owner, name, old, labels in tried:
             module = model.get_submodule(owner)
             first.setdefault((owner, name), old)
@@ -58,8 +58,9 @@ def repair(
                 learnt[owner, name] += labels
             else:
                 setattr(module, name, old)
-                failures[asked] += 1
+                failed.add(asked)
                 reverted += 1
+        failures.update(failed)
         if not reverted:
             result = after
         elif reverted < len(tried):
@@ -119,7 +120,8 @@ def _attempt(
         known = {given: next(iter(targets)) for given, targets in numbers.items() if len(targets) == 1}
         counted = {given: next(iter(numbers[given].values())) for given in known}
         options = {given: list(_candidates(model, path, given, known)) for given in known}
-        certain = turn <= 1 and any(c[3] for found in options.values() for c in found)
+        most = max((sum(c[3] for c in found) for found in options.values()), default=0)
+        certain = turn <= most and most > 0
         done: set[int] = set()
         for given, found in options.items():
             candidates = [

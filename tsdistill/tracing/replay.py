@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from itertools import takewhile
 from math import prod
 from typing import Any
 
@@ -15,12 +13,11 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from tsdistill.errors import TsdistillError
+from tsdistill.tracing.choices import choosing
+from tsdistill.tracing.following import Following
 from tsdistill.tracing.record import Record, Step
-from tsdistill.tracing.runtime import Inputs, OperatorMode, operator_name, plain_evaluation, run
+from tsdistill.tracing.runtime import Inputs, operator_name, plain_evaluation, run, tensors_in
 from tsdistill.tracing.tracer import module_names
-
-_AHEAD, _ASTRAY = 12, 64
-"""How many coming steps an operator is looked for among, and how many may be found in none."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +39,7 @@ class Replayed:
         broken: the module in which it broke off (None if it went through).
         cause: why it broke off.
         output: the tensors that came out; those of the plain cut model where nothing was stale.
+            Where the model chooses by values, those behind them that are judged, too.
     """
 
     stale: tuple[Stale, ...]
@@ -55,58 +53,23 @@ class Replayed:
         return not self.stale and self.broken is None
 
 
-class _Replay(OperatorMode):
+class _Replay(Following):
     """Runs the cut model operator by operator beside the trace, putting stale sizes right on the fly."""
 
     def __init__(self, record: Record, gone: np.ndarray) -> None:
-        super().__init__()
-        self.record, self.gone = record, gone
-        self.position = 0
-        self.astray = 0
-        self.stack = [""]
-        self.lost = ""
+        super().__init__(record, gone)
         self.stale: list[Stale] = []
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        step = self._next(operator_name(func))
+        step = self.next(operator_name(func))
         if step is not None and step.sizes:
             args = self._mend(step, list(args))
-        return func(*args, **(kwargs or {}))
-
-    def _next(self, op: str) -> Step | None:
-        """The step of the trace that operator ``op`` repeats; None for one that only the cut model needs.
-
-        Whether a reshape copies, and how a product is computed, depends on strides and so on widths: steps
-        that are left out, and others in their place, are passed over while the module stays the same.
-        """
-        kind = _kind(op)
-        self._find_back()
-        for number, step in enumerate(self.coming()):
-            if _kind(step.op) == kind:
-                self.position, self.astray = self.position + number + 1, 0
-                return step
-            if _kind(step.op) != "clone" and kind == "clone":
-                return None
-        self.astray += kind != "clone"
-        self.lost = self.stack[-1]
-        if self.astray > _ASTRAY:
-            raise TsdistillError("the cut model takes another path through its code")
-        return None
-
-    def _find_back(self) -> None:
-        """After other operators than the trace's, go on where the trace enters the module that now runs."""
-        steps, running = self.record.trace.steps, self.stack[-1]
-        if not self.astray or running == self.lost:
-            return
-        ahead = range(self.position, len(steps))
-        found = next((place for place in ahead if steps[place].module == running), None)
-        if found is not None:
-            self.position, self.astray = found, 0
-
-    def coming(self) -> Sequence[Step]:
-        """The next steps, as far as they belong to the module whose turn it is."""
-        steps = self.record.trace.steps[self.position : self.position + _AHEAD]
-        return list(takewhile(lambda s: s.module == steps[0].module or _kind(s.op) == "clone", steps))
+        if step is not None and self.record.forces(step):
+            return choosing(func, args, kwargs or {}, step.chosen)
+        out = func(*args, **(kwargs or {}))
+        if step is not None and self.record.judges(step):
+            self.inside += tensors_in(out)
+        return out
 
     def _mend(self, step: Step, args: list[Any]) -> list[Any]:
         for place, index, labels in step.sizes:
@@ -118,20 +81,18 @@ class _Replay(OperatorMode):
                 args[place] = wanted
             else:
                 args[place] = [*args[place][:index], wanted, *args[place][index + 1 :]]
+        if step.shape and not _fits(args[1], args[0].numel()):
+            labelled = {index for _, index, _ in step.sizes}
+            args[1] = [n if d in labelled else step.shape[d] for d, n in enumerate(args[1])]
         return args
 
     def count(self, step: Step, given: int, labels: np.ndarray) -> int:
-        """How many of ``labels`` stay; another number than ``given`` is noted as stale."""
-        wanted = int(self.record.keeps(labels, self.gone).sum())
+        """How many of ``labels`` stay (below zero where ``given`` counts from the end); another number than
+        ``given`` is noted as stale."""
+        wanted = int(self.record.keeps(labels, self.gone).sum()) * (-1 if given < 0 else 1)
         if given != wanted:
             self.stale.append(Stale(step, int(given), wanted, labels))
         return wanted
-
-
-@cache
-def _kind(op: str) -> str:
-    name = op.removeprefix("aten.").partition(".")[0]
-    return "view" if name in ("view", "_unsafe_view", "_reshape_alias") else name
 
 
 class _Composite(TorchFunctionMode):
@@ -227,7 +188,7 @@ def replay(model: nn.Module, inputs: Inputs, record: Record, gone: np.ndarray) -
             if broken is None:
                 broken = steps[min(mode.position, len(steps)) - 1].module
             cause = str(error)
-    return Replayed(tuple(mode.stale), broken, cause, tuple(output))
+    return Replayed(tuple(mode.stale), broken, cause, (*mode.inside, *output))
 
 
 def _raising(model: nn.Module, error: BaseException) -> str | None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import contextmanager
 from typing import Any
+from weakref import ref
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from tsdistill.tracing import rules
+from tsdistill.tracing.choices import chosen, number
 from tsdistill.tracing.labels import FIXED, Labels, Ledger, rule_model
 from tsdistill.tracing.record import Contraction, Cost, Step, Trace
 from tsdistill.tracing.runtime import Inputs, OperatorMode, operator_name, plain_evaluation, run, tensors_in
@@ -27,21 +30,21 @@ class Tracer(OperatorMode):
         self.costs: list[Cost] = []
         self.unknown: dict[str, int] = {}
         self.stack: list[str] = [""]
-        self._labels: dict[int, tuple[torch.Tensor, Labels]] = {}
+        self._labels: dict[int, tuple[ref[torch.Tensor], Labels]] = {}
         self._weights: dict[tuple, Labels] = {}
-        self._data: set[int] = set()
+        self._data: dict[int, ref[torch.Tensor]] = {}
         self._made: torch.Tensor | None = None
         self._joined: dict[tuple[int, tuple[int, ...]], tuple[np.ndarray, Labels]] = {}
         for tensor, labels in rule_model(self.ledger, model):
-            self._labels[id(tensor)] = (tensor, labels)
+            self._label(tensor, labels)
             self._weights[_place(tensor)] = labels
 
     def mark_input(self, inputs: Inputs, *, known: bool = False) -> None:
         """Everything computed from these tensors (whose labels are ``known``) is an activation, no weight."""
         for tensor in tensors_in(inputs):
             if not known:
-                self._labels[id(tensor)] = (tensor, (None,) * tensor.ndim)
-            self._data.add(id(tensor))
+                self._label(tensor, (None,) * tensor.ndim)
+            self._data[id(tensor)] = ref(tensor)
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -63,12 +66,17 @@ class Tracer(OperatorMode):
         fields = [self.labels(t) for t in tensors]
         self.step.touched = [f for field_ in fields for f in field_ if f is not None]
         outs = tensors_in(out)
-        if any(id(t) in self._data for t in tensors):
+        if any(self.is_data(t) for t in tensors):
             for result in outs:
-                self._data.add(id(result))
-                self._labels.setdefault(id(result), (result, (None,) * result.ndim))
+                self._data[id(result)] = ref(result)
+                if self._known(result) is None:
+                    self._label(result, (None,) * result.ndim)
         if self.step.touched:
             rules.apply(self, func, args, kwargs, out)
+        if any(self.is_data(t) and t.is_floating_point() for t in tensors):
+            self.step.chosen = chosen(self.step.op, outs) if outs else number(out)
+        if self.step.contracted or self.step.chosen:
+            self.step.given = [f for result in outs for f in self.labels(result) if f is not None]
         if "_like" in self.step.op:
             self._made = out
         return out
@@ -76,19 +84,27 @@ class Tracer(OperatorMode):
     def _hand_on(self, out: torch.Tensor) -> None:
         """PyTorch detaches a new tensor that somebody holds, here the tracer; no other forward does it."""
         assert self._made is not None
-        self._labels[id(out)] = (out, self.labels(self._made))
-        self._data.add(id(out))
+        self._label(out, self.labels(self._made))
+        self._data[id(out)] = ref(out)
         self._made = None
 
     def labels(self, tensor: torch.Tensor) -> Labels:
         """The labels of ``tensor``, one entry a dimension."""
-        known = self._labels.get(id(tensor))
+        known = self._known(tensor)
         if known is not None:
-            return known[1]
+            return known
         alias = self._weights.get(_place(tensor)) if tensor.ndim else None
         labels = alias if alias is not None else (None,) * tensor.ndim
-        self._labels[id(tensor)] = (tensor, labels)
+        self._label(tensor, labels)
         return labels
+
+    def _label(self, tensor: torch.Tensor, labels: Labels) -> None:
+        """Tensors are not held, so that a forward needs the memory that it needs by itself."""
+        self._labels[id(tensor)] = (ref(tensor), labels)
+
+    def _known(self, tensor: torch.Tensor) -> Labels | None:
+        entry = self._labels.get(id(tensor))
+        return entry[1] if entry is not None and entry[0]() is tensor else None
 
     def give(self, tensor: torch.Tensor, labels: Sequence[np.ndarray | None]) -> None:
         """Attach labels to a result; a dimension of size 1 carries none."""
@@ -99,11 +115,12 @@ class Tracer(OperatorMode):
             if size == 1 and field_ is not None:
                 self.ledger.freeze(field_, f"a single coordinate is taken by {self.where}")
             kept.append(None if size == 1 or field_ is None or not field_.any() else field_)
-        self._labels[id(tensor)] = (tensor, tuple(kept))
+        self._label(tensor, tuple(kept))
 
     def is_data(self, tensor: torch.Tensor) -> bool:
         """Does ``tensor`` depend on the model's input?"""
-        return id(tensor) in self._data
+        entry = self._data.get(id(tensor))
+        return entry is not None and entry() is tensor
 
     @property
     def where(self) -> str:
@@ -201,11 +218,18 @@ def _place(tensor: torch.Tensor) -> tuple:
 @contextmanager
 def module_names(model: nn.Module, stack: list[str]):
     """Keep the dotted name of the innermost running module on top of ``stack``."""
-    handles = []
-    for name, module in model.named_modules():
-        if name and not isinstance(module, torch.jit.ScriptModule):
-            handles.append(module.register_forward_pre_hook(lambda *_, name=name: stack.append(name)))
-            handles.append(module.register_forward_hook(lambda *_: stack.pop() and None, always_call=True))
+    modules = ((name, module) for name, module in model.named_modules() if name)
+    names = {id(module): name for name, module in modules if not isinstance(module, torch.jit.ScriptModule)}
+
+    def enter(module: nn.Module, *_: Any) -> None:
+        if id(module) in names:
+            stack.append(names[id(module)])
+
+    def leave(module: nn.Module, *_: Any) -> None:
+        if id(module) in names:
+            stack.pop()
+
+    handles = register_module_forward_pre_hook(enter), register_module_forward_hook(leave, always_call=True)
     try:
         yield
     finally:

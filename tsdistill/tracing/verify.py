@@ -8,23 +8,28 @@ import numpy as np
 import torch
 from torch import nn
 
+from tsdistill.tracing.choices import choosing
+from tsdistill.tracing.following import Following
 from tsdistill.tracing.record import Record, Step
-from tsdistill.tracing.runtime import Inputs, OperatorMode, plain_evaluation, run
+from tsdistill.tracing.runtime import Inputs, operator_name, plain_evaluation, run, tensors_in
+from tsdistill.tracing.tracer import module_names
 
 
-class _Zeroed(OperatorMode):
+class _Zeroed(Following):
     """Runs the whole model; sums leave removed nodes out, statistics run over the nodes that stay."""
 
-    def __init__(self, record: Record, gone: np.ndarray) -> None:
-        super().__init__()
-        self.record, self.gone = record, gone
-        self.position = 0
-
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        step = self.record.trace.steps[self.position]
-        self.position += 1
-        args = list(args)
+        step = self.next(operator_name(func))
+        if step is None:
+            return func(*args, **(kwargs or {}))
+        if self.record.forces(step):
+            return choosing(func, args, kwargs or {}, step.chosen)
+        out = self._computed(func, step, list(args), kwargs or {})
+        if self.record.judges(step):
+            self.inside += tensors_in(out)
+        return out
+
+    def _computed(self, func: Any, step: Step, args: list, kwargs: dict) -> Any:
         for place, dim, labels in step.contracted:
             stays = self.record.keeps(labels, self.gone)
             if not stays.all():
@@ -83,9 +88,12 @@ def _along(stays: np.ndarray, dim: int, tensor: torch.Tensor) -> torch.Tensor:
 
 
 def reference(model: nn.Module, inputs: Inputs, record: Record, gone: np.ndarray) -> list[torch.Tensor]:
-    """Outputs of the whole ``model`` with the removed nodes zeroed where they are read."""
-    with plain_evaluation(model), _Zeroed(record, gone):
-        return run(model, inputs)
+    """Outputs of the whole ``model`` with the removed nodes zeroed where they are read, behind those inside
+    it that are judged, too."""
+    mode = _Zeroed(record, gone)
+    with plain_evaluation(model), module_names(model, mode.stack), mode:
+        output = run(model, inputs)
+    return [*mode.inside, *output]
 
 
 def difference(found: list[torch.Tensor], wanted: list[torch.Tensor], tolerance: float = 2e-3) -> str | None:
@@ -99,7 +107,7 @@ def difference(found: list[torch.Tensor], wanted: list[torch.Tensor], tolerance:
     for a, b in zip(found, wanted, strict=True):
         if a.shape != b.shape:
             return f"output of shape {tuple(a.shape)} instead of {tuple(b.shape)}"
-        if not a.is_floating_point() and not a.is_complex():
+        if not a.numel() or (not a.is_floating_point() and not a.is_complex()):
             continue
         a, b = a.double() if not a.is_complex() else a, b.double() if not b.is_complex() else b
         if not bool(torch.isfinite(b.abs()).all()):

@@ -56,6 +56,23 @@ def index(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
     tracer.give(out, [*kept[:start], *[None] * wide, *kept[start:]])
 
 
+def index_put(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
+    """``x[i] = values``, ``x[:, i] = values``: dimensions behind the tables go with those of the values."""
+    target, tables, values = args[0], list(args[1]), args[2]
+    fields, given = list(tracer.labels(target)), tracer.labels(values)
+    behind = target.ndim - len(tables)
+    fixed = [*fields[: len(tables)], *given[: max(values.ndim - behind, 0)]]
+    for table in tables:
+        fixed += tracer.labels(table) if table is not None else ()
+    for labels in fixed:
+        tracer.freeze(labels, "rows are looked up by number")
+    for d in range(-behind, 0):
+        if -d <= values.ndim and values.shape[d] > 1 and (fields[d] is not None or given[d] is not None):
+            tracer.unite(fields[d], given[d])
+            fields[d] = fields[d] if given[d] is not None else None
+    tracer.give(out, [None if d < len(tables) else labels for d, labels in enumerate(fields)])
+
+
 def index_select(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
     """Rows of one dimension by number; they stay."""
     fields = list(tracer.labels(args[0]))
@@ -87,6 +104,8 @@ _PICKED = {
 RULES = {
     **{name: pick(func) for name, func in _PICKED.items()},
     "index": index,
+    "index_put": index_put,
+    "_index_put_impl": index_put,
     "index_select": index_select,
     "embedding": embedding,
 }

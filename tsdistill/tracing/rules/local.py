@@ -47,4 +47,16 @@ _NAMES = {
     ),
 }
 _BY_EXTENT = {extent: _spatial(extent) for extent in _NAMES}
+
+
+def regions(tracer: Any, args: tuple, kwargs: dict, out: Any) -> None:
+    """``roi_align(x, rois, ...)`` and ``roi_pool``: boxes of an image's features, with all their channels."""
+    fields = tracer.labels(args[0])
+    for labels in (fields[0], *fields[2:], *tracer.labels(args[1])):
+        tracer.freeze(labels, "the extent of a pooling or resizing")
+    for result in tensors_in(out):
+        tracer.give(result, [None, fields[1], None, None])
+
+
 RULES = {name: _BY_EXTENT[extent] for extent, names in _NAMES.items() for name in names}
+RULES |= dict.fromkeys(("roi_align", "roi_pool"), regions)

@@ -28,6 +28,7 @@ def view(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
             result[d] = labels
     tracer.give(out, result)
     if len(args) > 1 and isinstance(args[1], list | tuple | torch.Size):
+        tracer.step.shape = tuple(out.shape)
         for d, labels in enumerate(tracer.labels(out)):
             if d < len(args[1]) and args[1][d] != -1:
                 tracer.size(1, d, labels)
@@ -121,7 +122,7 @@ def slice_(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
             tracer.freeze(labels, "a strided slice")
         if first > 0:
             tracer.size(2, None, labels[:first] if start > 0 else labels[first:])
-        if last < size:
+        if last < size and end != 0:
             tracer.size(3, None, labels[:last] if end > 0 else labels[last:])
     tracer.give(out, fields)
 

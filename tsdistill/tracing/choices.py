@@ -1,0 +1,52 @@
+"""What values decide, such as the boxes that a detector keeps: runs beside a trace choose as it did."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+Chosen = tuple[torch.Tensor | None, ...]
+"""For every tensor that an operator gives: what was chosen, or None where it gives values."""
+
+
+def chosen(op: str, given: Sequence[torch.Tensor]) -> Chosen:
+    """The whole numbers and truth values among the results of an operator on values; () where it has none."""
+    if "pool" in op or all(_values(t) for t in given):
+        return ()
+    return tuple(None if _values(t) else t.clone() for t in given)
+
+
+def choosing(func: Any, args: Sequence[Any], kwargs: dict[str, Any], choices: Chosen) -> Any:
+    """The operator with another's choices: the values that it gives along are those of the chosen places."""
+    if func is torch.ops.aten._local_scalar_dense.default:
+        return choices[0].item() if choices[0] is not None else func(*args, **kwargs)
+    clones = [t.clone() for t in choices if t is not None]
+    if len(clones) == len(choices):
+        return clones[0] if len(clones) == 1 else tuple(clones)
+    source, places = args[0], choices[-1]
+    if len(choices) != 2 or choices[0] is not None or places is None:
+        return func(*args, **kwargs)
+    dim = _argument(func, "dim", args, kwargs)
+    if places.ndim == source.ndim:
+        return source.gather(dim, places), places.clone()
+    return source.gather(dim, places.unsqueeze(dim)).squeeze(dim), places.clone()
+
+
+def number(value: Any) -> Chosen:
+    """The choice of an operator that reads a number out of a tensor, such as the side of a box."""
+    if not isinstance(value, int | float):
+        return ()
+    return (torch.tensor(value, dtype=torch.float64 if isinstance(value, float) else None),)
+
+
+def _values(tensor: torch.Tensor) -> bool:
+    return tensor.is_floating_point() or tensor.is_complex()
+
+
+def _argument(func: Any, name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    for place, argument in enumerate(func._schema.arguments):
+        if argument.name == name:
+            return args[place] if place < len(args) else kwargs.get(name, argument.default_value)
+    raise LookupError(f"{func} has no argument {name!r}")
