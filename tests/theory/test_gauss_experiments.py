@@ -3,10 +3,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
 from tsdistill.errors import TsdistillError
 from tsdistill.theory import Outcome, lab
 from tsdistill.theory.experiments import population_gradient
+from tsdistill.theory.experiments.rule.random_pairs import compared
 
 SMALL: dict[str, dict[str, Any]] = {
     "population-gradient": {
@@ -99,3 +102,11 @@ def test_bad_settings(name: str, wrong: dict[str, Any]) -> None:
     with pytest.raises(TsdistillError) as caught:
         run(name, **wrong)
     assert "\n" not in str(caught.value)
+
+
+def test_a_student_that_is_silent_is_counted_and_no_error() -> None:
+    student = nn.Sequential(nn.Linear(2, 2, bias=False), nn.ReLU(), nn.Linear(2, 1, bias=False)).double()
+    for value in student.parameters():
+        value.data.fill_(-1)
+    found = compared(student, student, torch.ones(3, 2, dtype=torch.float64))
+    assert found == {"errors": [0.0], "output": 0.0, "silent": True}

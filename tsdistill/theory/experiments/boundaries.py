@@ -149,6 +149,9 @@ def _outcome(
     weak = sorted(strength for _, strength, gap in nodes if gap is not None and gap >= ON)
     typical = strong[len(strong) // 2] if strong else 0.0
     high = weak[int(0.9 * len(weak))] / typical if weak and typical else math.nan
+    loud = sum(strength >= SMALL * typical for strength in weak)
+    low = sorted(strength for best, strength, gap in nodes if best < 0.9 and gap is not None)
+    apart = low[int(0.9 * len(low))] / typical if low and typical else 0.0
     losses = sorted(pair["loss"] for pair in ended)
     each = sum(count * times for count, times in counts.items()) / total
     listed = ", ".join(f"{count}: {counts[count] / total:.0%}" for count in sorted(counts))
@@ -175,7 +178,9 @@ def _outcome(
             "Those have next to no fan-out.",
             f"{PAPER}, theorem 3; the talk",
             f"nine tenths of them have a strength below {high:.2g} of the median aligned node's "
-            f"({SMALL:g} asked)"
+            f"({SMALL:g} asked); {loud} of {len(weak)} are above it, at most "
+            f"{weak[-1] / (typical or 1):.1f} of the "
+            f"median; with correlation below 0.9 in place of boundaries: {apart:.2g}"
             if weak
             else "there are none",
             high < SMALL if weak else None,
@@ -223,6 +228,9 @@ def _outcome(
             "relu(−z), and other students together make the linear part. Such a node is aligned in the "
             "sense of "
             "the theorem (of boundaries), but not in correlation.",
+            "Two students on one boundary that is no teacher node's can cancel but for a linear part: "
+            "then they keep "
+            "their fan-out. Theorem 3 asks for independent observers, which is not checked here.",
             "The pair drawn is the first in which every teacher node is found and two students align "
             "with none.",
         ),

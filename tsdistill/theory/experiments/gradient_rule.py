@@ -44,6 +44,7 @@ def run(settings: GradientRule, context: Context) -> Outcome:
     largest = max(item["largest"] for item in kinds)
     output = max(item["output"] for item in kinds)
     pairs = sum(item["pairs"] for item in kinds)
+    silent = sum(item["silent"] for item in kinds)
     first, last = pair["course"][0], pair["course"][-1]
     ratio = [
         (row[2] / row[0], end[2] / end[0]) for row, end in zip(first["layers"], last["layers"], strict=True)
@@ -56,7 +57,8 @@ def run(settings: GradientRule, context: Context) -> Outcome:
             "The gradient of a node is D (A f* − B f), for any depth, ReLU and Leaky ReLU, MLPs and "
             "ConvNets.",
             f"{PAPER}, Lemma 1",
-            f"{pairs} random pairs, {len(kinds)} kinds, every layer: within {largest:.1e} of autograd, "
+            f"{pairs} random pairs ({silent} with a student that is 0 at every sample), {len(kinds)} "
+            f"kinds, every layer: within {largest:.1e} of autograd, "
             f"relative ({_EXACT:.0e} allowed)",
             largest < _EXACT,
         ),

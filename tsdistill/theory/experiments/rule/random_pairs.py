@@ -75,7 +75,10 @@ def by_autograd(student: nn.Sequential, teacher: nn.Module, x: Tensor) -> list[T
 
 
 def compared(student: nn.Sequential, teacher: nn.Sequential, x: Tensor) -> dict[str, Any]:
-    """Largest difference to autograd of each layer, over its largest gradient, and that of the output."""
+    """Largest difference to autograd of each layer, over its largest gradient, and that of the output.
+
+    ``silent``: the student is 0 at every sample, so that it shows nothing.
+    """
     errors = []
     for rule, wanted in zip(
         gradient_rule(student, teacher, x), by_autograd(student, teacher, x), strict=True
@@ -91,7 +94,8 @@ def compared(student: nn.Sequential, teacher: nn.Sequential, x: Tensor) -> dict[
         )
         for layer in layers(student, x)
     )
-    return {"errors": errors, "output": whole / float(output.abs().max())}
+    silent = not float(output.abs().max())
+    return {"errors": errors, "output": whole / (float(output.abs().max()) or 1.0), "silent": silent}
 
 
 def families(depths: Sequence[int], repeats: int, slope: float, seed: int) -> list[dict[str, Any]]:
@@ -135,4 +139,5 @@ def _family(act: str, label: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
         "errors": by_layer,
         "largest": max(by_layer),
         "output": max(run["output"] for run in runs),
+        "silent": sum(run["silent"] for run in runs),
     }
