@@ -52,3 +52,17 @@ def check_place(path: str | Path) -> Path:
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise TsdistillError(f"{path}: the folder {path.parent} cannot be written in; name another")
     return path
+
+
+def made_folder(path: str | Path) -> Path:
+    """The folder ``path``, made with those above it where it is missing.
+
+    Raises:
+        TsdistillError: it cannot be made.
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TsdistillError(f"the folder {path} cannot be made ({error.strerror}); name another") from error
+    return path

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tsdistill.alignment.report import AlignmentReport, GroupReport
-from tsdistill.errors import TsdistillError
+from tsdistill.files import made_folder
 from tsdistill.report.canvas import save
 from tsdistill.report.figures import l_curve_figure
 from tsdistill.report.pair_figures import counts_figure, heat_figure, matched_groups, weak_to_strong_figure
@@ -45,13 +45,7 @@ def save_plots(
     Raises:
         TsdistillError: the folder cannot be made, or a file cannot be written.
     """
-    folder = Path(directory)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TsdistillError(
-            f"the folder {folder} cannot be made ({error.strerror}); name another"
-        ) from error
+    folder = made_folder(directory)
     written = []
     for name, draw in _figures(report, history):
         figure = draw()

@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from tsdistill.errors import TsdistillError
-from tsdistill.files import replacing
+from tsdistill.files import made_folder, replacing
 from tsdistill.report.canvas import save
 from tsdistill.theory import EXPERIMENTS, Claim, Outcome, Table
 
@@ -56,11 +56,7 @@ def save_outcome(
     Raises:
         TsdistillError: the folder cannot be made, or a file cannot be written.
     """
-    folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TsdistillError(f"{folder} cannot be made ({error.strerror}); name another folder") from error
+    folder = made_folder(folder)
     with replacing(folder / JSON) as beside:
         beside.write_text(json.dumps(as_json(outcome), indent=1, allow_nan=False) + "\n", encoding="utf-8")
     written = []

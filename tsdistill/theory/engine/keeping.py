@@ -12,8 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tsdistill.errors import TsdistillError
-from tsdistill.files import replacing
+from tsdistill.files import made_folder, replacing
 
 
 def kept(folder: Path | None, name: str, key: Mapping[str, Any], make: Callable[[], Any]) -> Any:
@@ -37,7 +36,7 @@ def kept(folder: Path | None, name: str, key: Mapping[str, Any], make: Callable[
             return found["value"]
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    _folder(folder)
+    made_folder(folder)
     value = make()
     with replacing(path) as beside:
         beside.write_text(json.dumps({"key": key, "value": value}), encoding="utf-8")
@@ -65,7 +64,7 @@ def kept_tensors(
                 return {each: file.get_tensor(each) for each in file.keys()}, json.loads(noted["value"])  # noqa: SIM118
     except (OSError, ValueError, KeyError, TypeError, SafetensorError):
         pass
-    _folder(folder)
+    made_folder(folder)
     tensors, value = make()
     with replacing(path, SafetensorError) as beside:
         whole = {each: tensor.contiguous() for each, tensor in tensors.items()}
@@ -80,10 +79,3 @@ def _path(folder: Path, name: str, key: Mapping[str, Any], suffix: str) -> Path:
 
 def _plain(key: Mapping[str, Any]) -> Any:
     return json.loads(json.dumps(key))
-
-
-def _folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TsdistillError(f"{folder} cannot be made ({error.strerror}); name another folder") from error
