@@ -8,12 +8,14 @@ Experiments that have not been run keep what is there.
 from __future__ import annotations
 
 import argparse
+import io
 import re
-import shutil
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from tsdistill.report.lab import read_outcome, verdict
 from tsdistill.theory import EXPERIMENTS, Outcome, experiment
@@ -22,6 +24,7 @@ from tsdistill.theory.settings import flag
 DOCS = Path(__file__).parents[1] / "docs"
 PICTURES = (".svg", ".png", ".gif")
 MOST = 2_000_000
+WIDE = 1400
 SUMMARY = "summary"
 
 
@@ -99,15 +102,30 @@ def copied(run: Path, name: str, pictures: Path) -> list[str]:
     """Names of an experiment's figures in the folder of the page: of each the smallest of its files."""
     for old in pictures.glob(f"{name}.*.*"):
         old.unlink()
-    smallest: dict[str, Path] = {}
+    smallest: dict[str, tuple[str, bytes]] = {}
     for file in sorted(run.iterdir(), key=lambda file: (file.suffix == ".gif", file.name)):
+        if file.suffix not in PICTURES:
+            continue
+        contents = lighter(file) if file.suffix == ".png" else file.read_bytes()
         best = smallest.get(_stem(file))
-        if file.suffix in PICTURES and (best is None or file.stat().st_size < best.stat().st_size):
-            smallest[_stem(file)] = file
-    names = [f"{name}.{stem}{file.suffix}" for stem, file in smallest.items()]
-    for to, file in zip(names, smallest.values(), strict=True):
-        shutil.copyfile(file, pictures / to)
+        if best is None or len(contents) < len(best[1]):
+            smallest[_stem(file)] = (file.suffix, contents)
+    names = []
+    for stem, (suffix, contents) in smallest.items():
+        names.append(f"{name}.{stem}{suffix}")
+        (pictures / names[-1]).write_bytes(contents)
     return names
+
+
+def lighter(file: Path) -> bytes:
+    """A picture for a page: at most 1,400 dots wide, in 64 colours."""
+    with Image.open(file) as picture:
+        plain = picture.convert("RGB")
+    if plain.width > WIDE:
+        plain = plain.resize((WIDE, round(plain.height * WIDE / plain.width)), Image.Resampling.LANCZOS)
+    written = io.BytesIO()
+    plain.quantize(64, dither=Image.Dither.NONE).save(written, "PNG", optimize=True)
+    return written.getvalue()
 
 
 def _stem(file: Path) -> str:
