@@ -53,9 +53,9 @@ class Deep(Settings):
     outputs: int = option(50, "dimension c of the output")
     decay: float = option(0.0, "p: fan-out norms of the teacher's last hidden layer fall as 1/j^p")
     seeds: int = option(1, "teachers and students drawn")
-    steps: int = option(20_000, "steps of SGD")
+    steps: int = option(50_000, "steps of SGD")
     batch: int = option(64, "samples a step")
-    rate: float = option(0.02, "learning rate; it falls to a tenth for the last fifth of the steps")
+    rate: float = option(0.05, "learning rate; it falls to a tenth for the last fifth of the steps")
     start: float = option(0.6, "a student's first weights as a share of those that keep what passes as large")
 
     def __post_init__(self) -> None:
