@@ -24,7 +24,7 @@ from tsdistill.theory.settings import flag
 DOCS = Path(__file__).parents[1] / "docs"
 PICTURES = (".svg", ".png", ".gif")
 MOST = 2_000_000
-WIDE = 1400
+WIDE = 1200
 SUMMARY = "summary"
 
 
@@ -118,13 +118,13 @@ def copied(run: Path, name: str, pictures: Path) -> list[str]:
 
 
 def lighter(file: Path) -> bytes:
-    """A picture for a page: at most 1,400 dots wide, in 64 colours."""
+    """A picture for a page: at most 1,200 dots wide, in 48 colours."""
     with Image.open(file) as picture:
         plain = picture.convert("RGB")
     if plain.width > WIDE:
         plain = plain.resize((WIDE, round(plain.height * WIDE / plain.width)), Image.Resampling.LANCZOS)
     written = io.BytesIO()
-    plain.quantize(64, dither=Image.Dither.NONE).save(written, "PNG", optimize=True)
+    plain.quantize(48, dither=Image.Dither.NONE).save(written, "PNG", optimize=True)
     return written.getvalue()
 
 

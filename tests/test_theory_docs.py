@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from tsdistill.report.lab import save_outcome
 from tsdistill.theory import EXPERIMENTS, Claim, Outcome
@@ -56,7 +57,9 @@ def test_a_block_says_how_it_ran_what_held_and_has_the_figures(script: ModuleTyp
     (picture,) = (tmp_path / "pictures").iterdir()
     assert f"![{picture.stem}](theory/{picture.name})" in text
     written = (tmp_path / "lab" / "augmentation").glob("loss.*")
-    assert picture.stat().st_size == min(file.stat().st_size for file in written)
+    assert picture.stat().st_size < min(file.stat().st_size for file in written)
+    with Image.open(picture) as shown:
+        assert shown.width <= script.WIDE
     assert script.filled(text, tmp_path / "lab", tmp_path / "pictures") == text
     assert script.filled(text, tmp_path / "nothing", tmp_path / "pictures") == text
 
