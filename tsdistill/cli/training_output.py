@@ -100,20 +100,18 @@ def tell_result(result: TrainResult, said: str = "", json_file: str | None = Non
     """
     if not speaks():
         return
-    quiet = json_file == output.STDOUT
+    lines = [line for line in (said, *result.notes) if line]
     page = draw(result) if result.history is not None and result.folder is not None else None
     if json_file:
-        notes = [line for line in (said, *result.notes) if line]
         files = {"model": f"{result.folder}/model.safetensors", "alignment": page and str(page)}
-        output.write_json(json_file, {**result.to_dict(), "notes": notes, "files": files})
-    if quiet:
+        output.write_json(json_file, {**result.to_dict(), "notes": lines, "files": files})
+    if json_file == output.STDOUT:
         return
     if page is not None:
         from tsdistill.report.history import history_table
 
         output.console().print(history_table(result.history))
         print(f"alignment over the epochs: {page}")
-    lines = [line for line in (said, *result.notes) if line]
     if result.resumed is not None:
         lines.append(f"went on after {result.resumed} updates")
     if result.log and result.best is not None:

@@ -91,24 +91,16 @@ def _symmetry(symmetry: Any) -> Figure:
     dress(losses, "It waits at the saddle, then leaves")
     for run, colour in zip(symmetry["runs"], SEVERAL, strict=False):
         sizes = [cell["size"] for cell in run["cells"]]
-        shares.semilogx(
-            sizes,
-            [cell["found"] for cell in run["cells"]],
-            color=colour,
-            marker="o",
-            markersize=4,
-            linewidth=1.3,
-            label=f"K = {run['nodes']}",
-        )
-        times.semilogx(
-            sizes,
-            [cell["time"] for cell in run["cells"]],
-            color=colour,
-            marker="o",
-            markersize=4,
-            linewidth=0,
-            label=f"K = {run['nodes']}",
-        )
+        for panel, what, linewidth in ((shares, "found", 1.3), (times, "time", 0)):
+            panel.semilogx(
+                sizes,
+                [cell[what] for cell in run["cells"]],
+                color=colour,
+                marker="o",
+                markersize=4,
+                linewidth=linewidth,
+                label=f"K = {run['nodes']}",
+            )
         times.semilogx(sizes, _law(run, sizes), color=colour, linewidth=1, linestyle="--")
     shares.set_ylim(-0.04, 1.08)
     named(shares, "size ε of the perturbation", "share of runs")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -28,8 +30,7 @@ def correlations(teachers: Networks, students: Networks, x: Tensor, layer: int =
         ``[S, m_l, n_l]`` in [-1, 1]; 0 where a node does not vary.
     """
     found = []
-    for where in _slices(students, x):
-        own = x if x.dim() == 2 else x[where]
+    for where, own in _parts(students, x):
         ours = _standardised(teachers.some(where).hidden(own)[layer])
         theirs = _standardised(students.some(where).hidden(own)[layer])
         found.append(torch.bmm(ours, theirs.transpose(1, 2)).clamp_(-1, 1))
@@ -52,8 +53,7 @@ def best_correlations(
 def losses(teachers: Networks, students: Networks, x: Tensor) -> Tensor:
     """J = E‖f*(x) − f(x)‖²/2 ``[S]`` of each student over ``x [N, d]`` or ``[S, N, d]``."""
     found = []
-    for where in _slices(students, x):
-        own = x if x.dim() == 2 else x[where]
+    for where, own in _parts(students, x):
         left = targets(teachers.some(where), own) - targets(students.some(where), own)
         found.append(left.square_().sum(1).mean(1) / 2)
     return torch.cat(found)
@@ -64,8 +64,8 @@ def energies(networks: Networks, x: Tensor) -> Tensor:
     """E‖f(x)‖²/2 ``[S]``: the loss of a student that gives 0."""
     return torch.cat(
         [
-            targets(networks.some(where), x if x.dim() == 2 else x[where]).square_().sum(1).mean(1) / 2
-            for where in _slices(networks, x)
+            targets(networks.some(where), own).square_().sum(1).mean(1) / 2
+            for where, own in _parts(networks, x)
         ]
     )
 
@@ -79,8 +79,8 @@ def fan_out_norms(networks: Networks) -> Tensor:
 def deviations(networks: Networks, x: Tensor) -> list[Tensor]:
     """Standard deviations ``[S, n_l]`` of every hidden layer over ``x [N, d]`` or ``[S, N, d]``."""
     found = []
-    for where in _slices(networks, x):
-        acts = networks.some(where).hidden(x if x.dim() == 2 else x[where])
+    for where, own in _parts(networks, x):
+        acts = networks.some(where).hidden(own)
         found.append([act.std(2) for act in acts])
     return [torch.cat(layer) for layer in zip(*found, strict=True)]
 
@@ -102,9 +102,9 @@ def modulations(networks: Networks, x: Tensor, seed: int = 0) -> list[Tensor]:
     """
     generator = generator_of(seed)
     found: list[list[Tensor]] = []
-    for where in _slices(networks, x):
+    for where, own in _parts(networks, x):
         some = networks.some(where)
-        acts = some.hidden(x if x.dim() == 2 else x[where])
+        acts = some.hidden(own)
         sums = [torch.zeros_like(act[:, :, 0]) for act in acts[:-1]]
         for _ in range(DIRECTIONS if len(acts) > 1 else 0):
             shape = (some.count, some.outputs, acts[0].shape[2])
@@ -125,8 +125,11 @@ def _standardised(activations: Tensor) -> Tensor:
     return (centred / norms.masked_fill(small, 1)).masked_fill_(small, 0)
 
 
-def _slices(networks: Networks, x: Tensor) -> list[slice]:
+def _parts(networks: Networks, x: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """So many networks at a time that their activations can be held, with their own samples."""
     nodes = 2 * max(*networks.widths, networks.outputs) + networks.inputs
     one = nodes * x.shape[-2] * x.element_size()
     most = max(1, HELD // one)
-    return [slice(start, start + most) for start in range(0, networks.count, most)]
+    for start in range(0, networks.count, most):
+        where = slice(start, start + most)
+        yield where, x if x.dim() == 2 else x[where]

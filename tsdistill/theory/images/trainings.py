@@ -14,7 +14,7 @@ from tsdistill.distillation import distill, train
 from tsdistill.distillation.students import student_of
 from tsdistill.distillation.tracking import Tracker
 from tsdistill.evaluation import evaluate
-from tsdistill.files import replacing
+from tsdistill.files import made_folder, replacing
 from tsdistill.models import example_input, load, save
 from tsdistill.pruning import prune_result
 from tsdistill.theory.images.sets import ImageSet
@@ -170,5 +170,4 @@ class Trainings:
         return [(x.to(self._device), None) for x in self._test.x[:OBSERVED].split(128)]
 
     def _made(self, name: str) -> Path:
-        (self._folder / name).mkdir(parents=True, exist_ok=True)
-        return self._folder / name
+        return made_folder(self._folder / name)
