@@ -131,6 +131,15 @@ def webdataset_shards(folder: Path) -> str:
     return str(folder / "train-{000000..000003}.tar")
 
 
+def timm_webdataset(folder: Path) -> str:
+    """The same with the file that timm reads beside them; its name for ``open_training``."""
+    webdataset_shards(folder)
+    names = [f"train-{n:06d}.tar" for n in range(4)]
+    train = {"name": "train", "num_samples": 40, "filenames": names, "shard_lengths": [10] * 4}
+    (folder / "_info.json").write_text(json.dumps({"splits": {"train": train}}))
+    return f"wds/small:{folder}"
+
+
 def _png(shade: int) -> bytes:
     made = BytesIO()
     Image.fromarray(np.full((12, 12, 3), 60 * shade, dtype=np.uint8)).save(made, "PNG")
@@ -147,11 +156,8 @@ def test_webdataset_with_two_workers(tmp_path: Path) -> None:
 
 def test_webdataset_by_timm_s_name(tmp_path: Path) -> None:
     pytest.importorskip("webdataset")
-    webdataset_shards(tmp_path)
-    names = [f"train-{n:06d}.tar" for n in range(4)]
-    train = {"name": "train", "num_samples": 40, "filenames": names, "shard_lengths": [10] * 4}
-    (tmp_path / "_info.json").write_text(json.dumps({"splits": {"train": train}}))
-    data = open_training(f"wds/small:{tmp_path},split=train", SPEC, batch_size=5, workers=2)
+    name = timm_webdataset(tmp_path)
+    data = open_training(f"{name},split=train", SPEC, batch_size=5, workers=2)
     assert sorted(order(data, 0)) == sorted([0, 1, 2, 3] * 10)
 
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,12 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import IterableDataset
 
 import tsdistill as tsd
+from tests.data.test_training import timm_webdataset
 from tests.distillation.small import ARCH, digits
+from tsdistill.errors import TsdistillError
 
 ROOT = Path(__file__).parents[2]
 TOLERANCE = 1e-5
@@ -95,6 +98,114 @@ def test_two_processes_end_where_one_does(tmp_path: Path, more: dict[str, Any]) 
         assert mine["samples"] == theirs["samples"]
         for figure in ("loss", "val/top1", "val/kl", "alignment"):
             np.testing.assert_allclose(theirs[figure], mine[figure], rtol=1e-3)
+
+
+def spread(out: Path, shard: bool) -> None:
+    torch.manual_seed(2)
+    teacher = nn.Sequential(
+        nn.Linear(64, 1100), nn.ReLU(), nn.Linear(1100, 1100), nn.ReLU(), nn.Linear(1100, 10)
+    )
+    result = tsd.distill(
+        plain(24, 1),
+        teacher,
+        data=digits(),
+        held_out=digits(),
+        epochs=1,
+        batch_size=64,
+        lr=0.01,
+        device="cpu",
+        track=not shard,
+        shard_teacher=shard,
+    )
+    if shard:
+        held = sum(p.to_local().numel() for p in teacher.parameters())  # type: ignore[attr-defined]
+        whole = sum(p.numel() for p in teacher.parameters())
+        assert 0.49 < held / whole < 0.51
+    rank = os.environ.get("RANK", "one")
+    torch.save(result.model.state_dict(), out / f"weights.{rank}.pt")
+    (out / f"log.{rank}.json").write_text(json.dumps(result.log))
+
+
+def test_a_teacher_spread_over_processes_teaches_as_a_whole_one_does(tmp_path: Path) -> None:
+    """Each process keeps half of every weight."""
+    in_processes(1, lambda: spread(tmp_path, False))
+    in_processes(2, lambda: spread(tmp_path, True))
+    one, first, second = (torch.load(tmp_path / f"weights.{who}.pt") for who in ("one", "0", "1"))
+    for name, value in one.items():
+        assert torch.equal(first[name], second[name])
+        torch.testing.assert_close(first[name], value, rtol=TOLERANCE, atol=TOLERANCE)
+    logs = [json.loads((tmp_path / f"log.{who}.json").read_text())[-1] for who in ("one", "0", "1")]
+    for figure in ("loss", "val/top1", "val/kl"):
+        np.testing.assert_allclose([log[figure] for log in logs], logs[0][figure], rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"loss": "node-alignment"}, "the loss node-alignment looks into the teacher"),
+        ({"augment": "teacher-aware"}, "the augmentation teacher-aware looks into the teacher"),
+    ],
+)
+def test_what_looks_into_a_spread_teacher_is_refused(more: dict[str, Any], said: str) -> None:
+    def work() -> None:
+        with pytest.raises(TsdistillError, match=said):
+            tsd.distill(plain(24, 1), plain(48, 2), data=digits(), device="cpu", shard_teacher=True, **more)
+
+    in_processes(2, work)
+
+
+class Endless(IterableDataset):
+    """Digits in their order, over and over; workers and processes share what it gives."""
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, int]]:
+        x, y = digits().tensors
+        for place in range(4 * len(x)):
+            yield x[place % len(x)], int(y[place % len(x)])
+
+
+def streamed(out: Path, data: Any, **more: Any) -> None:
+    how: dict[str, Any] = {"epochs": 2, "batch_size": 64, "lr": 0.01, "device": "cpu", "workers": 2, **more}
+    result = tsd.train(plain(24, 1), data=data, **how)
+    rank = os.environ["RANK"]
+    torch.save(result.model.state_dict(), out / f"weights.{rank}.pt")
+    (out / f"log.{rank}.json").write_text(json.dumps(result.log))
+
+
+def hf_stream() -> Any:
+    datasets = pytest.importorskip("datasets")
+    x, y = digits().tensors
+    table = datasets.Dataset.from_dict({"input": x.numpy(), "label": y.numpy()}).with_format("torch")
+    return table.to_iterable_dataset(num_shards=8)
+
+
+@pytest.mark.parametrize("kind", ["datasets", "any"])
+def test_streams_are_dealt_to_processes_and_their_workers(tmp_path: Path, kind: str) -> None:
+    """Two processes of two workers each: every sample once an epoch, and the same weights in both."""
+    data, more = (hf_stream(), {}) if kind == "datasets" else (Endless(), {"samples": 1024})
+    in_processes(2, lambda: streamed(tmp_path, data, **more))
+    first, second = (torch.load(tmp_path / f"weights.{who}.pt") for who in ("0", "1"))
+    assert all(torch.equal(first[name], value) for name, value in second.items())
+    log = json.loads((tmp_path / "log.0.json").read_text())
+    assert log[1]["loss"] < log[0]["loss"]
+    samples = 1024 if kind == "any" else len(digits().tensors[0])
+    assert all(samples - 4 * 64 <= line["samples"] <= samples for line in log)
+
+
+def test_timm_s_webdataset_is_dealt_to_processes(tmp_path: Path) -> None:
+    """Four shards of ten for two processes of two workers; timm says the length of each process's part."""
+    pytest.importorskip("webdataset")
+    name = timm_webdataset(tmp_path)
+
+    def work() -> None:
+        torch.manual_seed(0)
+        model = tsd.load("timm:test_resnet,num_classes=4,pretrained=false")
+        result = tsd.train(model, data=name, epochs=1, batch_size=8, workers=2, device="cpu")
+        (tmp_path / f"log.{os.environ['RANK']}.json").write_text(json.dumps(result.log))
+
+    in_processes(2, work)
+    logs = [json.loads((tmp_path / f"log.{rank}.json").read_text()) for rank in (0, 1)]
+    assert [log[0]["samples"] for log in logs] == [32, 32]
+    assert [log[0]["updates"] for log in logs] == [4, 4]
 
 
 def test_each_process_reads_only_its_part(tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ class StreamTraining:
     ) -> None:
         self.name, self.fixed = name, fixed
         self._dataset, self._spec, self._how = dataset, spec, how
-        known = _length(dataset)
+        known = _length(dataset, how.share)
         self.samples = how.samples if how.samples is not None else known
         self.batch_size = how.batch_size
         self.length = None if self.samples is None else max(1, self.samples // self.batch_size)
@@ -154,9 +154,8 @@ class StreamTraining:
             pin_memory=how.pin,
             drop_last=self.samples is None or self.samples >= how.batch_size,
         )
-        limit = None if how.samples is None else self.length
         read = 0
-        for number, part in enumerate(islice(loader, limit)):
+        for number, part in enumerate(islice(loader, self.length)):
             x, y, _, failures = part
             if failures and how.strict:
                 raise TsdistillError(" ".join(failures[0].split()))
@@ -208,8 +207,10 @@ class GivenTraining:
             yield TrainingBatch(*mine, None, number, (high - low) * share.of / count)
 
 
-def _length(dataset: Any) -> int | None:
+def _length(dataset: Any, share: Share) -> int | None:
+    """How many samples all processes find together; timm's streams say how many each does."""
     try:
-        return len(dataset)
+        found = len(dataset)
     except (TypeError, NotImplementedError, AttributeError, ValueError):
         return None
+    return found * share.of if type(dataset).__module__.startswith("timm.") else found

@@ -29,6 +29,8 @@ class Following:
         reference: the teacher, to compare with.
         tracker: follows the alignment.
         told: whether accelerate's trackers are told.
+        together: whether all processes run the held-out samples, as a teacher has to whose weights are spread
+            over them; otherwise the first does.
     """
 
     def __init__(
@@ -38,14 +40,16 @@ class Following:
         reference: nn.Module | None = None,
         tracker: Tracker | None = None,
         told: bool = False,
+        together: bool = False,
     ) -> None:
         self._accelerator, self._held_out, self._reference = accelerator, held_out, reference
         self.tracker, self._told = tracker, told
+        self._judges = together or accelerator.is_main_process
 
     def look(self, model: nn.Module, position: Position) -> dict[str, Any]:
-        """``val/...`` and ``alignment/...`` figures of ``model``; other processes wait."""
+        """``val/...`` and ``alignment/...`` figures of ``model``; processes wait for each other."""
         line: dict[str, Any] = {}
-        if self._held_out is not None and self._accelerator.is_main_process:
+        if self._held_out is not None and self._judges:
             figures = evaluate(model, self._held_out, reference=self._reference)
             line.update({f"val/{name}": value for name, value in figures.items()})
         if self.tracker is not None:

@@ -57,7 +57,8 @@ class Options:
         device: ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"`` ...
         strict: a sample that cannot be read stops the run; it is left out and counted otherwise.
         cache_teacher: keep the teacher's outputs on disk; for samples that do not change.
-        shard_teacher: spread the teacher's weights over the processes (FSDP).
+        shard_teacher: spread the teacher's weights over the processes (FSDP), for good; it gives its outputs
+            and nothing else then.
         track: follow the alignment of student and teacher from epoch to epoch.
         tracker: where figures go besides the log, as accelerate names it: ``"tensorboard"`` ...
         checkpoint_steps: updates from one checkpoint to the next, besides those at the ends of epochs.

@@ -24,6 +24,7 @@ from tsdistill.distillation.options import Options
 from tsdistill.distillation.parts import Parts
 from tsdistill.distillation.results import TrainResult
 from tsdistill.distillation.runs import RunFolder
+from tsdistill.distillation.sharding import shard
 from tsdistill.distillation.teaching import CachedTeaching, NoTeacher, Teaching, fingerprint
 from tsdistill.distillation.tracking import Tracker, samples_for
 from tsdistill.distillation.updating import Updating
@@ -43,7 +44,7 @@ def run(request: Request) -> TrainResult:
     options = request.options
     loss = parse(dict(options.loss) or ("soft-targets" if request.teacher is not None else "cross-entropy"))
     check_tracker(options.tracker)
-    before = [(model, _device(model), model.training) for model in _models(request)]
+    before = [(model, _device(model), model.training) for model in _whole(request)]
     folder = None if request.out is None else Path(request.out).expanduser()
     with machine(options, None if folder is None else str(folder)) as accelerator:
         place = None if folder is None else RunFolder(folder, accelerator.is_main_process)
@@ -64,20 +65,23 @@ def _run(
 ) -> tuple[TrainResult, Tracker | None]:
     """The result without its history, and who followed the alignment."""
     options, student, teacher = request.options, request.student, request.teacher
-    for model in _models(request):
+    for model in _whole(request):
         model.to(accelerator.device)
     data = _open(request, accelerator)
+    weights = None if teacher is None else fingerprint(teacher)
+    if teacher is not None and options.shard_teacher:
+        shard(teacher, accelerator, loss, options.augment)
     samples = samples_of(request, accelerator.device, enough(loss, options))
     classes = classes_of(student, teacher, loss, samples)
     if loss.needs_labels:
         if samples[0][1] is None:
             raise TsdistillError(f"the loss {loss.words} needs labels and the data have none: {data.name}")
         check_labels(data, classes)
-    identity = _identity(request, loss, data, accelerator)
+    identity = _identity(request, loss, data, accelerator, weights)
     state = _begin(folder, identity, request.resume, accelerator)
     generator = torch.Generator().manual_seed(mixed_seed(options.seed, _DRAWN))
     loss.attach(student, teacher, samples, generator)
-    taught = _teaching(request, loss, data, accelerator, folder)
+    taught = _teaching(request, loss, data, accelerator, folder, weights)
     if options.tracker:
         accelerator.init_trackers("tsdistill")
     updating = Updating(
@@ -141,8 +145,11 @@ def _begin(
     return state
 
 
-def _models(request: Request) -> list[nn.Module]:
-    return [request.student] if request.teacher is None else [request.student, request.teacher]
+def _whole(request: Request) -> list[nn.Module]:
+    """The models that every process holds whole."""
+    if request.teacher is None or request.options.shard_teacher:
+        return [request.student]
+    return [request.student, request.teacher]
 
 
 def _device(model: nn.Module) -> torch.device:
@@ -167,7 +174,11 @@ def _open(request: Request, accelerator: Accelerator) -> TrainingData:
 
 
 def _identity(
-    request: Request, loss: Combined, data: TrainingData, accelerator: Accelerator
+    request: Request,
+    loss: Combined,
+    data: TrainingData,
+    accelerator: Accelerator,
+    teacher_weights: str | None,
 ) -> dict[str, Any]:
     """What a resumed run has to have in common with the one before."""
     from tsdistill import __version__
@@ -176,8 +187,8 @@ def _identity(
     identity: dict[str, Any] = {"tsdistill": __version__, **request.identity, "data": data.description}
     if data.numbers is None:
         identity["workers"] = request.options.workers * accelerator.num_processes
-    if request.teacher is not None:
-        identity["teacher_weights"] = fingerprint(request.teacher)
+    if teacher_weights is not None:
+        identity["teacher_weights"] = teacher_weights
     return {**identity, "options": options}
 
 
@@ -186,15 +197,16 @@ def _weights(options: Options, loss: Combined) -> dict[str, float]:
 
 
 def _teaching(
-    request: Request, loss: Combined, data: TrainingData, accelerator: Accelerator, folder: RunFolder | None
+    request: Request,
+    loss: Combined,
+    data: TrainingData,
+    accelerator: Accelerator,
+    folder: RunFolder | None,
+    weights: str | None,
 ) -> NoTeacher | Teaching | CachedTeaching:
     options, teacher = request.options, request.teacher
     if teacher is None:
         return NoTeacher()
-    if options.shard_teacher:
-        from tsdistill.distillation.sharding import shard
-
-        teacher = shard(teacher, accelerator)
     teaching = Teaching(teacher, loss.teacher_taps, accelerator.autocast)
     if not options.cache_teacher:
         return teaching
@@ -211,7 +223,7 @@ def _teaching(
         raise TsdistillError(f"teacher outputs cannot be kept with {wrong}; leave --cache-teacher out")
     assert folder is not None
     assert data.numbers is not None
-    identity = {"teacher": fingerprint(teacher), "data": data.description, "amp": options.amp}
+    identity = {"teacher": weights, "data": data.description, "amp": options.amp}
     wait = accelerator.wait_for_everyone
     return CachedTeaching(
         teaching, folder.path, data.numbers, identity, accelerator.is_local_main_process, wait
@@ -228,7 +240,9 @@ def _following(
         held_out = open_data(request.held_out, spec, batch_size=min(options.batch_size, 256))
     tracker: Tracker | None = None
     notes: tuple[str, ...] = ()
-    if options.track and teacher is not None:
+    if options.track and options.shard_teacher:
+        notes = ("alignment is not followed: the teacher is spread over the processes",)
+    elif options.track and teacher is not None:
         looked_at = samples_of(request, accelerator.device, samples_for(data.samples))
         try:
             tracker = Tracker(
@@ -237,7 +251,7 @@ def _following(
         except TsdistillError as error:
             notes = (f"alignment is not followed: {error}",)
     told = options.tracker is not None
-    return Following(accelerator, held_out, teacher, tracker, told), notes
+    return Following(accelerator, held_out, teacher, tracker, told, options.shard_teacher), notes
 
 
 def _on(parameters: Any, device: torch.device) -> list[nn.Parameter]:

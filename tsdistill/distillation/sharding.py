@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from tsdistill.augmentation import needs_teacher, opened
+from tsdistill.distillation.losses import Combined, PlainLoss
 from tsdistill.errors import TsdistillError
 
 if TYPE_CHECKING:
@@ -15,29 +17,49 @@ _SMALLEST = 1_000_000
 """Parameters from which a module is gathered on its own."""
 
 
-def shard(teacher: nn.Module, accelerator: Accelerator) -> nn.Module:
-    """The teacher, in place, with each process keeping its part of every weight.
+def shard(teacher: nn.Module, accelerator: Accelerator, loss: Combined, augment: str) -> None:
+    """Keep in each process its part of every weight of the teacher, in place and for good.
 
     A forward gathers one block after the other and lets it go again, so a process holds the teacher's
-    parameters over the number of processes, and one block whole.
+    parameters over the number of processes, and one block whole. It is the same forward in all processes at
+    once: whatever looks into the teacher on its own time is refused.
+
+    Args:
+        teacher: on any device; what a process keeps of it is moved to the process's own.
+        accelerator: of the processes.
+        loss: what is trained on.
+        augment: the augmentation that is asked for.
 
     Raises:
-        TsdistillError: there is one process only, or PyTorch cannot shard this model.
+        TsdistillError: there is one process only, PyTorch cannot shard this model, or the loss or the
+            augmentation needs more of it than its outputs.
     """
     if accelerator.num_processes < 2:
         raise TsdistillError("--shard-teacher spreads a teacher over several processes; start some")
+    deep = [
+        term.name
+        for term in loss.terms
+        if term.loss.needs_teacher and getattr(type(term.loss), "attach", None) is not PlainLoss.attach
+    ]
+    asks = [f"the loss {name}" for name in deep]
+    if augment != "none" and needs_teacher(opened(augment)):
+        asks.append(f"the augmentation {augment}")
+    if asks:
+        raise TsdistillError(
+            f"{asks[0]} looks into the teacher, and one that is spread out gives its outputs only; "
+            "leave --shard-teacher out, or give a loss of outputs (--loss soft-targets)"
+        )
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
     try:
         mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
         for block in _blocks(teacher):
-            fully_shard(block, mesh=mesh)
-        fully_shard(teacher, mesh=mesh)
+            fully_shard(block, mesh=mesh, reshard_after_forward=True)
+        fully_shard(teacher, mesh=mesh, reshard_after_forward=True)
     except (RuntimeError, ValueError, NotImplementedError, AssertionError) as error:
         said = " ".join(str(error).split())[:200]
         raise TsdistillError(f"the teacher cannot be sharded: {said}; leave --shard-teacher out") from error
-    return teacher
 
 
 def _blocks(model: nn.Module) -> list[nn.Module]:
