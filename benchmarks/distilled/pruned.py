@@ -1,9 +1,10 @@
 """A pruned ResNet-20 trained for a few epochs: ours against Torch-Pruning with plain KD and torchdistill's.
 
-Every way has the same teacher, budget of operations, images, augmentation (``standard``), batches, optimizer
-and schedule. Torch-Pruning's network is cut by the criterion that keeps most accuracy without training.
-FitNets' recipe follows torchdistill's sample: a stage of hints through a regressor, here a fifth of the
-updates, and then Hinton's distillation.
+Every way has the same teacher, budget of operations, images, batches, optimizer, rate and schedule, and images
+as they are: in so few epochs shifts and flips only lead a student away from what its teacher knows (ours after
+an epoch at 0.3: 92.46 % with them, 92.69 % without). Torch-Pruning's network is cut by the criterion that keeps
+most accuracy without training. FitNets' recipe follows torchdistill's sample: a stage of hints through a
+regressor, here a fifth of the updates, and then Hinton's distillation.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import fashion
@@ -21,12 +23,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import tsdistill as tsd
-from tsdistill.augmentation.strategies import standard
 
 BATCH, RATE, TEMPERATURE, ALPHA = 128, 0.05, 4.0, 0.5
-OURS_RATE = 0.02
-"""Smaller: a re-aligned network starts near its teacher, and large steps lead away from it first."""
-
 HINTED, STAGE = 0.2, "8"
 """Part of the updates that go to hints, and the block whose output they compare."""
 
@@ -42,113 +40,117 @@ class Cut:
     model: nn.Module
 
 
-def batches(x: Tensor, y: Tensor, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """One epoch, augmented as ours is."""
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(x), generator=generator)
-    for index in order.split(BATCH):
-        if len(index) == BATCH:
-            yield standard(x[index], generator), y[index]
+@dataclass(frozen=True)
+class Lessons:
+    """What every way learns from: images, labels, and a teacher with what it says of each image."""
+
+    x: Tensor
+    y: Tensor
+    teacher: nn.Module
+    outputs: Tensor
+
+
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""``loss(numbers of the images, student's outputs, labels)``."""
+
+
+def batches(images: int, seed: int) -> Iterator[Tensor]:
+    """Numbers of the images of each batch of an epoch."""
+    order = torch.randperm(images, generator=torch.Generator().manual_seed(seed))
+    return (index for index in order.split(BATCH) if len(index) == BATCH)
 
 
 def by_loss(
-    student: nn.Module,
-    teacher: nn.Module,
-    loss: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor],
-    epochs: int,
-    x: Tensor,
-    y: Tensor,
-    extra: tuple[nn.Parameter, ...] = (),
-    steps: int | None = None,
+    student: nn.Module, lessons: Lessons, loss: Loss, steps: int, extra: tuple[nn.Parameter, ...] = ()
 ) -> None:
-    """SGD with Nesterov momentum and a cosine on ``loss(x, student's, teacher's outputs, labels)``."""
-    total = steps or epochs * (len(x) // BATCH)
+    """SGD with Nesterov momentum and a cosine."""
     optimizer = torch.optim.SGD(
         [*student.parameters(), *extra], lr=RATE, momentum=0.9, nesterov=True, weight_decay=5e-4
     )
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     student.train()
     made = 0
-    while made < total:
-        for some, labels in batches(x, y, made):
-            with torch.no_grad():
-                wanted = teacher(some)
-            value = loss(some, student(some), wanted, labels)
+    while made < steps:
+        for index in batches(len(lessons.x), made):
+            value = loss(index, student(lessons.x[index]), lessons.y[index])
             optimizer.zero_grad()
             value.backward()
             optimizer.step()
             schedule.step()
             made += 1
-            if made == total:
+            if made == steps:
                 break
 
 
-def plain(student: nn.Module, teacher: nn.Module, epochs: int, x: Tensor, y: Tensor) -> None:
+def plain(student: nn.Module, lessons: Lessons, epochs: int) -> None:
     """Hinton's soft targets and nothing else."""
     square = TEMPERATURE**2
 
-    def loss(_: Tensor, mine: Tensor, theirs: Tensor, __: Tensor) -> Tensor:
-        mine, theirs = ((each / TEMPERATURE).log_softmax(1) for each in (mine, theirs))
+    def loss(index: Tensor, mine: Tensor, _: Tensor) -> Tensor:
+        mine, theirs = ((each / TEMPERATURE).log_softmax(1) for each in (mine, lessons.outputs[index]))
         return square * functional.kl_div(mine, theirs, reduction="batchmean", log_target=True)
 
-    by_loss(student, teacher, loss, epochs, x, y)
+    by_loss(student, lessons, loss, _steps(lessons, epochs))
 
 
-def torchdistill_kd(
-    student: nn.Module, teacher: nn.Module, epochs: int, x: Tensor, y: Tensor, steps: int | None = None
-) -> None:
+def torchdistill_kd(student: nn.Module, lessons: Lessons, epochs: int, steps: int | None = None) -> None:
     """torchdistill's ``KDLoss`` with labels, weighted as its samples have it."""
     from torchdistill.losses.mid_level import KDLoss
 
     criterion = KDLoss("all", "output", "all", "output", TEMPERATURE, alpha=ALPHA)
 
-    def loss(_: Tensor, mine: Tensor, theirs: Tensor, labels: Tensor) -> Tensor:
-        return criterion({"all": {"output": mine}}, {"all": {"output": theirs}}, labels)
+    def loss(index: Tensor, mine: Tensor, labels: Tensor) -> Tensor:
+        return criterion({"all": {"output": mine}}, {"all": {"output": lessons.outputs[index]}}, labels)
 
-    by_loss(student, teacher, loss, epochs, x, y, steps=steps)
+    by_loss(student, lessons, loss, steps or _steps(lessons, epochs))
 
 
-def torchdistill_fitnet(student: nn.Module, teacher: nn.Module, epochs: int, x: Tensor, y: Tensor) -> None:
+def torchdistill_fitnet(student: nn.Module, lessons: Lessons, epochs: int) -> None:
     """Hints at one block through a 1x1 convolution first, then ``KDLoss``."""
     kept: dict[str, Tensor] = {}
     hooks = [
         model.get_submodule(STAGE).register_forward_hook(
             lambda _, __, output, who=who: kept.__setitem__(who, output)
         )
-        for who, model in (("mine", student), ("theirs", teacher))
+        for who, model in (("mine", student), ("theirs", lessons.teacher))
     ]
     with torch.no_grad():
-        student(x[:2])
-        teacher(x[:2])
+        student(lessons.x[:2])
+        lessons.teacher(lessons.x[:2])
     regressor = nn.Conv2d(kept["mine"].shape[1], kept["theirs"].shape[1], 1)
 
-    def loss(_: Tensor, __: Tensor, ___: Tensor, ____: Tensor) -> Tensor:
+    def loss(index: Tensor, _: Tensor, __: Tensor) -> Tensor:
+        with torch.no_grad():
+            lessons.teacher(lessons.x[index])
         return functional.mse_loss(regressor(kept["mine"]), kept["theirs"])
 
-    total = epochs * (len(x) // BATCH)
+    total = _steps(lessons, epochs)
     hinted = max(1, int(HINTED * total))
-    by_loss(student, teacher, loss, epochs, x, y, tuple(regressor.parameters()), hinted)
+    by_loss(student, lessons, loss, hinted, tuple(regressor.parameters()))
     for hook in hooks:
         hook.remove()
-    torchdistill_kd(student, teacher, epochs, x, y, steps=max(1, total - hinted))
+    torchdistill_kd(student, lessons, epochs, steps=max(1, total - hinted))
 
 
-def ours(student: nn.Module, teacher: nn.Module, epochs: int, x: Tensor, y: Tensor) -> None:
+def ours(student: nn.Module, lessons: Lessons, epochs: int) -> None:
     """Soft targets and node alignment through ``tsdistill.distill``."""
     tsd.distill(
         student,
-        teacher,
-        data=torch.utils.data.TensorDataset(x, y),
+        lessons.teacher,
+        data=torch.utils.data.TensorDataset(lessons.x, lessons.y),
         epochs=epochs,
         batch_size=BATCH,
         loss=f"soft-targets:T={TEMPERATURE:g} + 0.5*node-alignment",
         optimizer="sgd",
-        lr=OURS_RATE,
+        lr=RATE,
         weight_decay=5e-4,
-        augment="standard",
         device="cpu",
         track=False,
     )
+
+
+def _steps(lessons: Lessons, epochs: int) -> int:
+    return epochs * (len(lessons.x) // BATCH)
 
 
 WAYS = {
@@ -185,21 +187,28 @@ class Kept:
 
     def score(self, title: str, cut: Cut, epochs: int) -> float:
         """Accuracy of a cut network after training in one of the `WAYS`; the network as cut for no epochs."""
-        key = self._key("distilled", title, cut.budget, epochs=epochs, images=self._images)
+        key = self._key("distilled", title, cut.budget, epochs=epochs, images=self._images, rate=RATE)
         found = self._cells.get(key)
         if found is None:
-            x, y = (each[: self._images] for each in fashion.images("train"))
             torch.manual_seed(0)
             student = cut.model
             for parameter in student.parameters():
                 parameter.requires_grad_(True)
             if epochs:
-                WAYS[title][1](student, copy.deepcopy(self._case.dense), epochs, x, y)
+                WAYS[title][1](student, self._lessons, epochs)
             found = {"score": self._case.score(student.eval())}
             self._cells.put(key, found)
         return float(found["score"])
 
-    def _key(self, kind: str, row: str, budget: float, **more: int) -> dict[str, Any]:
+    @cached_property
+    def _lessons(self) -> Lessons:
+        x, y = (each[: self._images] for each in fashion.images("train"))
+        teacher = copy.deepcopy(self._case.dense).eval()
+        with torch.no_grad():
+            outputs = torch.cat([teacher(some) for some in x.split(500)])
+        return Lessons(x, y, teacher, outputs)
+
+    def _key(self, kind: str, row: str, budget: float, **more: float) -> dict[str, Any]:
         fixed = {"network": self._case.name, "weights": self._weights, "calibration": self._calibration}
         return {**fixed, "kind": kind, "row": row, "budget": budget, **more}
 
