@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -38,6 +39,38 @@ def replacing(path: str | Path, *failures: type[Exception]) -> Iterator[Path]:
             beside.unlink(missing_ok=True)
 
 
+@contextmanager
+def replacing_folder(path: str | Path) -> Iterator[Path]:
+    """A new folder beside ``path`` to write into, which takes its place when the block ends well.
+
+    Raises:
+        TsdistillError: the folder cannot be written.
+    """
+    path = Path(path)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        beside.mkdir()
+        yield beside
+        os.replace(beside, path)
+    except OSError as error:
+        raise TsdistillError(f"{path} cannot be written ({error.strerror or error}); name another") from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def check_new_folder(path: str | Path) -> Path:
+    """Refuse a path that no new folder could be made at; an empty one may be there.
+
+    Raises:
+        TsdistillError: there is something, or the folder above is missing or cannot be written in.
+    """
+    path = Path(path)
+    if path.is_dir() and any(path.iterdir()):
+        raise TsdistillError(f"the folder {path} is not empty; name another")
+    _check_above(path)
+    return path
+
+
 def check_place(path: str | Path) -> Path:
     """Refuse a path that no file could be written to, before any work is done.
 
@@ -47,11 +80,15 @@ def check_place(path: str | Path) -> Path:
     path = Path(path)
     if path.is_dir():
         raise TsdistillError(f"{path} is a folder; name a file")
+    _check_above(path)
+    return path
+
+
+def _check_above(path: Path) -> None:
     if not path.parent.is_dir():
         raise TsdistillError(f"{path}: the folder {path.parent} does not exist; create it first")
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise TsdistillError(f"{path}: the folder {path.parent} cannot be written in; name another")
-    return path
 
 
 def made_folder(path: str | Path) -> Path:

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     "-o",
     "--output",
     "out",
-    metavar="FILE",
+    metavar="FILE|FOLDER",
     required=True,
-    help="Where to; the suffix names the format: .onnx, .pt2 (torch.export), .ts (TorchScript), .py.",
+    help="Where to; the suffix names the format: .onnx, .pt2 (torch.export), .ts (TorchScript), .py; "
+    "without one, the folder of save_pretrained for a model of transformers.",
 )
 @click.option(
     "--static-batch", is_flag=True, help="Fix the batch at one sample; without it any number will do."

@@ -14,8 +14,9 @@ class Exported:
     """Files that were written, and how far they are from the module.
 
     Attributes:
-        files: what was written, the file that was asked for first.
-        format: ``"ONNX"``, ``"torch.export"``, ``"TorchScript"`` or ``"Python source"``.
+        files: what was written, the file or folder that was asked for first.
+        format: ``"ONNX"``, ``"torch.export"``, ``"TorchScript"``, ``"Python source"`` or ``"transformers'
+            folder"``.
         check: the comparison with the module.
         dynamic_batch: whether any batch size will do.
         opset: of an ONNX file, the version of its operators.
@@ -31,13 +32,14 @@ class Exported:
 
     @property
     def path(self) -> Path:
-        """The file that was asked for."""
+        """The file or folder that was asked for."""
         return self.files[0]
 
     @property
     def bytes(self) -> int:
         """Size of all files."""
-        return sum(file.stat().st_size for file in self.files)
+        found = (part for each in self.files for part in (each.rglob("*") if each.is_dir() else (each,)))
+        return sum(part.stat().st_size for part in found)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain data."""

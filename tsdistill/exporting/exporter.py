@@ -11,18 +11,24 @@ import torch
 from torch import nn
 
 from tsdistill.errors import TsdistillError
-from tsdistill.exporting import onnx_graph, source, torch_export, torchscript
+from tsdistill.exporting import onnx_graph, pretrained, source, torch_export, torchscript
 from tsdistill.exporting.exported import Exported
 from tsdistill.exporting.inputs import Example
 from tsdistill.exporting.verifying import check
-from tsdistill.files import check_place, replacing
+from tsdistill.files import check_new_folder, check_place, replacing, replacing_folder
 from tsdistill.models import example_input as example_of
 from tsdistill.models.checkpoint import SAFETENSORS
 from tsdistill.models.weights import check_finite
 from tsdistill.tracing.runtime import Inputs, plain_evaluation
 
-ONNX, PROGRAM, SCRIPT, SOURCE = ".onnx", ".pt2", ".ts", ".py"
-SUFFIXES = {ONNX: "ONNX", PROGRAM: "torch.export", SCRIPT: "TorchScript", SOURCE: "Python source"}
+ONNX, PROGRAM, SCRIPT, SOURCE, FOLDER = ".onnx", ".pt2", ".ts", ".py", ""
+SUFFIXES = {
+    ONNX: "ONNX",
+    PROGRAM: "torch.export",
+    SCRIPT: "TorchScript",
+    SOURCE: "Python source",
+    FOLDER: "transformers' folder",
+}
 
 _TRACED_BATCH = 2
 
@@ -41,7 +47,8 @@ def export(
     Args:
         model: any module; it is exported in evaluation mode, from the CPU, and left as it was.
         path: ``.onnx``, ``.pt2`` (``torch.export``), ``.ts`` (TorchScript) or ``.py``: Python source that
-            builds the module again from its weights, written to a ``.safetensors`` beside it.
+            builds the module again from its weights, written to a ``.safetensors`` beside it. Without a
+            suffix: the folder of ``save_pretrained`` of a model of transformers.
         example_input: a tensor, a tuple of arguments or a dict of keyword arguments, when the model does not
             say how its inputs look.
         dynamic_batch: let the first dimension vary. Without it the batch is that of the example input.
@@ -63,6 +70,9 @@ def export(
     if path.suffix.lower() == SOURCE:
         with _evaluation(model):
             return _source(model, path, example, dynamic, arch)
+    if path.suffix == FOLDER:
+        with _evaluation(model):
+            return _folder(model, path, example, dynamic)
     with plain_evaluation(model):
         return _program(model, path, example, dynamic, opset)
 
@@ -77,7 +87,7 @@ def check_export(path: str | Path, *, opset: int | None = None) -> Path:
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        known = ", ".join(f"{end} ({name})" for end, name in SUFFIXES.items())
+        known = ", ".join(f"{end or 'none'} ({name})" for end, name in SUFFIXES.items())
         raise TsdistillError(f"{path}: the suffix names the format, one of {known}")
     if suffix == ONNX:
         onnx_graph.check_installed()
@@ -86,7 +96,7 @@ def check_export(path: str | Path, *, opset: int | None = None) -> Path:
         raise TsdistillError(f"--opset (opset=) goes with .onnx, not with {path}; leave it out")
     if suffix == SOURCE and not path.stem.isidentifier():
         raise TsdistillError(f"{path}: a Python file is imported by its name; name it like a variable")
-    return check_place(path)
+    return check_new_folder(path) if suffix == FOLDER else check_place(path)
 
 
 def _program(model: nn.Module, path: Path, example: Example, dynamic: bool, opset: int | None) -> Exported:
@@ -110,6 +120,14 @@ def _source(model: nn.Module, path: Path, example: Example, dynamic: bool, arch:
         written = source.write(model, example, beside, path, tensors, arch)
         found = check(model, written.run, example, dynamic=dynamic, by=_torch(), exact=True)
     return Exported((path, weights), SUFFIXES[SOURCE], found, True, needs=written.needs)
+
+
+def _folder(model: nn.Module, path: Path, example: Example, dynamic: bool) -> Exported:
+    with replacing_folder(path) as beside:
+        pretrained.write(model, beside, path)
+        run, by = pretrained.reader(model, beside), pretrained.engine()
+        found = check(model, run, example, dynamic=dynamic, by=by)
+    return Exported((path,), SUFFIXES[FOLDER], found, dynamic, needs=("transformers",))
 
 
 @contextmanager
