@@ -83,6 +83,7 @@ class Trace:
         unknown: operators without a rule, with how often they ran.
         followed: ``(module, attribute)`` -> the labels whose number it is (or a multiple or a part of it),
             learnt by the first cut that had to change it, so that the next one changes it at once.
+        read: ``(module, attribute)`` of the numbers, and rows of them, that the forward read.
     """
 
     ledger: Ledger
@@ -91,6 +92,7 @@ class Trace:
     costs: list[Cost]
     unknown: dict[str, int]
     followed: dict[tuple[str, str], list[np.ndarray]] = field(default_factory=dict)
+    read: set[tuple[str, str]] = field(default_factory=set)
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -33,18 +33,19 @@ def repair(
     """
     first = _follow(model, record, gone)
     result = replay(model, inputs, record, gone)
-    if any(related(owner, item.step.module) for owner, _ in first for item in result.stale) or (
-        first and result.broken is not None
-    ):
-        for (owner, name), old in first.items():
-            setattr(model.get_submodule(owner), name, old)
-        first = {}
+    doubtful = {item.step.module for item in result.stale} | ({result.broken} - {None})
+    wrong = [key for key in first if any(related(key[0], module) for module in doubtful)]
+    if wrong:
+        for owner, name in wrong:
+            setattr(model.get_submodule(owner), name, first.pop((owner, name)))
         result = replay(model, inputs, record, gone)
     changes = {key: _attribute(model, *key) for key in first}
     failures: Counter[str] = Counter()
     learnt: dict[tuple[str, str], list[np.ndarray]] = defaultdict(list)
     for _ in range(_ATTEMPTS):
-        tried = _attempt(model, result.stale, failures, {key: first[key] for key in changes})
+        tried = _attempt(
+            model, result.stale, failures, {key: first[key] for key in changes}, record.trace.read
+        )
         if not tried:
             break
         after = replay(model, inputs, record, gone)
@@ -53,7 +54,8 @@ def repair(
         for asked, owner, name, old, labels in tried:
             module = model.get_submodule(owner)
             first.setdefault((owner, name), old)
-            if left[asked] < before[asked] and not related(asked, after.broken):
+            worked = left[asked] < before[asked] and owner != after.broken
+            if worked and not related(asked, after.broken):
                 changes[owner, name] = _attribute(model, owner, name)
                 learnt[owner, name] += labels
             else:
@@ -98,13 +100,14 @@ def _attempt(
     stale: Sequence[Stale],
     failures: Mapping[str, int],
     settled: Mapping[tuple[str, str], Any],
+    read: Collection[tuple[str, str]],
 ) -> list[tuple[str, str, str, Any, list[np.ndarray]]]:
     """Change an attribute for every stale number of every module.
 
     While there are attributes that hold such a number as it is, those that would hold a multiple or a part of
     one wait: a module often computes one number from another. Of the ``settled`` attributes (with the values
     they had at first) those are changed only that get back what they had: two of the same value may have been
-    taken for one.
+    taken for one. A module whose candidates have all been tried is left alone.
 
     Returns:
         ``(module that computes a stale number, owner of the attribute, attribute, its old value, labels that
@@ -119,7 +122,9 @@ def _attempt(
         turn = failures.get(path, 0)
         known = {given: next(iter(targets)) for given, targets in numbers.items() if len(targets) == 1}
         counted = {given: next(iter(numbers[given].values())) for given in known}
-        options = {given: list(_candidates(model, path, given, known)) for given in known}
+        options = {given: list(_candidates(model, path, given, known, read)) for given in known}
+        if turn > max(map(len, options.values()), default=0):
+            continue
         most = max((sum(c[3] for c in found) for found in options.values()), default=0)
         certain = turn <= most and most > 0
         done: set[int] = set()
@@ -158,9 +163,16 @@ def _near(model: nn.Module, place: str, owner: str) -> bool:
     return place.rpartition(".")[0] == owner and not isinstance(model.get_submodule(place), _STANDARD)
 
 
-def _candidates(model: nn.Module, path: str, given: int, numbers: Mapping[int, int]) -> Any:
+def _candidates(
+    model: nn.Module,
+    path: str,
+    given: int,
+    numbers: Mapping[int, int],
+    read: Collection[tuple[str, str]],
+) -> Any:
     """``(owner, attribute, new value, exact)`` of attributes that may be behind the stale number ``given``;
-    ``numbers`` are all stale numbers of the module, with what the cut asks for in their place."""
+    ``numbers`` are all stale numbers of the module, with what the cut asks for in their place. Only what the
+    forward has ``read`` may be."""
     places = [path]
     while places[-1]:
         places.append(places[-1].rpartition(".")[0])
@@ -172,7 +184,7 @@ def _candidates(model: nn.Module, path: str, given: int, numbers: Mapping[int, i
         plain = [item for item in vars(module).items() if type(item[1]) in (int, tuple, list)]
         named = sorted(plain, key=lambda item: not _likely(item[0]))
         for name, value in named:
-            if name == "training" or (name in _DERIVED and isinstance(module, _STANDARD)):
+            if (place, name) not in read or (name in _DERIVED and isinstance(module, _STANDARD)):
                 continue
             renewed = _renewed(value, given, numbers)
             if renewed is None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 from weakref import ref
 
@@ -238,10 +239,37 @@ def module_names(model: nn.Module, stack: list[str]):
         del stack[1:]
 
 
+@contextmanager
+def attributes_read(model: nn.Module, read: set[tuple[str, str]]) -> Iterator[None]:
+    """Note ``(module, attribute)`` of every number, tuple and list that code reads off the modules."""
+    names: dict[int, list[str]] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        names.setdefault(id(module), []).append(name)
+    plain = object.__getattribute__
+
+    def spy(self: nn.Module, attribute: str) -> Any:
+        value = plain(self, attribute)
+        if type(value) in (int, tuple, list):
+            read.update((name, attribute) for name in names.get(id(self), ()))
+        return value
+
+    nn.Module.__getattribute__ = spy  # type: ignore[assignment, method-assign]
+    try:
+        yield
+    finally:
+        del nn.Module.__getattribute__
+
+
 def record(model: nn.Module, inputs: Inputs) -> Trace:
     """One labelled forward of ``model``."""
     tracer = Tracer(model)
     tracer.mark_input(inputs)
-    with plain_evaluation(model), module_names(model, tracer.stack), tracer:
+    read: set[tuple[str, str]] = set()
+    with (
+        plain_evaluation(model),
+        module_names(model, tracer.stack),
+        attributes_read(model, read),
+        tracer,
+    ):
         output = run(model, inputs)
-    return tracer.finish(output)
+    return replace(tracer.finish(output), read=read)
