@@ -133,14 +133,14 @@ def torchdistill_fitnet(student: nn.Module, lessons: Lessons, epochs: int) -> No
 
 
 def ours(student: nn.Module, lessons: Lessons, epochs: int) -> None:
-    """Soft targets and node alignment through ``tsdistill.distill``."""
+    """Soft targets, labels and node alignment through ``tsdistill.distill``."""
     tsd.distill(
         student,
         lessons.teacher,
         data=torch.utils.data.TensorDataset(lessons.x, lessons.y),
         epochs=epochs,
         batch_size=BATCH,
-        loss=f"soft-targets:T={TEMPERATURE:g} + 0.5*node-alignment",
+        loss=f"{1 - ALPHA}*soft-targets:T={TEMPERATURE:g} + {ALPHA}*cross-entropy + 0.25*node-alignment",
         optimizer="sgd",
         lr=RATE,
         weight_decay=5e-4,
@@ -154,7 +154,7 @@ def _steps(lessons: Lessons, epochs: int) -> int:
 
 
 WAYS = {
-    "ours: re-aligned, node alignment": ("ours", ours),
+    "ours: re-aligned; soft targets, labels, node alignment": ("ours", ours),
     "Torch-Pruning, plain KD": ("peer", plain),
     "Torch-Pruning, torchdistill KD": ("peer", torchdistill_kd),
     "Torch-Pruning, torchdistill FitNet": ("peer", torchdistill_fitnet),
