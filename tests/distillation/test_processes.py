@@ -144,9 +144,13 @@ def test_a_teacher_spread_over_processes_teaches_as_a_whole_one_does(tmp_path: P
     [
         ({"loss": "node-alignment"}, "the loss node-alignment looks into the teacher"),
         ({"augment": "teacher-aware"}, "the augmentation teacher-aware looks into the teacher"),
+        ({"cache_teacher": True, "out": "run"}, "cannot be kept with a teacher that is spread"),
     ],
 )
-def test_what_looks_into_a_spread_teacher_is_refused(more: dict[str, Any], said: str) -> None:
+def test_what_looks_into_a_spread_teacher_is_refused(tmp_path: Path, more: dict[str, Any], said: str) -> None:
+    if "out" in more:
+        more = {**more, "out": tmp_path / "run", "arch": ARCH}
+
     def work() -> None:
         with pytest.raises(TsdistillError, match=said):
             tsd.distill(plain(24, 1), plain(48, 2), data=digits(), device="cpu", shard_teacher=True, **more)

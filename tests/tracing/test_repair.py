@@ -95,6 +95,29 @@ def test_one_number_in_many_places_and_modules_is_found_in_one_attempt(monkeypat
     assert (small.model[1].num_heads, small.model[1].head_size, small.model[1].out_size) == (3, 4, 12)
 
 
+class Unread(Windows):
+    """Numbers that are those of its heads, and that nothing reads."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width)
+        self.channels, self.levels = 16, (4, 16)
+
+
+def test_numbers_that_no_forward_reads_are_left_alone():
+    torch.manual_seed(0)
+    model, x = (
+        nn.Sequential(nn.Conv2d(3, 6, 1), Unread(6), nn.Conv2d(6, 2, 1)).eval(),
+        torch.randn(1, 3, 8, 8),
+    )
+    graph = tsd.trace(model, x)
+    read = {name for owner, name in graph.record.trace.read if owner == "1"}
+    assert {"block_size", "head_size", "num_heads", "out_size"} <= read
+    assert not {"channels", "levels"} & read
+    small = tsd.cut(model, graph, {group.name: [1] for group in graph.groups}, x).model
+    assert (small[1].num_heads, small[1].channels, small[1].levels) == (3, 16, (4, 16))
+    assert "__getattribute__" not in vars(nn.Module)
+
+
 class Ends(nn.Module):
     """A mask made from sizes, parted by slices that count from the end, is laid over the nodes."""
 

@@ -217,6 +217,7 @@ def _teaching(
         "data without sample numbers": data.numbers is None,
         f"the loss {loss.words}, which reads the teacher's features,": bool(loss.teacher_taps),
         "a run without a folder": folder is None,
+        "a teacher that is spread over processes": options.shard_teacher,
     }
     wrong = next((what for what, there in changing.items() if there), None)
     if wrong:
