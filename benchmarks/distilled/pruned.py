@@ -42,12 +42,17 @@ class Cut:
 
 @dataclass(frozen=True)
 class Lessons:
-    """What every way learns from: images, labels, and a teacher with what it says of each image."""
+    """What every way learns from: images, labels and a teacher."""
 
     x: Tensor
     y: Tensor
     teacher: nn.Module
-    outputs: Tensor
+
+    @cached_property
+    def outputs(self) -> Tensor:
+        """What the teacher says of each image."""
+        with torch.no_grad():
+            return torch.cat([self.teacher(some) for some in self.x.split(500)])
 
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -203,10 +208,7 @@ class Kept:
     @cached_property
     def _lessons(self) -> Lessons:
         x, y = (each[: self._images] for each in fashion.images("train"))
-        teacher = copy.deepcopy(self._case.dense).eval()
-        with torch.no_grad():
-            outputs = torch.cat([teacher(some) for some in x.split(500)])
-        return Lessons(x, y, teacher, outputs)
+        return Lessons(x, y, copy.deepcopy(self._case.dense).eval())
 
     def _key(self, kind: str, row: str, budget: float, **more: float) -> dict[str, Any]:
         fixed = {"network": self._case.name, "weights": self._weights, "calibration": self._calibration}

@@ -21,6 +21,7 @@ from torch.utils.data import IterableDataset
 import tsdistill as tsd
 from tests.data.test_training import timm_webdataset
 from tests.distillation.small import ARCH, digits
+from tsdistill.distillation.results import TrainResult
 from tsdistill.errors import TsdistillError
 
 ROOT = Path(__file__).parents[2]
@@ -32,6 +33,25 @@ def plain(width: int, seed: int) -> nn.Module:
     """Without batch norm, whose statistics are each process's own."""
     torch.manual_seed(seed)
     return nn.Sequential(nn.Linear(64, width), nn.ReLU(), nn.Linear(width, 10))
+
+
+def keep(out: Path, result: TrainResult) -> None:
+    """Write down where this process has ended, under its number; ``one`` when it is the only one."""
+    rank = os.environ.get("RANK", "one")
+    torch.save(result.model.state_dict(), out / f"weights.{rank}.pt")
+    (out / f"log.{rank}.json").write_text(json.dumps(result.log))
+
+
+def logs(out: Path, *who: str) -> list[Any]:
+    """The logs that processes have kept."""
+    return [json.loads((out / f"log.{each}.json").read_text()) for each in who]
+
+
+def assert_two_end_where_one_does(out: Path) -> None:
+    one, first, second = (torch.load(out / f"weights.{who}.pt") for who in ("one", "0", "1"))
+    for name, value in one.items():
+        assert torch.equal(first[name], second[name])
+        torch.testing.assert_close(first[name], value, rtol=TOLERANCE, atol=TOLERANCE)
 
 
 def distill(out: Path, **more: Any) -> None:
@@ -46,9 +66,7 @@ def distill(out: Path, **more: Any) -> None:
         **more,
     }
     result = tsd.distill(plain(24, 1), plain(48, 2), data=digits(), held_out=digits(), **how)
-    rank = os.environ.get("RANK", "one")
-    torch.save(result.model.state_dict(), out / f"weights.{rank}.pt")
-    (out / f"log.{rank}.json").write_text(json.dumps(result.log))
+    keep(out, result)
 
 
 def in_processes(number: int, work: Callable[[], None], **environment: str) -> None:
@@ -89,12 +107,8 @@ def test_two_processes_end_where_one_does(tmp_path: Path, more: dict[str, Any]) 
     """Batches of 75 are dealt as 38 and 37; hints have parameters of their own to keep together."""
     for number in (1, 2):
         in_processes(number, lambda: distill(tmp_path, **more))
-    one, first, second = (torch.load(tmp_path / f"weights.{who}.pt") for who in ("one", "0", "1"))
-    for name, value in one.items():
-        assert torch.equal(first[name], second[name])
-        torch.testing.assert_close(first[name], value, rtol=TOLERANCE, atol=TOLERANCE)
-    log_of_one, log_of_two = (json.loads((tmp_path / f"log.{who}.json").read_text()) for who in ("one", "0"))
-    for mine, theirs in zip(log_of_one, log_of_two, strict=True):
+    assert_two_end_where_one_does(tmp_path)
+    for mine, theirs in zip(*logs(tmp_path, "one", "0"), strict=True):
         assert mine["samples"] == theirs["samples"]
         for figure in ("loss", "val/top1", "val/kl", "alignment"):
             np.testing.assert_allclose(theirs[figure], mine[figure], rtol=1e-3)
@@ -121,22 +135,17 @@ def spread(out: Path, shard: bool) -> None:
         held = sum(p.to_local().numel() for p in teacher.parameters())  # type: ignore[attr-defined]
         whole = sum(p.numel() for p in teacher.parameters())
         assert 0.49 < held / whole < 0.51
-    rank = os.environ.get("RANK", "one")
-    torch.save(result.model.state_dict(), out / f"weights.{rank}.pt")
-    (out / f"log.{rank}.json").write_text(json.dumps(result.log))
+    keep(out, result)
 
 
 def test_a_teacher_spread_over_processes_teaches_as_a_whole_one_does(tmp_path: Path) -> None:
     """Each process keeps half of every weight."""
     in_processes(1, lambda: spread(tmp_path, False))
     in_processes(2, lambda: spread(tmp_path, True))
-    one, first, second = (torch.load(tmp_path / f"weights.{who}.pt") for who in ("one", "0", "1"))
-    for name, value in one.items():
-        assert torch.equal(first[name], second[name])
-        torch.testing.assert_close(first[name], value, rtol=TOLERANCE, atol=TOLERANCE)
-    logs = [json.loads((tmp_path / f"log.{who}.json").read_text())[-1] for who in ("one", "0", "1")]
+    assert_two_end_where_one_does(tmp_path)
+    last = [log[-1] for log in logs(tmp_path, "one", "0", "1")]
     for figure in ("loss", "val/top1", "val/kl"):
-        np.testing.assert_allclose([log[figure] for log in logs], logs[0][figure], rtol=1e-3)
+        np.testing.assert_allclose([line[figure] for line in last], last[0][figure], rtol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -170,9 +179,7 @@ class Endless(IterableDataset):
 def streamed(out: Path, data: Any, **more: Any) -> None:
     how: dict[str, Any] = {"epochs": 2, "batch_size": 64, "lr": 0.01, "device": "cpu", "workers": 2, **more}
     result = tsd.train(plain(24, 1), data=data, **how)
-    rank = os.environ["RANK"]
-    torch.save(result.model.state_dict(), out / f"weights.{rank}.pt")
-    (out / f"log.{rank}.json").write_text(json.dumps(result.log))
+    keep(out, result)
 
 
 def hf_stream() -> Any:
@@ -189,7 +196,7 @@ def test_streams_are_dealt_to_processes_and_their_workers(tmp_path: Path, kind: 
     in_processes(2, lambda: streamed(tmp_path, data, **more))
     first, second = (torch.load(tmp_path / f"weights.{who}.pt") for who in ("0", "1"))
     assert all(torch.equal(first[name], value) for name, value in second.items())
-    log = json.loads((tmp_path / "log.0.json").read_text())
+    (log,) = logs(tmp_path, "0")
     assert log[1]["loss"] < log[0]["loss"]
     samples = 1024 if kind == "any" else len(digits().tensors[0])
     assert all(samples - 4 * 64 <= line["samples"] <= samples for line in log)
@@ -204,12 +211,12 @@ def test_timm_s_webdataset_is_dealt_to_processes(tmp_path: Path) -> None:
         torch.manual_seed(0)
         model = tsd.load("timm:test_resnet,num_classes=4,pretrained=false")
         result = tsd.train(model, data=name, epochs=1, batch_size=8, workers=2, device="cpu")
-        (tmp_path / f"log.{os.environ['RANK']}.json").write_text(json.dumps(result.log))
+        keep(tmp_path, result)
 
     in_processes(2, work)
-    logs = [json.loads((tmp_path / f"log.{rank}.json").read_text()) for rank in (0, 1)]
-    assert [log[0]["samples"] for log in logs] == [32, 32]
-    assert [log[0]["updates"] for log in logs] == [4, 4]
+    found = logs(tmp_path, "0", "1")
+    assert [log[0]["samples"] for log in found] == [32, 32]
+    assert [log[0]["updates"] for log in found] == [4, 4]
 
 
 def test_each_process_reads_only_its_part(tmp_path: Path) -> None:

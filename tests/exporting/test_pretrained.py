@@ -8,8 +8,7 @@ import pytest
 import torch
 
 import tsdistill as tsd
-from tests.models.hf_families import FAMILIES
-from tests.tracing.networks import randomise
+from tests.models.hf_families import made
 from tsdistill.errors import TsdistillError
 from tsdistill.models import catalog
 
@@ -18,14 +17,8 @@ transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-@pytest.fixture(autouse=True)
-def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-
-
 def cut_model(removed: slice, only: str = "") -> torch.nn.Module:
-    torch.manual_seed(0)
-    model = randomise(tsd.load(f"hf:{FAMILIES['llama']}"))
+    model = made("llama")
     x = tsd.example_input(model)
     graph = tsd.trace(model, x)
     gone = {g.name: range(g.size)[removed] for g in graph.groups if only in g.name}

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
+
+import tsdistill as tsd
+from tests.tracing.networks import randomise
+
 _TEXT = "hidden_size=32,num_hidden_layers=2,num_attention_heads=4,intermediate_size=48,vocab_size=50"
 _GROUPED = f"{_TEXT},max_position_embeddings=16,num_key_value_heads=2"
 _VISION = "hidden_size=32,num_hidden_layers=2,num_attention_heads=4,intermediate_size=48,image_size=16"
@@ -51,3 +58,9 @@ GROUPS = {
 REPRESENTED = set(FAMILIES) - {"t5", "wav2vec2"}
 """Families whose configuration can say half of every width (T5 scales its logits by the hidden size,
 Wav2Vec2 has a vector that is used in training only and stays whole)."""
+
+
+def made(family: str) -> Any:
+    """The model of a family, every parameter drawn at random; the same every time."""
+    torch.manual_seed(0)
+    return randomise(tsd.load(f"hf:{FAMILIES[family]}"))

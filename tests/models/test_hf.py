@@ -13,8 +13,7 @@ import safetensors.torch
 import torch
 
 import tsdistill as tsd
-from tests.models.hf_families import FAMILIES, GROUPS, REPRESENTED
-from tests.tracing.networks import randomise
+from tests.models.hf_families import FAMILIES, GROUPS, REPRESENTED, made
 from tsdistill.errors import TsdistillError
 from tsdistill.models import catalog
 from tsdistill.models.hf_config import save_pretrained
@@ -27,11 +26,6 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 @pytest.fixture(autouse=True)
 def _offline(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-
-
-def made(family: str) -> Any:
-    torch.manual_seed(0)
-    return randomise(tsd.load(f"hf:{FAMILIES[family]}"))
 
 
 def outputs(model: Any) -> dict[str, torch.Tensor]:

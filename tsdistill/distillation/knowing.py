@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from tsdistill.data.training import open_training
-from tsdistill.distillation.losses import Combined, PlainLoss
+from tsdistill.distillation.losses import Combined
 from tsdistill.distillation.options import Options
 from tsdistill.distillation.results import Report, Tell
 from tsdistill.errors import TsdistillError
@@ -42,7 +42,7 @@ class Request:
 
 def enough(loss: Combined, options: Options) -> int:
     """How many samples losses and augmentations want to get to know the models on."""
-    plain = all(getattr(type(term.loss), "attach", None) is PlainLoss.attach for term in loss.terms)
+    plain = not any(term.looks_inside for term in loss.terms)
     return _FEW if plain and options.augment in ("none", "standard") else _MANY
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from tsdistill.augmentation import needs_teacher, opened
-from tsdistill.distillation.losses import Combined, PlainLoss
+from tsdistill.distillation.losses import Combined
 from tsdistill.errors import TsdistillError
 
 if TYPE_CHECKING:
@@ -36,12 +36,7 @@ def shard(teacher: nn.Module, accelerator: Accelerator, loss: Combined, augment:
     """
     if accelerator.num_processes < 2:
         raise TsdistillError("--shard-teacher spreads a teacher over several processes; start some")
-    deep = [
-        term.name
-        for term in loss.terms
-        if term.loss.needs_teacher and getattr(type(term.loss), "attach", None) is not PlainLoss.attach
-    ]
-    asks = [f"the loss {name}" for name in deep]
+    asks = [f"the loss {term.name}" for term in loss.terms if term.loss.needs_teacher and term.looks_inside]
     if augment != "none" and needs_teacher(opened(augment)):
         asks.append(f"the augmentation {augment}")
     if asks:

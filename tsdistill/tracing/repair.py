@@ -33,7 +33,7 @@ def repair(
     """
     first = _follow(model, record, gone)
     result = replay(model, inputs, record, gone)
-    doubtful = {item.step.module for item in result.stale} | ({result.broken} - {None})
+    doubtful = {result.broken, *(item.step.module for item in result.stale)}
     wrong = [key for key in first if any(related(key[0], module) for module in doubtful)]
     if wrong:
         for owner, name in wrong:

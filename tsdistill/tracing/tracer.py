@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 from weakref import ref
 
@@ -31,6 +30,7 @@ class Tracer(OperatorMode):
         self.costs: list[Cost] = []
         self.unknown: dict[str, int] = {}
         self.stack: list[str] = [""]
+        self.read: set[tuple[str, str]] = set()
         self._labels: dict[int, tuple[ref[torch.Tensor], Labels]] = {}
         self._weights: dict[tuple, Labels] = {}
         self._data: dict[int, ref[torch.Tensor]] = {}
@@ -203,7 +203,7 @@ class Tracer(OperatorMode):
         for tensor in tensors_in(output):
             for field_ in self.labels(tensor):
                 self.ledger.freeze(field_, "reaches the model's output")
-        return Trace(self.ledger, self.steps, self.contractions, self.costs, self.unknown)
+        return Trace(self.ledger, self.steps, self.contractions, self.costs, self.unknown, read=self.read)
 
 
 def _spread(axis: np.ndarray, dim: int, shape: Sequence[int]) -> np.ndarray:
@@ -264,12 +264,11 @@ def record(model: nn.Module, inputs: Inputs) -> Trace:
     """One labelled forward of ``model``."""
     tracer = Tracer(model)
     tracer.mark_input(inputs)
-    read: set[tuple[str, str]] = set()
     with (
         plain_evaluation(model),
         module_names(model, tracer.stack),
-        attributes_read(model, read),
+        attributes_read(model, tracer.read),
         tracer,
     ):
         output = run(model, inputs)
-    return replace(tracer.finish(output), read=read)
+    return tracer.finish(output)

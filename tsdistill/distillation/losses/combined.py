@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from tsdistill.distillation.losses.protocol import Batches, Loss, Step
+from tsdistill.distillation.losses.protocol import Batches, Loss, PlainLoss, Step
 from tsdistill.errors import TsdistillError
 
 
@@ -28,6 +28,11 @@ class Term:
     weight: float
     loss: Loss
     origin: str = "tsdistill"
+
+    @property
+    def looks_inside(self) -> bool:
+        """Whether the loss gets to know the models before the first step: its ``attach`` is its own."""
+        return getattr(type(self.loss), "attach", None) is not PlainLoss.attach
 
 
 class Combined:
