@@ -30,7 +30,7 @@ def test_it_computes_what_torchs_own_does(options, weights):
     calls = {"need_weights": weights, "average_attn_weights": False}
     with torch.no_grad():
         out, seen = module(X, X, X, **calls)
-        with any_widths(module):
+        with any_widths([module]):
             assert type(module) is AnyWidthAttention
             again, seen_again = module(X, X, X, **calls)
     assert type(module) is nn.MultiheadAttention
@@ -52,7 +52,7 @@ def test_masks_hide_what_they_hide_in_torchs_own(boolean, per_head):
         hidden = torch.zeros(hidden.shape).masked_fill(hidden, float("-inf"))
     with torch.no_grad():
         out, _ = module(X, X, X, key_padding_mask=padding, attn_mask=hidden)
-        with any_widths(module):
+        with any_widths([module]):
             again, _ = module(X, X, X, key_padding_mask=padding, attn_mask=hidden)
     torch.testing.assert_close(again, out)
 
@@ -61,7 +61,7 @@ def test_a_single_sequence_without_a_batch():
     module = made()
     with torch.no_grad():
         out, seen = module(X[0], X[0], X[0])
-        with any_widths(module):
+        with any_widths([module]):
             again, seen_again = module(X[0], X[0], X[0])
     torch.testing.assert_close(again, out)
     torch.testing.assert_close(seen_again, seen)

@@ -165,7 +165,7 @@ def at_rest(*models: nn.Module, fast: bool = False) -> Iterator[None]:
         for model in models:
             model.eval()
             if not fast:
-                stack.enter_context(any_widths(model))
+                stack.enter_context(any_widths(model.modules()))
         torch.backends.mha.set_fastpath_enabled(fast and fused)
         for parameter in wanted:
             parameter.requires_grad_(False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -105,9 +105,9 @@ def fit_attention(module: nn.MultiheadAttention) -> None:
 
 
 @contextmanager
-def any_widths(model: nn.Module) -> Iterator[None]:
-    """Let every ``nn.MultiheadAttention`` in ``model`` run at whatever widths it has, inside the block."""
-    changed = [module for module in model.modules() if type(module) is nn.MultiheadAttention]
+def any_widths(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Let every ``nn.MultiheadAttention`` among ``modules`` run at any widths, inside the block."""
+    changed = [module for module in modules if type(module) is nn.MultiheadAttention]
     same = [module._qkv_same_embed_dim for module in changed]
     try:
         for module in changed:

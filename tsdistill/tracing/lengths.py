@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+
+_TABLES = (OrderedDict, dict, set, list)
 
 
 def copied(model: nn.Module, replaced: Mapping[int, torch.Tensor] | None = None) -> nn.Module:
@@ -19,7 +22,10 @@ def copied(model: nn.Module, replaced: Mapping[int, torch.Tensor] | None = None)
     memo: dict[int, Any] = dict(replaced or {})
     for module in model.modules():
         for value in vars(module).values():
-            if isinstance(value, torch.Tensor) and not value.is_leaf and id(value) not in memo:
+            if type(value) in _TABLES:
+                if not value:  # most of what a module keeps; deepcopy takes its time over each
+                    memo.setdefault(id(value), type(value)())
+            elif isinstance(value, torch.Tensor) and not value.is_leaf and id(value) not in memo:
                 memo[id(value)] = value.detach().clone()
     return copy.deepcopy(model, memo)
 
@@ -29,8 +35,11 @@ def keep_lengths(model: nn.Module, small: nn.Module, leaving: Mapping[tuple[str,
 
     w = g v / ‖v‖: where v has lost coordinates, g goes by the same factor as ‖v‖, and w stays as it was.
     """
+    normed = list(_normed(model))
+    if not normed:
+        return
     before, after = dict(model.named_parameters()), dict(small.named_parameters())
-    for length, direction, dim in _normed(model):
+    for length, direction, dim in normed:
         old, new = before.get(direction), after.get(direction)
         if old is None or new is None or old.shape == new.shape:
             continue

@@ -58,6 +58,8 @@ def repair(
             if worked and not related(asked, after.broken):
                 changes[owner, name] = _attribute(model, owner, name)
                 learnt[owner, name] += labels
+                if changes[owner, name].value == first[owner, name]:
+                    del changes[owner, name], learnt[owner, name]
             else:
                 setattr(module, name, old)
                 failed.add(asked)

@@ -72,6 +72,7 @@ class _Replay(Following):
         return out
 
     def _mend(self, step: Step, args: list[Any]) -> list[Any]:
+        asked, known = list(args), len(self.stale)
         for place, index, labels in step.sizes:
             given = args[place] if index is None else args[place][index]
             if given == -1:
@@ -84,6 +85,8 @@ class _Replay(Following):
         if step.shape and not _fits(args[1], args[0].numel()):
             labelled = {index for _, index, _ in step.sizes}
             args[1] = [n if d in labelled else step.shape[d] for d, n in enumerate(args[1])]
+        if len(self.stale) > known and "split_with_sizes" in step.op and len(step.sizes) == len(args[1]):
+            self.count(step, sum(asked[1]), np.concatenate([labels for _, _, labels in step.sizes]))
         return args
 
     def count(self, step: Step, given: int, labels: np.ndarray) -> int:

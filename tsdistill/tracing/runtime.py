@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import Any
@@ -42,19 +42,21 @@ def operator_name(func: Any) -> str:
 @contextmanager
 def plain_evaluation(model: nn.Module) -> Iterator[None]:
     """Evaluation mode, no gradients, attention in plain operators, a fixed seed; all put back afterwards."""
-    modes = [(module.__dict__, module.training) for module in model.modules()]
+    modules = list(model.modules())
+    modes = [(module.__dict__, module.training) for module in modules]
     fast_path = torch.backends.mha.get_fastpath_enabled()
-    devices = list({p.device for p in model.parameters() if p.device.type == "cuda"})
+    held = {p.device for module in modules for p in module._parameters.values() if p is not None}
+    devices = [device for device in held if device.type == "cuda"]
     try:
         for state, _ in modes:
             state["training"] = False
-        _forget(model)
+        _forget(modules)
         torch.backends.mha.set_fastpath_enabled(False)
         with ExitStack() as stack:
-            if any(isinstance(module, nn.LSTM) for module in model.modules()):
+            if any(isinstance(module, nn.LSTM) for module in modules):
                 stack.enter_context(warnings.catch_warnings(action="ignore"))
                 stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
-            stack.enter_context(any_widths(model))
+            stack.enter_context(any_widths(modules))
             stack.enter_context(torch.random.fork_rng(devices))
             stack.enter_context(torch.no_grad())
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
@@ -66,9 +68,9 @@ def plain_evaluation(model: nn.Module) -> Iterator[None]:
             state["training"] = training
 
 
-def _forget(model: nn.Module) -> None:
+def _forget(modules: Iterable[nn.Module]) -> None:
     """Let modules that cache tensors between evaluations drop them, as they do when training begins."""
-    for module in model.modules():
+    for module in modules:
         for name, value in vars(module).items():
             if type(value) is not dict or not value or name in ("_parameters", "_buffers", "_modules"):
                 continue

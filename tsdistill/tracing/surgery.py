@@ -74,13 +74,13 @@ def remove_coordinates(
     modules read off their parameters.
     """
     leaving = leaving_coordinates(graph, removed)
-    sides = {name: tensor.shape for name, tensor in _held(model).items()}
+    tensors = _held(model)
     taken = {}
     for (name, dim), coords in leaving.items():
-        stays = np.ones(sides[name][dim], dtype=bool)
+        stays = np.ones(tensors[name].shape[dim], dtype=bool)
         stays[coords] = False
         taken[name, dim] = np.flatnonzero(stays)
-    small, unsaved = take_coordinates(model, taken)
+    small, unsaved = _taken(model, tensors, taken)
     keep_lengths(model, small, leaving)
     return small, unsaved
 
@@ -93,7 +93,12 @@ def take_coordinates(
 
     Shape constants are not touched, as in `remove_coordinates`.
     """
-    tensors = _held(model)
+    return _taken(model, _held(model), taken)
+
+
+def _taken(
+    model: nn.Module, tensors: Mapping[str, torch.Tensor], taken: Mapping[tuple[str, int], np.ndarray]
+) -> tuple[nn.Module, tuple[str, ...]]:
     replaced: dict[int, Any] = {}
     by_param: dict[str, list[int]] = defaultdict(list)
     for name, dim in taken:
@@ -112,9 +117,13 @@ def take_coordinates(
 
 
 def _held(model: nn.Module) -> dict[str, torch.Tensor]:
-    tensors: dict[str, torch.Tensor] = dict(model.named_parameters(remove_duplicate=False))
-    tensors.update(model.named_buffers(remove_duplicate=False))
-    return tensors
+    """Parameters and buffers by name, under every name that they have (one walk through the modules)."""
+    return {
+        f"{path}.{name}" if path else name: tensor
+        for path, module in model.named_modules(remove_duplicate=False)
+        for name, tensor in (*module._parameters.items(), *module._buffers.items())
+        if tensor is not None
+    }
 
 
 def _unsaved(model: nn.Module, replaced: Collection[int]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 
 import numpy as np
@@ -25,15 +26,27 @@ def ties(record: Record, result: Replayed, gone: np.ndarray) -> list[Tie]:
         result: of the replay; operators that got a number which the cut does not explain.
         gone: for every node whether it goes.
     """
-    found: list[Tie] = []
+    found: dict[tuple[bytes, ...], Tie] = {}
     for item in result.stale:
         if related(item.step.module, result.broken):
             continue
         for _, _, labels in item.step.sizes:
             if int(record.keeps(labels, gone).sum()) == item.wanted:
                 tie = next(_sources(record, item, labels, gone), None)
-                found += [tie] if tie is not None else []
-    return found
+                if tie is not None:  # once for the same nodes: another order of them would make one of all
+                    found.setdefault(tuple(np.unique(record.node_of[side]).tobytes() for side in tie), tie)
+    return [*found.values()] or list(_by_one_number(record, result))
+
+
+def _by_one_number(record: Record, result: Replayed) -> Iterator[Tie]:
+    """Widths of one module that were alike and come apart, so that no single number it keeps serves both."""
+    alike: dict[tuple[str, int], dict[int, np.ndarray]] = defaultdict(dict)
+    for item in result.stale:
+        if not related(item.step.module, result.broken):
+            alike[item.step.module, len(item.labels)].setdefault(item.wanted, item.labels)
+    for (_, size), widths in alike.items():
+        first, *others = widths.values()
+        yield from ((first, other) for other in others if size > 1 and _apart(record, (first, other)))
 
 
 def _sources(record: Record, item: Stale, labels: np.ndarray, gone: np.ndarray) -> Iterator[Tie]:
@@ -44,12 +57,21 @@ def _sources(record: Record, item: Stale, labels: np.ndarray, gone: np.ndarray) 
             continue
         for other in step.touched:
             kept = int(record.keeps(other, gone).sum())
-            if kept == len(other) or np.array_equal(other, labels):
+            if kept == len(other):
                 continue
             if len(other) == size and kept == item.given:
-                yield other, labels
+                found = iter([(other, labels)])
             elif len(other) % size == 0 and _divides(kept, item.given, len(other) // size):
-                yield from _wholes(record, other, labels)
+                found = _wholes(record, other, labels)
+            else:
+                continue
+            yield from (tie for tie in found if _apart(record, tie))
+
+
+def _apart(record: Record, tie: Tie) -> bool:
+    """Whether there is anything in a tie that does not go together as it is."""
+    one, other = (record.node_of[labels] for labels in tie)
+    return bool((one != other).any())
 
 
 def _divides(kept: int, given: int, times: int) -> bool:

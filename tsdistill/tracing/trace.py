@@ -21,6 +21,7 @@ from tsdistill.tracing.runtime import Inputs
 from tsdistill.tracing.surgery import Nodes, checked, gone, remove_coordinates
 from tsdistill.tracing.ties import Tie, ties
 from tsdistill.tracing.tracer import record
+from tsdistill.tracing.trial import trial_cut
 from tsdistill.tracing.verify import difference, reference
 
 
@@ -66,7 +67,7 @@ def trace(
     refused: dict[int, set[int]] = {}
     tied: set[tuple[bytes, bytes]] = set()
     while check and graph.groups:
-        trial = {g.name: _some(g.size, i) for i, g in enumerate(graph.groups)}
+        trial = trial_cut(graph)
         outcome = _attempt(model, graph, trial, example_input)
         if not outcome.failed:
             break
@@ -178,13 +179,6 @@ def _search(
     for half in (names[: len(names) // 2], names[len(names) // 2 :]):
         failed += _attempt(model, graph, {name: removed[name] for name in half}, inputs).failed
     return failed or [Frozen(name, f"only together with others: {problem}") for name in names]
-
-
-def _some(size: int, seed: int) -> np.ndarray:
-    """About half of the nodes, another part for every seed: widths that have to be equal are found out."""
-    rng = np.random.default_rng(seed)
-    count = min(max(round(size * rng.uniform(0.35, 0.65)), 1), size - 1)
-    return np.sort(rng.permutation(size)[:count])
 
 
 def _owners(graph: NodeGraph) -> dict[int, str]:

@@ -261,7 +261,30 @@ def attributes_read(model: nn.Module, read: set[tuple[str, str]]) -> Iterator[No
 
 
 def record(model: nn.Module, inputs: Inputs) -> Trace:
-    """One labelled forward of ``model``."""
+    """One labelled forward of ``model``; another one where the first has left something behind in it.
+
+    What a module computes once and keeps (a table of positions, say) is computed by no later forward, so
+    that a trace with it in would not be what a cut is held against.
+    """
+    before = _held(model)
+    found = _recorded(model, inputs)
+    after = _held(model)
+    if len(after) != len(before) or any(a is not b for a, b in zip(before, after, strict=True)):
+        found = _recorded(model, inputs)
+    return found
+
+
+def _held(model: nn.Module) -> list[Any]:
+    """Everything that the modules hold, in order."""
+    return [
+        value
+        for module in model.modules()
+        for values in (vars(module), module._buffers)
+        for value in values.values()
+    ]
+
+
+def _recorded(model: nn.Module, inputs: Inputs) -> Trace:
     tracer = Tracer(model)
     tracer.mark_input(inputs)
     with (
