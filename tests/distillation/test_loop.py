@@ -98,6 +98,12 @@ def test_what_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {"epoch", "loss", "lr", "samples", "rate", "seconds", "skipped", "updates"} <= set(lines[0])
 
 
+def test_labels_that_no_loss_reads_are_mentioned() -> None:
+    read = tsd.train(plain(20, 1), data=digits(), epochs=1, device="cpu")
+    assert any("does not read them" in note for note in distilled().notes)
+    assert not any("does not read them" in note for note in read.notes)
+
+
 def test_global_generators_are_left_as_they_were() -> None:
     model = network(4)
     state = torch.get_rng_state()

@@ -128,7 +128,7 @@ def _run(
         skipped=loop.skipped,
         resumed=resumed,
         best=best_of(loop.log),
-        notes=(*_notes(data, loss, loop), *notes),
+        notes=(*_notes(data, loss, loop, samples[0][1] is not None), *notes),
     )
     return result, following.tracker
 
@@ -262,8 +262,13 @@ def _on(parameters: Any, device: torch.device) -> list[nn.Parameter]:
     return found
 
 
-def _notes(data: TrainingData, loss: Combined, loop: Loop) -> tuple[str, ...]:
+def _notes(data: TrainingData, loss: Combined, loop: Loop, labelled: bool) -> tuple[str, ...]:
     notes = [data.description, f"loss: {loss.words}"]
+    if labelled and not loss.needs_labels:
+        notes.append(
+            "the data have labels and the loss does not read them: where they number the model's outputs, "
+            "0.5*soft-targets + 0.5*cross-entropy learns from them too"
+        )
     if loop.skipped:
         notes.append(f"{loop.skipped} times a sample could not be read and was left out")
     return tuple(notes)

@@ -60,7 +60,9 @@ def plain_evaluation(model: nn.Module) -> Iterator[None]:
             stack.enter_context(torch.random.fork_rng(devices))
             stack.enter_context(torch.no_grad())
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-            torch.manual_seed(0)
+            torch.default_generator.manual_seed(0)
+            if devices:
+                torch.cuda.manual_seed_all(0)
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
