@@ -139,3 +139,43 @@ def test_slices_that_count_from_the_end_are_no_stale_sizes(monkeypatch):
     graph = tsd.trace(Ends().eval(), torch.randn(1, 6))
     assert graph.widths == {"first": 8}
     assert len(calls) == 1
+
+
+class Stale(nn.Module):
+    """A part whose heads are as many as a list of its owner says of something else, which the owner reads
+    after it, and as one that it reads before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_heads, self.proj = 4, nn.Linear(12, 12)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.proj(x.reshape(*x.shape[:2], self.num_heads, -1).softmax(-1).flatten(2))
+
+
+class Owner(nn.Module):
+    """Keeps the numbers of the parts whose outputs it joins, and the order of its axes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.save, self.axes = [1, 3, 4], (0, 2, 1)
+        self.parts = nn.ModuleList(nn.Linear(12, 12) if i != 2 else Stale() for i in range(5))
+        self.stem, self.head = nn.Linear(6, 12), nn.Linear(36, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x, kept = self.stem(x), []
+        for number, part in enumerate(self.parts):
+            x = part(x)
+            if number in self.save:
+                kept.append(x)
+        return self.head(torch.cat(kept, 2).permute(self.axes).mean(2))
+
+
+def test_lists_of_an_owner_are_not_taken_for_widths():
+    torch.manual_seed(0)
+    model, x = Owner().eval(), torch.randn(1, 5, 6)
+    graph = tsd.trace(model, x)
+    small = tsd.cut(model, graph, {group.name: [0] for group in graph.groups}, x)
+    assert not small.put_back
+    assert (small.model.save, small.model.axes, small.model.parts[2].num_heads) == ([1, 3, 4], (0, 2, 1), 3)
+    assert graph.record.trace.read["", "axes"] > graph.record.trace.read["parts.2", "num_heads"]

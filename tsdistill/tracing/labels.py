@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,6 +50,19 @@ class Ledger:
         self.products: list[Product] = []
         self.inner: list[np.ndarray] = []
         self.made: list[np.ndarray] = []
+
+    def mark(self) -> tuple[int, ...]:
+        """How far everything has been written by now."""
+        return (self.count, *map(len, self._lists()))
+
+    def rewind(self, mark: tuple[int, ...]) -> None:
+        """Forget what has been written since `mark`."""
+        self.count = mark[0]
+        for written, length in zip(self._lists(), mark[1:], strict=True):
+            del written[length:]
+
+    def _lists(self) -> tuple[list[Any], ...]:
+        return self.rulers, self.edges, self.frozen, self.products, self.inner, self.made
 
     def fresh(self, size: int) -> np.ndarray:
         """``size`` labels that nobody has yet."""
@@ -104,10 +118,25 @@ class Ledger:
 
 def rule_model(ledger: Ledger, model: nn.Module) -> list[tuple[torch.Tensor, Labels]]:
     """Rulers for all parameters and buffers of ``model``, each tensor once (under its first name)."""
+    return [(tensor, ledger.rule(name, tensor.shape)) for name, tensor in _tensors(model)]
+
+
+def ruled_like(ledger: Ledger, model: nn.Module) -> list[tuple[torch.Tensor, Labels]]:
+    """Parameters and buffers of a copy of the model whose rulers ``ledger`` has, with the labels of those."""
+    along = {(ruler.param, ruler.dim): ruler for ruler in ledger.rulers}
+
+    def labels(name: str, dim: int) -> np.ndarray | None:
+        ruler = along.get((name, dim))
+        return None if ruler is None else np.arange(ruler.start, ruler.start + ruler.size)
+
+    return [
+        (tensor, tuple(labels(name, dim) for dim in range(tensor.ndim))) for name, tensor in _tensors(model)
+    ]
+
+
+def _tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     seen: set[int] = set()
-    ruled = []
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if id(tensor) not in seen:
             seen.add(id(tensor))
-            ruled.append((tensor, ledger.rule(name, tensor.shape)))
-    return ruled
+            yield name, tensor

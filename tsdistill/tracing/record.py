@@ -83,7 +83,8 @@ class Trace:
         unknown: operators without a rule, with how often they ran.
         followed: ``(module, attribute)`` -> the labels whose number it is (or a multiple or a part of it),
             learnt by the first cut that had to change it, so that the next one changes it at once.
-        read: ``(module, attribute)`` of the numbers, and rows of them, that the forward read.
+        read: ``(module, attribute)`` of the numbers, and rows of them, that the forward read -> how many
+            operators had run by then.
     """
 
     ledger: Ledger
@@ -92,7 +93,7 @@ class Trace:
     costs: list[Cost]
     unknown: dict[str, int]
     followed: dict[tuple[str, str], list[np.ndarray]] = field(default_factory=dict)
-    read: set[tuple[str, str]] = field(default_factory=set)
+    read: dict[tuple[str, str], int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +114,11 @@ class Record:
         """Which of ``labels`` stay when the nodes with ``gone`` set go (boolean, same shape)."""
         nodes = self.node_of[labels]
         return (nodes < 0) | ~gone[nodes]
+
+    @cached_property
+    def places(self) -> dict[int, int]:
+        """The identity of a step -> its place in the trace."""
+        return {id(step): place for place, step in enumerate(self.trace.steps)}
 
     @cached_property
     def chooses(self) -> bool:

@@ -43,9 +43,7 @@ def repair(
     failures: Counter[str] = Counter()
     learnt: dict[tuple[str, str], list[np.ndarray]] = defaultdict(list)
     for _ in range(_ATTEMPTS):
-        tried = _attempt(
-            model, result.stale, failures, {key: first[key] for key in changes}, record.trace.read
-        )
+        tried = _attempt(model, result.stale, failures, {key: first[key] for key in changes}, record)
         if not tried:
             break
         after = replay(model, inputs, record, gone)
@@ -55,6 +53,8 @@ def repair(
             module = model.get_submodule(owner)
             first.setdefault((owner, name), old)
             worked = left[asked] < before[asked] and owner != after.broken
+            if after.broken not in (None, result.broken):
+                worked = worked and not _above(owner, after.broken)
             if worked and not related(asked, after.broken):
                 changes[owner, name] = _attribute(model, owner, name)
                 learnt[owner, name] += labels
@@ -73,6 +73,11 @@ def repair(
         sync_widths(model)
     record.trace.followed.update(learnt)
     return list(changes.values()), result
+
+
+def _above(owner: str, path: str | None) -> bool:
+    """Whether ``path`` is in the module ``owner``."""
+    return path is not None and (not owner or path == owner or path.startswith(f"{owner}."))
 
 
 def _attribute(model: nn.Module, owner: str, name: str) -> Attribute:
@@ -102,7 +107,7 @@ def _attempt(
     stale: Sequence[Stale],
     failures: Mapping[str, int],
     settled: Mapping[tuple[str, str], Any],
-    read: Collection[tuple[str, str]],
+    record: Record,
 ) -> list[tuple[str, str, str, Any, list[np.ndarray]]]:
     """Change an attribute for every stale number of every module.
 
@@ -116,14 +121,18 @@ def _attempt(
         are counted)``.
     """
     wanted: dict[str, dict[int, dict[int, np.ndarray]]] = defaultdict(lambda: defaultdict(dict))
+    last: dict[str, int] = {}
     for item in stale:
-        wanted[item.step.module][item.given].setdefault(item.wanted, item.labels)
+        path = item.step.module
+        wanted[path][item.given].setdefault(item.wanted, item.labels)
+        last[path] = max(last.get(path, 0), record.places[id(item.step)])
     changed = []
     taken = set(settled)
     for path, numbers in wanted.items():
         turn = failures.get(path, 0)
         known = {given: next(iter(targets)) for given, targets in numbers.items() if len(targets) == 1}
         counted = {given: next(iter(numbers[given].values())) for given in known}
+        read = {key for key, when in record.trace.read.items() if when <= last[path]}
         options = {given: list(_candidates(model, path, given, known, read)) for given in known}
         if turn > max(map(len, options.values()), default=0):
             continue
@@ -174,12 +183,14 @@ def _candidates(
 ) -> Any:
     """``(owner, attribute, new value, exact)`` of attributes that may be behind the stale number ``given``;
     ``numbers`` are all stale numbers of the module, with what the cut asks for in their place. Only what the
-    forward has ``read`` may be."""
+    forward had ``read`` by then may be. A number that lies further up than in the module above, under a name
+    that says nothing of widths, is taken for one that only happens to be the same."""
     places = [path]
     while places[-1]:
         places.append(places[-1].rpartition(".")[0])
     own = model.get_submodule(path)
     places[1:1] = [f"{path}.{name}" if path else name for name, _ in own.named_children()]
+    near = 2 + len(own._modules)
     later = []
     for place in places:
         module = model.get_submodule(place)
@@ -191,10 +202,10 @@ def _candidates(
             renewed = _renewed(value, given, numbers)
             if renewed is None:
                 continue
-            if renewed[1]:
+            if renewed[1] and (_likely(name) or place in places[:near]):
                 yield place, name, *renewed
             else:
-                later.append((place, name, *renewed))
+                later.append((place, name, renewed[0], False))
     yield from later
 
 

@@ -40,17 +40,21 @@ def operator_name(func: Any) -> str:
 
 
 @contextmanager
-def plain_evaluation(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, no gradients, attention in plain operators, a fixed seed; all put back afterwards."""
+def plain_evaluation(model: nn.Module, *, training: bool = False) -> Iterator[None]:
+    """Evaluation mode, no gradients, attention in plain operators, a fixed seed; all put back afterwards.
+
+    With ``training`` it is training mode instead, but for dropout in all its kinds.
+    """
     modules = list(model.modules())
     modes = [(module.__dict__, module.training) for module in modules]
     fast_path = torch.backends.mha.get_fastpath_enabled()
     held = {p.device for module in modules for p in module._parameters.values() if p is not None}
     devices = [device for device in held if device.type == "cuda"]
     try:
-        for state, _ in modes:
-            state["training"] = False
-        _forget(modules)
+        for module in modules:
+            module.__dict__["training"] = training and "Drop" not in type(module).__name__
+        if not training:
+            _forget(modules)
         torch.backends.mha.set_fastpath_enabled(False)
         with ExitStack() as stack:
             if any(isinstance(module, nn.LSTM) for module in modules):

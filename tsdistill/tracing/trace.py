@@ -21,6 +21,7 @@ from tsdistill.tracing.runtime import Inputs
 from tsdistill.tracing.surgery import Nodes, checked, gone, remove_coordinates
 from tsdistill.tracing.ties import Tie, ties
 from tsdistill.tracing.tracer import record
+from tsdistill.tracing.training import learn, trains
 from tsdistill.tracing.trial import trial_cut
 from tsdistill.tracing.verify import difference, reference
 
@@ -62,6 +63,7 @@ def trace(
     """
     start = time.perf_counter()
     found = record(model, example_input)
+    beside = learn(model, example_input, found)
     axes = like.record.axes if like is not None and like.record is not None else None
     graph = build(model, found, axes)
     refused: dict[int, set[int]] = {}
@@ -70,7 +72,13 @@ def trace(
         trial = trial_cut(graph)
         outcome = _attempt(model, graph, trial, example_input)
         if not outcome.failed:
-            break
+            if not beside or trains(outcome.model, example_input):
+                break
+            for ruler in beside:
+                labels = np.arange(ruler.start, ruler.start + ruler.size)
+                found.ledger.freeze(labels, "is read in training only")
+            beside, graph = (), build(model, found, axes, refused)
+            continue
         new = {(one.tobytes(), other.tobytes()): (one, other) for one, other in outcome.ties}
         if not new.keys() <= tied:
             for one, other in new.values():

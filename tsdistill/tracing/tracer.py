@@ -14,7 +14,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 
 from tsdistill.tracing import rules
 from tsdistill.tracing.choices import chosen, number
-from tsdistill.tracing.labels import FIXED, Labels, Ledger, rule_model
+from tsdistill.tracing.labels import FIXED, Labels, Ledger, rule_model, ruled_like
 from tsdistill.tracing.record import Contraction, Cost, Step, Trace
 from tsdistill.tracing.runtime import Inputs, OperatorMode, operator_name, plain_evaluation, run, tensors_in
 
@@ -22,21 +22,23 @@ from tsdistill.tracing.runtime import Inputs, OperatorMode, operator_name, plain
 class Tracer(OperatorMode):
     """The dispatch mode. Rules (``rules/``) call its methods to read, tie and hand on labels."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, ledger: Ledger | None = None) -> None:
+        """Take ``model``, or a copy of it and the ``ledger`` that has its rulers."""
         super().__init__()
-        self.ledger = Ledger()
+        self.ledger = ledger or Ledger()
         self.steps: list[Step] = []
         self.contractions: list[Contraction] = []
         self.costs: list[Cost] = []
         self.unknown: dict[str, int] = {}
         self.stack: list[str] = [""]
-        self.read: set[tuple[str, str]] = set()
+        self.read: dict[tuple[str, str], int] = {}
         self._labels: dict[int, tuple[ref[torch.Tensor], Labels]] = {}
         self._weights: dict[tuple, Labels] = {}
         self._data: dict[int, ref[torch.Tensor]] = {}
         self._made: torch.Tensor | None = None
         self._joined: dict[tuple[int, tuple[int, ...]], tuple[np.ndarray, Labels]] = {}
-        for tensor, labels in rule_model(self.ledger, model):
+        rule = rule_model if ledger is None else ruled_like
+        for tensor, labels in rule(self.ledger, model):
             self._label(tensor, labels)
             self._weights[_place(tensor)] = labels
 
@@ -240,17 +242,18 @@ def module_names(model: nn.Module, stack: list[str]):
 
 
 @contextmanager
-def attributes_read(model: nn.Module, read: set[tuple[str, str]]) -> Iterator[None]:
-    """Note ``(module, attribute)`` of every number, tuple and list that code reads off the modules."""
+def attributes_read(model: nn.Module, tracer: Tracer) -> Iterator[None]:
+    """Note in ``tracer.read`` which numbers, tuples and lists code reads off the modules, and when first."""
     names: dict[int, list[str]] = {}
     for name, module in model.named_modules(remove_duplicate=False):
         names.setdefault(id(module), []).append(name)
-    plain = object.__getattribute__
+    plain, read = object.__getattribute__, tracer.read
 
     def spy(self: nn.Module, attribute: str) -> Any:
         value = plain(self, attribute)
         if type(value) in (int, tuple, list):
-            read.update((name, attribute) for name in names.get(id(self), ()))
+            for name in names.get(id(self), ()):
+                read.setdefault((name, attribute), len(tracer.steps))
         return value
 
     nn.Module.__getattribute__ = spy  # type: ignore[assignment, method-assign]
@@ -290,7 +293,7 @@ def _recorded(model: nn.Module, inputs: Inputs) -> Trace:
     with (
         plain_evaluation(model),
         module_names(model, tracer.stack),
-        attributes_read(model, tracer.read),
+        attributes_read(model, tracer),
         tracer,
     ):
         output = run(model, inputs)

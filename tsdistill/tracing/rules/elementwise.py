@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from tsdistill.tracing.runtime import tensors_in
 
 
@@ -37,9 +35,10 @@ def elementwise(tracer: Any, args: tuple, kwargs: dict, out: Any) -> None:
                 tracer.freeze(labels, "an operator whose structure is not known")
 
 
-def copy(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
-    """The result has the labels of its first operand."""
-    tracer.give(out, tracer.labels(args[0]))
+def copy(tracer: Any, args: tuple, kwargs: dict, out: Any) -> None:
+    """Every result (a tensor and its mask, say) has the labels of the first operand."""
+    for result in tensors_in(out):
+        tracer.give(result, tracer.labels(args[0]))
 
 
 _COPIES = (
