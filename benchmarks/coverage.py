@@ -1,6 +1,8 @@
-"""Which architectures of timm and torchvision are cut to half of their MACs, and what fails on the way.
+"""Which architectures of timm, torchvision and others are cut to half of their MACs, and what fails.
 
     python benchmarks/coverage.py --sample | --all | NAME ... [--library torchvision] [--peer] [--jobs 2]
+
+``--library others`` tries networks of other libraries, of those that are installed (``covered/others.py``).
 
 Every architecture runs in a process of its own with random weights, at its default input: recognised from a
 bare state dict, traced, analysed against itself, pruned to 0.5 of the MACs, run, held against the original
@@ -22,17 +24,19 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import torch
-from covered.architectures import Architecture, every, standing, within
+from covered.architectures import Architecture, every, others, standing, within
 from covered.running import Limits, Row, Rows, shares, tried
 from covered.table import document, show
 
 HERE = Path(__file__).parent
 SIZES = HERE / "covered"
-LIBRARIES = ("timm", "torchvision")
+LIBRARIES = ("timm", "torchvision", "others")
 
 
 def chosen(options: argparse.Namespace, library: str) -> list[Architecture]:
     """The architectures of a library that are asked for."""
+    if library == "others":
+        return others(options.names or ["*"])
     if options.names:
         return every(library, SIZES, options.names)
     known = every(library, SIZES)

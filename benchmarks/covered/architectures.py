@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from importlib.util import find_spec
 from pathlib import Path
 
 import timm
@@ -15,6 +16,8 @@ import torch
 import torchvision
 from timm.models import _registry
 from torch.overrides import TorchFunctionMode
+
+from . import others as other_networks
 
 Build = Callable[[str], torch.nn.Module]
 
@@ -51,7 +54,7 @@ class Architecture:
     """One architecture.
 
     Attributes:
-        library: ``"timm"`` or ``"torchvision"``.
+        library: ``"timm"``, ``"torchvision"`` or ``"others"``.
         name: what the library calls it.
         family: the file of the library that defines it.
         params: its parameters; 0 where it cannot be built.
@@ -69,7 +72,9 @@ class Architecture:
 
     @property
     def tried(self) -> str:
-        """The specification that is tried, with what detectors are told."""
+        """The specification that is tried, with what detectors are told; the factory of another library's."""
+        if self.library == "others":
+            return f"{Path(other_networks.__file__).resolve()}:{self.name}"
         told = next((options for start, options in OPTIONS.items() if self.name.startswith(start)), {})
         return ",".join([self.spec, *(f"{key}={value}" for key, value in told.items())])
 
@@ -95,6 +100,22 @@ def every(library: str, folder: Path, patterns: Sequence[str] = ("*",)) -> list[
         if any(fnmatch(row[0], pattern) for pattern in patterns)
     ]
     return sorted(matching, key=lambda each: (each.params, each.name))
+
+
+def size_of(architecture: Architecture) -> tuple[int, ...] | None:
+    """The shape of a sample, where it is not the architecture's own."""
+    if architecture.library == "others":
+        return other_networks.NETWORKS[architecture.name].size
+    return INPUTS.get(architecture.name) if architecture.library == "torchvision" else None
+
+
+def others(patterns: Sequence[str] = ("*",)) -> list[Architecture]:
+    """Networks of other libraries whose names match, where the library is installed."""
+    return [
+        Architecture("others", name, network.library, 0)
+        for name, network in other_networks.NETWORKS.items()
+        if find_spec(network.library) is not None and any(fnmatch(name, pattern) for pattern in patterns)
+    ]
 
 
 def standing(architectures: list[Architecture]) -> list[Architecture]:

@@ -18,7 +18,7 @@ from typing import Any
 
 from tsdistill.files import replacing
 
-from .architectures import INPUTS, Architecture
+from .architectures import Architecture, size_of
 from .checks import Failure, Timed, first, second
 from .peer import peer
 
@@ -71,7 +71,7 @@ def tried(architecture: Architecture, kind: str, limits: Limits) -> Row:
     row: Row = {"kind": kind, "spec": architecture.spec, "family": architecture.family}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        size = INPUTS.get(architecture.name) if architecture.library == "torchvision" else None
+        size = size_of(architecture)
         work: Callable[[Timed], Row | None] = (
             (lambda timed: peer(architecture.tried, folder, timed, size))
             if kind == "peer"

@@ -97,6 +97,7 @@ def _parts(found: Found, sample: Collection[str]) -> list[tuple[str, list[Row]]]
             (f"timm, two of every family, {title}", rows(kind, "timm", sample)),
             (f"timm, all that was tried, {title}", rows(kind, "timm")),
             (f"torchvision, {title}", rows(kind, "torchvision")),
+            (f"other libraries, {title}", rows(kind, "others")),
         ]
     return [(title, part) for title, part in parts if part]
 

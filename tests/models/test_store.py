@@ -11,6 +11,7 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
+import tsdistill as tsd
 from tsdistill import models
 from tsdistill.errors import TsdistillError
 from tsdistill.models import Attribute, InputSpec, ModelInfo, attach, example_input, save
@@ -146,6 +147,44 @@ def test_own_code_shared_parameters_and_changed_constants(tmp_path, tied_code, s
         assert torch.equal(again.table, model.table)
         x = torch.arange(5)
         assert torch.equal(again(x), model(x))
+
+
+DETECTOR = """
+import torch
+from torch import nn
+
+class Detector(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.shapes = nn.Conv2d(3, 6, 3, stride=2), []
+        self.head = nn.Conv2d(6, 2, 1)
+        self.stride = 16 / float(self(torch.ones(1, 3, 16, 16)).shape[-1])
+        self.shapes, self.scale = [], float(self.body.weight.detach().abs().max().item() > 0)
+
+    def forward(self, x):
+        x = self.head(self.body(x).relu())
+        self.shapes = [[*x.shape[2:]]]
+        return x
+
+def build():
+    return Detector()
+"""
+
+
+def test_own_code_that_runs_while_it_is_built_and_keeps_what_it_saw(tmp_path):
+    (tmp_path / "detector.py").write_text(DETECTOR)
+    code, file, x = (
+        f"{tmp_path / 'detector.py'}:build",
+        tmp_path / "out.safetensors",
+        torch.rand(1, 3, 32, 32),
+    )
+    model = load(code)
+    small = tsd.cut(model, tsd.trace(model, x), {"body": [0, 1]}, x).model
+    wanted = small(x)
+    assert small.shapes == [[15, 15]]
+    save(small, file, arch=code)
+    for again in (load(file, arch=code), load(file, trust=True)):
+        assert torch.equal(again(x), wanted)
 
 
 def test_layout_in_memory_comes_back(tmp_path):

@@ -147,7 +147,7 @@ def _changed_attributes(model: nn.Module, fresh: nn.Module, arch: str) -> tuple[
             if (_is_int(value) and _is_int(old)) or (_is_ints(value) and _is_ints(old)):
                 if _flat(value) != _flat(old):
                     changed.append(Attribute(name, key, value))
-            elif _matters(key) and old is not None and _plain(value) != _plain(old):
+            elif _matters(key) and _comparable(value, old) and _plain(value) != _plain(old):
                 title = f"{name}.{key}" if name else key
                 raise _unlike(arch, f"{title} is {_shown(value)}, there it is {_shown(old)}")
     return tuple(changed)
@@ -179,6 +179,13 @@ def _kind(module: nn.Module) -> str:
 
 def _matters(key: str) -> bool:
     return not key.startswith("_") and key not in _WITHOUT_EFFECT and "drop" not in key
+
+
+def _comparable(value: Any, old: Any) -> bool:
+    """Whether two values of an attribute say anything about each other; what a forward leaves behind in a
+    list that was empty does not."""
+    lists = isinstance(value, (tuple, list)) and isinstance(old, (tuple, list))
+    return old is not None and not (lists and not old and _plain(value) is None)
 
 
 def _plain(value: Any) -> Any:

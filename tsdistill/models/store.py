@@ -85,7 +85,7 @@ def restore(path: Path, contents: Contents, *, arch: str | None, trust: bool) ->
             f"{path} was made by code outside the catalogs, {spec}; name it again with --arch (arch=), or "
             "pass --trust (trust=True) to import what the file names"
         )
-    if arch is None:
+    if arch is None and in_catalog(spec):
         guard.check_spec(spec, contents.tensors, path)
     built = catalog.build(spec, weights=False)
     tensors = {name: _ordered(t, stored.orders.get(name), path) for name, t in contents.tensors.items()}
