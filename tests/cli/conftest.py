@@ -36,6 +36,13 @@ def convolutions():
     ))
 
 
+def maps():
+    return _filled(nn.Sequential(
+        nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(),
+        nn.Conv2d(16, 12, 3, padding=1), nn.ReLU(), nn.Conv2d(12, 4, 1),
+    ))
+
+
 def vectors():
     return _filled(nn.Sequential(nn.Linear(12, 30), nn.ReLU(), nn.Linear(30, 4)))
 
@@ -82,6 +89,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.savez(folder / "vectors.npz", x=rng.normal(size=(200, 12)).astype("f4"), y=rng.integers(0, 4, 200))
     np.savez(folder / "large.npz", x=1e4 * rng.normal(size=(9, 12)).astype("f4"))
     np.savez(folder / "images.npz", x=rng.random((60, 3, 16, 16), dtype="f4"), y=rng.integers(0, 5, 60))
+    np.savez(folder / "far.npz", x=rng.random((60, 3, 16, 16), dtype="f4"), y=rng.integers(5, 9, 60))
     weights = {
         "0.weight": torch.randn(30, 12),
         "0.bias": torch.randn(30),

@@ -189,6 +189,20 @@ def test_re_alignment_without_data(fork: Run, work: Path) -> None:
     assert not (work / "x.pt").exists()
 
 
+def test_labels_that_number_something_else_are_no_obstacle(fork: Run, work: Path) -> None:
+    done = fork("prune", "networks.py:maps", *MODEL[1:], "--macs", "0.6", "-o", "maps.safetensors")
+    assert done.returncode == 0, done.stderr
+    assert "agreement with dense" in done.stdout
+    assert tsd.load(work / "maps.safetensors", arch=f"{work / 'networks.py'}:maps")
+
+
+def test_labels_out_of_range_are_refused_before_the_work(fork: Run, work: Path) -> None:
+    done = fork("prune", *MODEL[:3], "--data", "far.npz", "--macs", "0.6", "-o", "far.safetensors")
+    one_line(done, "labels are", "5 classes")
+    assert "observing" not in done.stderr
+    assert not (work / "far.safetensors").exists()
+
+
 def test_a_plan_of_another_network(fork: Run, work: Path) -> None:
     made = fork("prune", *MODEL, "--nodes", "0.5", "--save-plan", "other.json")
     assert made.returncode == 0, made.stderr

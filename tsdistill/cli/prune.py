@@ -101,6 +101,8 @@ def command(
         )
     most = JUDGED if given["max_drop"] or given["sweep"] else HELD_OUT
     given["samples"], other, kind = _split(dense, given, most)
+    if out and not dry_run:
+        _check_judging(dense, other)
     report = None
     if plan is None:
         with output.progress() as tell:
@@ -140,10 +142,10 @@ def command(
             result = tsd.prune_result(dense, data=given["data"], progress=tell, **way)
     if save_plan:
         output.write_text(save_plan, result.plan.to_json())
-    with output.working("comparing"):
-        compared = tsd.compare({"dense": dense, "pruned": result.model}, other, brief=True)
     with output.working(f"writing {out}"):
         tsd.save(result.model, out)
+    with output.working("comparing"):
+        compared = tsd.compare({"dense": dense, "pruned": result.model}, other, brief=True)
     pruning_output.tell(dense, result, compared, kind, out, json_file)
 
 
@@ -240,3 +242,11 @@ def _split(model: nn.Module, given: dict[str, Any], most: int) -> tuple[int | No
         return tsd.open_data(data, tsd.info_of(model).input, **how)
 
     return split(opened, options.reading(given)["samples"], most, fixed=given["samples"] is not None)
+
+
+def _check_judging(model: nn.Module, other: Stream) -> None:
+    """Refuse data that the models cannot be judged on before the work instead of after it."""
+    import tsdistill as tsd
+    from tsdistill.evaluation.evaluating import evaluate_all
+
+    evaluate_all([model], tsd.open_data([next(iter(other))], None), None, model)

@@ -65,7 +65,8 @@ def default_metrics(
     Class scores: ``top1`` with labels (and ``top5`` from five classes on), ``agreement`` and ``kl`` with a
     reference. Values (a single output, or labels that are no class numbers): ``mse`` with labels,
     ``output_mse`` with a reference. Several tensors: ``output_mse``. A list of mappings, as detectors give
-    it: none.
+    it: none. Class numbers that are not one for each prediction (a folder's, beside maps) say nothing of the
+    output: maps are taken for scores of each place all the same, sequences for values.
 
     Args:
         labelled: whether there are labels.
@@ -83,6 +84,10 @@ def default_metrics(
     scores = classes_last(alone)
     if scores is None or (labels is not None and labels.is_floating_point()):
         return (*(("mse",) if labels is not None else ()), *(("output_mse",) if reference else ()))
+    if labels is not None and labels.numel() != scores[..., 0].numel():
+        if alone.ndim == 3:
+            return ("output_mse",) if reference else ()
+        labels = None
     top = () if labels is None else ("top1", "top5") if scores.shape[-1] >= 5 else ("top1",)
     return (*top, *(("agreement", "kl") if reference else ()))
 
