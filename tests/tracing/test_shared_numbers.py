@@ -95,6 +95,12 @@ def test_heads_that_leave_in_another_order_are_tied_in_one():
     assert (small.stem.out_features, small.blocks[1].heads) == (12, 2)
 
 
+def test_two_heads_are_tied_though_only_one_can_go():
+    graph, small = _cut_by_halves(randomise(Transformer(24, Crossed(heads=2), Crossed(heads=2))))
+    assert graph.widths == {"stem": 2}
+    assert (small.stem.out_features, small.blocks[1].heads) == (12, 1)
+
+
 def test_blocks_of_few_heads_are_all_tied_at_once(monkeypatch):
     module = __import__("sys").modules["tsdistill.tracing.trace"]
     tries, attempt = [], module._attempt

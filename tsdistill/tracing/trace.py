@@ -22,7 +22,7 @@ from tsdistill.tracing.surgery import Nodes, checked, gone, remove_coordinates
 from tsdistill.tracing.ties import Tie, ties
 from tsdistill.tracing.tracer import record
 from tsdistill.tracing.training import learn, trains
-from tsdistill.tracing.trial import trial_cut
+from tsdistill.tracing.trial import trial_cut, trial_cuts
 from tsdistill.tracing.verify import difference, reference
 
 
@@ -68,10 +68,14 @@ def trace(
     graph = build(model, found, axes)
     refused: dict[int, set[int]] = {}
     tied: set[tuple[bytes, bytes]] = set()
+    turn = 0
     while check and graph.groups:
-        trial = trial_cut(graph)
+        trial = trial_cut(graph, turn)
         outcome = _attempt(model, graph, trial, example_input)
         if not outcome.failed:
+            turn += 1
+            if turn < trial_cuts(graph):
+                continue
             if not beside or trains(outcome.model, example_input):
                 break
             for ruler in beside:

@@ -9,15 +9,22 @@ import numpy as np
 from tsdistill.tracing.graph import NodeGraph
 
 _LEAST, _MOST = 0.35, 0.65
-_SMALL = 16
+_PAIR, _SMALL = 2, 16
 
 
-def trial_cut(graph: NodeGraph) -> dict[str, np.ndarray]:
+def trial_cuts(graph: NodeGraph) -> int:
+    """How many trial cuts it takes to see all widths come apart: a second one where groups of two nodes can
+    only lose one or none."""
+    return 2 if sum(group.size == _PAIR for group in graph.groups) > 1 else 1
+
+
+def trial_cut(graph: NodeGraph, turn: int = 0) -> dict[str, np.ndarray]:
     """Per group the nodes that leave on trial, another part for every group.
 
     Of groups of the same few nodes (a stream whose nodes are whole heads, and the heads of its blocks) the
-    one with most slots loses half, and every other one another number: widths that code takes from one
-    another then come apart in every block at once.
+    one with most slots loses half, and every other one another number (of two nodes one in the first turn and
+    the others in the second): widths that code takes from one another then come apart in every block at
+    once. Of larger groups an odd number stays, which is no whole number of heads.
     """
     widest: dict[int, str] = {}
     for group in sorted(graph.groups, key=lambda group: len(group.slots)):
@@ -28,6 +35,11 @@ def trial_cut(graph: NodeGraph) -> dict[str, np.ndarray]:
         rng = np.random.default_rng(index)
         if group.size >= _SMALL:
             count = round(group.size * rng.uniform(_LEAST, _MOST))
+            count += (group.size - count + 1) % 2
+        elif group.size == _PAIR:
+            if (widest[_PAIR] == group.name) != (turn == 0) and trial_cuts(graph) > 1:
+                continue
+            count = 1
         else:
             count = group.size // 2
             if widest[group.size] != group.name:

@@ -21,7 +21,8 @@ def outputs_of(step: Step) -> tuple[Tensor, Tensor]:
     if mine.shape != theirs.shape:
         raise TsdistillError(
             f"the student's output has the shape {tuple(mine.shape)}, the teacher's {tuple(theirs.shape)}; "
-            "give two models of the same classes"
+            "give two models of the same classes, or a loss that compares nodes (node-alignment, "
+            "attention-transfer) where a model gives something else in training"
         )
     return single(mine), single(theirs)
 
