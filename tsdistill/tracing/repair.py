@@ -188,9 +188,9 @@ def _candidates(
     places = [path]
     while places[-1]:
         places.append(places[-1].rpartition(".")[0])
-    own = model.get_submodule(path)
-    places[1:1] = [f"{path}.{name}" if path else name for name, _ in own.named_children()]
-    near = 2 + len(own._modules)
+    below = [name for name, _ in model.get_submodule(path).named_children()]
+    places[1:1] = [f"{path}.{name}" if path else name for name in below]
+    near = places[: 2 + len(below)]
     later = []
     for place in places:
         module = model.get_submodule(place)
@@ -202,7 +202,7 @@ def _candidates(
             renewed = _renewed(value, given, numbers)
             if renewed is None:
                 continue
-            if renewed[1] and (_likely(name) or place in places[:near]):
+            if renewed[1] and (_likely(name) or place in near):
                 yield place, name, *renewed
             else:
                 later.append((place, name, renewed[0], False))

@@ -19,6 +19,8 @@ from tsdistill.tracing.record import Record, Step
 from tsdistill.tracing.runtime import Inputs, operator_name, plain_evaluation, run, tensors_in
 from tsdistill.tracing.tracer import module_names
 
+_VIEWS = ("aten.view.default", "aten._unsafe_view.default")
+
 
 @dataclass(frozen=True)
 class Stale:
@@ -69,7 +71,7 @@ class _Replay(Following):
         try:
             out = func(*args, **(kwargs or {}))
         except RuntimeError:
-            if not self.stale or "view" not in operator_name(func):
+            if not self.stale or operator_name(func) not in _VIEWS:
                 raise
             out = args[0].reshape(args[1])  # whether it copies was decided by sizes that were stale
         if step is not None and self.record.judges(step):

@@ -19,7 +19,7 @@ def ties(record: Record, result: Replayed, gone: np.ndarray) -> list[Tie]:
 
     A module that reads ``C`` off its input and gives it (or ``C // heads``) to a reshape of something else
     ties both widths. What goes from the one has to go from the other, so that coordinate by coordinate they
-    become one.
+    become one. Where no such width explains anything, a number that the module keeps for two widths may.
 
     Args:
         record: of the whole model.
