@@ -1,5 +1,7 @@
 """Numbers that a forward makes of others: a trial cut tells them apart, and what shares one goes together."""
 
+import sys
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -46,7 +48,8 @@ class Lazy(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.lift, self.table = nn.Linear(12, 12), None
+        self.lift = nn.Linear(12, 12)
+        self.table: torch.Tensor | None = None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.table is None:
@@ -102,9 +105,14 @@ def test_two_heads_are_tied_though_only_one_can_go():
 
 
 def test_blocks_of_few_heads_are_all_tied_at_once(monkeypatch):
-    module = __import__("sys").modules["tsdistill.tracing.trace"]
-    tries, attempt = [], module._attempt
-    monkeypatch.setattr(module, "_attempt", lambda *a: tries.append(a) or attempt(*a))
+    module = sys.modules["tsdistill.tracing.trace"]
+    tries = []
+
+    def counted(*arguments, attempt=module._attempt):
+        tries.append(arguments)
+        return attempt(*arguments)
+
+    monkeypatch.setattr(module, "_attempt", counted)
     graph = tsd.trace(randomise(Transformer(24, *(Crossed() for _ in range(6)))), INPUT)
     assert graph.widths == {"stem": 4}
     assert len(tries) == 2
