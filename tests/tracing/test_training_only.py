@@ -81,7 +81,7 @@ def test_a_head_that_only_training_reads_goes_along():
 def test_a_token_that_only_training_reads_goes_along():
     model, x = randomise(Token()).eval(), torch.randn(1, 5, 6)
     _, small = _halved(model, x)
-    assert torch.equal(small.token, model.token[7:])
+    assert torch.equal(small.get_parameter("token"), model.get_parameter("token")[7:])
     assert "token" in _trained(small, x)
 
 
