@@ -250,7 +250,7 @@ class _Widths:
             factors = []
             for dim, size in enumerate(parameter.shape):
                 ruler = along.get((name, dim))
-                labels = None if ruler is None else np.arange(ruler.start, ruler.start + ruler.size)
+                labels = None if ruler is None else ruler.labels
                 factors.append(self.factor(size, labels))
             yield Term(name, 1, tuple(factors))
 
@@ -266,7 +266,7 @@ def _frozen(trace: Trace, classes: Classes, owners: _Owners, node_of: np.ndarray
         if owner is None or owner.param in seen or not contraction.mixes:
             continue
         seen.add(owner.param)
-        own = np.arange(owner.start, owner.start + owner.size)
+        own = owner.labels
         if (node_of[own] >= 0).any():
             continue
         causes = cause_of[classes.of[own]]

@@ -26,6 +26,11 @@ class Ruler:
     start: int
     size: int
 
+    @property
+    def labels(self) -> np.ndarray:
+        """Its labels, in order."""
+        return np.arange(self.start, self.start + self.size)
+
 
 @dataclass(frozen=True, eq=False)
 class Product:
@@ -127,7 +132,7 @@ def ruled_like(ledger: Ledger, model: nn.Module) -> list[tuple[torch.Tensor, Lab
 
     def labels(name: str, dim: int) -> np.ndarray | None:
         ruler = along.get((name, dim))
-        return None if ruler is None else np.arange(ruler.start, ruler.start + ruler.size)
+        return None if ruler is None else ruler.labels
 
     return [
         (tensor, tuple(labels(name, dim) for dim in range(tensor.ndim))) for name, tensor in _tensors(model)

@@ -13,7 +13,7 @@ from torch import nn
 from tsdistill.models.info import Attribute
 from tsdistill.models.widths import sync_widths
 from tsdistill.tracing.record import Record
-from tsdistill.tracing.replay import Replayed, Stale, related, replay
+from tsdistill.tracing.replay import Replayed, Stale, related, replay, within
 from tsdistill.tracing.runtime import Inputs
 
 _ATTEMPTS = 8
@@ -53,8 +53,8 @@ def repair(
             module = model.get_submodule(owner)
             first.setdefault((owner, name), old)
             worked = left[asked] < before[asked] and owner != after.broken
-            if after.broken not in (None, result.broken):
-                worked = worked and not _above(owner, after.broken)
+            if after.broken is not None and after.broken != result.broken:
+                worked = worked and owner != "" and not within(after.broken, owner)
             if worked and not related(asked, after.broken):
                 changes[owner, name] = _attribute(model, owner, name)
                 learnt[owner, name] += labels
@@ -73,11 +73,6 @@ def repair(
         sync_widths(model)
     record.trace.followed.update(learnt)
     return list(changes.values()), result
-
-
-def _above(owner: str, path: str | None) -> bool:
-    """Whether ``path`` is in the module ``owner``."""
-    return path is not None and (not owner or path == owner or path.startswith(f"{owner}."))
 
 
 def _attribute(model: nn.Module, owner: str, name: str) -> Attribute:

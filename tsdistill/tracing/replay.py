@@ -215,6 +215,9 @@ def _raising(model: nn.Module, error: BaseException) -> str | None:
 
 def related(path: str, broken: str | None) -> bool:
     """Whether a module broke off, is above one that did, or below."""
-    return broken is not None and (
-        path == broken or broken.startswith(f"{path}.") or path.startswith(f"{broken}.")
-    )
+    return broken is not None and (within(broken, path) or within(path, broken))
+
+
+def within(path: str, owner: str) -> bool:
+    """Whether ``path`` is the module ``owner`` or one in it, by name (nothing is in the nameless model)."""
+    return path == owner or path.startswith(f"{owner}.")

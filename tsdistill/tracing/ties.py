@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from tsdistill.tracing.record import Record
-from tsdistill.tracing.replay import Replayed, Stale, related
+from tsdistill.tracing.replay import Replayed, Stale, related, within
 
 Tie = tuple[np.ndarray, np.ndarray]
 """Labels that have to go together, element by element."""
@@ -53,7 +53,7 @@ def _sources(record: Record, item: Stale, labels: np.ndarray, gone: np.ndarray) 
     """Widths met in the same module before, of which as many coordinates are left as were given."""
     size = len(labels)
     for step in reversed(record.trace.steps[: record.trace.steps.index(item.step)]):
-        if step.module != item.step.module and not step.module.startswith(f"{item.step.module}."):
+        if not within(step.module, item.step.module):
             continue
         for other in step.touched:
             kept = int(record.keeps(other, gone).sum())

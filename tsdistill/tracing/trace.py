@@ -79,8 +79,7 @@ def trace(
             if not beside or trains(outcome.model, example_input):
                 break
             for ruler in beside:
-                labels = np.arange(ruler.start, ruler.start + ruler.size)
-                found.ledger.freeze(labels, "is read in training only")
+                found.ledger.freeze(ruler.labels, "is read in training only")
             beside, graph = (), build(model, found, axes, refused)
             continue
         new = {(one.tobytes(), other.tobytes()): (one, other) for one, other in outcome.ties}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 import numpy as np
 import torch
@@ -35,17 +36,15 @@ def learn(model: nn.Module, inputs: Inputs, trace: Trace) -> tuple[Ruler, ...]:
     tracer = Tracer(twin, trace.ledger)
     pair = _pair(inputs)
     tracer.mark_input(pair)
-    try:
+    learnt = False
+    with suppress(TsdistillError):
         with plain_evaluation(twin, training=True), module_names(twin, tracer.stack), tracer:
             output = run(twin, pair)
-    except TsdistillError:
+        tracer.finish(output)
+        learnt = not tracer.unknown
+    if not learnt:
         trace.ledger.rewind(mark)
-        return ()
-    tracer.finish(output)
-    if tracer.unknown:
-        trace.ledger.rewind(mark)
-        return ()
-    return unread
+    return unread if learnt else ()
 
 
 def trains(model: nn.Module, inputs: Inputs) -> bool:
@@ -66,7 +65,7 @@ def _unread(model: nn.Module, trace: Trace) -> Iterator[Ruler]:
             met[labels] = True
     parameters = {name for name, _ in model.named_parameters()}
     for ruler in trace.ledger.rulers:
-        if ruler.param in parameters and not met[ruler.start : ruler.start + ruler.size].any():
+        if ruler.param in parameters and not met[ruler.labels].any():
             yield ruler
 
 
