@@ -23,6 +23,7 @@ from tsdistill.alignment.observing.inputs import Prepared, prepare
 from tsdistill.alignment.observing.observe import Observation
 from tsdistill.alignment.observing.progress import Progress
 from tsdistill.alignment.observing.sites import Sites, find_sites
+from tsdistill.alignment.products import Products, Queries
 from tsdistill.alignment.rectified import rectified
 from tsdistill.alignment.report import AlignmentReport, GroupReport, Statistics, Thresholds
 from tsdistill.alignment.strength import output_sensitivity
@@ -133,15 +134,21 @@ def analyze_prepared(
     seed: int = 0,
     choosing: bool = True,
     progress: Progress | None = None,
+    graph: NodeGraph | None = None,
     like: NodeGraph | None = None,
+    queries: Mapping[str, Queries] | None = None,
 ) -> AlignmentReport:
-    """``analyze`` on data that have been opened; ``like`` is the student's graph at another width."""
+    """``analyze`` on data that have been opened.
+
+    ``graph`` is the student's, where it has been traced, and ``like`` the one at another width; ``queries``
+    says where the nodes of a group are multiplied with one another.
+    """
     measures = Measures(metric)
     if pairs and teacher is None:
         raise TsdistillError("pairs of groups need a teacher; give --teacher (teacher=)")
     clock = Clock()
     with clock.phase("tracing"):
-        mine, theirs = sides(student, teacher, prepared, like)
+        mine, theirs = sides(student, teacher, prepared, graph, like)
     beside = theirs or mine
     matching = None
     if theirs is not None:
@@ -151,9 +158,14 @@ def analyze_prepared(
     observed = observe_sides(mine, beside, partners, prepared, measures, positions, seed, progress)
     how: dict[str, Any] = {"samples": strength_samples, "seed": seed, "progress": progress}
     read: dict[str, FanOut] = {}
+    products: dict[str, np.ndarray] = {}
     with clock.phase("strength"):
         if choosing:
-            read, beta = fan_outs(student, mine.sites, observed.covariances, prepared, **how)
+            multiplied = Products(student, mine.graph, queries or {})
+            read, beta = fan_outs(
+                student, mine.sites, observed.covariances, prepared, products=multiplied, **how
+            )
+            products = multiplied.finish()
         else:
             beta = output_sensitivity(student, mine.sites, prepared, **how)
         other_beta = output_sensitivity(theirs.model, theirs.sites, prepared, **how) if theirs else {}
@@ -163,7 +175,7 @@ def analyze_prepared(
         context = Context(
             model=student,
             graph=mine.graph,
-            statistics=Statistics(mine.sites, observed, beta, taking, read),
+            statistics=Statistics(mine.sites, observed, beta, taking, read, queries or {}, products),
             relations={key: relations(covariance) for key, covariance in observed.covariances.items()},
             spans=spanned(mine.graph),
             gated=rectified(mine.graph),
@@ -188,8 +200,8 @@ def analyze_prepared(
         for name in measures.names
         if name not in said and name not in measures.failed
     ]
-    kept = {group.name: group.size - int(group.candidate.sum()) for group in groups}
     graph = mine.graph
+    kept = {group.name: group.size - int(group.candidate.sum()) for group in groups}
     return AlignmentReport(
         arch=info_of(student).arch,
         teacher_arch=info_of(teacher).arch if teacher is not None else None,
@@ -216,9 +228,13 @@ def analyze_prepared(
 
 
 def sides(
-    student: nn.Module, teacher: nn.Module | None, prepared: Prepared, like: NodeGraph | None = None
+    student: nn.Module,
+    teacher: nn.Module | None,
+    prepared: Prepared,
+    graph: NodeGraph | None = None,
+    like: NodeGraph | None = None,
 ) -> tuple[Side, Side | None]:
-    """Trace the models; ``like`` is the student's graph at another width.
+    """Trace the models; ``graph`` is the student's where that has been done, ``like`` that at another width.
 
     Raises:
         TsdistillError: weights that are not finite, inputs that the teacher does not take, or nothing that
@@ -226,7 +242,8 @@ def sides(
     """
     check_finite(student, "the student" if teacher is not None else "the model")
     _run(student, prepared.example, "student" if teacher is not None else "model")
-    graph = trace(student, prepared.example, like=like)
+    if graph is None:
+        graph = trace(student, prepared.example, like=like)
     if not graph.groups:
         causes = "; ".join(sorted({item.cause for item in graph.frozen})[:3])
         raise TsdistillError(f"nothing in this model can be cut{': ' + causes if causes else ''}")

@@ -86,7 +86,9 @@ def describe_group(
     size = group.size
     powers = strength(readings, covariances, statistics.sensitivity)
     powers = np.zeros(size) if powers is None else powers
-    found = _activity(context, group, readings, powers)
+    products = statistics.products.get(group.name, np.zeros(size))
+    powers = np.sqrt(powers**2 + products)
+    found = _activity(context, group, readings, powers, products > 0)
     redundant = (found.r2 >= thresholds.redundant) & ~found.dead
     candidate = found.dead | found.weak | (found.leaving >= thresholds.redundant)
     if candidate.all():
@@ -126,7 +128,8 @@ def describe_group(
         weak=found.weak,
         redundant=redundant,
         aligned=(best >= 0) & (similarity >= thresholds.aligned),
-        free=free_nodes(
+        free=(products == 0)
+        & free_nodes(
             context.model, group, statistics.sites, context.relations, statistics.taking, context.spans
         ),
         candidate=candidate,
@@ -136,7 +139,11 @@ def describe_group(
     )
 
 
-def _activity(context: Context, group: Group, readings: tuple[Reading, ...], powers: np.ndarray) -> _Activity:
+def _activity(
+    context: Context, group: Group, readings: tuple[Reading, ...], powers: np.ndarray, multiplied: np.ndarray
+) -> _Activity:
+    """Nodes that are ``multiplied`` with one another count by more than what is read, which alone could be
+    constant or predicted."""
     nothing = np.zeros(group.size)
     if not readings:
         no = nothing > 0
@@ -144,7 +151,7 @@ def _activity(context: Context, group: Group, readings: tuple[Reading, ...], pow
     covariances = context.statistics.observed.covariances
     seen = [(covariances[reading.site], reading.features) for reading in readings]
     covariance, features = seen[-1]
-    dead = np.all([(c.var[f] == 0).all(1) for c, f in seen], axis=0)
+    dead = np.all([(c.var[f] == 0).all(1) for c, f in seen], axis=0) & ~multiplied
     weak = ((powers < context.thresholds.weak * powers.max()) | (powers == 0)) & ~dead
     matrix = pooled(covariance, features)[1]
     correlation = standardise(matrix, np.sqrt(np.clip(np.diag(matrix), 0, None)))
@@ -156,8 +163,8 @@ def _activity(context: Context, group: Group, readings: tuple[Reading, ...], pow
     gated = never_below and group.name in context.gated
     return _Activity(
         rows=rows,
-        r2=explained(correlation, rows, precision),
-        leaving=leaving,
+        r2=np.where(multiplied, 0.0, explained(correlation, rows, precision)),
+        leaving=np.where(multiplied, 0.0, leaving),
         on=covariance.on[features].mean(1),
         dead=dead,
         weak=weak,

@@ -20,6 +20,7 @@ from tsdistill.alignment.observing.rows import channel_dim, fan_in_rows, fits
 from tsdistill.alignment.observing.samples import channels_first, flat, widen
 from tsdistill.alignment.observing.sites import Site, Sites
 from tsdistill.alignment.observing.sums import gram
+from tsdistill.alignment.products import Products
 from tsdistill.alignment.strength import Sensitivity
 from tsdistill.evaluation.forward import at_rest, count, forward, head
 
@@ -57,6 +58,7 @@ def fan_outs(
     *,
     samples: int = 256,
     seed: int = 0,
+    products: Products | None = None,
     progress: Progress | None = None,
 ) -> tuple[dict[str, FanOut], dict[str, np.ndarray]]:
     """The fan-out of every site that a plain linear layer or an ungrouped convolution reads, and what
@@ -73,6 +75,7 @@ def fan_outs(
         batches: yields ``(x, y)``.
         samples: samples for β and the sensitivity.
         seed: of positions and projections.
+        products: looks at the same backward passes.
         progress: is told how many samples are done.
 
     Raises:
@@ -92,9 +95,11 @@ def fan_outs(
             part = head(x, samples - first) if first < samples else None
             whole = part is not None and count(part) == count(x)
             if part is not None:
-                with betas, kernels.batch(index) if whole else nullcontext():
+                with betas, products or nullcontext(), kernels.batch(index) if whole else nullcontext():
                     sensitivity.run(part, hash((seed, index)) % 2**63)
                 betas.seen += count(part)
+                if products is not None:
+                    products.seen += count(part)
             elif not kernels:
                 break
             if kernels and not whole:

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from torch import nn
 
 from tsdistill.alignment.exact import Taking
 from tsdistill.alignment.fan_out import FanOut
@@ -15,6 +16,7 @@ from tsdistill.alignment.matching.groups import GroupMatching
 from tsdistill.alignment.matching.nodes import NodeMatches, figures
 from tsdistill.alignment.observing.observe import Observation
 from tsdistill.alignment.observing.sites import Sites
+from tsdistill.alignment.products import Queries
 from tsdistill.tracing.graph import NodeGraph
 
 if TYPE_CHECKING:
@@ -151,6 +153,9 @@ class Statistics:
         taking: what the layer at every site can take over exactly, per site key.
         fan_outs: what the layers at the sites make of what they read, per site key; empty when it was not
             asked for.
+        queries: groups of coordinates of heads -> where they are multiplied with one another.
+        products: what the output makes of these products, float64 ``[nodes]`` (see `products.Products`).
+        rebased: what was observed in place of the student, which computes the same: its nodes are meant.
     """
 
     sites: Sites
@@ -158,6 +163,9 @@ class Statistics:
     sensitivity: Mapping[str, np.ndarray]
     taking: Mapping[str, Taking]
     fan_outs: Mapping[str, FanOut] = field(default_factory=dict)
+    queries: Mapping[str, Queries] = field(default_factory=dict)
+    products: Mapping[str, np.ndarray] = field(default_factory=dict)
+    rebased: nn.Module | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,6 +32,13 @@ _OPTIONS = (
         help="Widths that change end at a multiple of N.",
     ),
     click.option(
+        "--heads",
+        type=click.Choice(("score", "whole", "size")),
+        default="score",
+        show_default=True,
+        help="What leaves an attention layer: whole heads, as much of every head, or what costs less.",
+    ),
+    click.option(
         "--only", multiple=True, metavar="PATTERN", help="Groups that may lose nodes, such as 'layer3.*'."
     ),
     click.option("--exclude", multiple=True, metavar="PATTERN", help="Groups that stay whole."),

@@ -86,6 +86,7 @@ def command(
     from tsdistill.cli import pruning_output, pruning_sweep
     from tsdistill.models import check_output
     from tsdistill.pruning.judging import JUDGED
+    from tsdistill.pruning.surveying import graph_of, survey
 
     if given["sweep"]:
         pruning_sweep.check(out, given["sweep"], given["sweep_by"])
@@ -108,9 +109,10 @@ def command(
         with output.progress() as tell:
             every: dict[str, Any] = {"positions": None} if given["lossless"] else {}
             looking = {**options.observing(given), **every, "progress": tell}
-            report = tsd.analyze(dense, teacher, given["data"], **looking)
+            heads = "whole" if given["lossless"] else given["heads"]
+            report = survey(dense, teacher, given["data"], heads=heads, **looking)
     elif dry_run:
-        plan.check(tsd.trace(dense, tsd.example_input(dense)))
+        plan.check(graph_of(dense, tsd.example_input(dense), plan.by_size))
     if dry_run or not out:
         notes: tuple[str, ...] = ()
         if report is not None:

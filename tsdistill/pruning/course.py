@@ -81,7 +81,7 @@ class Course:
         self._write_down(plan, graph, done.removed)
         kept = {name: size - len(done.removed.get(name, ())) for name, size in graph.widths.items()}
         self._figures = graph.figures(kept)
-        self._lineage.cut(graph, done.removed)
+        self._lineage.cut(graph, done.removed, done.gains)
         self.skipped = tuple(dict.fromkeys((*self.skipped, *skipped)))
         self.model = done.model
         self.rounds += 1
@@ -96,6 +96,7 @@ class Course:
                 self.model,
                 self._lineage.kept,
                 self._prepared,
+                gains=self._lineage.gains,
                 seed=seed,
                 turns=turns,
                 progress=progress,

@@ -50,7 +50,8 @@ class Descent:
         *,
         seed: int,
     ) -> None:
-        self._model, self._teacher = model, teacher
+        self._model = report.statistics.rebased or model
+        self._teacher = teacher
         self._report = report
         self._prepared = prepared
         self._budget = budget
@@ -88,6 +89,7 @@ class Descent:
                     seed=self._seed,
                     progress=told,
                     like=self._report.graph,
+                    queries=self._report.statistics.queries,
                 )
             self._round(course, report, part, last=number == len(parts))
             if realigns:

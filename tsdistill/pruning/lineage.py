@@ -8,6 +8,7 @@ import numpy as np
 from torch import nn
 
 from tsdistill.tracing.graph import Group, NodeGraph
+from tsdistill.tracing.scaling import Gains
 from tsdistill.tracing.surgery import leaving_coordinates
 
 
@@ -17,9 +18,12 @@ class Lineage:
     Attributes:
         kept: ``(parameter or buffer, dimension)`` -> int64, for every coordinate that is left the one that it
             was in the dense model.
+        gains: ``(weight, dimension)`` -> float64, for every coordinate that is left how many times as large
+            as there its activation is; where none are given, all are as they were.
     """
 
     def __init__(self, dense: nn.Module, graph: NodeGraph) -> None:
+        self.gains: Gains = {}
         self.kept: dict[tuple[str, int], np.ndarray] = {}
         for tensors in (dense.named_parameters, dense.named_buffers):
             for name, tensor in tensors(remove_duplicate=False):
@@ -46,9 +50,14 @@ class Lineage:
                 return found if len(set(found)) == group.size else None
         return None
 
-    def cut(self, graph: NodeGraph, removed: Mapping[str, np.ndarray]) -> None:
-        """Nodes have left the present model, whose graph this is."""
+    def cut(self, graph: NodeGraph, removed: Mapping[str, np.ndarray], gains: Gains | None = None) -> None:
+        """Nodes have left the present model, whose graph this is; activations were multiplied by
+        ``gains``."""
         for key, coords in leaving_coordinates(graph, removed).items():
             stays = np.ones(len(self.kept[key]), dtype=bool)
             stays[coords] = False
             self.kept[key] = self.kept[key][stays]
+            if key in self.gains:
+                self.gains[key] = self.gains[key][stays]
+        for key, times in (gains or {}).items():
+            self.gains[key] = self.gains.get(key, np.ones(len(times))) * times

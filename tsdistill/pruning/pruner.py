@@ -8,7 +8,6 @@ from typing import Any
 
 from torch import nn
 
-from tsdistill.alignment.analysis import analyze_prepared
 from tsdistill.alignment.observing.inputs import Prepared, prepare
 from tsdistill.alignment.observing.observe import observe
 from tsdistill.alignment.observing.progress import Progress
@@ -21,6 +20,8 @@ from tsdistill.pruning.course import Course
 from tsdistill.pruning.descent import Descent
 from tsdistill.pruning.pruning_plan import PruningPlan
 from tsdistill.pruning.realigning import TURNS
+from tsdistill.pruning.rebasing import rebase
+from tsdistill.pruning.surveying import check_heads, survey_prepared
 from tsdistill.tracing import trace
 from tsdistill.tracing.graph import Frozen
 
@@ -73,6 +74,7 @@ def prune_result(
     keep_strong: bool = True,
     min_nodes: int | None = None,
     round_to: int | None = None,
+    heads: str = "score",
     only: Sequence[str] | str = (),
     exclude: Sequence[str] | str = (),
     realign: bool | None = None,
@@ -111,6 +113,9 @@ def prune_result(
         keep_strong: teacher nodes weigh by strength.
         min_nodes: nodes that stay in every group, a tenth by default.
         round_to: groups that lose nodes end at a multiple of this.
+        heads: what leaves an attention layer: ``"whole"`` heads, coordinates of all its heads (their
+            ``"size"``; heads are written in bases of their own first, see `tsdistill.pruning.rebasing`), or
+            whichever ``"score"`` says costs less. With a teacher, or lossless, heads go whole.
         only: patterns of names of groups; the others stay whole.
         exclude: patterns of names of groups that stay whole.
         realign: whether surviving nodes are fitted back to the dense model's; by default when the data are
@@ -127,7 +132,8 @@ def prune_result(
         std: per-channel standard deviation, likewise.
         interpolation: of resizing, likewise.
         transform: replaces resizing, cropping and normalising.
-        report: an analysis of this very model with its statistics, so that it is not made again.
+        report: an analysis of this very model with its statistics (``analyze``, or ``survey`` for ``heads``),
+            so that it is not made again.
         progress: is called with the phase, the samples done and how many there are.
 
     Raises:
@@ -141,6 +147,7 @@ def prune_result(
         raise TsdistillError(
             "both a plan and a budget are given; the plan has its budget, leave the other out"
         )
+    check_heads(heads)
     if lossless and rounds is not None:
         raise TsdistillError("lossless takes no rounds, all that costs nothing leaves at once; leave one out")
     if plan is not None and rounds is not None:
@@ -167,7 +174,10 @@ def prune_result(
     else:
         if report is None:
             every: dict[str, Any] = {"positions": None} if lossless else {}
-            report = analyze_prepared(model, teacher, prepared, seed=seed, progress=progress, **every)
+            way = "whole" if lossless else heads
+            report = survey_prepared(
+                model, teacher, prepared, heads=way, seed=seed, progress=progress, **every
+            )
         choosing = {
             "keep_strong": keep_strong,
             "min_nodes": min_nodes,
@@ -216,6 +226,10 @@ def _follow(
     """Cut by a plan that was given, without the groups of it that cannot be cut."""
     check_finite(model, "the model")
     graph = trace(model, prepared.example)
+    if plan.by_size:
+        found = rebase(model, graph, prepared.example, prepared, plan.by_size)
+        if found is not None:
+            model, graph = found.model, found.graph
     plan.check(graph)
     sites = find_sites(model, graph, set(plan.removed))
     observed = observe(model, sites, prepared, seed=seed, progress=progress)

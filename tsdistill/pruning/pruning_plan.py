@@ -47,6 +47,8 @@ class PruningPlan:
         groups: what leaves, per group; groups that stay whole are in it too.
         before: ``{"params", "macs", "nodes"}`` of the whole network.
         after: the same with the nodes gone.
+        by_size: groups whose nodes are coordinates of attention heads in their own bases (see
+            `tsdistill.pruning.rebasing`).
     """
 
     arch: str | None
@@ -56,6 +58,7 @@ class PruningPlan:
     groups: Mapping[str, PrunedGroup]
     before: Mapping[str, int]
     after: Mapping[str, int]
+    by_size: tuple[str, ...] = ()
 
     @property
     def removed(self) -> dict[str, list[int]]:
@@ -82,6 +85,7 @@ class PruningPlan:
             "data": self.data,
             "before": dict(self.before),
             "after": dict(self.after),
+            "by_size": list(self.by_size),
             "groups": {
                 name: {
                     "size": group.size,
@@ -188,6 +192,9 @@ def _read(data: Any, where: str) -> PruningPlan:
             _whole(figures.get(k)) for k in ("params", "macs", "nodes")
         ):
             raise wrong(f"has no valid {key!r}")
+    by_size = data.get("by_size", [])
+    if not isinstance(by_size, list) or not all(isinstance(name, str) for name in by_size):
+        raise wrong("has no valid 'by_size'")
     groups = data.get("groups")
     if not isinstance(groups, dict):
         raise wrong("has no groups")
@@ -210,6 +217,7 @@ def _read(data: Any, where: str) -> PruningPlan:
         read,
         {k: data["before"][k] for k in ("params", "macs", "nodes")},
         {k: data["after"][k] for k in ("params", "macs", "nodes")},
+        tuple(by_size),
     )
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 from torch import nn
 
-from tsdistill.alignment.analysis import analyze
 from tsdistill.alignment.observing.progress import Progress, prefixed
 from tsdistill.alignment.report import AlignmentReport
 from tsdistill.errors import BudgetUnreachable, TsdistillError
 from tsdistill.pruning.judging import JUDGED, OPENING, Judge, repeatable, split_data
 from tsdistill.pruning.pruner import PruneResult, prune_result
+from tsdistill.pruning.surveying import survey
 
 TRIALS = 6
 _LEAST = 0.05
@@ -106,7 +106,8 @@ def prune_to_drop(
             with the dense model where there are no labels.
         trials: at most so many cuts are tried.
         judged: at most so many samples judge.
-        report: an analysis of this very model with its statistics, so that it is not made again.
+        report: an analysis of this very model with its statistics (see `prune_result`), so that it is not
+            made again.
         progress: is called with the phase, the samples done and how many there are.
         how: everything else that `prune_result` takes, budgets aside.
 
@@ -125,8 +126,8 @@ def prune_to_drop(
     judge = Judge(model, stream, metric, progress)
     most = allowed_drop(max_drop, judge)
     if report is None:
-        opening = {name: how[name] for name in OPENING if name in how}
-        report = analyze(model, how.get("teacher"), data, progress=progress, **opening)
+        opening = {name: how[name] for name in (*OPENING, "heads") if name in how}
+        report = survey(model, how.get("teacher"), data, progress=progress, **opening)
     kept: dict[float, PruneResult] = {}
 
     def attempt(part: float) -> Trial:

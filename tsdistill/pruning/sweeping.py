@@ -8,7 +8,6 @@ from typing import Any
 
 from torch import nn
 
-from tsdistill.alignment.analysis import analyze
 from tsdistill.alignment.observing.progress import Progress, prefixed
 from tsdistill.alignment.report import AlignmentReport
 from tsdistill.errors import BudgetUnreachable, TsdistillError
@@ -18,6 +17,7 @@ from tsdistill.pruning.choosing.budget import KINDS, budget_of
 from tsdistill.pruning.judging import JUDGED, OPENING, repeatable, split_data
 from tsdistill.pruning.pruner import PruneResult, prune_result
 from tsdistill.pruning.searching import BUDGETS
+from tsdistill.pruning.surveying import survey
 
 DENSE = "dense"
 
@@ -107,7 +107,8 @@ def sweep(
         metrics: evaluation metrics by name; by default those that go with the data and the outputs. They are
             taken on samples that pruning did not see where there are some (see `prune_to_drop`).
         judged: at most so many samples.
-        report: an analysis of this very model with its statistics, so that it is not made again.
+        report: an analysis of this very model with its statistics (see `prune_result`), so that it is not
+            made again.
         progress: is called with the phase, the samples done and how many there are.
         done: is given every row as soon as it is there.
         how: everything else that `prune_result` takes, budgets aside.
@@ -123,8 +124,8 @@ def sweep(
     data = repeatable(data)
     how["samples"], stream, measured_on = split_data(model, data, how, judged)
     if report is None:
-        opening = {name: how[name] for name in OPENING if name in how}
-        report = analyze(model, how.get("teacher"), data, progress=progress, **opening)
+        opening = {name: how[name] for name in (*OPENING, "heads") if name in how}
+        report = survey(model, how.get("teacher"), data, progress=progress, **opening)
     rows: list[SweepRow] = []
     notes: list[str] = []
     for name in named:

@@ -24,3 +24,25 @@ def other_axes(graph: NodeGraph, group: Group, refused: dict[int, set[int]]) -> 
         closed.add(axis)
         found = found or len(closed) < len(product.factors)
     return found
+
+
+def fork_groups(graph: NodeGraph) -> dict[str, dict[int, int]]:
+    """Groups whose nodes are whole heads -> the blocks that would have to go by the size of a head instead.
+
+    Returns:
+        group -> number of a block -> that axis, as `tracing.trace` takes it.
+    """
+    record = graph.record
+    if record is None:
+        return {}
+    first, found = 0, {}
+    for group in graph.groups:
+        own = {}
+        for number, axis in record.forks.items():
+            nodes = record.node_of[record.trace.ledger.products[number].whole]
+            if len(nodes) and ((nodes >= first) & (nodes < first + group.size)).all():
+                own[number] = axis
+        if own:
+            found[group.name] = own
+        first += group.size
+    return found

@@ -62,7 +62,7 @@ def build(
         ),
         sizes=tuple(widths.parameters(model, trace.ledger.rulers)),
         frozen=tuple(_frozen(trace, classes, owners, node_of)),
-        record=Record(trace, node_of, classes.axes),
+        record=Record(trace, node_of, classes.axes, classes.forks),
     )
 
 

@@ -27,6 +27,8 @@ class Step:
         touched: labels of everything that went in.
         given: labels of what came out, of an operator that sums or chooses.
         chosen: what an operator chose by the values that went in.
+        factor: the number that an operator multiplies by, where it is a fraction.
+        pairs: whether an operator sums products of two activations (queries and keys, say).
     """
 
     op: str
@@ -38,6 +40,8 @@ class Step:
     touched: list[np.ndarray] = field(default_factory=list)
     given: list[np.ndarray] = field(default_factory=list)
     chosen: Chosen = ()
+    factor: float | None = None
+    pairs: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,11 +108,13 @@ class Record:
         trace: what the labelled forward wrote down.
         node_of: for every label its node, numbered over all groups in order, or -1 where it always stays.
         axes: number of a block that may go by rows or by columns -> the axis that was decided for.
+        forks: number of a block that goes by whole heads -> the axis of the size of a head.
     """
 
     trace: Trace
     node_of: np.ndarray
     axes: Mapping[int, int]
+    forks: Mapping[int, int] = field(default_factory=dict)
 
     def keeps(self, labels: np.ndarray, gone: np.ndarray) -> np.ndarray:
         """Which of ``labels`` stay when the nodes with ``gone`` set go (boolean, same shape)."""

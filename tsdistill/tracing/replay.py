@@ -16,7 +16,7 @@ from tsdistill.errors import TsdistillError
 from tsdistill.tracing.choices import choosing
 from tsdistill.tracing.following import Following
 from tsdistill.tracing.record import Record, Step
-from tsdistill.tracing.runtime import Inputs, operator_name, plain_evaluation, run, tensors_in
+from tsdistill.tracing.runtime import Inputs, factor, operator_name, plain_evaluation, run, tensors_in
 from tsdistill.tracing.tracer import module_names
 
 _VIEWS = ("aten.view.default", "aten._unsafe_view.default")
@@ -42,12 +42,14 @@ class Replayed:
         cause: why it broke off.
         output: the tensors that came out; those of the plain cut model where nothing was stale.
             Where the model chooses by values, those behind them that are judged, too.
+        scaled: steps that multiply by another number than in the trace, and by how many times that.
     """
 
     stale: tuple[Stale, ...]
     broken: str | None
     cause: str = ""
     output: tuple[torch.Tensor, ...] = ()
+    scaled: tuple[tuple[Step, float], ...] = ()
 
     @property
     def clean(self) -> bool:
@@ -61,11 +63,16 @@ class _Replay(Following):
     def __init__(self, record: Record, gone: np.ndarray) -> None:
         super().__init__(record, gone)
         self.stale: list[Stale] = []
+        self.scaled: list[tuple[Step, float]] = []
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         step = self.next(operator_name(func))
         if step is not None and step.sizes:
             args = self._mend(step, list(args))
+        if step is not None and step.factor is not None:
+            now = factor(step.op, args)
+            if now is not None and now != step.factor:
+                self.scaled.append((step, now / step.factor))
         if step is not None and self.record.forces(step):
             return choosing(func, args, kwargs or {}, step.chosen)
         try:
@@ -198,7 +205,7 @@ def replay(model: nn.Module, inputs: Inputs, record: Record, gone: np.ndarray) -
             if broken is None:
                 broken = steps[min(mode.position, len(steps)) - 1].module
             cause = str(error)
-    return Replayed(tuple(mode.stale), broken, cause, (*mode.inside, *output))
+    return Replayed(tuple(mode.stale), broken, cause, (*mode.inside, *output), tuple(mode.scaled))
 
 
 def _raising(model: nn.Module, error: BaseException) -> str | None:

@@ -20,11 +20,14 @@ class Classes:
         of: class of every label.
         fixed: for every class, must it stay?
         axes: number of a block -> the axis along which it was decided to let rows go.
+        forks: number of such a block -> another axis that could go, one that is summed over between two
+            activations (the size of an attention head).
     """
 
     of: np.ndarray
     fixed: np.ndarray
     axes: Mapping[int, int]
+    forks: Mapping[int, int]
 
 
 def resolve(
@@ -55,20 +58,22 @@ def resolve(
     inner = np.unique(np.concatenate(ledger.inner)) if ledger.inner else np.zeros(0, dtype=np.int64)
     numbers = {id(product): number for number, product in enumerate(ledger.products)}
     decided: dict[int, int] = {}
+    forks: dict[int, int] = {}
     pending = list(ledger.products)
     while pending:
         pending, settled = _settle(classes, pending)
         if not settled:
             asked = [numbers[id(p)] for p in pending]
-            chosen = _choose(
+            chosen, others = _choose(
                 classes,
                 pending,
                 inner,
                 [(axes or {}).get(number) for number in asked],
                 [(refused or {}).get(number, ()) for number in asked],
             )
-            decided.update({numbers[id(pending[index])]: axis for index, axis in chosen.items()})
-    return Classes(classes.of, classes.fixed, decided)
+            for found, axes_of in ((chosen, decided), (others, forks)):
+                axes_of.update({numbers[id(pending[index])]: axis for index, axis in found.items()})
+    return Classes(classes.of, classes.fixed, decided, forks)
 
 
 def _fix_unmet(classes: _Merging, made: np.ndarray) -> None:
@@ -140,8 +145,9 @@ def _choose(
     inner: np.ndarray,
     before: list[int | None],
     refused: list[Collection[int]],
-) -> dict[int, int]:
-    """Leave one axis free in every pending block, the one of ``before`` where it can shrink; which ones."""
+) -> tuple[dict[int, int], dict[int, int]]:
+    """Leave one axis free in every pending block, the one of ``before`` where it can shrink; which ones, and
+    which that is summed over between two activations each has beside it."""
     scaled = np.zeros(len(classes.fixed), dtype=bool)
     scaled[classes.of[inner]] = True
     open_: list[list[int]] = []
@@ -153,7 +159,7 @@ def _choose(
         if len(set(by_scale.values())) == 2:
             for i, summed in by_scale.items():
                 wanted[classes.of[product.factors[i]]] |= not summed
-    chosen = {}
+    chosen, forks = {}, {}
     for index, (product, axis, may) in enumerate(zip(pending, before, open_, strict=True)):
         factors = product.factors
         if sum(not classes.is_fixed(factor).all() for factor in factors) < 2:
@@ -167,7 +173,10 @@ def _choose(
         if may:
             best = axis if axis in may else max(may, key=lambda i: worth(factors[i]))
             chosen[index] = best
+            beside = [i for i in may if i != best and scaled[classes.of[factors[i]]].any()]
+            if len(beside) == 1 and not scaled[classes.of[factors[best]]].any():
+                forks[index] = beside[0]
         for i, factor in enumerate(factors):
             if i != best:
                 classes.fix(factor)
-    return chosen
+    return chosen, forks

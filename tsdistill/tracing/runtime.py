@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import Any
@@ -84,6 +84,13 @@ def _forget(modules: Iterable[nn.Module]) -> None:
                 module.train(True)
                 module.train(False)
                 break
+
+
+def factor(op: str, args: Sequence[Any]) -> float | None:
+    """The number that operator ``op`` multiplies a tensor by, where it is a fraction; None for others."""
+    if not op.startswith(("aten.mul", "aten.div")) or len(args) < 2 or type(args[1]) is not float:
+        return None
+    return args[1] if op.startswith("aten.mul") else 1 / args[1] if args[1] else None
 
 
 def call(model: nn.Module, inputs: Inputs) -> Any:

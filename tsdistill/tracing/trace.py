@@ -16,8 +16,9 @@ from tsdistill.tracing.graph import Frozen, NodeGraph
 from tsdistill.tracing.grouping import build, freeze
 from tsdistill.tracing.record import Record
 from tsdistill.tracing.repair import groups_at, repair
-from tsdistill.tracing.replay import Replayed
+from tsdistill.tracing.replay import Replayed, replay
 from tsdistill.tracing.runtime import Inputs
+from tsdistill.tracing.scaling import Gains, fold
 from tsdistill.tracing.surgery import Nodes, checked, gone, remove_coordinates
 from tsdistill.tracing.ties import Tie, ties
 from tsdistill.tracing.tracer import record
@@ -36,6 +37,7 @@ class Cut:
         put_back: groups that were to be cut and are left whole, and why.
         attributes: shape constants that were set on modules.
         buffers: non-persistent buffers that were cut (they have to be stored with the weights).
+        gains: where activations became a multiple of what they were (see `tracing.scaling`).
     """
 
     model: nn.Module
@@ -43,10 +45,16 @@ class Cut:
     put_back: tuple[Frozen, ...]
     attributes: tuple[Attribute, ...]
     buffers: tuple[str, ...]
+    gains: Gains = field(default_factory=dict)
 
 
 def trace(
-    model: nn.Module, example_input: Inputs, *, check: bool = True, like: NodeGraph | None = None
+    model: nn.Module,
+    example_input: Inputs,
+    *,
+    check: bool = True,
+    like: NodeGraph | None = None,
+    axes: Mapping[int, int] | None = None,
 ) -> NodeGraph:
     """Find the groups of nodes of ``model`` that can be removed.
 
@@ -57,6 +65,7 @@ def trace(
             zeroed where they are read, and leave whole what fails (named in ``NodeGraph.frozen``).
         like: the graph of the same network at another width: a block that may go by rows or by columns (a
             grouped convolution) goes as it does there.
+        axes: number of such a block -> the axis that it is to go by, as in ``Record.forks``.
 
     Raises:
         TsdistillError: the forward fails.
@@ -64,7 +73,8 @@ def trace(
     start = time.perf_counter()
     found = record(model, example_input)
     beside = learn(model, example_input, found)
-    axes = like.record.axes if like is not None and like.record is not None else None
+    if like is not None and like.record is not None:
+        axes = {**like.record.axes, **(axes or {})}
     graph = build(model, found, axes)
     refused: dict[int, set[int]] = {}
     tied: set[tuple[bytes, bytes]] = set()
@@ -115,7 +125,14 @@ def cut(model: nn.Module, graph: NodeGraph, removed: Mapping[str, Nodes], exampl
     while True:
         outcome = _attempt(model, graph, wanted, example_input)
         if not outcome.failed:
-            return Cut(outcome.model, wanted, tuple(put_back), tuple(outcome.attributes), outcome.buffers)
+            return Cut(
+                outcome.model,
+                wanted,
+                tuple(put_back),
+                tuple(outcome.attributes),
+                outcome.buffers,
+                outcome.gains,
+            )
         put_back += outcome.failed
         for item in outcome.failed:
             wanted.pop(item.name, None)
@@ -128,6 +145,7 @@ class _Outcome:
     buffers: tuple[str, ...]
     failed: list[Frozen]
     ties: list[Tie] = field(default_factory=list)
+    gains: Gains = field(default_factory=dict)
 
 
 def _attempt(
@@ -143,9 +161,14 @@ def _attempt(
     if not replayed.clean:
         blamed = _blame(graph, removed, leaving, replayed)
         return _Outcome(small, attributes, buffers, blamed, ties(record_, replayed, leaving))
+    gains, unscaled = fold(small, graph, removed, replayed.scaled)
+    if unscaled:
+        return _Outcome(small, attributes, buffers, unscaled)
+    if gains:
+        replayed = replay(small, inputs, record_, leaving)
     problem = difference(list(replayed.output), reference(model, inputs, record_, leaving))
     if problem is None:
-        return _Outcome(small, attributes, buffers, [])
+        return _Outcome(small, attributes, buffers, [], gains=gains)
     return _Outcome(small, attributes, buffers, _search(model, graph, removed, inputs, problem))
 
 

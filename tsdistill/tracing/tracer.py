@@ -16,7 +16,15 @@ from tsdistill.tracing import rules
 from tsdistill.tracing.choices import chosen, number
 from tsdistill.tracing.labels import FIXED, Labels, Ledger, rule_model, ruled_like
 from tsdistill.tracing.record import Contraction, Cost, Step, Trace
-from tsdistill.tracing.runtime import Inputs, OperatorMode, operator_name, plain_evaluation, run, tensors_in
+from tsdistill.tracing.runtime import (
+    Inputs,
+    OperatorMode,
+    factor,
+    operator_name,
+    plain_evaluation,
+    run,
+    tensors_in,
+)
 
 
 class Tracer(OperatorMode):
@@ -62,6 +70,7 @@ class Tracer(OperatorMode):
             return out
         self.step = Step(operator_name(func), self.stack[-1])
         self.steps.append(self.step)
+        self.step.factor = factor(self.step.op, args)
         tensors = tensors_in((args, kwargs) if kwargs else args)
         self._made = out if rules.make(self, func, args, out) else None
         if self._made is not None or not tensors:

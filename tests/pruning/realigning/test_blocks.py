@@ -21,7 +21,7 @@ def blocks(model: nn.Module, x: Tensor, part: float = 1.0) -> tuple[list[Block],
     done = cut(model, graph, {name: nodes for name, nodes in removed.items() if len(nodes)}, x)
     lineage.cut(graph, done.removed)
     with at_rest(model, done.model):
-        return find_stops(model, done.model, lineage.kept, x)[1], done.model
+        return find_stops(model, done.model, lineage.kept, lineage.gains, x)[1], done.model
 
 
 def test_residual_blocks_and_their_nodes_are_found() -> None:
@@ -66,4 +66,4 @@ def test_what_runs_twice_or_shares_weights_is_no_block() -> None:
     model = randomise(Shared())
     small = copy.deepcopy(model)
     with at_rest(model, small):
-        assert find_stops(model, small, {}, torch.randn(2, 6))[1] == []
+        assert find_stops(model, small, {}, {}, torch.randn(2, 6))[1] == []

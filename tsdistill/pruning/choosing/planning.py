@@ -97,6 +97,7 @@ def plan(
         groups=groups,
         before=graph.figures(),
         after=graph.figures(kept),
+        by_size=tuple(report.statistics.products),
     )
 
 

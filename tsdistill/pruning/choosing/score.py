@@ -71,7 +71,10 @@ def score(
             regressions = [teacher_regression(report, names[0], keep_strong)]
         else:
             regressions = [*own_regressions(report.graph, statistics, names, start, keep_strong)]
-        regressions.append(Toll(np.concatenate([constants(report, name, keep_strong) for name in names])))
+        tolls = [
+            constants(report, name, keep_strong) + multiplied(report, name, keep_strong) for name in names
+        ]
+        regressions.append(Toll(np.concatenate(tolls)))
         order, cost = eliminate(
             regressions,
             owner,
@@ -198,6 +201,14 @@ def constants(report: AlignmentReport, name: str, keep_strong: bool) -> np.ndarr
             weight = np.where(weight > 0, share, 0.0)
         total += np.where(covariance.var == 0, weight, 0.0)[reading.features].sum(1)
     return np.where(report.by_name[name].free, 0.0, total)
+
+
+def multiplied(report: AlignmentReport, name: str, keep_strong: bool) -> np.ndarray:
+    """What nodes cost through their products with one another, which no layer reads, float64 ``[nodes]``."""
+    cost = report.statistics.products.get(name)
+    if cost is None:
+        return np.zeros(report.graph.by_name[name].size)
+    return cost if keep_strong or not cost.any() else cost / cost.mean()
 
 
 def own_gram(inner: np.ndarray, ridge: float, weight: np.ndarray) -> np.ndarray:

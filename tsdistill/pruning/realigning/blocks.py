@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tsdistill.alignment.observing.rows import channel_dim, fits
 from tsdistill.pruning.realigning.downstream import Flow
+from tsdistill.tracing.scaling import Gains
 
 _LAYERS = 6
 _MOST_LAYERS = 16
@@ -25,12 +26,14 @@ class Block:
         layers: names of the re-aligned layers in it.
         dim: dimension of the output along which the nodes lie.
         kept: int64, the dense module's nodes that are left; ``None`` when all are.
+        gain: how many times as large as there they have to be; ``None`` where they are the same.
     """
 
     name: str
     layers: tuple[str, ...]
     dim: int
     kept: Tensor | None
+    gain: Tensor | None = None
 
 
 def find_blocks(
@@ -39,6 +42,7 @@ def find_blocks(
     theirs: Flow,
     layers: Sequence[str],
     kept: Mapping[tuple[str, int], np.ndarray],
+    gains: Gains,
 ) -> list[Block]:
     """Modules that hold at least two of the re-aligned layers and whose output's nodes are known.
 
@@ -52,9 +56,10 @@ def find_blocks(
         theirs: that of the dense model.
         layers: names of the linear layers and convolutions that are re-aligned, in forward order.
         kept: ``(parameter, dimension)`` -> coordinates of the dense model that are left.
+        gains: ``(weight, dimension)`` -> how many times as large an activation has to be.
     """
     modules = dict(small.named_modules())
-    nodes = _nodes(modules, mine, kept)
+    nodes = _nodes(modules, mine)
     found: list[Block] = []
     for name in sorted(mine.passed, key=lambda name: -name.count(".")):
         inside = tuple(layer for layer in layers if layer.startswith(f"{name}."))
@@ -64,12 +69,14 @@ def find_blocks(
         within = [block for block in found if block.name.startswith(f"{name}.")]
         if (within and len(inside) > _LAYERS) or not _alone(small, modules[name]):
             continue
-        dim, left = known
+        dim, (param, side) = known
+        left = kept.get((param, side))
         widths = mine.passed[name].shape[dim], theirs.passed[name].shape[dim]
         if widths[0] != (widths[1] if left is None else len(left)):
             continue
         found = [block for block in found if block not in within]
-        found.append(Block(name, inside, dim, index_of(left, widths[1])))
+        gain = gain_of(gains, param, side)
+        found.append(Block(name, inside, dim, index_of(left, widths[1]), gain))
     return found
 
 
@@ -78,11 +85,16 @@ def index_of(left: np.ndarray | None, width: int) -> Tensor | None:
     return None if left is None or len(left) == width else torch.from_numpy(left)
 
 
-def _nodes(
-    modules: Mapping[str, nn.Module], flow: Flow, kept: Mapping[tuple[str, int], np.ndarray]
-) -> dict[int, tuple[int, np.ndarray | None]]:
-    """Dimension and coordinates left of the tensors that layers write and read, by the tensors' identity."""
-    known: dict[int, tuple[int, np.ndarray | None]] = {}
+def gain_of(gains: Gains, param: str, dim: int) -> Tensor | None:
+    """How many times as large the activations at a dimension of a weight have to be."""
+    found = gains.get((param, dim))
+    return None if found is None else torch.from_numpy(found)
+
+
+def _nodes(modules: Mapping[str, nn.Module], flow: Flow) -> dict[int, tuple[int, tuple[str, int]]]:
+    """Of the tensors that layers write and read, by the tensors' identity: the dimension of the nodes, and
+    the weight and its dimension whose coordinates they are."""
+    known: dict[int, tuple[int, tuple[str, int]]] = {}
     for name in flow.order:
         module = modules[name]
         if not fits(module):
@@ -91,10 +103,10 @@ def _nodes(
         groups, width = getattr(module, "groups", 1), flow.inputs[name].shape[dim]
         if groups == 1 or groups == width == flow.downstream[name].output.shape[dim]:
             side = 1 if groups == 1 else 0
-            known.setdefault(id(flow.inputs[name]), (dim, kept.get((f"{name}.weight", side))))
+            known.setdefault(id(flow.inputs[name]), (dim, (f"{name}.weight", side)))
         path = flow.downstream[name]
         if path.ends is not None and path.ends.shape == path.output.shape:
-            known.setdefault(id(path.ends), (dim, kept.get((f"{name}.weight", 0))))
+            known.setdefault(id(path.ends), (dim, (f"{name}.weight", 0)))
     return known
 
 

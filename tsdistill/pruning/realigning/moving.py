@@ -89,8 +89,12 @@ def fit_block(
 
 
 def _left(stop: Stop | Block, y: Tensor) -> Tensor:
-    """The dense layer's or block's output at the nodes that are left."""
-    return y if stop.kept is None else y.index_select(stop.dim % y.ndim, stop.kept.to(y.device))
+    """The dense layer's or block's output at the nodes that are left, as large as it has to be."""
+    dim = stop.dim % y.ndim
+    y = y if stop.kept is None else y.index_select(dim, stop.kept.to(y.device))
+    if stop.gain is None:
+        return y
+    return y * stop.gain.to(y).reshape([-1 if d == dim else 1 for d in range(y.ndim)])
 
 
 def _places(module: nn.Module, y: Tensor, dim: int, samples: int, generator: torch.Generator) -> Tensor:

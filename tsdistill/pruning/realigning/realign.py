@@ -23,6 +23,7 @@ from tsdistill.pruning.realigning.jointly import TURNS
 from tsdistill.pruning.realigning.lockstep import stopping
 from tsdistill.pruning.realigning.moving import fit_block, fit_layer
 from tsdistill.pruning.realigning.stops import Stop, find_stops
+from tsdistill.tracing.scaling import Gains
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ def realign(
     kept: Mapping[tuple[str, int], np.ndarray],
     batches: Iterable[tuple[Any, Any]],
     *,
+    gains: Gains | None = None,
     seed: int = 0,
     turns: int = TURNS,
     memory: int = MEMORY,
@@ -76,6 +78,7 @@ def realign(
         kept: ``(parameter, dimension)`` -> int64, coordinates of the dense model that are left, for every
             dimension of every parameter.
         batches: yields ``(x, y)``; ``y`` is not looked at.
+        gains: ``(weight, dimension)`` -> how many times the dense model's an activation has to be there.
         seed: of the positions of feature maps that are looked at.
         turns: how often a block is linearised and its layers moved together; 0 is never.
         memory: bytes of activations that are held at once. What does not fit joins where maps are smaller.
@@ -92,7 +95,7 @@ def realign(
     notes: list[str] = []
     with ExitStack() as stack:
         stack.enter_context(at_rest(dense, small))
-        stops, blocks = find_stops(dense, small, kept, head(first[0], 2))
+        stops, blocks = find_stops(dense, small, kept, gains or {}, head(first[0], 2))
         names, around = [stop.name for stop in stops], [block.name for block in blocks if turns]
         stations = _stations(stops, blocks if turns else [])
         one = head(first[0], 1)

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from tsdistill.alignment.observing.rows import channel_dim, fits
 from tsdistill.pruning.realigning.affine import is_norm
-from tsdistill.pruning.realigning.blocks import Block, find_blocks, index_of
+from tsdistill.pruning.realigning.blocks import Block, find_blocks, gain_of, index_of
 from tsdistill.pruning.realigning.downstream import Downstream, flow
+from tsdistill.tracing.scaling import Gains
 
 WIDEST = 8192
 """Entries of the input beyond which a layer's fan-in is not refitted: its Gram matrix would be too large."""
@@ -28,6 +29,7 @@ class Stop:
         norm: whether it is a norm, whose scale and shift are fitted; otherwise its weight is.
         dim: dimension of the output along which the nodes lie.
         kept: int64 ``[O]``, the dense layer's nodes that are left; ``None`` when all are.
+        gain: ``[O]``, how many times as large as there they have to be; ``None`` where they are the same.
         mine: what lies behind it in the small model.
         theirs: the same of the dense model, of the same form.
     """
@@ -36,12 +38,13 @@ class Stop:
     norm: bool
     dim: int
     kept: Tensor | None
+    gain: Tensor | None
     mine: Downstream
     theirs: Downstream
 
 
 def find_stops(
-    dense: nn.Module, small: nn.Module, kept: Mapping[tuple[str, int], np.ndarray], x: Any
+    dense: nn.Module, small: nn.Module, kept: Mapping[tuple[str, int], np.ndarray], gains: Gains, x: Any
 ) -> tuple[list[Stop], list[Block]]:
     """The layers to re-align, in forward order: those that run once in both models, on weights of their own.
 
@@ -51,6 +54,7 @@ def find_stops(
         dense: the dense model, at rest.
         small: the small one, at rest.
         kept: ``(parameter, dimension)`` -> coordinates of the dense model that are left.
+        gains: ``(weight, dimension)`` -> how many times as large an activation has to be.
         x: a small batch.
     """
     shared = _shared(small)
@@ -85,9 +89,10 @@ def find_stops(
             continue
         sides = _alike(mine.downstream[name], theirs.downstream[name])
         index = index_of(left, theirs.downstream[name].output.shape[dim])
-        stops.append(Stop(name, norm, dim, index, *sides))
+        gain = gain_of(gains, f"{name}.weight", 0)
+        stops.append(Stop(name, norm, dim, index, gain, *sides))
     layers = [stop.name for stop in stops if not stop.norm]
-    return stops, find_blocks(small, mine, theirs, layers, kept)
+    return stops, find_blocks(small, mine, theirs, layers, kept, gains)
 
 
 def _shared(model: nn.Module) -> set[int]:

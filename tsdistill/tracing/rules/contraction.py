@@ -79,6 +79,7 @@ def _note(
     data_a, data_b = tracer.is_data(a), tracer.is_data(b)
     module = tracer.step.module
     if data_a and data_b:
+        tracer.step.pairs = True
         tracer.ledger.inner.extend(labels for labels in (inner_a, inner_b) if labels is not None)
     elif data_a:
         tracer.contractions.append(Contraction(module, kind, inner_b, inner_a, column))

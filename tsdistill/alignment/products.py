@@ -1,0 +1,93 @@
+"""Nodes that are multiplied with one another, as queries and keys are: what the output makes of their
+products."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tsdistill.alignment.observing import processes
+from tsdistill.alignment.observing.rows import channel_dim
+from tsdistill.alignment.observing.samples import channels_first, flat, widen
+from tsdistill.tracing.graph import NodeGraph
+
+
+@dataclass(frozen=True, eq=False)
+class Queries:
+    """One side of the products of a group's nodes.
+
+    Attributes:
+        module: the layer that writes them.
+        columns: which of a node's coordinates along that layer's outputs they are, as columns of the slot's
+            ``coords``; a cut of nodes leaves these as they are.
+    """
+
+    module: str
+    columns: np.ndarray
+
+
+class Products:
+    """E (rᵀ ∂f/∂q_k · q_k)² with r ~ N(0, I), summed over positions and heads, of every node k.
+
+    That is, to first order, how much the squared output changes when the products q_k k_k of a node leave the
+    sums that they are part of: the derivative by q_k times q_k is the derivative by a factor on the product.
+    It stands beside E[β] Var of what a layer reads (`strength.Sensitivity`), in the same units.
+
+    Args:
+        model: the model, at rest; backward passes run inside the block.
+        graph: its node graph.
+        queries: group -> where its nodes are multiplied.
+
+    Attributes:
+        seen: samples that ran inside the block; kept by who runs them.
+    """
+
+    def __init__(self, model: nn.Module, graph: NodeGraph, queries: Mapping[str, Queries]) -> None:
+        self._model, self._graph = model, graph
+        self._queries = {name: item for name, item in queries.items() if name in graph.by_name}
+        self._totals: dict[str, Tensor] = {}
+        self._handles: list[Any] = []
+        self.seen = 0
+
+    def __enter__(self) -> None:
+        for name in {item.module for item in self._queries.values()}:
+            module = self._model.get_submodule(name)
+            self._handles.append(module.register_forward_hook(self._tap(name)))
+
+    def __exit__(self, *_: object) -> None:
+        while self._handles:
+            self._handles.pop().remove()
+
+    def _tap(self, name: str) -> Any:
+        def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+            # Not a view: what comes behind may work in place, which takes a view's hooks away.
+            branch = (output if output.requires_grad else output.detach().requires_grad_()).clone()
+            values, dim = branch.detach(), channel_dim(module)
+
+            def collect(gradient: Tensor) -> None:
+                block = widen(flat(channels_first(values * gradient, dim)))
+                squares = block.square().sum((0, 2)).double().cpu()
+                self._totals[name] = self._totals.get(name, torch.zeros_like(squares)) + squares
+
+            branch.register_hook(collect)
+            return branch
+
+        return hook
+
+    def finish(self) -> dict[str, np.ndarray]:
+        """Group -> float64 ``[nodes]``, of all processes together."""
+        samples = processes.total(self.seen)
+        totals = processes.add_up_all(self._totals)
+        result = {}
+        for name, item in self._queries.items():
+            slots = self._graph.by_name[name].slots
+            slot = next(s for s in slots if (s.param, s.dim) == (f"{item.module}.weight", 0))
+            if item.module in totals:
+                by_row = totals[item.module].numpy() / samples
+                result[name] = by_row[slot.coords[:, item.columns]].sum(1)
+        return result
