@@ -30,7 +30,8 @@ def build(
     """
     classes = resolve(trace.ledger, axes, refused)
     owners = _Owners(trace.ledger.rulers)
-    found = list(_nodes(trace, classes, owners))
+    multiplied = _multiplied(trace, classes, axes or {})
+    found = list(_nodes(trace, classes, owners, multiplied))
     group_of = np.full(len(classes.fixed), -1)
     rank_of = np.zeros(len(classes.fixed), dtype=np.int64)
     for index, (members, _) in enumerate(found):
@@ -39,6 +40,9 @@ def build(
     fans = [_Fan([], []) for _ in found]
     for contraction in trace.contractions:
         _enter(model, contraction, classes, owners, group_of, rank_of, found, fans)
+    for index in np.unique(group_of[multiplied]):
+        if index >= 0:
+            fans[index].unnamed = True
     named: dict[str, int] = {}
     groups: list[Group] = []
     node_of_class = np.full(len(classes.fixed), -1)
@@ -111,7 +115,20 @@ def _position(index: int, fans: list[_Fan], trace: Trace) -> tuple[int, int]:
     return (modules.index(module) if module in modules else len(modules)), index
 
 
-def _nodes(trace: Trace, classes: Classes, owners: _Owners) -> Iterator[tuple[np.ndarray, tuple[Slot, ...]]]:
+def _multiplied(trace: Trace, classes: Classes, axes: Mapping[int, int]) -> np.ndarray:
+    """Classes along axes that were asked for which are summed over between two activations: those are their
+    fan-out, like the coordinates of queries and keys."""
+    if not trace.ledger.inner:
+        return np.zeros(0, dtype=np.int64)
+    inner = np.unique(classes.of[np.concatenate(trace.ledger.inner)])
+    products = trace.ledger.products
+    asked = [classes.of[products[number].factors[axis]] for number, axis in axes.items()]
+    return np.intersect1d(inner, np.concatenate(asked)) if asked else inner[:0]
+
+
+def _nodes(
+    trace: Trace, classes: Classes, owners: _Owners, multiplied: np.ndarray
+) -> Iterator[tuple[np.ndarray, tuple[Slot, ...]]]:
     """Classes with the same signature (how many coordinates of which parameter dimension), in order."""
     rulers = owners.rulers
     if not rulers:
@@ -121,7 +138,7 @@ def _nodes(trace: Trace, classes: Classes, owners: _Owners) -> Iterator[tuple[np
     coordinate = np.concatenate([np.arange(size) for size in sizes])
     members = classes.of[1 : owners.end]
     alive = ~classes.fixed[members]
-    alive &= _both_sides(trace.contractions, classes)[members]
+    alive &= _both_sides(trace.contractions, classes, multiplied)[members]
     members, ruler_of, coordinate = members[alive], ruler_of[alive], coordinate[alive]
     if not len(members):
         return
@@ -148,9 +165,10 @@ def _nodes(trace: Trace, classes: Classes, owners: _Owners) -> Iterator[tuple[np
             yield nodes, tuple(slots)
 
 
-def _both_sides(contractions: list[Contraction], classes: Classes) -> np.ndarray:
+def _both_sides(contractions: list[Contraction], classes: Classes, multiplied: np.ndarray) -> np.ndarray:
     written = np.zeros(len(classes.fixed), dtype=bool)
     read = np.zeros(len(classes.fixed), dtype=bool)
+    read[multiplied] = True
     for contraction in contractions:
         if contraction.written is not None and contraction.mixes:
             written[classes.of[contraction.written]] = True

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tests.tracing.attention import SCALES, Attention, attention
+from tsdistill.tracing import NodeGraph, cut, trace
+from tsdistill.tracing.alternatives import fork_groups
+
+
+def sized(model: nn.Module, x: Tensor) -> NodeGraph:
+    """The graph in which the coordinates of all heads are nodes."""
+    forks = fork_groups(trace(model, x))
+    return trace(model, x, axes={number: axis for own in forks.values() for number, axis in own.items()})
+
+
+def without(model: Attention, gone: list[int]) -> Attention:
+    """A copy whose queries, keys and values are 0 at these coordinates of every head."""
+    zeroed = copy.deepcopy(model)
+    rows = torch.zeros(3 * model.heads, model.head_dim, dtype=torch.bool)
+    rows[:, gone] = True
+    with torch.no_grad():
+        for value in zeroed.qkv.parameters():
+            value[rows.reshape(-1)] = 0
+    return zeroed
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_a_smaller_head_keeps_the_scale_of_its_logits(scale: str) -> None:
+    model, x = attention(scale), torch.randn(4, 7, 6)
+    graph = sized(model, x[:1])
+    (group,) = [group for group in graph.groups if group.name == "qkv"]
+    assert group.size == 8
+    gone = [0, 2, 3, 5, 7]
+    done = cut(model, graph, {"qkv": gone}, x[:1])
+    assert not done.put_back
+    with torch.no_grad():
+        assert torch.allclose(done.model(x), without(model, gone)(x), atol=1e-4)
+        assert not torch.allclose(done.model(x), model(x), atol=1e-1)
+
+
+def test_it_stays_right_over_several_cuts_and_says_how_activations_grew() -> None:
+    model, x = attention(), torch.randn(4, 7, 6)
+    first = cut(model, sized(model, x[:1]), {"qkv": [1, 4]}, x[:1])
+    graph = sized(first.model, x[:1])
+    second = cut(first.model, graph, {"qkv": [0, 5]}, x[:1])
+    with torch.no_grad():
+        assert torch.allclose(second.model(x), without(model, [1, 4, 0, 7])(x), atol=1e-4)
+    for done, times in ((first, (6 / 8) ** 0.25), (second, (4 / 6) ** 0.25)):
+        assert done.gains.keys() == {("qkv.weight", 0), ("qkv.bias", 0), ("proj.weight", 1)}
+        assert all(np.allclose(each, times) for each in done.gains.values())
+
+
+def test_a_constant_scale_needs_no_making_up() -> None:
+    model, x = attention("attribute"), torch.randn(1, 7, 6)
+    assert cut(model, sized(model, x), {"qkv": [0, 1]}, x).gains == {}
+
+
+class Normed(Attention):
+    def __init__(self) -> None:
+        super().__init__("fused")
+        self.norm = nn.LayerNorm(self.head_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        q, k, v = map(self.split, self.qkv(x).chunk(3, -1))
+        y = F.scaled_dot_product_attention(self.norm(q), self.norm(k), v)
+        return self.end(x + self.proj(y.transpose(1, 2).flatten(2)))
+
+
+def test_where_the_scale_cannot_be_made_up_heads_go_whole() -> None:
+    torch.manual_seed(0)
+    model, x = Normed().eval(), torch.randn(2, 7, 6)
+    graph = sized(model, x[:1])
+    (group,) = [group for group in graph.groups if group.name == "qkv"]
+    assert group.size == model.heads
+    assert not cut(model, graph, {"qkv": [1]}, x[:1]).put_back
+
+
+def test_heads_are_what_goes_unless_it_is_asked_for() -> None:
+    model, x = attention(), torch.randn(1, 7, 6)
+    assert trace(model, x).widths["qkv"] == model.heads
+    assert fork_groups(trace(nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 2)), torch.randn(1, 6))) == {}
