@@ -212,3 +212,26 @@ def test_a_plan_of_another_network(fork: Run, work: Path) -> None:
 
 def test_the_output_is_checked_before_the_model_is_loaded(fork: Run) -> None:
     one_line(fork("prune", "nowhere.pt", "--macs", "0.5", "-o", "no/such/x.pt"), "no/such")
+
+
+def test_heads_go_whole_or_by_their_size(fork: Run, work: Path) -> None:
+    how = "pretrained=false,img_size=16,patch_size=4,embed_dim=24,depth=1,num_heads=3,num_classes=5"
+    model = (f"timm:vit_tiny_patch16_224,{how}", "--macs", "0.5", "--samples", "64")
+    shown = {}
+    for heads in ("whole", "size"):
+        plan = f"heads-{heads}.json"
+        done = fork("prune", *model, "--heads", heads, "--dry-run", "--save-plan", plan, "--json", "-")
+        assert done.returncode == 0, done.stderr
+        shown[heads] = json.loads(done.stdout)
+    assert shown["whole"]["groups"]["blocks.0.attn.qkv"]["size"] == 3
+    assert shown["size"]["groups"]["blocks.0.attn.qkv"]["size"] == 8
+    assert shown["size"]["by_size"] == ["blocks.0.attn.qkv"]
+    assert shown["whole"]["by_size"] == []
+    followed = fork(
+        "prune", model[0], "--plan", "heads-size.json", "--samples", "64", "-o", "heads.safetensors"
+    )
+    assert followed.returncode == 0, followed.stderr
+    small = tsd.load(work / "heads.safetensors")
+    gone = len(shown["size"]["groups"]["blocks.0.attn.qkv"]["removed"])
+    assert small.blocks[0].attn.head_dim == 8 - gone
+    one_line(fork("prune", *model, "--heads", "both", "--dry-run"), "both", "whole")

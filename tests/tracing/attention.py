@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -43,7 +45,7 @@ class Attention(nn.Module):
         return self.end(x + self.proj(y.transpose(1, 2).flatten(2)))
 
 
-def attention(scale: str = "fused", seed: int = 0, **how: int) -> Attention:
+def attention(scale: str = "fused", seed: int = 0, **how: Any) -> Attention:
     """One whose logits are large enough to count."""
     torch.manual_seed(seed)
     model = Attention(scale, **how)

@@ -78,7 +78,10 @@ def survey_prepared(
     if heads == "score":
         whole = cheaper_whole(report, model, graph)
         if whole:
-            report = _observed(_without(found, prepared.example, graph, whole), prepared, how)
+            found = _without(found, prepared.example, graph, whole)
+            if not found.queries:
+                return analyze_prepared(model, None, prepared, graph=graph, **how)
+            report = _observed(found, prepared, how)
     return report
 
 
@@ -100,7 +103,13 @@ def check_heads(heads: str) -> None:
 
 def _observed(found: Rebased, prepared: Prepared, how: Mapping[str, Any]) -> AlignmentReport:
     report = analyze_prepared(found.model, None, prepared, graph=found.graph, queries=found.queries, **how)
-    return replace(report, statistics=replace(report.statistics, rebased=found.model))
+    layers = len(found.queries)
+    note = (
+        f"{layers} attention layer{'s' * (layers > 1)} may lose coordinates of all heads, in bases of their "
+        "own (heads='whole': heads instead)"
+    )
+    statistics = replace(report.statistics, rebased=found.model)
+    return replace(report, statistics=statistics, notes=(*report.notes, note))
 
 
 def _without(found: Rebased, example: Any, graph: NodeGraph, whole: set[str]) -> Rebased:
