@@ -25,7 +25,7 @@ import fashion
 import torch
 from pruned import cases
 from pruned.cells import Cells
-from pruned.jobs import OURS, Work, peer_rows, say
+from pruned.jobs import Work, our_rows, peer_rows, say
 from pruned.table import Shown, document, show
 
 PARTS = ("cut", "speed", "latency", "tuned")
@@ -38,7 +38,7 @@ def wanted(row: str, patterns: list[str]) -> bool:
 
 def rows(case: cases.Case, patterns: list[str]) -> list[str]:
     """Rows of a network that are wanted: the usual ones that a pattern meets, and others that it names."""
-    usual = [row for row in (*OURS, *peer_rows(case.attends)) if wanted(row, patterns)]
+    usual = [row for row in (*our_rows(case.attends), *peer_rows(case.attends)) if wanted(row, patterns)]
     return usual + [row for row in peer_rows(case.attends, True) if row in patterns and row not in usual]
 
 

@@ -19,11 +19,20 @@ from .cases import Case, predictions
 from .cells import Cells, code, fingerprint
 from .measuring import cause, has_running_statistics, renewed, rounded, sizes, speed, tuned
 
-OURS = {"ours/realigned": {}, "ours/cut-only": {"realign": False}}
+OURS = {
+    "ours/realigned": {},
+    "ours/cut-only": {"realign": False},
+    "ours/whole-heads": {"realign": False, "heads": "whole"},
+}
 """Rows of this toolkit: what is given to ``prune_result`` beside the budget."""
 
 PROMISE = 0.67
 """The latency that is asked for, as a part of the dense network's."""
+
+
+def our_rows(attends: bool) -> list[str]:
+    """This toolkit's rows; that of whole heads only where there is attention."""
+    return [row for row in OURS if attends or row != "ours/whole-heads"]
 
 
 def peer_rows(attends: bool, every: bool = False) -> list[str]:

@@ -18,7 +18,11 @@ from .jobs import PROMISE, Work
 
 SEEDS = range(10)
 BEGIN, END = "<!-- benchmarks/pruning.py -->", "<!-- end of benchmarks/pruning.py -->"
-_TITLES = {"ours/realigned": "tsdistill", "ours/cut-only": "tsdistill, not re-aligned"}
+_TITLES = {
+    "ours/realigned": "tsdistill",
+    "ours/cut-only": "tsdistill, not re-aligned",
+    "ours/whole-heads": "tsdistill, not re-aligned, whole heads",
+}
 _STATES = {"score": "as cut", "renewed": "batch norms renewed", "tuned": "one epoch"}
 
 
