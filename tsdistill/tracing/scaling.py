@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from tsdistill.tracing.graph import Frozen, Group, NodeGraph
+from tsdistill.tracing.graph import Group, NodeGraph
 from tsdistill.tracing.record import Record, Step
 from tsdistill.tracing.surgery import leaving_coordinates
 
@@ -23,12 +23,13 @@ def fold(
     graph: NodeGraph,
     removed: Mapping[str, np.ndarray],
     scaled: Sequence[tuple[Step, float]],
-) -> tuple[Gains, list[Frozen]]:
+) -> Gains:
     """Make up for scales that follow the size of a head: in place, in the weights of the cut ``small``.
 
     Logits ``s q k`` of a head that goes from d to d' coordinates would be scaled by s' = s sqrt(d/d').
     Queries and keys are therefore written with sqrt(s/s') times their weight. So are values, which may lie in
-    the same weight; what reads them divides by that.
+    the same weight; what reads them divides by that. Where a norm or anything else holds these coordinates,
+    too, nothing is made up, and the comparison with the whole model says whether that can be.
 
     Args:
         small: the cut model.
@@ -37,12 +38,12 @@ def fold(
         scaled: steps of the trace that multiply by another number now, and how many times the old one it is.
 
     Returns:
-        what became of the activations, and the groups for which it cannot be made up.
+        how many times as large activations have become.
     """
     record = graph.record
     assert record is not None
     if not scaled:
-        return {}, []
+        return {}
     names = np.repeat([group.name for group in graph.groups], [group.size for group in graph.groups])
     products = {
         place: {str(name) for name in names[sorted(nodes)]} & removed.keys()
@@ -53,17 +54,14 @@ def fold(
         for name in _meant(record, step, names, products):
             times[name] *= ratio
     gains: Gains = {}
-    failed = []
     gone = leaving_coordinates(graph, removed)
     for name, ratio in times.items():
         calls = sum(name in groups for groups in products.values())
         group = graph.by_name[name]
         places = _places(group)
-        if places is None:
-            failed.append(Frozen(name, "the scale of its attention follows the size of a head"))
-        else:
+        if places is not None:
             _scale(small, group, ratio ** (-0.5 / calls), places, gone, gains)
-    return gains, failed
+    return gains
 
 
 def _products(record: Record) -> dict[int, set[int]]:

@@ -161,9 +161,7 @@ def _attempt(
     if not replayed.clean:
         blamed = _blame(graph, removed, leaving, replayed)
         return _Outcome(small, attributes, buffers, blamed, ties(record_, replayed, leaving))
-    gains, unscaled = fold(small, graph, removed, replayed.scaled)
-    if unscaled:
-        return _Outcome(small, attributes, buffers, unscaled)
+    gains = fold(small, graph, removed, replayed.scaled)
     if gains:
         replayed = replay(small, inputs, record_, leaving)
     problem = difference(list(replayed.output), reference(model, inputs, record_, leaving))

@@ -83,7 +83,7 @@ def test_attention_of_transformers_too(family: str) -> None:
     assert found is not None
     assert found.queries
     for one, other in zip(run(found.model, x), run(model, x), strict=True):
-        assert torch.allclose(one, other, atol=1e-3 * float(other.abs().max()))
+        assert torch.allclose(one, other, atol=1e-3 * float(other.detach().abs().max()))
 
 
 class Rotated(nn.Module):
