@@ -82,6 +82,7 @@ def test_a_plan_says_what_its_nodes_are(tmp_path: Path) -> None:
     model, x = thin()
     made = prune_result(model, data=x, macs=0.6, heads="size", realign=False)
     assert made.plan.by_size == ("qkv",)
+    assert "of 16 coordinates of every head leave" in str(made.plan)
     made.plan.to_json(tmp_path / "plan.json")
     plan = PruningPlan.from_json(tmp_path / "plan.json")
     assert plan.by_size == ("qkv",)

@@ -166,7 +166,8 @@ class PruningPlan:
         for name, group in self.groups.items():
             if group.removed:
                 why = ", ".join(f"{count} {word}" for word, count in self.reasons[name].items())
-                lines.append(f"  {name}: {len(group.removed)} of {group.size} nodes leave ({why})")
+                nodes = "coordinates of every head" if name in self.by_size else "nodes"
+                lines.append(f"  {name}: {len(group.removed)} of {group.size} {nodes} leave ({why})")
         return "\n".join(lines)
 
 
