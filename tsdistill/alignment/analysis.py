@@ -200,8 +200,8 @@ def analyze_prepared(
         for name in measures.names
         if name not in said and name not in measures.failed
     ]
-    graph = mine.graph
     kept = {group.name: group.size - int(group.candidate.sum()) for group in groups}
+    graph = mine.graph
     return AlignmentReport(
         arch=info_of(student).arch,
         teacher_arch=info_of(teacher).arch if teacher is not None else None,

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from tsdistill.alignment.observing import processes
 from tsdistill.alignment.observing.covariance import Covariance, RunningCovariance
+from tsdistill.alignment.observing.hooks import branched
 from tsdistill.alignment.observing.progress import Progress
 from tsdistill.alignment.observing.rows import channel_dim, fan_in_rows, fits
 from tsdistill.alignment.observing.samples import channels_first, flat, widen
@@ -205,10 +206,7 @@ class _Betas:
 
     def _tap(self, key: str) -> Any:
         def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
-            # Not a view: what comes behind may work in place, which takes a view's hooks away.
-            branch = (output if output.requires_grad else output.detach().requires_grad_()).clone()
-            branch.register_hook(self._collect(key, channel_dim(module)))
-            return branch
+            return branched(output, self._collect(key, channel_dim(module)))
 
         return hook
 

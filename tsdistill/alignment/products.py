@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tsdistill.alignment.observing import processes
+from tsdistill.alignment.observing.hooks import branched
 from tsdistill.alignment.observing.rows import channel_dim
 from tsdistill.alignment.observing.samples import channels_first, flat, widen
 from tsdistill.tracing.graph import NodeGraph
@@ -65,17 +66,14 @@ class Products:
 
     def _tap(self, name: str) -> Any:
         def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
-            # Not a view: what comes behind may work in place, which takes a view's hooks away.
-            branch = (output if output.requires_grad else output.detach().requires_grad_()).clone()
-            values, dim = branch.detach(), channel_dim(module)
+            values, dim = output.detach().clone(), channel_dim(module)
 
             def collect(gradient: Tensor) -> None:
                 block = widen(flat(channels_first(values * gradient, dim)))
                 squares = block.square().sum((0, 2)).double().cpu()
                 self._totals[name] = self._totals.get(name, torch.zeros_like(squares)) + squares
 
-            branch.register_hook(collect)
-            return branch
+            return branched(output, collect)
 
         return hook
 

@@ -17,7 +17,6 @@ from tsdistill.models.weights import check_finite
 from tsdistill.pruning.choosing.heads import cheaper_whole
 from tsdistill.pruning.rebasing import Rebased, rebase, traced_like
 from tsdistill.tracing import trace
-from tsdistill.tracing.alternatives import fork_groups
 from tsdistill.tracing.graph import NodeGraph
 
 HEADS = ("score", "whole", "size")
@@ -71,7 +70,7 @@ def survey_prepared(
         return analyze_prepared(model, teacher, prepared, **how)
     check_finite(model, "the model")
     graph = trace(model, prepared.example)
-    found = rebase(model, graph, prepared.example, prepared) if fork_groups(graph) else None
+    found = rebase(model, graph, prepared.example, prepared)
     if found is None:
         return analyze_prepared(model, None, prepared, graph=graph, **how)
     report = _observed(found, prepared, how)

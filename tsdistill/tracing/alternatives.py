@@ -9,12 +9,7 @@ def other_axes(graph: NodeGraph, group: Group, refused: dict[int, set[int]]) -> 
     """Refuse the axes that ``group`` goes by where its blocks have others left; is there any such block?"""
     record = graph.record
     assert record is not None
-    first = 0
-    for other in graph.groups:
-        if other is group:
-            break
-        first += other.size
-    found = False
+    first, found = graph.starts[group.name], False
     for number, axis in record.axes.items():
         product = record.trace.ledger.products[number]
         nodes = record.node_of[product.whole]
@@ -35,14 +30,13 @@ def fork_groups(graph: NodeGraph) -> dict[str, dict[int, int]]:
     record = graph.record
     if record is None:
         return {}
-    first, found = 0, {}
+    found = {}
     for group in graph.groups:
-        own = {}
+        first, own = graph.starts[group.name], {}
         for number, axis in record.forks.items():
             nodes = record.node_of[record.trace.ledger.products[number].whole]
             if len(nodes) and ((nodes >= first) & (nodes < first + group.size)).all():
                 own[number] = axis
         if own:
             found[group.name] = own
-        first += group.size
     return found

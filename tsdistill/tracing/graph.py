@@ -119,6 +119,15 @@ class NodeGraph:
         return {group.name: group for group in self.groups}
 
     @cached_property
+    def starts(self) -> dict[str, int]:
+        """The first node of each group, numbered over all groups in order."""
+        starts, count = {}, 0
+        for group in self.groups:
+            starts[group.name] = count
+            count += group.size
+        return starts
+
+    @cached_property
     def widths(self) -> dict[str, int]:
         """Number of nodes of each group, before any cut."""
         return {group.name: group.size for group in self.groups}

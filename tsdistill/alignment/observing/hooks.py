@@ -14,6 +14,16 @@ from torch import Tensor, nn
 Look = Callable[[Tensor], Tensor | None]
 
 
+def branched(output: Tensor, look: Callable[[Tensor], None]) -> Tensor:
+    """What goes on in place of a layer's output, so that ``look`` is called with the derivative by it.
+
+    It is no view: what comes behind may work in place, which takes a view's hooks away.
+    """
+    branch = (output if output.requires_grad else output.detach().requires_grad_()).clone()
+    branch.register_hook(look)
+    return branch
+
+
 class Clock:
     """Seconds by phase."""
 

@@ -92,7 +92,7 @@ class _Moments:
 
     def __init__(self, model: nn.Module, layers: list[Heads]) -> None:
         self._model = model
-        self._wanted: list[tuple[str, str, bool, tuple[str, str, int]]] = []
+        self._wanted: list[tuple[str, tuple[str, str, int]]] = []
         self._rows: dict[tuple[str, str, int], Tensor] = {}
         self._totals: dict[tuple[str, str, int], Tensor] = {}
         self._means: dict[tuple[str, str, int], Tensor] = {}
@@ -102,7 +102,7 @@ class _Moments:
             for kind, sets in (("query", layer.queries), ("key", (layer.keys,)), ("value", layer.readers)):
                 for number, (module, rows) in enumerate(sets):
                     key = (kind, layer.name, number)
-                    self._wanted.append((module, kind, kind == "value", key))
+                    self._wanted.append((module, key))
                     self._rows[key] = torch.from_numpy(rows)
 
     def of(self, kind: str, layer: Heads, times: int) -> Tensor:
@@ -116,10 +116,10 @@ class _Moments:
         return torch.stack(found).sum(0)
 
     def __enter__(self) -> None:
-        for name, kind, before, key in self._wanted:
+        for name, key in self._wanted:
             module = self._model.get_submodule(name)
-            look = self._look(module, kind, key)
-            if before:
+            look = self._look(module, key)
+            if key[0] == "value":
                 self._handles.append(
                     module.register_forward_pre_hook(lambda _, args, look=look: look(args[0]))
                 )
@@ -130,12 +130,12 @@ class _Moments:
         while self._handles:
             self._handles.pop().remove()
 
-    def _look(self, module: nn.Module, kind: str, key: tuple[str, str, int]) -> Any:
+    def _look(self, module: nn.Module, key: tuple[str, str, int]) -> Any:
         def look(values: Tensor) -> None:
             block = widen(flat(channels_first(values.detach(), channel_dim(module))))
             rows = self._rows[key].to(block.device)
             own = block[:, rows.reshape(-1)].unflatten(1, rows.shape)
-            if kind == "key":
+            if key[0] == "key":
                 own = own - own.mean(-1, keepdim=True)
             own = own.permute(1, 2, 0, 3).flatten(2)
             square = (own @ own.mT).double().cpu()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,7 @@ class Rebased:
 
     model: nn.Module
     graph: NodeGraph
-    queries: Mapping[str, Queries] = field(default_factory=dict)
+    queries: Mapping[str, Queries]
 
 
 def rebase(
@@ -140,15 +140,14 @@ def _turn(module: nn.Module, rows: np.ndarray, matrices: Tensor) -> None:
 
 def _queries(sized: NodeGraph, heads: Heads) -> tuple[str, Queries] | None:
     """The group of the coordinates of heads, and where its queries lie; ``None`` where heads go whole."""
-    size = heads.keys[1].shape[1]
+    size, module = heads.keys[1].shape[1], heads.queries[0][0]
+    rows = np.concatenate([own.reshape(-1) for name, own in heads.queries if name == module])
     for group in sized.groups:
         if group.size != size:
             continue
-        module = heads.queries[0][0]
         slot = next((s for s in group.slots if (s.param, s.dim) == (f"{module}.weight", 0)), None)
         if slot is None:
             continue
-        rows = np.concatenate([own.reshape(-1) for name, own in heads.queries if name == module])
         columns = np.flatnonzero(np.isin(slot.coords[0], rows))
         if len(columns) and np.isin(slot.coords[:, columns], rows).all():
             return group.name, Queries(module, columns)
