@@ -25,8 +25,9 @@ from pathlib import Path
 
 import torch
 from covered.architectures import Architecture, every, others, standing, within
-from covered.running import Limits, Row, Rows, shares, tried
+from covered.running import Limits, rows, shares, tried
 from covered.table import document, show
+from record import Name, Record, Row
 
 HERE = Path(__file__).parent
 SIZES = HERE / "covered"
@@ -44,12 +45,12 @@ def chosen(options: argparse.Namespace, library: str) -> list[Architecture]:
 
 
 def missing(
-    options: argparse.Namespace, wanted: list[Architecture], rows: dict[tuple[str, str], Row]
+    options: argparse.Namespace, wanted: list[Architecture], tried_before: dict[Name, Row]
 ) -> list[Architecture]:
     """Those that have not been tried yet, or are to be tried again."""
 
     def due(each: Architecture) -> bool:
-        row = rows.get((kind_of(options), each.spec))
+        row = tried_before.get((kind_of(options), each.spec))
         if row is None:
             return True
         patterns = options.again or []
@@ -63,11 +64,11 @@ def kind_of(options: argparse.Namespace) -> str:
     return "peer" if options.peer else "quick" if options.quick else "full"
 
 
-def work(todo: list[Architecture], kind: str, rows: Rows, limits: Limits) -> None:
+def work(todo: list[Architecture], kind: str, record: Record, limits: Limits) -> None:
     """Try some architectures one after the other."""
     for each in todo:
         row = tried(each, kind, limits)
-        rows.add(row)
+        record.add(row)
         figures = " ".join(f"{key} {row[key]}" for key in ("macs", "forwards", "took") if key in row)
         print(f"{each.name}: {row['cause'] or 'passes'} ({figures})", flush=True)
 
@@ -97,25 +98,25 @@ def main() -> None:
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    rows = Rows(options.results)
+    record = rows(options.results)
     if not options.show:
-        todo = missing(options, chosen(options, options.library), rows.read())
+        todo = missing(options, chosen(options, options.library), record.read())
         print(f"{len(todo)} architectures to try", flush=True)
         limits = Limits(options.seconds, options.memory)
         children = []
         for share in shares(todo, options.jobs):
             child = os.fork()
             if not child:
-                work(share, kind_of(options), rows, limits)
+                work(share, kind_of(options), record, limits)
                 os._exit(0)
             children.append(child)
         for child in children:
             os.waitpid(child, 0)
-        rows.tidy()
+        record.tidy()
     sample = {each.spec for each in standing(every("timm", SIZES))}
     if options.docs:
-        document(rows.read(), sample, HERE.parent / "docs" / "coverage.md")
-    show(rows.read(), sample)
+        document(record.read(), sample, HERE.parent / "docs" / "coverage.md")
+    show(record.read(), sample)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
 """Four small networks and the seeded recipe that trains them on Fashion-MNIST.
 
-``python benchmarks/fashion.py [NAME ...]`` trains those that are not in ``benchmarks/.cache`` yet. The images
-are those of Debian's package ``dataset-fashion-mnist``, padded with nothing: one channel, 28x28.
+``python benchmarks/fashion.py [NAME ...]`` trains those that are not in ``benchmarks/trained`` yet. They are
+kept there because no two kinds of processor train to the same bits, and the figures of one table belong to
+one network. The images are those of Debian's package ``dataset-fashion-mnist``, padded with nothing: one
+channel, 28x28.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,13 +17,15 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from tsdistill.data.idx import read_idx
+from tsdistill.files import replacing
 
 IMAGES = Path("/usr/share/datasets/fashion-mnist")
-CACHE = Path(__file__).parent / ".cache"
+TRAINED = Path(__file__).parent / "trained"
 MEAN, STD = 0.2860, 0.3530
 
 
@@ -183,20 +186,23 @@ def accuracy(model: nn.Module) -> float:
     return 100 * right / len(x)
 
 
+def kept(name: str) -> Path:
+    """Where the weights of the network ``name`` are once it is trained."""
+    return TRAINED / f"{name}.safetensors"
+
+
 def trained(name: str) -> nn.Module:
-    """The network ``name``, trained; from the cache when it has been trained before."""
+    """The network ``name``, trained; from the file when it has been trained before."""
     torch.manual_seed(0)
     model = NETWORKS[name]()
-    path = CACHE / f"{name}.pt"
-    if path.exists():
-        model.load_state_dict(torch.load(path, weights_only=True))
+    if kept(name).exists():
+        model.load_state_dict(load_file(kept(name)))
         return model.eval()
     print(f"training {name}", file=sys.stderr)
     train(model, EPOCHS[name])
-    CACHE.mkdir(exist_ok=True)
-    beside = path.with_suffix(f".{os.getpid()}")
-    torch.save(model.state_dict(), beside)
-    beside.rename(path)
+    TRAINED.mkdir(exist_ok=True)
+    with replacing(kept(name)) as path:
+        save_file(model.state_dict(), path)
     print(f"  test accuracy {accuracy(model):.2f} %", file=sys.stderr)
     return model
 

@@ -6,10 +6,10 @@ The four networks of ``fashion.py`` (trained first, where that has not been done
 its ImageNet weights are cut to parts of their MACs. Rows: this toolkit from calibration images alone, and
 Torch-Pruning (``pip install torch-pruning``) with each of its criteria, as cut and with batch norms'
 statistics renewed on the same images. Then one epoch of the same fine-tuning for ours and for its two best
-rows, and what ``latency`` promises. Every cell is kept in ``benchmarks/.cache/cells``: a run goes on where
-the last one was stopped, and two runs may work on different cells at once. All of it takes hours; ``--show``
-only shows what there is. Parts: ``cut`` (prune and judge), ``speed`` (throughput; for a quiet machine),
-``latency`` and ``tuned``.
+rows, and what ``latency`` promises. Every cell is kept in ``benchmarks/pruning.jsonl`` and its network in
+``benchmarks/.cache``: a run goes on where the last one was stopped, and two runs may work on different cells
+at once. All of it takes hours; ``--show`` only shows what there is. Parts: ``cut`` (prune and judge),
+``speed`` (throughput; for a quiet machine), ``latency`` and ``tuned``.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 
-import fashion
 import torch
 from pruned import cases
 from pruned.cells import Cells
 from pruned.jobs import Work, our_rows, peer_rows, say
 from pruned.table import Shown, document, show
 
+HERE = Path(__file__).parent
 PARTS = ("cut", "speed", "latency", "tuned")
 
 
@@ -122,7 +122,7 @@ def main() -> None:
         if unknown := set(given) - set(known):
             parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     torch.set_num_threads(options.threads)
-    cells = Cells(fashion.CACHE / "cells", options.parts if options.fresh else ())
+    cells = Cells(HERE / "pruning.jsonl", HERE / ".cache" / "cells", options.parts if options.fresh else ())
     chosen = [cases.case(name) for name in options.networks]
     for case in chosen:
         case.budgets = tuple(options.budgets or case.budgets)
@@ -131,7 +131,7 @@ def main() -> None:
         run(works, options)
     shown = [Shown.of(work, options.stale) for work in works]
     if options.docs:
-        document(shown, Path(__file__).parents[1] / "docs" / "pruning.md")
+        document(shown, HERE.parent / "docs" / "pruning.md")
     show(shown, options.markdown)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import resource
@@ -16,13 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tsdistill.files import replacing
+from record import Record, Row
 
 from .architectures import Architecture, size_of
 from .checks import Failure, Timed, first, second
 from .peer import peer
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -38,30 +35,9 @@ class Limits:
     gigabytes: float = 10.0
 
 
-class Rows:
-    """A file with a line of JSON for every architecture that has been tried; the last line counts."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def read(self) -> dict[tuple[str, str], Row]:
-        """``(kind, specification)`` -> row."""
-        if not self.path.exists():
-            return {}
-        rows = [json.loads(line) for line in self.path.read_text().splitlines()]
-        return {(row["kind"], row["spec"]): row for row in rows}
-
-    def add(self, row: Row) -> None:
-        """Append a row, whole, also when others append to the same file."""
-        with open(self.path, "a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            file.write(json.dumps(row) + "\n")
-
-    def tidy(self) -> None:
-        """Leave one line for every architecture, in order."""
-        rows = self.read()
-        with replacing(self.path) as path:
-            path.write_text("".join(json.dumps(rows[key]) + "\n" for key in sorted(rows)))
+def rows(path: Path) -> Record:
+    """The file of what has been tried, by kind and specification."""
+    return Record(path, lambda row: (row["kind"], row["spec"]))
 
 
 def tried(architecture: Architecture, kind: str, limits: Limits) -> Row:

@@ -8,12 +8,11 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from statistics import median
 
+from record import Name, Row
 from rich.console import Console
 from rich.table import Table
 
 from tsdistill.files import replacing
-
-from .running import Row
 
 KINDS = {
     "full": "analysed and planned",
@@ -48,7 +47,7 @@ open_clip, MONAI, vit-pytorch, efficientnet-pytorch and pytorchcv, each from a f
 
 """
 
-Found = Mapping[tuple[str, str], Row]
+Found = Mapping[Name, Row]
 
 
 def show(found: Found, sample: Collection[str]) -> None:

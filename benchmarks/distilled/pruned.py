@@ -13,6 +13,7 @@ import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import fashion
@@ -27,6 +28,9 @@ import tsdistill as tsd
 BATCH, RATE, TEMPERATURE, ALPHA = 128, 0.05, 4.0, 0.5
 HINTED, STAGE = 0.2, "8"
 """Part of the updates that go to hints, and the block whose output they compare."""
+
+RECORD = Path(__file__).parents[1] / "distilling.jsonl"
+NETWORKS = Path(__file__).parents[1] / ".cache" / "distilled"
 
 CRITERIA = ("l2", "taylor", "fpgm")
 
@@ -178,17 +182,18 @@ class Kept:
 
     def __init__(self, case: cases.Case, images: int, calibration: int, fresh: bool = False) -> None:
         self._case, self._images, self._calibration = case, images, calibration
-        self._cells = Cells(fashion.CACHE / "cells", ("distilled",) if fresh else ())
+        self._cells = Cells(RECORD, NETWORKS, ("distilled",) if fresh else ())
         self._weights = fingerprint(case.dense)
 
     def cut(self, kind: str, budget: float) -> Cut:
         """The re-aligned network of a budget, or the best of Torch-Pruning's."""
         key = self._key("distilled-cut", kind, budget)
-        if self._cells.get(key) is None:
+        model = self._cells.model(key)
+        if model is None or self._cells.get(key) is None:
             make = _best_of_peer if kind == "peer" else _ours_cut
             model = make(self._case, budget, self._calibration)
             self._cells.put(key, {"score": self._case.score(model)}, model)
-        return Cut(kind, budget, self._cells.model(key))
+        return Cut(kind, budget, model)
 
     def score(self, title: str, cut: Cut, epochs: int) -> float:
         """Accuracy of a cut network after training in one of the `WAYS`; the network as cut for no epochs."""

@@ -52,7 +52,7 @@ class Case:
     @property
     def ready(self) -> bool:
         """Whether its weights are there (they are made by training otherwise)."""
-        return (fashion.CACHE / f"{self.name}.pt").exists()
+        return fashion.kept(self.name).exists()
 
     @cached_property
     def dense(self) -> nn.Module:

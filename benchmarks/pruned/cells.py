@@ -1,4 +1,4 @@
-"""Results that outlive a run: one JSON file per cell, written whole or not at all."""
+"""Results that outlive a run: one line of a record per cell, and the pruned networks on this machine."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import torch
+from record import Record
 from torch import nn
 
 import tsdistill
@@ -21,15 +23,17 @@ Key = Mapping[str, Any]
 
 
 class Cells:
-    """A folder of cells and of the pruned networks that belong to them.
+    """A record of figures, and a folder of the networks that they were measured on.
 
     Args:
-        folder: is made where there is none.
+        record: the file of figures; need not exist.
+        folder: of networks; is made where there is none.
         fresh: cells of these kinds that are there already do not count, except those that this object has
             written itself.
     """
 
-    def __init__(self, folder: Path, fresh: Collection[str] = ()) -> None:
+    def __init__(self, record: Path, folder: Path, fresh: Collection[str] = ()) -> None:
+        self.record = Record(record, lambda row: (row["cell"],))
         self.folder, self.fresh = folder, frozenset(fresh)
         self._written: set[str] = set()
         folder.mkdir(parents=True, exist_ok=True)
@@ -37,33 +41,35 @@ class Cells:
     def get(self, key: Key) -> dict[str, Any] | None:
         """The figures of a cell, ``None`` when it has not been computed."""
         name = _name(key)
-        path = self.folder / f"{name}.json"
-        if (key["kind"] in self.fresh and name not in self._written) or not path.exists():
+        row = self.record.read().get((name,))
+        if (key["kind"] in self.fresh and name not in self._written) or row is None:
             return None
-        return json.loads(path.read_text())["figures"]
+        return row["figures"]
 
     def latest(self, key: Key) -> dict[str, Any] | None:
         """The newest cell that differs from ``key`` in the code that made it at most."""
-        alike = []
-        for path in self.folder.glob(f"{_name(key).rpartition('-')[0]}-*.json"):
-            cell = json.loads(path.read_text())
-            if _plain({**cell["key"], "code": None}) == _plain({**key, "code": None}):
-                alike.append((path.stat().st_mtime, cell["figures"]))
-        return max(alike, key=lambda item: item[0])[1] if alike else None
+        wanted = _plain({**key, "code": None})
+        rows = self.record.read().values()
+        alike = [row for row in rows if {**row["key"], "code": None} == wanted]
+        return max(alike, key=lambda row: row["made"])["figures"] if alike else None
 
     def put(self, key: Key, figures: Mapping[str, Any], model: nn.Module | None = None) -> None:
         """Keep the figures of a cell, and its network."""
         name = _name(key)
         if model is not None:
-            with replacing(self.folder / f"{name}.pt") as path:
+            with replacing(self._network(key)) as path:
                 torch.save(model, path)
-        with replacing(self.folder / f"{name}.json") as path:
-            path.write_text(json.dumps({"key": _plain(key), "figures": dict(figures)}, indent=1) + "\n")
+        made = datetime.now().isoformat(timespec="seconds")
+        self.record.add({"cell": name, "key": _plain(key), "figures": dict(figures), "made": made})
         self._written.add(name)
 
-    def model(self, key: Key) -> nn.Module:
-        """The network of a cell that has one."""
-        return torch.load(self.folder / f"{_name(key)}.pt", weights_only=False)
+    def model(self, key: Key) -> nn.Module | None:
+        """The network of a cell, ``None`` when it was made on another machine."""
+        path = self._network(key)
+        return torch.load(path, weights_only=False) if path.exists() else None
+
+    def _network(self, key: Key) -> Path:
+        return self.folder / f"{_name(key)}.pt"
 
     @contextmanager
     def claim(self, key: Key) -> Iterator[bool]:

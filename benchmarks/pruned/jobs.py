@@ -103,17 +103,15 @@ class Work:
     def ours(self, row: str, budget: float, seed: int, images: int) -> None:
         """Prune with this toolkit, unless that has been done."""
         key = self.key(row, budget, seed, images)
-        prune = tsd.prune_result
         with self._open([key]) as missing:
             for key in missing:
-                x, _ = self.case.calibration(seed, images)
                 start = time.perf_counter()
                 try:
-                    result = prune(self.case.dense, data=x, macs=budget, seed=seed, **OURS[row])
+                    model = self._pruned(row, budget, seed, images)
                 except Exception as error:  # a cell that fails is shown as such
                     self._fail(key, error)
                     continue
-                self._keep(key, result.model, time.perf_counter() - start)
+                self._keep(key, model, time.perf_counter() - start)
 
     def peers(self, row: str, budgets: tuple[float, ...], seed: int, images: int) -> None:
         """Walk with Torch-Pruning through those budgets that have no cell."""
@@ -126,9 +124,9 @@ class Work:
             left = {key["budget"]: key for key in missing}
             if again:
                 for budget, key in list(left.items()):
-                    found = self.cells.get(main[budget])
-                    if found is not None:
-                        self._renew(key, found, main[budget])
+                    found, model = self.cells.get(main[budget]), self.cells.model(main[budget])
+                    if found is not None and model is not None:
+                        self._renew(key, found, model)
                         del left[budget]
             start = time.perf_counter()
             try:
@@ -143,12 +141,11 @@ class Work:
 
     def fine_tuned(self, row: str, budget: float) -> None:
         """One epoch for the network of a cell that is there."""
-        source = self.key(row, budget)
         key = self.key(row, budget, kind="tuned")
         with self._open([key]) as missing:
             for key in missing:
                 start = time.perf_counter()
-                model = tuned(self.case, self.cells.model(source))
+                model = tuned(self.case, self._network(row, budget))
                 score = self.case.score(model)
                 self.cells.put(
                     key, {"score": round(score, 4), "seconds": round(time.perf_counter() - start, 1)}
@@ -157,12 +154,11 @@ class Work:
 
     def timed(self, row: str, budget: float) -> None:
         """The throughput of the network of a cell that is there."""
-        source = self.key(row, budget)
         key = self.key(row, budget, kind="speed")
-        found = self.cells.get(source)
+        found = self.cells.get(self.key(row, budget))
         with self._open([key] if found is not None and "failed" not in found else []) as missing:
             for key in missing:
-                ratio = speed(self.case, self.cells.model(source))
+                ratio = speed(self.case, self._network(row, budget))
                 self.cells.put(key, {"speed": round(ratio, 4)})
                 say(f"{self.case.name} {row} {budget}: {ratio:.2f}x")
 
@@ -189,6 +185,24 @@ class Work:
                 self.cells.put(key, rounded(figures))
                 say(f"{self.case.name} latency {PROMISE}: reached {after / before:.3f}")
 
+    def _pruned(self, row: str, budget: float, seed: int, images: int) -> nn.Module:
+        """The network of one of our rows."""
+        x, _ = self.case.calibration(seed, images)
+        return tsd.prune_result(self.case.dense, data=x, macs=budget, seed=seed, **OURS[row]).model
+
+    def _network(self, row: str, budget: float) -> nn.Module:
+        """The network of a cell that is there; cut again where the cell was made on another machine."""
+        model = self.cells.model(self.key(row, budget))
+        if model is not None:
+            return model
+        if row.startswith("ours"):
+            return self._pruned(row, budget, 0, self.case.images[0])
+        _, criterion, scope = row.split("/")
+        x, y = self.case.calibration(0, self.case.images[0])
+        down_to = tuple(each for each in self.case.budgets if each >= budget)
+        walk = peer.walk(self.case.dense, criterion, scope, down_to, x, y, 0)
+        return next(model for reached, model in walk if reached == budget)
+
     def _keep(self, key: dict[str, Any], model: nn.Module, seconds: float) -> None:
         """Measure a network that has just been cut and keep both."""
         figures: dict[str, Any] = {"score": self.case.score(model), **sizes(self.case, model)}
@@ -213,12 +227,12 @@ class Work:
         self.cells.put(key, {"failed": cause(error)})
         say(f"{key['network']} {key['row']} {key['budget']}: {cause(error)}")
 
-    def _renew(self, key: dict[str, Any], found: dict[str, Any], source: dict[str, Any]) -> None:
+    def _renew(self, key: dict[str, Any], found: dict[str, Any], model: nn.Module) -> None:
         """The cell of another calibration set where only batch norms see it."""
         figures = dict(found)
         if figures.get("renewed") is not None:
             x, _ = self.case.calibration(key["seed"], key["images"])
-            figures["renewed"] = self.case.score(renewed(self.cells.model(source), x))
+            figures["renewed"] = self.case.score(renewed(model, x))
         self.cells.put(key, rounded(figures))
         say(f"{key['network']} {key['row']} {key['budget']} images {key['images']}: {figures.get('renewed')}")
 
