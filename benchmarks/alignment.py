@@ -38,10 +38,10 @@ from typing import Any
 import numpy as np
 import timm
 import torch
+from photographs import SEEN, UNSEEN, crops, shipped
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
-from weights import SEEN, UNSEEN, crops
 
 import tsdistill as tsd
 from tsdistill.alignment.matching.activations import Side
@@ -257,7 +257,7 @@ def main() -> None:
     count = options.batch_size * max(options.batches, options.error_batches)
     with tempfile.TemporaryDirectory() as folder:
         stream = tsd.open_data(
-            str(crops((*SEEN, *UNSEEN), count, Path(folder) / "crops", 0)),
+            str(crops(shipped((*SEEN, *UNSEEN)), count, Path(folder) / "crops", 0)),
             tsd.info_of(timm.create_model("resnet18")).input,
             batch_size=options.batch_size,
         )

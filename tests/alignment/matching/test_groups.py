@@ -198,9 +198,9 @@ def lites() -> tuple[nn.Module, nn.Module]:
 def _photographs(folder: Path) -> Tensor:
     from PIL import Image
 
-    from benchmarks.weights import SEEN, UNSEEN, crops
+    from benchmarks.photographs import SEEN, UNSEEN, crops, shipped
 
-    files = sorted(crops(SEEN + UNSEEN, 42, folder / "crops", 0).iterdir())
+    files = sorted(crops(shipped(SEEN + UNSEEN), 42, folder / "crops", 0).iterdir())
     pixels = np.stack([np.asarray(Image.open(file).resize((128, 128))) for file in files])
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div(255).sub(0.45).div(0.225)
 
