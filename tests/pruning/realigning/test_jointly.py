@@ -78,6 +78,15 @@ def test_what_would_harm_unseen_samples_is_not_done() -> None:
     assert not refit(block, x[:7], wanted[:7], torch.Generator().manual_seed(0))
 
 
+def test_a_block_that_no_parameter_can_move_stays() -> None:
+    block = randomise(Branch(8)).requires_grad_(False)
+    block.second.bias.fill_(-100.0)  # behind the rectifier nothing is left, of the gradient neither
+    before = copy.deepcopy(block.state_dict())
+    x = images(160, seed=1)
+    assert not refit(block, x, torch.ones_like(x), torch.Generator().manual_seed(0))
+    assert all(torch.equal(value, before[name]) for name, value in block.state_dict().items())
+
+
 def test_the_number_of_samples_follows_from_the_positions() -> None:
     assert samples_for(torch.zeros(2, 64, 28, 28), 1) == 126
     assert samples_for(torch.zeros(2, 64, 7, 7), 1) == 2007

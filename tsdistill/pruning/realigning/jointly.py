@@ -97,7 +97,8 @@ class _Problem:
             return sum(float((self._run(at, x) - y).double().square().sum()) for x, y in self._chunks)
 
     def steps(self, at: Tensors, generator: torch.Generator) -> Iterator[Tensors]:
-        """Parameters after ever more steps of conjugate gradients on the problem linearised in ``at``."""
+        """Parameters after ever more steps of conjugate gradients on the problem linearised in ``at``; none
+        any more where it is solved."""
         x = torch.cat([x for x, _ in self._chunks[:_PROBED]])
         scales = curvatures(self._module, self._run, at, x, generator)
         move = {name: torch.zeros_like(p) for name, p in at.items()}
@@ -105,6 +106,8 @@ class _Problem:
         ready = _over(rest, scales)
         way, slope = ready, _dot(rest, ready)
         for step in range(1, STEPS + 1):
+            if not slope > 0:
+                return
             bent = self._curvature(at, way)
             length = slope / max(_dot(way, bent), 1e-300)
             move, rest = _plus(move, length, way), _plus(rest, -length, bent)
