@@ -86,7 +86,8 @@ class Trace:
         costs: MACs.
         unknown: operators without a rule, with how often they ran.
         followed: ``(module, attribute)`` -> the labels whose number it is (or a multiple or a part of it),
-            learnt by the first cut that had to change it, so that the next one changes it at once.
+            foreseen, or learnt by the first cut that had to change it, so that the next one changes it at
+            once.
         read: ``(module, attribute)`` of the numbers, and rows of them, that the forward read -> how many
             operators had run by then.
     """

@@ -12,12 +12,13 @@ from torch import nn
 
 from tsdistill.models.info import Attribute
 from tsdistill.models.widths import sync_widths
-from tsdistill.tracing.record import Record
+from tsdistill.tracing.record import Record, Trace
 from tsdistill.tracing.replay import Replayed, Stale, related, replay, within
 from tsdistill.tracing.runtime import Inputs
 
 _ATTEMPTS = 8
 _STANDARD = (nn.modules.conv._ConvNd, nn.Linear, nn.GroupNorm, nn.modules.batchnorm._NormBase)
+_GROUPS = {"convolution": 8, "native_group_norm": 6}
 _DERIVED = {"in_channels", "out_channels", "in_features", "out_features", "num_features", "num_channels"}
 
 
@@ -73,6 +74,21 @@ def repair(
         sync_widths(model)
     record.trace.followed.update(learnt)
     return list(changes.values()), result
+
+
+def foresee(model: nn.Module, trace: Trace) -> None:
+    """Write down in ``trace.followed`` what needs no cut to be learnt: the numbers of groups that PyTorch's
+    own convolutions and group norms of ``model`` keep."""
+    for step in trace.steps:
+        place = next((place for op, place in _GROUPS.items() if op in step.op), None)
+        if place is None:
+            continue
+        module = model.get_submodule(step.module)
+        name = "groups" if isinstance(module, nn.modules.conv._ConvNd) else "num_groups"
+        kept = getattr(module, name, 0) if isinstance(module, _STANDARD) else 0
+        for argument, _, labels in step.sizes:
+            if argument == place and kept == len(labels):
+                trace.followed[step.module, name] = [labels]
 
 
 def _attribute(model: nn.Module, owner: str, name: str) -> Attribute:

@@ -15,7 +15,7 @@ from tsdistill.tracing.alternatives import other_axes
 from tsdistill.tracing.graph import Frozen, NodeGraph
 from tsdistill.tracing.grouping import build, freeze
 from tsdistill.tracing.record import Record
-from tsdistill.tracing.repair import groups_at, repair
+from tsdistill.tracing.repair import foresee, groups_at, repair
 from tsdistill.tracing.replay import Replayed, replay
 from tsdistill.tracing.runtime import Inputs
 from tsdistill.tracing.scaling import Gains, fold
@@ -73,6 +73,7 @@ def trace(
     start = time.perf_counter()
     found = record(model, example_input)
     beside = learn(model, example_input, found)
+    foresee(model, found)
     if like is not None and like.record is not None:
         axes = {**like.record.axes, **(axes or {})}
     graph = build(model, found, axes)

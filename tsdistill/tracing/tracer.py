@@ -278,6 +278,8 @@ def record(model: nn.Module, inputs: Inputs) -> Trace:
     What a module computes once and keeps (a table of positions, say) is computed by no later forward, so
     that a trace with it in would not be what a cut is held against.
     """
+    with plain_evaluation(model):
+        pass  # here modules drop the tables that they keep from one evaluation to the next
     before = _held(model)
     found = _recorded(model, inputs)
     after = _held(model)

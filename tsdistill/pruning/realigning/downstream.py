@@ -90,7 +90,12 @@ class Flow:
 
 
 def flow(model: nn.Module, names: Collection[str], x: Any) -> Flow:
-    """Run ``model`` (at rest) once and follow the outputs of the layers ``names``."""
+    """Run ``model`` (at rest) and follow the outputs of the layers ``names``.
+
+    A forward goes before: what modules compute once and keep is computed by none that comes later.
+    """
+    with torch.no_grad():
+        forward(model, x)
     outputs: dict[str, list[Any]] = {}
     modules = dict(model.named_modules())
     calls = Calls()
