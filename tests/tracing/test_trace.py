@@ -150,6 +150,33 @@ def test_a_group_that_fails_at_the_cut_is_put_back():
     assert result.model.other.out_features == 6
 
 
+class Chaotic(nn.Module):
+    """Two layers, and a map behind them that doubles every difference thirty times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.outer = nn.Linear(4, 500), nn.Linear(500, 40)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = torch.sigmoid(self.outer(torch.relu(self.inner(x))))
+        for _ in range(30):
+            y = 3.99 * y * (1 - y)
+        return y
+
+
+def test_rounding_that_a_network_blows_up_is_no_fault():
+    torch.manual_seed(0)
+    model = Chaotic()
+    graph = trace(model, X)
+    (group,) = graph.groups
+    removed = {group.name: torch.randperm(500)[:237].numpy()}
+    done = cut(model, graph, removed, X)
+    assert done.put_back == ()
+    assert done.model.inner.weight.dtype == torch.float32
+    small, zero = done.model, zeroed(model, graph, removed)
+    torch.testing.assert_close(small.double()(X.double()), zero.double()(X.double()), atol=1e-4, rtol=0)
+
+
 def test_attributes_that_had_to_change_are_recorded():
     model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 2, 1))
     x = torch.randn(1, 3, 5, 5)

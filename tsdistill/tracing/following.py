@@ -43,13 +43,13 @@ class Following(OperatorMode):
         if not self.astray and self.position < len(steps) and steps[self.position].op == op:
             self.position += 1
             return steps[self.position - 1]
-        kind = _kind(op)
+        kind = kind_of(op)
         self._find_back()
         for number, step in enumerate(self.coming()):
-            if _kind(step.op) == kind:
+            if kind_of(step.op) == kind:
                 self.position, self.astray = self.position + number + 1, 0
                 return step
-            if _kind(step.op) != "clone" and kind == "clone":
+            if kind_of(step.op) != "clone" and kind == "clone":
                 return None
         self.astray += kind != "clone"
         self.lost = self.stack[-1]
@@ -70,10 +70,11 @@ class Following(OperatorMode):
     def coming(self) -> Sequence[Step]:
         """The next steps, as far as they belong to the module whose turn it is."""
         steps = self.record.trace.steps[self.position : self.position + _AHEAD]
-        return list(takewhile(lambda s: s.module == steps[0].module or _kind(s.op) == "clone", steps))
+        return list(takewhile(lambda s: s.module == steps[0].module or kind_of(s.op) == "clone", steps))
 
 
 @cache
-def _kind(op: str) -> str:
+def kind_of(op: str) -> str:
+    """The name of an operator without its overload, the same for all views."""
     name = op.removeprefix("aten.").partition(".")[0]
     return "view" if name in ("view", "_unsafe_view", "_reshape_alias") else name

@@ -17,8 +17,8 @@ from tsdistill.tracing.resolve import Classes, resolve
 def build(
     model: nn.Module,
     trace: Trace,
-    axes: Mapping[int, int] | None = None,
-    refused: Mapping[int, Collection[int]] | None = None,
+    axes: Mapping[str, int] | None = None,
+    refused: Mapping[str, Collection[int]] | None = None,
 ) -> NodeGraph:
     """The node graph of a trace of ``model``.
 
@@ -26,7 +26,7 @@ def build(
         model: the traced model.
         trace: what its labelled forward wrote down.
         axes: those of its ``Record`` at another width.
-        refused: number of a block -> the axes along which a cut of it has failed.
+        refused: name of a block -> the axes along which a cut of it has failed.
     """
     classes = resolve(trace.ledger, axes, refused)
     owners = _Owners(trace.ledger.rulers)
@@ -115,14 +115,14 @@ def _position(index: int, fans: list[_Fan], trace: Trace) -> tuple[int, int]:
     return (modules.index(module) if module in modules else len(modules)), index
 
 
-def _multiplied(trace: Trace, classes: Classes, axes: Mapping[int, int]) -> np.ndarray:
+def _multiplied(trace: Trace, classes: Classes, axes: Mapping[str, int]) -> np.ndarray:
     """Classes along axes that were asked for which are summed over between two activations: those are their
     fan-out, like the coordinates of queries and keys."""
     if not trace.ledger.inner:
         return np.zeros(0, dtype=np.int64)
     inner = np.unique(classes.of[np.concatenate(trace.ledger.inner)])
-    products = trace.ledger.products
-    asked = [classes.of[products[number].factors[axis]] for number, axis in axes.items()]
+    blocks = trace.ledger.blocks
+    asked = [classes.of[blocks[name].factors[axis]] for name, axis in axes.items() if name in blocks]
     return np.intersect1d(inner, np.concatenate(asked)) if asked else inner[:0]
 
 

@@ -37,11 +37,13 @@ class Product:
     """Element i of ``whole`` stays if and only if element i of every factor stays (a rectangular block).
 
     Splitting C coordinates by a view into H x D gives two new axes; coordinate (h, d) exists exactly where
-    row h and column d do. ``axes`` holds the labels of each new axis once, ``factors`` spreads them.
+    row h and column d do. ``factors`` spreads the labels of each new axis. ``name`` says which operator made
+    the block, in words that are the same when the network is traced at another width.
     """
 
     whole: np.ndarray
     factors: tuple[np.ndarray, ...]
+    name: str = ""
 
 
 class Ledger:
@@ -115,10 +117,15 @@ class Ledger:
         if len(a):
             self.edges.append((a, b))
 
-    def block(self, whole: np.ndarray, factors: tuple[np.ndarray | None, ...]) -> None:
+    def block(self, whole: np.ndarray, factors: tuple[np.ndarray | None, ...], name: str = "") -> None:
         """``whole`` stays exactly where all ``factors`` do; a factor of None always stays."""
         given = tuple(factor for factor in factors if factor is not None)
-        self.products.append(Product(whole, given))
+        self.products.append(Product(whole, given, name))
+
+    @property
+    def blocks(self) -> dict[str, Product]:
+        """The blocks by name."""
+        return {product.name: product for product in self.products}
 
 
 def rule_model(ledger: Ledger, model: nn.Module) -> list[tuple[torch.Tensor, Labels]]:

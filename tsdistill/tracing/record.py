@@ -108,14 +108,14 @@ class Record:
     Attributes:
         trace: what the labelled forward wrote down.
         node_of: for every label its node, numbered over all groups in order, or -1 where it always stays.
-        axes: number of a block that may go by rows or by columns -> the axis that was decided for.
-        forks: number of a block that goes by whole heads -> the axis of the size of a head.
+        axes: name of a block that may go by rows or by columns -> the axis that was decided for.
+        forks: name of a block that goes by whole heads -> the axis of the size of a head.
     """
 
     trace: Trace
     node_of: np.ndarray
-    axes: Mapping[int, int]
-    forks: Mapping[int, int] = field(default_factory=dict)
+    axes: Mapping[str, int]
+    forks: Mapping[str, int] = field(default_factory=dict)
 
     def keeps(self, labels: np.ndarray, gone: np.ndarray) -> np.ndarray:
         """Which of ``labels`` stay when the nodes with ``gone`` set go (boolean, same shape)."""

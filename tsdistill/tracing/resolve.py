@@ -19,21 +19,21 @@ class Classes:
     Attributes:
         of: class of every label.
         fixed: for every class, must it stay?
-        axes: number of a block -> the axis along which it was decided to let rows go.
-        forks: number of such a block -> another axis that could go, one that is summed over between two
+        axes: name of a block -> the axis along which it was decided to let rows go.
+        forks: name of such a block -> another axis that could go, one that is summed over between two
             activations (the size of an attention head).
     """
 
     of: np.ndarray
     fixed: np.ndarray
-    axes: Mapping[int, int]
-    forks: Mapping[int, int]
+    axes: Mapping[str, int]
+    forks: Mapping[str, int]
 
 
 def resolve(
     ledger: Ledger,
-    axes: Mapping[int, int] | None = None,
-    refused: Mapping[int, Collection[int]] | None = None,
+    axes: Mapping[str, int] | None = None,
+    refused: Mapping[str, Collection[int]] | None = None,
 ) -> Classes:
     """Merge the labels that go together and settle every block.
 
@@ -45,7 +45,7 @@ def resolve(
     Args:
         ledger: what the operators said.
         axes: what was decided for the same network at another width, and is to be decided again.
-        refused: number of a block -> the axes along which a cut of it has failed.
+        refused: name of a block -> the axes along which a cut of it has failed.
     """
     classes = _Merging(ledger.count)
     if ledger.edges:
@@ -56,23 +56,21 @@ def resolve(
     if ledger.made:
         _fix_unmet(classes, np.concatenate(ledger.made))
     inner = np.unique(np.concatenate(ledger.inner)) if ledger.inner else np.zeros(0, dtype=np.int64)
-    numbers = {id(product): number for number, product in enumerate(ledger.products)}
-    decided: dict[int, int] = {}
-    forks: dict[int, int] = {}
+    decided: dict[str, int] = {}
+    forks: dict[str, int] = {}
     pending = list(ledger.products)
     while pending:
         pending, settled = _settle(classes, pending)
         if not settled:
-            asked = [numbers[id(p)] for p in pending]
             chosen, others = _choose(
                 classes,
                 pending,
                 inner,
-                [(axes or {}).get(number) for number in asked],
-                [(refused or {}).get(number, ()) for number in asked],
+                [(axes or {}).get(product.name) for product in pending],
+                [(refused or {}).get(product.name, ()) for product in pending],
             )
             for found, axes_of in ((chosen, decided), (others, forks)):
-                axes_of.update({numbers[id(pending[index])]: axis for index, axis in found.items()})
+                axes_of.update({pending[index].name: axis for index, axis in found.items()})
     return Classes(classes.of, classes.fixed, decided, forks)
 
 

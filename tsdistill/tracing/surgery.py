@@ -12,8 +12,9 @@ from torch import nn
 
 from tsdistill.errors import TsdistillError
 from tsdistill.models.widths import sync_widths
+from tsdistill.tracing.copying import copied
 from tsdistill.tracing.graph import NodeGraph
-from tsdistill.tracing.lengths import copied, keep_lengths
+from tsdistill.tracing.lengths import keep_lengths
 
 Nodes = Sequence[int] | np.ndarray
 """Numbers of nodes of one group."""

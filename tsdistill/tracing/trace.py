@@ -24,7 +24,7 @@ from tsdistill.tracing.ties import Tie, ties
 from tsdistill.tracing.tracer import record
 from tsdistill.tracing.training import learn, trains
 from tsdistill.tracing.trial import trial_cut, trial_cuts
-from tsdistill.tracing.verify import difference, reference
+from tsdistill.tracing.verify import disagreement
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +54,7 @@ def trace(
     *,
     check: bool = True,
     like: NodeGraph | None = None,
-    axes: Mapping[int, int] | None = None,
+    axes: Mapping[str, int] | None = None,
 ) -> NodeGraph:
     """Find the groups of nodes of ``model`` that can be removed.
 
@@ -65,7 +65,7 @@ def trace(
             zeroed where they are read, and leave whole what fails (named in ``NodeGraph.frozen``).
         like: the graph of the same network at another width: a block that may go by rows or by columns (a
             grouped convolution) goes as it does there.
-        axes: number of such a block -> the axis that it is to go by, as in ``Record.forks``.
+        axes: name of such a block -> the axis that it is to go by, as in ``Record.forks``.
 
     Raises:
         TsdistillError: the forward fails.
@@ -77,7 +77,7 @@ def trace(
     if like is not None and like.record is not None:
         axes = {**like.record.axes, **(axes or {})}
     graph = build(model, found, axes)
-    refused: dict[int, set[int]] = {}
+    refused: dict[str, set[int]] = {}
     tied: set[tuple[bytes, bytes]] = set()
     turn = 0
     while check and graph.groups:
@@ -165,7 +165,7 @@ def _attempt(
     gains = fold(small, graph, removed, replayed.scaled)
     if gains:
         replayed = replay(small, inputs, record_, leaving)
-    problem = difference(list(replayed.output), reference(model, inputs, record_, leaving))
+    problem = disagreement(small, model, inputs, record_, leaving, replayed.output)
     if problem is None:
         return _Outcome(small, attributes, buffers, [], gains=gains)
     return _Outcome(small, attributes, buffers, _search(model, graph, removed, inputs, problem))

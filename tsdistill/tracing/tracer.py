@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +15,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 
 from tsdistill.tracing import rules
 from tsdistill.tracing.choices import chosen, number
+from tsdistill.tracing.following import kind_of
 from tsdistill.tracing.labels import FIXED, Labels, Ledger, rule_model, ruled_like
 from tsdistill.tracing.record import Contraction, Cost, Step, Trace
 from tsdistill.tracing.runtime import (
@@ -44,6 +46,9 @@ class Tracer(OperatorMode):
         self._weights: dict[tuple, Labels] = {}
         self._data: dict[int, ref[torch.Tensor]] = {}
         self._made: torch.Tensor | None = None
+        self._again = "" if ledger is None else "again "
+        self._ran: Counter[tuple[str, str]] = Counter()
+        self._blocks = 0
         self._joined: dict[tuple[int, tuple[int, ...]], tuple[np.ndarray, Labels]] = {}
         rule = rule_model if ledger is None else ruled_like
         for tensor, labels in rule(self.ledger, model):
@@ -70,6 +75,8 @@ class Tracer(OperatorMode):
             return out
         self.step = Step(operator_name(func), self.stack[-1])
         self.steps.append(self.step)
+        self._ran[self.step.module, kind_of(self.step.op)] += 1
+        self._blocks = 0
         self.step.factor = factor(self.step.op, args)
         tensors = tensors_in((args, kwargs) if kwargs else args)
         self._made = out if rules.make(self, func, args, out) else None
@@ -167,6 +174,13 @@ class Tracer(OperatorMode):
         """MACs of the running operator."""
         self.costs.append(Cost(self.step.module, coefficient, factors))
 
+    def block(self, whole: np.ndarray, factors: tuple[np.ndarray | None, ...]) -> None:
+        """``whole`` stays exactly where all ``factors`` do; a factor of None always stays."""
+        self._blocks += 1
+        module, kind = self.step.module, kind_of(self.step.op)
+        count = self._ran[module, kind]
+        self.ledger.block(whole, factors, f"{self._again}{module} {kind} {count}.{self._blocks}")
+
     def split(self, block: np.ndarray) -> list[np.ndarray | None]:
         """Labels ``block`` of several dimensions as one entry a dimension.
 
@@ -193,7 +207,7 @@ class Tracer(OperatorMode):
             axis = self.ledger.fresh(block.shape[d])
             fields[d] = axis
             factors.append(_spread(axis, d, block.shape).reshape(-1))
-        self.ledger.block(block.reshape(-1), tuple(factors))
+        self.block(block.reshape(-1), tuple(factors))
         return fields
 
     def join(self, fields: Sequence[np.ndarray | None], shape: Sequence[int]) -> np.ndarray | None:
@@ -205,7 +219,7 @@ class Tracer(OperatorMode):
         if len(spread) == 1:
             return np.broadcast_to(spread[0], shape)
         whole = self.ledger.fresh(int(np.prod(shape)))
-        self.ledger.block(whole, tuple(s.reshape(-1) for s in spread))
+        self.block(whole, tuple(s.reshape(-1) for s in spread))
         self._joined[int(whole[0]), tuple(shape)] = (whole.reshape(shape), tuple(fields))
         return whole.reshape(shape)
 

@@ -11,8 +11,8 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from tsdistill.errors import TsdistillError
+from tsdistill.tracing.copying import copied
 from tsdistill.tracing.labels import Ruler
-from tsdistill.tracing.lengths import copied
 from tsdistill.tracing.record import Trace
 from tsdistill.tracing.runtime import Inputs, plain_evaluation, run
 from tsdistill.tracing.tracer import Tracer, module_names

@@ -19,12 +19,13 @@ def trial_cuts(graph: NodeGraph) -> int:
 
 
 def trial_cut(graph: NodeGraph, turn: int = 0) -> dict[str, np.ndarray]:
-    """Per group the nodes that leave on trial, another part for every group.
+    """Per group the nodes that leave on trial.
 
-    Of groups of the same few nodes (a stream whose nodes are whole heads, and the heads of its blocks) the
-    one with most slots loses half, and every other one another number (of two nodes one in the first turn and
-    the others in the second): widths that code takes from one another then come apart in every block at
-    once. Of larger groups an odd number stays, which is no whole number of heads.
+    Of groups of the same number of nodes (a stream, and what is as wide inside its blocks) the one with most
+    slots loses another number than all others, which lose one number after the other in turns (of two nodes
+    one leaves in the first turn and the others in the second): widths that code takes from one another then
+    come apart in every block at once. Of groups that are not small an odd number stays, which is no whole
+    number of heads.
     """
     widest: dict[int, str] = {}
     for group in sorted(graph.groups, key=lambda group: len(group.slots)):
@@ -34,8 +35,11 @@ def trial_cut(graph: NodeGraph, turn: int = 0) -> dict[str, np.ndarray]:
     for index, group in enumerate(graph.groups):
         rng = np.random.default_rng(index)
         if group.size >= _SMALL:
-            count = round(group.size * rng.uniform(_LEAST, _MOST))
-            count += (group.size - count + 1) % 2
+            numbers = _numbers(group.size)
+            count = numbers.pop(0)
+            if widest[group.size] != group.name and numbers:
+                count = numbers[turns[group.size] % len(numbers)]
+                turns[group.size] += 1
         elif group.size == _PAIR:
             if (widest[_PAIR] == group.name) != (turn == 0) and trial_cuts(graph) > 1:
                 continue
@@ -47,3 +51,10 @@ def trial_cut(graph: NodeGraph, turn: int = 0) -> dict[str, np.ndarray]:
                 count += 1 if turns[group.size] % 2 or count < 2 else -1
         trial[group.name] = np.sort(rng.permutation(group.size)[: min(max(count, 1), group.size - 1)])
     return trial
+
+
+def _numbers(size: int) -> list[int]:
+    """About half of ``size``, in an order drawn at random, such that an odd number stays."""
+    least, most = round(size * _LEAST), round(size * _MOST)
+    odd = [count for count in range(least, most + 1) if (size - count) % 2]
+    return np.random.default_rng(size).permutation(odd).tolist()

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
 
+from tsdistill.errors import TsdistillError
 from tsdistill.tracing.choices import choosing
+from tsdistill.tracing.copying import copied
 from tsdistill.tracing.following import Following
 from tsdistill.tracing.record import Record, Step
+from tsdistill.tracing.replay import replay
 from tsdistill.tracing.runtime import Inputs, operator_name, plain_evaluation, run, tensors_in
 from tsdistill.tracing.tracer import module_names
 
@@ -94,6 +100,30 @@ def reference(model: nn.Module, inputs: Inputs, record: Record, gone: np.ndarray
     with plain_evaluation(model), module_names(model, mode.stack), mode:
         output = run(model, inputs)
     return [*mode.inside, *output]
+
+
+def disagreement(
+    small: nn.Module,
+    model: nn.Module,
+    inputs: Inputs,
+    record: Record,
+    gone: np.ndarray,
+    output: Sequence[torch.Tensor],
+) -> str | None:
+    """What differs between the ``output`` of a replay of the cut ``small`` and the reference, or None.
+
+    Where they differ, both run once more in float64, and that decides: a network that nobody has trained may
+    blow rounding in float32 up to anything. A model that cannot run in float64 is judged as it is.
+    """
+    problem = difference(list(output), reference(model, inputs, record, gone))
+    if problem is None:
+        return None
+    wide = pytree.tree_map_only(torch.Tensor, lambda t: t.double() if t.is_floating_point() else t, inputs)
+    with suppress(TsdistillError):
+        again = replay(copied(small).double(), wide, record, gone)
+        if again.clean:
+            return difference(list(again.output), reference(copied(model).double(), wide, record, gone))
+    return problem
 
 
 def difference(found: list[torch.Tensor], wanted: list[torch.Tensor], tolerance: float = 2e-3) -> str | None:

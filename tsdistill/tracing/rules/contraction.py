@@ -158,7 +158,7 @@ def _tie(tracer: Any, whole: Any, axis: np.ndarray, offset: np.ndarray | None, i
     factors: tuple[np.ndarray, ...] = (np.repeat(axis, inner),)
     if offset is not None:
         factors += (np.tile(offset, groups),)
-    tracer.ledger.block(whole, factors)
+    tracer.block(whole, factors)
 
 
 RULES = {

@@ -55,7 +55,7 @@ def group_norm(tracer: Any, args: tuple, kwargs: dict, out: Any) -> None:
             tracer.size(6, None, axis)
             if inner > 1:
                 offset = tracer.ledger.fresh(inner)
-                tracer.ledger.block(labels, (np.repeat(axis, inner), np.tile(offset, groups)))
+                tracer.block(labels, (np.repeat(axis, inner), np.tile(offset, groups)))
             else:
                 tracer.unite(labels, axis)
         tracer.size(4, None, labels)
