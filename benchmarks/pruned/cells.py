@@ -57,11 +57,15 @@ class Cells:
         """Keep the figures of a cell, and its network."""
         name = _name(key)
         if model is not None:
-            with replacing(self._network(key)) as path:
-                torch.save(model, path)
+            self.hold(key, model)
         made = datetime.now().isoformat(timespec="seconds")
         self.record.add({"cell": name, "key": _plain(key), "figures": dict(figures), "made": made})
         self._written.add(name)
+
+    def hold(self, key: Key, model: nn.Module) -> None:
+        """Keep the network of a cell alone."""
+        with replacing(self._network(key)) as path:
+            torch.save(model, path)
 
     def model(self, key: Key) -> nn.Module | None:
         """The network of a cell, ``None`` when it was made on another machine."""

@@ -196,12 +196,16 @@ class Work:
         if model is not None:
             return model
         if row.startswith("ours"):
-            return self._pruned(row, budget, 0, self.case.images[0])
+            model = self._pruned(row, budget, 0, self.case.images[0])
+            self.cells.hold(self.key(row, budget), model)
+            return model
         _, criterion, scope = row.split("/")
         x, y = self.case.calibration(0, self.case.images[0])
-        down_to = tuple(each for each in self.case.budgets if each >= budget)
-        walk = peer.walk(self.case.dense, criterion, scope, down_to, x, y, 0)
-        return next(model for reached, model in walk if reached == budget)
+        for reached, model in peer.walk(self.case.dense, criterion, scope, self.case.budgets, x, y, 0):
+            self.cells.hold(self.key(row, reached), model)
+        found = self.cells.model(self.key(row, budget))
+        assert found is not None
+        return found
 
     def _keep(self, key: dict[str, Any], model: nn.Module, seconds: float) -> None:
         """Measure a network that has just been cut and keep both."""
