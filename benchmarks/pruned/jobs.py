@@ -201,7 +201,9 @@ class Work:
             return model
         _, criterion, scope = row.split("/")
         x, y = self.case.calibration(0, self.case.images[0])
-        for reached, model in peer.walk(self.case.dense, criterion, scope, self.case.budgets, x, y, 0):
+        there = {each: self.cells.get(self.key(row, each)) or {} for each in self.case.budgets}
+        reachable = tuple(each for each, figures in there.items() if "score" in figures)
+        for reached, model in peer.walk(self.case.dense, criterion, scope, reachable, x, y, 0):
             self.cells.hold(self.key(row, reached), model)
         found = self.cells.model(self.key(row, budget))
         assert found is not None
