@@ -41,13 +41,16 @@ class Affine:
         self._module, self._dim = module, dim
         self._sums: list[Tensor | None] = [None, None]
 
-    def add(self, now: Tensor, wanted: Tensor) -> None:
-        """Take in one batch of outputs of the norm, as they are and as they should be."""
+    def add(self, now: Tensor, wanted: Tensor, where: Tensor | None = None) -> None:
+        """Take in one batch of outputs of the norm, as they are and as they should be, at the positions
+        ``where`` (all of them without)."""
         middle = (now.shape[0] + 1) // 2
         for half, part in enumerate((slice(0, middle), slice(middle, None))):
             if not now[part].shape[0]:
                 continue
             s, t = (widen(flat(channels_first(each[part], self._dim))).double() for each in (now, wanted))
+            if where is not None:
+                s, t = (each.index_select(2, where.to(each.device)) for each in (s, t))
             sums = torch.stack([v.sum((0, 2)) for v in (torch.ones_like(s), s, t, s * s, s * t)])
             before = self._sums[half]
             self._sums[half] = sums if before is None else before + sums

@@ -26,17 +26,25 @@ STEPS = 6
 _LOOK = 2
 _CHUNK = 64
 _PROBED = 2
+_MORE = 4
 _GAIN = 1e-3
 
 
-def samples_for(y: Tensor, dim: int) -> int:
-    """How many samples a block's output ``y`` is to be fitted on, from the number of its positions."""
+def samples_for(y: Tensor, dim: int, where: Tensor | None = None) -> int:
+    """How many samples a block's output ``y`` is to be fitted on, from the number of its positions; where
+    only some of them, ``where``, are compared, up to four times as many."""
     positions = max(1, y[0].numel() // y.shape[dim])
+    positions = positions if where is None else max(len(where), positions // _MORE, 1)
     return max(FEWEST, -(-ROWS // positions))
 
 
 def refit(
-    module: nn.Module, x: Tensor, wanted: Tensor, generator: torch.Generator, turns: int = TURNS
+    module: nn.Module,
+    x: Tensor,
+    wanted: Tensor,
+    generator: torch.Generator,
+    turns: int = TURNS,
+    mask: Tensor | None = None,
 ) -> bool:
     """Move every floating parameter of ``module`` so that ``module(x)`` comes to ``wanted``; in place.
 
@@ -50,18 +58,20 @@ def refit(
         wanted: what it is to give, shaped as its output.
         generator: of the probes that tell the parameters' scales.
         turns: how often the block is linearised.
+        mask: what its output and ``wanted`` are multiplied with before they are compared; broadcast.
 
     Returns:
         whether anything moved: nothing does where the unseen samples would be worse off.
     """
     moving = {name: widen(p.detach()) for name, p in module.named_parameters() if p.is_floating_point()}
     fixed = {name: widen(b) for name, b in module.named_buffers() if b.is_floating_point()}
+    mask = None if mask is None else widen(mask)
     unseen = torch.arange(len(x), device=x.device) % 8 == 7
     if not moving or not bool(unseen.any()):
         return False
     with sdpa_kernel(SDPBackend.MATH):
-        problem = _Problem(module, fixed, widen(x[~unseen]), widen(wanted[~unseen]))
-        judge = _Problem(module, fixed, widen(x[unseen]), widen(wanted[unseen]))
+        problem = _Problem(module, fixed, widen(x[~unseen]), widen(wanted[~unseen]), mask)
+        judge = _Problem(module, fixed, widen(x[unseen]), widen(wanted[unseen]), mask)
         best = first = judge.error(moving)
         for _ in range(turns):
             before = best
@@ -85,10 +95,13 @@ def refit(
 
 
 class _Problem:
-    """``‖module(x) − wanted‖²`` as a function of the parameters."""
+    """``‖module(x) − wanted‖²`` (both times the mask) as a function of the parameters."""
 
-    def __init__(self, module: nn.Module, fixed: Tensors, x: Tensor, wanted: Tensor) -> None:
-        self._module, self._fixed = module, fixed
+    def __init__(
+        self, module: nn.Module, fixed: Tensors, x: Tensor, wanted: Tensor, mask: Tensor | None
+    ) -> None:
+        self._module, self._fixed, self._mask = module, fixed, mask
+        wanted = wanted if mask is None else wanted * mask
         self._chunks = list(zip(x.split(_CHUNK), wanted.split(_CHUNK), strict=True))
 
     def error(self, at: Tensors) -> float:
@@ -118,7 +131,8 @@ class _Problem:
             way = _plus(ready, slope / before, way)
 
     def _run(self, at: Tensors, x: Tensor) -> Tensor:
-        return functional_call(self._module, {**self._fixed, **at}, (x,))
+        y = functional_call(self._module, {**self._fixed, **at}, (x,))
+        return y if self._mask is None else y * self._mask
 
     def _downhill(self, at: Tensors) -> Tensors:
         """``Jᵀ(wanted − f)``."""

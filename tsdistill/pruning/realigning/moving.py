@@ -28,8 +28,11 @@ _LARGEST = 2**26
 _TURNS = 3
 
 
-def fit_layer(stop: Stop, small: nn.Module, crowd: Crowd, generator: torch.Generator) -> bool:
-    """Bring every walk to the stop, and move the layer; whether it moved."""
+def fit_layer(
+    stop: Stop, small: nn.Module, crowd: Crowd, generator: torch.Generator, where: Tensor | None = None
+) -> bool:
+    """Bring every walk to the stop, and move the layer so that it fits at the positions ``where`` (all of
+    them without); whether it moved."""
     module = small.get_submodule(stop.name)
     bend = stop.mine.bend
     problem = (
@@ -45,20 +48,25 @@ def fit_layer(stop: Stop, small: nn.Module, crowd: Crowd, generator: torch.Gener
         with torch.no_grad():
             now = type(module).forward(module, x)
         if isinstance(problem, Affine):
-            problem.add(now, _left(stop, y))
+            problem.add(now, _left(stop, y), where)
             continue
         pull, slope = _behind(stop.mine, mine, now)
         wanted, _ = _behind(stop.theirs, theirs, y)
-        problem.add(
-            x, pull, _left(stop, wanted), slope, _places(module, now, stop.dim, crowd.samples, generator)
-        )
+        places = _places(module, now, stop.dim, crowd.samples, generator, where)
+        problem.add(x, pull, _left(stop, wanted), slope, places)
     return problem.fit()
 
 
 def fit_block(
-    block: Block, small: nn.Module, crowd: Crowd, generator: torch.Generator, turns: int
+    block: Block,
+    small: nn.Module,
+    crowd: Crowd,
+    generator: torch.Generator,
+    turns: int,
+    where: Tensor | None = None,
 ) -> tuple[bool, str | None]:
-    """Bring every walk to the end of the block, and move its layers together.
+    """Bring every walk to the end of the block, and move its layers together, so that the block fits at the
+    positions ``where`` (all of them without).
 
     Returns:
         whether they moved, and why they cannot be moved.
@@ -70,12 +78,13 @@ def fit_block(
         x, version = mine.entered.pop(block.name)
         if not isinstance(y, Tensor) or not isinstance(now, Tensor) or x._version != version:
             return False, f"block {block.name!r} is fitted layer by layer only: it changes its input in place"
-        take = -(-samples_for(now, block.dim) // len(walks))
+        take = -(-samples_for(now, block.dim, where) // len(walks))
         entered.append(x)
         wanted.append(_left(block, y[:take]))
     inputs = torch.cat([x[: len(y)] for x, y in zip(entered, wanted, strict=True)])
     try:
-        if not refit(module, inputs, torch.cat(wanted), generator, turns):
+        goal = torch.cat(wanted)
+        if not refit(module, inputs, goal, generator, turns, _mask(goal, block.dim, where)):
             return False, None
     except RuntimeError as error:
         return (
@@ -97,13 +106,32 @@ def _left(stop: Stop | Block, y: Tensor) -> Tensor:
     return y * stop.gain.to(y).reshape([-1 if d == dim else 1 for d in range(y.ndim)])
 
 
-def _places(module: nn.Module, y: Tensor, dim: int, samples: int, generator: torch.Generator) -> Tensor:
-    """Some of the output positions of a map, so many that all samples together give rows enough."""
-    positions = max(1, y.numel() // max(1, y.shape[0] * y.shape[dim]))
+def _mask(y: Tensor, dim: int, where: Tensor | None) -> Tensor | None:
+    """1 at the positions ``where`` of one sample of ``y``, 0 elsewhere, with 1 channel and a batch of 1."""
+    if where is None:
+        return None
+    like = y[:1].movedim(dim, 1)[:, :1]
+    mask = torch.zeros(like.shape, dtype=y.dtype, device=y.device).flatten(1)
+    mask[:, where.to(y.device)] = 1
+    return mask.reshape(like.shape).movedim(1, dim)
+
+
+def _places(
+    module: nn.Module,
+    y: Tensor,
+    dim: int,
+    samples: int,
+    generator: torch.Generator,
+    where: Tensor | None = None,
+) -> Tensor:
+    """Some of the output positions of a map (of those ``where``), so many that all samples together give
+    rows enough."""
+    positions = max(1, y.numel() // max(1, y.shape[0] * y.shape[dim])) if where is None else len(where)
     groups, entries = inputs(module)
     rows = min(max(ROWS, _ROWS_PER_ENTRY * entries), max(4096, _LARGEST // (groups * entries)))
     take = min(positions, ceil(rows / samples))
-    return torch.randperm(positions, generator=generator)[:take].sort().values.to(y.device)
+    drawn = torch.randperm(positions, generator=generator)[:take].sort().values
+    return (drawn if where is None else where.cpu()[drawn]).to(y.device)
 
 
 def _behind(path: Downstream, walk: Walk, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -22,6 +22,7 @@ from tsdistill.pruning.realigning.downstream import Downstream
 from tsdistill.pruning.realigning.jointly import TURNS
 from tsdistill.pruning.realigning.lockstep import stopping
 from tsdistill.pruning.realigning.moving import fit_block, fit_layer
+from tsdistill.pruning.realigning.reaching import SAMPLES, reaching
 from tsdistill.pruning.realigning.stops import Stop, find_stops
 from tsdistill.tracing.scaling import Gains
 
@@ -65,7 +66,8 @@ def realign(
     stream that they are added to (a residual branch makes good what its skip has lost), and only as far as
     the non-linearity behind lets it through. The ridge draws towards the present weight; it is the one that
     serves samples best that the fit has not seen, and a layer that would only get worse stays as it is.
-    Norms that follow no such layer get a scale and shift for every node.
+    Norms that follow no such layer get a scale and shift for every node. All of that looks at the positions
+    alone from which something reaches the output (behind the last attention, a class token).
 
     Behind a block of several layers (a residual block, say) these are then moved together, so that the block
     gives what it gives in the dense model: nodes that stay may take over what nodes that left did, as long as
@@ -98,6 +100,8 @@ def realign(
         stops, blocks = find_stops(dense, small, kept, gains or {}, head(first[0], 2))
         names, around = [stop.name for stop in stops], [block.name for block in blocks if turns]
         stations = _stations(stops, blocks if turns else [])
+        dims = {station.name: station.dim for station in stations}
+        where = reaching(dense, dims, head(first[0], SAMPLES), seed)
         one = head(first[0], 1)
         every = [station.name for station in stations]
         needs = alive(small, every, one, around), alive(dense, every, one)
@@ -116,12 +120,12 @@ def realign(
         for number, station in enumerate(stations):
             generator = torch.Generator().manual_seed(hash((seed, number)) % 2**63)
             if isinstance(station, Stop):
-                fitted += fit_layer(station, small, crowd, generator)
+                fitted += fit_layer(station, small, crowd, generator, where.get(station.name))
                 for side, number_of in zip((_mine, _theirs), uses, strict=True):
                     number_of[side(station).other] -= 1
                 crowd.forget(*([call for call, left in each.items() if not left] for each in uses))
             else:
-                moved, note = fit_block(station, small, crowd, generator, turns)
+                moved, note = fit_block(station, small, crowd, generator, turns, where.get(station.name))
                 together += moved
                 notes += [note] if note else []
             if progress is not None:
