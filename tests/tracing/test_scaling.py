@@ -56,6 +56,28 @@ def test_it_stays_right_over_several_cuts_and_says_how_activations_grew() -> Non
         assert all(np.allclose(each, times) for each in done.gains.values())
 
 
+class Two(nn.Module):
+    """Two such blocks, one behind the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.between, self.second = attention(packed=False), nn.Linear(5, 6), attention()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.between(self.first(x)))
+
+
+def test_a_block_goes_by_the_same_axis_when_one_before_it_is_left_with_one_head() -> None:
+    model, x = Two().eval(), torch.randn(1, 7, 6)
+    axes = fork_groups(trace(model, x))["second.qkv"]
+    graph = trace(model, x, axes=axes)
+    assert (graph.by_name["first.q"].size, graph.by_name["second.qkv"].size) == (3, 8)
+    small = cut(model, graph, {"first.q": [0, 2]}, x).model
+    again = trace(small, x, like=graph)
+    assert again.by_name["second.qkv"].size == 8
+    assert not cut(small, again, {"second.qkv": [1, 2]}, x).put_back
+
+
 def test_a_constant_scale_needs_no_making_up() -> None:
     model, x = attention("attribute"), torch.randn(1, 7, 6)
     assert cut(model, sized(model, x), {"qkv": [0, 1]}, x).gains == {}
