@@ -127,7 +127,7 @@ def _faster(found: Found) -> str:
     """How much faster than the peer, where both get through."""
     ratios = []
     for spec, row in _best(found).items():
-        other = found.get(("peer", spec))
+        row, other = found.get(("quick", spec), row), found.get(("peer", spec))
         if other and row["passed"] and other["passed"]:
             ratios.append(other["forwards"] / row["forwards"])
     if not ratios:
