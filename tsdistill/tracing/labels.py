@@ -43,7 +43,7 @@ class Product:
 
     whole: np.ndarray
     factors: tuple[np.ndarray, ...]
-    name: str = ""
+    name: str
 
 
 class Ledger:
@@ -117,7 +117,7 @@ class Ledger:
         if len(a):
             self.edges.append((a, b))
 
-    def block(self, whole: np.ndarray, factors: tuple[np.ndarray | None, ...], name: str = "") -> None:
+    def block(self, whole: np.ndarray, factors: tuple[np.ndarray | None, ...], name: str) -> None:
         """``whole`` stays exactly where all ``factors`` do; a factor of None always stays."""
         given = tuple(factor for factor in factors if factor is not None)
         self.products.append(Product(whole, given, name))

@@ -35,10 +35,9 @@ def trial_cut(graph: NodeGraph, turn: int = 0) -> dict[str, np.ndarray]:
     for index, group in enumerate(graph.groups):
         rng = np.random.default_rng(index)
         if group.size >= _SMALL:
-            numbers = _numbers(group.size)
-            count = numbers.pop(0)
-            if widest[group.size] != group.name and numbers:
-                count = numbers[turns[group.size] % len(numbers)]
+            count, *others = _numbers(group.size)
+            if widest[group.size] != group.name and others:
+                count = others[turns[group.size] % len(others)]
                 turns[group.size] += 1
         elif group.size == _PAIR:
             if (widest[_PAIR] == group.name) != (turn == 0) and trial_cuts(graph) > 1:

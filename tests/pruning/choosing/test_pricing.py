@@ -3,6 +3,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -170,11 +171,10 @@ def test_it_predicts_what_a_cut_takes() -> None:
     removed = {group.name: list(range(0, 64, 4)) + list(range(1, 64, 4)) for group in graph.groups}
     small = cut(model, graph, removed, x).model
     found = []
-    for _ in range(5):  # on a machine with other work a measurement may come out as anything
+    for _ in range(5):  # medians, for on a machine with other work one measurement may come out as anything
         price = price_latency(model, graph, x)
         dense, less = latency([model, small], x, repeats=40)
-        predicted = price.value(graph, dict.fromkeys(removed, 32)) / price.value(graph)
-        found.append((predicted, less / dense))
-        if predicted == pytest.approx(less / dense, abs=0.25) and predicted < 0.7:
-            return
-    pytest.fail(f"(predicted, measured): {found}")
+        found.append((price.value(graph, dict.fromkeys(removed, 32)) / price.value(graph), less / dense))
+    predicted, measured = np.median(found, 0)
+    assert predicted == pytest.approx(measured, abs=0.25)
+    assert predicted < 0.7
