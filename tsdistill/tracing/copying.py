@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-_TABLES = (OrderedDict, dict, set, list)
+_TABLES = frozenset((OrderedDict, dict, set, list))
+_PLAIN = frozenset((type(None), bool, int, float, str, type, torch.dtype, torch.device))
+_HELD = frozenset(("_parameters", "_buffers", "_modules"))
 
 
 def copied(model: nn.Module, replaced: Mapping[int, torch.Tensor] | None = None) -> nn.Module:
@@ -19,11 +21,49 @@ def copied(model: nn.Module, replaced: Mapping[int, torch.Tensor] | None = None)
     ``replaced`` (the identity of a tensor -> another) says which tensors others take the place of.
     """
     memo: dict[int, Any] = dict(replaced or {})
-    for module in model.modules():
+    modules = list(model.modules())
+    for module in modules:
         for value in vars(module).values():
-            if type(value) in _TABLES:
-                if not value:  # most of what a module keeps; deepcopy takes its time over each
-                    memo.setdefault(id(value), type(value)())
-            elif isinstance(value, torch.Tensor) and not value.is_leaf and id(value) not in memo:
+            kind = type(value)
+            if kind in _PLAIN or kind in _TABLES or not isinstance(value, torch.Tensor):
+                continue
+            if not value.is_leaf and id(value) not in memo:
                 memo[id(value)] = value.detach().clone()
+    plain = [module for module in modules if _is_plain(type(module)) and id(module) not in memo]
+    twins = [type(module).__new__(type(module)) for module in plain]
+    memo.update((id(module), twin) for module, twin in zip(plain, twins, strict=True))
+    for module, twin in zip(plain, twins, strict=True):
+        twin.__setstate__(_state(module, memo))
     return copy.deepcopy(model, memo)
+
+
+def _is_plain(kind: type) -> bool:
+    """Whether ``deepcopy`` copies such a module by its state alone."""
+    return (
+        kind.__getstate__ is nn.Module.__getstate__
+        and kind.__reduce_ex__ is object.__reduce_ex__
+        and kind.__reduce__ is object.__reduce__
+        and not hasattr(kind, "__deepcopy__")
+    )
+
+
+def _state(module: nn.Module, memo: dict[int, Any]) -> dict[str, Any]:
+    """What ``deepcopy`` would give of a module's state. Most of it are numbers, names and empty tables of
+    hooks, over each of which ``deepcopy`` takes its time."""
+    state = module.__getstate__()
+    for name, value in state.items():
+        kind = type(value)
+        if kind in _PLAIN:
+            continue
+        if kind in _TABLES and not value:
+            state[name] = memo.setdefault(id(value), kind())
+        elif name in _HELD and kind is dict:
+            state[name] = {key: None if held is None else _twin(held, memo) for key, held in value.items()}
+        else:
+            state[name] = copy.deepcopy(value, memo)
+    return state
+
+
+def _twin(held: Any, memo: dict[int, Any]) -> Any:
+    found = memo.get(id(held))
+    return copy.deepcopy(held, memo) if found is None else found

@@ -29,6 +29,8 @@ class Step:
         chosen: what an operator chose by the values that went in.
         factor: the number that an operator multiplies by, where it is a fraction.
         pairs: whether an operator sums products of two activations (queries and keys, say).
+        call: number of the call of a function (`runtime.BY_SIZES`) that picks its operators by the sizes that
+            it is given, if the operator is part of one; 0 for all others.
     """
 
     op: str
@@ -42,6 +44,7 @@ class Step:
     chosen: Chosen = ()
     factor: float | None = None
     pairs: bool = False
+    call: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,6 +131,11 @@ class Record:
         return {id(step): place for place, step in enumerate(self.trace.steps)}
 
     @cached_property
+    def behind(self) -> dict[int, int]:
+        """The number of a call -> the place of the first step behind it."""
+        return {step.call: place + 1 for place, step in enumerate(self.trace.steps) if step.call}
+
+    @cached_property
     def chooses(self) -> bool:
         """Whether values decide what goes on (as in a detector), so that the output alone says little."""
         return any(self.forces(step) for step in self.trace.steps)
@@ -138,7 +146,7 @@ class Record:
 
     def judges(self, step: Step) -> bool:
         """Whether a cut is judged by what ``step`` gives, too: whole sums of a model that chooses."""
-        return bool(step.contracted) and self.chooses and self._whole(step)
+        return bool(step.contracted) and not step.call and self.chooses and self._whole(step)
 
     def _whole(self, step: Step) -> bool:
         return all((self.node_of[labels] < 0).all() for labels in step.given)

@@ -35,7 +35,7 @@ def repair(
     first = _follow(model, record, gone)
     result = replay(model, inputs, record, gone)
     doubtful = {result.broken, *(item.step.module for item in result.stale)}
-    wrong = [key for key in first if any(related(key[0], module) for module in doubtful)]
+    wrong = [key for key in first if _doubted(model, key[0], doubtful)]
     if wrong:
         for owner, name in wrong:
             setattr(model.get_submodule(owner), name, first.pop((owner, name)))
@@ -78,17 +78,23 @@ def repair(
 
 def foresee(model: nn.Module, trace: Trace) -> None:
     """Write down in ``trace.followed`` what needs no cut to be learnt: the numbers of groups that PyTorch's
-    own convolutions and group norms of ``model`` keep."""
+    own convolutions and group norms of ``model`` keep, and those that other modules keep under such a name
+    and give to a view."""
+    counted: dict[str, list[str]] = defaultdict(list)
+    for owner, name in trace.read:
+        if "groups" in name:
+            counted[owner].append(name)
     for step in trace.steps:
-        place = next((place for op, place in _GROUPS.items() if op in step.op), None)
-        if place is None:
+        if not step.sizes or step.module not in counted:
             continue
         module = model.get_submodule(step.module)
-        name = "groups" if isinstance(module, nn.modules.conv._ConvNd) else "num_groups"
-        kept = getattr(module, name, 0) if isinstance(module, _STANDARD) else 0
-        for argument, _, labels in step.sizes:
-            if argument == place and kept == len(labels):
-                trace.followed[step.module, name] = [labels]
+        place = next((place for op, place in _GROUPS.items() if op in step.op), None)
+        if (place is not None) != isinstance(module, _STANDARD):
+            continue
+        for name in counted[step.module]:
+            for argument, _, labels in step.sizes:
+                if place in (None, argument) and getattr(module, name) == len(labels):
+                    trace.followed.setdefault((step.module, name), [labels])
 
 
 def _attribute(model: nn.Module, owner: str, name: str) -> Attribute:
@@ -107,6 +113,14 @@ def _follow(model: nn.Module, record: Record, gone: np.ndarray) -> dict[tuple[st
             before[owner, name] = getattr(module, name)
             setattr(module, name, renewed[0])
     return before
+
+
+def _doubted(model: nn.Module, owner: str, doubtful: Collection[str | None]) -> bool:
+    """Whether an attribute of ``owner`` may be behind what went wrong in these modules; PyTorch's own modules
+    keep their numbers for themselves."""
+    if isinstance(model.get_submodule(owner), _STANDARD):
+        return owner in doubtful
+    return any(related(owner, module) for module in doubtful)
 
 
 def _count(result: Replayed) -> Counter[str]:

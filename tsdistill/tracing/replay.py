@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -16,7 +17,15 @@ from tsdistill.errors import TsdistillError
 from tsdistill.tracing.choices import choosing
 from tsdistill.tracing.following import Following
 from tsdistill.tracing.record import Record, Step
-from tsdistill.tracing.runtime import Inputs, factor, operator_name, plain_evaluation, run, tensors_in
+from tsdistill.tracing.runtime import (
+    BY_SIZES,
+    Inputs,
+    factor,
+    operator_name,
+    plain_evaluation,
+    run,
+    tensors_in,
+)
 from tsdistill.tracing.tracer import module_names
 
 _VIEWS = ("aten.view.default", "aten._unsafe_view.default")
@@ -64,9 +73,11 @@ class _Replay(Following):
         super().__init__(record, gone)
         self.stale: list[Stale] = []
         self.scaled: list[tuple[Step, float]] = []
+        self.within = False
+        self.calls = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        step = self.next(operator_name(func))
+        step = None if self.within else self.next(operator_name(func))
         if step is not None and step.sizes:
             args = self._mend(step, list(args))
         if step is not None and step.factor is not None:
@@ -84,6 +95,18 @@ class _Replay(Following):
         if step is not None and self.record.judges(step):
             self.inside += tensors_in(out)
         return out
+
+    @contextmanager
+    def call(self) -> Iterator[None]:
+        """A call of a function that picks its operators by sizes, which other sizes run by other operators:
+        none of them is looked for in the trace, which goes on behind its own."""
+        self.calls += 1
+        self.within = True
+        try:
+            yield
+        finally:
+            self.within = False
+        self.position, self.astray = self.record.behind.get(self.calls, self.position), 0
 
     def _mend(self, step: Step, args: list[Any]) -> list[Any]:
         asked, known = list(args), len(self.stale)
@@ -122,6 +145,9 @@ class _Composite(TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
+        if func in BY_SIZES:
+            with self.replay.call():
+                return func(*args, **kwargs)
         if name == "__getitem__":
             return func(args[0], self._sliced(args[1]))
         if name not in ("reshape", "unflatten", "group_norm"):
@@ -140,13 +166,14 @@ class _Composite(TorchFunctionMode):
         items = list(index) if isinstance(index, tuple) else [index]
         position = self.replay.position
         while position < len(steps) and "slice" in steps[position].op:
-            for _, _, labels in steps[position].sizes:
+            for place, _, labels in steps[position].sizes:
                 for i, item in enumerate(items):
-                    if not isinstance(item, slice) or len(labels) not in (item.start, item.stop):
+                    if not isinstance(item, slice) or len(labels) != (
+                        item.stop if place == 3 else item.start
+                    ):
                         continue
                     wanted = self.replay.count(steps[position], len(labels), labels)
-                    start = wanted if item.start == len(labels) else item.start
-                    stop = wanted if item.stop == len(labels) else item.stop
+                    start, stop = (item.start, wanted) if place == 3 else (wanted, item.stop)
                     items[i] = slice(start, stop, item.step)
             position += 1
         return tuple(items) if isinstance(index, tuple) else items[0]

@@ -21,8 +21,15 @@ Inputs = Any
 """A tensor, a tuple of positional arguments, or a dict of keyword arguments."""
 
 
+BY_SIZES = (torch.einsum,)
+"""Functions whose operators, and the order of them, hang on the sizes that they are given."""
+
 _ALONG = ("past_", "hidden_states", "encoder_", "decoder_", "text_model_", "vision_model_", "extract_")
 """How transformers' names begin of the outputs that only show what is inside the model."""
+
+
+_LEAVES = frozenset((type(None), bool, int, float, str, torch.dtype, torch.device, torch.layout))
+"""Types of what operators are given that is no tensor and holds none."""
 
 
 class OperatorMode(TorchDispatchMode):
@@ -77,6 +84,8 @@ def plain_evaluation(model: nn.Module, *, training: bool = False) -> Iterator[No
 def _forget(modules: Iterable[nn.Module]) -> None:
     """Let modules that cache tensors between evaluations drop them, as they do when training begins."""
     for module in modules:
+        if type(module).train is nn.Module.train:
+            continue
         for name, value in vars(module).items():
             if type(value) is not dict or not value or name in ("_parameters", "_buffers", "_modules"):
                 continue
@@ -129,10 +138,17 @@ def tensors_in(tree: Any) -> list[torch.Tensor]:
     """The tensors anywhere in a nested structure, in order."""
     if isinstance(tree, torch.Tensor):
         return [tree]
-    if tree is None or isinstance(tree, int | float | str):
+    kind = type(tree)
+    if kind in _LEAVES:
         return []
-    if type(tree) in (tuple, list):
-        return [tensor for part in tree for tensor in tensors_in(part)]
+    if kind is tuple or kind is list:
+        found = []
+        for part in tree:
+            if isinstance(part, torch.Tensor):
+                found.append(part)
+            elif type(part) not in _LEAVES:
+                found += tensors_in(part)
+        return found
     leaves, _ = pytree.tree_flatten(tree)
     return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
 

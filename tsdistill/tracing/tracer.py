@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.overrides import TorchFunctionMode
 
 from tsdistill.tracing import rules
 from tsdistill.tracing.choices import chosen, number
@@ -19,6 +20,7 @@ from tsdistill.tracing.following import kind_of
 from tsdistill.tracing.labels import FIXED, Labels, Ledger, rule_model, ruled_like
 from tsdistill.tracing.record import Contraction, Cost, Step, Trace
 from tsdistill.tracing.runtime import (
+    BY_SIZES,
     Inputs,
     OperatorMode,
     factor,
@@ -49,6 +51,7 @@ class Tracer(OperatorMode):
         self._again = "" if ledger is None else "again "
         self._ran: Counter[tuple[str, str]] = Counter()
         self._blocks = 0
+        self.call = 0
         self._joined: dict[tuple[int, tuple[int, ...]], tuple[np.ndarray, Labels]] = {}
         rule = rule_model if ledger is None else ruled_like
         for tensor, labels in rule(self.ledger, model):
@@ -73,7 +76,7 @@ class Tracer(OperatorMode):
         ):
             self._hand_on(out)
             return out
-        self.step = Step(operator_name(func), self.stack[-1])
+        self.step = Step(operator_name(func), self.stack[-1], call=self.call)
         self.steps.append(self.step)
         self._ran[self.step.module, kind_of(self.step.op)] += 1
         self._blocks = 0
@@ -264,6 +267,25 @@ def module_names(model: nn.Module, stack: list[str]):
         del stack[1:]
 
 
+class _Calls(TorchFunctionMode):
+    """Tells the tracer which operators belong to one call of a function that picks them by sizes."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        super().__init__()
+        self.tracer = tracer
+        self.made = 0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func not in BY_SIZES:
+            return func(*args, **(kwargs or {}))
+        self.made += 1
+        self.tracer.call = self.made
+        try:
+            return func(*args, **(kwargs or {}))
+        finally:
+            self.tracer.call = 0
+
+
 @contextmanager
 def attributes_read(model: nn.Module, tracer: Tracer) -> Iterator[None]:
     """Note in ``tracer.read`` which numbers, tuples and lists code reads off the modules, and when first."""
@@ -320,6 +342,7 @@ def _recorded(model: nn.Module, inputs: Inputs) -> Trace:
         module_names(model, tracer.stack),
         attributes_read(model, tracer),
         tracer,
+        _Calls(tracer),
     ):
         output = run(model, inputs)
     return tracer.finish(output)

@@ -92,8 +92,7 @@ def convolution(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> No
     x, weight, bias = args[:3]
     transposed, groups = args[6], args[8]
     fields, kernel = tracer.labels(x), tracer.labels(weight)
-    for labels in (*fields[2:], *kernel[2:]):
-        tracer.freeze(labels, "the extent of a convolution")
+    extents = _extents(tracer, fields[2:], kernel[2:], args)
     channels = fields[1]
     if groups == 1:
         written, read = (kernel[1], kernel[0]) if transposed else (kernel[0], kernel[1])
@@ -108,14 +107,30 @@ def convolution(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> No
         tracer.unite(result, tracer.labels(bias)[0])
     tracer.contract(0, 1, channels)
     space = x.shape[2:] if transposed else out.shape[2:]
-    taps = prod(weight.shape[2:]) * prod(space) * x.shape[0]
-    tracer.cost(taps, (weight.shape[0], kernel[0]), (weight.shape[1], kernel[1]))
+    free = [(size, labels) for size, labels in zip(space, extents, strict=True) if labels is not None]
+    taps = prod(weight.shape[2:]) * prod(space) * x.shape[0] // prod(size for size, _ in free)
+    tracer.cost(taps, *free, (weight.shape[0], kernel[0]), (weight.shape[1], kernel[1]))
     mixes = groups == 1 or weight.shape[0 if transposed else 1] > (groups if transposed else 1)
     if tracer.is_data(x) and not tracer.is_data(weight):
         tracer.contractions.append(
             Contraction(tracer.step.module, "conv", read, channels, written, mixes=mixes)
         )
-    tracer.give(out, [fields[0], result, *[None] * (out.ndim - 2)])
+    tracer.give(out, [fields[0], result, *extents])
+
+
+def _extents(tracer: Any, fields: Any, kernel: Any, args: tuple) -> list[np.ndarray | None]:
+    """Labels along the extents of what comes out: those of the input where a kernel of one tap looks at every
+    coordinate by itself."""
+    for labels in kernel:
+        tracer.freeze(labels, "the extent of a kernel")
+    given: list[np.ndarray | None] = []
+    for d, labels in enumerate(fields):
+        stride, padding, added = (args[place][min(d, len(args[place]) - 1)] for place in (3, 4, 7))
+        alone = args[1].shape[2 + d] == 1 and (stride, padding, added) == (1, 0, 0)
+        if not alone:
+            tracer.freeze(labels, "the extent of a convolution")
+        given.append(labels if alone else None)
+    return given
 
 
 def _groups(
