@@ -288,12 +288,16 @@ def _trains(dense: nn.Module, small: nn.Module, example: Any) -> None:
 
 def _reached(model: nn.Module, example: Any) -> set[str]:
     """Names of the parameters that have a gradient after one training step (on two samples where a norm
-    spans them)."""
+    spans them; a detector on its losses for two images)."""
     inputs = example
     if isinstance(example, Tensor):
         model.train()
         spans = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
         inputs = torch.cat([example, -example]) if spans else example
+    elif type(model).__module__.startswith("torchvision.models.detection"):
+        model.train()
+        images = [*example[0], *example[0]]
+        inputs = (images, [_target(image) for image in images])
     torch.manual_seed(0)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-6)
     losses = [t.float().pow(2).mean() for t in tensors_in(call(model, inputs)) if t.requires_grad]
@@ -304,3 +308,13 @@ def _reached(model: nn.Module, example: Any) -> set[str]:
     model.zero_grad(set_to_none=True)
     model.eval()
     return names
+
+
+def _target(image: Tensor) -> dict[str, Tensor]:
+    """What torchvision's detectors are trained on: one object, with its mask and keypoints."""
+    height, width = image.shape[-2:]
+    box = torch.tensor([[width / 8, height / 8, width / 2, height / 2]])
+    points = torch.tensor([[width / 4, height / 4, 1.0]]).expand(1, 17, 3)
+    mask = torch.zeros(1, height, width, dtype=torch.uint8)
+    mask[:, height // 8 : height // 2, width // 8 : width // 2] = 1
+    return {"boxes": box, "labels": torch.ones(1, dtype=torch.int64), "masks": mask, "keypoints": points}

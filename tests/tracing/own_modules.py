@@ -209,6 +209,31 @@ class Buffered(nn.Module):
         return self.out(y + torch.sin(torch.arange(y.shape[-1]) / self.b.out_features))
 
 
+class Cosine(nn.Module):
+    """Directions of hidden vectors, whose lengths are spread over them before they divide."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(6, 12), nn.Linear(12, 9), nn.Linear(9, 3)
+
+    def forward(self, x):
+        x = F.normalize(torch.tanh(self.a(x)), dim=-1)
+        return self.c(F.normalize(self.b(x), p=1.0, dim=-1))
+
+
+class Neighbours(nn.Module):
+    """Sums over neighbourhoods that are unfolded (with zeros around), weighed and folded again."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.weights = nn.Conv2d(3, 12, 1), nn.Conv2d(12, 4, 1), nn.Parameter(torch.rand(9))
+
+    def forward(self, x):
+        x = torch.relu(self.a(x))
+        pieces = F.unfold(x, 3, padding=1).unflatten(1, (-1, 9)) * self.weights[:, None]
+        return self.b(F.fold(pieces.flatten(1, 2), x.shape[2:], 3, padding=1))
+
+
 class Complex(nn.Module):
     def __init__(self):
         super().__init__()

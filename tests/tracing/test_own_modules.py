@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from tests.tracing.networks import zeroed
 from tests.tracing.own import built, halved, reloaded, same
 from tests.tracing.own_modules import IMAGE, SERIES, TOKENS, VECTOR
-from tsdistill.tracing import trace
+from tsdistill.tracing import cut, trace
 from tsdistill.tracing.runtime import run
 
 NESTED = {"x": VECTOR, "more": (VECTOR * 2, {"y": VECTOR + 1})}
@@ -35,6 +37,7 @@ CASES: dict[str, tuple[Any, dict[str, int]]] = {
     "InPlace": (IMAGE, {"a": 12}),
     "Filled": (IMAGE, {"a": 6, "b": 4, "c": 8}),
     "Buffered": (SERIES, {"a": 12}),
+    "Neighbours": (IMAGE, {"a": 12}),
     "Complex": (VECTOR, {"a": 10, "b": 8}),
     "Fourier": (IMAGE, {"a": 12, "b": 9}),
     "Double": (VECTOR, {"0": 10, "2": 8}),
@@ -147,3 +150,19 @@ def test_a_cut_model_takes_longer_and_more_inputs(name):
     elif name == "TiedText":
         batch = torch.randint(20, (3, 9))
     assert run(done.model, batch)[0].shape[0] == 3
+
+
+def test_directions_are_those_of_the_nodes_that_stay():
+    model = built("Cosine")
+    graph = trace(model, VECTOR)
+    assert graph.widths == {"a": 12, "b": 9}
+    result = cut(model, graph, {"a": [0, 4, 7], "b": [1, 8]}, VECTOR)
+    assert result.put_back == ()
+    one, other = (np.setdiff1d(np.arange(size), gone) for size, gone in ((12, [0, 4, 7]), (9, [1, 8])))
+    with torch.no_grad():
+        hidden = F.normalize(torch.tanh(model.a(VECTOR))[:, one], dim=-1)
+        hidden = F.linear(hidden, model.b.weight[other][:, one], model.b.bias[other])
+        hidden = F.normalize(hidden, p=1.0, dim=-1)
+        torch.testing.assert_close(
+            result.model(VECTOR), F.linear(hidden, model.c.weight[:, other], model.c.bias)
+        )

@@ -1,5 +1,7 @@
 """Widths that a forward takes from one another, and numbers that several attributes might stand for."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -145,3 +147,47 @@ def test_weights_that_are_standardised_over_what_they_read_are_cut():
 
 def _read(layer, stays):
     return layer.weight[:, stays].clone(), layer.gain.clone(), layer.bias.clone()
+
+
+class Crossed(nn.Module):
+    """As ``Attention``; the heads lie the other way round in what leaves it: (d, h) instead of (h, d)."""
+
+    def __init__(self, width, heads):
+        super().__init__()
+        self.num_heads = heads
+        self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
+
+    def forward(self, x):
+        B, N, C = x.shape
+        q, k, v = (
+            self.qkv(x).reshape(B, N, 3, self.num_heads, C // self.num_heads).permute(2, 0, 3, 1, 4).unbind(0)
+        )
+        attended = (q @ k.transpose(-2, -1) * 0.4).softmax(-1) @ v
+        return self.proj(attended.permute(0, 2, 3, 1).reshape(B, N, C))
+
+
+def test_heads_that_are_seen_in_two_orders_do_not_become_one(monkeypatch):
+    """The second attention keeps 3 heads of 9 on trial, as 28 // 3 says of the stream, too, so that only what
+    leaves it, in the other order, shows that the widths are tied."""
+    model = Transformer(width=36)
+    model.blocks = nn.ModuleList(Crossed(36, 4) for _ in range(2))
+    randomise(model).eval()
+    x = torch.randn(1, 7, 5, generator=torch.Generator().manual_seed(1))
+    kept = {"embed": 28, "blocks.0.qkv": 2, "blocks.1.qkv": 3}
+    module = sys.modules["tsdistill.tracing.trace"]
+    original = module.trial_cut
+
+    def chosen(graph, turn):
+        trial = original(graph, turn)
+        if graph.by_name["embed"].size == 36:
+            trial |= {name: np.arange(graph.widths[name] - count) for name, count in kept.items()}
+        return trial
+
+    monkeypatch.setattr(module, "trial_cut", chosen)
+    graph = trace(model, x)
+    assert graph.by_name["embed"].size == 4
+    removed = {"embed": [1, 2], "mlps.0.0": [3]}
+    result = cut(model, graph, removed, x)
+    assert result.put_back == ()
+    with torch.no_grad():
+        torch.testing.assert_close(result.model(x), zeroed(model, graph, removed)(x), rtol=1e-4, atol=1e-4)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+from math import prod
 
 import numpy as np
 
+from tsdistill.tracing.labels import Product
 from tsdistill.tracing.record import Record
 from tsdistill.tracing.replay import Replayed, Stale, related, within
 
@@ -60,7 +63,7 @@ def _sources(record: Record, item: Stale, labels: np.ndarray, gone: np.ndarray) 
             if kept == len(other):
                 continue
             if len(other) == size and kept == item.given:
-                found = iter([(other, labels)])
+                found = iter([_as_laid_first(record, other, labels)])
             elif len(other) % size == 0 and _divides(kept, item.given, len(other) // size):
                 found = _wholes(record, other, labels)
             else:
@@ -81,9 +84,49 @@ def _divides(kept: int, given: int, times: int) -> bool:
 def _wholes(record: Record, other: np.ndarray, axis: np.ndarray) -> Iterator[Tie]:
     """``other`` beside the blocks of its size (or of several times that) of which ``axis`` is a side."""
     for product in record.trace.ledger.products:
-        whole = product.whole
-        if len(whole) % len(other) == 0 and any(_covers(factor, axis) for factor in product.factors):
-            yield np.tile(other, len(whole) // len(other)), whole
+        if len(product.whole) % len(other) == 0:
+            side = next((i for i, factor in enumerate(product.factors) if _covers(factor, axis)), None)
+            if side is not None and (sides := _sides(product, len(other), side)):
+                yield _laid(product, sides, other)
+
+
+def _as_laid_first(record: Record, other: np.ndarray, labels: np.ndarray) -> Tie:
+    """``other`` beside ``labels``; where those are a block, beside the first block of the same sides.
+
+    Heads may lie side by side in what leaves an attention, (d, h) instead of (h, d): in one order in one
+    module and in another in the next, they would make one of all.
+    """
+    products = record.trace.ledger.products
+    own = next((product for product in products if np.array_equal(product.whole, labels)), None)
+    if own is None:
+        return other, labels
+    axes = [np.unique(factor).tobytes() for factor in own.factors]
+    for product in products:
+        found = [np.unique(factor).tobytes() for factor in product.factors]
+        if len(set(found)) == len(found) and set(axes) <= set(found):
+            return _laid(product, sorted(found.index(axis) for axis in axes), other)
+    return other, labels
+
+
+def _sides(product: Product, size: int, side: int) -> tuple[int, ...]:
+    """Which sides of a block, with ``side``, have ``size`` coordinates together; the last ones that do."""
+    lengths = [len(np.unique(factor)) for factor in product.factors]
+    fitting = (
+        sides
+        for count in range(1, len(lengths) + 1)
+        for sides in combinations(range(len(lengths)), count)
+        if side in sides and prod(lengths[i] for i in sides) == size
+    )
+    return max(fitting, default=())
+
+
+def _laid(product: Product, sides: Sequence[int], other: np.ndarray) -> Tie:
+    """``other`` beside a block: coordinate by coordinate along ``sides``, again for each of the rest."""
+    rank = np.zeros(len(product.whole), dtype=np.int64)
+    for side in sides:
+        axis, place = np.unique(product.factors[side], return_inverse=True)
+        rank = rank * len(axis) + place
+    return other[rank], product.whole
 
 
 def _covers(factor: np.ndarray, axis: np.ndarray) -> bool:

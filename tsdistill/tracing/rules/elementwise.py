@@ -8,7 +8,8 @@ from tsdistill.tracing.runtime import tensors_in
 
 
 def elementwise(tracer: Any, args: tuple, kwargs: dict, out: Any) -> None:
-    """Unite, dimension by dimension, the labels of all operands that are broadcast together."""
+    """Unite, dimension by dimension, the labels of all operands that are broadcast together (one that was
+    expanded is the same all along, whether it was expanded before or is here)."""
     results = tensors_in(out)
     operands = [t for t in tensors_in((args, kwargs)) if t.ndim]
     if not results:
@@ -19,7 +20,9 @@ def elementwise(tracer: Any, args: tuple, kwargs: dict, out: Any) -> None:
     rank = max(t.ndim for t in operands)
     merged = [None] * rank
     for dim in range(-rank, 0):
-        meeting = [tracer.labels(t)[dim] for t in operands if t.ndim >= -dim and t.shape[dim] > 1]
+        meeting = [
+            tracer.labels(t)[dim] for t in operands if t.ndim >= -dim and t.shape[dim] > 1 and t.stride(dim)
+        ]
         labelled = [labels for labels in meeting if labels is not None]
         if not labelled:
             continue

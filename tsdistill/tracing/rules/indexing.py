@@ -94,7 +94,6 @@ _PICKED = {
     "pixel_shuffle": torch.ops.aten.pixel_shuffle,
     "pixel_unshuffle": torch.ops.aten.pixel_unshuffle,
     "unfold": torch.ops.aten.unfold,
-    "im2col": torch.ops.aten.im2col,
     "channel_shuffle": torch.ops.aten.channel_shuffle,
     "native_channel_shuffle": torch.ops.aten.channel_shuffle,
     "gather": torch.ops.aten.gather,

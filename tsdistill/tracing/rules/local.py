@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 from typing import Any
+
+import numpy as np
 
 from tsdistill.tracing.runtime import tensors_in
 
@@ -58,5 +61,25 @@ def regions(tracer: Any, args: tuple, kwargs: dict, out: Any) -> None:
         tracer.give(result, [None, fields[1], None, None])
 
 
+def unfold(tracer: Any, args: tuple, kwargs: dict, out: Any) -> None:
+    """``im2col(x, kernel, ...)``: [b, C, h, w] to [b, C taps, places], every channel at each of its taps."""
+    fields = tracer.labels(args[0])
+    for labels in fields[2:]:
+        tracer.freeze(labels, "the extent of a neighbourhood")
+    channels = None if fields[1] is None else np.repeat(fields[1], prod(args[1]))
+    tracer.give(out, [fields[0], channels, None])
+
+
+def fold(tracer: Any, args: tuple, kwargs: dict, out: Any) -> None:
+    """``col2im(x, size, kernel, ...)``: [b, C taps, places] to [b, C, h, w], the sum over the taps."""
+    fields, taps = tracer.labels(args[0]), prod(args[2])
+    tracer.freeze(fields[2], "the extent of a neighbourhood")
+    channels = fields[1]
+    if channels is not None:
+        channels, each = tracer.split(channels.reshape(-1, taps))
+        tracer.freeze(each, "the taps of a neighbourhood")
+    tracer.give(out, [fields[0], channels, *[None] * (out.ndim - 2)])
+
+
 RULES = {name: _BY_EXTENT[extent] for extent, names in _NAMES.items() for name in names}
-RULES |= dict.fromkeys(("roi_align", "roi_pool"), regions)
+RULES |= dict.fromkeys(("roi_align", "roi_pool"), regions) | {"im2col": unfold, "col2im": fold}
