@@ -122,19 +122,18 @@ class Area(nn.Module):
 
     def __init__(self, width=24, heads=2):
         super().__init__()
-        self.num_heads, self.head_dim, self.all_head_dim = heads, width // heads, width
+        self.parts, self.size, self.inner = heads, width // heads, width
         self.qkv, self.proj = nn.Conv1d(width, 3 * width, 1), nn.Conv1d(width, width, 1)
         self.pe = nn.Conv1d(width, width, 3, padding=1, groups=width)
 
     def forward(self, x):
         b, _, n = x.shape
-        qkv = self.qkv(x).transpose(1, 2).reshape(b * 2, n // 2, self.all_head_dim * 3)
-        qkv = qkv.view(2 * b, n // 2, self.num_heads, self.head_dim * 3).permute(0, 2, 3, 1)
-        q, k, v = qkv.split([self.head_dim] * 3, dim=2)
+        qkv = self.qkv(x).transpose(1, 2).reshape(b * 2, n // 2, self.inner * 3)
+        qkv = qkv.view(2 * b, n // 2, self.parts, self.size * 3).permute(0, 2, 3, 1)
+        q, k, v = qkv.split([self.size] * 3, dim=2)
         out = v @ (q.transpose(-2, -1) @ k * 0.3).softmax(-1).transpose(-2, -1)
         out, v = (
-            t.permute(0, 3, 1, 2).reshape(b, n, self.all_head_dim).permute(0, 2, 1).contiguous()
-            for t in (out, v)
+            t.permute(0, 3, 1, 2).reshape(b, n, self.inner).permute(0, 2, 1).contiguous() for t in (out, v)
         )
         return self.proj(out + self.pe(v))
 
@@ -150,7 +149,15 @@ def test_a_depthwise_convolution_keeps_its_groups_while_numbers_above_it_are_loo
     small = tsd.cut(model, graph, {"1.qkv": [1], "0": [0, 1, 2]}, x)
     assert small.put_back == ()
     found = small.model[1]
-    assert (found.num_heads, found.all_head_dim, found.pe.groups) == (1, 12, 12)
+    assert (found.parts, found.inner, found.pe.groups) == (1, 12, 12)
+
+
+def test_numbers_of_heads_are_foreseen(monkeypatch):
+    """Three heads, of queries, keys and values, three of them: one number is told from the other."""
+    calls = _calls(monkeypatch)
+    graph = tsd.trace(randomise(Einsum(3)).eval(), X)
+    assert graph.by_name["qkv"].size == 3
+    assert len(calls) == 1
 
 
 class Thirds(nn.Module):

@@ -91,6 +91,7 @@ class Trace:
         followed: ``(module, attribute)`` -> the labels whose number it is (or a multiple or a part of it),
             foreseen, or learnt by the first cut that had to change it, so that the next one changes it at
             once.
+        foreseen: those of ``followed`` that no cut has borne out yet.
         read: ``(module, attribute)`` of the numbers, and rows of them, that the forward read -> how many
             operators had run by then.
     """
@@ -101,6 +102,7 @@ class Trace:
     costs: list[Cost]
     unknown: dict[str, int]
     followed: dict[tuple[str, str], list[np.ndarray]] = field(default_factory=dict)
+    foreseen: set[tuple[str, str]] = field(default_factory=set)
     read: dict[tuple[str, str], int] = field(default_factory=dict)
 
 

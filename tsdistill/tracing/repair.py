@@ -19,6 +19,7 @@ from tsdistill.tracing.runtime import Inputs
 _ATTEMPTS = 8
 _STANDARD = (nn.modules.conv._ConvNd, nn.Linear, nn.GroupNorm, nn.modules.batchnorm._NormBase)
 _GROUPS = {"convolution": 8, "native_group_norm": 6}
+_COUNTED = ("groups", "heads", "all_head", "attn_dim")
 _DERIVED = {"in_channels", "out_channels", "in_features", "out_features", "num_features", "num_channels"}
 
 
@@ -34,8 +35,7 @@ def repair(
     """
     first = _follow(model, record, gone)
     result = replay(model, inputs, record, gone)
-    doubtful = {result.broken, *(item.step.module for item in result.stale)}
-    wrong = [key for key in first if _doubted(model, key[0], doubtful)]
+    wrong = [key for key in first if _doubted(model, key, key in record.trace.foreseen, result)]
     if wrong:
         for owner, name in wrong:
             setattr(model.get_submodule(owner), name, first.pop((owner, name)))
@@ -73,16 +73,17 @@ def repair(
     if changes:
         sync_widths(model)
     record.trace.followed.update(learnt)
+    record.trace.foreseen -= learnt.keys()
     return list(changes.values()), result
 
 
 def foresee(model: nn.Module, trace: Trace) -> None:
     """Write down in ``trace.followed`` what needs no cut to be learnt: the numbers of groups that PyTorch's
-    own convolutions and group norms of ``model`` keep, and those that other modules keep under such a name
-    and give to a view."""
+    own convolutions and group norms of ``model`` keep, and those of groups and heads that other modules keep
+    under such a name, or those of all heads together, and give to a view."""
     counted: dict[str, list[str]] = defaultdict(list)
     for owner, name in trace.read:
-        if "groups" in name:
+        if any(part in name for part in _COUNTED):
             counted[owner].append(name)
     for step in trace.steps:
         if not step.sizes or step.module not in counted:
@@ -94,7 +95,8 @@ def foresee(model: nn.Module, trace: Trace) -> None:
         for name in counted[step.module]:
             for argument, _, labels in step.sizes:
                 if place in (None, argument) and getattr(module, name) == len(labels):
-                    trace.followed.setdefault((step.module, name), [labels])
+                    trace.followed.setdefault((step.module, name), []).append(labels)
+    trace.foreseen |= trace.followed.keys()
 
 
 def _attribute(model: nn.Module, owner: str, name: str) -> Attribute:
@@ -106,8 +108,8 @@ def _follow(model: nn.Module, record: Record, gone: np.ndarray) -> dict[tuple[st
     before: dict[tuple[str, str], Any] = {}
     for (owner, name), counted in record.trace.followed.items():
         module = model.get_submodule(owner)
-        numbers = {len(labels): int(record.keeps(labels, gone).sum()) for labels in counted}
-        numbers = {given: wanted for given, wanted in numbers.items() if given != wanted}
+        kept = [(len(labels), int(record.keeps(labels, gone).sum())) for labels in counted]
+        numbers = {given: wanted for given, wanted in kept if given != wanted}
         renewed = _renewed(getattr(module, name), next(iter(numbers)), numbers) if numbers else None
         if renewed is not None:
             before[owner, name] = getattr(module, name)
@@ -115,12 +117,20 @@ def _follow(model: nn.Module, record: Record, gone: np.ndarray) -> dict[tuple[st
     return before
 
 
-def _doubted(model: nn.Module, owner: str, doubtful: Collection[str | None]) -> bool:
-    """Whether an attribute of ``owner`` may be behind what went wrong in these modules; PyTorch's own modules
-    keep their numbers for themselves."""
-    if isinstance(model.get_submodule(owner), _STANDARD):
-        return owner in doubtful
-    return any(related(owner, module) for module in doubtful)
+def _doubted(model: nn.Module, key: tuple[str, str], foreseen: bool, result: Replayed) -> bool:
+    """Whether an attribute may be behind what went wrong in a replay.
+
+    PyTorch's own modules keep their numbers for themselves; one that was only foreseen is taken back where
+    its new value is what does not fit.
+    """
+    owner, name = key
+    module = model.get_submodule(owner)
+    if isinstance(module, _STANDARD):
+        return owner in {result.broken, *(item.step.module for item in result.stale)}
+    stale = [item.given for item in result.stale if related(owner, item.step.module)]
+    if foreseen:
+        return getattr(module, name) in stale
+    return bool(stale) or related(owner, result.broken)
 
 
 def _count(result: Replayed) -> Counter[str]:
