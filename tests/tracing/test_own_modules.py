@@ -153,7 +153,7 @@ def test_a_cut_model_takes_longer_and_more_inputs(name):
 
 
 def test_directions_are_those_of_the_nodes_that_stay():
-    model = built("Cosine")
+    model: Any = built("Cosine")
     graph = trace(model, VECTOR)
     assert graph.widths == {"a": 12, "b": 9}
     result = cut(model, graph, {"a": [0, 4, 7], "b": [1, 8]}, VECTOR)
