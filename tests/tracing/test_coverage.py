@@ -26,7 +26,7 @@ HARD = {
 """Architectures, with the size of a sample where it is not their own."""
 
 ALSO_WHOLE = {"timm:efficientvit_b0": 4, "torchvision:ssdlite320_mobilenet_v3_large": 12}
-"""How many layers are left whole besides those that write the output (of a detector, its boxes and scores)."""
+"""How many layers stay whole besides those that write the output (a detector's write boxes and scores)."""
 
 
 @pytest.mark.parametrize("spec", HARD)
