@@ -1,5 +1,7 @@
 """Shape constants that modules keep: how many replays they cost, and several in one attribute."""
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -8,11 +10,11 @@ from tsdistill.tracing import repair
 
 
 class Pieces(nn.Module):
-    """Three pieces of different sizes, the sizes kept in one attribute."""
+    """Three pieces, their sizes kept in one attribute."""
 
-    def __init__(self) -> None:
+    def __init__(self, *sizes: int) -> None:
         super().__init__()
-        self.sizes = [12, 7, 5]
+        self.sizes = list(sizes or (12, 7, 5))
         self.first = nn.Linear(6, sum(self.sizes))
         self.each = nn.ModuleList(nn.Linear(size, 4) for size in self.sizes)
 
@@ -52,6 +54,20 @@ def test_a_cut_follows_what_the_trace_has_learnt(monkeypatch):
     assert small.model.sizes == [6, 4, 3]
     assert model.sizes == [12, 7, 5]
     assert [(a.module, a.name, a.value) for a in small.attributes] == [("", "sizes", [6, 4, 3])]
+
+
+def test_sizes_that_were_the_same_come_apart_place_by_place(monkeypatch):
+    model, x = Pieces(6, 7, 7).eval(), torch.randn(1, 6)
+    graph = tsd.trace(model, x)
+    assert sorted(graph.widths.values()) == [6, 7, 7]
+    names = [group.name for group in graph.groups if group.size == 7]
+    for one, other in ((1, 4), (4, 1), (0, 3), (5, 0)):
+        calls = _counted(monkeypatch)
+        small = tsd.cut(model, graph, {names[0]: range(one), names[1]: range(other)}, x)
+        assert not small.put_back
+        sizes: Any = small.model.sizes
+        assert sorted(sizes) == sorted((6, 7 - one, 7 - other))
+        assert len(calls) == 1
 
 
 class Windows(nn.Module):

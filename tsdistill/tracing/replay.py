@@ -42,11 +42,23 @@ class Stale:
 
 
 @dataclass(frozen=True)
+class StaleRow:
+    """An operator got a whole row of sizes, ``given``, where the cut asks for ``wanted``: how many of each of
+    ``labels`` stay."""
+
+    step: Step
+    given: tuple[int, ...]
+    wanted: tuple[int, ...]
+    labels: tuple[np.ndarray, ...]
+
+
+@dataclass(frozen=True)
 class Replayed:
     """What a replay found.
 
     Attributes:
         stale: sizes that no longer fit.
+        rows: rows of sizes, all of them labelled, some of which no longer fit.
         broken: the module in which it broke off (None if it went through).
         cause: why it broke off.
         output: the tensors that came out; those of the plain cut model where nothing was stale.
@@ -59,6 +71,7 @@ class Replayed:
     cause: str = ""
     output: tuple[torch.Tensor, ...] = ()
     scaled: tuple[tuple[Step, float], ...] = ()
+    rows: tuple[StaleRow, ...] = ()
 
     @property
     def clean(self) -> bool:
@@ -72,6 +85,7 @@ class _Replay(Following):
     def __init__(self, record: Record, gone: np.ndarray) -> None:
         super().__init__(record, gone)
         self.stale: list[Stale] = []
+        self.rows: list[StaleRow] = []
         self.scaled: list[tuple[Step, float]] = []
         self.within = False
         self.calls = 0
@@ -123,7 +137,9 @@ class _Replay(Following):
             labelled = {index for _, index, _ in step.sizes}
             args[1] = [n if d in labelled else step.shape[d] for d, n in enumerate(args[1])]
         if len(self.stale) > known and "split_with_sizes" in step.op and len(step.sizes) == len(args[1]):
-            self.count(step, sum(asked[1]), np.concatenate([labels for _, _, labels in step.sizes]))
+            each = tuple(labels for _, _, labels in step.sizes)
+            self.rows.append(StaleRow(step, tuple(asked[1]), tuple(args[1]), each))
+            self.count(step, sum(asked[1]), np.concatenate(each))
         return args
 
     def count(self, step: Step, given: int, labels: np.ndarray) -> int:
@@ -221,7 +237,8 @@ def _fits(shape: Sequence[int], extent: int) -> bool:
 def replay(model: nn.Module, inputs: Inputs, record: Record, gone: np.ndarray) -> Replayed:
     """Run the cut ``model`` beside the trace of the whole one."""
     mode = _Replay(record, gone)
-    broken, cause, output = None, "", []
+    broken, cause = None, ""
+    output: Sequence[torch.Tensor] = ()
     with plain_evaluation(model):
         try:
             with module_names(model, mode.stack), mode, _Composite(mode):
@@ -232,7 +249,8 @@ def replay(model: nn.Module, inputs: Inputs, record: Record, gone: np.ndarray) -
             if broken is None:
                 broken = steps[min(mode.position, len(steps)) - 1].module
             cause = str(error)
-    return Replayed(tuple(mode.stale), broken, cause, (*mode.inside, *output), tuple(mode.scaled))
+    output = (*mode.inside, *output)
+    return Replayed(tuple(mode.stale), broken, cause, output, tuple(mode.scaled), tuple(mode.rows))
 
 
 def _raising(model: nn.Module, error: BaseException) -> str | None:

@@ -12,10 +12,11 @@ from torch import nn
 from tsdistill.errors import TsdistillError
 from tsdistill.models.info import Attribute
 from tsdistill.tracing.alternatives import other_axes
+from tsdistill.tracing.followed import foresee
 from tsdistill.tracing.graph import Frozen, NodeGraph
 from tsdistill.tracing.grouping import build, freeze
 from tsdistill.tracing.record import Record
-from tsdistill.tracing.repair import foresee, groups_at, repair
+from tsdistill.tracing.repair import groups_at, repair
 from tsdistill.tracing.replay import Replayed, replay
 from tsdistill.tracing.runtime import Inputs
 from tsdistill.tracing.scaling import Gains, fold
