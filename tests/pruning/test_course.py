@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from tsdistill.alignment.observing.sites import find_sites
 from tsdistill.pruning import PruningPlan, course
 from tsdistill.pruning.course import Course
 from tsdistill.pruning.pruning_plan import PrunedGroup
+from tsdistill.pruning.realigning import Realigned
 from tsdistill.tracing import Cut, Frozen, NodeGraph, cut, trace
 
 
@@ -163,3 +165,26 @@ def test_a_model_on_which_re_alignment_fails_stays_as_it_was_cut(
     assert way.realigned is not None
     assert way.realigned.fitted > 0
     assert way.notes() == []
+
+
+def test_a_model_that_re_alignment_would_make_worse_stays_as_it_was_cut(
+    started: tuple[Residual, Course, Prepared], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, way, prepared = started
+    assert _cut(way, prepared, {"stem": [7, 0], "first": [3]})
+    state = {name: value.clone() for name, value in way.model.state_dict().items()}
+    original = course.realign
+
+    def astray(dense: nn.Module, small: Residual, *args: Any, **kwargs: Any) -> Realigned:
+        done = original(dense, small, *args, **kwargs)
+        with torch.no_grad():
+            small.head.bias.add_(10)
+        return done
+
+    monkeypatch.setattr(course, "realign", astray)
+    way.realign(0, None)
+    assert all(torch.equal(value, state[name]) for name, value in way.model.state_dict().items())
+    assert way.realigned is not None
+    assert (way.realigned.fitted, way.realigned.samples) == (0, 60)
+    (note,) = way.notes()
+    assert note.startswith("re-alignment would have made the outputs worse (error ")

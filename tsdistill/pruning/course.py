@@ -18,7 +18,7 @@ from tsdistill.pruning.absorbing.absorb import absorb
 from tsdistill.pruning.absorbing.norms import match_norms
 from tsdistill.pruning.lineage import Lineage
 from tsdistill.pruning.pruning_plan import PrunedGroup, PruningPlan
-from tsdistill.pruning.realigning import TURNS, Realigned, realign
+from tsdistill.pruning.realigning import TURNS, Outputs, Realigned, realign
 from tsdistill.tracing import Cut, cut
 from tsdistill.tracing.graph import Frozen, NodeGraph
 
@@ -88,9 +88,12 @@ class Course:
         return True
 
     def realign(self, seed: int, progress: Progress | None, *, turns: int = TURNS) -> None:
-        """Fit the surviving nodes back to the dense model's; a model on which that fails stays as it was."""
+        """Fit the surviving nodes back to the dense model's; a model on which that fails, or whose outputs
+        would be further from the dense model's than they are, stays as it was."""
         before = copy.deepcopy(self.model.state_dict())
         try:
+            outputs = Outputs(self.dense, self._prepared)
+            was = outputs.error(self.model)
             self.realigned = realign(
                 self.dense,
                 self.model,
@@ -101,6 +104,10 @@ class Course:
                 turns=turns,
                 progress=progress,
             )
+            if (now := outputs.error(self.model)) > was:
+                self.model.load_state_dict(before)
+                note = f"re-alignment would have made the outputs worse (error {now:.2g}, was {was:.2g})"
+                self.realigned = Realigned(0, self.realigned.looked, self.realigned.samples, notes=(note,))
         except Exception as error:  # the model's own code runs, layer by layer, and may raise anything
             self.model.load_state_dict(before)
             cause = " ".join(str(error).split())[:300]

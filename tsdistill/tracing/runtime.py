@@ -123,10 +123,10 @@ def run(model: nn.Module, inputs: Inputs) -> list[torch.Tensor]:
         raise TsdistillError(
             f"the model's forward fails on the example input: {first_line(error)}"
         ) from error
-    return tensors_in(_judged(output))
+    return tensors_in(judged(output))
 
 
-def _judged(output: Any) -> Any:
+def judged(output: Any) -> Any:
     """What an output is compared by: all of it; of the outputs of transformers, without what comes along."""
     if not isinstance(output, Mapping) or not type(output).__module__.startswith("transformers."):
         return output
