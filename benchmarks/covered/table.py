@@ -125,18 +125,24 @@ def _figures(rows: list[Row]) -> list[str]:
 
 def _faster(found: Found) -> str:
     """How much faster than the peer, where both get through."""
-    ratios = []
+    ratios: dict[str, list[float]] = {"forwards": [], "unchecked": []}
     for spec, row in _best(found).items():
         row, other = found.get(("quick", spec), row), found.get(("peer", spec))
         if other and row["passed"] and other["passed"]:
-            ratios.append(other["forwards"] / row["forwards"])
-    if not ratios:
+            for name, of in ratios.items():
+                of += [other["forwards"] / row[name]] if name in row else []
+    checked, alone = ratios.values()
+    if not checked:
         return ""
-    return (
-        f"Where both get through ({len(ratios)} architectures), Torch-Pruning takes {median(ratios):.1f} "
-        "times as long as tracing, cut and equality check together "
-        f"(median; {min(ratios):.1f} to {max(ratios):.1f})."
+    text = (
+        f"Where both get through ({len(checked)} architectures), Torch-Pruning, which checks nothing, takes "
+        f"{_spread(checked)} times as long as tracing, trial cut, cut and equality check together"
     )
+    return f"{text}, and {_spread(alone)} times as long as graph and surgery alone." if alone else f"{text}."
+
+
+def _spread(ratios: list[float]) -> str:
+    return f"{median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f})"
 
 
 def _causes(rows: list[Row]) -> dict[str, list[str]]:
