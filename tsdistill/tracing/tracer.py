@@ -88,14 +88,15 @@ class Tracer(OperatorMode):
         fields = [self.labels(t) for t in tensors]
         self.step.touched = [f for field_ in fields for f in field_ if f is not None]
         outs = tensors_in(out)
-        if any(self.is_data(t) for t in tensors):
+        data = [t for t in tensors if self.is_data(t)]
+        if data:
             for result in outs:
                 self._data[id(result)] = ref(result)
                 if self._known(result) is None:
                     self._label(result, (None,) * result.ndim)
         if self.step.touched:
             rules.apply(self, func, args, kwargs, out)
-        if any(self.is_data(t) and t.is_floating_point() for t in tensors):
+        if any(t.is_floating_point() for t in data):
             self.step.chosen = chosen(self.step.op, outs) if outs else number(out)
         if self.step.contracted or self.step.chosen:
             self.step.given = [f for result in outs for f in self.labels(result) if f is not None]

@@ -40,6 +40,11 @@ def _rule(func: Any) -> Rule | None:
     return rule
 
 
+@cache
+def _maker(func: Any) -> Callable[[Any, tuple, Any], None] | None:
+    return making.RULES.get(func._schema.name.split("::")[-1])
+
+
 def apply(tracer: Any, func: Any, args: tuple, kwargs: dict, out: Any) -> None:
     """Apply the rule of operator ``func``; one without a rule, or whose rule does not fit its arguments,
     freezes every label that reaches it.
@@ -59,7 +64,7 @@ def apply(tracer: Any, func: Any, args: tuple, kwargs: dict, out: Any) -> None:
 
 def make(tracer: Any, func: Any, args: tuple, out: Any) -> bool:
     """Label a tensor that the model makes from sizes alone; was it one?"""
-    rule = making.RULES.get(func._schema.name.split("::")[-1])
+    rule = _maker(func)
     if rule is None or not isinstance(out, torch.Tensor):
         return False
     rule(tracer, args, out)
