@@ -158,3 +158,32 @@ def test_without_transformers_the_message_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(TsdistillError, match=r"pip install tsdistill\[hf\]"):
         tsd.load("hf:BertModel")
+
+
+_LATER = {
+    "an underscore in its class": "Ernie4_5Model,hidden_size=32,num_hidden_layers=1,num_attention_heads=4,"
+    "num_key_value_heads=2,head_dim=8,intermediate_size=48,vocab_size=50,max_position_embeddings=16",
+    "spectrograms": "ASTModel,hidden_size=32,num_hidden_layers=1,num_attention_heads=4,intermediate_size=48,"
+    "max_length=64,num_mel_bins=32",
+    "characters": "CanineModel,hidden_size=32,num_hidden_layers=1,num_attention_heads=4,intermediate_size=48,"
+    "max_position_embeddings=64",
+    "a configuration that is longer than a line": "Ministral3Model,hidden_size=32,num_hidden_layers=1,"
+    "num_attention_heads=4,num_key_value_heads=2,head_dim=8,intermediate_size=48,vocab_size=50",
+    "a backbone of another library": "DetrModel,d_model=32,encoder_layers=1,decoder_layers=1,num_queries=5,"
+    "encoder_attention_heads=4,decoder_attention_heads=4,encoder_ffn_dim=48,decoder_ffn_dim=48",
+}
+
+
+@pytest.mark.parametrize("what", _LATER)
+def test_a_cut_model_comes_back_with(what, tmp_path):
+    torch.manual_seed(0)
+    model: Any = tsd.load(f"hf:{_LATER[what]}")
+    x = tsd.example_input(model)
+    graph = tsd.trace(model, x)
+    done = tsd.cut(model, graph, {group.name: range(0, group.size, 2) for group in graph.groups}, x)
+    assert not done.put_back
+    tsd.save(done.model, tmp_path / "small.safetensors")
+    again: Any = tsd.load(tmp_path / "small.safetensors")
+    wanted, found = outputs(done.model), outputs(again)
+    assert all(torch.equal(found[name], value) for name, value in wanted.items())
+    assert wanted

@@ -13,6 +13,7 @@ from tsdistill.models.inputs import INTERPOLATIONS
 LARGEST = 2**31 - 1
 LARGEST_INPUT = 2**26
 LONGEST_TEXT = 512
+LONGEST_SPEC = 2**15
 _CROPS = (0.05, 20.0)
 
 
@@ -38,9 +39,9 @@ class Checker:
             raise self.error(f"{name!r} is not a list")
         return value
 
-    def text(self, value: Any, name: str) -> str:
+    def text(self, value: Any, name: str, longest: int = LONGEST_TEXT) -> str:
         """A printable text that is not empty."""
-        if not isinstance(value, str) or not value or not value.isprintable() or len(value) > LONGEST_TEXT:
+        if not isinstance(value, str) or not value or not value.isprintable() or len(value) > longest:
             raise self.error(f"{name!r} is not a text")
         return value
 

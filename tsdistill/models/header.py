@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tsdistill.errors import TsdistillError
-from tsdistill.models.checking import Checker
+from tsdistill.models.checking import LONGEST_SPEC, Checker
 from tsdistill.models.info import ModelInfo
 
 VERSION = 1
@@ -74,7 +74,7 @@ def parse(raw: Any, path: Path) -> Header:
         raise TsdistillError(
             f"{path} is of format {named[:20]!a}, this tsdistill reads {VERSION}; update tsdistill"
         )
-    arch = check.text(fields.get("arch"), "arch")
+    arch = check.text(fields.get("arch"), "arch", LONGEST_SPEC)
     attributes = tuple(
         check.attribute(item) for item in check.sequence(fields.get("attributes"), "attributes")
     )

@@ -31,6 +31,8 @@ def example(model: Any, generator: torch.Generator) -> dict[str, torch.Tensor]:
         bins = getattr(config, "num_mel_bins", 80)
         length = 2 * getattr(config, "max_source_positions", 1500)
         given["input_features"] = torch.randn(1, bins, length, generator=generator)
+    elif main == "input_values" and hasattr(config, "max_length") and hasattr(config, "num_mel_bins"):
+        given["input_values"] = torch.randn(1, config.max_length, config.num_mel_bins, generator=generator)
     elif main == "input_values":
         least = 1
         for kernel, stride in zip(config.conv_kernel[::-1], config.conv_stride[::-1], strict=True):
@@ -60,7 +62,8 @@ def _tokens(config: Any, generator: torch.Generator) -> torch.Tensor:
         ),
         default=_TOKENS,
     )
-    ordinary = torch.tensor([t for t in range(min(config.vocab_size, 1000)) if t not in special])
+    words = min(getattr(config, "vocab_size", 1000), 1000)
+    ordinary = torch.tensor([t for t in range(words) if t not in special])
     length = max(2, min(_TOKENS, longest // 2))
     return ordinary[torch.randint(len(ordinary), (1, length), generator=generator)]
 

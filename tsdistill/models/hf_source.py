@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -18,9 +19,17 @@ from tsdistill.models.network import fetching
 from tsdistill.models.specs import Built, OptionValue, parse
 
 CONFIG_FILE = "config.json"
-_CLASS = re.compile(r"[A-Z][A-Za-z0-9]*")
+_CLASS = re.compile(r"[A-Z][A-Za-z0-9_]*")
 _REFUSED = ("attn_implementation", "auto_map", "quantization_config", "trust_remote_code", "use_kernels")
-_LEFT_OUT = ("transformers_version", "architectures", "model_type", "dtype", "torch_dtype", "use_cache")
+_LEFT_OUT = (
+    "transformers_version",
+    "architectures",
+    "model_type",
+    "dtype",
+    "torch_dtype",
+    "use_cache",
+    "stage_names",
+)
 _LARGEST, _DEEPEST = 2**20, 1024
 
 
@@ -48,7 +57,8 @@ def build(argument: str, *, weights: bool) -> Built:
 
 def canonical(model: Any) -> str:
     """``hf:CLASS,key=value...``: the class and all of its configuration that differs from the defaults."""
-    changed = _changed(model.config.to_dict(), model.config_class().to_dict())
+    parts = getattr(model.config_class, "sub_configs", {})
+    changed = _changed(model.config.to_dict(), model.config_class().to_dict(), parts)
     tail = "".join(f",{key}={_text(value)}" for key, value in sorted(changed.items()))
     return f"hf:{type(model).__name__}{tail}"
 
@@ -60,16 +70,20 @@ def _forget_place(model: Any) -> None:
             module.name_or_path = module.config._name_or_path = ""
 
 
-def _changed(fields: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+def _changed(fields: dict[str, Any], defaults: dict[str, Any], parts: Mapping[str, Any]) -> dict[str, Any]:
+    """What differs from the defaults; of ``parts``, configurations inside, what differs from theirs (all of
+    it where their kind is not fixed), and what kind they are."""
     changed: dict[str, Any] = {}
     for key, value in fields.items():
         if not isinstance(key, str) or key.startswith("_") or key in (*_REFUSED, *_LEFT_OUT):
             continue
         other = defaults.get(key)
-        if isinstance(value, dict) and isinstance(other, dict) and key.endswith("_config"):
-            value = _changed(value, other)
-            if value:
-                changed[key] = value
+        if key in parts and isinstance(value, dict) and isinstance(other, dict):
+            fixed = getattr(parts[key], "__name__", "") != "AutoConfig"
+            inner = _changed(value, other if fixed else {}, {})
+            if inner:
+                named = {"model_type": value["model_type"]} if value.get("model_type") else {}
+                changed[key] = {**named, **inner}
         elif key not in defaults or value != other:
             changed[key] = value
     return changed
@@ -112,6 +126,9 @@ def _configuration(kind: Any, options: dict[str, OptionValue], spec: str) -> Any
         _check_bounds(key, fields[key], spec)
     if "use_pretrained_backbone" in vars(kind.config_class()):
         fields["use_pretrained_backbone"] = False
+    for inner in fields.values():
+        if isinstance(inner, dict) and inner.get("model_type") == "timm_backbone":
+            inner["use_pretrained_backbone"] = False
     try:
         return kind.config_class.from_dict(fields)
     except Exception as error:

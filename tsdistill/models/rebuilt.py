@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -155,7 +156,8 @@ def _changed_attributes(model: nn.Module, fresh: nn.Module, arch: str) -> tuple[
 
 def _held(module: nn.Module, name: str) -> Any:
     """An attribute of the module itself, or a plain constant of its class; no property is run."""
-    return module.__dict__.get(name, inspect.getattr_static(type(module), name, None))
+    found = module.__dict__.get(name, inspect.getattr_static(type(module), name, None))
+    return None if isinstance(found, (property, cached_property)) else found
 
 
 def _unlike(arch: str, what: str) -> TsdistillError:

@@ -13,7 +13,7 @@ from tsdistill.errors import TsdistillError
 from tsdistill.models.info import InputSpec
 
 CATALOGS = ("timm", "torchvision")
-_HF_CLASS = re.compile(r"hf:[A-Z][A-Za-z0-9]*(,|$)")
+_HF_CLASS = re.compile(r"hf:[A-Z][A-Za-z0-9_]*(,|$)")
 OptionValue = bool | int | float | str
 
 
