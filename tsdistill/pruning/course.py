@@ -18,7 +18,7 @@ from tsdistill.pruning.absorbing.absorb import absorb
 from tsdistill.pruning.absorbing.norms import match_norms
 from tsdistill.pruning.lineage import Lineage
 from tsdistill.pruning.pruning_plan import PrunedGroup, PruningPlan
-from tsdistill.pruning.realigning import TURNS, Outputs, Realigned, realign
+from tsdistill.pruning.realigning import ROUNDING, TURNS, Outputs, Realigned, realign
 from tsdistill.tracing import Cut, cut
 from tsdistill.tracing.graph import Frozen, NodeGraph
 
@@ -104,7 +104,7 @@ class Course:
                 turns=turns,
                 progress=progress,
             )
-            if (now := outputs.error(self.model)) > was:
+            if (now := outputs.error(self.model)) > was and now > ROUNDING:
                 self.model.load_state_dict(before)
                 note = f"re-alignment would have made the outputs worse (error {now:.2g}, was {was:.2g})"
                 self.realigned = Realigned(0, self.realigned.looked, self.realigned.samples, notes=(note,))

@@ -13,6 +13,9 @@ from tsdistill.tracing.runtime import judged, tensors_in
 
 SAMPLES = 64
 
+ROUNDING = 1e-8
+"""An error that may be rounding alone."""
+
 
 class Outputs:
     """The dense model's outputs on the first samples.
