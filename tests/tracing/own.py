@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
 
 import tsdistill as tsd
 from tests.tracing.networks import randomise
-from tsdistill.tracing import NodeGraph, trace
+from tsdistill.tracing import NodeGraph, repair, trace
 from tsdistill.tracing.runtime import run
 
 MODULES = "tests.tracing.own_modules"
@@ -45,3 +46,16 @@ def same(one: nn.Module, other: nn.Module, x: Any) -> bool:
     """Whether two models give the same, bit for bit."""
     with torch.no_grad():
         return all(torch.equal(a, b) for a, b in zip(run(one, x), run(other, x), strict=True))
+
+
+def counted_replays(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """A list that grows by an entry with every replay that `tracing.repair` runs."""
+    calls: list[Any] = []
+
+    def counting(*args: Any) -> Any:
+        calls.append(args)
+        return original(*args)
+
+    original = repair.replay
+    monkeypatch.setattr(repair, "replay", counting)
+    return calls

@@ -10,21 +10,9 @@ from torch.nn import functional as F
 
 import tsdistill as tsd
 from tests.tracing.networks import randomise
-from tsdistill.tracing import repair
+from tests.tracing.own import counted_replays
 
 X = torch.randn(1, 7, 5, generator=torch.Generator().manual_seed(1))
-
-
-def _calls(monkeypatch):
-    calls = []
-
-    def counting(*args):
-        calls.append(args)
-        return original(*args)
-
-    original = repair.replay
-    monkeypatch.setattr(repair, "replay", counting)
-    return calls
 
 
 def _cut(model, x, part=0.5):
@@ -59,7 +47,7 @@ def test_heads_that_meet_in_an_einsum_go_down_to_one(heads, monkeypatch):
     model = randomise(Einsum(heads)).eval()
     graph = tsd.trace(model, X)
     assert graph.by_name["qkv"].size == heads
-    calls = _calls(monkeypatch)
+    calls = counted_replays(monkeypatch)
     result = tsd.cut(model, graph, {"qkv": np.arange(heads - 1), "embed": [0, 5]}, X)
     assert result.put_back == ()
     assert len(calls) == 1
@@ -107,7 +95,7 @@ def test_groups_that_a_norm_asserts_are_foreseen(monkeypatch):
     )
     x = torch.randn(1, 3, 6, 6, generator=torch.Generator().manual_seed(1))
     randomise(model).eval()
-    calls = _calls(monkeypatch)
+    calls = counted_replays(monkeypatch)
     graph = tsd.trace(model, x)
     assert len(calls) == 1
     assert graph.widths == {"0": 6, "2": 6}
@@ -142,7 +130,7 @@ def test_a_depthwise_convolution_keeps_its_groups_while_numbers_above_it_are_loo
     model = nn.Sequential(nn.Conv1d(5, 24, 1), Area(), nn.Conv1d(24, 2, 1))
     x = torch.randn(1, 5, 8, generator=torch.Generator().manual_seed(1))
     randomise(model).eval()
-    calls = _calls(monkeypatch)
+    calls = counted_replays(monkeypatch)
     graph = tsd.trace(model, x)
     assert len(calls) == 2
     assert graph.by_name["1.qkv"].size == 2
@@ -154,7 +142,7 @@ def test_a_depthwise_convolution_keeps_its_groups_while_numbers_above_it_are_loo
 
 def test_numbers_of_heads_are_foreseen(monkeypatch):
     """Three heads, of queries, keys and values, three of them: one number is told from the other."""
-    calls = _calls(monkeypatch)
+    calls = counted_replays(monkeypatch)
     graph = tsd.trace(randomise(Einsum(3)).eval(), X)
     assert graph.by_name["qkv"].size == 3
     assert len(calls) == 1

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import tsdistill as tsd
-from tsdistill.tracing import repair
+from tests.tracing.own import counted_replays
 
 
 class Pieces(nn.Module):
@@ -23,21 +23,9 @@ class Pieces(nn.Module):
         return sum(layer(torch.relu(piece)) for layer, piece in zip(self.each, pieces, strict=True))
 
 
-def _counted(monkeypatch):
-    calls = []
-
-    def counting(*args):
-        calls.append(args)
-        return original(*args)
-
-    original = repair.replay
-    monkeypatch.setattr(repair, "replay", counting)
-    return calls
-
-
 def test_all_numbers_of_an_attribute_change_at_once(monkeypatch):
     model, x = Pieces().eval(), torch.randn(1, 6)
-    calls = _counted(monkeypatch)
+    calls = counted_replays(monkeypatch)
     graph = tsd.trace(model, x)
     assert sorted(group.size for group in graph.groups) == [5, 7, 12]
     assert len(calls) == 2
@@ -46,7 +34,7 @@ def test_all_numbers_of_an_attribute_change_at_once(monkeypatch):
 def test_a_cut_follows_what_the_trace_has_learnt(monkeypatch):
     model, x = Pieces().eval(), torch.randn(1, 6)
     graph = tsd.trace(model, x)
-    calls = _counted(monkeypatch)
+    calls = counted_replays(monkeypatch)
     removed = {group.name: list(range(group.size // 2)) for group in graph.groups}
     small = tsd.cut(model, graph, removed, x)
     assert not small.put_back
@@ -62,7 +50,7 @@ def test_sizes_that_were_the_same_come_apart_place_by_place(monkeypatch):
     assert sorted(graph.widths.values()) == [6, 7, 7]
     names = [group.name for group in graph.groups if group.size == 7]
     for one, other in ((1, 4), (4, 1), (0, 3), (5, 0)):
-        calls = _counted(monkeypatch)
+        calls = counted_replays(monkeypatch)
         small = tsd.cut(model, graph, {names[0]: range(one), names[1]: range(other)}, x)
         assert not small.put_back
         sizes: Any = small.model.sizes
@@ -102,7 +90,7 @@ def test_one_number_in_many_places_and_modules_is_found_in_one_attempt(monkeypat
     torch.manual_seed(0)
     layers = [nn.Conv2d(3, 6, 1), *(Windows(6) for _ in range(12)), nn.Conv2d(6, 2, 1)]
     model, x = nn.Sequential(*layers).eval(), torch.randn(1, 3, 8, 8)
-    calls = _counted(monkeypatch)
+    calls = counted_replays(monkeypatch)
     graph = tsd.trace(model, x)
     assert sorted(group.size for group in graph.groups) == [4] * 12 + [6] * 13
     assert len(calls) <= 6
@@ -151,7 +139,7 @@ class Ends(nn.Module):
 
 
 def test_slices_that_count_from_the_end_are_no_stale_sizes(monkeypatch):
-    calls = _counted(monkeypatch)
+    calls = counted_replays(monkeypatch)
     graph = tsd.trace(Ends().eval(), torch.randn(1, 6))
     assert graph.widths == {"first": 8}
     assert len(calls) == 1
