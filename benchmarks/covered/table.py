@@ -32,14 +32,14 @@ weights, at its default input. One passes where all of this holds:
   output is that of the whole model with the removed nodes zeroed where they are read;
 - the cut model runs, in a batch of two as by itself;
 - saved and reloaded in another process, it gives the same output bit for bit;
-- a training step reaches the same parameters as in the whole model.
+- a training step (of a detector, on its losses) reaches the same parameters as in the whole model.
 
 In the rows called "analysed and planned" the nodes that leave were chosen by analysis and plan, and what
 stays absorbed them; in the others (`--quick`) they were drawn at random, as many of every width. Forward
-passes are the processor time of tracing, cut and check together, divided by that of one forward pass of one
-sample; for networks of a few milliseconds they count Python, not the network. Torch-Pruning cuts half of
-every width by magnitude with the settings of its own script for timm; it passes where what comes out runs
-and has at most 0.55 of the MACs.
+passes are the processor time of tracing (with its trial cut), cut and check together, divided by that of
+one forward pass of one sample; for networks of a few milliseconds they count Python, not the network.
+Torch-Pruning cuts half of every width by magnitude with the settings of its own script for timm; it
+passes where what comes out runs and has at most 0.55 of the MACs.
 
 Other libraries (`--library others`): networks of segmentation-models-pytorch, ultralytics (YOLO, RT-DETR),
 open_clip, MONAI, vit-pytorch, efficientnet-pytorch and pytorchcv, each from a factory as its users write it

@@ -10,17 +10,9 @@ from torch.nn import functional as F
 
 import tsdistill as tsd
 from tests.tracing.networks import randomise
-from tests.tracing.own import counted_replays
+from tests.tracing.own import counted_replays, halved
 
 X = torch.randn(1, 7, 5, generator=torch.Generator().manual_seed(1))
-
-
-def _cut(model, x, part=0.5):
-    graph = tsd.trace(model, x)
-    removed = {group.name: np.arange(int(group.size * part)) for group in graph.groups}
-    result = tsd.cut(model, graph, removed, x)
-    assert result.put_back == ()
-    return graph, result.model
 
 
 class Einsum(nn.Module):
@@ -69,10 +61,11 @@ class Gathered(nn.Module):
 
 def test_a_convolution_of_one_tap_lets_the_coordinates_along_it_go():
     model = randomise(Gathered()).eval()
-    graph, small = _cut(model, X)
+    graph, done = halved(model, X)
     assert graph.widths == {"one": 10}
     assert {slot.param for slot in graph.groups[0].slots} >= {"one.weight", "two.weight", "head.weight"}
-    assert small.head.in_features == 5
+    assert done.put_back == ()
+    assert done.model.head.in_features == 5
     macs = graph.macs({"one": 5}) / graph.macs()
     assert macs == pytest.approx(0.5)
 
