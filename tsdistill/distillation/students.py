@@ -14,6 +14,7 @@ from tsdistill.distillation.starting import start_afresh
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.forward import at_rest, forward, tensors, to_model
 from tsdistill.models import attach, example_input, info_of
+from tsdistill.models.constants import named_tensors
 from tsdistill.pruning.pruning_plan import PruningPlan
 from tsdistill.tracing import trace
 from tsdistill.tracing.graph import NodeGraph
@@ -189,11 +190,7 @@ def _resized(
 ) -> tuple[nn.Module, tuple[str, ...]]:
     """A copy in which coordinates are repeated as their nodes are, and the non-persistent buffers among
     them."""
-    sides = {
-        name: tensor.shape
-        for tensors_ in (teacher.named_parameters, teacher.named_buffers)
-        for name, tensor in tensors_(remove_duplicate=False)
-    }
+    sides = {name: tensor.shape for name, tensor in named_tensors(teacher, remove_duplicate=False)}
     repeats: dict[tuple[str, int], np.ndarray] = {}
     for name, counts in copies.items():
         for slot in graph.by_name[name].slots:

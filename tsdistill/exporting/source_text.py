@@ -28,7 +28,7 @@ IMPORTS = (
 PLACE = '''
 def place(model: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
     """Give every parameter and buffer the stored tensor of its name, whatever its shape was."""
-    wanted = {{*model.state_dict(){buffers}}}
+{held}    wanted = {{*model.state_dict(){buffers}}}
     if wanted != set(tensors):
         raise ValueError(f"these are not the tensors of this model: {{sorted(wanted ^ set(tensors))[:3]}}")
     shared: dict[int, nn.Parameter] = {{}}
@@ -43,6 +43,17 @@ def place(model: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
             if prefix + leaf in tensors:
                 module._buffers[leaf] = tensors[prefix + leaf].clone()
 '''
+
+HELD = """\
+    for name in BUFFERS:
+        owner, _, leaf = name.rpartition(".")
+        module = model.get_submodule(owner)
+        if leaf not in module._buffers:
+            vars(module).pop(leaf, None)
+            module.register_buffer(leaf, None, persistent=False)
+"""
+
+NO_BUFFERS = {"buffers": "", "held": ""}
 
 CONSTANTS = """\
     for name, constants in CONSTANTS.items():
@@ -121,7 +132,7 @@ def text(content: Content, path: Path, outputs: Sequence[float] = (0.0,)) -> str
         _imports(content),
         _figures(header, path, outputs),
         _build(content),
-        PLACE.format(buffers=", *BUFFERS" if header.info.buffers else ""),
+        PLACE.format(**({"buffers": ", *BUFFERS", "held": HELD} if header.info.buffers else NO_BUFFERS)),
         *_definitions(content),
         _sample(content.example),
         _shortened(),
@@ -168,7 +179,7 @@ def _figures(header: Header, path: Path, outputs: Sequence[float]) -> str:
         lines += ["", "# Shape constants of modules that are not those of the architecture."]
         lines += literals.table("CONSTANTS", _by_module(header.info.attributes).items())
     if header.info.buffers:
-        lines += ["", "# Buffers that are stored although a state dict leaves them out."]
+        lines += ["", "# Buffers, or plain tensors, that are stored although a state dict leaves them out."]
         lines += ["BUFFERS = (", *(f"    {literals.quoted(name)}," for name in header.info.buffers), ")"]
     if header.tied:
         lines += ["", "# Names that share the parameter of another name."]

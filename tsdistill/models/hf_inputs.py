@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
+
+Given = dict[str, torch.Tensor]
+"""Keyword arguments of a forward."""
 
 _TOKENS = 16
 _SAMPLES = 4000
+_FRAMES = 200
+_PATCHES = 4
+_BINS = ("num_mel_bins", "input_feat_per_channel", "feature_size", "n_mels", "feature_projection_input_dim")
+_IMAGE_TOKENS = ("image_token_id", "image_token_index", "image_token")
 
 
 def is_transformers(model: nn.Module) -> bool:
@@ -17,41 +26,154 @@ def is_transformers(model: nn.Module) -> bool:
     return type(model).__module__.startswith("transformers.models.")
 
 
-def example(model: Any, generator: torch.Generator) -> dict[str, torch.Tensor]:
-    """Keyword arguments of batch 1: token ids, an image, a spectrogram or a wave, as ``model`` takes them."""
-    config = model.config
+def example(model: Any, generator: torch.Generator) -> Given:
+    """Keyword arguments of batch 1: token ids, an image, a video, a spectrogram, a wave, a series, or several
+    of these, as ``model`` takes them.
+
+    Where the configuration leaves open how they look (bins before frames or behind them, say), it is the
+    first way that the forward takes.
+    """
+    ways = list(_ways(model, generator))
+    for way in ways[:-1]:
+        if _takes(model, way):
+            return way
+    return ways[-1]
+
+
+def _takes(model: Any, given: Given) -> bool:
+    training = model.training
+    first = next(iter(model.parameters()), None)
+    try:
+        with torch.no_grad():
+            model.eval()(**placed(given, first))
+    except Exception:  # whatever it says of an input that is not for it
+        return False
+    finally:
+        model.train(training)
+    return True
+
+
+def placed(given: Given, like: torch.Tensor | None) -> Given:
+    """``given`` on the device of ``like``, floating point in its type."""
+    if like is None:
+        return given
+    return {k: x.to(like.device, like.dtype if x.is_floating_point() else None) for k, x in given.items()}
+
+
+def _ways(model: Any, generator: torch.Generator) -> Iterator[Given]:
+    """What the forward may take; the likely ones first, and last of all the one without a doubt."""
+    config, arguments = model.config, inspect.signature(model.forward).parameters
     text = getattr(config, "text_config", config)
-    main = model.main_input_name
-    given: dict[str, torch.Tensor] = {}
+    main = model.main_input_name if isinstance(model.main_input_name, str) else model.main_input_name[0]
+    tokens: Given = {}
+    if getattr(config, "is_encoder_decoder", False) and "decoder_input_ids" in arguments:
+        tokens["decoder_input_ids"] = _tokens(text, generator)
+    if main == "input_ids" or ("input_ids" in arguments and hasattr(config, "text_config")):
+        tokens["input_ids"] = _tokens(text, generator)
+    pictures = getattr(config, "vision_config", config)
+    if "grid_thw" in arguments:
+        yield _patches(config, generator, next(iter(arguments)), "grid_thw")
+    if "input_ids" in tokens and hasattr(config, "vision_config") and hasattr(model, "get_image_features"):
+        seen: list[Given] = [{"pixel_values": _image(pictures, generator, frames)} for frames in (0, 1)]
+        if "image_grid_thw" in arguments:
+            seen.insert(0, _patches(pictures, generator, "pixel_values", "image_grid_thw"))
+        for given in seen:
+            if (count := _image_tokens(model, given)) and (marked := _marked(config, tokens, count)):
+                yield {**given, **marked}
+                yield {**given, **marked, "mm_token_type_ids": _kinds(config, marked["input_ids"])}
+    if "bbox" in arguments and "input_ids" in tokens:
+        corners = torch.randint(0, 100, (1, tokens["input_ids"].shape[1], 2), generator=generator)
+        boxes = torch.cat([corners, corners + 50], -1)
+        yield {**tokens, "bbox": boxes}
+        yield {**tokens, "bbox": boxes, "pixel_values": _image(config, generator)}
+    if main in ("pixel_values", "pixel_values_videos") and _frames(config):
+        yield {main: _image(config, generator, _frames(config))}
+    if main == "past_values":
+        length, channels = getattr(config, "context_length", 32), getattr(config, "num_input_channels", 1)
+        yield {main: torch.randn(1, length, channels, generator=generator)}
+    for sound in _sounds(main, config, generator):
+        yield {**sound, **tokens}
     if main == "pixel_values" or hasattr(config, "vision_config"):
-        given["pixel_values"] = _image(getattr(config, "vision_config", config), generator)
-    if main == "input_ids":
-        given["input_ids"] = _tokens(text, generator)
-    elif main == "input_features":
-        bins = getattr(config, "num_mel_bins", 80)
+        yield {"pixel_values": _image(pictures, generator), **tokens}
+    elif main not in ("input_features", "input_values", "past_values"):
+        yield tokens or {"input_ids": _tokens(text, generator)}
+
+
+def _sounds(main: str, config: Any, generator: torch.Generator) -> Iterator[Given]:
+    """Spectrograms and waves."""
+    if main == "input_features":
+        bins = next((getattr(config, name) for name in _BINS if hasattr(config, name)), 80)
+        yield {main: torch.randn(1, _FRAMES, bins, generator=generator)}
         length = 2 * getattr(config, "max_source_positions", 1500)
-        given["input_features"] = torch.randn(1, bins, length, generator=generator)
+        yield {main: torch.randn(1, bins, length, generator=generator)}
     elif main == "input_values" and hasattr(config, "max_length") and hasattr(config, "num_mel_bins"):
-        given["input_values"] = torch.randn(1, config.max_length, config.num_mel_bins, generator=generator)
-    elif main == "input_values":
+        yield {main: torch.randn(1, config.max_length, config.num_mel_bins, generator=generator)}
+    elif main == "input_values" and hasattr(config, "conv_kernel"):
         least = 1
         for kernel, stride in zip(config.conv_kernel[::-1], config.conv_stride[::-1], strict=True):
             least = (least - 1) * stride + kernel
-        given["input_values"] = torch.randn(1, max(_SAMPLES, 4 * least), generator=generator)
-    if getattr(config, "is_encoder_decoder", False) and "decoder_input_ids" in _arguments(model):
-        given["decoder_input_ids"] = _tokens(text, generator)
-    return given
+        yield {main: torch.randn(1, max(_SAMPLES, 4 * least), generator=generator)}
+    elif main == "input_values":
+        wave = torch.randn(1, 4 * _SAMPLES, generator=generator)
+        yield {main: wave.expand(1, getattr(config, "audio_channels", 1), -1).clone()}
+        yield {main: wave}
 
 
-def _arguments(model: nn.Module) -> tuple[str, ...]:
-    return tuple(inspect.signature(model.forward).parameters)
+def _frames(config: Any) -> int:
+    """How many images a video has, for a model of videos; else 0."""
+    found = next((getattr(config, n) for n in ("num_frames", "frames_per_clip") if hasattr(config, n)), 0)
+    return int(found or 0)
+
+
+def _patches(config: Any, generator: torch.Generator, name: str, grid: str) -> Given:
+    """An image in patches, one a row, as towers for images of any size take them, and its grid."""
+    merged = int(getattr(config, "spatial_merge_size", 1))
+    side = _PATCHES * merged
+    values = int(getattr(config, "patch_size", 16)) ** 2 * int(getattr(config, "temporal_patch_size", 1))
+    channels = getattr(config, "in_channels", getattr(config, "num_channels", 3))
+    rows = torch.randn(side * side, int(channels) * values, generator=generator)
+    return {name: rows, grid: torch.tensor([[1, side, side]])}
+
+
+def _image_tokens(model: Any, seen: Given) -> int:
+    """How many tokens an image becomes."""
+    first = next(iter(model.parameters()), None)
+    try:
+        with torch.no_grad():
+            found = model.get_image_features(**placed(seen, first))
+    except Exception:  # an image that is not for this model
+        return 0
+    found = getattr(found, "pooler_output", found)
+    return sum(x.numel() // x.shape[-1] for x in pytree.tree_leaves(found) if isinstance(x, torch.Tensor))
+
+
+def _marked(config: Any, tokens: Given, count: int) -> Given:
+    """``tokens`` with the places for an image in the middle."""
+    marks = _marks(config)
+    if not marks:
+        return {}
+    half = tokens["input_ids"].shape[1] // 2
+    before, after = tokens["input_ids"][:, :half], tokens["input_ids"][:, half:]
+    return {**tokens, "input_ids": torch.cat([before, before.new_full((1, count), marks[0]), after], 1)}
+
+
+def _kinds(config: Any, ids: torch.Tensor) -> torch.Tensor:
+    """1 for tokens of an image, 0 for words."""
+    return torch.isin(ids, torch.tensor(_marks(config))).int()
+
+
+def _marks(config: Any) -> list[int]:
+    """The tokens that stand for an image."""
+    found = (getattr(config, name, None) for name in _IMAGE_TOKENS)
+    return [mark for mark in found if isinstance(mark, int)]
 
 
 def _tokens(config: Any, generator: torch.Generator) -> torch.Tensor:
-    """Ordinary tokens, none of the special ones (padding, end) that a mask is made from."""
+    """Ordinary tokens, none of the special ones (padding, end, an image) that a mask is made from."""
     special = {
         value
-        for name in ("pad_token_id", "eos_token_id", "bos_token_id", "decoder_start_token_id")
+        for name in vars(config)
+        if name.endswith(("_token_id", "_token_index"))
         for value in _each(getattr(config, name, None))
     }
     longest = min(
@@ -72,7 +194,10 @@ def _each(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-def _image(config: Any, generator: torch.Generator) -> torch.Tensor:
-    side = getattr(config, "image_size", 224)
+def _image(config: Any, generator: torch.Generator, frames: int = 0) -> torch.Tensor:
+    """A picture, or so many as a video has."""
+    side = getattr(config, "image_size", None) or 224
     sides = (side, side) if isinstance(side, int) else tuple(side)
-    return torch.randn(1, getattr(config, "num_channels", 3), *sides, generator=generator)
+    channels = getattr(config, "num_channels", getattr(config, "in_channels", 3))
+    shape = (frames, channels, *sides) if frames else (channels, *sides)
+    return torch.randn(1, *shape, generator=generator)

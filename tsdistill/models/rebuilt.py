@@ -16,6 +16,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from tsdistill.errors import TsdistillError
 from tsdistill.models import catalog
+from tsdistill.models.constants import hold, named_constants
 from tsdistill.models.info import Attribute, ModelInfo
 from tsdistill.models.specs import in_catalog
 from tsdistill.models.weights import check_types, difference, place
@@ -40,6 +41,10 @@ def apply(
         TsdistillError: names, numbers of dimensions, or attributes that the architecture does not have;
             ``where`` begins the message.
     """
+    try:
+        hold(model, info.buffers, tensors)
+    except TsdistillError as error:
+        raise TsdistillError(f"{where}: damaged metadata: {error}") from error
     built = _stored(model, info.buffers)
     off = difference(
         {name: (tensor.dim(),) for name, tensor in tensors.items()},
@@ -74,7 +79,10 @@ def reconcile(model: nn.Module, info: ModelInfo) -> ModelInfo:
     )
     info = replace(info, arch=built.arch, input=info.input or built.input)
     fresh = built.model
-    ours, theirs = dict(model.named_buffers()), dict(fresh.named_buffers())
+    ours, theirs = (
+        dict(model.named_buffers()),
+        {**dict(fresh.named_buffers()), **dict(named_constants(fresh))},
+    )
     changed = [
         n for n in ours if n in theirs and not _persistent(model, n) and _form(ours[n]) != _form(theirs[n])
     ]

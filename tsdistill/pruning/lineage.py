@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from torch import nn
 
+from tsdistill.models.constants import named_tensors
 from tsdistill.tracing.graph import Group, NodeGraph
 from tsdistill.tracing.scaling import Gains
 from tsdistill.tracing.surgery import leaving_coordinates
@@ -25,9 +26,8 @@ class Lineage:
     def __init__(self, dense: nn.Module, graph: NodeGraph) -> None:
         self.gains: Gains = {}
         self.kept: dict[tuple[str, int], np.ndarray] = {}
-        for tensors in (dense.named_parameters, dense.named_buffers):
-            for name, tensor in tensors(remove_duplicate=False):
-                self.kept.update({(name, dim): np.arange(side) for dim, side in enumerate(tensor.shape)})
+        for name, tensor in named_tensors(dense, remove_duplicate=False):
+            self.kept.update({(name, dim): np.arange(side) for dim, side in enumerate(tensor.shape)})
         self._owner: dict[tuple[str, int], dict[int, tuple[str, int]]] = {}
         for group in graph.groups:
             for slot in group.slots[:1]:

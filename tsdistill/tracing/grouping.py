@@ -231,13 +231,15 @@ def _enter(
 def _hookable(model: nn.Module, contraction: Contraction, owner: Ruler) -> bool:
     """Is the activation the first input of a linear or convolution module that owns the weight?"""
     module = model.get_submodule(contraction.module)
-    if getattr(module, "weight", None) is not model.get_parameter(owner.param):
+    holder, _, leaf = owner.param.rpartition(".")
+    weight = getattr(module, "weight", None)
+    if weight is None or weight is not getattr(model.get_submodule(holder), leaf):
         return False
     seen = 0 if contraction.activation is None else len(contraction.activation)
     if isinstance(module, nn.Linear):
         return seen == module.in_features
     if hasattr(module, "nf") and type(module).__name__ == "Conv1D":
-        return seen == model.get_parameter(owner.param).shape[0]
+        return seen == weight.shape[0]
     return isinstance(module, nn.modules.conv._ConvNd) and seen == module.in_channels
 
 

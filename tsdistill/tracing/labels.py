@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from tsdistill.models.constants import named_tensors
+
 Labels = tuple["np.ndarray | None", ...]
 """One entry a dimension of a tensor: int64 labels along it, or None where every coordinate always stays."""
 
@@ -132,12 +134,12 @@ class Ledger:
 
 
 def rule_model(ledger: Ledger, model: nn.Module) -> list[tuple[torch.Tensor, Labels]]:
-    """Rulers for all parameters and buffers of ``model``, each tensor once (under its first name)."""
+    """Rulers for all parameters, buffers and constants of ``model``, each tensor once (by its first name)."""
     return [(tensor, ledger.rule(name, tensor.shape)) for name, tensor in _tensors(model)]
 
 
 def ruled_like(ledger: Ledger, model: nn.Module) -> list[tuple[torch.Tensor, Labels]]:
-    """Parameters and buffers of a copy of the model whose rulers ``ledger`` has, with the labels of those."""
+    """Those of a copy of the model whose rulers ``ledger`` has, with the labels of these."""
     along = {(ruler.param, ruler.dim): ruler for ruler in ledger.rulers}
 
     def labels(name: str, dim: int) -> np.ndarray | None:
@@ -151,7 +153,7 @@ def ruled_like(ledger: Ledger, model: nn.Module) -> list[tuple[torch.Tensor, Lab
 
 def _tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     seen: set[int] = set()
-    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+    for name, tensor in named_tensors(model):
         if id(tensor) not in seen:
             seen.add(id(tensor))
             yield name, tensor

@@ -28,8 +28,8 @@ def fold(
 
     Logits ``s q k`` of a head that goes from d to d' coordinates would be scaled by s' = s sqrt(d/d').
     Queries and keys are therefore written with sqrt(s/s') times their weight. So are values, which may lie in
-    the same weight; what reads them divides by that. Where a norm or anything else holds these coordinates,
-    too, nothing is made up, and the comparison with the whole model says whether that can be.
+    the same weight; what reads them divides by that. Where a norm or another parameter holds these
+    coordinates, too, nothing is made up, and the comparison with the whole model says whether that can be.
 
     Args:
         small: the cut model.
@@ -58,7 +58,7 @@ def fold(
     for name, ratio in times.items():
         calls = sum(name in groups for groups in products.values())
         group = graph.by_name[name]
-        places = _places(group)
+        places = _places(small, group)
         if places is not None:
             _scale(small, group, ratio ** (-0.5 / calls), places, gone, gains)
     return gains
@@ -89,9 +89,10 @@ def _meant(record: Record, step: Step, names: np.ndarray, products: Mapping[int,
     return products[max(before)] if before else set()
 
 
-def _places(group: Group) -> dict[tuple[str, int], bool] | None:
-    """``(parameter, dimension)`` -> whether it writes (or else reads) the nodes; None where a node lies
-    anywhere else."""
+def _places(small: nn.Module, group: Group) -> dict[tuple[str, int], bool] | None:
+    """``(parameter, dimension)`` -> whether it writes (or else reads) the nodes; None where a node lies in
+    any other parameter. What is no parameter (the frequencies of a rotation) multiplies and is left alone."""
+    parameters = dict(small.named_parameters(remove_duplicate=False))
     reads = {(reader.param, reader.dim) for reader in group.readers}
     owners = {name.rpartition(".")[0] for name in group.writers}
     found = {}
@@ -101,7 +102,7 @@ def _places(group: Group) -> dict[tuple[str, int], bool] | None:
             found[slot.param, slot.dim] = False
         elif slot.param in group.writers or (owner in owners and "bias" in leaf):
             found[slot.param, slot.dim] = True
-        else:
+        elif slot.param in parameters:
             return None
     return found
 
@@ -117,7 +118,10 @@ def _scale(
     """Multiply what writes the nodes that stay, divide what reads them, and note what the gain is where."""
     parameters = dict(small.named_parameters())
     for slot in group.slots:
-        parameter, key = parameters[slot.param], (slot.param, slot.dim)
+        key = slot.param, slot.dim
+        if key not in places:
+            continue
+        parameter = parameters[slot.param]
         before = np.ones(parameter.shape[slot.dim] + len(np.unique(gone[key])))
         before[slot.coords.reshape(-1)] = gain
         factors = np.delete(before, gone[key])

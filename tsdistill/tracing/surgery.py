@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from tsdistill.errors import TsdistillError
+from tsdistill.models.constants import hold, named_constants, named_tensors
 from tsdistill.models.widths import sync_widths
 from tsdistill.tracing.copying import copied
 from tsdistill.tracing.graph import NodeGraph
@@ -69,7 +70,8 @@ def leaving_coordinates(
 def remove_coordinates(
     model: nn.Module, graph: NodeGraph, removed: Mapping[str, np.ndarray]
 ) -> tuple[nn.Module, tuple[str, ...]]:
-    """A copy of ``model`` without the removed nodes' coordinates, and the non-persistent buffers it changed.
+    """A copy of ``model`` without the removed nodes' coordinates, and the non-persistent buffers it changed,
+    among them constants (`models.constants`), of which it makes some.
 
     Shape constants that modules keep as attributes are not touched, but for the widths that torch's own
     modules read off their parameters.
@@ -111,20 +113,16 @@ def _taken(
             new = new.index_select(dim, torch.from_numpy(taken[name, dim]).to(new.device))
         new = new.contiguous(memory_format=_format(old)) if old.ndim == 4 else new
         replaced[id(old)] = nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new
-    unsaved = tuple(_unsaved(model, replaced))
+    constants = [name for name, tensor in named_constants(model) if id(tensor) in replaced]
     small = copied(model, replaced)
+    hold(small, constants)
     sync_widths(small)
-    return small, unsaved
+    return small, (*_unsaved(model, replaced), *constants)
 
 
 def _held(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Parameters and buffers by name, under every name that they have (one walk through the modules)."""
-    return {
-        f"{path}.{name}" if path else name: tensor
-        for path, module in model.named_modules(remove_duplicate=False)
-        for name, tensor in (*module._parameters.items(), *module._buffers.items())
-        if tensor is not None
-    }
+    """Parameters, buffers and constants by name, under every name that they have."""
+    return dict(named_tensors(model, remove_duplicate=False))
 
 
 def _unsaved(model: nn.Module, replaced: Collection[int]) -> Iterator[str]:

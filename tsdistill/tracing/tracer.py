@@ -54,7 +54,8 @@ class Tracer(OperatorMode):
         self.call = 0
         self._joined: dict[tuple[int, tuple[int, ...]], tuple[np.ndarray, Labels]] = {}
         rule = rule_model if ledger is None else ruled_like
-        for tensor, labels in rule(self.ledger, model):
+        self._ruled = rule(self.ledger, model)  # held, lest another tensor take the place of one
+        for tensor, labels in self._ruled:
             self._label(tensor, labels)
             self._weights[_place(tensor)] = labels
 

@@ -20,6 +20,12 @@ from tsdistill.tracing.replay import replay
 from tsdistill.tracing.runtime import Inputs, operator_name, plain_evaluation, run, tensors_in
 from tsdistill.tracing.tracer import module_names
 
+STRICT = 2e-4
+"""How far the outputs of a right cut may be from the reference, relative to the largest value."""
+
+LENIENT = 2e-3
+"""The same where only float32 can be had, with its rounding through a deep network."""
+
 
 class _Zeroed(Following):
     """Runs the whole model; sums leave removed nodes out, statistics run over the nodes that stay."""
@@ -113,25 +119,24 @@ def disagreement(
     """What differs between the ``output`` of a replay of the cut ``small`` and the reference, or None.
 
     Where they differ, both run once more in float64, and that decides: a network that nobody has trained may
-    blow rounding in float32 up to anything. A model that cannot run in float64 is judged as it is.
+    blow rounding in float32 up to anything. A model that cannot run in float64 is judged as it is, and less
+    strictly.
     """
-    problem = difference(list(output), reference(model, inputs, record, gone))
-    if problem is None:
+    wanted = reference(model, inputs, record, gone)
+    if difference(list(output), wanted, STRICT) is None:
         return None
     wide = pytree.tree_map_only(torch.Tensor, lambda t: t.double() if t.is_floating_point() else t, inputs)
     with suppress(TsdistillError):
         again = replay(copied(small).double(), wide, record, gone)
         if again.clean:
-            return difference(list(again.output), reference(copied(model).double(), wide, record, gone))
-    return problem
+            exact = reference(copied(model).double(), wide, record, gone)
+            return difference(list(again.output), exact, STRICT)
+    return difference(list(output), wanted, LENIENT)
 
 
-def difference(found: list[torch.Tensor], wanted: list[torch.Tensor], tolerance: float = 2e-3) -> str | None:
-    """What differs between two lists of outputs, or None when they agree.
-
-    Agreement is relative to the largest value of each output; ``tolerance`` leaves room for float32 rounding
-    through a deep network.
-    """
+def difference(found: list[torch.Tensor], wanted: list[torch.Tensor], tolerance: float) -> str | None:
+    """What differs between two lists of outputs, or None when they agree to ``tolerance``, relative to the
+    largest value of each."""
     if len(found) != len(wanted):
         return f"{len(found)} outputs instead of {len(wanted)}"
     for a, b in zip(found, wanted, strict=True):

@@ -1,0 +1,57 @@
+"""Tensors that modules keep as plain attributes: neither parameters nor buffers, and yet as wide as these."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+
+import torch
+from torch import nn
+
+from tsdistill.errors import TsdistillError
+
+
+def named_constants(model: nn.Module, *, remove_duplicate: bool = True) -> Iterator[tuple[str, torch.Tensor]]:
+    """``(dotted name, tensor)`` of the tensors with sides among the plain attributes of ``model``, but for
+    those that still hang on what they were computed from."""
+    for prefix, module in model.named_modules(remove_duplicate=remove_duplicate):
+        for leaf, value in vars(module).items():
+            if isinstance(value, torch.Tensor) and value.ndim and value.is_leaf and not value.requires_grad:
+                yield f"{prefix}.{leaf}" if prefix else leaf, value
+
+
+def named_tensors(model: nn.Module, *, remove_duplicate: bool = True) -> Iterator[tuple[str, torch.Tensor]]:
+    """``(dotted name, tensor)`` of parameters, buffers and constants."""
+    yield from model.named_parameters(remove_duplicate=remove_duplicate)
+    yield from model.named_buffers(remove_duplicate=remove_duplicate)
+    yield from named_constants(model, remove_duplicate=remove_duplicate)
+
+
+def hold(model: nn.Module, names: Collection[str], tensors: Mapping[str, torch.Tensor] | None = None) -> None:
+    """Make buffers that no state dict has out of constants, so that they are stored and moved along.
+
+    Args:
+        model: the module to change.
+        names: of buffers, which are left alone, and of constants.
+        tensors: values of constants that the model does not have yet (it computes them when it first runs).
+
+    Raises:
+        TsdistillError: there is no such module, or something else has that name there.
+    """
+    for name in names:
+        owner, _, leaf = name.rpartition(".")
+        try:
+            module = model.get_submodule(owner)
+        except AttributeError as error:
+            raise TsdistillError(f"there is no module {owner!r} for a buffer {leaf!r}") from error
+        if leaf in module._buffers:
+            continue
+        value = vars(module).get(leaf)
+        if value is None:
+            value = (tensors or {}).get(name)
+        if not isinstance(value, torch.Tensor) or hasattr(type(module), leaf):
+            raise TsdistillError(f"{name} is no buffer, and no tensor that one could be made from")
+        vars(module).pop(leaf, None)
+        try:
+            module.register_buffer(leaf, value, persistent=False)
+        except (KeyError, TypeError) as error:
+            raise TsdistillError(f"{name} cannot be a buffer ({error})") from error
