@@ -2,7 +2,8 @@
 
     python benchmarks/coverage.py --sample | --all | NAME ... [--library torchvision] [--peer] [--jobs 2]
 
-``--library others`` tries networks of other libraries, of those that are installed (``covered/others.py``).
+``--library transformers`` tries all of its types of models, made small (``covered/families.py``); ``--library
+others`` networks of other libraries, of those that are installed (``covered/others.py``).
 
 Every architecture runs in a process of its own with random weights, at its default input: recognised from a
 bare state dict, traced, analysed against itself, pruned to 0.5 of the MACs, run, held against the original
@@ -31,7 +32,7 @@ from record import Name, Record, Row
 
 HERE = Path(__file__).parent
 SIZES = HERE / "covered"
-LIBRARIES = ("timm", "torchvision", "others")
+LIBRARIES = ("timm", "torchvision", "transformers", "others")
 
 
 def chosen(options: argparse.Namespace, library: str) -> list[Architecture]:
@@ -41,7 +42,7 @@ def chosen(options: argparse.Namespace, library: str) -> list[Architecture]:
     if options.names:
         return every(library, SIZES, options.names)
     known = every(library, SIZES)
-    return within(known) if options.all or library == "torchvision" else standing(known)
+    return standing(known) if library == "timm" and not options.all else within(known)
 
 
 def missing(

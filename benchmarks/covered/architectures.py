@@ -8,8 +8,11 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from functools import partial
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -20,6 +23,8 @@ from torch.overrides import TorchFunctionMode
 from . import others as other_networks
 
 Build = Callable[[str], torch.nn.Module]
+Measured = Callable[[], tuple[Any, ...]]
+"""Gives an architecture's family and parameters, and the specification where its name is none."""
 
 LIMIT = 100_000_000
 """Parameters of the largest architecture that takes part."""
@@ -54,16 +59,18 @@ class Architecture:
     """One architecture.
 
     Attributes:
-        library: ``"timm"``, ``"torchvision"`` or ``"others"``.
+        library: ``"timm"``, ``"torchvision"``, ``"transformers"`` or ``"others"``.
         name: what the library calls it.
-        family: the file of the library that defines it.
+        family: the file of the library that defines it; of transformers, what it takes.
         params: its parameters; 0 where it cannot be built.
+        spelt: the specification that builds it, where that is not its library and name.
     """
 
     library: str
     name: str
     family: str
     params: int
+    spelt: str = ""
 
     @property
     def spec(self) -> str:
@@ -75,6 +82,8 @@ class Architecture:
         """The specification that is tried, with what detectors are told; the factory of another library's."""
         if self.library == "others":
             return f"{Path(other_networks.__file__).resolve()}:{self.name}"
+        if self.spelt:
+            return self.spelt
         told = next((options for start, options in OPTIONS.items() if self.name.startswith(start)), {})
         return ",".join([self.spec, *(f"{key}={value}" for key, value in told.items())])
 
@@ -85,14 +94,13 @@ def every(library: str, folder: Path, patterns: Sequence[str] = ("*",)) -> list[
     Their sizes are kept in ``folder``, a line for each, so that counting them (minutes) goes on where it was
     stopped.
     """
-    version = {"timm": timm, "torchvision": torchvision}[library].__version__.partition("+")[0]
-    kept = folder / f"sizes-{library}-{version}.jsonl"
+    kept = folder / f"sizes-{library}-{version(library).partition('+')[0]}.jsonl"
     lines = kept.read_text().splitlines() if kept.exists() else []
-    found = {name: (name, family, params) for name, family, params in map(json.loads, lines)}
+    found = {row[0]: row for row in map(json.loads, lines)}
     with open(kept, "a") as file:
-        for name, family, build in _timm() if library == "timm" else _torchvision():
+        for name, measured in _SOURCES[library]():
             if name not in found and any(fnmatch(name, pattern) for pattern in patterns):
-                found[name] = (name, family, _params(build, name))
+                found[name] = (name, *measured())
                 print(json.dumps(found[name]), file=file, flush=True)
     matching = [
         Architecture(library, *row)
@@ -137,16 +145,35 @@ def _size(each: Architecture) -> int:
     return each.params
 
 
-def _timm() -> Iterator[tuple[str, str, Build]]:
+def _timm() -> Iterator[tuple[str, Measured]]:
     for name in timm.list_models():
-        yield name, _registry._model_to_module[name], timm.create_model
+        yield name, partial(_sized, _registry._model_to_module[name], timm.create_model, name)
 
 
-def _torchvision() -> Iterator[tuple[str, str, Build]]:
+def _torchvision() -> Iterator[tuple[str, Measured]]:
     for name in torchvision.models.list_models():
         if not any(part in name for part in LEFT_OUT):
-            builder = torchvision.models.get_model_builder(name)
-            yield name, builder.__module__.rpartition("models.")[2], _bare
+            family = torchvision.models.get_model_builder(name).__module__.rpartition("models.")[2]
+            yield name, partial(_sized, family, _bare, name)
+
+
+def _transformers() -> Iterator[tuple[str, Measured]]:
+    from .families import measured, types
+
+    for name in types():
+        yield name, partial(measured, name)
+
+
+_SOURCES: dict[str, Callable[[], Iterator[tuple[str, Measured]]]] = {
+    "timm": _timm,
+    "torchvision": _torchvision,
+    "transformers": _transformers,
+}
+"""Library -> its architectures' names, each with what measures one."""
+
+
+def _sized(family: str, build: Build, name: str) -> tuple[str, int]:
+    return family, _params(build, name)
 
 
 def _bare(name: str) -> torch.nn.Module:
