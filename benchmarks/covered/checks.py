@@ -223,9 +223,15 @@ def drawn(graph: tsd.NodeGraph) -> dict[str, list[int]]:
             if graph.macs(kept) <= MOST * graph.macs():
                 break
             raise Failure(f"{graph.macs(kept) / graph.macs():.2f} of the MACs are left at least")
-        kept = {group.name: group.size - int(part * group.size) for group in groups}
+        kept = {group.name: _stays(group, part) for group in groups}
     rng = np.random.default_rng(0)
     return {group.name: rng.permutation(group.size)[kept[group.name] :].tolist() for group in groups}
+
+
+def _stays(group: tsd.tracing.Group, part: float) -> int:
+    """How many nodes stay when ``part`` of a group is to leave."""
+    kept = (group.size - int(part * group.size)) // group.step * group.step
+    return kept if kept or group.step == 1 else group.size
 
 
 def _pruned(model: nn.Module, example: Any, report: tsd.AlignmentReport) -> tsd.PruneResult:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 from torch import nn
@@ -13,6 +14,7 @@ from tsdistill.alignment.observing.inputs import Prepared
 from tsdistill.alignment.observing.observe import Observation
 from tsdistill.alignment.observing.progress import Progress
 from tsdistill.alignment.observing.sites import Sites
+from tsdistill.errors import TsdistillError
 from tsdistill.models import Attribute, ModelInfo, attach, info_of
 from tsdistill.pruning.absorbing.absorb import absorb
 from tsdistill.pruning.absorbing.norms import match_norms
@@ -21,6 +23,9 @@ from tsdistill.pruning.pruning_plan import PrunedGroup, PruningPlan
 from tsdistill.pruning.realigning import ROUNDING, TURNS, Outputs, Realigned, realign
 from tsdistill.tracing import Cut, cut
 from tsdistill.tracing.graph import Frozen, NodeGraph
+
+USELESS = 1.0
+"""An error (`Outputs.error`) that outputs of nothing but zeros would have."""
 
 
 class Course:
@@ -51,6 +56,7 @@ class Course:
         self._lineage = Lineage(dense, graph)
         self._left: dict[str, list[tuple[int, str, float]]] = {group.name: [] for group in graph.groups}
         self._plans: list[PruningPlan] = []
+        self._cautions: list[str] = []
         self._figures: Mapping[str, int] = graph.figures()
 
     def cut(
@@ -67,16 +73,18 @@ class Course:
             observed: what was observed there.
             exact: the function stays as it is, so that norms have nothing to follow.
         """
-        leaving = {name: nodes for name, nodes in plan.removed.items() if name not in self.put_back}
-        whole = copy.deepcopy(self.model)
-        arrays = {name: np.array(nodes, dtype=np.int64) for name, nodes in leaving.items()}
-        skipped = absorb(whole, sites, observed, arrays, self._prepared.example)
-        done = cut(whole, graph, leaving, self._prepared.example)
+        leaving = {
+            name: np.array(nodes, dtype=np.int64)
+            for name, nodes in plan.removed.items()
+            if name not in self.put_back
+        }
+        done, skipped = self._absorbed(graph, sites, observed, leaving)
         if done.put_back:
             self.put_back.update({item.name: item for item in done.put_back})
             return False
         if not exact:
             match_norms(self.model, done.model, graph, done.removed, self._prepared)
+            done = self._bounded(done, graph, sites, observed, leaving)
         attach(done.model, _history(info_of(self.model), done))
         self._write_down(plan, graph, done.removed)
         kept = {name: size - len(done.removed.get(name, ())) for name, size in graph.widths.items()}
@@ -87,13 +95,64 @@ class Course:
         self.rounds += 1
         return True
 
+    def _absorbed(
+        self,
+        graph: NodeGraph,
+        sites: Sites,
+        observed: Observation,
+        leaving: Mapping[str, np.ndarray],
+    ) -> tuple[Cut, tuple[str, ...]]:
+        whole = copy.deepcopy(self.model)
+        skipped = absorb(whole, sites, observed, leaving, self._prepared.example)
+        return cut(whole, graph, leaving, self._prepared.example), skipped
+
+    def _bounded(
+        self,
+        done: Cut,
+        graph: NodeGraph,
+        sites: Sites,
+        observed: Observation,
+        leaving: Mapping[str, np.ndarray],
+    ) -> Cut:
+        """``done``, or where its outputs are worse than none (predictions from a handful of samples, each a
+        little wrong, layer upon layer): the best of cuts that believe fewer of them, and none."""
+        found = {self._error(done.model): done}
+        if not next(iter(found)) > USELESS:
+            return done
+        careful = {
+            key: replace(seen, rows=min(seen.rows, observed.samples))
+            for key, seen in observed.covariances.items()
+        }
+        for believed in (careful, {}):
+            other, _ = self._absorbed(graph, sites, replace(observed, covariances=believed), leaving)
+            match_norms(self.model, other.model, graph, other.removed, self._prepared)
+            found[self._error(other.model)] = other
+        best = min(found)
+        if found[best] is not done:
+            self._cautions.append(
+                f"{observed.samples} samples are few: what leaves was absorbed with caution (outputs are off "
+                f"by {best:.2g}, not {next(iter(found)):.2g}); give more samples"
+            )
+        return found[best]
+
+    @cached_property
+    def _outputs(self) -> Outputs:
+        return Outputs(self.dense, self._prepared)
+
+    def _error(self, model: nn.Module) -> float:
+        """How far a model's outputs are from the dense model's, as `Outputs.error`; NaN where it cannot
+        run."""
+        try:
+            return self._outputs.error(model)
+        except TsdistillError:
+            return float("nan")
+
     def realign(self, seed: int, progress: Progress | None, *, turns: int = TURNS) -> None:
         """Fit the surviving nodes back to the dense model's; a model on which that fails, or whose outputs
         would be further from the dense model's than they are, stays as it was."""
         before = copy.deepcopy(self.model.state_dict())
         try:
-            outputs = Outputs(self.dense, self._prepared)
-            was = outputs.error(self.model)
+            was = self._outputs.error(self.model)
             self.realigned = realign(
                 self.dense,
                 self.model,
@@ -104,7 +163,7 @@ class Course:
                 turns=turns,
                 progress=progress,
             )
-            if (now := outputs.error(self.model)) > was and now > ROUNDING:
+            if (now := self._outputs.error(self.model)) > was and now > ROUNDING:
                 self.model.load_state_dict(before)
                 note = f"re-alignment would have made the outputs worse (error {now:.2g}, was {was:.2g})"
                 self.realigned = Realigned(0, self.realigned.looked, self.realigned.samples, notes=(note,))
@@ -125,7 +184,7 @@ class Course:
 
     def notes(self) -> list[str]:
         """Lines for the user."""
-        notes = [
+        notes = self._cautions + [
             f"group {item.name!r} could not be cut and is whole: {item.cause}"
             for item in self.put_back.values()
         ]

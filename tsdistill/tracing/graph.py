@@ -61,6 +61,7 @@ class Group:
         slots: every place in parameters and buffers that goes when a node goes.
         writers: parameters (weights) whose output dimension holds the nodes (fan-in), in forward order.
         readers: layers that contract over the nodes (fan-out), in forward order.
+        step: only so many nodes can go, that a multiple of this stays (an operator asks that of memory).
     """
 
     name: str
@@ -68,6 +69,7 @@ class Group:
     slots: tuple[Slot, ...]
     writers: tuple[str, ...]
     readers: tuple[Reader, ...]
+    step: int = 1
 
 
 @dataclass(frozen=True)

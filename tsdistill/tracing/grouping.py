@@ -10,7 +10,7 @@ from torch import nn
 
 from tsdistill.tracing.graph import Frozen, Group, NodeGraph, Reader, Slot, Term
 from tsdistill.tracing.labels import Ruler
-from tsdistill.tracing.record import Contraction, Record, Trace
+from tsdistill.tracing.record import ALIGNED, Contraction, Record, Trace
 from tsdistill.tracing.resolve import Classes, resolve
 
 
@@ -43,6 +43,7 @@ def build(
     for index in np.unique(group_of[multiplied]):
         if index >= 0:
             fans[index].unnamed = True
+    aligned = {int(i) for labels in trace.aligned for i in np.unique(group_of[classes.of[labels]])}
     named: dict[str, int] = {}
     groups: list[Group] = []
     node_of_class = np.full(len(classes.fixed), -1)
@@ -53,7 +54,8 @@ def build(
         name = fan.writers[0].removesuffix(".weight")
         named[name] = named.get(name, 0) + 1
         name = name if named[name] == 1 else f"{name}#{named[name]}"
-        groups.append(Group(name, len(members), slots, tuple(fan.writers), tuple(fan.readers)))
+        step = ALIGNED if index in aligned else 1
+        groups.append(Group(name, len(members), slots, tuple(fan.writers), tuple(fan.readers), step))
         node_of_class[members] = np.arange(count, count + len(members))
         count += len(members)
     node_of = node_of_class[classes.of]

@@ -11,6 +11,9 @@ import numpy as np
 from tsdistill.tracing.choices import Chosen
 from tsdistill.tracing.labels import Ledger
 
+ALIGNED = 8
+"""Values of a row that lies on 16 bytes, in half precision and in any wider one."""
+
 
 @dataclass(eq=False)
 class Step:
@@ -92,6 +95,7 @@ class Trace:
             foreseen, or learnt by the first cut that had to change it, so that the next one changes it at
             once.
         foreseen: those of ``followed`` that no cut has borne out yet.
+        aligned: labels of which only multiples of `ALIGNED` can stay.
         read: ``(module, attribute)`` of the numbers, and rows of them, that the forward read -> how many
             operators had run by then.
     """
@@ -103,6 +107,7 @@ class Trace:
     unknown: dict[str, int]
     followed: dict[tuple[str, str], list[np.ndarray]] = field(default_factory=dict)
     foreseen: set[tuple[str, str]] = field(default_factory=set)
+    aligned: list[np.ndarray] = field(default_factory=list)
     read: dict[tuple[str, str], int] = field(default_factory=dict)
 
 

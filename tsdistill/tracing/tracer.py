@@ -43,6 +43,7 @@ class Tracer(OperatorMode):
         self.costs: list[Cost] = []
         self.unknown: dict[str, int] = {}
         self.stack: list[str] = [""]
+        self.aligned: list[np.ndarray] = []
         self.read: dict[tuple[str, str], int] = {}
         self._labels: dict[int, tuple[ref[torch.Tensor], Labels]] = {}
         self._weights: dict[tuple, Labels] = {}
@@ -233,7 +234,15 @@ class Tracer(OperatorMode):
         for tensor in tensors_in(output):
             for field_ in self.labels(tensor):
                 self.ledger.freeze(field_, "reaches the model's output")
-        return Trace(self.ledger, self.steps, self.contractions, self.costs, self.unknown, read=self.read)
+        return Trace(
+            self.ledger,
+            self.steps,
+            self.contractions,
+            self.costs,
+            self.unknown,
+            aligned=self.aligned,
+            read=self.read,
+        )
 
 
 def _spread(axis: np.ndarray, dim: int, shape: Sequence[int]) -> np.ndarray:

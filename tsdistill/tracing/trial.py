@@ -10,6 +10,7 @@ from tsdistill.tracing.graph import NodeGraph
 
 _LEAST, _MOST = 0.35, 0.65
 _PAIR, _SMALL = 2, 16
+_FEW = 3
 
 
 def trial_cuts(graph: NodeGraph) -> int:
@@ -25,7 +26,7 @@ def trial_cut(graph: NodeGraph, turn: int = 0) -> dict[str, np.ndarray]:
     slots loses another number than all others, which lose one number after the other in turns (of two nodes
     one leaves in the first turn and the others in the second): widths that code takes from one another then
     come apart in every block at once. Of groups that are not small an odd number stays, which is no whole
-    number of heads.
+    number of heads (but where only whole steps can go).
     """
     widest: dict[int, str] = {}
     for group in sorted(graph.groups, key=lambda group: len(group.slots)):
@@ -34,6 +35,11 @@ def trial_cut(graph: NodeGraph, turn: int = 0) -> dict[str, np.ndarray]:
     trial = {}
     for index, group in enumerate(graph.groups):
         rng = np.random.default_rng(index)
+        if group.step > 1:
+            kept = group.size // 2 // group.step * group.step
+            if kept:
+                trial[group.name] = np.sort(rng.permutation(group.size)[kept:])
+            continue
         if group.size >= _SMALL:
             count, *others = _numbers(group.size)
             if widest[group.size] != group.name and others:
@@ -53,7 +59,9 @@ def trial_cut(graph: NodeGraph, turn: int = 0) -> dict[str, np.ndarray]:
 
 
 def _numbers(size: int) -> list[int]:
-    """About half of ``size``, in an order drawn at random, such that an odd number stays."""
+    """About half of ``size``, in an order drawn at random, such that an odd number stays; where those are
+    few, others behind them."""
     least, most = round(size * _LEAST), round(size * _MOST)
-    odd = [count for count in range(least, most + 1) if (size - count) % 2]
-    return np.random.default_rng(size).permutation(odd).tolist()
+    counts = np.arange(least, most + 1)
+    odd = np.random.default_rng(size).permutation(counts[(size - counts) % 2 == 1]).tolist()
+    return odd if len(odd) > _FEW else odd + counts[(size - counts) % 2 == 0].tolist()

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from math import ceil, gcd
+from math import ceil, gcd, lcm
 
 import numpy as np
 
@@ -74,7 +74,7 @@ def limits_of(
     kept_whole = {*whole, *_left_out(graph, _listed(only), _listed(exclude))}
     floors, steps = {}, {}
     for group in graph.groups:
-        step = 1 if round_to is None else step_of(group, round_to)
+        step = lcm(group.step, 1 if round_to is None else step_of(group, round_to))
         size = (dense or {}).get(group.name, group.size)
         least = min_nodes if min_nodes is not None else max(1, ceil(size * share))
         floor = ceil(least / step) * step

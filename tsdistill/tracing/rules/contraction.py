@@ -51,6 +51,40 @@ def _product(
     return result
 
 
+def grouped(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
+    """``_grouped_mm``: rows n x k, sorted by experts, times a weight k x m of each expert; both k and m have
+    to fill whole lines of memory."""
+    a, b = args[:2]
+    if a.ndim != 2 or b.ndim != 3:
+        raise ValueError("each expert has rows of its own here")
+    (row, inner), (experts, inner_b, column) = tracer.labels(a), tracer.labels(b)
+    tracer.freeze(experts, "experts are picked by number")
+    tracer.freeze(row, "rows are sorted by experts")
+    tracer.unite(inner, inner_b)
+    tracer.aligned += [labels for labels in (inner, column) if labels is not None]
+    tracer.contract(0, 1, inner)
+    tracer.contract(1, 1, inner_b)
+    tracer.cost(1, (a.shape[0], None), (a.shape[1], inner), (b.shape[2], column))
+    _note(tracer, a, b, "matmul", inner, None, inner_b, column)
+    tracer.give(out, [None, column])
+
+
+def solve(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
+    """``linalg_solve_triangular(A, B)``: every column of B by itself, in every batch by itself."""
+    if not kwargs.get("left", True):
+        raise ValueError("rows are solved for here")
+    a, b = args[:2]
+    (*batch, row, inner), (*others, inner_b, column) = tracer.labels(a), tracer.labels(b)
+    for labels in (row, inner, inner_b):
+        tracer.freeze(labels, "unknowns of one system of equations")
+    given: list[np.ndarray | None] = []
+    for size, one, other in zip(a.shape, batch, others, strict=False):
+        if size > 1 and (one is not None or other is not None):
+            tracer.unite(one, other)
+        given.append(one if other is not None else None)
+    tracer.give(out, [*given, None, column])
+
+
 def vector(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
     """``mv`` and ``dot``: the last dimension of the first operand meets the second operand."""
     a, b = args[-2:]
@@ -181,6 +215,8 @@ RULES = {
     "bmm": matmul,
     "addmm": addmm,
     "baddbmm": addmm,
+    "_grouped_mm": grouped,
+    "linalg_solve_triangular": solve,
     "mv": vector,
     "addmv": vector,
     "dot": vector,

@@ -73,6 +73,32 @@ def index_put(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None
     tracer.give(out, [None if d < len(tables) else labels for d, labels in enumerate(fields)])
 
 
+def along(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
+    """``index_add(x, dim, i, values)``, ``scatter(x, dim, i, values)`` and the like: the other dimensions go
+    with those of the values, and of a table that has as many dimensions."""
+    target, dim = args[0], args[1] % args[0].ndim
+    meeting = [t for t in args[2:4] if isinstance(t, torch.Tensor) and t.ndim == target.ndim]
+    fields = list(tracer.labels(target))
+    for tensor in (target, *meeting, args[2]):
+        place = dim if tensor.ndim == target.ndim else 0
+        tracer.freeze(tracer.labels(tensor)[place], "rows are looked up by number")
+    for d in range(target.ndim):
+        for labels in (tracer.labels(tensor)[d] for tensor in meeting):
+            if d != dim and target.shape[d] > 1 and (fields[d] is not None or labels is not None):
+                tracer.unite(fields[d], labels)
+                fields[d] = fields[d] if labels is not None else None
+    fields[dim] = None
+    tracer.give(out, fields)
+
+
+def triangle(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
+    """``tril`` and ``triu``: what is cleared of a matrix depends on the numbers of its rows and columns."""
+    *batch, row, column = tracer.labels(args[0])
+    for labels in (row, column):
+        tracer.freeze(labels, "rows and columns by number")
+    tracer.give(out, [*batch, None, None])
+
+
 def index_select(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
     """Rows of one dimension by number; they stay."""
     fields = list(tracer.labels(args[0]))
@@ -105,6 +131,8 @@ RULES = {
     "index": index,
     "index_put": index_put,
     "_index_put_impl": index_put,
+    **dict.fromkeys(("index_add", "scatter", "scatter_add"), along),
+    **dict.fromkeys(("tril", "triu"), triangle),
     "index_select": index_select,
     "embedding": embedding,
 }
