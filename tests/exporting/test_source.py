@@ -213,6 +213,43 @@ def test_attention_whose_widths_have_come_apart_comes_along(tmp_path):
     assert found["moved"] == found["of"]
 
 
+PLACED = """
+import torch
+from torch import nn
+
+
+class Placed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.head = nn.Linear(6, 16), nn.Linear(16, 3)
+        self.places = torch.linspace(-1, 1, 80).reshape(5, 16)
+
+    def forward(self, x):
+        return self.head(torch.relu(self.embed(x) + self.places).mean(1))
+
+
+def build():
+    return Placed()
+"""
+
+
+def test_plain_tensors_that_were_cut_come_along(tmp_path):
+    code = tmp_path / "placed.py"
+    code.write_text(PLACED)
+    model = tsd.load(f"{code}:build")
+    x = torch.randn(2, 5, 6)
+    small: Any = tsd.prune(model, data=torch.randn(64, 5, 6), macs=0.5)
+    assert 0 < small.places.shape[1] < 16
+    tsd.export(small, tmp_path / "small.py", example_input=x)
+    torch.save((x, small(x)), tmp_path / "small.inputs")
+    given = run("/", "-I", "-c", ELSEWHERE.replace("torch.cat([x, x.flip(-1)])", "x"), str(tmp_path), "small")
+    assert given.returncode == 0, given.stderr
+    assert json.loads(given.stdout)["small"]["same"]
+    tsd.save(small, tmp_path / "again.safetensors")
+    again = tsd.load(tmp_path / "again.safetensors", trust=True)
+    assert torch.equal(again(x), small(x))
+
+
 def test_it_notices_other_weights(tmp_path, tied):
     tsd.export(tied, tmp_path / "small.py", example_input={"ids": torch.tensor([[4, 8, 1]])})
     weights = tmp_path / "small.safetensors"

@@ -187,3 +187,83 @@ def test_a_cut_model_comes_back_with(what, tmp_path):
     wanted, found = outputs(done.model), outputs(again)
     assert all(torch.equal(found[name], value) for name, value in wanted.items())
     assert wanted
+
+
+_TEXT = (
+    '"hidden_size": 32%2C "num_hidden_layers": 1%2C "num_attention_heads": 4%2C "num_key_value_heads": 2%2C '
+    '"intermediate_size": 48%2C "vocab_size": 50%2C "max_position_embeddings": 64%2C "bos_token_id": 1%2C '
+    '"eos_token_id": 2'
+)
+_TOWER = '"hidden_size": 32%2C "num_hidden_layers": 1%2C "num_attention_heads": 4%2C "intermediate_size": 48'
+_SEVERAL = {
+    "LlavaModel,image_token_index=5,image_seq_length=16,"
+    f'vision_config={{"model_type": "clip_vision_model"%2C {_TOWER}%2C "image_size": 16%2C "patch_size": 4}},'
+    f'text_config={{"model_type": "llama"%2C {_TEXT}%2C "head_dim": 8}}': {"pixel_values", "input_ids"},
+    "Qwen2_5_VLForConditionalGeneration,image_token_id=5,video_token_id=6,vision_start_token_id=8,"
+    'vision_end_token_id=9,vision_config={"model_type": "qwen2_5_vl_vision"%2C "depth": 1%2C '
+    '"intermediate_size": 48%2C "hidden_size": 32%2C "num_heads": 2%2C "out_hidden_size": 256%2C '
+    '"patch_size": 4},text_config={"model_type": "qwen2_5_vl_text"%2C "num_hidden_layers": 1%2C '
+    '"vocab_size": 50%2C "intermediate_size": 48%2C "max_position_embeddings": 64%2C "hidden_size": 256%2C '
+    '"num_attention_heads": 2%2C "num_key_value_heads": 1%2C "bos_token_id": 1%2C "eos_token_id": 2}': {
+        *("pixel_values", "image_grid_thw", "input_ids")
+    },
+    "Qwen2_5_VisionTransformerPretrainedModel,depth=1,intermediate_size=48,hidden_size=32,num_heads=2,"
+    "patch_size=4,out_hidden_size=32": {"hidden_states", "grid_thw"},
+    "VideoMAEForVideoClassification,hidden_size=32,num_hidden_layers=1,num_attention_heads=4,"
+    "intermediate_size=48,num_frames=4,image_size=16,patch_size=4": {"pixel_values"},
+    "VJEPA2Model,hidden_size=32,num_hidden_layers=1,num_attention_heads=4,frames_per_clip=4,image_size=32,"
+    "crop_size=32,patch_size=8,pred_hidden_size=24,pred_num_attention_heads=4,pred_num_hidden_layers=1": {
+        "pixel_values_videos"
+    },
+    "Wav2Vec2BertModel,hidden_size=32,num_hidden_layers=1,num_attention_heads=4,intermediate_size=48": {
+        "input_features"
+    },
+    "MoonshineModel,hidden_size=32,intermediate_size=48,vocab_size=50,encoder_num_hidden_layers=1,"
+    "decoder_num_hidden_layers=1,encoder_num_attention_heads=4,decoder_num_attention_heads=4,"
+    "encoder_num_key_value_heads=4,decoder_num_key_value_heads=4,decoder_start_token_id=1": {
+        *("input_values", "decoder_input_ids")
+    },
+    "LayoutLMModel,hidden_size=32,num_hidden_layers=1,num_attention_heads=4,intermediate_size=48,"
+    "vocab_size=50,max_position_embeddings=64,max_2d_position_embeddings=200": {"input_ids", "bbox"},
+    "PatchTSTForClassification,d_model=32,num_hidden_layers=1,num_attention_heads=4,ffn_dim=48": {
+        "past_values"
+    },
+}
+
+
+@pytest.mark.parametrize("spec", _SEVERAL, ids=lambda spec: spec.partition(",")[0])
+def test_images_videos_sound_and_series_are_what_a_model_takes(spec, tmp_path):
+    torch.manual_seed(0)
+    model: Any = tsd.load(f"hf:{spec}")
+    x = tsd.example_input(model)
+    assert x.keys() == _SEVERAL[spec]
+    graph = tsd.trace(model, x)
+    assert graph.groups
+    done = tsd.cut(model, graph, {group.name: range(0, group.size, 2) for group in graph.groups}, x)
+    assert not done.put_back
+    tsd.save(done.model, tmp_path / "small.safetensors")
+    again: Any = tsd.load(tmp_path / "small.safetensors")
+    wanted, found = outputs(done.model), outputs(again)
+    assert wanted
+    assert all(torch.equal(found[name], value) for name, value in wanted.items())
+
+
+def test_experts_and_what_they_read_go_in_whole_lines_of_memory():
+    torch.manual_seed(0)
+    model: Any = tsd.load(
+        "hf:MixtralForCausalLM,hidden_size=32,num_hidden_layers=2,num_attention_heads=4,"
+        "num_key_value_heads=2,head_dim=8,intermediate_size=48,vocab_size=50,num_local_experts=4"
+    )
+    x = tsd.example_input(model)
+    graph = tsd.trace(model, x)
+    steps = {group.name: (group.size, group.step) for group in graph.groups}
+    experts = "model.layers.0.mlp.experts.gate_up_proj"
+    assert steps[experts] == (48, 8)
+    assert steps["model.embed_tokens"] == (32, 8)
+    done = tsd.cut(model, graph, {experts: range(24), "model.embed_tokens": range(16)}, x)
+    assert not done.put_back
+    assert done.model.model.layers[0].mlp.experts.down_proj.shape == (4, 16, 24)
+    odd = tsd.cut(model, graph, {experts: range(23)}, x)
+    assert [item.name for item in odd.put_back] == [experts]
+    plan = tsd.prune_result(model, macs=0.7, samples=8).plan
+    assert all(len(plan.removed.get(name, ())) % 8 == 0 for name, (_, step) in steps.items() if step == 8)

@@ -188,3 +188,29 @@ def test_a_model_that_re_alignment_would_make_worse_stays_as_it_was_cut(
     assert (way.realigned.fitted, way.realigned.samples) == (0, 60)
     (note,) = way.notes()
     assert note.startswith("re-alignment would have made the outputs worse (error ")
+
+
+def test_what_a_handful_of_samples_predicts_is_not_believed_where_it_makes_outputs_useless(monkeypatch):
+    model = residual()
+    prepared = prepare(model, images(60))
+    way = Course(model, trace(model, prepared.example), prepared)
+    believed = []
+
+    def exaggerating(whole: nn.Module, sites: Any, observed: Any, *rest: Any) -> tuple[str, ...]:
+        rows = {covariance.rows for covariance in observed.covariances.values()}
+        believed.append(max(rows, default=0))
+        skipped = original(whole, sites, observed, *rest)
+        if believed[-1] > observed.samples:
+            for module in whole.modules():
+                if isinstance(module, nn.Linear | nn.Conv2d):
+                    module.weight.data.mul_(30)
+        return skipped
+
+    original = course.absorb
+    monkeypatch.setattr(course, "absorb", exaggerating)
+    (first, *_) = way.graph.groups
+    assert _cut(way, prepared, {first.name: [0, 1]})
+    assert len(believed) == 3
+    assert believed[1:] == [60, 0]
+    assert way._error(way.model) < course.USELESS
+    assert "absorbed with caution" in way.notes()[0]

@@ -209,6 +209,24 @@ class Buffered(nn.Module):
         return self.out(y + torch.sin(torch.arange(y.shape[-1]) / self.b.out_features))
 
 
+class Placed(nn.Module):
+    """Places that are a plain attribute, others that the first forward computes, and a table of codes."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.out = nn.Linear(6, 12), nn.Linear(12, 8), nn.Linear(10, 3)
+        self.places = torch.linspace(-1, 1, 240).reshape(1, 20, 12)
+        self.later = None
+        self.codes: torch.Tensor
+        self.register_buffer("codes", torch.linspace(-1, 1, 80).reshape(10, 8))
+
+    def forward(self, x):
+        if self.later is None:
+            self.later = torch.linspace(0, 1, 8)
+        x = torch.relu(self.a(x) + self.places[:, : x.shape[1]])
+        return self.out(torch.relu(F.linear(self.b(x) * self.later, self.codes)))
+
+
 class Cosine(nn.Module):
     """Directions of hidden vectors, whose lengths are spread over them before they divide."""
 

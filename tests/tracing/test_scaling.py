@@ -108,3 +108,41 @@ def test_heads_are_what_goes_unless_it_is_asked_for() -> None:
     model, x = attention(), torch.randn(1, 7, 6)
     assert trace(model, x).widths["qkv"] == model.heads
     assert fork_groups(trace(nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 2)), torch.randn(1, 6))) == {}
+
+
+class Rotated(nn.Module):
+    """Four queries, one key and one value a head, turned by frequencies that are a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads, self.head_dim = 4, 8
+        self.qkv, self.out = nn.Linear(6, 48), nn.Linear(32, 5)
+        self.register_buffer("frequencies", torch.linspace(0.1, 1.0, 8), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, length, _ = x.shape
+        made = self.qkv(x).view(batch, length, self.heads + 2, self.head_dim).transpose(1, 2)
+        turned = made * torch.cos(torch.arange(length)[:, None] * self.frequencies)
+        q, k, v = turned[:, :-2], turned[:, [-2]], made[:, [-1]]
+        k, v = (each.expand(batch, self.heads, length, self.head_dim) for each in (k, v))
+        mixed = F.scaled_dot_product_attention(q, k, v)
+        return self.out(mixed.transpose(1, 2).reshape(batch, length, self.heads * self.head_dim))
+
+
+def test_what_turns_queries_and_keys_is_no_hindrance() -> None:
+    torch.manual_seed(0)
+    model, x = Rotated(), torch.randn(1, 7, 6)
+    with torch.no_grad():
+        model.qkv.weight.mul_(3)
+    graph = trace(model, x)
+    (group,) = graph.groups
+    assert group.size == 8
+    gone = [0, 2, 3, 5, 7]
+    done = cut(model, graph, {group.name: gone}, x)
+    assert not done.put_back
+    zeroed = copy.deepcopy(model)
+    with torch.no_grad():
+        for value in zeroed.qkv.parameters():
+            value.view(6, 8, -1)[:, gone] = 0
+        torch.testing.assert_close(done.model(x), zeroed(x), rtol=1e-4, atol=1e-5)
+        assert not torch.allclose(done.model(x), model(x), atol=1e-1)

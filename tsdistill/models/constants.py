@@ -26,6 +26,13 @@ def named_tensors(model: nn.Module, *, remove_duplicate: bool = True) -> Iterato
     yield from named_constants(model, remove_duplicate=remove_duplicate)
 
 
+def awaited(model: nn.Module, name: str) -> bool:
+    """Whether a constant of this name is one that ``model`` has still to compute: ``None`` until then."""
+    owner, _, leaf = name.rpartition(".")
+    module = dict(model.named_modules()).get(owner)
+    return module is not None and leaf in vars(module) and vars(module)[leaf] is None
+
+
 def hold(model: nn.Module, names: Collection[str], tensors: Mapping[str, torch.Tensor] | None = None) -> None:
     """Make buffers that no state dict has out of constants, so that they are stored and moved along.
 

@@ -63,13 +63,12 @@ def placed(given: Given, like: torch.Tensor | None) -> Given:
 def _ways(model: Any, generator: torch.Generator) -> Iterator[Given]:
     """What the forward may take; the likely ones first, and last of all the one without a doubt."""
     config, arguments = model.config, inspect.signature(model.forward).parameters
-    text = getattr(config, "text_config", config)
     main = model.main_input_name if isinstance(model.main_input_name, str) else model.main_input_name[0]
     tokens: Given = {}
     if getattr(config, "is_encoder_decoder", False) and "decoder_input_ids" in arguments:
-        tokens["decoder_input_ids"] = _tokens(text, generator)
+        tokens["decoder_input_ids"] = _tokens(config, generator)
     if main == "input_ids" or ("input_ids" in arguments and hasattr(config, "text_config")):
-        tokens["input_ids"] = _tokens(text, generator)
+        tokens["input_ids"] = _tokens(config, generator)
     pictures = getattr(config, "vision_config", config)
     if "grid_thw" in arguments:
         yield _patches(config, generator, next(iter(arguments)), "grid_thw")
@@ -96,7 +95,7 @@ def _ways(model: Any, generator: torch.Generator) -> Iterator[Given]:
     if main == "pixel_values" or hasattr(config, "vision_config"):
         yield {"pixel_values": _image(pictures, generator), **tokens}
     elif main not in ("input_features", "input_values", "past_values"):
-        yield tokens or {"input_ids": _tokens(text, generator)}
+        yield tokens or {"input_ids": _tokens(config, generator)}
 
 
 def _sounds(main: str, config: Any, generator: torch.Generator) -> Iterator[Given]:
@@ -170,21 +169,23 @@ def _marks(config: Any) -> list[int]:
 
 def _tokens(config: Any, generator: torch.Generator) -> torch.Tensor:
     """Ordinary tokens, none of the special ones (padding, end, an image) that a mask is made from."""
+    text = getattr(config, "text_config", config)
     special = {
         value
-        for name in vars(config)
+        for each in (config, text)
+        for name in vars(each)
         if name.endswith(("_token_id", "_token_index"))
-        for value in _each(getattr(config, name, None))
+        for value in _each(getattr(each, name, None))
     }
     longest = min(
         (
-            getattr(config, name)
+            getattr(text, name)
             for name in ("max_position_embeddings", "max_target_positions", "n_positions")
-            if isinstance(getattr(config, name, None), int)
+            if isinstance(getattr(text, name, None), int)
         ),
         default=_TOKENS,
     )
-    words = min(getattr(config, "vocab_size", 1000), 1000)
+    words = min(getattr(text, "vocab_size", 1000), 1000)
     ordinary = torch.tensor([t for t in range(words) if t not in special])
     length = max(2, min(_TOKENS, longest // 2))
     return ordinary[torch.randint(len(ordinary), (1, length), generator=generator)]

@@ -16,7 +16,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from tsdistill.errors import TsdistillError
 from tsdistill.models import catalog
-from tsdistill.models.constants import hold, named_constants
+from tsdistill.models.constants import awaited, hold, named_constants
 from tsdistill.models.info import Attribute, ModelInfo
 from tsdistill.models.specs import in_catalog
 from tsdistill.models.weights import check_types, difference, place
@@ -84,7 +84,10 @@ def reconcile(model: nn.Module, info: ModelInfo) -> ModelInfo:
         {**dict(fresh.named_buffers()), **dict(named_constants(fresh))},
     )
     changed = [
-        n for n in ours if n in theirs and not _persistent(model, n) and _form(ours[n]) != _form(theirs[n])
+        name
+        for name, buffer in ours.items()
+        if not _persistent(model, name)
+        and (_form(buffer) != _form(theirs[name]) if name in theirs else awaited(fresh, name))
     ]
     info = replace(info, buffers=tuple(dict.fromkeys((*info.buffers, *changed))))
     params = dict(model.named_parameters(remove_duplicate=False))

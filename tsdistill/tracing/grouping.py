@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
+from tsdistill.models.constants import named_constants
 from tsdistill.tracing.graph import Frozen, Group, NodeGraph, Reader, Slot, Term
 from tsdistill.tracing.labels import Ruler
 from tsdistill.tracing.record import ALIGNED, Contraction, Record, Trace
@@ -67,7 +68,7 @@ def build(
             for cost in trace.costs
         ),
         sizes=tuple(widths.parameters(model, trace.ledger.rulers)),
-        frozen=tuple(_frozen(trace, classes, owners, node_of)),
+        frozen=tuple(_frozen(trace, classes, owners, node_of, {name for name, _ in named_constants(model)})),
         record=Record(trace, node_of, classes.axes, classes.forks),
     )
 
@@ -277,15 +278,18 @@ class _Widths:
             yield Term(name, 1, tuple(factors))
 
 
-def _frozen(trace: Trace, classes: Classes, owners: _Owners, node_of: np.ndarray) -> Iterator[Frozen]:
-    """The layers whose outputs are left whole, in forward order, each with the first cause found."""
+def _frozen(
+    trace: Trace, classes: Classes, owners: _Owners, node_of: np.ndarray, constants: Collection[str]
+) -> Iterator[Frozen]:
+    """The layers (no ``constants``) whose outputs are left whole, in forward order, each with the first cause
+    found."""
     cause_of = np.full(len(classes.fixed), -1)
     for index in range(len(trace.ledger.frozen) - 1, -1, -1):
         cause_of[classes.of[trace.ledger.frozen[index][0]]] = index
     seen = set()
     for contraction in trace.contractions:
         owner = owners.of(contraction.written)
-        if owner is None or owner.param in seen or not contraction.mixes:
+        if owner is None or owner.param in seen or owner.param in constants or not contraction.mixes:
             continue
         seen.add(owner.param)
         own = owner.labels
