@@ -22,30 +22,6 @@ KINDS = {
 """What may be done with an architecture."""
 
 BEGIN, END = "<!-- coverage: begin -->", "<!-- coverage: end -->"
-_FRESH = """# Which models are covered
-
-`make coverage` tries the architectures of timm and torchvision, each in a process of its own with random
-weights, at its default input. One passes where all of this holds:
-
-- its name is among those recognised from a bare state dict;
-- what was traced is cut to at most 0.55 of the MACs (0.5 is asked for), and nothing has to be put back: the
-  output is that of the whole model with the removed nodes zeroed where they are read;
-- the cut model runs, in a batch of two as by itself;
-- saved and reloaded in another process, it gives the same output bit for bit;
-- a training step (of a detector, on its losses) reaches the same parameters as in the whole model.
-
-In the rows called "analysed and planned" the nodes that leave were chosen by analysis and plan, and what
-stays absorbed them; in the others (`--quick`) they were drawn at random, as many of every width. Forward
-passes are the processor time of tracing (with its trial cut), cut and check together, divided by that of
-one forward pass of one sample; for networks of a few milliseconds they count Python, not the network.
-Torch-Pruning cuts half of every width by magnitude with the settings of its own script for timm; it
-passes where what comes out runs and has at most 0.55 of the MACs.
-
-Other libraries (`--library others`): networks of segmentation-models-pytorch, ultralytics (YOLO, RT-DETR),
-open_clip, MONAI, vit-pytorch, efficientnet-pytorch and pytorchcv, each from a factory as its users write it
-(`tsdistill prune file.py:factory`), with all of the above but the name.
-
-"""
 
 Found = Mapping[Name, Row]
 
@@ -64,7 +40,7 @@ def show(found: Found, sample: Collection[str]) -> None:
 
 
 def document(found: Found, sample: Collection[str], path: Path) -> None:
-    """Write the tables into ``path``, between the marks (a file without them is begun anew)."""
+    """Write the tables into ``path``, between its marks."""
     lines = ["| what | tried | pass | raise | forward passes: median | most |", "| --- |" + " ---: |" * 5]
     lines += [f"| {title} | {' | '.join(_figures(rows))} |" for title, rows in _parts(found, sample)]
     if faster := _faster(found):
@@ -78,9 +54,7 @@ def document(found: Found, sample: Collection[str], path: Path) -> None:
         passed = sum(row["passed"] for row in rows)
         full = sum(row["kind"] == "full" for row in rows)
         lines.append(f"| {family} | {len(rows)} | {full} | {passed} | {failed} |")
-    text = path.read_text() if path.exists() else _FRESH
-    if BEGIN not in text:
-        text += f"{BEGIN}\n{END}\n"
+    text = path.read_text()
     body = "\n".join(lines)
     with replacing(path) as beside:
         before, after = text.partition(BEGIN)[0], text.partition(END)[2]

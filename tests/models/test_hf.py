@@ -267,3 +267,12 @@ def test_experts_and_what_they_read_go_in_whole_lines_of_memory():
     assert [item.name for item in odd.put_back] == [experts]
     plan = tsd.prune_result(model, macs=0.7, samples=8).plan
     assert all(len(plan.removed.get(name, ())) % 8 == 0 for name, (_, step) in steps.items() if step == 8)
+
+
+def test_what_a_file_would_name_is_built_before_it_is_written(tmp_path, monkeypatch):
+    made("bert").save_pretrained(tmp_path / "bert")
+    model = tsd.load(f"hf:{tmp_path / 'bert'}#BertModel")
+    monkeypatch.setattr("tsdistill.models.hf_source.canonical", lambda model: "hf:BertModel,hidden_size=31")
+    with pytest.raises(TsdistillError, match="hidden_size=31"):
+        tsd.save(model, tmp_path / "small.safetensors", arch=f"hf:{tmp_path / 'bert'}#BertModel")
+    assert not (tmp_path / "small.safetensors").exists()

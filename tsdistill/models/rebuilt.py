@@ -77,6 +77,8 @@ def reconcile(model: nn.Module, info: ModelInfo) -> ModelInfo:
     built = (
         catalog.build_empty(info.arch) if in_catalog(info.arch) else catalog.build(info.arch, weights=False)
     )
+    if built.arch != info.arch and in_catalog(built.arch):  # what the file will name, in place of a folder
+        built = catalog.build_empty(built.arch)
     info = replace(info, arch=built.arch, input=info.input or built.input)
     fresh = built.model
     ours, theirs = (
