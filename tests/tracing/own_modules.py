@@ -209,6 +209,10 @@ class Buffered(nn.Module):
         return self.out(y + torch.sin(torch.arange(y.shape[-1]) / self.b.out_features))
 
 
+def gated() -> nn.Module:
+    return nn.Sequential(nn.Linear(6, 20), nn.GLU(), nn.Linear(10, 16), nn.GLU(), nn.Linear(8, 3))
+
+
 class Placed(nn.Module):
     """Places that are a plain attribute, others that the first forward computes, and a table of codes."""
 

@@ -37,6 +37,7 @@ CASES: dict[str, tuple[Any, dict[str, int]]] = {
     "InPlace": (IMAGE, {"a": 12}),
     "Filled": (IMAGE, {"a": 6, "b": 4, "c": 8}),
     "Buffered": (SERIES, {"a": 12}),
+    "gated": (SERIES, {"0": 10, "2": 8}),
     "Placed": (SERIES, {"a": 12, "b": 8, "codes": 10}),
     "Neighbours": (IMAGE, {"a": 12}),
     "Complex": (VECTOR, {"a": 10, "b": 8}),

@@ -44,13 +44,24 @@ def copy(tracer: Any, args: tuple, kwargs: dict, out: Any) -> None:
         tracer.give(result, tracer.labels(args[0]))
 
 
+def glu(tracer: Any, args: tuple, kwargs: dict, out: Any) -> None:
+    """``glu``: the first half of a dimension, gated by the second, node by node."""
+    fields = list(tracer.labels(args[0]))
+    dim = (args[1] if len(args) > 1 else -1) % out.ndim
+    if fields[dim] is not None:
+        first, gates = fields[dim][: out.shape[dim]], fields[dim][out.shape[dim] :]
+        tracer.unite(first, gates)
+        fields[dim] = first
+    tracer.give(out, fields)
+
+
 _COPIES = (
     *("clone", "contiguous", "_to_copy", "detach", "alias", "lift_fresh", "lift_fresh_copy"),
     *("zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like"),
     *("fill", "zero", "bernoulli", "dropout", "native_dropout"),
     *("_conj", "_neg_view", "resolve_conj", "resolve_neg"),
 )
-RULES = dict.fromkeys(_COPIES, copy)
+RULES = {**dict.fromkeys(_COPIES, copy), "glu": glu}
 UNTAGGED = frozenset(
     {
         *("complex", "polar"),
