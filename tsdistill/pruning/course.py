@@ -116,9 +116,10 @@ class Course:
     ) -> Cut:
         """``done``, or where its outputs are worse than none (predictions from a handful of samples, each a
         little wrong, layer upon layer): the best of cuts that believe fewer of them, and none."""
-        found = {self._error(done.model): done}
-        if not next(iter(found)) > USELESS:
+        first = least = self._error(done.model)
+        if not first > USELESS:
             return done
+        best = done
         careful = {
             key: replace(seen, rows=min(seen.rows, observed.samples))
             for key, seen in observed.covariances.items()
@@ -126,14 +127,14 @@ class Course:
         for believed in (careful, {}):
             other, _ = self._absorbed(graph, sites, replace(observed, covariances=believed), leaving)
             match_norms(self.model, other.model, graph, other.removed, self._prepared)
-            found[self._error(other.model)] = other
-        best = min(found)
-        if found[best] is not done:
+            if not other.put_back and (error := self._error(other.model)) < least:
+                best, least = other, error
+        if best is not done:
             self._cautions.append(
                 f"{observed.samples} samples are few: what leaves was absorbed with caution (outputs are off "
-                f"by {best:.2g}, not {next(iter(found)):.2g}); give more samples"
+                f"by {least:.2g}, not {first:.2g}); give more samples"
             )
-        return found[best]
+        return best
 
     @cached_property
     def _outputs(self) -> Outputs:
