@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import torch
 import transformers
@@ -16,12 +14,11 @@ from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 
 import tsdistill as tsd
 from tsdistill.models import catalog
+from tsdistill.models.hf_source import spelt
 from tsdistill.tracing.runtime import call
 
 from .apart import Limits, apart
-
-LIMIT = 100_000_000
-"""Parameters of the largest that is built."""
+from .architectures import LIMIT
 
 LIMITS = Limits(seconds=90, gigabytes=9)
 """What looking for one may take."""
@@ -148,8 +145,7 @@ def _ways(name: str) -> Iterator[str]:
         for layers in _PERIODS:
             options = _options(CONFIG_MAPPING[name], numbers, layers)
             if options is not None:
-                tail = "".join(f",{key}={_text(value)}" for key, value in options.items())
-                yield f"hf:{kind}{tail}"
+                yield spelt(kind, options)
 
 
 def _options(kind: Any, numbers: dict[str, int], layers: int) -> dict[str, Any] | None:
@@ -175,7 +171,3 @@ def _options(kind: Any, numbers: dict[str, int], layers: int) -> dict[str, Any] 
             if found:
                 told[key] = {"model_type": inner.model_type, **found}
     return told
-
-
-def _text(value: Any) -> str:
-    return str(value) if isinstance(value, int) else quote(json.dumps(value), safe=" :{}[].-+_")

@@ -193,6 +193,15 @@ def build():
 """
 
 
+def built_elsewhere(folder: Path, model: Any, x: torch.Tensor) -> dict[str, Any]:
+    """What a process without tsdistill finds of the file that ``model`` is exported to."""
+    tsd.export(model, folder / "small.py", example_input=x)
+    torch.save((x, model(x)), folder / "small.inputs")
+    given = run("/", "-I", "-c", ELSEWHERE.replace("torch.cat([x, x.flip(-1)])", "x"), str(folder), "small")
+    assert given.returncode == 0, given.stderr
+    return json.loads(given.stdout)["small"]
+
+
 def test_attention_whose_widths_have_come_apart_comes_along(tmp_path):
     code = tmp_path / "attending.py"
     code.write_text(ATTENDING)
@@ -204,11 +213,7 @@ def test_attention_whose_widths_have_come_apart_comes_along(tmp_path):
     small: Any = done.model.eval()
     assert small.attention.out_proj.weight.shape == (16, 8)
     attach(small, replace(tsd.info_of(model), attributes=done.attributes, buffers=done.buffers))
-    tsd.export(small, tmp_path / "small.py", example_input=x)
-    torch.save((x, small(x)), tmp_path / "small.inputs")
-    given = run("/", "-I", "-c", ELSEWHERE.replace("torch.cat([x, x.flip(-1)])", "x"), str(tmp_path), "small")
-    assert given.returncode == 0, given.stderr
-    found = json.loads(given.stdout)["small"]
+    found = built_elsewhere(tmp_path, small, x)
     assert found["same"]
     assert found["moved"] == found["of"]
 
@@ -240,11 +245,7 @@ def test_plain_tensors_that_were_cut_come_along(tmp_path):
     x = torch.randn(2, 5, 6)
     small: Any = tsd.prune(model, data=torch.randn(64, 5, 6), macs=0.5)
     assert 0 < small.places.shape[1] < 16
-    tsd.export(small, tmp_path / "small.py", example_input=x)
-    torch.save((x, small(x)), tmp_path / "small.inputs")
-    given = run("/", "-I", "-c", ELSEWHERE.replace("torch.cat([x, x.flip(-1)])", "x"), str(tmp_path), "small")
-    assert given.returncode == 0, given.stderr
-    assert json.loads(given.stdout)["small"]["same"]
+    assert built_elsewhere(tmp_path, small, x)["same"]
     tsd.save(small, tmp_path / "again.safetensors")
     again = tsd.load(tmp_path / "again.safetensors", trust=True)
     assert torch.equal(again(x), small(x))

@@ -14,9 +14,15 @@ def named_constants(model: nn.Module, *, remove_duplicate: bool = True) -> Itera
     """``(dotted name, tensor)`` of the tensors with sides among the plain attributes of ``model``, but for
     those that still hang on what they were computed from."""
     for prefix, module in model.named_modules(remove_duplicate=remove_duplicate):
-        for leaf, value in vars(module).items():
-            if isinstance(value, torch.Tensor) and value.ndim and value.is_leaf and not value.requires_grad:
-                yield f"{prefix}.{leaf}" if prefix else leaf, value
+        for leaf, value in constants_of(module):
+            yield f"{prefix}.{leaf}" if prefix else leaf, value
+
+
+def constants_of(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Those of one module, by attribute."""
+    for leaf, value in vars(module).items():
+        if isinstance(value, torch.Tensor) and value.ndim and value.is_leaf and not value.requires_grad:
+            yield leaf, value
 
 
 def named_tensors(model: nn.Module, *, remove_duplicate: bool = True) -> Iterator[tuple[str, torch.Tensor]]:

@@ -59,8 +59,12 @@ def canonical(model: Any) -> str:
     """``hf:CLASS,key=value...``: the class and all of its configuration that differs from the defaults."""
     parts = getattr(model.config_class, "sub_configs", {})
     changed = _changed(model.config.to_dict(), model.config_class().to_dict(), parts)
-    tail = "".join(f",{key}={_text(value)}" for key, value in sorted(changed.items()))
-    return f"hf:{type(model).__name__}{tail}"
+    return spelt(type(model).__name__, changed)
+
+
+def spelt(kind: str, options: Mapping[str, Any]) -> str:
+    """``hf:CLASS,key=value...`` of a class by name and what its configuration is told."""
+    return f"hf:{kind}" + "".join(f",{key}={_text(value)}" for key, value in sorted(options.items()))
 
 
 def _forget_place(model: Any) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from tsdistill.errors import TsdistillError
-from tsdistill.models.hf_inputs import example, is_transformers
+from tsdistill.models.hf_inputs import example, is_transformers, placed
 from tsdistill.models.info import InputSpec, attach
 from tsdistill.models.origin import info_of
 
@@ -95,10 +95,7 @@ def example_input(model: nn.Module, example_input: Any = None) -> Any:
     generator = torch.Generator().manual_seed(_SEED)
     first = next((p for p in model.parameters() if p.is_floating_point()), None)
     if is_transformers(model):
-        return {
-            name: x if first is None else x.to(first.device, first.dtype if x.is_floating_point() else None)
-            for name, x in example(model, generator).items()
-        }
+        return placed(example(model, generator), first)
     if spec is None:
         raise TsdistillError(
             "the size of this model's inputs is not known; give --input-size or --example-input FILE "

@@ -4,7 +4,7 @@ weights."""
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -55,12 +55,13 @@ def fold(
             times[name] *= ratio
     gains: Gains = {}
     gone = leaving_coordinates(graph, removed)
+    parameters = dict(small.named_parameters(remove_duplicate=False))
     for name, ratio in times.items():
         calls = sum(name in groups for groups in products.values())
         group = graph.by_name[name]
-        places = _places(small, group)
+        places = _places(parameters, group)
         if places is not None:
-            _scale(small, group, ratio ** (-0.5 / calls), places, gone, gains)
+            _scale(parameters, group, ratio ** (-0.5 / calls), places, gone, gains)
     return gains
 
 
@@ -89,10 +90,9 @@ def _meant(record: Record, step: Step, names: np.ndarray, products: Mapping[int,
     return products[max(before)] if before else set()
 
 
-def _places(small: nn.Module, group: Group) -> dict[tuple[str, int], bool] | None:
+def _places(parameters: Collection[str], group: Group) -> dict[tuple[str, int], bool] | None:
     """``(parameter, dimension)`` -> whether it writes (or else reads) the nodes; None where a node lies in
     any other parameter. What is no parameter (the frequencies of a rotation) multiplies and is left alone."""
-    parameters = dict(small.named_parameters(remove_duplicate=False))
     reads = {(reader.param, reader.dim) for reader in group.readers}
     owners = {name.rpartition(".")[0] for name in group.writers}
     found = {}
@@ -108,7 +108,7 @@ def _places(small: nn.Module, group: Group) -> dict[tuple[str, int], bool] | Non
 
 
 def _scale(
-    small: nn.Module,
+    parameters: Mapping[str, nn.Parameter],
     group: Group,
     gain: float,
     places: Mapping[tuple[str, int], bool],
@@ -116,7 +116,6 @@ def _scale(
     gains: Gains,
 ) -> None:
     """Multiply what writes the nodes that stay, divide what reads them, and note what the gain is where."""
-    parameters = dict(small.named_parameters())
     for slot in group.slots:
         key = slot.param, slot.dim
         if key not in places:

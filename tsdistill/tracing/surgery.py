@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from tsdistill.errors import TsdistillError
-from tsdistill.models.constants import hold, named_constants, named_tensors
+from tsdistill.models.constants import constants_of, hold, named_constants
 from tsdistill.models.widths import sync_widths
 from tsdistill.tracing.copying import copied
 from tsdistill.tracing.graph import NodeGraph
@@ -121,8 +121,14 @@ def _taken(
 
 
 def _held(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Parameters, buffers and constants by name, under every name that they have."""
-    return dict(named_tensors(model, remove_duplicate=False))
+    """Parameters, buffers and constants by name, under every name that they have (one walk through the
+    modules)."""
+    return {
+        f"{path}.{name}" if path else name: tensor
+        for path, module in model.named_modules(remove_duplicate=False)
+        for name, tensor in (*module._parameters.items(), *module._buffers.items(), *constants_of(module))
+        if tensor is not None
+    }
 
 
 def _unsaved(model: nn.Module, replaced: Collection[int]) -> Iterator[str]:
