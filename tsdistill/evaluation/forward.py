@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tsdistill.errors import TsdistillError
 from tsdistill.models.attention import any_widths
 from tsdistill.tracing import runtime
+from tsdistill.tracing.module_state import state_restored
 
 PREFERRED = ("logits", "out", "last_hidden_state")
 """Names under which outputs keep the tensor that they are judged by."""
@@ -154,6 +155,9 @@ def _first_floating(output: Any) -> Tensor | None:
 def at_rest(*models: nn.Module, fast: bool = False) -> Iterator[None]:
     """Evaluation mode and no gradients for the parameters inside the block; everything is put back after it.
 
+    So is the state that modules keep of a forward (`tracing.module_state`), which every forward inside
+    begins anew, unless ``fast``.
+
     The fused path of ``nn.TransformerEncoderLayer`` and ``nn.MultiheadAttention``'s own way to its last
     layer, which skip the submodules' hooks, are off inside unless ``fast``.
     """
@@ -166,6 +170,7 @@ def at_rest(*models: nn.Module, fast: bool = False) -> Iterator[None]:
             model.eval()
             if not fast:
                 stack.enter_context(any_widths(model.modules()))
+            stack.enter_context(state_restored(model, each=not fast))
         torch.backends.mha.set_fastpath_enabled(fast and fused)
         for parameter in wanted:
             parameter.requires_grad_(False)

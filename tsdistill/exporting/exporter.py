@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from tsdistill.files import check_new_folder, check_place, replacing, replacing_
 from tsdistill.models import example_input as example_of
 from tsdistill.models.checkpoint import SAFETENSORS
 from tsdistill.models.weights import check_finite
+from tsdistill.tracing.copying import copied
 from tsdistill.tracing.runtime import Inputs, plain_evaluation
 
 ONNX, PROGRAM, SCRIPT, SOURCE, FOLDER = ".onnx", ".pt2", ".ts", ".py", ""
@@ -62,7 +62,7 @@ def export(
     path = check_export(path, opset=opset)
     check_finite(model, "the model")
     if any(p.device.type != "cpu" for p in model.parameters()):
-        model = copy.deepcopy(model).to("cpu")
+        model = copied(model).to("cpu")
     example = Example.of(example_of(model, example_input))
     dynamic = dynamic_batch and example.can_grow
     if dynamic:

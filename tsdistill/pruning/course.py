@@ -22,6 +22,7 @@ from tsdistill.pruning.lineage import Lineage
 from tsdistill.pruning.pruning_plan import PrunedGroup, PruningPlan
 from tsdistill.pruning.realigning import ROUNDING, TURNS, Outputs, Realigned, realign
 from tsdistill.tracing import Cut, cut
+from tsdistill.tracing.copying import copied
 from tsdistill.tracing.graph import Frozen, NodeGraph
 
 USELESS = 1.0
@@ -102,7 +103,7 @@ class Course:
         observed: Observation,
         leaving: Mapping[str, np.ndarray],
     ) -> tuple[Cut, tuple[str, ...]]:
-        whole = copy.deepcopy(self.model)
+        whole = copied(self.model)
         skipped = absorb(whole, sites, observed, leaving, self._prepared.example)
         return cut(whole, graph, leaving, self._prepared.example), skipped
 

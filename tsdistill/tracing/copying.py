@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from tsdistill.tracing.module_state import graphed_tensors
+
 _TABLES = frozenset((OrderedDict, dict, set, list))
 _PLAIN = frozenset((type(None), bool, int, float, str, type, torch.dtype, torch.device))
 _HELD = frozenset(("_parameters", "_buffers", "_modules"))
@@ -23,12 +25,8 @@ def copied(model: nn.Module, replaced: Mapping[int, torch.Tensor] | None = None)
     memo: dict[int, Any] = dict(replaced or {})
     modules = list(model.modules())
     for module in modules:
-        for value in vars(module).values():
-            kind = type(value)
-            if kind in _PLAIN or kind in _TABLES or not isinstance(value, torch.Tensor):
-                continue
-            if not value.is_leaf and id(value) not in memo:
-                memo[id(value)] = value.detach().clone()
+        for tensor in graphed_tensors(module):
+            memo.setdefault(id(tensor), tensor.detach().clone())
     plain = [module for module in modules if _is_plain(type(module)) and id(module) not in memo]
     twins = [type(module).__new__(type(module)) for module in plain]
     memo.update((id(module), twin) for module, twin in zip(plain, twins, strict=True))

@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tsdistill.errors import TsdistillError
 from tsdistill.models.attention import any_widths
+from tsdistill.tracing.module_state import state_restored
 
 Inputs = Any
 """A tensor, a tuple of positional arguments, or a dict of keyword arguments."""
@@ -48,7 +49,8 @@ def operator_name(func: Any) -> str:
 
 @contextmanager
 def plain_evaluation(model: nn.Module, *, training: bool = False) -> Iterator[None]:
-    """Evaluation mode, no gradients, attention in plain operators, a fixed seed; all put back afterwards.
+    """Evaluation mode, no gradients, attention in plain operators, a fixed seed; all put back afterwards, the
+    state that modules keep of their last forward, too.
 
     With ``training`` it is training mode instead, but for dropout in all its kinds.
     """
@@ -68,6 +70,7 @@ def plain_evaluation(model: nn.Module, *, training: bool = False) -> Iterator[No
                 stack.enter_context(warnings.catch_warnings(action="ignore"))
                 stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
             stack.enter_context(any_widths(modules))
+            stack.enter_context(state_restored(model))
             stack.enter_context(torch.random.fork_rng(devices))
             stack.enter_context(torch.no_grad())
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from tsdistill.pruning.rebasing.bases import Bases, find_bases
 from tsdistill.pruning.rebasing.layout import Heads, find_heads
 from tsdistill.tracing import trace
 from tsdistill.tracing.alternatives import fork_groups
+from tsdistill.tracing.copying import copied
 from tsdistill.tracing.graph import NodeGraph
 from tsdistill.tracing.verify import difference
 
@@ -110,7 +110,7 @@ def _outputs(model: nn.Module, x: Any) -> list[Tensor]:
 
 def _written(model: nn.Module, layers: list[Heads], bases: Mapping[str, Bases]) -> nn.Module:
     """A copy of the model with these layers in their bases."""
-    result = copy.deepcopy(model)
+    result = copied(model)
     with torch.no_grad():
         for heads in layers:
             own = bases[heads.name]

@@ -1,0 +1,122 @@
+"""What modules keep of their last forward: tensors in attributes, in containers and in buffers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+_SKIPPED = frozenset(("_parameters", "_buffers", "_modules"))
+_CONTAINERS = (list, dict)
+
+
+class ModuleState:
+    """The state of modules at one moment, which `restore` puts back.
+
+    A tensor in an attribute or buffer that was replaced or changed in place since (a membrane potential, a
+    hidden state, a running count) becomes what it was, so that every run of a model begins from the same
+    state. A value or list entry that was not there and that hangs on an autograd graph (the last attention
+    map, an auxiliary loss) is taken away. What a module computes once and keeps (a table of positions) is no
+    state of a run; it stays.
+
+    Args:
+        modules: every module of a model. Buffers of PyTorch's own modules are not looked at for changes in
+            place: in evaluation mode there are none.
+    """
+
+    def __init__(self, modules: Iterable[nn.Module]) -> None:
+        modules = list(modules)
+        tables = [table for module in modules for table in (vars(module), module._buffers)]
+        self._entries = [(table, _entries(table)) for table in tables]
+        self._buffers = [
+            (tensor, tensor._version, tensor.detach().clone())
+            for module in modules
+            if not type(module).__module__.startswith("torch.")
+            for tensor in module._buffers.values()
+            if tensor is not None
+        ]
+        self._contents = [
+            (value, type(value)(value))
+            for _, entries in self._entries
+            for value in entries.values()
+            if type(value) in _CONTAINERS
+        ]
+
+    def restore(self) -> None:
+        """Put the state back."""
+        for number, (tensor, version, copy) in enumerate(self._buffers):
+            if tensor._version != version and tensor.shape == copy.shape:
+                with torch.no_grad():
+                    tensor.detach().copy_(copy)
+                self._buffers[number] = tensor, tensor._version, copy
+        for value, old in self._contents:
+            if any(_graphed(item) for item in _items(value)):
+                value.clear()
+                value.extend(old) if isinstance(value, list) else value.update(old)
+        for table, entries in self._entries:
+            _restore(table, entries)
+
+
+@contextmanager
+def state_restored(model: nn.Module, *, each: bool = False) -> Iterator[None]:
+    """Put the state of ``model`` (`ModuleState`) back at the end of the block and, with ``each``, at the
+    start of every forward in it, too."""
+    state = ModuleState(model.modules())
+
+    def begin(module: nn.Module, args: Any) -> None:
+        if module is model:  # a copy made inside the block has this hook, too
+            state.restore()
+
+    handle = model.register_forward_pre_hook(begin) if each else None
+    try:
+        yield
+    finally:
+        if handle is not None:
+            handle.remove()
+        state.restore()
+
+
+def _entries(table: dict[str, Any]) -> dict[str, Any]:
+    """The entries of a module's table that a forward may replace."""
+    return {name: value for name, value in table.items() if name not in _SKIPPED}
+
+
+def _restore(table: dict[str, Any], entries: dict[str, Any]) -> None:
+    for name, value in list(table.items()):
+        if name in _SKIPPED or value is entries.get(name):
+            continue
+        if isinstance(entries.get(name), torch.Tensor):
+            table[name] = entries[name]
+        elif any(_graphed(item) for item in _items(value)):
+            if name in entries:
+                table[name] = entries[name]
+            else:
+                del table[name]
+
+
+def _items(value: Any) -> Iterator[Any]:
+    """``value``, or what lists, tuples and dictionaries in it hold."""
+    if type(value) in (list, tuple):
+        for item in value:
+            yield from _items(item)
+    elif type(value) is dict:
+        for item in value.values():
+            yield from _items(item)
+    else:
+        yield value
+
+
+def graphed_tensors(module: nn.Module) -> Iterator[torch.Tensor]:
+    """The tensors among the attributes and buffers of ``module`` (in lists, tuples and dictionaries, too)
+    that hang on an autograd graph, which ``copy.deepcopy`` refuses."""
+    for table in (vars(module), module._buffers):
+        for name, value in table.items():
+            if name not in _SKIPPED:
+                yield from (item for item in _items(value) if _graphed(item))
+
+
+def _graphed(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and not value.is_leaf
