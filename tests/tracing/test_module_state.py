@@ -52,7 +52,7 @@ class Spiking(nn.Module):
         if not self.in_place and self.first.shape != (len(x), 20):
             self.first = torch.zeros_like(x[:, :1]).expand(-1, 20)
         if self.second.shape[:1] != x.shape[:1]:
-            self.second = x.new_zeros(len(x), 16)
+            self.second = torch.zeros_like(x[:, :1])
         for _ in range(3):
             now = 0.9 * self.first + self.a(x)
             if self.in_place:
