@@ -58,6 +58,9 @@ def forward(model: nn.Module, x: Any, role: str = "model") -> Any:
     except TsdistillError:
         raise
     except Exception as error:  # a forward pass may raise anything
+        place = runtime.own_fault(error)
+        if place is not None:
+            raise runtime.OwnFault(f"{runtime.first_line(error)} in {place}") from error
         cause = " ".join(str(error).split())[:300]
         raise TsdistillError(
             f"the {role}'s forward fails on an input {shapes(x)}: {type(error).__name__}: {cause}; "

@@ -27,10 +27,14 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def fitted_config(model: Any) -> Any | None:
-    """A configuration that builds ``model`` at the widths it has; ``None`` where its family has none.
+    """A configuration that builds ``model`` at the widths it has; ``None`` where its family has none."""
+    config = _nearest(model)
+    return config if _mismatch(model, config) is None else None
 
-    A configuration gives all layers the same width; whether it builds this very model is tried out.
-    """
+
+def _nearest(model: Any) -> Any:
+    """A copy of the model's configuration with the widths that the parameters have. A configuration gives all
+    layers the same width; whether it builds this very model remains to be tried out (`_mismatch`)."""
     with torch.device("meta"):
         old = {
             name: tuple(p.shape) for name, p in type(model)(copy.deepcopy(model.config)).named_parameters()
@@ -39,7 +43,7 @@ def fitted_config(model: Any) -> Any | None:
     config = copy.deepcopy(model.config)
     for part, names in _parts(config, old):
         _follow(part, {n: old[n] for n in names}, new)
-    return config if _builds(model, config) else None
+    return config
 
 
 def save_pretrained(model: Any, folder: str | Path) -> Path:
@@ -48,11 +52,12 @@ def save_pretrained(model: Any, folder: str | Path) -> Path:
     Raises:
         TsdistillError: no configuration of its family says the widths it has.
     """
-    config = fitted_config(model)
-    if config is None:
+    config = _nearest(model)
+    mismatch = _mismatch(model, config)
+    if mismatch is not None:
         raise TsdistillError(
-            f"{folder} is not written: no configuration of {type(model).__name__} says these widths (layers "
-            "have different ones); save to a .safetensors file, which tsdistill.load reads"
+            f"{folder} is not written: no configuration of {type(model).__name__} says these widths "
+            f"({mismatch}); save to a .safetensors file, which tsdistill.load reads"
         )
     fresh = type(model)(config)
     fresh.load_state_dict(model.state_dict())
@@ -131,17 +136,28 @@ def _changes(old: Shapes, new: Shapes, width: Any) -> set[int]:
     }
 
 
-def _builds(model: Any, config: Any) -> bool:
-    """Whether ``config`` builds ``model``: the same parameters, and the same outputs from them."""
+def _mismatch(model: Any, config: Any) -> str | None:
+    """In what the model that ``config`` builds is another than ``model``; ``None`` where it has the same
+    parameters and, from them, the same outputs."""
+    training = model.training
     try:
         fresh = type(model)(copy.deepcopy(config)).eval()
+        given = {name: tuple(p.shape) for name, p in fresh.named_parameters()}
+        for name, parameter in model.named_parameters():
+            shape = tuple(parameter.shape)
+            if given.get(name) != shape:
+                return f"{name} has shape {shape}, the nearest one gives it {given.get(name)}"
         fresh.load_state_dict(model.state_dict())
         fresh.to(next(model.parameters()))
-        x, training = example_input(model), model.training
+        x = example_input(model)
         with torch.no_grad():
             one, other = model.eval()(**x), fresh(**x)
+    except (RuntimeError, ValueError, TypeError, AttributeError, ZeroDivisionError) as error:
+        cause = " ".join(str(error).split())[:200]
+        return f"the nearest one fails: {type(error).__name__}: {cause}"
+    finally:
         model.train(training)
-    except (RuntimeError, ValueError, TypeError, AttributeError, ZeroDivisionError):
-        return False
     pairs = [(a, other[key]) for key, a in one.items() if isinstance(a, torch.Tensor)]
-    return all(a.shape == b.shape and torch.allclose(a, b, rtol=1e-3, atol=1e-5) for a, b in pairs)
+    if all(a.shape == b.shape and torch.allclose(a, b, rtol=1e-3, atol=1e-5) for a, b in pairs):
+        return None
+    return "the nearest one gives the same parameters and other outputs"

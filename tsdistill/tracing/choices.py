@@ -25,13 +25,21 @@ def choosing(func: Any, args: Sequence[Any], kwargs: dict[str, Any], choices: Ch
     clones = [t.clone() for t in choices if t is not None]
     if len(clones) == len(choices):
         return clones[0] if len(clones) == 1 else tuple(clones)
-    source, places = args[0], choices[-1]
-    if len(choices) != 2 or choices[0] is not None or places is None:
-        return func(*args, **kwargs)
     dim = _argument(func, "dim", args, kwargs)
+    if dim is None or len(choices) != 2 or choices[0] is not None:
+        return _replaced(func(*args, **kwargs), choices)
+    source, places = args[0], choices[1]
+    assert places is not None
     if places.ndim == source.ndim:
         return source.gather(dim, places), places.clone()
     return source.gather(dim, places.unsqueeze(dim)).squeeze(dim), places.clone()
+
+
+def _replaced(results: Any, choices: Chosen) -> Any:
+    """What an operator gives, with ``choices`` in the place of what it chose itself."""
+    if not isinstance(results, (tuple, list)) or len(results) != len(choices):
+        return results
+    return tuple(r if c is None else c.clone() for r, c in zip(results, choices, strict=True))
 
 
 def number(value: Any) -> Chosen:
@@ -46,7 +54,8 @@ def _values(tensor: torch.Tensor) -> bool:
 
 
 def _argument(func: Any, name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """The argument ``name`` of an operator, None where it takes none of that name."""
     for place, argument in enumerate(func._schema.arguments):
         if argument.name == name:
             return args[place] if place < len(args) else kwargs.get(name, argument.default_value)
-    raise LookupError(f"{func} has no argument {name!r}")
+    return None

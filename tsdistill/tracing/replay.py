@@ -20,7 +20,9 @@ from tsdistill.tracing.record import Record, Step
 from tsdistill.tracing.runtime import (
     BY_SIZES,
     Inputs,
+    OwnFault,
     factor,
+    first_line,
     operator_name,
     plain_evaluation,
     run,
@@ -124,6 +126,8 @@ class _Replay(Following):
 
     def _mend(self, step: Step, args: list[Any]) -> list[Any]:
         asked, known = list(args), len(self.stale)
+        if any(index is not None and index >= len(args[place]) for place, index, _ in step.sizes):
+            return args  # a view of another rank than in the trace: torch folds dimensions of size 1 away
         for place, index, labels in step.sizes:
             given = args[place] if index is None else args[place][index]
             if given == -1:
@@ -248,7 +252,8 @@ def replay(model: nn.Module, inputs: Inputs, record: Record, gone: np.ndarray) -
             broken = _raising(model, error)
             if broken is None:
                 broken = steps[min(mode.position, len(steps)) - 1].module
-            cause = str(error)
+            raised = error.__cause__
+            cause = str(error) if raised is None or isinstance(error, OwnFault) else first_line(raised)
     output = (*mode.inside, *output)
     return Replayed(tuple(mode.stale), broken, cause, output, tuple(mode.scaled), tuple(mode.rows))
 

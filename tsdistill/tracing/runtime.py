@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import traceback
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +23,12 @@ from tsdistill.tracing.module_state import state_restored
 Inputs = Any
 """A tensor, a tuple of positional arguments, or a dict of keyword arguments."""
 
+
+_OWN = tuple(
+    str(Path(__file__).parents[1] / folder)
+    for folder in ("alignment", "augmentation", "evaluation", "pruning", "tracing")
+)
+"""The folders of the code that runs somebody's model with modes and hooks around it."""
 
 BY_SIZES = (torch.einsum,)
 """Functions whose operators, and the order of them, hang on the sizes that they are given."""
@@ -122,11 +130,45 @@ def run(model: nn.Module, inputs: Inputs) -> list[torch.Tensor]:
     """
     try:
         output = call(model, inputs)
+    except TsdistillError:
+        raise
     except Exception as error:
+        place = own_fault(error)
+        if place is not None:
+            raise OwnFault(f"{first_line(error)} in {place}") from error
         raise TsdistillError(
             f"the model's forward fails on the example input: {first_line(error)}"
         ) from error
     return tensors_in(judged(output))
+
+
+class OwnFault(TsdistillError):
+    """An exception of the code that follows a model, not of the model: its message names type and place."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(
+            f"tsdistill itself fails while it follows the model: {cause}; please report it with the model"
+        )
+
+
+def own_fault(error: BaseException) -> str | None:
+    """Where in this package ``error`` was raised, as ``file:line``; None where the model or an operator that
+    it called raised it.
+
+    The frames of this package that run the operator which the model called (and the function of torch that
+    it called) only hand on what that raises.
+    """
+    chain = list(traceback.walk_tb(error.__traceback__))
+    own = [place for place, (frame, _) in enumerate(chain) if frame.f_code.co_filename.startswith(_OWN)]
+    if not own:
+        return None
+    frame, line = chain[own[-1]]
+    name, inner = frame.f_code.co_name, [each for each, _ in chain[own[-1] + 1 :]]
+    if name in ("call", "run", "forward", "spy") or (name == "__torch_function__" and not inner):
+        return None
+    if inner and inner[0].f_locals.get("self") is frame.f_locals.get("func", frame):
+        return None
+    return f"{Path(frame.f_code.co_filename).name}:{line}"
 
 
 def judged(output: Any) -> Any:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -176,3 +177,19 @@ def test_a_flattened_map_wider_than_the_samples_is_noted() -> None:
     model = residual(width=16, side=8)
     assert not any("too few" in note for note in analyze(model, data=images(100)).notes)
     assert any("too few" in note and "stem" in note for note in analyze(model, data=images(40)).notes)
+
+
+def test_the_way_out_of_an_impossible_budget_is_one_that_helps() -> None:
+    report = analyze(mlp(6, 20, 16, 3), data=torch.randn(100, 6))
+
+    def said(**limits: Any) -> str:
+        with pytest.raises(BudgetUnreachable) as caught:
+            plan(report, params=0.01, **limits)
+        return str(caught.value)
+
+    assert "lower min_nodes" in said()
+    assert "lower min_nodes" not in said(min_nodes=1)
+    assert "let more groups be cut" in said(min_nodes=1, exclude="0")
+    report = replace(report, groups=tuple(replace(group, observed=False) for group in report.groups))
+    assert "min_nodes" not in said()
+    assert "no layer that reads these can be observed: 0, 2" in said()

@@ -153,9 +153,25 @@ def _check(
         return
     said = _upwards(least / of) if budget.kept is not None and of else amount(budget.kind, least, up=True)
     raise BudgetUnreachable(
-        f"a budget of {budget} cannot be met: the smallest that can be reached is {said}; lower min_nodes "
-        "(or round_to), let more groups be cut, or give more"
+        f"a budget of {budget} cannot be met: the smallest that can be reached is {said}; "
+        f"{_ways_out(report, limits)}"
     )
+
+
+def _ways_out(report: AlignmentReport, limits: Limits) -> str:
+    """What makes a smaller model possible: lower floors only where a group could go further down, more groups
+    only where some are left whole, and the reason of those that no option can change."""
+    unseen = [group.name for group in report.groups if not group.observed]
+    ways = []
+    if any(limits.floors[g.name] > limits.steps[g.name] for g in report.groups if g.observed):
+        ways.append("lower min_nodes (or round_to)")
+    if any(limits.floors[group.name] == group.size for group in report.groups):
+        ways.append("let more groups be cut")
+    text = ", ".join([*ways, "or give more" if ways else "give more"])
+    if unseen:
+        more = f" and {len(unseen) - 3} more" if len(unseen) > 3 else ""
+        text += f" (no layer that reads these can be observed: {', '.join(unseen[:3])}{more})"
+    return text
 
 
 def _upwards(part: float) -> str:
