@@ -12,6 +12,7 @@ from torch import nn
 from tsdistill.models.info import Attribute
 from tsdistill.models.widths import sync_widths
 from tsdistill.tracing.followed import doubted, follow
+from tsdistill.tracing.guards import pass_guards
 from tsdistill.tracing.numbers import STANDARD, likely, renewed, upwards
 from tsdistill.tracing.record import Record
 from tsdistill.tracing.replay import Replayed, related, replay, within
@@ -43,8 +44,39 @@ def repair(
             setattr(model.get_submodule(owner), name, first.pop((owner, name)))
         result = replay(model, inputs, record, gone)
     changes = {key: _attribute(model, *key) for key in first}
-    failures: Counter[str] = Counter()
     learnt: dict[tuple[str, str], list[np.ndarray]] = defaultdict(list)
+    for _ in range(_ATTEMPTS):
+        result = _mend_sizes(model, inputs, record, gone, result, first, changes, learnt)
+        passed, result = pass_guards(model, inputs, record, gone, result)
+        if not passed:
+            break
+        for owner, name, old, labels in passed:
+            first.setdefault((owner, name), old)
+            changes[owner, name] = _attribute(model, owner, name)
+            learnt[owner, name] += labels
+    if changes:
+        sync_widths(model)
+    record.trace.followed.update(learnt)
+    record.trace.foreseen -= learnt.keys()
+    return list(changes.values()), result
+
+
+def _mend_sizes(
+    model: nn.Module,
+    inputs: Inputs,
+    record: Record,
+    gone: np.ndarray,
+    result: Replayed,
+    first: dict[tuple[str, str], Any],
+    changes: dict[tuple[str, str], Attribute],
+    learnt: dict[tuple[str, str], list[np.ndarray]],
+) -> Replayed:
+    """Set attributes for the stale sizes of ``result`` as long as that helps; the replay after that.
+
+    What was set is added to ``changes``, with the values before in ``first`` and what is counted in
+    ``learnt``.
+    """
+    failures: Counter[str] = Counter()
     for _ in range(_ATTEMPTS):
         tried = _attempt(model, result, failures, {key: first[key] for key in changes}, record)
         if not tried:
@@ -72,11 +104,7 @@ def repair(
             result = after
         elif reverted < len(tried):
             result = replay(model, inputs, record, gone)
-    if changes:
-        sync_widths(model)
-    record.trace.followed.update(learnt)
-    record.trace.foreseen -= learnt.keys()
-    return list(changes.values()), result
+    return result
 
 
 def _attribute(model: nn.Module, owner: str, name: str) -> Attribute:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -28,7 +28,7 @@ from tsdistill.tracing.runtime import (
     run,
     tensors_in,
 )
-from tsdistill.tracing.tracer import module_names
+from tsdistill.tracing.tracer import attributes_read, module_names
 
 _VIEWS = ("aten.view.default", "aten._unsafe_view.default")
 
@@ -66,6 +66,11 @@ class Replayed:
         output: the tensors that came out; those of the plain cut model where nothing was stale.
             Where the model chooses by values, those behind them that are judged, too.
         scaled: steps that multiply by another number than in the trace, and by how many times that.
+        reached: how many steps of the trace had run at the end.
+        place: where in the code it broke off: an instruction of every function that was running.
+        read: ``(module, attribute)`` of the numbers that the code had read off modules when it broke off,
+            the last one first (only of a replay that watches).
+        seen: sizes of the tensors whose shape the code had asked for (only of a replay that watches).
     """
 
     stale: tuple[Stale, ...]
@@ -74,6 +79,10 @@ class Replayed:
     output: tuple[torch.Tensor, ...] = ()
     scaled: tuple[tuple[Step, float], ...] = ()
     rows: tuple[StaleRow, ...] = ()
+    reached: int = 0
+    place: tuple[tuple[str, int], ...] = ()
+    read: tuple[tuple[str, str], ...] = ()
+    seen: frozenset[int] = frozenset()
 
     @property
     def clean(self) -> bool:
@@ -238,14 +247,46 @@ def _fits(shape: Sequence[int], extent: int) -> bool:
     return known == extent or (-1 in shape and known > 0 and extent % known == 0)
 
 
-def replay(model: nn.Module, inputs: Inputs, record: Record, gone: np.ndarray) -> Replayed:
-    """Run the cut ``model`` beside the trace of the whole one."""
+class _Shapes(TorchFunctionMode):
+    """Notes the sizes of every tensor whose shape the code asks for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[int] = set()
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, torch.Size):
+            self.seen.update(out)
+        elif type(out) is int:
+            self.seen.add(out)
+        return out
+
+
+def replay(
+    model: nn.Module, inputs: Inputs, record: Record, gone: np.ndarray, *, watch: bool = False
+) -> Replayed:
+    """Run the cut ``model`` beside the trace of the whole one; ``watch`` also which numbers are read."""
     mode = _Replay(record, gone)
     broken, cause = None, ""
+    place: tuple[tuple[str, int], ...] = ()
+    read: dict[tuple[str, str], None] = {}
+    shapes = _Shapes()
+
+    def note(module: str, attribute: str) -> None:
+        read.pop((module, attribute), None)
+        read[module, attribute] = None
+
     output: Sequence[torch.Tensor] = ()
     with plain_evaluation(model):
         try:
-            with module_names(model, mode.stack), mode, _Composite(mode):
+            with ExitStack() as stack:
+                stack.enter_context(module_names(model, mode.stack))
+                stack.enter_context(mode)
+                stack.enter_context(_Composite(mode))
+                if watch:
+                    stack.enter_context(attributes_read(model, note))
+                    stack.enter_context(shapes)
                 output = run(model, inputs)
         except TsdistillError as error:
             steps = record.trace.steps
@@ -254,8 +295,29 @@ def replay(model: nn.Module, inputs: Inputs, record: Record, gone: np.ndarray) -
                 broken = steps[min(mode.position, len(steps)) - 1].module
             raised = error.__cause__
             cause = str(error) if raised is None or isinstance(error, OwnFault) else first_line(raised)
+            place = _instructions(error)
     output = (*mode.inside, *output)
-    return Replayed(tuple(mode.stale), broken, cause, output, tuple(mode.scaled), tuple(mode.rows))
+    return Replayed(
+        tuple(mode.stale),
+        broken,
+        cause,
+        output,
+        tuple(mode.scaled),
+        tuple(mode.rows),
+        mode.position,
+        place,
+        tuple(reversed(read)),
+        frozenset(shapes.seen),
+    )
+
+
+def _instructions(error: BaseException) -> tuple[tuple[str, int], ...]:
+    """The instruction that every function was at when ``error`` came up, from the outermost one on."""
+    found, at = [], (error.__cause__ or error).__traceback__
+    while at is not None:
+        found.append((at.tb_frame.f_code.co_qualname, at.tb_lasti))
+        at = at.tb_next
+    return tuple(found)
 
 
 def _raising(model: nn.Module, error: BaseException) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 from weakref import ref
@@ -229,6 +229,10 @@ class Tracer(OperatorMode):
         self._joined[int(whole[0]), tuple(shape)] = (whole.reshape(shape), tuple(fields))
         return whole.reshape(shape)
 
+    def note(self, module: str, attribute: str) -> None:
+        """Note how many operators had run when an attribute was first read."""
+        self.read.setdefault((module, attribute), len(self.steps))
+
     def finish(self, output: Any) -> Trace:
         """Freeze what reaches the output and return the findings."""
         for tensor in tensors_in(output):
@@ -298,18 +302,18 @@ class _Calls(TorchFunctionMode):
 
 
 @contextmanager
-def attributes_read(model: nn.Module, tracer: Tracer) -> Iterator[None]:
-    """Note in ``tracer.read`` which numbers, tuples and lists code reads off the modules, and when first."""
+def attributes_read(model: nn.Module, note: Callable[[str, str], None]) -> Iterator[None]:
+    """Call ``note(module, attribute)`` whenever code reads a number, a tuple or a list off a module."""
     names: dict[int, list[str]] = {}
     for name, module in model.named_modules(remove_duplicate=False):
         names.setdefault(id(module), []).append(name)
-    plain, read = object.__getattribute__, tracer.read
+    plain = object.__getattribute__
 
     def spy(self: nn.Module, attribute: str) -> Any:
         value = plain(self, attribute)
         if type(value) in (int, tuple, list):
             for name in names.get(id(self), ()):
-                read.setdefault((name, attribute), len(tracer.steps))
+                note(name, attribute)
         return value
 
     nn.Module.__getattribute__ = spy  # type: ignore[assignment, method-assign]
@@ -351,7 +355,7 @@ def _recorded(model: nn.Module, inputs: Inputs) -> Trace:
     with (
         plain_evaluation(model),
         module_names(model, tracer.stack),
-        attributes_read(model, tracer),
+        attributes_read(model, tracer.note),
         tracer,
         _Calls(tracer),
     ):
