@@ -249,3 +249,65 @@ def test_the_reference_runs_once_when_it_is_one_of_the_models() -> None:
     figures = evaluate_all([model, classifier(1)], open_data([DATA], None), None, model)
     assert len(calls) == 1
     assert figures[0]["agreement"] == 100 > figures[1]["agreement"]
+
+
+class Tagger(nn.Module):
+    """Scores of 5 classes for each token, and a value for each; noise where the mask is 0."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.table, self.value = nn.Embedding(11, 5), nn.Embedding(11, 3)
+
+    def forward(self, input_ids, attention_mask=None):
+        scores, values = self.table(input_ids), self.value(input_ids)
+        if attention_mask is not None:
+            scores = torch.where(attention_mask[..., None] > 0, scores, torch.randn_like(scores) * 9)
+        return {"values": values, "logits": scores}
+
+
+def test_padding_and_ignored_labels_leave_every_metric_as_it_is() -> None:
+    mine, theirs = Tagger(0), Tagger(1)
+    tokens = torch.randint(11, (4, 6), generator=torch.Generator().manual_seed(2))
+    labels = tokens % 5
+    plain = [({"input_ids": tokens}, labels)]
+    mask = torch.cat([torch.ones(4, 6), torch.zeros(4, 3)], 1).long()
+    ids = torch.cat([tokens, torch.zeros(4, 3, dtype=torch.long)], 1)
+    ignored = torch.cat([labels, torch.full((4, 3), -100)], 1)
+    expected = evaluate(mine, plain, reference=theirs)
+    assert list(expected) == [
+        "output_mse", "output_mse@values", "top1@logits", "top5@logits", "agreement@logits", "kl@logits",
+    ]  # fmt: skip
+    padded = {"input_ids": ids, "attention_mask": mask}
+    assert evaluate(mine, [(padded, ignored)], reference=theirs) == pytest.approx(expected)
+    assert evaluate(mine, [(padded, ignored.clamp_min(0))], reference=theirs) == pytest.approx(expected)
+    quiet = {"input_ids": ids}
+    assert evaluate(mine, [(quiet, ignored)], reference=theirs) == pytest.approx(expected)
+    other = torch.where(ignored < 0, 7, ignored)
+    assert evaluate(mine, [(quiet, other)], reference=theirs, ignore_index=7) == pytest.approx(expected)
+
+
+def test_every_output_is_compared_whatever_it_is_called() -> None:
+    mine, theirs = Tagger(0), Tagger(1)
+    x = {"input_ids": torch.arange(11)[None]}
+    compared = compare({"a": mine, "b": Wrapped2(theirs)}, [x], example_input=x, repeats=1)
+    assert compared.figures == ("output_mse", "output_mse@values", "agreement@logits", "kl@logits")
+    assert compared.metrics[1] == pytest.approx(evaluate(theirs, [x], reference=mine))
+    assert compared.traits["kl@logits"].unit == "nats"
+    said = {"values": "unused", "logits": "values"}
+    assert compare([mine, theirs], [x], example_input=x, repeats=1, outputs=said).figures == (
+        "output_mse@logits",
+    )
+    with pytest.raises(TsdistillError, match="no output 'boxes'"):
+        evaluate(mine, [x], ["kl@boxes"], reference=theirs)
+
+
+class Wrapped2(nn.Module):
+    """The outputs of a tagger in a tuple."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, **x):
+        return tuple(self.model(**x).values())

@@ -38,13 +38,13 @@ def test_traits_of_the_built_in_metrics() -> None:
         "output_mse": Traits("", False),
     }
     assert {name: traits_of(plugins.get(KIND, name)) for name in expected} == expected
-    assert wants_of(plugins.get(KIND, "output_mse"), "output_mse") == "raw"
+    assert wants_of(plugins.get(KIND, "output_mse"), "output_mse") == "outputs"
 
 
 def test_what_a_metric_does_not_say() -> None:
     assert traits_of(Old) == Traits("", True)
     assert wants_of(Old, "old") == "main"
-    with pytest.raises(TsdistillError, match="the metric loud wants 'loud'; it can want 'main' or 'raw'"):
+    with pytest.raises(TsdistillError, match="the metric loud wants 'loud'"):
         wants_of(Loud, "loud")
 
 

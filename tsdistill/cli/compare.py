@@ -28,13 +28,15 @@ DATA_HELP = options.DATA_HELP.replace("Without it, synthetic samples.", "Without
     multiple=True,
     metavar="NAME",
     help="What is measured on the data (see `tsdistill plugins`); give it again for more. Without it, what "
-    "goes with the outputs.",
+    "goes with the outputs; NAME@OUTPUT judges one of several.",
 )
 @click.option(
     "--plot", metavar="FILE", help="Draw the first metric against MACs and latency (.png, .svg, .pdf)."
 )
 @click.option("--json", "json_file", metavar="FILE|-", help="Write the figures as JSON; - for stdout.")
 @click.option("--data", metavar="SPEC", help=" ".join(DATA_HELP.split()))
+@options.OUTPUTS[0]
+@options.OUTPUTS[1]
 @options.sample_options
 @options.model_options
 def command(
@@ -62,6 +64,8 @@ def command(
             metrics=metrics or None,
             files=[model if Path(model).is_file() else None for model in models],
             progress=tell,
+            outputs=given["outputs"],
+            **({} if given["ignore_index"] is None else {"ignore_index": given["ignore_index"]}),
             **options.reading(given),
         )
     if plot:
@@ -90,10 +94,10 @@ def _check(metrics: tuple[str, ...], plot: str | None, json_file: str | None, gi
         option = "--plot" if plot else "--metric"
         raise TsdistillError(f"{option} goes with --data: without data there are costs only")
     if metrics:
-        from tsdistill import plugins
+        from tsdistill.evaluation.metric import metric_kind
 
         for name in metrics:
-            plugins.get("evaluation metric", name)
+            metric_kind(name)
 
 
 def _load(model: str, given: dict[str, Any]) -> nn.Module:

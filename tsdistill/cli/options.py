@@ -57,6 +57,16 @@ _TEACHER = (
     click.option("--teacher-arch", metavar="SPEC", help="Architecture of the teacher's file."),
 )
 
+OUTPUTS = (
+    click.option(
+        "--outputs",
+        metavar="NAME=KIND,...",
+        help="What an output holds, where it is not plain: classes, classes:DIM, values, or unused.",
+    ),
+    click.option("--ignore-index", type=int, metavar="N", help="The label that counts for nothing; -100."),
+)
+"""How outputs and labels are read, for `compare`, `distill` and `train`."""
+
 _SAMPLES = (
     click.option(
         "--samples",

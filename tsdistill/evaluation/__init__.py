@@ -3,11 +3,11 @@
 from tsdistill.evaluation.comparing import compare
 from tsdistill.evaluation.comparison import COSTS, Comparison
 from tsdistill.evaluation.cost import file_size, macs, parameters
+from tsdistill.evaluation.defaults import default_metrics
 from tsdistill.evaluation.evaluating import evaluate
 from tsdistill.evaluation.latency import Timing, latency, timings
 from tsdistill.evaluation.memory import peak_memory
 from tsdistill.evaluation.metric import Metric, Traits, traits_of
-from tsdistill.evaluation.outputs import default_metrics
 
 __all__ = [
     "COSTS",

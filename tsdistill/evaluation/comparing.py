@@ -9,16 +9,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from tsdistill import plugins
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.comparison import Comparison
 from tsdistill.evaluation.cost import file_size, macs, parameters
 from tsdistill.evaluation.evaluating import Tell, as_stream, evaluate_all
 from tsdistill.evaluation.forward import at_rest, batched, forward, placement
 from tsdistill.evaluation.latency import Timing, timings
+from tsdistill.evaluation.layout import UNUSED, paired, parse_stated
 from tsdistill.evaluation.memory import peak_memory
-from tsdistill.evaluation.metric import KIND, traits_of
-from tsdistill.evaluation.outputs import describe, single
+from tsdistill.evaluation.metric import metric_kind, traits_of
+from tsdistill.evaluation.outputs import WHOLE, describe, named_outputs
+from tsdistill.evaluation.positions import IGNORED
 from tsdistill.models.info import InputSpec
 from tsdistill.models.origin import info_of
 
@@ -40,6 +41,8 @@ def compare(
     repeats: int = 15,
     files: Sequence[str | os.PathLike[str] | None] | None = None,
     brief: bool = False,
+    outputs: str | Mapping[str, str] | None = None,
+    ignore_index: int = IGNORED,
     progress: Tell | None = None,
 ) -> Comparison:
     """Costs and, where there are data, quality of models.
@@ -48,8 +51,8 @@ def compare(
         models: the first one is what the others are compared with; a mapping names them.
         data: a ``Stream`` or whatever ``open_data`` takes; ``None``: costs only.
         names: one per model; ``model 1`` and so on by default.
-        metrics: names of evaluation metrics; by default the built-in ones whose needs are met and that go
-            with the outputs, which may be none.
+        metrics: names of evaluation metrics, of one output ``"kl@scores"``; by default the built-in ones
+            whose needs are met and that go with the outputs, every one of them, which may be none.
         samples: at most so many.
         batch_size: samples per batch, also for throughput and peak memory.
         seed: of the part of the data.
@@ -58,6 +61,9 @@ def compare(
         files: where the models come from, for the size of those files; ``None`` for one that has none, which
             counts what `tsdistill.save` would store.
         brief: leave out file sizes, throughput and peak memory.
+        outputs: by name what an output holds where that is not plain: ``"classes"``, ``"classes:DIM"``,
+            ``"values"`` or ``"unused"`` (see `tsdistill.evaluation.layout.layouts`).
+        ignore_index: the label that counts for nothing; so does padding, where an attention mask is 0.
         progress: is told the phase, how many samples are done, and of how many.
 
     Raises:
@@ -73,12 +79,13 @@ def compare(
     for what, given in (("name", names), ("file", files)):
         if given is not None and len(given) != len(models):
             raise TsdistillError(f"{len(given)} {what}s for {len(models)} models; give one {what} per model")
+    stated = parse_stated(outputs or {})
     first = next((model for model in models if info_of(model).input is not None), models[0])
     notes = _check_inputs(models, names) if example_input is None else []
     x = _example(first, example_input)
     tell = progress or (lambda phase, done, total: None)
     tell("counting", 0, None)
-    _check_outputs(models, names, x)
+    _check_outputs(models, names, x, stated)
     operations = tuple(macs(model, x) for model in models)
     sizes, held = ((), []) if brief else _file_sizes(models, names, files)
     notes += held
@@ -89,7 +96,14 @@ def compare(
         stream = as_stream(first, data, samples, batch_size, seed)
         reference = models[0] if len(models) > 1 else None
         figures = evaluate_all(
-            models, stream, metrics, reference, names=names if named else None, progress=progress
+            models,
+            stream,
+            metrics,
+            reference,
+            names=names if named else None,
+            outputs=stated,
+            ignore_index=ignore_index,
+            progress=progress,
         )
         described = stream.description
         if not figures[0]:
@@ -102,7 +116,7 @@ def compare(
         metrics=tuple(figures),
         data=described,
         device=_device(models),
-        traits={name: traits_of(plugins.get(KIND, name)) for name in figures[0]},
+        traits={name: traits_of(metric_kind(name)) for name in figures[0]},
         notes=tuple(notes),
         **_timed(models, x, batch_size, repeats, brief, tell),
     )
@@ -163,20 +177,24 @@ def _size(spec: InputSpec) -> str:
     return "x".join(map(str, spec.size))
 
 
-def _check_outputs(models: Sequence[nn.Module], names: Sequence[str], x: Any) -> None:
-    """Refuse models whose single output tensors differ in shape."""
-    found = []
+def _check_outputs(
+    models: Sequence[nn.Module], names: Sequence[str], x: Any, stated: Mapping[str, str]
+) -> None:
+    """Refuse models whose outputs differ in shape, unused ones aside."""
     with at_rest(*models, fast=True), torch.no_grad():
-        for model, name in zip(models, names, strict=True):
-            alone = single(forward(model, x, name if name.startswith("model") else f"model {name}"))
-            if alone is not None:
-                found.append((name, alone))
-    for name, output in found[1:]:
-        if output.shape != found[0][1].shape:
-            raise TsdistillError(
-                f"{found[0][0]} gives {describe(found[0][1])} and {name} {describe(output)} for the same "
-                "input; compare models of one task, with the same classes"
-            )
+        found = [
+            named_outputs(forward(model, x, name if name.startswith("model") else f"model {name}"))
+            for model, name in zip(models, names, strict=True)
+        ]
+    for name, outputs in zip(names[1:], found[1:], strict=True):
+        for mine, its in paired(found[0], outputs).items():
+            one, other = found[0][mine], outputs[its]
+            if one.shape != other.shape and stated.get(mine) != UNUSED:
+                of = "" if mine == WHOLE else f" as {mine}"
+                raise TsdistillError(
+                    f"{names[0]} gives {describe(one)}{of} and {name} {describe(other)} for the same input; "
+                    "compare models of one task, with the same classes"
+                )
 
 
 def _file_sizes(

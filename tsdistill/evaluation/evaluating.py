@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,9 +13,12 @@ from torch.utils import _pytree as pytree
 from tsdistill import plugins
 from tsdistill.data import Stream, open_data
 from tsdistill.errors import TsdistillError
-from tsdistill.evaluation.forward import at_rest, count, forward, main_output, placement, tensors
-from tsdistill.evaluation.metric import KIND, RAW, Metric, wants_of
-from tsdistill.evaluation.outputs import default_metrics
+from tsdistill.evaluation.defaults import default_metrics
+from tsdistill.evaluation.forward import at_rest, count, placement, tensors
+from tsdistill.evaluation.layout import UNUSED, Layout, class_output, layouts, paired, parse_stated
+from tsdistill.evaluation.metric import KIND, OUTPUTS, POSITIONS, RAW, Metric, metric_kind, wants_of
+from tsdistill.evaluation.positions import IGNORED, aligned_labels, counted, labels_for
+from tsdistill.evaluation.run import Run
 from tsdistill.models.origin import info_of
 
 Tell = Callable[[str, int, int | None], None]
@@ -30,18 +34,23 @@ def evaluate(
     samples: int | None = None,
     batch_size: int = 32,
     seed: int = 0,
+    outputs: str | Mapping[str, str] | None = None,
+    ignore_index: int = IGNORED,
 ) -> dict[str, float]:
     """Evaluate ``model`` on ``data``.
 
     Args:
         model: run in evaluation mode without gradients and left as it was.
         data: a ``Stream``, or whatever ``open_data`` takes (for the inputs that the model says it reads).
-        metrics: names of evaluation metrics; by default the built-in ones whose needs are met and that go
-            with the outputs (see `tsdistill.evaluation.default_metrics`).
+        metrics: names of evaluation metrics, of one output ``"kl@scores"``; by default the built-in ones
+            whose needs are met and that go with the outputs (see `tsdistill.evaluation.default_metrics`).
         reference: the model to compare with, such as the one before pruning.
         samples: at most so many (only when ``data`` is not a ``Stream``).
         batch_size: samples per batch (likewise).
         seed: of the part of the data (likewise).
+        outputs: by name what an output holds where that is not plain: ``"classes"``, ``"classes:DIM"``,
+            ``"values"`` or ``"unused"`` (see `tsdistill.evaluation.layout.layouts`).
+        ignore_index: the label that counts for nothing; so does padding, where an attention mask is 0.
 
     Returns:
         Metric name -> figure. The built-in ones: percent for ``top1``, ``top5`` and ``agreement``, nats for
@@ -52,7 +61,8 @@ def evaluate(
             with them; a forward pass fails or gives NaN or infinite values.
     """
     stream = as_stream(model, data, samples, batch_size, seed)
-    figures = evaluate_all([model], stream, metrics, reference)[0]
+    stated = parse_stated(outputs or {})
+    figures = evaluate_all([model], stream, metrics, reference, outputs=stated, ignore_index=ignore_index)[0]
     if figures:
         return figures
     if not stream.labelled and reference is None:
@@ -76,6 +86,8 @@ def evaluate_all(
     reference: nn.Module | None,
     *,
     names: Sequence[str] | None = None,
+    outputs: Mapping[str, str] | None = None,
+    ignore_index: int = IGNORED,
     progress: Tell | None = None,
 ) -> list[dict[str, float]]:
     """The figures of several models in one pass over the stream, each as ``evaluate`` gives them.
@@ -86,6 +98,8 @@ def evaluate_all(
         metrics: names; ``None`` for those that go with the first batch, which may be none.
         reference: what the models are compared with; one of them or another.
         names: what messages call the models.
+        outputs: what they hold, by name, where that is not plain.
+        ignore_index: the label that counts for nothing.
         progress: is told how many samples are done.
     """
     if isinstance(metrics, str):
@@ -96,25 +110,31 @@ def evaluate_all(
     its_place = next((n for n, model in enumerate(models) if model is reference), None)
     their_name = "the reference" if names is None or its_place is None else called[its_place]
     running: list[dict[str, Metric]] = []
+    judging: _Judging | None = None
     done = 0
     others = [] if reference is None or any(model is reference for model in models) else [reference]
     with at_rest(*models, *others, fast=True), torch.no_grad():
         for x, target in stream:
-            theirs = None if reference is None else _Run(reference, x, their_name)
-            first = theirs or _Run(models[0], x, called[0])
+            target = aligned_labels(x, target, ignore_index)
+            theirs = None if reference is None else Run(reference, x, their_name)
+            first = theirs or Run(models[0], x, called[0])
             if kinds is None:
                 chosen = default_metrics(
-                    stream.labelled, reference is not None, output=first.whole(), target=target
+                    stream.labelled,
+                    reference is not None,
+                    output=first.whole(),
+                    target=target,
+                    outputs=outputs,
                 )
                 kinds = _kinds(chosen, have)
             if not kinds:
                 break
+            judging = judging or _judging(kinds, first, outputs, target, ignore_index)
             running = running or [{name: kind() for name, kind in kinds.items()} for _ in models]
-            compared = any("reference" in kind.needs for kind in kinds.values())
             for model, who, states in zip(models, called, running, strict=True):
-                run = first if model is first.model else _Run(model, x, who)
+                runs = _Runs(first if model is first.model else Run(model, x, who), theirs, first)
                 for name, metric in states.items():
-                    _update(name, metric, run, target, theirs if compared else None)
+                    _update(name, metric, judging, runs, x, target)
             done += count(x)
             if progress is not None:
                 progress("evaluating", done, stream.samples)
@@ -123,9 +143,17 @@ def evaluate_all(
     return [{name: _figure(name, metric) for name, metric in states.items()} for states in running]
 
 
+def _judging(
+    kinds: Mapping[str, Any], first: Run, outputs: Mapping[str, str] | None, target: Any, ignore_index: int
+) -> _Judging:
+    raw = all(wants_of(kind, name) == RAW for name, kind in kinds.items())
+    known = {} if raw else layouts(first.named(), outputs, target)
+    return _Judging(known, kinds, ignore_index)
+
+
 def _kinds(names: Sequence[str], have: Mapping[str, bool]) -> dict[str, Any]:
     """The metrics' classes by name; refuses those whose needs are not met."""
-    kinds = {name: plugins.get(KIND, name) for name in names}
+    kinds = {name: metric_kind(name) for name in names}
     ways = {"labels": "give labelled data", "reference": "give reference="}
     for name, kind in kinds.items():
         wants_of(kind, name)
@@ -136,62 +164,103 @@ def _kinds(names: Sequence[str], have: Mapping[str, bool]) -> dict[str, Any]:
     return kinds
 
 
-class _Run:
-    """One model on one batch, run when its output is first asked for."""
+@dataclass(frozen=True, eq=False)
+class _Judging:
+    """What of the outputs is judged, settled on the first batch.
 
-    def __init__(self, model: nn.Module, x: Any, who: str) -> None:
-        self.model = model
-        self._x, self._who = x, who
-        self._ran = False
-        self._output: Any = None
-        self._main: Tensor | None = None
+    Attributes:
+        layouts: of the outputs of the first model that ran, by name.
+        kinds: the metrics' classes by name, ``"kl"`` or ``"kl@scores"``.
+        ignore_index: the label that counts for nothing.
+    """
 
-    def whole(self) -> Any:
-        """The output as the model gives it."""
-        if not self._ran:
-            self._output = forward(self.model, self._x, self._who.removeprefix("the "))
-            self._ran = True
-        return self._output
+    layouts: Mapping[str, Layout]
+    kinds: Mapping[str, Any]
+    ignore_index: int
 
-    def sound(self) -> Any:
-        """The output as the model gives it; refuses NaN."""
-        if any(bool(torch.isnan(t).any()) for t in tensors(self.whole()) if t.is_floating_point()):
-            self._refuse("NaN")
-        return self._output
+    def given(self, name: str, runs: _Runs, x: Any, target: Any) -> tuple[Any, Any, Any]:
+        """Outputs, labels and the reference's outputs as the metric ``name`` wants them."""
+        metric, _, output = name.partition("@")
+        kind = self.kinds[name]
+        wants = wants_of(kind, metric)
+        device, _ = placement(runs.mine.model)
+        compared = "reference" in kind.needs
+        if wants == RAW or (wants == OUTPUTS and not runs.first.structured):
+            theirs = runs.theirs.sound() if runs.theirs and compared else None
+            return runs.mine.sound(), _moved(target, device), _moved(theirs, device)
+        _check_labels(metric, kind, target)
+        if wants == OUTPUTS:
+            names = [output] if output else [n for n, known in self.layouts.items() if known.kind != UNUSED]
+            both = [self._rows(runs, each, x, target, compared) for each in names]
+            reference = dict(zip(names, (theirs for _, _, theirs in both), strict=True)) if compared else None
+            return dict(zip(names, (mine for mine, _, _ in both), strict=True)), None, reference
+        if wants == POSITIONS:
+            name = output or class_output(runs.first.named(), self.layouts)
+            return self._rows(runs, name, x, target, compared)
+        mine = runs.mine.tensor(runs.its(output) if output else None)
+        labels = target.get(output) if isinstance(target, Mapping) else target
+        theirs = runs.theirs.tensor(runs.its(output, True) if output else None) if runs.theirs else None
+        labels = labels if isinstance(labels, Tensor) else None
+        return mine, _moved(labels, mine.device), _moved(theirs if compared else None, mine.device)
 
-    def main(self) -> Tensor:
-        """The tensor that the output is judged by; refuses infinite values too."""
-        if self._main is None:
-            self._main = main_output(self.whole())
-            if not bool(torch.isfinite(self._main).all()):
-                self._refuse("NaN" if bool(torch.isnan(self._main).any()) else "infinite values")
-        return self._main
+    def _rows(self, runs: _Runs, name: str, x: Any, target: Any, compared: bool) -> tuple[Any, Any, Any]:
+        """The positions of an output that count: of the model, of the labels, of the reference."""
+        if name not in self.layouts:
+            raise TsdistillError(f"the models have no output {name!r}; they give {', '.join(self.layouts)}")
+        layout, tensor = self.layouts[name], runs.mine.named()[runs.its(name)]
+        kept = counted(layout, tensor, x, target, self.ignore_index)
+        mine = runs.mine.rows(runs.its(name), layout, kept)
+        theirs = None
+        if compared and runs.theirs is not None:
+            other = runs.theirs.named()[runs.its(name, True)]
+            _check_same(name, tensor, other)
+            theirs = _moved(runs.theirs.rows(runs.its(name, True), layout, kept), mine.device)
+        labels = labels_for(layout, tensor, target)
+        if labels is None:
+            whole = target.get(name) if isinstance(target, Mapping) else target
+            return mine, _moved(whole, mine.device) if isinstance(whole, Tensor) else None, theirs
+        labels = _moved(labels, mine.device)
+        places = layout.rows(tensor).ndim - 1
+        flat = labels.flatten(0, places - 1) if kept is None else labels[kept.to(mine.device)]
+        return mine, flat, theirs
 
-    def _refuse(self, what: str) -> None:
-        kind = type(self.model).__name__
+
+class _Runs:
+    """The runs that a metric looks at: the model's, the reference's, and the first, whose names are used."""
+
+    def __init__(self, mine: Run, theirs: Run | None, first: Run) -> None:
+        self.mine, self.theirs, self.first = mine, theirs, first
+        self._names: dict[bool, Mapping[str, str]] = {}
+
+    def its(self, name: str, reference: bool = False) -> str:
+        """What the model (or the reference) calls the output that the first one calls ``name``."""
+        run = self.theirs if reference and self.theirs is not None else self.mine
+        if run is self.first:
+            return name
+        if reference not in self._names:
+            self._names[reference] = paired(self.first.named(), run.named())
+        return self._names[reference].get(name, name)
+
+
+def _check_labels(name: str, kind: Any, target: Any) -> None:
+    if target is None or isinstance(target, (Tensor, Mapping)) or "labels" not in kind.needs:
+        return
+    raise TsdistillError(
+        f"the metric {name} needs labels in one tensor, but targets are a {type(target).__name__}; leave it "
+        'out or use one that wants "raw"'
+    )
+
+
+def _check_same(name: str, mine: Tensor, theirs: Tensor) -> None:
+    if mine.shape != theirs.shape:
         raise TsdistillError(
-            f"{self._who} ({kind}) gives {what} on the data; see that its weights are finite"
+            f"the output {name} of the model has the shape {tuple(mine.shape)} and that of the reference "
+            f"{tuple(theirs.shape)}; compare models of one task, with the same classes"
         )
 
 
-def _update(name: str, metric: Any, mine: _Run, target: Any, theirs: _Run | None) -> None:
-    device, _ = placement(mine.model)
-    if wants_of(metric, name) == RAW:
-        given = mine.sound(), _moved(target, device), _moved(theirs.sound(), device) if theirs else None
-    else:
-        labels = target if isinstance(target, Tensor) else None
-        if labels is None and target is not None and "labels" in metric.needs:
-            kind = type(target).__name__
-            raise TsdistillError(
-                f"the metric {name} needs labels in one tensor, but targets are a {kind}; leave it out or "
-                'use one that wants "raw"'
-            )
-        output = mine.main()
-        given = (
-            output,
-            _moved(labels, output.device),
-            _moved(theirs.main(), output.device) if theirs else None,
-        )
+def _update(name: str, metric: Any, judging: _Judging, runs: _Runs, x: Any, target: Any) -> None:
+    given = judging.given(name, runs, x, target)
     try:
         metric.update(*given)
     except TsdistillError:
@@ -210,10 +279,9 @@ def _figure(name: str, metric: Any) -> float:
 
 
 def _failed(name: str, error: Exception) -> TsdistillError:
+    origin = plugins.origin(KIND, name.partition("@")[0])
     cause = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-    return TsdistillError(
-        f"the metric {name} ({plugins.origin(KIND, name)}) fails: {cause}; leave it out or mend it"
-    )
+    return TsdistillError(f"the metric {name} ({origin}) fails: {cause}; leave it out or mend it")
 
 
 def _moved(value: Any, device: torch.device) -> Any:

@@ -7,6 +7,9 @@ be left out:
 - ``needs``: what it is given besides the model's outputs: ``"labels"``, ``"reference"`` (the outputs of
   another model on the same samples), or nothing;
 - ``wants``: ``"main"`` (the default): the tensor that an output is judged by, and labels in a tensor;
+  ``"positions"``: the same in rows, those that count alone: outputs ``(positions, classes)``, labels
+  ``(positions,)`` or ``(positions, classes)``, padding and ignored labels left out;
+  ``"outputs"``: a mapping from the name of every output to such rows, without labels;
   ``"raw"``: the model's whole output, and the whole target as the data gave it (boxes, several heads, ...);
 - ``higher_is_better``: whether larger figures are better ones; true unless said;
 - ``unit``: behind the figure, such as ``"%"``.
@@ -20,10 +23,11 @@ from typing import Any, ClassVar, Protocol
 
 from torch import Tensor
 
+from tsdistill import plugins
 from tsdistill.errors import TsdistillError
 
 KIND = "evaluation metric"
-MAIN, RAW = "main", "raw"
+MAIN, POSITIONS, OUTPUTS, RAW = "main", "positions", "outputs", "raw"
 
 
 class Metric(Protocol):
@@ -66,15 +70,26 @@ def traits_of(kind: Any) -> Traits:
 
 
 def wants_of(kind: Any, name: str) -> str:
-    """``"main"`` or ``"raw"``: what the updates of a metric's class are given.
+    """What the updates of a metric's class are given: ``"main"``, ``"positions"``, ``"outputs"``, ``"raw"``.
 
     Raises:
         TsdistillError: it says something else.
     """
     wants = getattr(kind, "wants", MAIN)
-    if wants not in (MAIN, RAW):
-        raise TsdistillError(f"the metric {name} wants {wants!r}; it can want {MAIN!r} or {RAW!r}")
+    if wants not in (MAIN, POSITIONS, OUTPUTS, RAW):
+        raise TsdistillError(
+            f"the metric {name} wants {wants!r}; it can want {MAIN!r}, {POSITIONS!r}, {OUTPUTS!r} or {RAW!r}"
+        )
     return str(wants)
+
+
+def metric_kind(name: str) -> Any:
+    """The class of a metric by its name, ``"kl"`` or, of one output, ``"kl@scores"``.
+
+    Raises:
+        TsdistillError: there is no such metric.
+    """
+    return plugins.get(KIND, name.partition("@")[0])
 
 
 class RunningMean:

@@ -9,23 +9,20 @@ import torch
 from torch import Tensor
 
 from tsdistill.errors import TsdistillError
-from tsdistill.evaluation.metric import Metric, RunningMean, labels_given, reference_given
-from tsdistill.evaluation.outputs import classes_last
+from tsdistill.evaluation.layout import CLASSES, layout_of
+from tsdistill.evaluation.metric import POSITIONS, Metric, RunningMean, labels_given, reference_given
 from tsdistill.evaluation.regression import MeanAbsoluteError, MeanSquaredError, OutputSquaredError
 from tsdistill.plugins import hookimpl
 
 
 def class_scores(outputs: Tensor, metric: str) -> Tensor:
-    """Outputs as ``(predictions, classes)``.
-
-    Classes lie on dimension 1 of ``(batch, classes)`` and of maps ``(batch, classes, height, width[,
-    depth])``, on the last one of sequences ``(batch, length, classes)``.
+    """Outputs as ``(predictions, classes)``: rows as they are, others by `tsdistill.evaluation.layout`.
 
     Raises:
         TsdistillError: there are no two classes to choose from.
     """
-    scores = classes_last(outputs)
-    if scores is None:
+    scores = layout_of(outputs, kind=CLASSES).rows(outputs)
+    if scores.shape[-1] < 2:
         raise TsdistillError(
             f"{metric} needs scores of two or more classes, not an output of shape {tuple(outputs.shape)}"
         )
@@ -34,12 +31,13 @@ def class_scores(outputs: Tensor, metric: str) -> Tensor:
 
 class _TopK(RunningMean):
     needs: ClassVar[frozenset[str]] = frozenset({"labels"})
+    wants: ClassVar[str] = POSITIONS
     higher_is_better: ClassVar[bool] = True
     unit: ClassVar[str] = "%"
     k: ClassVar[int] = 1
 
     def update(self, outputs: Tensor, labels: Tensor | None, reference_outputs: Tensor | None = None) -> None:
-        """Take one batch of scores ``(batch, classes)`` and labels ``(batch,)``.
+        """Take the positions of a batch that count: scores ``(positions, classes)``, labels ``(positions,)``.
 
         Raises:
             TsdistillError: labels are missing, are no class numbers or do not fit the scores.
@@ -52,6 +50,8 @@ class _TopK(RunningMean):
                 f"{name} needs one class number for each prediction, but labels are {tuple(labels.shape)} of"
                 f" {str(labels.dtype).removeprefix('torch.')} and outputs {tuple(outputs.shape)}"
             )
+        if not labels.numel():
+            return
         labels = labels.flatten().to(scores.device).long()
         classes = scores.shape[1]
         if classes < self.k:
@@ -68,11 +68,11 @@ class _TopK(RunningMean):
 
 
 class Top1(_TopK):
-    """Percent of samples whose label has the highest score."""
+    """Percent of predictions (samples, or positions of them) whose label has the highest score."""
 
 
 class Top5(_TopK):
-    """Percent of samples whose label is among the five highest scores."""
+    """Percent of predictions (samples, or positions of them) whose label is among the five highest scores."""
 
     k: ClassVar[int] = 5
 
@@ -91,11 +91,12 @@ class Agreement(RunningMean):
     """Percent of predictions that are the reference's."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"reference"})
+    wants: ClassVar[str] = POSITIONS
     higher_is_better: ClassVar[bool] = True
     unit: ClassVar[str] = "%"
 
     def update(self, outputs: Tensor, labels: Tensor | None, reference_outputs: Tensor | None) -> None:
-        """Take one batch of scores of both models.
+        """Take the positions of a batch that count: scores ``(positions, classes)`` of both models.
 
         Raises:
             TsdistillError: they differ in shape or have no classes.
@@ -105,14 +106,15 @@ class Agreement(RunningMean):
 
 
 class KullbackLeibler(RunningMean):
-    """Mean KL(reference || model) of the class probabilities (softmax of the scores), in nats."""
+    """Mean KL(reference || model) of the class probabilities (of the softmax), in nats per prediction."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"reference"})
+    wants: ClassVar[str] = POSITIONS
     higher_is_better: ClassVar[bool] = False
     unit: ClassVar[str] = "nats"
 
     def update(self, outputs: Tensor, labels: Tensor | None, reference_outputs: Tensor | None) -> None:
-        """Take one batch of scores of both models.
+        """Take the positions of a batch that count: scores ``(positions, classes)`` of both models.
 
         Raises:
             TsdistillError: they differ in shape or have no classes.

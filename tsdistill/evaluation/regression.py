@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from torch import Tensor
 
 from tsdistill.errors import TsdistillError
-from tsdistill.evaluation.metric import RAW, RunningMean, labels_given, reference_given
-from tsdistill.evaluation.outputs import judged
+from tsdistill.evaluation.metric import OUTPUTS, POSITIONS, RunningMean, labels_given, reference_given
+from tsdistill.evaluation.outputs import named_outputs
 
 
 class _Error(RunningMean):
     needs: ClassVar[frozenset[str]] = frozenset({"labels"})
+    wants: ClassVar[str] = POSITIONS
     higher_is_better: ClassVar[bool] = False
     name: ClassVar[str]
 
@@ -64,20 +65,20 @@ class OutputSquaredError:
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"reference"})
-    wants: ClassVar[str] = RAW
+    wants: ClassVar[str] = OUTPUTS
     higher_is_better: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self._sums: dict[str, _Sums] = {}
 
     def update(self, outputs: Any, labels: Any, reference_outputs: Any) -> None:
-        """Take one batch of whole outputs of both models.
+        """Take one batch of outputs of both models: rows by name, or whole ones.
 
         Raises:
             TsdistillError: there is no reference, or the outputs differ in their tensors or have none.
         """
-        reference = judged(reference_given(reference_outputs, "output_mse"))
-        mine = judged(outputs)
+        reference = _tensors(reference_given(reference_outputs, "output_mse"))
+        mine = _tensors(outputs)
         if not mine or [(n, t.shape) for n, t in mine] != [(n, t.shape) for n, t in reference]:
             raise TsdistillError(
                 f"output_mse needs outputs of one shape, but the model gives {_said(mine)} and the reference"
@@ -121,6 +122,13 @@ class _Sums:
         if self._error == 0:
             return 0.0
         return self._error / spread if spread > 0 else math.inf
+
+
+def _tensors(output: Any) -> list[tuple[str, Tensor]]:
+    """The outputs with their names; of a mapping for each sample those of all samples."""
+    if isinstance(output, (tuple, list)) and output and all(isinstance(item, Mapping) for item in output):
+        return [pair for item in output for pair in named_outputs(item).items()]
+    return list(named_outputs(output).items())
 
 
 def _shape(values: Tensor) -> list[int]:

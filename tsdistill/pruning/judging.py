@@ -7,11 +7,10 @@ from typing import Any
 
 from torch import nn
 
-from tsdistill import plugins
 from tsdistill.alignment.observing.inputs import prepare
 from tsdistill.data import Stream
 from tsdistill.evaluation.evaluating import Tell, evaluate_all
-from tsdistill.evaluation.metric import KIND, traits_of
+from tsdistill.evaluation.metric import metric_kind, traits_of
 
 JUDGED = 4096
 """At most so many samples judge a model."""
@@ -91,7 +90,7 @@ class Judge:
         self._model, self._stream, self._progress = dense, stream, progress
         figures = self._figures(dense, None if metric is None else [metric])
         self.metric, self.dense = next(iter(figures.items()))
-        traits = traits_of(plugins.get(KIND, self.metric))
+        traits = traits_of(metric_kind(self.metric))
         self.unit, self.higher_is_better = traits.unit, traits.higher_is_better
 
     def figure(self, model: nn.Module) -> float:

@@ -175,7 +175,7 @@ def judged(output: Any) -> Any:
     """What an output is compared by: all of it; of the outputs of transformers, without what comes along."""
     if not isinstance(output, Mapping) or not type(output).__module__.startswith("transformers."):
         return output
-    judged = [value for name, value in output.items() if not name.startswith(_ALONG)]
+    judged = {name: value for name, value in output.items() if not name.startswith(_ALONG)}
     return judged if tensors_in(judged) else output
 
 
