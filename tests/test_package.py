@@ -79,7 +79,9 @@ def test_every_dependency_has_a_tested_version() -> None:
 
 def test_folders_import_only_from_those_before_them() -> None:
     order = (
+        "printable",
         "errors",
+        "devices",
         "files",
         "plugins",
         "models",

@@ -305,3 +305,14 @@ def test_data_that_end_early_are_noted() -> None:
     report = analyze_prepared(mlp(4, 6, 3), None, prepared)
     assert report.samples == 16
     assert any("ended after 16 of 40 samples" in note for note in report.notes)
+
+
+def test_data_of_any_finite_scale_give_the_same_picture() -> None:
+    """Without biases a network of rectifiers scales with its inputs; what is said of its nodes does not."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 9, bias=False), nn.ReLU(), nn.Linear(9, 3, bias=False))
+    x = torch.randn(400, 6)
+    small, large = (analyze(model, data=x * scale).groups[0] for scale in (1.0, 2.0**100))
+    np.testing.assert_allclose(large.similarity, small.similarity, atol=1e-4)
+    np.testing.assert_allclose(large.r2, small.r2, atol=1e-4)
+    assert large.candidate.tolist() == small.candidate.tolist()

@@ -14,6 +14,7 @@ from tsdistill.alignment.linear import (
     shrinkage,
     standardise,
 )
+from tsdistill.errors import TsdistillError
 
 
 def _correlation(rows: np.ndarray) -> np.ndarray:
@@ -108,3 +109,11 @@ def test_a_precision_that_is_known_is_not_made_again() -> None:
     np.testing.assert_allclose(
         leaving_shares(correlation, gone, 40, worth, precision), leaving_shares(correlation, gone, 40, worth)
     )
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_has_no_inverse(value: float) -> None:
+    matrix = np.eye(3)
+    matrix[0, 1] = matrix[1, 0] = value
+    with pytest.raises(TsdistillError, match="not finite"):
+        inverse(matrix)

@@ -203,7 +203,7 @@ def test_a_metric_that_raises_is_named_and_the_others_are_shown(run: Run, work: 
         ([], ["MODEL..."]),
         ([*MODEL, "--nodes", "9"], ["--nodes 9"]),
         ([*MODEL, "--teacher-arch", "timm:resnet18"], ["--teacher-arch", "--teacher"]),
-        ([*MODEL, "--device", "tpu9"], ["--device tpu9"]),
+        ([*MODEL, "--device", "tpu9"], ["tpu9"]),
     ],
 )
 def test_bad_input_is_one_line(fork: Run, arguments: list[str], words: list[str]) -> None:

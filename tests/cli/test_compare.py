@@ -216,7 +216,7 @@ def test_detectors_with_a_plugin_for_boxes(
         ([*MODELS, *DATA, "--json", "no/such/c.json"], ["no/such"]),
         ([*MODELS, "--data", "large.npz", "--metric", "top1"], ["top1 needs labels"]),
         ([*MODELS, *DATA, "--metric", "top5"], ["top5 needs 5 classes"]),
-        ([*MODELS, "--device", "nonsense"], ["--device nonsense"]),
+        ([*MODELS, "--device", "nonsense"], ["no device 'nonsense'"]),
         ([*MODELS[:1], "networks.py:convolutions", "--input-size", "12"], ["convolutions", "forward"]),
         (["networks.py:vectors", "others.py:values", "--input-size", "12"], ["others.py:values", "(1, 1)"]),
         (["networks.py:vectors", "networks.py:not_finite", "--input-size", "12"], ["not_finite"]),

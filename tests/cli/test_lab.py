@@ -92,7 +92,7 @@ def test_without_out_there_is_a_folder_of_its_own(work: Path, fork: Run) -> None
         (["augmentation", "--counts", ","], ["--counts", "empty"]),
         (["augmentation", "--seeds", "100000000"], ["GB", "reduce --seeds"]),
         (["augmentation", "--dtype", "half"], ["--dtype", "float32", "float64"]),
-        (["augmentation", "--device", "cuda:99"], ["--device cuda:99", "--device cpu"]),
+        (["augmentation", "--device", "cuda:99"], ["no device 'cuda:99'"]),
         (["augmentation", "--out", "networks.py"], ["is a file"]),
         (["augmentation", "--json", "none/x.json"], ["create it first"]),
         (["check", "networks.py:vectors"], ["--teacher"]),

@@ -1,7 +1,7 @@
 import pytest
 
 from tsdistill.alignment import Thresholds
-from tsdistill.cli.options import check_device, comparing, observing, reading
+from tsdistill.cli.options import comparing, observing, reading
 from tsdistill.errors import TsdistillError
 
 GIVEN = {
@@ -50,10 +50,3 @@ def test_a_group_is_paired_once() -> None:
     with pytest.raises(TsdistillError, match="--pair a=c: a is paired with b already"):
         comparing(twice)
     assert comparing({**COMPARED, "pair": (("a", "b"), ("a", "b"))})["pairs"] == {"a": "b"}
-
-
-@pytest.mark.parametrize("name", ["nonsense", "cuda:99"])
-def test_a_device_that_is_not_there(name: str) -> None:
-    with pytest.raises(TsdistillError, match=f"--device {name}: .*--device cpu") as caught:
-        check_device(name)
-    assert "\n" not in str(caught.value)

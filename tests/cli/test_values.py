@@ -1,7 +1,7 @@
 import click
 import pytest
 
-from tsdistill.cli.values import Figures, Pair, Positions, Size
+from tsdistill.cli.values import Figures, Number, Pair, Positions, Size
 
 
 @pytest.mark.parametrize(
@@ -11,7 +11,7 @@ def test_size(text: str, size: tuple[int, ...]) -> None:
     assert Size().convert(text, None, None) == size
 
 
-@pytest.mark.parametrize("text", ["", "3x", "3x0x4", "-3", "3.5", "3 4"])
+@pytest.mark.parametrize("text", ["", "3x", "3x0x4", "-3", "3.5", "3 4", "3²", "9" * 5000])
 def test_size_refuses(text: str) -> None:
     with pytest.raises(click.BadParameter, match="not a size"):
         Size().convert(text, None, None)
@@ -21,6 +21,14 @@ def test_figures() -> None:
     assert Figures().convert("0.5, 0.25,1", None, None) == (0.5, 0.25, 1.0)
     with pytest.raises(click.BadParameter, match="not a list of figures"):
         Figures().convert("0.5,,1", None, None)
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "1e400", "x", ""])
+def test_numbers_are_finite(text: str) -> None:
+    for kind in (Number(), Figures()):
+        with pytest.raises(click.BadParameter, match="not a"):
+            kind.convert(text, None, None)
+    assert Number(0, 1).convert("0.25", None, None) == 0.25
 
 
 @pytest.mark.parametrize(("text", "pair"), [("a=b", ("a", "b")), (" l.0 = l.1 ", ("l.0", "l.1"))])

@@ -71,7 +71,7 @@ def test_one_class_is_known_before_training(tmp_path: Path) -> None:
         ("amp fp16", {"amp": "fp16", "device": "cpu"}),
         ("no optimizer 'adamm'; did you mean adam", {"optimizer": "adamm"}),
         ("no schedule|schedule 'cosin'", {"sched": "cosin"}),
-        ("no device nowhere|device", {"device": "nowhere"}),
+        ("no device 'nowhere'|device", {"device": "nowhere"}),
         ("unknown loss 'soft-target'", {"loss": "soft-target"}),
         ("unknown augmentation", {"augment": "stendard"}),
         ("the loss soft-targets needs a teacher", {"loss": "soft-targets"}),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from tsdistill.errors import TsdistillError
+
 RIDGE = 1e-3
 _WIDE = 512
 _TAME = 1e-2
@@ -39,8 +41,17 @@ def shrinkage(correlation: np.ndarray, rows: int) -> float:
 
 
 def inverse(matrix: np.ndarray) -> np.ndarray:
-    """Inverse of a symmetric positive definite matrix (jittered when rounding has made it indefinite)."""
+    """Inverse of a symmetric positive definite matrix (jittered when rounding has made it indefinite).
+
+    Raises:
+        TsdistillError: an entry is NaN or infinite, for which no jitter helps.
+    """
     wide = torch.from_numpy(np.ascontiguousarray(matrix, dtype=np.float64))
+    if not bool(torch.isfinite(wide).all()):
+        raise TsdistillError(
+            "statistics of the activations are not finite (NaN or infinity); check the scale of the data and "
+            "the weights"
+        )
     jitter = 0.0
     while True:
         factor, failed = torch.linalg.cholesky_ex(wide + jitter * torch.eye(len(wide), dtype=wide.dtype))

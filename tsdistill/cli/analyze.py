@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tsdistill.cli import options, output, processes
+from tsdistill.cli import options, output, processes, terminal
 from tsdistill.errors import TsdistillError
 
 if TYPE_CHECKING:
@@ -205,6 +205,5 @@ def _end(report: AlignmentReport) -> None:
 
     for name, message in report.failed.items():
         where = plugins.origin("alignment metric", name)
-        reason = " ".join(message.split())
-        click.echo(f"tsdistill: the metric {name} ({where}) failed and is left out: {reason}", err=True)
+        terminal.complain(f"the metric {name} ({where}) failed and is left out: {message}")
     raise click.exceptions.Exit(FAILED)

@@ -89,7 +89,7 @@ def _run(name: str, quick: bool, out: str | None, json_file: str | None, given: 
     folder = _folder(name, quick, out)
     output.check_writable(json_file)
     if "device" in given:
-        from tsdistill.cli.options import check_device
+        from tsdistill.devices import check_device
 
         check_device(given["device"])
     with output.progress(unit="") as tell:

@@ -7,13 +7,15 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
 import tsdistill
+from tsdistill.cli import terminal
 from tsdistill.errors import TsdistillError
 
 DEBUG = "TSDISTILL_DEBUG"
@@ -34,6 +36,16 @@ INTERRUPTED = 130
 
 class LazyGroup(click.Group):
     """Commands by name: the own ones from `COMMANDS`, others from the entry points ``tsdistill.commands``."""
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Read the arguments; shows help and the version."""
+        with _reader_may_leave():
+            return super().make_context(*args, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that the arguments name."""
+        with _reader_may_leave():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names of all commands, the own ones first; imports none of them."""
@@ -69,6 +81,19 @@ class LazyGroup(click.Group):
                 formatter.write_text(", ".join(others))
 
 
+@contextmanager
+def _reader_may_leave() -> Iterator[None]:
+    """Leave with `terminal.READER_GONE` where nobody reads stdout any more; click would say nothing of any
+    broken pipe and leave with 1."""
+    try:
+        yield
+    except BrokenPipeError as error:
+        if terminal.reader_gone():
+            terminal.drop_stdout()
+            raise click.exceptions.Exit(terminal.READER_GONE) from error
+        raise RuntimeError("a process that this one works with has ended") from error
+
+
 def _third_party_names() -> list[str]:
     from tsdistill.plugins import commands
 
@@ -84,8 +109,9 @@ def _third_party(name: str) -> click.Command | None:
     try:
         command = entry.load()
     except Exception as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise TsdistillError(f"the command {name!r} ({entry.value}) cannot be imported: {reason}") from error
+        raise TsdistillError(
+            f"the command {name!r} ({entry.value}) cannot be imported: {type(error).__name__}: {error}"
+        ) from error
     if not isinstance(command, click.Command):
         raise TsdistillError(f"the command {name!r} ({entry.value}) is not a click command")
     return command
@@ -105,15 +131,30 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and leave the process.
 
     Exit codes: 0 done, 1 a fault of tsdistill (the environment variable ``TSDISTILL_DEBUG=1`` shows the
-    traceback) or a metric that raised, 2 input that cannot be used, 130 interrupted.
+    traceback) or a metric that raised, 2 input that cannot be used, 130 interrupted, 141 the reader of
+    stdout has left.
 
     Args:
         args: arguments without the program's name; ``None`` for those of the process.
     """
-    debug = os.environ.get(DEBUG, "") not in ("", "0")
-    if not debug:
-        _quieten()
+    code = _run(args)
     try:
+        terminal.flush_stdout()
+    except BrokenPipeError:
+        code = terminal.READER_GONE
+    except OSError as error:
+        terminal.complain(f"standard output cannot be written: {error.strerror}")
+        code = 2
+    sys.exit(code)
+
+
+def _run(args: Sequence[str] | None) -> int:
+    """Run the command line; the exit code."""
+    debug = os.environ.get(DEBUG, "") not in ("", "0")
+    try:
+        terminal.prepare_streams()
+        if not debug:
+            _quieten()
         code = cli.main(args=args, prog_name="tsdistill", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as asked:
         click.echo(asked.format_message())
@@ -122,14 +163,14 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
         code = exit_.exit_code
     except (click.Abort, KeyboardInterrupt) as error:
         said = str(error.__cause__ or error)
-        _complain(f"interrupted {said}" if said else "interrupted")
+        terminal.complain(f"interrupted {said}" if said else "interrupted")
         code = INTERRUPTED
     except Exception as error:
         if debug:
             traceback.print_exc()
         code, line = _explain(error)
-        _complain(line)
-    sys.exit(code if isinstance(code, int) else 0)
+        terminal.complain(line)
+    return code if isinstance(code, int) else 0
 
 
 def _explain(error: Exception) -> tuple[int, str]:
@@ -142,15 +183,10 @@ def _explain(error: Exception) -> tuple[int, str]:
     if isinstance(error, TsdistillError):
         return 2, str(error)
     if isinstance(error, OSError) and error.strerror:
-        place = f"{error.filename}: " if error.filename else ""
+        place = f"{error.filename}: " if error.filename is not None else ""
         return 2, f"{place}{error.strerror}"
     hint = f"set {DEBUG}=1 for the traceback"
     return 1, f"unexpected {type(error).__name__}: {error} ({hint})"
-
-
-def _complain(text: str) -> None:
-    line = " ".join(text.split())
-    click.echo(f"tsdistill: {line}", err=True)
 
 
 def _quieten() -> None:
@@ -160,5 +196,5 @@ def _quieten() -> None:
     ours = logging.getLogger("tsdistill")
     ours.propagate = False
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("tsdistill: %(message)s"))
+    handler.setFormatter(terminal.LineFormatter())
     ours.addHandler(handler)

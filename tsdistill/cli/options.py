@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from tsdistill.cli.values import Figures, Pair, Positions, Size
+from tsdistill import devices
+from tsdistill.cli.values import SEED, Figures, Number, Pair, Positions, Size
 from tsdistill.errors import TsdistillError
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ _SAMPLES = (
     ),
     click.option(
         "--seed",
-        type=click.IntRange(min=0),
+        type=SEED,
         default=0,
         show_default=True,
         metavar="N",
@@ -124,19 +125,19 @@ _ALIGNMENT = (
     ),
     click.option(
         "--aligned",
-        type=click.FloatRange(-1, 1),
+        type=Number(-1, 1),
         metavar="X",
         help="Similarity to a teacher node from which a node is aligned; 0.9 without it.",
     ),
     click.option(
         "--weak",
-        type=click.FloatRange(0, 1),
+        type=Number(0, 1),
         metavar="X",
         help="Part of the group's largest strength below which a node is weak; 0.01 without it.",
     ),
     click.option(
         "--redundant",
-        type=click.FloatRange(0, 1),
+        type=Number(0, 1),
         metavar="X",
         help="R² from the group's other nodes at which a node is redundant; 0.99 without it.",
     ),
@@ -184,7 +185,7 @@ def loading(given: dict[str, Any]) -> dict[str, Any]:
     if given["teacher_arch"] and not given["teacher"]:
         raise TsdistillError("--teacher-arch goes with --teacher; give the teacher's file as well")
     looks = {name: given[name] for name in ("input_size", "mean", "std", "interpolation")}
-    return {"trust": given["trust"], "device": check_device(given["device"]), **looks}
+    return {"trust": given["trust"], "device": devices.check_device(given["device"]), **looks}
 
 
 def load_models(model: str, given: dict[str, Any]) -> tuple[nn.Module, nn.Module | None]:
@@ -270,19 +271,3 @@ def _pairs(given: tuple[tuple[str, str], ...]) -> dict[str, str]:
                 f"--pair {student}={teacher}: {student} is paired with {pairs[student]} already; give one"
             )
     return pairs
-
-
-def check_device(name: str) -> str:
-    """Refuse a device that is not there.
-
-    Raises:
-        TsdistillError: PyTorch does not know the device, or this machine does not have it.
-    """
-    import torch
-
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError, ValueError, NotImplementedError) as error:
-        reason = str(error).strip().split("\n")[0].split(". ")[0]
-        raise TsdistillError(f"--device {name}: {reason}; --device cpu works everywhere") from error
-    return name

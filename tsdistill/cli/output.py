@@ -11,25 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tsdistill.cli.terminal import console
 from tsdistill.errors import TsdistillError
 from tsdistill.files import replacing
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from tsdistill.alignment.observing.progress import Progress as Tell
 
 STDOUT = "-"
-_PIPE_WIDTH = 1000
-
-
-def console(*, stderr: bool = False) -> Console:
-    """A rich console; where the output is no terminal, lines are as wide as what they say."""
-    from rich.console import Console
-
-    stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() or "COLUMNS" in os.environ else _PIPE_WIDTH
-    return Console(stderr=stderr, width=width, highlight=False, soft_wrap=False, emoji=False, markup=False)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -92,7 +93,7 @@ def command(
         pruning_sweep.check(out, given["sweep"], given["sweep_by"])
     elif out:
         check_output(out)
-    plan = tsd.PruningPlan.from_json(_text(plan_file)) if plan_file else None
+    plan = tsd.PruningPlan.from_json(Path(plan_file)) if plan_file else None
     _check_budget(plan, given)
     with output.working(f"loading {model}"):
         dense, teacher = options.load_models(model, given)
@@ -220,16 +221,6 @@ def _check_budget(plan: PruningPlan | None, given: dict[str, Any]) -> None:
             plugins.get("evaluation metric", given["metric"])
     elif plan is None and given["sweep"] is None:
         asked(**budget(given))
-
-
-def _text(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read()
-    except UnicodeDecodeError as error:
-        raise TsdistillError(
-            f"{path} is no plan: it is not text; give a file that --save-plan wrote"
-        ) from error
 
 
 def _split(model: nn.Module, given: dict[str, Any], most: int) -> tuple[int | None, Stream, str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from tsdistill.cli import options
+from tsdistill.cli.values import SEED, Number
 from tsdistill.errors import TsdistillError
 
 if TYPE_CHECKING:
@@ -54,21 +56,19 @@ _HOW = (
     ),
     click.option("--renew-steps", type=click.IntRange(min=0), metavar="N", help="Renew matches more often."),
     click.option("--augment", metavar="NAME[+NAME]", help="Augmentation (see `tsdistill plugins`)."),
-    click.option("--mixup", type=click.FloatRange(min=0), metavar="A", help="timm's mixup alpha."),
-    click.option("--cutmix", type=click.FloatRange(min=0), metavar="A", help="timm's cutmix alpha."),
-    click.option("--label-smoothing", type=float, metavar="P", help="Spread so much of each label."),
+    click.option("--mixup", type=Number(min=0), metavar="A", help="timm's mixup alpha."),
+    click.option("--cutmix", type=Number(min=0), metavar="A", help="timm's cutmix alpha."),
+    click.option("--label-smoothing", type=Number(), metavar="P", help="Spread so much of each label."),
     click.option("--optimizer", metavar="NAME", help="timm's name of it; adamw."),
-    click.option("--lr", type=float, metavar="X", help="Learning rate; 0.1 for SGD, 0.001 for others."),
-    click.option("--weight-decay", type=click.FloatRange(min=0), metavar="X", help="Of weights; 0.01."),
+    click.option("--lr", type=Number(), metavar="X", help="Learning rate; 0.1 for SGD, 0.001 for others."),
+    click.option("--weight-decay", type=Number(min=0), metavar="X", help="Of weights; 0.01."),
     click.option("--sched", metavar="NAME", help="timm's schedule, or none; cosine."),
-    click.option(
-        "--warmup", type=click.FloatRange(min=0), metavar="E", help="Epochs in which the rate rises."
-    ),
-    click.option("--clip", type=float, metavar="X", help="Largest norm of the gradient."),
-    click.option("--ema", type=float, metavar="D", help="Keep a moving average of this decay."),
+    click.option("--warmup", type=Number(min=0), metavar="E", help="Epochs in which the rate rises."),
+    click.option("--clip", type=Number(), metavar="X", help="Largest norm of the gradient."),
+    click.option("--ema", type=Number(), metavar="D", help="Keep a moving average of this decay."),
     click.option("--amp", type=click.Choice(("no", "bf16", "fp16")), help="Precision of forward passes; no."),
     click.option("--workers", type=click.IntRange(min=0), metavar="N", help="Processes that read data; 0."),
-    click.option("--seed", type=click.IntRange(min=0), metavar="N", help="Of everything random; 0."),
+    click.option("--seed", type=SEED, metavar="N", help="Of everything random; 0."),
     click.option("--strict", is_flag=True, default=None, help="A sample that cannot be read is an error."),
     click.option("--track/--no-track", default=None, help="Follow the alignment with the teacher."),
     click.option("--tracker", metavar="NAME", help="Send figures to tensorboard, wandb ... as well."),
@@ -155,13 +155,11 @@ def at_width(model: nn.Module, width: str | None, seed: int) -> tuple[nn.Module,
     try:
         wanted: Any = float(width)
     except ValueError:
-        try:
-            with open(width, encoding="utf-8") as file:
-                wanted = tsd.PruningPlan.from_json(file.read())
-        except (OSError, UnicodeDecodeError) as error:
+        if not Path(width).exists():
             raise TsdistillError(
                 f"--width {width}: give a factor such as 2.0, or a plan that `prune --save-plan` wrote"
-            ) from error
+            ) from None
+        wanted = tsd.PruningPlan.from_json(Path(width))
     made = student_of(model, wanted, seed=seed)
     return made.model, made.words
 

@@ -32,7 +32,7 @@ def showing(epochs: int) -> Iterator[tuple[Tell | None, Report | None]]:
         yield None, None
         return
     if not sys.stderr.isatty():
-        yield None, lambda line: print(epoch_line(line, epochs), file=sys.stderr, flush=True)
+        yield None, lambda line: output.console(stderr=True).print(epoch_line(line, epochs))
         return
     from rich.progress import BarColumn, Progress, TextColumn
 
@@ -111,7 +111,7 @@ def tell_result(result: TrainResult, said: str = "", json_file: str | None = Non
         from tsdistill.report.history import history_table
 
         output.console().print(history_table(result.history))
-        print(f"alignment over the epochs: {page}")
+        output.console().print(f"alignment over the epochs: {page}")
     if result.resumed is not None:
         lines.append(f"went on after {result.resumed} updates")
     if result.log and result.best is not None:
@@ -119,7 +119,7 @@ def tell_result(result: TrainResult, said: str = "", json_file: str | None = Non
         lines.append(f"best epoch {epoch}: {figure:.4g} on held-out data")
     lines.append(f"{result.updates} updates; {result.folder}/model.safetensors")
     for line in lines:
-        print(line)
+        output.console().print(line)
 
 
 def draw(result: TrainResult) -> Path:

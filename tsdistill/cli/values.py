@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
 import click
+
+LARGEST_SEED = 2**63 - 1
+"""Seeds above it are refused: PyTorch's generators take 64 bits, and what is derived from a seed fits too."""
+
+SEED = click.IntRange(0, LARGEST_SEED)
+
+
+class Number(click.FloatRange):
+    """A finite number in a range; ``nan`` and ``inf`` are usage errors."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number; a usage error for anything else."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number", param, ctx)
+        return number
 
 
 class Size(click.ParamType):
@@ -20,7 +39,7 @@ class Size(click.ParamType):
         if isinstance(value, tuple):
             return value
         parts = re.split(r"[x,]", value.strip().lower())
-        if not all(part.isdigit() and int(part) > 0 for part in parts):
+        if not all(map(_is_count, parts)):
             self.fail(f"{value!r} is not a size such as 3x224x224, 224 or (vectors) 64", param, ctx)
         return tuple(int(part) for part in parts)
 
@@ -37,9 +56,12 @@ class Figures(click.ParamType):
         if isinstance(value, tuple):
             return value
         try:
-            return tuple(float(part) for part in value.split(","))
+            figures = tuple(float(part) for part in value.split(","))
         except ValueError:
+            figures = (math.nan,)
+        if not all(map(math.isfinite, figures)):
             self.fail(f"{value!r} is not a list of figures such as 0.485,0.456,0.406", param, ctx)
+        return figures
 
 
 class Pair(click.ParamType):
@@ -73,6 +95,11 @@ class Positions(click.ParamType):
         text = value.strip().lower()
         if text in ("auto", "all"):
             return None if text == "all" else text
-        if not text.isdigit() or int(text) < 1:
+        if not _is_count(text):
             self.fail(f"{value!r} is none of auto, all and a number of positions from 1", param, ctx)
         return int(text)
+
+
+def _is_count(text: str) -> bool:
+    """Whether ``text`` is a whole number from 1 to 999,999,999, in ASCII digits."""
+    return re.fullmatch(r"0*[1-9][0-9]{0,8}", text) is not None

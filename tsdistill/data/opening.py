@@ -22,6 +22,9 @@ from tsdistill.models.info import InputSpec
 SYNTHETIC_SAMPLES = 512
 """How many synthetic samples there are when no number is given."""
 
+LARGEST_SEED = 2**63 - 1
+"""PyTorch's generators take seeds of 64 bits, and what is derived from a seed fits too."""
+
 
 def open_data(
     data: Any,
@@ -55,6 +58,8 @@ def open_data(
     for name, value, least in (("samples", samples, 1), ("skip", skip, 0), ("batch size", batch_size, 1)):
         if value is not None and value < least:
             raise TsdistillError(f"the number of {name} must be at least {least}, not {value}")
+    if not 0 <= seed <= LARGEST_SEED:
+        raise TsdistillError(f"the seed is from 0 to 2**63 - 1, not {seed}")
     if spec is not None and is_image(spec):
         channel_figures(spec)
     dataset = dataset_of(data, spec)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from tsdistill.devices import check_device
 from tsdistill.distillation.options import Options
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.forward import main_output
@@ -107,11 +108,7 @@ def _place(device: str) -> str | None:
     """What accelerate is told: ``None`` lets it choose."""
     if device == "auto":
         return None if torch.cuda.is_available() or _mps() else "cpu"
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, ValueError, NotImplementedError) as error:
-        said = str(error).strip().split("\n")[0]
-        raise TsdistillError(f"there is no device {device}: {said}; device cpu works everywhere") from error
+    check_device(device)
     return None if device == "cuda" and launched() else device
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tsdistill.data.opening import LARGEST_SEED
 from tsdistill.distillation.option_values import as_declared
 from tsdistill.errors import TsdistillError
 
@@ -99,6 +101,12 @@ class Options:
     checkpoint_minutes: float = 10.0
 
     def __post_init__(self) -> None:
+        for each in dataclasses.fields(self):
+            value = getattr(self, each.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise TsdistillError(f"{each.name} must be a finite number, not {value}")
+        if self.seed > LARGEST_SEED:
+            raise TsdistillError(f"seed must be at most 2**63 - 1, not {self.seed}")
         for name, least in _LEAST.items():
             value = getattr(self, name)
             if value is not None and not value >= least:

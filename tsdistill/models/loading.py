@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from tsdistill.devices import check_device
 from tsdistill.errors import TsdistillError
 from tsdistill.models import catalog, checkpoint, folders, guard, store
 from tsdistill.models.info import InputSpec, ModelInfo, attach
@@ -47,8 +48,10 @@ def load(
         interpolation: ``"bicubic"``, ``"bilinear"`` or ``"nearest"``, likewise.
 
     Raises:
-        TsdistillError: nothing can be loaded from ``spec``; one line with the way out.
+        TsdistillError: there is no such device, or nothing can be loaded from ``spec``; one line with the way
+            out.
     """
+    check_device(device)
     text = str(spec)
     if isinstance(spec, Path) or _is_file(text):
         _check_forgotten_source(text)

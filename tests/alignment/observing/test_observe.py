@@ -276,3 +276,20 @@ def test_progress_is_told_and_time_is_counted() -> None:
     assert found.seconds["forward"] > 0
     assert found.seconds["covariances"] > 0
     assert found.seconds["moments"] == 0
+
+
+def test_activations_that_are_not_finite_and_do_not_reach_the_output_name_the_layer() -> None:
+    class Masked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(4, 5), nn.Linear(5, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.nan_to_num(self.last(self.first(x)))
+
+    model, x = Masked(), torch.randn(8, 4)
+    sites = _sites(model, x[:1])
+    with torch.no_grad():
+        model.first.bias[0] = torch.nan
+    with pytest.raises(TsdistillError, match=r"layer 'last' of the model receives .* not finite"):
+        observe(model, sites, _batches(x))

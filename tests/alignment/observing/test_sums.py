@@ -122,3 +122,15 @@ def test_half_of_a_gram_matrix_is_the_whole(width: int) -> None:
     rows = torch.randn(300, width, dtype=torch.float64)
     for laid_out in (rows, rows.T.contiguous().T):
         torch.testing.assert_close(gram(laid_out), rows.T @ rows)
+
+
+@pytest.mark.parametrize("power", [60, 100, 120])
+def test_large_finite_values_give_the_sums_of_small_ones(power: int) -> None:
+    """A power of two moves the exponent alone; squares of these overflow float32."""
+    s, t = torch.randn(300, 5), torch.randn(300, 3)
+    small, large = (_sums(s * scale, t * scale, [200, 100], full=True) for scale in (1.0, 2.0**power))
+    assert large.products is not None
+    pairs = [(small.products, large.products), *zip(small.own, large.own, strict=True)]
+    pairs += zip(small.squares, large.squares, strict=True)
+    for one, other in pairs:
+        np.testing.assert_allclose(other / 4.0**power, one, rtol=1e-4, atol=1e-3)

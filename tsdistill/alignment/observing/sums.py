@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -52,25 +53,32 @@ class CentredSums:
         self.own: list[Tensor] = []
 
     def add(self, *sides: Tensor) -> None:
-        """Take in one block ``[N, C, P]`` a side, in float32 or float64."""
-        if sides[0].numel():
-            with _exact_products(sides[0]):
-                self._merge(*_block_sums(sides, self.full))
+        """Take in one block ``[N, C, P]`` a side, in float32 or float64.
 
-    def _merge(
-        self, n: int, means: list[Tensor], squares: list[Tensor], products: Tensor, own: list[Tensor]
-    ) -> None:
+        A block whose squares overflow float32 (values above about 1e17) is summed in float64.
+        """
+        if not sides[0].numel():
+            return
+        with _exact_products(sides[0]):
+            sums = _block_sums(sides, self.full)
+            if sides[0].dtype != torch.float64 and not _finite(sums.squares):
+                device = accumulator_device(sides[0].device)
+                sums = _block_sums(tuple(side.to(device).double() for side in sides), self.full)
+            self._merge(sums)
+
+    def _merge(self, block: _BlockSums) -> None:
+        n = block.n
         if self.products is None:
-            self.n, self.means = n, [mean.clone() for mean in means]
-            self.squares = [square.double() for square in squares]
-            self.products, self.own = products.double(), [product.double() for product in own]
+            self.n, self.means = n, [mean.clone() for mean in block.means]
+            self.squares = [square.double() for square in block.squares]
+            self.products, self.own = block.products.double(), [product.double() for product in block.own]
             return
         weight = self.n * n / (self.n + n)
-        steps = [mean - before for mean, before in zip(means, self.means, strict=True)]
-        for before, square, step in zip(self.squares, squares, steps, strict=True):
+        steps = [mean - before for mean, before in zip(block.means, self.means, strict=True)]
+        for before, square, step in zip(self.squares, block.squares, steps, strict=True):
             before.add_(square).addcmul_(step, step, value=weight)
-        self.products.add_(products).addr_(steps[0], steps[-1], alpha=weight)
-        for total, product, step in zip(self.own, own, steps, strict=False):
+        self.products.add_(block.products).addr_(steps[0], steps[-1], alpha=weight)
+        for total, product, step in zip(self.own, block.own, steps, strict=False):
             total.add_(product).addr_(step, step, alpha=weight)
         self.n += n
         for before, step in zip(self.means, steps, strict=True):
@@ -112,9 +120,22 @@ def _flat(block: Tensor) -> Tensor:
     return block.transpose(1, 2).reshape(-1, block.shape[1], 1)
 
 
-def _block_sums(
-    sides: tuple[Tensor, ...], full: bool
-) -> tuple[int, list[Tensor], list[Tensor], Tensor, list[Tensor]]:
+class _BlockSums(NamedTuple):
+    """What `CentredSums` keeps, of one block."""
+
+    n: int
+    means: list[Tensor]
+    squares: list[Tensor]
+    products: Tensor
+    own: list[Tensor]
+
+
+def _finite(squares: list[Tensor]) -> bool:
+    """Whether centred squares are finite; centred products then are, by the Cauchy-Schwarz inequality."""
+    return all(bool(torch.isfinite(square).all()) for square in squares)
+
+
+def _block_sums(sides: tuple[Tensor, ...], full: bool) -> _BlockSums:
     n = sides[0].shape[0] * sides[0].shape[2]
     device = accumulator_device(sides[0].device)
     centred, offsets, means, squares = [], [], [], []
@@ -131,7 +152,7 @@ def _block_sums(
     if len(sides) == 1:
         squares.append(products.diagonal().clone())
     own = [_product(c, c, o, o, n) for c, o in zip(centred, offsets, strict=True)] if full else []
-    return n, means, squares, products, own
+    return _BlockSums(n, means, squares, products, own)
 
 
 def _centred(block: Tensor, shift: Tensor) -> Tensor:

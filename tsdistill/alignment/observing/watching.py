@@ -70,8 +70,9 @@ class Watch:
         return self._owner.get(site.key, site.key)
 
     def broken(self) -> str | None:
-        """The first layer that has received NaN or infinity, as far as what it received has been summed."""
+        """The first layer that has received NaN or infinity."""
         for key, running in self._running.items():
+            running.settle()
             if running.seen and not running.finite:
                 return self._sites[key].module
         return None

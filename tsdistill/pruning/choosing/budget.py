@@ -117,6 +117,8 @@ def _parse(kind: str, value: object) -> Budget:
     if isinstance(value, bool) or found is None or (percent and found[2]):
         raise wrong
     number, unit = float(found[1]), found[2].lower()
+    if not isfinite(number):
+        raise wrong
     units = _TIMES if kind == "latency" else _COUNTS
     if percent or (not unit and number <= 1):
         part = number / 100 if percent else number
