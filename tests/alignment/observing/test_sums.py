@@ -129,6 +129,7 @@ def test_large_finite_values_give_the_sums_of_small_ones(power: int) -> None:
     """A power of two moves the exponent alone; squares of these overflow float32."""
     s, t = torch.randn(300, 5), torch.randn(300, 3)
     small, large = (_sums(s * scale, t * scale, [200, 100], full=True) for scale in (1.0, 2.0**power))
+    assert small.products is not None
     assert large.products is not None
     pairs = [(small.products, large.products), *zip(small.own, large.own, strict=True)]
     pairs += zip(small.squares, large.squares, strict=True)
