@@ -84,6 +84,7 @@ def test_folders_import_only_from_those_before_them() -> None:
         "devices",
         "files",
         "plugins",
+        "runtime",
         "models",
         "data",
         "tracing",

@@ -96,3 +96,16 @@ def test_a_narrow_encoder_layer_leaves_the_fused_path():
     with torch.no_grad():
         fused = layer(X)
     torch.testing.assert_close(layer(X).detach(), fused)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_nested_tensors_are_padded_and_nested_again():
+    module = made(batch_first=True)
+    sequences = [X[0], X[1, :3]]
+    with torch.no_grad():
+        nested = torch.nested.nested_tensor(sequences)
+        with any_widths([module]):
+            out, _ = module(nested, nested, nested)
+        for row, sequence in zip(out.unbind(), sequences, strict=True):
+            alone, _ = module(sequence[None], sequence[None], sequence[None])
+            torch.testing.assert_close(row, alone[0])

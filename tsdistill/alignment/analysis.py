@@ -31,10 +31,12 @@ from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.forward import at_rest
 from tsdistill.models import info_of
 from tsdistill.models.weights import check_finite
+from tsdistill.runtime.unchanged import unchanged
 from tsdistill.tracing import trace
 from tsdistill.tracing.graph import NodeGraph
 
 
+@unchanged
 def analyze(
     student: nn.Module,
     teacher: nn.Module | None = None,

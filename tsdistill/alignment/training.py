@@ -22,6 +22,7 @@ from tsdistill.alignment.report import AlignmentReport, Thresholds
 from tsdistill.errors import TsdistillError
 from tsdistill.models import info_of, load
 from tsdistill.models.weights import check_finite
+from tsdistill.runtime.unchanged import unchanged
 from tsdistill.tracing import trace
 
 __all__ = ["AlignmentHistory", "GroupHistory", "analyze_training"]
@@ -31,6 +32,7 @@ Checkpoint = nn.Module | str | Path
 _NAMED = 12
 
 
+@unchanged
 def analyze_training(
     checkpoints: Sequence[Checkpoint],
     teacher: Checkpoint | None = None,

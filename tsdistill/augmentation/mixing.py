@@ -11,6 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 from tsdistill.errors import TsdistillError
+from tsdistill.runtime.unchanged import preserved_generators
 
 MODES = ("batch", "pair", "elem")
 
@@ -106,9 +107,7 @@ class Mixing:
 @contextmanager
 def _numpy_seeded(generator: Generator) -> Iterator[None]:
     """numpy's global generator seeded from ``generator``, put back afterwards."""
-    before = np.random.get_state()
-    np.random.seed(int(torch.randint(2**32 - 1, (), generator=generator)))
-    try:
+    seed = int(torch.randint(2**32 - 1, (), generator=generator))
+    with preserved_generators():
+        np.random.seed(seed)
         yield
-    finally:
-        np.random.set_state(before)

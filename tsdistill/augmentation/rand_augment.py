@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 
 from tsdistill.augmentation.protocol import Setting
 from tsdistill.errors import TsdistillError
+from tsdistill.runtime.unchanged import preserved_generators
 
 _LOOKED_AT = 512
 
@@ -105,9 +106,7 @@ def _check(x: Tensor) -> None:
 @contextmanager
 def _torch_seeded(generator: Generator) -> Iterator[None]:
     """torch's global generator on the CPU seeded from ``generator``, put back afterwards."""
-    before = torch.default_generator.get_state()
-    torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=generator)))
-    try:
+    seed = int(torch.randint(2**62, (), generator=generator))
+    with preserved_generators():
+        torch.default_generator.manual_seed(seed)
         yield
-    finally:
-        torch.default_generator.set_state(before)

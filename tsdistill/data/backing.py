@@ -16,6 +16,7 @@ from tsdistill.data.targets import collate_targets, cut_target
 from tsdistill.data.transforms import ImageTransform, is_image
 from tsdistill.errors import TsdistillError
 from tsdistill.models.info import InputSpec
+from tsdistill.runtime.exclusive import exclusive
 
 Batch = tuple[Any, Any]
 """Inputs and targets: labels in a tensor, a structure such as boxes of each sample, or ``None``."""
@@ -46,13 +47,14 @@ class PrivateRandom:
 
     def step(self, iterator: Iterator[Any] | Iterable[Any], start: bool = False) -> Any:
         """``next(iterator)``, or ``iter(iterator)`` when starting; the global generator stays as it was."""
-        outside = torch.get_rng_state()
-        torch.set_rng_state(self._state)
-        try:
-            return iter(iterator) if start else next(iterator)  # type: ignore[arg-type]
-        finally:
-            self._state = torch.get_rng_state()
-            torch.set_rng_state(outside)
+        with exclusive():
+            outside = torch.get_rng_state()
+            torch.set_rng_state(self._state)
+            try:
+                return iter(iterator) if start else next(iterator)  # type: ignore[arg-type]
+            finally:
+                self._state = torch.get_rng_state()
+                torch.set_rng_state(outside)
 
     def walk(self, iterable: Iterable[Any]) -> Iterator[Any]:
         """The items of ``iterable``."""

@@ -13,6 +13,7 @@ import torch
 from tsdistill.data.transforms import channel_figures, convert, is_image
 from tsdistill.errors import TsdistillError
 from tsdistill.models.info import InputSpec
+from tsdistill.runtime.unchanged import preserved_generators
 
 OPTIONS = ("scale", "ratio", "hflip", "vflip", "color_jitter", "auto_augment", "re_prob", "train_crop_mode")
 """What ``timm.data.create_transform`` is told of these for training."""
@@ -79,13 +80,8 @@ def drawing(*numbers: int) -> Iterator[None]:
     """While the block runs the global generators of Python, NumPy and torch give what ``numbers`` say; after
     it they are as they were."""
     seed = mixed_seed(*numbers)
-    before = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.default_generator.manual_seed(seed)
-    try:
+    with preserved_generators():
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        torch.default_generator.manual_seed(seed)
         yield
-    finally:
-        random.setstate(before[0])
-        np.random.set_state(before[1])
-        torch.set_rng_state(before[2])

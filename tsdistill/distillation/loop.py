@@ -19,9 +19,9 @@ from tsdistill.distillation.losses import Features, Step
 from tsdistill.distillation.parts import Parts
 from tsdistill.distillation.results import Status
 from tsdistill.distillation.tallying import Tally
-from tsdistill.distillation.teaching import plain_attention
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.forward import count
+from tsdistill.tracing.runtime import plain_attention
 
 _DRAWN = 6
 _TOLD = 0.5

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -16,6 +14,8 @@ from tsdistill.devices import check_device
 from tsdistill.distillation.options import Options
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.forward import main_output
+from tsdistill.runtime.exclusive import exclusive
+from tsdistill.runtime.unchanged import preserved_generators
 from tsdistill.tracing import runtime
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ def machine(options: Options, folder: str | None = None) -> Iterator[Accelerator
     """accelerate's ``Accelerator`` for a run: the processes that ``accelerate launch`` or ``torchrun``
     started, or this one alone.
 
-    Global generators are left as they were found.
+    The state that accelerate keeps is the process's: runs in several threads take turns. Global generators
+    are left as they were.
 
     Args:
         options: device, precision and tracker.
@@ -55,12 +56,16 @@ def machine(options: Options, folder: str | None = None) -> Iterator[Accelerator
     Raises:
         TsdistillError: the device is not there, does not have the precision, or the tracker is not installed.
     """
+    with exclusive(), preserved_generators():
+        yield from _machine(options, folder)
+
+
+def _machine(options: Options, folder: str | None) -> Iterator[Accelerator]:
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState, GradientState
 
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
-    before = random.getstate(), np.random.get_state(), torch.get_rng_state()
     own_group = not torch.distributed.is_initialized()
     place = _place(options.device)
     if options.amp == "fp16" and place == "cpu":
@@ -90,9 +95,6 @@ def machine(options: Options, folder: str | None = None) -> Iterator[Accelerator
     try:
         yield made
     finally:
-        random.setstate(before[0])
-        np.random.set_state(before[1])
-        torch.set_rng_state(before[2])
         if own_group and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
         AcceleratorState._reset_state(reset_partial_state=True)

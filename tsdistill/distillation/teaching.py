@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +19,10 @@ from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.forward import main_output
 from tsdistill.files import replacing
 from tsdistill.tracing import runtime
+from tsdistill.tracing.runtime import plain_attention
 
 Within = Callable[[], AbstractContextManager[Any]]
 Taught = tuple[Tensor | None, Mapping[str, Tensor]]
-
-
-@contextmanager
-def plain_attention() -> Iterator[None]:
-    """Without the fused path of ``nn.TransformerEncoderLayer``, which passes hooks by."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
 
 
 class NoTeacher:

@@ -22,12 +22,14 @@ from tsdistill.evaluation.outputs import WHOLE, describe, named_outputs
 from tsdistill.evaluation.positions import IGNORED
 from tsdistill.models.info import InputSpec
 from tsdistill.models.origin import info_of
+from tsdistill.runtime.unchanged import unchanged
 
 _LEAST_SECONDS = 0.25
 _LARGER = 1.5
 """A file so many times as large as its weights holds more than those."""
 
 
+@unchanged
 def compare(
     models: Sequence[nn.Module] | Mapping[str, nn.Module],
     data: Any = None,

@@ -17,29 +17,28 @@ from torch.utils.flop_counter import FlopCounterMode
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.forward import at_rest, forward
 from tsdistill.models.origin import info_of
+from tsdistill.runtime.exclusive import exclusive
+from tsdistill.runtime.unchanged import unchanged
+from tsdistill.tracing.runtime import plain_attention
 
 
 @contextmanager
 def _plain_attention() -> Iterator[None]:
     """Attention as matrix products: fused kernels for whole blocks hide theirs from the counter."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
+    with plain_attention(), sdpa_kernel(SDPBackend.MATH):
+        yield
 
 
 @contextmanager
 def _plain_recurrence() -> Iterator[None]:
     """Recurrent layers as matrix products: oneDNN's kernel hides them from the counter."""
-    with warnings.catch_warnings():
+    with exclusive(), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         with torch.backends.mkldnn.flags(enabled=False):
             yield
 
 
+@unchanged
 def macs(model: nn.Module, example_input: Any) -> int:
     """Multiply-accumulate operations of one forward pass: half of what PyTorch's ``FlopCounterMode`` counts.
 

@@ -20,11 +20,13 @@ from tsdistill.evaluation.metric import KIND, OUTPUTS, POSITIONS, RAW, Metric, m
 from tsdistill.evaluation.positions import IGNORED, aligned_labels, counted, labels_for
 from tsdistill.evaluation.run import Run
 from tsdistill.models.origin import info_of
+from tsdistill.runtime.unchanged import unchanged
 
 Tell = Callable[[str, int, int | None], None]
 """Is told the phase, how many samples are done, and of how many (``None`` when nobody knows)."""
 
 
+@unchanged
 def evaluate(
     model: nn.Module,
     data: Any,

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tsdistill.errors import TsdistillError
 from tsdistill.models.attention import any_widths
+from tsdistill.runtime.exclusive import exclusive
 from tsdistill.tracing import runtime
 from tsdistill.tracing.module_state import state_restored
 
@@ -166,22 +167,18 @@ def at_rest(*models: nn.Module, fast: bool = False) -> Iterator[None]:
     """
     training = {module: module.training for model in models for module in model.modules()}
     wanted = {parameter: parameter.requires_grad for model in models for parameter in model.parameters()}
-    fused = torch.backends.mha.get_fastpath_enabled()
-    stack = ExitStack()
-    try:
-        for model in models:
-            model.eval()
-            if not fast:
-                stack.enter_context(any_widths(model.modules()))
-            stack.enter_context(state_restored(model, each=not fast))
-        torch.backends.mha.set_fastpath_enabled(fast and fused)
-        for parameter in wanted:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        stack.close()
-        torch.backends.mha.set_fastpath_enabled(fused)
-        for module, flag in training.items():
-            module.training = flag
-        for parameter, flag in wanted.items():
-            parameter.requires_grad_(flag)
+    with exclusive(), runtime.plain_attention(fast), ExitStack() as stack:
+        try:
+            for model in models:
+                model.eval()
+                if not fast:
+                    stack.enter_context(any_widths(model.modules()))
+                stack.enter_context(state_restored(model, each=not fast))
+            for parameter in wanted:
+                parameter.requires_grad_(False)
+            yield
+        finally:
+            for module, flag in training.items():
+                module.training = flag
+            for parameter, flag in wanted.items():
+                parameter.requires_grad_(flag)

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from tsdistill.evaluation.forward import at_rest, forward, placement, to_model
+from tsdistill.runtime.unchanged import unchanged
 
 _WARM_UP = 2
 
@@ -31,6 +32,7 @@ class Timing:
     passes: int
 
 
+@unchanged
 def latency(
     models: Sequence[nn.Module], example_input: Any, *, repeats: int = 15, max_seconds: float = 10.0
 ) -> list[float]:

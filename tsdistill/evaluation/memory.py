@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from tsdistill.evaluation.forward import at_rest, forward, placement, to_model
+from tsdistill.runtime.unchanged import unchanged
 from tsdistill.tracing.runtime import OperatorMode, tensors_in
 
 
+@unchanged
 def peak_memory(model: nn.Module, example_input: Any) -> int:
     """Bytes that one forward pass holds at its peak, beside parameters, buffers and the input.
 

@@ -18,6 +18,7 @@ from tsdistill.files import check_new_folder, check_place, replacing, replacing_
 from tsdistill.models import example_input as example_of
 from tsdistill.models.checkpoint import SAFETENSORS
 from tsdistill.models.weights import check_finite
+from tsdistill.runtime.unchanged import unchanged
 from tsdistill.tracing.copying import copied
 from tsdistill.tracing.runtime import Inputs, plain_evaluation
 
@@ -33,6 +34,7 @@ SUFFIXES = {
 _TRACED_BATCH = 2
 
 
+@unchanged
 def export(
     model: nn.Module,
     path: str | Path,

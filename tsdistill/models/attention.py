@@ -28,7 +28,9 @@ class AnyWidthAttention(nn.MultiheadAttention):
         average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """As ``nn.MultiheadAttention.forward``."""
+        """As ``nn.MultiheadAttention.forward``; nested tensors are taken with gradients, too."""
+        if query.is_nested:
+            return self._nested(query, key, value, need_weights, average_attn_weights)
         batched = query.dim() == 3
         if not batched:
             query, key, value = (x.unsqueeze(0) for x in (query, key, value))
@@ -49,6 +51,26 @@ class AnyWidthAttention(nn.MultiheadAttention):
         if not batched:
             return out.squeeze(0), None if weights is None else weights.squeeze(0)
         return (out if self.batch_first else out.transpose(0, 1)), weights
+
+    def _nested(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        need_weights: bool,
+        average_attn_weights: bool,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Attention of nested tensors, sequences ``[length, features]`` in a batch, by padding them."""
+        lengths = torch.tensor([len(sequence) for sequence in key.unbind()], device=key.device)
+        place = torch.arange(int(lengths.max()), device=key.device)
+        out, weights = self(
+            *(x.to_padded_tensor(0.0) for x in (query, key, value)),
+            key_padding_mask=place >= lengths[:, None],
+            need_weights=need_weights,
+            average_attn_weights=average_attn_weights,
+        )
+        sequences = zip(out.unbind(), query.unbind(), strict=True)
+        return torch.nested.as_nested_tensor([row[: len(own)] for row, own in sequences]), weights
 
     def _projected(self, *inputs: torch.Tensor) -> list[torch.Tensor]:
         """Queries, keys and values, ``[batch, heads, length, size of a head]``."""

@@ -30,6 +30,9 @@ def sync_module(module: nn.Module) -> None:
             (m.embed_dim for m in module.modules() if isinstance(m, nn.MultiheadAttention)), 0
         )
         return
+    if isinstance(module, nn.TransformerEncoder):
+        module.use_nested_tensor = module.use_nested_tensor and all(map(_takes_nested, module.layers))
+        return
     if isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
         _sync_recurrent(module)
         return
@@ -57,6 +60,14 @@ def sync_module(module: nn.Module) -> None:
         module.num_parameters = shape[0]
     elif isinstance(getattr(module, "normalized_shape", None), tuple):
         module.__dict__["normalized_shape"] = shape
+
+
+def _takes_nested(layer: nn.Module) -> bool:
+    """Whether PyTorch's fused path runs an encoder layer: it alone takes the nested tensors that
+    ``nn.TransformerEncoder`` makes of a padding mask."""
+    attention = getattr(layer, "self_attn", None)
+    plain = type(attention) is nn.MultiheadAttention
+    return plain and attention._qkv_same_embed_dim and attention.num_heads % 2 == 0
 
 
 def _sync_recurrent(module: nn.RNNBase | nn.RNNCellBase) -> None:

@@ -22,6 +22,7 @@ from tsdistill.pruning.pruning_plan import PruningPlan
 from tsdistill.pruning.realigning import TURNS
 from tsdistill.pruning.rebasing import rebase
 from tsdistill.pruning.surveying import check_heads, survey_prepared
+from tsdistill.runtime.unchanged import unchanged
 from tsdistill.tracing import trace
 from tsdistill.tracing.graph import Frozen
 
@@ -60,6 +61,7 @@ def prune(model: nn.Module, plan: PruningPlan | None = None, **how: Any) -> nn.M
     return prune_result(model, plan, **how).model
 
 
+@unchanged
 def prune_result(
     model: nn.Module,
     plan: PruningPlan | None = None,

@@ -15,6 +15,7 @@ from tsdistill.errors import BudgetUnreachable, TsdistillError
 from tsdistill.pruning.judging import JUDGED, OPENING, Judge, repeatable, split_data
 from tsdistill.pruning.pruner import PruneResult, prune_result
 from tsdistill.pruning.surveying import survey
+from tsdistill.runtime.unchanged import unchanged
 
 TRIALS = 6
 _LEAST = 0.05
@@ -79,6 +80,7 @@ class DropResult(PruneResult):
         }
 
 
+@unchanged
 def prune_to_drop(
     model: nn.Module,
     max_drop: float | str,

@@ -16,12 +16,14 @@ from tsdistill.errors import TsdistillError
 from tsdistill.models.weights import check_finite
 from tsdistill.pruning.choosing.heads import cheaper_whole
 from tsdistill.pruning.rebasing import Rebased, rebase, traced_like
+from tsdistill.runtime.unchanged import unchanged
 from tsdistill.tracing import trace
 from tsdistill.tracing.graph import NodeGraph
 
 HEADS = ("score", "whole", "size")
 
 
+@unchanged
 def survey(
     model: nn.Module,
     teacher: nn.Module | None = None,

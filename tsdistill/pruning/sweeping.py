@@ -18,6 +18,7 @@ from tsdistill.pruning.judging import JUDGED, OPENING, repeatable, split_data
 from tsdistill.pruning.pruner import PruneResult, prune_result
 from tsdistill.pruning.searching import BUDGETS
 from tsdistill.pruning.surveying import survey
+from tsdistill.runtime.unchanged import unchanged
 
 DENSE = "dense"
 
@@ -84,6 +85,7 @@ class Sweep:
         }
 
 
+@unchanged
 def sweep(
     model: nn.Module,
     budgets: Sequence[float | str],

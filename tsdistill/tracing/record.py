@@ -98,6 +98,8 @@ class Trace:
         aligned: labels of which only multiples of `ALIGNED` can stay.
         read: ``(module, attribute)`` of the numbers, and rows of them, that the forward read -> how many
             operators had run by then.
+        cached: whether the traced forward relies on tensors that modules compute in their first forward and
+            keep.
     """
 
     ledger: Ledger
@@ -109,6 +111,7 @@ class Trace:
     foreseen: set[tuple[str, str]] = field(default_factory=set)
     aligned: list[np.ndarray] = field(default_factory=list)
     read: dict[tuple[str, str], int] = field(default_factory=dict)
+    cached: bool = False
 
 
 @dataclass(frozen=True, eq=False)

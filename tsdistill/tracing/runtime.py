@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tsdistill.errors import TsdistillError
 from tsdistill.models.attention import any_widths
+from tsdistill.runtime.exclusive import exclusive
 from tsdistill.tracing.module_state import state_restored
 
 Inputs = Any
@@ -56,6 +57,19 @@ def operator_name(func: Any) -> str:
 
 
 @contextmanager
+def plain_attention(enabled: bool = False) -> Iterator[None]:
+    """Turn off the fused path of ``nn.TransformerEncoderLayer``, which calls no hooks; leave it as it
+    is with ``enabled``."""
+    with exclusive():
+        before = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(enabled and before)
+        try:
+            yield
+        finally:
+            torch.backends.mha.set_fastpath_enabled(before)
+
+
+@contextmanager
 def plain_evaluation(model: nn.Module, *, training: bool = False) -> Iterator[None]:
     """Evaluation mode, no gradients, attention in plain operators, a fixed seed; all put back afterwards, the
     state that modules keep of their last forward, too.
@@ -63,33 +77,42 @@ def plain_evaluation(model: nn.Module, *, training: bool = False) -> Iterator[No
     With ``training`` it is training mode instead, but for dropout in all its kinds.
     """
     modules = list(model.modules())
-    modes = [(module.__dict__, module.training) for module in modules]
-    fast_path = torch.backends.mha.get_fastpath_enabled()
     held = {p.device for module in modules for p in module._parameters.values() if p is not None}
     devices = [device for device in held if device.type == "cuda"]
-    try:
+    with exclusive(), ExitStack() as stack:
         for module in modules:
+            stack.callback(module.__dict__.__setitem__, "training", module.training)
             module.__dict__["training"] = training and "Drop" not in type(module).__name__
         if not training:
             _forget(modules)
-        torch.backends.mha.set_fastpath_enabled(False)
-        with ExitStack() as stack:
-            if any(isinstance(module, nn.LSTM) for module in modules):
-                stack.enter_context(warnings.catch_warnings(action="ignore"))
-                stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
-            stack.enter_context(any_widths(modules))
-            stack.enter_context(state_restored(model))
-            stack.enter_context(torch.random.fork_rng(devices))
-            stack.enter_context(torch.no_grad())
-            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-            torch.default_generator.manual_seed(0)
-            if devices:
-                torch.cuda.manual_seed_all(0)
+        stack.enter_context(plain_attention())
+        if any(isinstance(module, nn.LSTM) for module in modules):
+            stack.enter_context(warnings.catch_warnings(action="ignore"))
+            stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
+        stack.enter_context(any_widths(modules))
+        stack.enter_context(state_restored(model))
+        stack.enter_context(torch.random.fork_rng(devices))
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        torch.default_generator.manual_seed(0)
+        if devices:
+            torch.cuda.manual_seed_all(0)
+        yield
+
+
+@contextmanager
+def evaluation_in_use(model: nn.Module) -> Iterator[None]:
+    """Evaluation as a user runs it: inference mode, the kernels that PyTorch chooses; a fixed seed."""
+    modes = [(module, module.training) for module in model.modules()]
+    devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
+    with exclusive(), torch.random.fork_rng(devices), torch.inference_mode():
+        torch.manual_seed(0)
+        try:
+            model.eval()
             yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast_path)
-        for state, training in modes:
-            state["training"] = training
+        finally:
+            for module, training in modes:
+                module.training = training
 
 
 def _forget(modules: Iterable[nn.Module]) -> None:

@@ -11,14 +11,16 @@ from torch import nn
 
 from tsdistill.errors import TsdistillError
 from tsdistill.models.info import Attribute
+from tsdistill.runtime.unchanged import unchanged
 from tsdistill.tracing.alternatives import other_axes
 from tsdistill.tracing.followed import foresee
 from tsdistill.tracing.graph import Frozen, NodeGraph
 from tsdistill.tracing.grouping import build, freeze
+from tsdistill.tracing.in_use import failure_in_use
 from tsdistill.tracing.record import Record
 from tsdistill.tracing.repair import groups_at, repair
 from tsdistill.tracing.replay import Replayed, replay
-from tsdistill.tracing.runtime import Inputs
+from tsdistill.tracing.runtime import Inputs, plain_evaluation, run
 from tsdistill.tracing.scaling import Gains, fold
 from tsdistill.tracing.surgery import Nodes, checked, gone, remove_coordinates
 from tsdistill.tracing.ties import Tie, ties
@@ -49,6 +51,7 @@ class Cut:
     gains: Gains = field(default_factory=dict)
 
 
+@unchanged
 def trace(
     model: nn.Module,
     example_input: Inputs,
@@ -109,12 +112,14 @@ def trace(
     return replace(graph, seconds=time.perf_counter() - start)
 
 
+@unchanged
 def cut(model: nn.Module, graph: NodeGraph, removed: Mapping[str, Nodes], example_input: Inputs) -> Cut:
     """Remove nodes from a copy of ``model``; nothing is absorbed by what stays.
 
     The copy must give the output of the original with the removed nodes zeroed where their fan-out reads
-    them (where a norm spans them, with that norm's statistics over the nodes that stay). A group that fails
-    is put back.
+    them (where a norm spans them, with that norm's statistics over the nodes that stay), and run as the
+    original does with PyTorch's fused kernels, in inference mode and in training mode. A group that fails is
+    put back.
 
     Raises:
         TsdistillError: a group or node that does not exist, a group that would be empty, a forward that
@@ -123,9 +128,12 @@ def cut(model: nn.Module, graph: NodeGraph, removed: Mapping[str, Nodes], exampl
     wanted = checked(graph, removed)
     if graph.record is None:
         graph = _fitting(trace(model, example_input, check=False), graph)
+    if _record(graph).trace.cached:
+        with plain_evaluation(model):
+            run(model, example_input)
     put_back: list[Frozen] = []
     while True:
-        outcome = _attempt(model, graph, wanted, example_input)
+        outcome = _attempt(model, graph, wanted, example_input, in_use=True)
         if not outcome.failed:
             return Cut(
                 outcome.model,
@@ -151,7 +159,12 @@ class _Outcome:
 
 
 def _attempt(
-    model: nn.Module, graph: NodeGraph, removed: Mapping[str, np.ndarray], inputs: Inputs
+    model: nn.Module,
+    graph: NodeGraph,
+    removed: Mapping[str, np.ndarray],
+    inputs: Inputs,
+    *,
+    in_use: bool = False,
 ) -> _Outcome:
     """Cut, mend attributes, compare; on failure say which groups have to stay."""
     record_ = _record(graph)
@@ -167,9 +180,12 @@ def _attempt(
     if gains:
         replayed = replay(small, inputs, record_, leaving)
     problem = disagreement(small, model, inputs, record_, leaving, replayed.output)
+    if problem is None and in_use:
+        problem = failure_in_use(small, model, inputs)
     if problem is None:
         return _Outcome(small, attributes, buffers, [], gains=gains)
-    return _Outcome(small, attributes, buffers, _search(model, graph, removed, inputs, problem))
+    blamed = _search(model, graph, removed, inputs, problem, in_use=in_use)
+    return _Outcome(small, attributes, buffers, blamed)
 
 
 def _blame(
@@ -203,7 +219,13 @@ def _blame(
 
 
 def _search(
-    model: nn.Module, graph: NodeGraph, removed: Mapping[str, np.ndarray], inputs: Inputs, problem: str
+    model: nn.Module,
+    graph: NodeGraph,
+    removed: Mapping[str, np.ndarray],
+    inputs: Inputs,
+    problem: str,
+    *,
+    in_use: bool,
 ) -> list[Frozen]:
     """Halve the set of groups until the ones that fail by themselves are found."""
     names = list(removed)
@@ -211,7 +233,8 @@ def _search(
         return [Frozen(names[0], problem)]
     failed: list[Frozen] = []
     for half in (names[: len(names) // 2], names[len(names) // 2 :]):
-        failed += _attempt(model, graph, {name: removed[name] for name in half}, inputs).failed
+        part = {name: removed[name] for name in half}
+        failed += _attempt(model, graph, part, inputs, in_use=in_use).failed
     return failed or [Frozen(name, f"only together with others: {problem}") for name in names]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from threading import get_ident
 from typing import Any
 from weakref import ref
 
@@ -265,12 +266,14 @@ def module_names(model: nn.Module, stack: list[str]):
     modules = ((name, module) for name, module in model.named_modules() if name)
     names = {id(module): name for name, module in modules if not isinstance(module, torch.jit.ScriptModule)}
 
+    thread = get_ident()  # hooks of all modules fire in every thread, also where others run this model
+
     def enter(module: nn.Module, *_: Any) -> None:
-        if id(module) in names:
+        if id(module) in names and get_ident() == thread:
             stack.append(names[id(module)])
 
     def leave(module: nn.Module, *_: Any) -> None:
-        if id(module) in names:
+        if id(module) in names and get_ident() == thread:
             stack.pop()
 
     handles = register_module_forward_pre_hook(enter), register_module_forward_hook(leave, always_call=True)
@@ -336,6 +339,7 @@ def record(model: nn.Module, inputs: Inputs) -> Trace:
     after = _held(model)
     if len(after) != len(before) or any(a is not b for a, b in zip(before, after, strict=True)):
         found = _recorded(model, inputs)
+        found.cached = True
     return found
 
 

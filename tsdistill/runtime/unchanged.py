@@ -1,0 +1,143 @@
+"""Calls that leave the caller's models and random generators as they were."""
+
+from __future__ import annotations
+
+import random
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from tsdistill.runtime.exclusive import exclusive
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_TABLES = (list, dict, OrderedDict, defaultdict, set, deque)
+"""Containers whose entries a forward may change in place; they are compared by exact type."""
+
+_REGISTERED = frozenset(("_parameters", "_modules"))
+"""What a module registers. A lazy module fills these once, in its first forward, and keeps them."""
+
+_preserved: set[int] = set()
+"""Identities of the models that an outer call in progress puts back (guarded by the lock)."""
+
+
+def unchanged(function: Callable[P, R]) -> Callable[P, R]:
+    """Run ``function`` alone in this process and put back what it, or a model's forward, changes.
+
+    Put back are, of every module that is an argument, or an item of a list, tuple or mapping: training modes,
+    buffers, plain attributes and the entries of containers among them; of the process: the global random
+    generators of Python, NumPy and torch. Parameters are not copied: no call changes them.
+    """
+
+    @wraps(function)
+    def called(*args: P.args, **kwargs: P.kwargs) -> R:
+        models = _models((*args, *kwargs.values()))
+        with exclusive(), preserved_generators(), preserved_models(*models):
+            return function(*args, **kwargs)
+
+    return called
+
+
+@contextmanager
+def preserved_models(*models: nn.Module) -> Iterator[None]:
+    """Put back buffers and plain attributes of ``models`` when the block ends.
+
+    Inside another such block for the same model nothing is saved again. What a block sets on a model
+    on purpose is undone, too.
+    """
+    with exclusive():
+        new = [
+            model for model in {id(model): model for model in models}.values() if id(model) not in _preserved
+        ]
+        states = [
+            _ModuleState(module)
+            for model in new
+            for module in model.modules()
+            if not isinstance(module, torch.jit.ScriptModule)
+        ]
+        _preserved.update(id(model) for model in new)
+        try:
+            yield
+        finally:
+            _preserved.difference_update(id(model) for model in new)
+            for state in states:
+                state.restore()
+
+
+@contextmanager
+def preserved_generators() -> Iterator[None]:
+    """Put back the global random generators of Python, NumPy and torch (CPU and CUDA) when the block ends."""
+    with exclusive():
+        before = random.getstate(), np.random.get_state(), torch.get_rng_state()
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+        try:
+            yield
+        finally:
+            random.setstate(before[0])
+            np.random.set_state(before[1])
+            torch.set_rng_state(before[2])
+            if cuda is not None:
+                torch.cuda.set_rng_state_all(cuda)
+
+
+class _ModuleState:
+    """The buffers and plain attributes of one module, as they are when this is made."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+        self._kind = type(module)
+        own = vars(module)
+        self._attributes = {name: value for name, value in own.items() if name not in _REGISTERED}
+        self._tables = [
+            (value, value.copy())
+            for name, value in own.items()
+            if type(value) in _TABLES and (not name.startswith("_") or name == "_buffers")
+        ]
+        tensors = [*module._buffers.values(), *own.values()]
+        self._tensors = [
+            (tensor, _version(tensor), tensor.detach().clone())
+            for tensor in tensors
+            if isinstance(tensor, torch.Tensor) and not isinstance(tensor, nn.Parameter) and _held(tensor)
+        ]
+
+    def restore(self) -> None:
+        """Put back what differs; a lazy module that has become an ordinary one stays that."""
+        if type(self._module) is not self._kind:
+            return
+        own = vars(self._module)
+        for name in [name for name in own if name not in self._attributes and name not in _REGISTERED]:
+            del own[name]
+        own.update(self._attributes)
+        for table, entries in self._tables:
+            table.clear()
+            table.extend(entries) if isinstance(table, (list, deque)) else table.update(entries)
+        with torch.no_grad():
+            for tensor, version, values in self._tensors:
+                if version is None or _version(tensor) != version:
+                    tensor.data = values
+
+
+def _held(tensor: torch.Tensor) -> bool:
+    """Whether a tensor has stored values that a forward could overwrite."""
+    return tensor.is_leaf and tensor.layout == torch.strided and tensor.device.type != "meta"
+
+
+def _version(tensor: torch.Tensor) -> int | None:
+    """How many times ``tensor`` was written in place; None for an inference tensor, which does not count."""
+    return None if tensor.is_inference() else tensor._version
+
+
+def _models(values: Iterable[Any]) -> Iterator[nn.Module]:
+    for value in values:
+        if isinstance(value, nn.Module):
+            yield value
+        elif isinstance(value, (list, tuple, Mapping)):
+            items = value.values() if isinstance(value, Mapping) else value
+            yield from (item for item in items if isinstance(item, nn.Module))
