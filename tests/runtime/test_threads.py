@@ -149,8 +149,8 @@ class _Counting(nn.Module):
         self.table: torch.Tensor | None = None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        self.calls += 1
-        self.replaced = self.replaced + 1
+        self.calls.add_(1)
+        self._buffers["replaced"] = torch.add(self.get_buffer("replaced"), 1)
         self.number += 1
         self.history.append(len(x))
         if self.table is None:

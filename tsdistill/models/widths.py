@@ -66,8 +66,9 @@ def _takes_nested(layer: nn.Module) -> bool:
     """Whether PyTorch's fused path runs an encoder layer: it alone takes the nested tensors that
     ``nn.TransformerEncoder`` makes of a padding mask."""
     attention = getattr(layer, "self_attn", None)
-    plain = type(attention) is nn.MultiheadAttention
-    return plain and attention._qkv_same_embed_dim and attention.num_heads % 2 == 0
+    if not isinstance(attention, nn.MultiheadAttention) or type(attention) is not nn.MultiheadAttention:
+        return False
+    return attention._qkv_same_embed_dim and attention.num_heads % 2 == 0
 
 
 def _sync_recurrent(module: nn.RNNBase | nn.RNNCellBase) -> None:
