@@ -179,7 +179,8 @@ _MAKE = {
 
 
 def zeroed(model: nn.Module, graph, removed) -> nn.Module:
-    """A copy of ``model`` with the removed nodes zeroed where they are read.
+    """A copy of ``model`` with the removed nodes zeroed where they are read, and where they are written (for
+    queries and keys, which are multiplied with one another).
 
     Norms that own removed coordinates compute their statistics over the coordinates that stay.
     """
@@ -192,6 +193,12 @@ def zeroed(model: nn.Module, graph, removed) -> nn.Module:
             if isinstance(module, nn.LayerNorm | nn.GroupNorm) and parameter == "weight":
                 kept = stays.setdefault(owner, torch.ones(module.weight.shape[slot.dim], dtype=torch.bool))
                 kept[slot.coords[nodes].reshape(-1)] = False
+            if slot.param in graph.by_name[name].writers:
+                rows = torch.as_tensor(slot.coords[nodes].reshape(-1))
+                parameters = dict(copied.named_parameters())
+                parameters[slot.param].data.index_fill_(slot.dim, rows, 0.0)
+                if slot.dim == 0 and f"{owner}.bias" in parameters:
+                    parameters[f"{owner}.bias"].data.index_fill_(0, rows, 0.0)
         for reader in graph.by_name[name].readers:
             assert reader.module is not None
             channels = torch.as_tensor(reader.coords[nodes].reshape(-1))

@@ -94,14 +94,14 @@ def test_a_number_that_two_widths_are_split_by_ties_them():
 def test_heads_that_leave_in_another_order_are_tied_in_one():
     model = randomise(Transformer(24, Crossed(), Crossed()))
     graph, small = _cut_by_halves(model)
-    assert graph.widths == {"stem": 4}
-    assert (small.stem.out_features, small.blocks[1].heads) == (12, 2)
+    assert graph.widths == {"stem": 6}
+    assert (small.stem.out_features, small.blocks[1].heads) == (12, 4)
 
 
-def test_two_heads_are_tied_though_only_one_can_go():
+def test_a_stream_on_two_heads_loses_two_channels_at_once():
     graph, small = _cut_by_halves(randomise(Transformer(24, Crossed(heads=2), Crossed(heads=2))))
-    assert graph.widths == {"stem": 2}
-    assert (small.stem.out_features, small.blocks[1].heads) == (12, 1)
+    assert graph.widths == {"stem": 12}
+    assert (small.stem.out_features, small.blocks[1].heads) == (12, 2)
 
 
 def test_blocks_of_few_heads_are_all_tied_at_once(monkeypatch):
@@ -114,8 +114,8 @@ def test_blocks_of_few_heads_are_all_tied_at_once(monkeypatch):
 
     monkeypatch.setattr(module, "_attempt", counted)
     graph = tsd.trace(randomise(Transformer(24, *(Crossed() for _ in range(6)))), INPUT)
-    assert graph.widths == {"stem": 4}
-    assert len(tries) == 2
+    assert graph.widths == {"stem": 6}
+    assert len(tries) == 3
 
 
 def test_what_a_module_computes_once_is_not_taken_for_its_forward():

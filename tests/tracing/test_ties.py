@@ -54,7 +54,7 @@ def test_a_stream_whose_width_an_attention_asks_for_goes_with_its_heads(whole):
     x = torch.randn(1, 7, 5, generator=torch.Generator().manual_seed(1))
     graph = trace(model, x)
     stream = graph.by_name["embed"]
-    assert stream.size in (4, 6)
+    assert stream.size == 4
     assert {"embed.weight", "blocks.0.qkv.weight", "blocks.1.qkv.weight"} <= {s.param for s in stream.slots}
     removed = {group.name: np.arange(group.size // 2) for group in graph.groups}
     result = cut(model, graph, removed, x)
@@ -66,7 +66,56 @@ def test_a_stream_whose_width_an_attention_asks_for_goes_with_its_heads(whole):
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
 
 
-def test_any_number_of_heads_may_go_from_a_tied_stream():
+class Generator(nn.Module):
+    """Causal attention written as in nanoGPT: C // n_head, scaled by the size of a head."""
+
+    def __init__(self, width, heads, kept):
+        super().__init__()
+        self.n_head, self.n_embd, self.kept = heads, width, kept
+        self.c_attn, self.c_proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
+
+    def forward(self, x):
+        B, T, C = x.size()
+        q, k, v = self.c_attn(x).split(self.n_embd if self.kept else C, dim=2)
+        q, k, v = (y.view(B, T, self.n_head, C // self.n_head).transpose(1, 2) for y in (q, k, v))
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return self.c_proj(y.transpose(1, 2).contiguous().view(B, T, C))
+
+
+@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize("heads", [2, 4, 8])
+def test_heads_whose_size_is_taken_from_the_stream_stay_whole_and_shrink_with_it(kept, heads):
+    """A node of the stream is as many channels as there are heads, and a coordinate of every head."""
+    model = Transformer(width=32)
+    model.blocks = nn.ModuleList(Generator(32, heads, kept) for _ in range(2))
+    randomise(model).eval()
+    x = torch.randn(1, 7, 5, generator=torch.Generator().manual_seed(1))
+    graph = trace(model, x)
+    size = 32 // heads
+    assert [note for note in graph.notes if "embed" in note and f"{heads} of its channels" in note]
+    assert graph.widths == {"embed": size, "mlps.0.0": 30, "mlps.1.0": 30}
+    for count in (1, size // 2):
+        result = cut(model, graph, {"embed": range(count)}, x)
+        assert result.put_back == ()
+        assert result.model.embed.out_features == 32 - heads * count
+        assert all(block.n_head == heads for block in result.model.blocks)
+        shapes = {tuple(block.c_attn.weight.shape) for block in result.model.blocks}
+        assert shapes == {(3 * (32 - heads * count), 32 - heads * count)}
+
+
+def test_a_stream_loses_what_heads_of_different_numbers_have_in_common():
+    model = Transformer(width=32)
+    model.blocks = nn.ModuleList([Generator(32, 2, False), Generator(32, 8, False)])
+    randomise(model).eval()
+    x = torch.randn(1, 7, 5, generator=torch.Generator().manual_seed(1))
+    graph = trace(model, x)
+    assert graph.widths["embed"] == 4
+    result = cut(model, graph, {"embed": [1]}, x)
+    assert result.put_back == ()
+    assert [block.n_head for block in result.model.blocks] == [2, 8]
+
+
+def test_any_number_of_nodes_may_go_from_a_tied_stream():
     model = randomise(Transformer()).eval()
     x = torch.randn(1, 7, 5, generator=torch.Generator().manual_seed(1))
     graph = trace(model, x)
@@ -177,15 +226,15 @@ def test_heads_that_are_seen_in_two_orders_do_not_become_one(monkeypatch):
     module = sys.modules["tsdistill.tracing.trace"]
     original = module.trial_cut
 
-    def chosen(graph, turn):
-        trial = original(graph, turn)
+    def chosen(graph, turn, **how):
+        trial = original(graph, turn, **how)
         if graph.by_name["embed"].size == 36:
             trial |= {name: np.arange(graph.widths[name] - count) for name, count in kept.items()}
         return trial
 
     monkeypatch.setattr(module, "trial_cut", chosen)
     graph = trace(model, x)
-    assert graph.by_name["embed"].size == 4
+    assert graph.by_name["embed"].size == 9
     removed = {"embed": [1, 2], "mlps.0.0": [3]}
     result = cut(model, graph, removed, x)
     assert result.put_back == ()

@@ -193,6 +193,7 @@ def analyze_prepared(
             groups.append(describe_group(context, group, partner, results.get(group.name, {})))
     notes = [
         *prepared.notes,
+        *mine.graph.notes,
         *(matching.notes if matching else ()),
         *_warnings(prepared, mine.sites, observed, groups),
     ]

@@ -3,7 +3,7 @@ products."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from tsdistill.alignment.observing import processes
 from tsdistill.alignment.observing.hooks import branched
-from tsdistill.alignment.observing.rows import channel_dim
+from tsdistill.alignment.observing.rows import channel_dim, fits
 from tsdistill.alignment.observing.samples import channels_first, flat, widen
 from tsdistill.tracing.graph import NodeGraph
+from tsdistill.tracing.scaling import multiplied_slots
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,13 +51,14 @@ class Products:
 
     def __init__(self, model: nn.Module, graph: NodeGraph, queries: Mapping[str, Queries]) -> None:
         self._model, self._graph = model, graph
-        self._queries = {name: item for name, item in queries.items() if name in graph.by_name}
+        given = [(name, item) for name, item in queries.items() if name in graph.by_name]
+        self._queries = [*given, *_tied_queries(model, graph)]
         self._totals: dict[str, Tensor] = {}
         self._handles: list[Any] = []
         self.seen = 0
 
     def __enter__(self) -> None:
-        for name in {item.module for item in self._queries.values()}:
+        for name in {item.module for _, item in self._queries}:
             module = self._model.get_submodule(name)
             self._handles.append(module.register_forward_hook(self._tap(name)))
 
@@ -81,11 +83,25 @@ class Products:
         """Group -> float64 ``[nodes]``, of all processes together."""
         samples = processes.total(self.seen)
         totals = processes.add_up_all(self._totals)
-        result = {}
-        for name, item in self._queries.items():
+        result: dict[str, np.ndarray] = {}
+        for name, item in self._queries:
             slots = self._graph.by_name[name].slots
             slot = next(s for s in slots if (s.param, s.dim) == (f"{item.module}.weight", 0))
             if item.module in totals:
                 by_row = totals[item.module].numpy() / samples
-                result[name] = by_row[slot.coords[:, item.columns]].sum(1)
+                result[name] = result.get(name, 0) + by_row[slot.coords[:, item.columns]].sum(1)
         return result
+
+
+def _tied_queries(model: nn.Module, graph: NodeGraph) -> Iterator[tuple[str, Queries]]:
+    """The queries among the nodes of groups that go with a stream as well: what writes first of what is
+    multiplied, of one layer that writes queries, keys and values the first third."""
+    for group, slots in multiplied_slots(graph):
+        writers = [name for name in group.writers if (name, 0) in slots]
+        if not writers or not fits(model.get_submodule(writers[0].removesuffix(".weight"))):
+            continue
+        slot = next(slot for slot in group.slots if (slot.param, slot.dim) == (writers[0], 0))
+        columns = np.flatnonzero(np.isin(slot.coords, slots[writers[0], 0]).all(0))
+        parts = 3 if len(writers) == 1 else 1
+        if len(columns) % parts == 0:
+            yield group.name, Queries(writers[0].removesuffix(".weight"), columns[: len(columns) // parts])

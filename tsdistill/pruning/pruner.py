@@ -200,7 +200,7 @@ def prune_result(
         data=described,
         rounds=course.rounds,
         realigned=course.realigned.fitted if course.realigned else 0,
-        notes=(*told, *course.notes()),
+        notes=(*graph.notes, *told, *course.notes()),
     )
 
 

@@ -105,7 +105,7 @@ class NodeGraph:
     """All prunable groups of a model, what they cost, and what is left whole.
 
     ``operations`` are the model's multiply-accumulates at batch 1 (convolutions and matrix products);
-    ``sizes`` are its parameters (buffers do not count).
+    ``sizes`` are its parameters (buffers do not count); ``notes`` are lines for the user.
     """
 
     groups: tuple[Group, ...]
@@ -114,6 +114,7 @@ class NodeGraph:
     frozen: tuple[Frozen, ...] = ()
     seconds: float = 0.0
     record: Record | None = field(default=None, repr=False)
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def by_name(self) -> dict[str, Group]:

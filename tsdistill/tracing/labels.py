@@ -55,6 +55,7 @@ class Ledger:
         self.count = 1
         self.rulers: list[Ruler] = []
         self.edges: list[tuple[np.ndarray, np.ndarray]] = []
+        self.ties: list[tuple[np.ndarray, np.ndarray]] = []
         self.frozen: list[tuple[np.ndarray, str]] = []
         self.products: list[Product] = []
         self.inner: list[np.ndarray] = []
@@ -71,7 +72,7 @@ class Ledger:
             del written[length:]
 
     def _lists(self) -> tuple[list[Any], ...]:
-        return self.rulers, self.edges, self.frozen, self.products, self.inner, self.made
+        return self.rulers, self.edges, self.ties, self.frozen, self.products, self.inner, self.made
 
     def fresh(self, size: int) -> np.ndarray:
         """``size`` labels that nobody has yet."""
@@ -121,6 +122,11 @@ class Ledger:
             a, b = a[loose], b[loose]
         if len(a):
             self.edges.append((a, b))
+
+    def tie(self, a: np.ndarray, b: np.ndarray) -> None:
+        """Coordinate i of ``a`` and of ``b`` never meet, but code takes the width of one from the other: they
+        go together."""
+        self.ties.append((a, b))
 
     def block(self, whole: np.ndarray, factors: tuple[np.ndarray | None, ...], name: str) -> None:
         """``whole`` stays exactly where all ``factors`` do; a factor of None always stays."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from tsdistill.tracing.choices import Chosen
 from tsdistill.tracing.labels import Ledger
+from tsdistill.tracing.resolve import resolve
 
 ALIGNED = 8
 """Values of a row that lies on 16 bytes, in half precision and in any wider one."""
@@ -134,6 +135,15 @@ class Record:
         """Which of ``labels`` stay when the nodes with ``gone`` set go (boolean, same shape)."""
         nodes = self.node_of[labels]
         return (nodes < 0) | ~gone[nodes]
+
+    @cached_property
+    def untied(self) -> np.ndarray:
+        """For every label what it goes with by itself, were no width taken from another one in code; -1 where
+        it always stays."""
+        if not self.trace.ledger.ties:
+            return self.node_of
+        classes = resolve(self.trace.ledger, self.axes, tied=False)
+        return np.where((self.node_of < 0) | classes.fixed[classes.of], -1, classes.of)
 
     @cached_property
     def places(self) -> dict[int, int]:

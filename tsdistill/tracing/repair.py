@@ -56,8 +56,10 @@ def repair(
             learnt[owner, name] += labels
     if changes:
         sync_widths(model)
-    record.trace.followed.update(learnt)
-    record.trace.foreseen -= learnt.keys()
+    unsolved = {result.broken, *(item.step.module for item in result.stale)}
+    sure = {key for key in learnt if not any(related(key[0], module) for module in unsolved)}
+    record.trace.followed.update({key: learnt[key] for key in sure})
+    record.trace.foreseen -= sure
     return list(changes.values()), result
 
 

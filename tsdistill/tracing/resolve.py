@@ -34,6 +34,8 @@ def resolve(
     ledger: Ledger,
     axes: Mapping[str, int] | None = None,
     refused: Mapping[str, Collection[int]] | None = None,
+    *,
+    tied: bool = True,
 ) -> Classes:
     """Merge the labels that go together and settle every block.
 
@@ -46,10 +48,12 @@ def resolve(
         ledger: what the operators said.
         axes: what was decided for the same network at another width, and is to be decided again.
         refused: name of a block -> the axes along which a cut of it has failed.
+        tied: merge also what only goes together because code takes one width from another.
     """
     classes = _Merging(ledger.count)
-    if ledger.edges:
-        classes.merge(*(np.concatenate(side) for side in zip(*ledger.edges, strict=True)))
+    edges = [*ledger.edges, *(ledger.ties if tied else ())]
+    if edges:
+        classes.merge(*(np.concatenate(side) for side in zip(*edges, strict=True)))
     if ledger.frozen:
         classes.fix(np.concatenate([labels.ravel() for labels, _ in ledger.frozen]))
     classes.fix(np.zeros(1, dtype=np.int64))

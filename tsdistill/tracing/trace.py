@@ -23,7 +23,7 @@ from tsdistill.tracing.replay import Replayed, replay
 from tsdistill.tracing.runtime import Inputs, plain_evaluation, run
 from tsdistill.tracing.scaling import Gains, fold
 from tsdistill.tracing.surgery import Nodes, checked, gone, remove_coordinates
-from tsdistill.tracing.ties import Tie, ties
+from tsdistill.tracing.ties import Tie, tie_notes, ties
 from tsdistill.tracing.tracer import record
 from tsdistill.tracing.training import learn, trains
 from tsdistill.tracing.trial import trial_cut, trial_cuts
@@ -97,10 +97,14 @@ def trace(
                 found.ledger.freeze(ruler.labels, "is read in training only")
             beside, graph = (), build(model, found, axes, refused)
             continue
-        new = {(one.tobytes(), other.tobytes()): (one, other) for one, other in outcome.ties}
+        new = {tie.key: tie for tie in outcome.ties}
         if not new.keys() <= tied:
-            for one, other in new.values():
-                found.ledger.unite(one, other, "has the width of something that stays")
+            again = _attempt(model, graph, trial_cut(graph, turn, other=True), example_input)
+            sure = new.keys() & {tie.key for tie in again.ties}
+            new = {key: tie for key, tie in new.items() if key in sure or not sure}
+            for tie in new.values():
+                found.ledger.tie(tie.one, tie.other)
+                axes = {**tie.axes, **(axes or {})}
             tied |= new.keys()
             graph = build(model, found, axes, refused)
             continue
@@ -109,7 +113,7 @@ def trace(
             if not other_axes(graph, graph.by_name[name], refused):
                 freeze(found, [graph.by_name[name]], cause)
         graph = build(model, found, axes, refused)
-    return replace(graph, seconds=time.perf_counter() - start)
+    return replace(graph, seconds=time.perf_counter() - start, notes=tie_notes(graph))
 
 
 @unchanged

@@ -19,14 +19,15 @@ def trial_cuts(graph: NodeGraph) -> int:
     return 2 if sum(group.size == _PAIR for group in graph.groups) > 1 else 1
 
 
-def trial_cut(graph: NodeGraph, turn: int = 0) -> dict[str, np.ndarray]:
+def trial_cut(graph: NodeGraph, turn: int = 0, *, other: bool = False) -> dict[str, np.ndarray]:
     """Per group the nodes that leave on trial.
 
     Of groups of the same number of nodes (a stream, and what is as wide inside its blocks) the one with most
     slots loses another number than all others, which lose one number after the other in turns (of two nodes
     one leaves in the first turn and the others in the second): widths that code takes from one another then
     come apart in every block at once. Of groups that are not small an odd number stays, which is no whole
-    number of heads (but where only whole steps can go).
+    number of heads (but where only whole steps can go). The ``other`` trial cut of the same kind removes
+    other numbers, so that what agreed by chance in one does not in both.
     """
     widest: dict[int, str] = {}
     for group in sorted(graph.groups, key=lambda group: len(group.slots)):
@@ -41,7 +42,7 @@ def trial_cut(graph: NodeGraph, turn: int = 0) -> dict[str, np.ndarray]:
                 trial[group.name] = np.sort(rng.permutation(group.size)[kept:])
             continue
         if group.size >= _SMALL:
-            count, *others = _numbers(group.size)
+            count, *others = _numbers(group.size, other=other)
             if widest[group.size] != group.name and others:
                 count = others[turns[group.size] % len(others)]
                 turns[group.size] += 1
@@ -50,18 +51,19 @@ def trial_cut(graph: NodeGraph, turn: int = 0) -> dict[str, np.ndarray]:
                 continue
             count = 1
         else:
-            count = group.size // 2
+            count = group.size // 2 - other
             if widest[group.size] != group.name:
                 turns[group.size] += 1
-                count += 1 if turns[group.size] % 2 or count < 2 else -1
+                count += 1 if turns[group.size] % 2 != other or count < 2 else -1
         trial[group.name] = np.sort(rng.permutation(group.size)[: min(max(count, 1), group.size - 1)])
     return trial
 
 
-def _numbers(size: int) -> list[int]:
+def _numbers(size: int, *, other: bool = False) -> list[int]:
     """About half of ``size``, in an order drawn at random, such that an odd number stays; where those are
-    few, others behind them."""
+    few, others behind them. The ``other`` order begins with the last one."""
     least, most = round(size * _LEAST), round(size * _MOST)
     counts = np.arange(least, most + 1)
     odd = np.random.default_rng(size).permutation(counts[(size - counts) % 2 == 1]).tolist()
-    return odd if len(odd) > _FEW else odd + counts[(size - counts) % 2 == 0].tolist()
+    numbers = odd if len(odd) > _FEW else odd + counts[(size - counts) % 2 == 0].tolist()
+    return numbers[::-1] if other else numbers
