@@ -112,3 +112,16 @@ def test_hooks_and_compiled_calls_are_treated_as_deepcopy_treats_them():
     assert wanted._compiled_call_impl is None
     twin(torch.randn(1, 3))
     assert seen == [1]
+
+
+def test_a_parametrization_is_removed_from_one_copy_alone():
+    torch.manual_seed(0)
+    model = nn.Sequential(parametrizations.weight_norm(nn.Linear(3, 4))).eval()
+    x = torch.randn(2, 3)
+    wanted, first = model(x), copied(model)
+    second = copy.deepcopy(first)
+    for kept, folded in ((first, second), (model, first)):
+        nn.utils.parametrize.remove_parametrizations(folded[0], "weight")
+        assert type(folded[0]) is nn.Linear
+        assert torch.equal(folded(x), wanted)
+        assert torch.equal(kept(x), wanted)

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from tsdistill.alignment.absorbing import absorbs, sample_for
+from tsdistill.alignment.absorbing import capacities
 from tsdistill.alignment.constants import following_norms
 from tsdistill.alignment.linear import standardise
 from tsdistill.alignment.observing.covariance import Covariance
 from tsdistill.alignment.observing.sites import Sites
 from tsdistill.alignment.strength import column_norms
+from tsdistill.models.layers.effective_weights import effective_weight
 from tsdistill.tracing.graph import Group, NodeGraph
 
 _CORRELATED = 1 - 1e-5
@@ -76,20 +77,6 @@ def _ratio(values: np.ndarray, other: np.ndarray) -> float | None:
     return ratio if fits and ratio != 0 else None
 
 
-def pads_with_zeros(module: nn.Module) -> bool:
-    """Whether a constant input channel is seen as something else at the border (so do unknown layers)."""
-    if isinstance(module, nn.Linear):
-        return False
-    if getattr(module, "transposed", False) or getattr(module, "padding_mode", "zeros") != "zeros":
-        return bool(getattr(module, "transposed", True))
-    padding = getattr(module, "padding", None)
-    plain = type(module).forward in (nn.Conv1d.forward, nn.Conv2d.forward, nn.Conv3d.forward)
-    if plain and isinstance(padding, tuple):
-        return any(padding)
-    kernel = getattr(module, "kernel_size", None)
-    return not (isinstance(kernel, tuple) and all(side == 1 for side in kernel))
-
-
 @dataclass(frozen=True)
 class Taking:
     """What a reading layer can take over without any change of the function.
@@ -115,23 +102,18 @@ def takings(
         example: an input of batch 1.
     """
     modules = {key: model.get_submodule(site.module) for key, site in sites.sites.items()}
-    bare = {sites.sites[key].module for key, module in modules.items() if _bias(module) is None}
+    bare = {
+        sites.sites[key].module for key, module in modules.items() if effective_weight(module, "bias") is None
+    }
     norms = following_norms(model, bare, example) if bare else {}
     readers = {reading.site: reading.reader for found in sites.readings.values() for reading in found}
+    able = capacities(model, readers, readers.keys() & covariances.keys(), example)
     result = {}
-    for key, covariance in covariances.items():
-        if key not in readers:
-            continue
-        site, module = sites.sites[key], modules[key]
-        able = absorbs(model, readers[key], sample_for(site, covariance))
-        place = _bias(module) is not None or site.module in norms
-        result[key] = Taking(able, able and place and not pads_with_zeros(module))
+    for key, each in able.items():
+        module = sites.sites[key].module
+        place = module not in bare or module in norms
+        result[key] = Taking(each.channels, each.constants and place)
     return result
-
-
-def _bias(module: nn.Module) -> nn.Parameter | None:
-    bias = getattr(module, "bias", None)
-    return bias if isinstance(bias, nn.Parameter) else None
 
 
 def spanned(graph: NodeGraph) -> set[str]:

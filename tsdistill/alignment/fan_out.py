@@ -17,13 +17,15 @@ from tsdistill.alignment.observing import processes
 from tsdistill.alignment.observing.covariance import Covariance, RunningCovariance
 from tsdistill.alignment.observing.hooks import branched
 from tsdistill.alignment.observing.progress import Progress
-from tsdistill.alignment.observing.rows import channel_dim, fan_in_rows, fits
+from tsdistill.alignment.observing.rows import channel_dim, fan_in_rows, fits, has_rows, inputs, outputs
 from tsdistill.alignment.observing.samples import channels_first, flat, widen
 from tsdistill.alignment.observing.sites import Site, Sites
 from tsdistill.alignment.observing.sums import gram
 from tsdistill.alignment.products import Products
 from tsdistill.alignment.strength import Sensitivity
 from tsdistill.evaluation.forward import at_rest, count, forward, head
+from tsdistill.models.layers.effective_weights import effective_weight
+from tsdistill.models.layers.kinds import groups_of, kind_of
 
 WIDEST = 2304
 """Entries (channels times kernel taps) beyond which a convolution is not looked at so closely."""
@@ -112,27 +114,29 @@ def fan_outs(
     found = betas.finish()
     result = {}
     for key, site in wanted.items():
-        weight = modules[site.module].weight
-        assert isinstance(weight, Tensor)
         if key in found and key in met:
-            flat_weight = weight.detach().double().cpu().flatten(1).numpy()
+            flat_weight = _matrix(modules[site.module]).numpy()
             result[key] = FanOut(flat_weight, _taps(modules[site.module], site), met[key], found[key])
     return result, sensitivity.finish()
 
 
+def _matrix(module: nn.Module) -> Tensor:
+    """The weight of a layer with one group of channels as ``[outputs, inputs times taps]``, float64."""
+    weight, kind = effective_weight(module), kind_of(module)
+    assert weight is not None
+    assert kind is not None
+    wide = weight.read().double().cpu()
+    return (wide.transpose(0, 1) if kind.output_dim else wide).flatten(1)
+
+
 def _taps(module: nn.Module, site: Site) -> int:
-    weight = module.weight
-    assert isinstance(weight, Tensor)
-    return weight[0].numel() // site.width
+    return inputs(module)[1] // site.width
 
 
 def _suits(module: nn.Module, site: Site) -> bool:
-    if not fits(module) or getattr(module, "groups", 1) != 1:
+    if not fits(module) or groups_of(module) != 1 or outputs(module) > _MOST_OUTPUTS:
         return False
-    weight = module._parameters.get("weight")
-    if weight is None or len(weight) > _MOST_OUTPUTS:
-        return False
-    return _taps(module, site) == 1 or weight[0].numel() <= WIDEST
+    return _taps(module, site) == 1 or inputs(module)[1] <= WIDEST
 
 
 class _Kernels:
@@ -165,6 +169,8 @@ class _Kernels:
 
     def _look(self, key: str, site: Site) -> Any:
         def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+            if not has_rows(module, args[0], output):
+                return
             positions = output.shape[2:].numel()
             rows = max(_ROWS, _ROWS_PER_ENTRY * _taps(module, site) * site.width)
             take = min(positions, ceil(rows / (self._expected or _UNKNOWN)))

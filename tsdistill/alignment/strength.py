@@ -18,6 +18,7 @@ from tsdistill.alignment.observing.sites import Reading, Site, Sites
 from tsdistill.alignment.observing.sums import accumulator_device
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.forward import at_rest, count, forward, head, tensors
+from tsdistill.models.layers.effective_weights import effective_weight
 from tsdistill.tracing.graph import Group, Reader
 
 
@@ -174,8 +175,9 @@ def strength(
 
 def column_norms(model: nn.Module, reader: Reader) -> np.ndarray:
     """Squared norms ``[nodes, m]`` of the weights that read each coordinate (kernel included)."""
-    weight = _weight(model, reader.param)
     module = model.get_submodule(reader.module) if reader.module is not None else None
+    effective = effective_weight(module) if module is not None else None
+    weight = _weight(model, reader.param) if effective is None else effective.read()
     squares = widen(weight).square().double().cpu()
     groups = getattr(module, "groups", 1)
     if groups > 1 and reader.dim == 1:

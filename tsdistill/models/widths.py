@@ -8,13 +8,16 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from tsdistill.models.attention import fit_attention
+from tsdistill.models.layers.effective_weights import refresh
 
 
 def sync_widths(model: nn.Module) -> None:
     """Set ``in_features``, ``out_channels``, ``num_features``, ... in ``model`` and everything below it.
 
     Only what follows from tensor shapes is set; ``groups`` and ``num_groups`` must be right beforehand.
+    Weights that hooks compute from other parameters (weight norm, masks) are computed anew first.
     """
+    refresh(model)
     for module in reversed(list(model.modules())):
         if isinstance(module, nn.MultiheadAttention):
             fit_attention(module)

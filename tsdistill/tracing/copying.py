@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
 from tsdistill.tracing.module_state import graphed_tensors
 
@@ -32,7 +33,32 @@ def copied(model: nn.Module, replaced: Mapping[int, torch.Tensor] | None = None)
     memo.update((id(module), twin) for module, twin in zip(plain, twins, strict=True))
     for module, twin in zip(plain, twins, strict=True):
         twin.__setstate__(_state(module, memo))
-    return copy.deepcopy(model, memo)
+    twin_model = copy.deepcopy(model, memo)
+    for module in twin_model.modules():
+        if parametrize.is_parametrized(module) and type(module).__name__.startswith("Parametrized"):
+            _separate(module)
+    return twin_model
+
+
+def _separate(module: nn.Module) -> None:
+    """Give a parametrized module a class of its own, and whatever is copied from it, too.
+
+    PyTorch puts the property that computes the weight into the module's class, which copies share: to remove
+    the parametrization of one would break the others.
+    """
+    kind = type(module)
+    own = {name: value for name, value in vars(kind).items() if name not in ("__dict__", "__weakref__")}
+    if not hasattr(kind.__bases__[0], "__deepcopy__"):
+        own["__deepcopy__"] = _separate_copy
+    module.__class__ = type(kind.__name__, kind.__bases__, own)
+
+
+def _separate_copy(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
+    twin = type(module).__new__(type(module))
+    memo[id(module)] = twin
+    twin.__dict__.update(copy.deepcopy(module.__dict__, memo))
+    _separate(twin)
+    return twin
 
 
 def _is_plain(kind: type) -> bool:

@@ -9,6 +9,8 @@ import numpy as np
 from torch import nn
 
 from tsdistill.models.constants import named_constants
+from tsdistill.models.layers.effective_weights import effective_weight, layer_of
+from tsdistill.models.layers.kinds import input_width, kind_of
 from tsdistill.tracing.graph import Frozen, Group, NodeGraph, Reader, Slot, Term
 from tsdistill.tracing.labels import Ruler
 from tsdistill.tracing.record import ALIGNED, Contraction, Record, Trace
@@ -52,7 +54,7 @@ def build(
     count = 0
     for index in order:
         (members, slots), fan = found[index], fans[index]
-        name = fan.writers[0].removesuffix(".weight")
+        name = layer_of(fan.writers[0])
         named[name] = named.get(name, 0) + 1
         name = name if named[name] == 1 else f"{name}#{named[name]}"
         step = ALIGNED if index in aligned else 1
@@ -232,18 +234,17 @@ def _enter(
 
 
 def _hookable(model: nn.Module, contraction: Contraction, owner: Ruler) -> bool:
-    """Is the activation the first input of a linear or convolution module that owns the weight?"""
+    """Is the activation the first input of a layer whose weight is that parameter, or is computed from it?"""
     module = model.get_submodule(contraction.module)
-    holder, _, leaf = owner.param.rpartition(".")
-    weight = getattr(module, "weight", None)
-    if weight is None or weight is not getattr(model.get_submodule(holder), leaf):
+    weight = effective_weight(module) if kind_of(module) is not None else None
+    if weight is None or contraction.activation is None:
         return False
-    seen = 0 if contraction.activation is None else len(contraction.activation)
-    if isinstance(module, nn.Linear):
-        return seen == module.in_features
-    if hasattr(module, "nf") and type(module).__name__ == "Conv1D":
-        return seen == weight.shape[0]
-    return isinstance(module, nn.modules.conv._ConvNd) and seen == module.in_channels
+    prefix = f"{contraction.module}." if contraction.module else ""
+    holder, _, leaf = owner.param.rpartition(".")
+    parameter = getattr(model.get_submodule(holder), leaf)
+    return len(contraction.activation) == input_width(module) and any(
+        model.get_parameter(f"{prefix}{source}") is parameter for source in weight.sources
+    )
 
 
 class _Widths:
@@ -301,7 +302,7 @@ def _frozen(
             cause = "its block must stay rectangular"
             if (causes >= 0).any():
                 cause = trace.ledger.frozen[int(causes[causes >= 0].min())][1]
-        yield Frozen(owner.param.removesuffix(".weight"), cause)
+        yield Frozen(layer_of(owner.param), cause)
 
 
 def freeze(trace: Trace, groups: list[Group], cause: str) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
+
+from tsdistill.models.layers.effective_weights import computed_attributes
 
 _SKIPPED = frozenset(("_parameters", "_buffers", "_modules"))
 _CONTAINERS = (list, dict)
@@ -20,28 +22,31 @@ class ModuleState:
     hidden state, a running count) becomes what it was, so that every run of a model begins from the same
     state. A value or list entry that was not there and that hangs on an autograd graph (the last attention
     map, an auxiliary loss) is taken away. What a module computes once and keeps (a table of positions) is no
-    state of a run; it stays.
+    state of a run; it stays. Nor are weights that hooks compute before each forward.
 
     Args:
-        modules: every module of a model. Buffers of PyTorch's own modules are not looked at for changes in
-            place: in evaluation mode there are none.
+        modules: every module of a model. Buffers of PyTorch's own modules and of norms are not looked at for
+            changes in place: in evaluation mode the forward makes none.
     """
 
     def __init__(self, modules: Iterable[nn.Module]) -> None:
         modules = list(modules)
-        tables = [table for module in modules for table in (vars(module), module._buffers)]
-        self._entries = [(table, _entries(table)) for table in tables]
+        self._tables = [
+            _Table(table, frozenset(computed_attributes(module)))
+            for module in modules
+            for table in (vars(module), module._buffers)
+        ]
         self._buffers = [
             (tensor, tensor._version, tensor.detach().clone())
             for module in modules
-            if not type(module).__module__.startswith("torch.")
+            if not type(module).__module__.startswith("torch.") and "running_mean" not in module._buffers
             for tensor in module._buffers.values()
             if tensor is not None
         ]
         self._contents = [
             (value, type(value)(value))
-            for _, entries in self._entries
-            for value in entries.values()
+            for table in self._tables
+            for value in table.entries.values()
             if type(value) in _CONTAINERS
         ]
 
@@ -56,8 +61,8 @@ class ModuleState:
             if any(_graphed(item) for item in _items(value)):
                 value.clear()
                 value.extend(old) if isinstance(value, list) else value.update(old)
-        for table, entries in self._entries:
-            _restore(table, entries)
+        for table in self._tables:
+            table.restore()
 
 
 @contextmanager
@@ -79,22 +84,26 @@ def state_restored(model: nn.Module, *, each: bool = False) -> Iterator[None]:
         state.restore()
 
 
-def _entries(table: dict[str, Any]) -> dict[str, Any]:
-    """The entries of a module's table that a forward may replace."""
-    return {name: value for name, value in table.items() if name not in _SKIPPED}
+class _Table:
+    """The attributes or buffers of one module as they are now, but for the names ``computed``."""
 
+    def __init__(self, table: dict[str, Any], computed: Collection[str]) -> None:
+        self._table, self._skipped = table, {*_SKIPPED, *computed}
+        self.entries = {name: value for name, value in table.items() if name not in self._skipped}
 
-def _restore(table: dict[str, Any], entries: dict[str, Any]) -> None:
-    for name, value in list(table.items()):
-        if name in _SKIPPED or value is entries.get(name):
-            continue
-        if isinstance(entries.get(name), torch.Tensor):
-            table[name] = entries[name]
-        elif any(_graphed(item) for item in _items(value)):
-            if name in entries:
-                table[name] = entries[name]
-            else:
-                del table[name]
+    def restore(self) -> None:
+        """Put back tensors that were replaced, and take away what hangs on an autograd graph."""
+        for name, value in list(self._table.items()):
+            before = self.entries.get(name)
+            if value is before or name in self._skipped:
+                continue
+            if isinstance(before, torch.Tensor):
+                self._table[name] = before
+            elif any(_graphed(item) for item in _items(value)):
+                if name in self.entries:
+                    self._table[name] = before
+                else:
+                    del self._table[name]
 
 
 def _items(value: Any) -> Iterator[Any]:

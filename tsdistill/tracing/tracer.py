@@ -57,6 +57,9 @@ class Tracer(OperatorMode):
         self._joined: dict[tuple[int, tuple[int, ...]], tuple[np.ndarray, Labels]] = {}
         rule = rule_model if ledger is None else ruled_like
         self._ruled = rule(self.ledger, model)  # held, lest another tensor take the place of one
+        named = {name for name, _ in model.named_parameters()}
+        ends = (ruler.start + ruler.size for ruler in self.ledger.rulers if ruler.param in named)
+        self._parameters_end = max(ends, default=1)
         for tensor, labels in self._ruled:
             self._label(tensor, labels)
             self._weights[_place(tensor)] = labels
@@ -147,6 +150,13 @@ class Tracer(OperatorMode):
         """Does ``tensor`` depend on the model's input?"""
         entry = self._data.get(id(tensor))
         return entry is not None and entry() is tensor
+
+    def precedence(self, tensor: torch.Tensor) -> tuple[bool, int]:
+        """Sorts weights that are computed with one another: parameters before buffers, then by how many of
+        their dimensions are labelled, most first."""
+        labels = [field_ for field_ in self.labels(tensor) if field_ is not None]
+        first = min((int(field_[0]) for field_ in labels if field_.size), default=FIXED)
+        return not FIXED < first < self._parameters_end, -len(labels)
 
     @property
     def where(self) -> str:

@@ -4,7 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from tsdistill.alignment.observing.rows import channel_dim, fan_in_rows, inputs, output_rows
+from tsdistill.alignment.observing.rows import (
+    channel_dim,
+    fan_in_rows,
+    has_rows,
+    inputs,
+    output_rows,
+    outputs,
+)
+from tsdistill.pruning.absorbing.weights import ReadingWeight
 
 LAYERS: list[tuple[nn.Module, tuple[int, ...]]] = [
     (nn.Linear(5, 7), (4, 5)),
@@ -17,6 +25,11 @@ LAYERS: list[tuple[nn.Module, tuple[int, ...]]] = [
     (nn.Conv2d(4, 6, 3, padding=1, padding_mode="reflect"), (2, 4, 6, 6)),
     (nn.Conv2d(4, 6, 4, padding="same"), (2, 4, 6, 5)),
     (nn.Conv3d(2, 4, 3, stride=(1, 2, 1), padding=1, groups=2), (2, 2, 4, 5, 6)),
+    (nn.ConvTranspose1d(4, 6, 4, stride=2, padding=1), (3, 4, 7)),
+    (nn.ConvTranspose2d(4, 6, 3, stride=(2, 3), output_padding=(1, 0), dilation=(1, 2)), (2, 4, 5, 4)),
+    (nn.ConvTranspose2d(6, 9, 3, groups=3, bias=False), (2, 6, 4, 5)),
+    (nn.ConvTranspose3d(3, 5, 2, stride=2), (2, 3, 3, 2, 4)),
+    (nn.utils.parametrizations.weight_norm(nn.ConvTranspose1d(4, 6, 4, stride=2)), (3, 4, 7)),
 ]
 
 
@@ -31,8 +44,16 @@ def test_rows_times_the_weight_are_the_output(layer: Any, shape: tuple[int, ...]
     rows = fan_in_rows(layer, x, places)
     groups, entries = inputs(layer)
     assert rows.shape == (groups, shape[0] * len(places), entries)
-    weight = layer.weight.detach().reshape(groups, -1, entries)
+    weight = ReadingWeight(layer).blocks.float().flatten(2)
+    assert weight.shape == (groups, outputs(layer) // groups, entries)
+    assert has_rows(layer, x, y)
     made = (rows @ weight.transpose(1, 2)).transpose(0, 1).flatten(1)
     if layer.bias is not None:
         made = made + layer.bias.detach()
     torch.testing.assert_close(made, output_rows(y, dim, places), atol=1e-5, rtol=1e-4)
+
+
+def test_rows_of_another_size_than_a_transposed_convolution_has_are_not_known() -> None:
+    layer, x = nn.ConvTranspose1d(3, 2, 3, stride=2), torch.randn(1, 3, 5)
+    assert has_rows(layer, x, layer(x))
+    assert not has_rows(layer, x, layer(x, output_size=[12]))

@@ -6,8 +6,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
+from tsdistill.models.layers.kinds import input_width
 from tsdistill.tracing.graph import Group, NodeGraph, Reader
 
 WIDEST = 4096
@@ -60,21 +61,6 @@ class Sites:
         return [
             reading for readings in self.readings.values() for reading in readings if reading.site == site
         ]
-
-
-def is_rowwise(module: nn.Module) -> bool:
-    """Whether this is transformers' ``Conv1D``: a linear layer whose weight is ``[in, out]``."""
-    return type(module).__name__ == "Conv1D" and hasattr(module, "nf")
-
-
-def input_width(module: nn.Module) -> int | None:
-    """Number of input channels of a linear layer or convolution, ``None`` when the module does not say."""
-    for name in ("in_features", "in_channels"):
-        value = getattr(module, name, None)
-        if isinstance(value, int):
-            return value
-    weight = getattr(module, "weight", None)
-    return len(weight) if is_rowwise(module) and isinstance(weight, Tensor) else None
 
 
 def find_sites(model: nn.Module, graph: NodeGraph, groups: Collection[str] | None = None) -> Sites:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tsdistill.alignment.absorbing import absorbs, sample_for
+from tsdistill.alignment.absorbing import capacities
 from tsdistill.alignment.constants import following_norms
-from tsdistill.alignment.exact import Relations, pads_with_zeros, relations
+from tsdistill.alignment.exact import Relations, relations
 from tsdistill.alignment.linear import inverse, shrinkage, standardise
 from tsdistill.alignment.observing.covariance import Covariance
 from tsdistill.alignment.observing.observe import Observation
 from tsdistill.alignment.observing.sites import Reading, Site, Sites
+from tsdistill.models.layers.effective_weights import effective_weight
 from tsdistill.pruning.absorbing.weights import ReadingWeight
 
 
@@ -127,18 +128,19 @@ def absorb(
         for reading in sites.readings.get(name, ()) if len(nodes) else ():
             touched.setdefault(reading.site, []).append(reading)
     layers = {sites.sites[key].module for key in touched}
-    without = [name for name in layers if getattr(model.get_submodule(name), "bias", None) is None]
+    without = [name for name in layers if effective_weight(model.get_submodule(name), "bias") is None]
     norms = following_norms(model, without, example) if without else {}
+    readers = {key: readings[0].reader for key, readings in touched.items()}
+    able = capacities(model, readers, readers, example)
     skipped = []
     for key, readings in touched.items():
         site = sites.sites[key]
         covariance = observed.covariances.get(key)
-        sample = sample_for(site, covariance)
-        if covariance is None or not absorbs(model, readings[0].reader, sample):
+        if covariance is None or not able[key].channels:
             skipped.append(site.module)
             continue
-        norm = norms.get(site.module)
-        _absorb_at(model, site, covariance, _leaving(site, readings, removed), norm)
+        sink = _sink(model, site.module, norms.get(site.module)) if able[key].constants else None
+        _absorb_at(model, site, covariance, _leaving(site, readings, removed), sink)
     return tuple(dict.fromkeys(skipped))
 
 
@@ -151,12 +153,14 @@ def _leaving(site: Site, readings: list[Reading], removed: Mapping[str, np.ndarr
 
 
 def _absorb_at(
-    model: nn.Module, site: Site, covariance: Covariance, gone: np.ndarray, norm: str | None
+    model: nn.Module,
+    site: Site,
+    covariance: Covariance,
+    gone: np.ndarray,
+    sink: Callable[[Tensor], None] | None,
 ) -> None:
-    module = model.get_submodule(site.module)
-    weight = ReadingWeight(module)
+    weight = ReadingWeight(model.get_submodule(site.module))
     found = relations(covariance)
-    sink = None if pads_with_zeros(module) else _sink(model, module, norm)
     layout = np.arange(site.width)[:, None] if site.layout is None else site.layout
     shift = torch.zeros(weight.blocks.shape[:2], dtype=torch.float64)
     for number, block in enumerate(weight.blocks):
@@ -175,18 +179,21 @@ def _absorb_at(
             shift[number] += left.sum(2) @ constant
     weight.write()
     if sink is not None:
-        value, sign = sink
+        sink(shift.reshape(-1))
+
+
+def _sink(model: nn.Module, layer: str, norm: str | None) -> Callable[[Tensor], None] | None:
+    """Takes a constant of the layer's outputs: its bias, or the running mean of the norm behind it."""
+    bias = effective_weight(model.get_submodule(layer), "bias")
+    if bias is not None:
+        return lambda constant: bias.write(bias.read().double().cpu() + constant)
+    if norm is None:
+        return None
+    mean = model.get_submodule(norm).running_mean
+    assert isinstance(mean, Tensor)
+
+    def lower(constant: Tensor) -> None:
         with torch.no_grad():
-            value.copy_(value.double().cpu() + sign * shift.reshape(-1))
+            mean.copy_(mean.double().cpu() - constant)
 
-
-def _sink(model: nn.Module, module: nn.Module, norm: str | None) -> tuple[Tensor, float] | None:
-    """The tensor that takes a constant of the layer's output, and the sign with which it does."""
-    bias = getattr(module, "bias", None)
-    if isinstance(bias, nn.Parameter):
-        return bias, 1.0
-    if norm is not None:
-        mean = model.get_submodule(norm).running_mean
-        assert isinstance(mean, Tensor)
-        return mean, -1.0
-    return None
+    return lower

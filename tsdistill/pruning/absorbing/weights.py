@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from tsdistill.alignment.observing.sites import is_rowwise
+from tsdistill.models.layers.effective_weights import effective_weight
+from tsdistill.models.layers.kinds import groups_of, kind_of
 
 
 class ReadingWeight:
-    """``layer.weight`` seen as blocks ``[outputs, inputs, taps]`` in float64; changes go back with ``write``.
+    """A layer's weight (`models.layers.effective_weights`) seen as blocks ``[outputs, inputs, taps]`` in
+    float64; changes go back with ``write``.
 
     Attributes:
         blocks: one block per group of channels of a convolution (one block in all otherwise); block g reads
@@ -17,10 +18,12 @@ class ReadingWeight:
     """
 
     def __init__(self, module: nn.Module) -> None:
-        self._weight: Tensor = module.weight  # type: ignore[assignment]
-        groups = int(getattr(module, "groups", 1))
-        wide = self._weight.detach().double().cpu()
-        self._transposed = bool(getattr(module, "transposed", False)) or is_rowwise(module)
+        weight, kind = effective_weight(module), kind_of(module)
+        assert weight is not None
+        assert kind is not None
+        self._weight, groups = weight, groups_of(module)
+        wide = weight.read().double().cpu()
+        self._transposed = kind.output_dim == 1
         shape = wide.shape
         if self._transposed:
             shaped = wide.reshape(groups, shape[0] // groups, shape[1], -1).transpose(1, 2)
@@ -36,5 +39,4 @@ class ReadingWeight:
     def write(self) -> None:
         """Put the blocks back into the layer."""
         shaped = self.blocks.transpose(1, 2) if self._transposed else self.blocks
-        with torch.no_grad():
-            self._weight.copy_(shaped.reshape(self._weight.shape))
+        self._weight.write(shaped.reshape(self._weight.shape))

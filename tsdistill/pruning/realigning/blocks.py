@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from tsdistill.alignment.observing.rows import channel_dim, fits
+from tsdistill.models.layers.effective_weights import effective_weight
+from tsdistill.models.layers.kinds import groups_of, kind_of
 from tsdistill.pruning.realigning.downstream import Flow
 from tsdistill.tracing.scaling import Gains
 
@@ -80,6 +82,14 @@ def find_blocks(
     return found
 
 
+def output_side(name: str, module: nn.Module) -> tuple[str, int]:
+    """The parameter behind the weight of the layer ``name``, and its dimension of the layer's outputs."""
+    weight, kind = effective_weight(module), kind_of(module)
+    assert weight is not None
+    assert kind is not None
+    return f"{name}.{weight.sources[0]}", kind.output_dim
+
+
 def index_of(left: np.ndarray | None, width: int) -> Tensor | None:
     """The nodes that are left of ``width``, to select by; ``None`` when all are."""
     return None if left is None or len(left) == width else torch.from_numpy(left)
@@ -100,13 +110,14 @@ def _nodes(modules: Mapping[str, nn.Module], flow: Flow) -> dict[int, tuple[int,
         if not fits(module):
             continue
         dim = channel_dim(module)
-        groups, width = getattr(module, "groups", 1), flow.inputs[name].shape[dim]
+        groups, width = groups_of(module), flow.inputs[name].shape[dim]
+        param, side = output_side(name, module)
         if groups == 1 or groups == width == flow.downstream[name].output.shape[dim]:
-            side = 1 if groups == 1 else 0
-            known.setdefault(id(flow.inputs[name]), (dim, (f"{name}.weight", side)))
+            inner = 1 - side if groups == 1 else 0
+            known.setdefault(id(flow.inputs[name]), (dim, (param, inner)))
         path = flow.downstream[name]
-        if path.ends is not None and path.ends.shape == path.output.shape:
-            known.setdefault(id(path.ends), (dim, (f"{name}.weight", 0)))
+        if path.ends is not None and path.ends.shape == path.output.shape and (groups == 1 or side == 0):
+            known.setdefault(id(path.ends), (dim, (param, side)))
     return known
 
 

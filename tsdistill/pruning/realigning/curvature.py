@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tsdistill.alignment.observing.rows import channel_dim, fan_in_rows, fits, inputs, output_rows
+from tsdistill.models.layers.kinds import kind_of
 
 Scales = dict[str, Callable[[Tensor], Tensor]]
 """Parameter -> divides a gradient of it by its curvature."""
@@ -42,7 +43,7 @@ def curvatures(
     layers = {
         f"{name}.weight": child
         for name, child in module.named_modules()
-        if fits(child) and f"{name}.weight" in at and inputs(child)[1] <= _WIDEST
+        if f"{name}.weight" in at and fits(child) and _outputs_first(child) and inputs(child)[1] <= _WIDEST
     }
     seen: dict[str, list[tuple[Tensor, Tensor]]] = {}
     handles = [layer.register_forward_hook(_remember(seen, name)) for name, layer in layers.items()]
@@ -66,6 +67,12 @@ def curvatures(
         if slope is not None:
             scales[name] = _by_layer(layers[name], seen[name][0][0], slope, sizes[name], generator)
     return scales
+
+
+def _outputs_first(layer: nn.Module) -> bool:
+    """Whether the first dimension of a layer's weight is that of its outputs."""
+    kind = kind_of(layer)
+    return kind is not None and kind.output_dim == 0
 
 
 def _remember(seen: dict[str, list[tuple[Tensor, Tensor]]], name: str) -> Any:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tsdistill.alignment.observing.rows import channel_dim, fan_in_rows, output_rows
+from tsdistill.pruning.absorbing.weights import ReadingWeight
 from tsdistill.pruning.realigning.solving import Ridge
 
 _STEEP = 1e-4
@@ -90,12 +91,11 @@ class FanIn:
             narrow = delta.to(now.dtype)
             moved = torch.cat([first @ narrow, second @ narrow], 1)
             moved = (moved + constant.to(now.dtype) if self._sink else moved).transpose(0, 1).flatten(1)
-        weight = self._module.weight
-        assert isinstance(weight, Tensor)
-        with torch.no_grad():
-            weight.copy_(weight.double() + delta.transpose(1, 2).reshape(weight.shape))
-            if self._sink is not None:
-                self._sink(constant.reshape(-1))
+        weight = ReadingWeight(self._module)
+        weight.blocks += delta.transpose(1, 2).reshape(weight.blocks.shape).cpu()
+        weight.write()
+        if self._sink is not None:
+            self._sink(constant.reshape(-1))
         return True
 
 

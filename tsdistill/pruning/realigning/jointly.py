@@ -11,6 +11,7 @@ from torch.func import functional_call, jvp, vjp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tsdistill.alignment.observing.samples import widen
+from tsdistill.models.layers.effective_weights import refresh
 from tsdistill.pruning.realigning.curvature import Scales, curvatures
 
 Tensors = dict[str, Tensor]
@@ -86,11 +87,13 @@ def refit(
                 break
             moving = ahead
     if not best < first:
+        refresh(module)
         return False
     with torch.no_grad():
         for name, parameter in module.named_parameters():
             if name in moving:
                 parameter.copy_(moving[name])
+    refresh(module)
     return True
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from tsdistill.alignment.observing.rows import inputs
 from tsdistill.errors import TsdistillError
+from tsdistill.models.layers.effective_weights import effective_weight
 from tsdistill.pruning.realigning.affine import Affine
 from tsdistill.pruning.realigning.aims import behind
 from tsdistill.pruning.realigning.blocks import Block
@@ -153,14 +154,15 @@ def _behind(path: Downstream, walk: Walk, y: Tensor) -> tuple[Tensor, Tensor]:
 
 def _sink(module: nn.Module, path: Downstream) -> Callable[[Tensor], None] | None:
     """Adds a constant to the layer's output: its bias, or the running mean of the batch norm behind it."""
-    bias = module._parameters.get("bias")
-    sign = 1.0
-    if bias is None and path.chain and path.chain[0].name == "batch_norm":
-        bias, sign = path.chain[0].args[1], -1.0
-    if bias is None:
+    bias = effective_weight(module, "bias")
+    if bias is not None:
+        return lambda constant: bias.write(bias.read().double() + constant)
+    if not path.chain or path.chain[0].name != "batch_norm" or path.chain[0].args[1] is None:
         return None
+    mean = path.chain[0].args[1]
 
-    def add(constant: Tensor) -> None:
-        bias.copy_(bias.double() + sign * constant)
+    def lower(constant: Tensor) -> None:
+        with torch.no_grad():
+            mean.copy_(mean.double() - constant)
 
-    return add
+    return lower

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from tsdistill.alignment.observing.rows import channel_dim, fits
+from tsdistill.alignment.observing.rows import channel_dim, fits, has_rows, inputs, outputs
+from tsdistill.models.layers.effective_weights import effective_weight
+from tsdistill.models.layers.kinds import groups_of, kind_of
 from tsdistill.pruning.realigning.affine import is_norm
-from tsdistill.pruning.realigning.blocks import Block, find_blocks, gain_of, index_of
+from tsdistill.pruning.realigning.blocks import Block, find_blocks, gain_of, index_of, output_side
 from tsdistill.pruning.realigning.downstream import Downstream, flow
 from tsdistill.tracing.scaling import Gains
 
@@ -59,7 +61,7 @@ def find_stops(
     """
     shared = _shared(small)
     modules = dict(small.named_modules())
-    wanted = [name for name, m in modules.items() if name and _own(m, shared) and (fits(m) or is_norm(m))]
+    wanted = [name for name, m in modules.items() if name and _own(m, shared) and (_moves(m) or is_norm(m))]
     mine, theirs = flow(small, wanted, x), flow(dense, wanted, x)
     chained = {
         id(call.args[1])
@@ -78,18 +80,18 @@ def find_stops(
             id(getattr(module, "running_mean", None)) in chained or not is_norm(module, mine.inputs[name])
         ):
             continue
-        if not norm and module.weight[0].numel() > WIDEST:
-            continue
         output = mine.downstream[name].output
-        weight = module.weight
-        assert isinstance(weight, Tensor)
-        dim = _norm_dim(module, output, len(weight)) if norm else channel_dim(module)
-        left = kept.get((f"{name}.weight", 0))
-        if dim is None or output.shape[dim] != len(weight):
+        if not norm and (inputs(module)[1] > WIDEST or not has_rows(module, mine.inputs[name], output)):
+            continue
+        width = _norm_width(module) if norm else outputs(module)
+        dim = _norm_dim(module, output, width) if norm else channel_dim(module)
+        param, side = (f"{name}.weight", 0) if norm else output_side(name, module)
+        left = kept.get((param, side))
+        if dim is None or output.shape[dim] != width:
             continue
         sides = _alike(mine.downstream[name], theirs.downstream[name])
         index = index_of(left, theirs.downstream[name].output.shape[dim])
-        gain = gain_of(gains, f"{name}.weight", 0)
+        gain = gain_of(gains, param, side)
         stops.append(Stop(name, norm, dim, index, gain, *sides))
     layers = [stop.name for stop in stops if not stop.norm]
     return stops, find_blocks(small, mine, theirs, layers, kept, gains)
@@ -102,8 +104,27 @@ def _shared(model: nn.Module) -> set[int]:
 
 
 def _own(module: nn.Module, shared: set[int]) -> bool:
-    weight = module._parameters.get("weight")
-    return weight is not None and id(weight) not in shared and weight.is_floating_point()
+    """Whether the weight of a module is its own, computed from parameters that no other module has."""
+    weight = effective_weight(module)
+    if weight is None or not weight.sources:
+        return False
+    sources = [module.get_parameter(source) for source in weight.sources]
+    return all(id(p) not in shared and p.is_floating_point() for p in sources)
+
+
+def _moves(module: nn.Module) -> bool:
+    """Whether a layer's weight can be fitted: its rows are known, it can be written, and its outputs are
+    coordinates of its parameter (those of a transposed convolution in groups are not)."""
+    weight, kind = effective_weight(module), kind_of(module)
+    if weight is None or kind is None or not fits(module) or not weight.writable():
+        return False
+    return not kind.output_dim or groups_of(module) == 1
+
+
+def _norm_width(module: nn.Module) -> int:
+    weight = module.weight
+    assert isinstance(weight, Tensor)
+    return len(weight)
 
 
 def _norm_dim(module: nn.Module, output: Tensor, width: int) -> int | None:

@@ -9,7 +9,10 @@ from tsdistill.tracing.runtime import tensors_in
 
 def elementwise(tracer: Any, args: tuple, kwargs: dict, out: Any) -> None:
     """Unite, dimension by dimension, the labels of all operands that are broadcast together (one that was
-    expanded is the same all along, whether it was expanded before or is here)."""
+    expanded is the same all along, whether it was expanded before or is here).
+
+    A weight that is computed (masked, scaled) has the labels of the parameter with most dimensions in it.
+    """
     results = tensors_in(out)
     operands = [t for t in tensors_in((args, kwargs)) if t.ndim]
     if not results:
@@ -18,6 +21,8 @@ def elementwise(tracer: Any, args: tuple, kwargs: dict, out: Any) -> None:
                 tracer.freeze(labels, "its values leave the graph")
         return
     rank = max(t.ndim for t in operands)
+    if not any(tracer.is_data(t) for t in operands):
+        operands.sort(key=tracer.precedence)
     merged = [None] * rank
     for dim in range(-rank, 0):
         meeting = [

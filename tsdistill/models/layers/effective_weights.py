@@ -1,0 +1,226 @@
+"""The weight that a layer multiplies its input with, as a function of the parameters behind it."""
+
+from __future__ import annotations
+
+import copy
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+from torch.nn.utils.prune import BasePruningMethod
+
+_BEHIND_WEIGHT = re.compile(r"\.(weight(_orig|_v|_g)?|parametrizations\.weight\.original\d*)$")
+
+_EXACT = 1e-4
+"""How far, relative to the largest entry, a weight that has been written may be from what is read then."""
+
+
+class EffectiveWeight(ABC):
+    """A tensor that a module computes from its parameters before it is used.
+
+    Attributes:
+        sources: names, within the module, of the parameters of the shape of the weight behind it.
+    """
+
+    sources: tuple[str, ...]
+
+    def __init__(self, module: nn.Module, name: str) -> None:
+        self._module, self._name = module, name
+
+    @property
+    def shape(self) -> torch.Size:
+        """Shape of the weight."""
+        return _own(self._module, self.sources[0]).shape if self.sources else self.read().shape
+
+    @abstractmethod
+    def read(self) -> Tensor:
+        """The weight as the layer uses it, without an autograd graph."""
+
+    @abstractmethod
+    def write(self, value: Tensor) -> None:
+        """Set the parameters so that the weight becomes ``value``, shaped as it is."""
+
+    def writable(self) -> bool:
+        """Whether `write` can make the weight anything (but where a mask forbids it)."""
+        return True
+
+
+class _Parameter(EffectiveWeight):
+    """A plain parameter."""
+
+    def __init__(self, module: nn.Module, name: str) -> None:
+        super().__init__(module, name)
+        self.sources = (name,)
+
+    def read(self) -> Tensor:
+        return _own(self._module, self._name).detach()
+
+    def write(self, value: Tensor) -> None:
+        with torch.no_grad():
+            _own(self._module, self._name).copy_(value)
+
+
+class _Hooked(EffectiveWeight):
+    """A weight that a forward-pre-hook of the module computes and sets as an attribute."""
+
+    def __init__(self, module: nn.Module, name: str, hook: Any) -> None:
+        super().__init__(module, name)
+        self._hook = hook
+        self.sources = (self._source,)
+
+    @property
+    def _source(self) -> str:
+        return f"{self._name}_orig"
+
+    def write(self, value: Tensor) -> None:
+        with torch.no_grad():
+            self._set(value.to(self.read()))
+        setattr(self._module, self._name, self.read())
+
+    @abstractmethod
+    def _set(self, value: Tensor) -> None:
+        """Set the parameters."""
+
+
+class _WeightNorm(_Hooked):
+    """``torch.nn.utils.weight_norm``: w = g v / ‖v‖. Written as v = w, g = ‖w‖."""
+
+    @property
+    def _source(self) -> str:
+        return f"{self._name}_v"
+
+    def read(self) -> Tensor:
+        length = _own(self._module, f"{self._name}_g").detach()
+        return torch._weight_norm(_own(self._module, self._source).detach(), length, self._hook.dim)
+
+    def _set(self, value: Tensor) -> None:
+        _own(self._module, self._source).copy_(value)
+        _own(self._module, f"{self._name}_g").copy_(torch.norm_except_dim(value, 2, self._hook.dim))
+
+
+class _Masked(_Hooked):
+    """``torch.nn.utils.prune``: w = mask · original. Outputs of which a mask takes a part keep their weights:
+    what is written would not be what is read."""
+
+    def read(self) -> Tensor:
+        return _own(self._module, self._source).detach() * self._mask()
+
+    def _mask(self) -> Tensor:
+        return _own(self._module, f"{self._name}_mask").detach()
+
+    def _set(self, value: Tensor) -> None:
+        dim = 1 if getattr(self._module, "transposed", False) and value.ndim > 1 else 0
+        rest = [d for d in range(value.ndim) if d != dim]
+        whole = self._mask().amin(rest, keepdim=True) if rest else self._mask()
+        original = _own(self._module, self._source)
+        original.copy_(torch.where(whole > 0, value, original))
+
+
+class _SpectralNorm(_Hooked):
+    """``torch.nn.utils.spectral_norm``: a weight divided by its largest singular value. It cannot be
+    written: what is written would be divided, too."""
+
+    def read(self) -> Tensor:
+        with torch.no_grad():
+            return self._hook.compute_weight(self._module, do_power_iteration=False).detach()
+
+    def _set(self, value: Tensor) -> None:
+        raise NotImplementedError("a weight of norm 1 cannot be set")
+
+    def writable(self) -> bool:
+        return False
+
+
+class _Parametrized(EffectiveWeight):
+    """``torch.nn.utils.parametrize``: written through the ``right_inverse`` of each of its steps."""
+
+    def __init__(self, module: nn.Module, name: str) -> None:
+        super().__init__(module, name)
+        shape, own = self.read().shape, self._list.named_parameters(recurse=False)
+        self.sources = tuple(f"parametrizations.{name}.{leaf}" for leaf, p in own if p.shape == shape)
+
+    @property
+    def _list(self) -> Any:
+        return self._module.parametrizations[self._name]  # type: ignore[index]
+
+    def read(self) -> Tensor:
+        with torch.no_grad():
+            return self._list().detach()
+
+    def write(self, value: Tensor) -> None:
+        with torch.no_grad():
+            self._list.right_inverse(value.to(self.read()))
+
+    def writable(self) -> bool:
+        """Whether what is written is what is read then, tried out on a copy."""
+        twin = copy.deepcopy(self._list).eval()
+        value = self.read()
+        other = value + value.abs().mean() * torch.randn(value.shape, generator=_generator()).to(value)
+        try:
+            with torch.no_grad():
+                twin.right_inverse(other)
+                apart = (twin() - other).abs().max()
+        except (NotImplementedError, RuntimeError, ValueError):  # it has no inverse, or not for all weights
+            return False
+        return bool(apart <= _EXACT * other.abs().max())
+
+
+def effective_weight(module: nn.Module, name: str = "weight") -> EffectiveWeight | None:
+    """The weight (or bias) ``name`` of a layer; ``None`` where it has none, or computes it in a way that is
+    not known."""
+    if module._parameters.get(name) is not None:
+        return _Parameter(module, name)
+    if parametrize.is_parametrized(module, name):
+        return _Parametrized(module, name)
+    for hook, hooked in _computing(module):
+        if hooked != name:
+            continue
+        if isinstance(hook, BasePruningMethod):
+            return _Masked(module, name, hook)
+        kind = {"WeightNorm": _WeightNorm, "SpectralNorm": _SpectralNorm}.get(type(hook).__name__)
+        if kind is not None:
+            return kind(module, name, hook)
+    return None
+
+
+def layer_of(parameter: str) -> str:
+    """The name of the layer whose ``weight`` is a parameter, or is computed from it; the parameter's own name
+    where it has another."""
+    return _BEHIND_WEIGHT.sub("", parameter)
+
+
+def computed_attributes(module: nn.Module) -> set[str]:
+    """Names of the attributes that forward-pre-hooks of ``module`` compute from its parameters."""
+    return {name for _, name in _computing(module)}
+
+
+def refresh(module: nn.Module) -> None:
+    """Compute such attributes, of ``module`` and all below it, from the parameters as they are now."""
+    for each in module.modules():
+        for name in computed_attributes(each):
+            weight = effective_weight(each, name)
+            if weight is not None:
+                setattr(each, name, weight.read())
+
+
+def _computing(module: nn.Module) -> Iterator[tuple[Any, str]]:
+    for hook in module._forward_pre_hooks.values():
+        if isinstance(hook, BasePruningMethod):
+            yield hook, hook._tensor_name
+        elif type(hook).__name__ in ("WeightNorm", "SpectralNorm") and hasattr(hook, "name"):
+            yield hook, hook.name
+
+
+def _own(module: nn.Module, name: str) -> Tensor:
+    holder, _, leaf = name.rpartition(".")
+    value = getattr(module.get_submodule(holder), leaf)
+    assert isinstance(value, Tensor)
+    return value
+
+
+def _generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
