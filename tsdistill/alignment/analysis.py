@@ -19,7 +19,7 @@ from tsdistill.alignment.measuring import DEFAULT, Measures
 from tsdistill.alignment.observing import processes
 from tsdistill.alignment.observing.blame import checked_forward
 from tsdistill.alignment.observing.hooks import Clock
-from tsdistill.alignment.observing.inputs import Prepared, prepare
+from tsdistill.alignment.observing.inputs import Prepared, inputs_for, prepare
 from tsdistill.alignment.observing.observe import Observation
 from tsdistill.alignment.observing.progress import Progress
 from tsdistill.alignment.observing.sites import Sites, find_sites
@@ -246,7 +246,7 @@ def sides(
     check_finite(student, "the student" if teacher is not None else "the model")
     _run(student, prepared.example, "student" if teacher is not None else "model")
     if graph is None:
-        graph = trace(student, prepared.example, like=like)
+        graph = trace(student, prepared.example, like=like, others=inputs_for(student, prepared))
     if not graph.groups:
         causes = "; ".join(sorted({item.cause for item in graph.frozen})[:3])
         raise TsdistillError(f"nothing in this model can be cut{': ' + causes if causes else ''}")
@@ -256,7 +256,7 @@ def sides(
     check_finite(teacher, "the teacher")
     with common_inputs(student, teacher):
         _run(teacher, prepared.example, "teacher")
-        other = trace(teacher, prepared.example, check=False)
+        other = trace(teacher, prepared.example, check=False, others=inputs_for(teacher, prepared))
     return mine, Side(teacher, other, find_sites(teacher, other))
 
 

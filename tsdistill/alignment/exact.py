@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -122,7 +123,7 @@ def spanned(graph: NodeGraph) -> set[str]:
         return set()
     owner = np.repeat(np.arange(len(graph.groups)), [group.size for group in graph.groups])
     met = set[int]()
-    for step in graph.record.trace.steps:
+    for step in chain.from_iterable(trace.steps for trace in graph.record.trace.every):
         for _, _, labels in step.spans:
             nodes = graph.record.node_of[labels]
             met.update(np.unique(owner[nodes[nodes >= 0]]).tolist())

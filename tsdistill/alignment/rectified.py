@@ -3,6 +3,8 @@ activation."""
 
 from __future__ import annotations
 
+from itertools import chain
+
 import numpy as np
 
 from tsdistill.tracing.graph import NodeGraph
@@ -21,7 +23,7 @@ def rectified(graph: NodeGraph) -> set[str]:
         return set()
     rectifies, averages = set[int](), set[int]()
     first = np.cumsum([0, *(group.size for group in graph.groups)])
-    for step in graph.record.trace.steps:
+    for step in chain.from_iterable(trace.steps for trace in graph.record.trace.every):
         name = step.op.split(".")[1] if step.op.count(".") else step.op
         if name in _RECTIFIERS or name in _AVERAGES:
             met = averages if name in _AVERAGES else rectifies

@@ -15,7 +15,7 @@ from tsdistill.alignment.comparing import compare_groups, observe_sides
 from tsdistill.alignment.history import AlignmentHistory, GroupHistory
 from tsdistill.alignment.matching.activations import Side
 from tsdistill.alignment.measuring import DEFAULT, Measures
-from tsdistill.alignment.observing.inputs import Prepared, prepare
+from tsdistill.alignment.observing.inputs import Prepared, inputs_for, prepare
 from tsdistill.alignment.observing.progress import Progress
 from tsdistill.alignment.observing.sites import find_sites
 from tsdistill.alignment.report import AlignmentReport, Thresholds
@@ -170,7 +170,7 @@ class _Comparison:
         if teacher is last:
             graph, sites = report.graph, report.statistics.sites
         else:
-            graph = trace(teacher, prepared.example, check=False)
+            graph = trace(teacher, prepared.example, check=False, others=inputs_for(teacher, prepared))
             sites = find_sites(teacher, graph)
         self._teacher = Side(teacher, graph, sites)
         self.pairs = {
@@ -211,7 +211,7 @@ class _Comparison:
         """The checkpoint's groups: those of the last one, traced anew only where the shapes are others."""
         if _signature(model) == self._signature:
             return Side(model, self._report.graph, self._report.statistics.sites)
-        graph = trace(model, self._prepared.example, check=False)
+        graph = trace(model, self._prepared.example, check=False, others=inputs_for(model, self._prepared))
         missing = [group for group in self.pairs if group not in graph.by_name]
         if missing:
             raise TsdistillError(

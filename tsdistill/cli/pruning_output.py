@@ -60,7 +60,7 @@ def tell(
             "data": result.data,
             "rounds": result.rounds,
             "realigned": result.realigned,
-            "notes": [*(result.report.notes if result.report else ()), *notes],
+            "notes": list(dict.fromkeys((*(result.report.notes if result.report else ()), *notes))),
             "put_back": [{"name": item.name, "cause": item.cause} for item in result.put_back],
             "comparison": {"measured_on": kind, **compared.to_dict()},
             **searched,

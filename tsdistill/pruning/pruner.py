@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from tsdistill.alignment.observing.inputs import Prepared, prepare
+from tsdistill.alignment.observing.inputs import Prepared, inputs_for, prepare
 from tsdistill.alignment.observing.observe import observe
 from tsdistill.alignment.observing.progress import Progress
 from tsdistill.alignment.observing.sites import find_sites
@@ -227,7 +227,7 @@ def _follow(
 ) -> Course:
     """Cut by a plan that was given, without the groups of it that cannot be cut."""
     check_finite(model, "the model")
-    graph = trace(model, prepared.example)
+    graph = trace(model, prepared.example, others=inputs_for(model, prepared))
     if plan.by_size:
         found = rebase(model, graph, prepared.example, prepared, plan.by_size)
         if found is not None:

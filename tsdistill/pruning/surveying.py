@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from tsdistill.alignment.analysis import analyze_prepared
-from tsdistill.alignment.observing.inputs import Prepared, prepare
+from tsdistill.alignment.observing.inputs import Prepared, inputs_for, prepare
 from tsdistill.alignment.observing.progress import Progress
 from tsdistill.alignment.report import AlignmentReport
 from tsdistill.errors import TsdistillError
@@ -71,7 +71,7 @@ def survey_prepared(
     if teacher is not None or heads == "whole":
         return analyze_prepared(model, teacher, prepared, **how)
     check_finite(model, "the model")
-    graph = trace(model, prepared.example)
+    graph = trace(model, prepared.example, others=inputs_for(model, prepared))
     found = rebase(model, graph, prepared.example, prepared)
     if found is None:
         return analyze_prepared(model, None, prepared, graph=graph, **how)

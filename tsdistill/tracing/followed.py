@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -38,10 +39,15 @@ def foresee(model: nn.Module, trace: Trace) -> None:
     trace.foreseen |= trace.followed.keys()
 
 
-def follow(model: nn.Module, record: Record, gone: np.ndarray) -> dict[tuple[str, str], Any]:
-    """Set the attributes that an earlier cut had to change; what they were before."""
+def follow(
+    model: nn.Module, record: Record, gone: np.ndarray, done: Collection[tuple[str, str]] = ()
+) -> dict[tuple[str, str], Any]:
+    """Set the attributes that an earlier cut had to change, but for those of ``done``; what they were
+    before."""
     before: dict[tuple[str, str], Any] = {}
     for (owner, name), counted in record.trace.followed.items():
+        if (owner, name) in done:
+            continue
         module = model.get_submodule(owner)
         old = getattr(module, name)
         kept = [(len(labels), int(record.keeps(labels, gone).sum())) for labels in counted]

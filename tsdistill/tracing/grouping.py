@@ -41,12 +41,17 @@ def build(
         group_of[members] = index
         rank_of[members] = np.arange(len(members))
     fans = [_Fan([], []) for _ in found]
-    for contraction in trace.contractions:
+    for contraction in _contractions(trace):
         _enter(model, contraction, classes, owners, group_of, rank_of, found, fans)
     for index in np.unique(group_of[multiplied]):
         if index >= 0:
             fans[index].unnamed = True
-    aligned = {int(i) for labels in trace.aligned for i in np.unique(group_of[classes.of[labels]])}
+    aligned = {
+        int(i)
+        for each in trace.every
+        for labels in each.aligned
+        for i in np.unique(group_of[classes.of[labels]])
+    }
     named: dict[str, int] = {}
     groups: list[Group] = []
     node_of_class = np.full(len(classes.fixed), -1)
@@ -73,6 +78,11 @@ def build(
         frozen=tuple(_frozen(trace, classes, owners, node_of, {name for name, _ in named_constants(model)})),
         record=Record(trace, node_of, classes.axes, classes.forks),
     )
+
+
+def _contractions(trace: Trace) -> list[Contraction]:
+    """Those of all runs, in order."""
+    return [contraction for each in trace.every for contraction in each.contractions]
 
 
 class _Owners:
@@ -115,7 +125,7 @@ class _Fan:
 
 def _position(index: int, fans: list[_Fan], trace: Trace) -> tuple[int, int]:
     first = fans[index].writers[0]
-    modules = [c.module for c in trace.contractions]
+    modules = [c.module for c in _contractions(trace)]
     module = first.rpartition(".")[0]
     return (modules.index(module) if module in modules else len(modules)), index
 
@@ -143,7 +153,7 @@ def _nodes(
     coordinate = np.concatenate([np.arange(size) for size in sizes])
     members = classes.of[1 : owners.end]
     alive = ~classes.fixed[members]
-    alive &= _both_sides(trace.contractions, classes, multiplied)[members]
+    alive &= _both_sides(_contractions(trace), classes, multiplied)[members]
     members, ruler_of, coordinate = members[alive], ruler_of[alive], coordinate[alive]
     if not len(members):
         return
@@ -288,7 +298,7 @@ def _frozen(
     for index in range(len(trace.ledger.frozen) - 1, -1, -1):
         cause_of[classes.of[trace.ledger.frozen[index][0]]] = index
     seen = set()
-    for contraction in trace.contractions:
+    for contraction in _contractions(trace):
         owner = owners.of(contraction.written)
         if owner is None or owner.param in seen or owner.param in constants or not contraction.mixes:
             continue

@@ -60,6 +60,7 @@ class Ledger:
         self.products: list[Product] = []
         self.inner: list[np.ndarray] = []
         self.made: list[np.ndarray] = []
+        self.splits: dict[tuple[int, tuple[int, ...]], tuple[np.ndarray, list[np.ndarray | None]]] = {}
 
     def mark(self) -> tuple[int, ...]:
         """How far everything has been written by now."""
@@ -70,6 +71,7 @@ class Ledger:
         self.count = mark[0]
         for written, length in zip(self._lists(), mark[1:], strict=True):
             del written[length:]
+        self.splits = {key: found for key, found in self.splits.items() if _below(found[1], mark[0])}
 
     def _lists(self) -> tuple[list[Any], ...]:
         return self.rulers, self.edges, self.ties, self.frozen, self.products, self.inner, self.made
@@ -137,6 +139,10 @@ class Ledger:
     def blocks(self) -> dict[str, Product]:
         """The blocks by name."""
         return {product.name: product for product in self.products}
+
+
+def _below(fields: Iterable[np.ndarray | None], count: int) -> bool:
+    return all(field is None or not (field >= count).any() for field in fields)
 
 
 def rule_model(ledger: Ledger, model: nn.Module) -> list[tuple[torch.Tensor, Labels]]:

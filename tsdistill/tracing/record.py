@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from tsdistill.tracing.choices import Chosen
-from tsdistill.tracing.labels import Ledger
+from tsdistill.tracing.labels import Labels, Ledger
 from tsdistill.tracing.resolve import resolve
 
 ALIGNED = 8
@@ -101,6 +102,10 @@ class Trace:
             operators had run by then.
         cached: whether the traced forward relies on tensors that modules compute in their first forward and
             keep.
+        further: runs on other inputs, which run what this one leaves out; they share ``ledger``.
+        unrun: parameters that neither this run nor one on other inputs reads.
+        beside: labels of what the companions gave, tensor by tensor.
+        dark: those of ``unrun`` that no companion reads either.
     """
 
     ledger: Ledger
@@ -113,6 +118,31 @@ class Trace:
     aligned: list[np.ndarray] = field(default_factory=list)
     read: dict[tuple[str, str], int] = field(default_factory=dict)
     cached: bool = False
+    further: list[Run] = field(default_factory=list)
+    unrun: frozenset[str] = frozenset()
+    beside: list[Labels] = field(default_factory=list)
+    dark: set[str] = field(default_factory=set)
+
+    @property
+    def every(self) -> tuple[Trace, ...]:
+        """This trace and those of the further runs."""
+        return (self, *(run.trace for run in self.further))
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run of the model on other inputs than the example.
+
+    Attributes:
+        inputs: what the model is called on.
+        trace: what its labelled forward wrote down.
+        companions: name of a module -> modules that are called behind it, on its arguments, because nothing
+            else runs them.
+    """
+
+    inputs: Any
+    trace: Trace
+    companions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,12 +154,22 @@ class Record:
         node_of: for every label its node, numbered over all groups in order, or -1 where it always stays.
         axes: name of a block that may go by rows or by columns -> the axis that was decided for.
         forks: name of a block that goes by whole heads -> the axis of the size of a head.
+        companions: those of the `Run`, where the trace is that of a further one.
     """
 
     trace: Trace
     node_of: np.ndarray
     axes: Mapping[str, int]
     forks: Mapping[str, int] = field(default_factory=dict)
+    companions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def runs(self, example: Any) -> list[tuple[Any, Record]]:
+        """Everything a cut is checked on: inputs, and the record of their run; the ``example`` first."""
+        further = (
+            (run.inputs, replace(self, trace=run.trace, companions=run.companions))
+            for run in self.trace.further
+        )
+        return [(example, self), *further]
 
     def keeps(self, labels: np.ndarray, gone: np.ndarray) -> np.ndarray:
         """Which of ``labels`` stay when the nodes with ``gone`` set go (boolean, same shape)."""

@@ -27,16 +27,28 @@ _DERIVED = {"in_channels", "out_channels", "in_features", "out_features", "num_f
 
 
 def repair(
-    model: nn.Module, inputs: Inputs, record: Record, gone: np.ndarray
+    model: nn.Module,
+    inputs: Inputs,
+    record: Record,
+    gone: np.ndarray,
+    done: Mapping[tuple[str, str], Any] | None = None,
 ) -> tuple[list[Attribute], Replayed]:
     """Set the attributes of ``model`` that make its operators ask for the sizes they now have.
 
     Where several attributes of a module could be the one, they are tried in turn.
 
+    Args:
+        model: the cut model.
+        inputs: what it is run on.
+        record: of the same run of the whole model.
+        gone: for every node whether it goes.
+        done: ``(module, attribute)`` of what has been set for another run, with the value that it had.
+
     Returns:
         The attributes that were set, and the replay after that (nothing stale if all could be mended).
     """
-    first = follow(model, record, gone)
+    done = done or {}
+    first = follow(model, record, gone, done)
     result = replay(model, inputs, record, gone)
     wrong = [key for key in first if doubted(model, key, key in record.trace.foreseen, result)]
     if wrong:
@@ -46,7 +58,7 @@ def repair(
     changes = {key: _attribute(model, *key) for key in first}
     learnt: dict[tuple[str, str], list[np.ndarray]] = defaultdict(list)
     for _ in range(_ATTEMPTS):
-        result = _mend_sizes(model, inputs, record, gone, result, first, changes, learnt)
+        result = _mend_sizes(model, inputs, record, gone, result, first, changes, learnt, done)
         passed, result = pass_guards(model, inputs, record, gone, result)
         if not passed:
             break
@@ -72,15 +84,17 @@ def _mend_sizes(
     first: dict[tuple[str, str], Any],
     changes: dict[tuple[str, str], Attribute],
     learnt: dict[tuple[str, str], list[np.ndarray]],
+    done: Mapping[tuple[str, str], Any],
 ) -> Replayed:
     """Set attributes for the stale sizes of ``result`` as long as that helps; the replay after that.
 
     What was set is added to ``changes``, with the values before in ``first`` and what is counted in
-    ``learnt``.
+    ``learnt``; what is ``done`` stays.
     """
     failures: Counter[str] = Counter()
     for _ in range(_ATTEMPTS):
-        tried = _attempt(model, result, failures, {key: first[key] for key in changes}, record)
+        settled = {**done, **{key: first[key] for key in changes}}
+        tried = _attempt(model, result, failures, settled, record)
         if not tried:
             break
         after = replay(model, inputs, record, gone)

@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from tsdistill.errors import TsdistillError
 from tsdistill.tracing.choices import choosing
+from tsdistill.tracing.companions import run_all
 from tsdistill.tracing.following import Following
 from tsdistill.tracing.record import Record, Step
 from tsdistill.tracing.runtime import (
@@ -25,7 +26,6 @@ from tsdistill.tracing.runtime import (
     first_line,
     operator_name,
     plain_evaluation,
-    run,
     tensors_in,
 )
 from tsdistill.tracing.tracer import attributes_read, module_names
@@ -287,7 +287,7 @@ def replay(
                 if watch:
                     stack.enter_context(attributes_read(model, note))
                     stack.enter_context(shapes)
-                output = run(model, inputs)
+                output = run_all(model, inputs, record.companions)
         except TsdistillError as error:
             steps = record.trace.steps
             broken = _raising(model, error)

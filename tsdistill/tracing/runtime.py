@@ -151,8 +151,18 @@ def run(model: nn.Module, inputs: Inputs) -> list[torch.Tensor]:
     Raises:
         TsdistillError: the model's forward fails.
     """
+    return tensors_in(judged(guarded(model, inputs)))
+
+
+def guarded(model: nn.Module, inputs: Inputs) -> Any:
+    """The model's output.
+
+    Raises:
+        TsdistillError: the model's forward fails.
+        OwnFault: the code of this package that runs around it fails.
+    """
     try:
-        output = call(model, inputs)
+        return call(model, inputs)
     except TsdistillError:
         raise
     except Exception as error:
@@ -162,7 +172,6 @@ def run(model: nn.Module, inputs: Inputs) -> list[torch.Tensor]:
         raise TsdistillError(
             f"the model's forward fails on the example input: {first_line(error)}"
         ) from error
-    return tensors_in(judged(output))
 
 
 class OwnFault(TsdistillError):
@@ -187,7 +196,7 @@ def own_fault(error: BaseException) -> str | None:
         return None
     frame, line = chain[own[-1]]
     name, inner = frame.f_code.co_name, [each for each, _ in chain[own[-1] + 1 :]]
-    if name in ("call", "run", "forward", "spy") or (name == "__torch_function__" and not inner):
+    if name in ("call", "guarded", "forward", "spy") or (name == "__torch_function__" and not inner):
         return None
     if inner and inner[0].f_locals.get("self") is frame.f_locals.get("func", frame):
         return None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -14,10 +15,11 @@ from tsdistill.models.info import Attribute
 from tsdistill.runtime.unchanged import unchanged
 from tsdistill.tracing.alternatives import other_axes
 from tsdistill.tracing.followed import foresee
+from tsdistill.tracing.further import add_companions, add_further_runs
 from tsdistill.tracing.graph import Frozen, NodeGraph
 from tsdistill.tracing.grouping import build, freeze
 from tsdistill.tracing.in_use import failure_in_use
-from tsdistill.tracing.record import Record
+from tsdistill.tracing.record import Record, Trace
 from tsdistill.tracing.repair import groups_at, repair
 from tsdistill.tracing.replay import Replayed, replay
 from tsdistill.tracing.runtime import Inputs, plain_evaluation, run
@@ -27,6 +29,7 @@ from tsdistill.tracing.ties import Tie, tie_notes, ties
 from tsdistill.tracing.tracer import record
 from tsdistill.tracing.training import learn, trains
 from tsdistill.tracing.trial import trial_cut, trial_cuts
+from tsdistill.tracing.unrun import apply, precaution
 from tsdistill.tracing.verify import disagreement
 
 
@@ -59,6 +62,7 @@ def trace(
     check: bool = True,
     like: NodeGraph | None = None,
     axes: Mapping[str, int] | None = None,
+    others: Iterable[Inputs] = (),
 ) -> NodeGraph:
     """Find the groups of nodes of ``model`` that can be removed.
 
@@ -70,18 +74,23 @@ def trace(
         like: the graph of the same network at another width: a block that may go by rows or by columns (a
             grouped convolution) goes as it does there.
         axes: name of such a block -> the axis that it is to go by, as in ``Record.forks``.
+        others: further inputs, such as batches of calibration data. They are looked at only where the example
+            leaves parameters unread (experts that no token goes to, heads of other tasks), until all are
+            read. What nothing reads is named in ``NodeGraph.notes``, and widths that could be its stay whole.
 
     Raises:
         TsdistillError: the forward fails.
     """
     start = time.perf_counter()
     found = record(model, example_input)
-    beside = learn(model, example_input, found)
-    foresee(model, found)
+    beside, dark = learn(model, example_input, found)
+    behind = _run_more(model, example_input, found, {ruler.param for ruler in dark}, like, others)
+    for each in found.every:
+        foresee(model, each)
     if like is not None and like.record is not None:
         axes = {**like.record.axes, **(axes or {})}
-    graph = build(model, found, axes)
     refused: dict[str, set[int]] = {}
+    graph, notes = _cautious(model, found, axes, behind)
     tied: set[tuple[bytes, bytes]] = set()
     turn = 0
     while check and graph.groups:
@@ -113,7 +122,58 @@ def trace(
             if not other_axes(graph, graph.by_name[name], refused):
                 freeze(found, [graph.by_name[name]], cause)
         graph = build(model, found, axes, refused)
-    return replace(graph, seconds=time.perf_counter() - start, notes=tie_notes(graph))
+    return replace(graph, seconds=time.perf_counter() - start, notes=(*notes, *tie_notes(graph)))
+
+
+def _run_more(
+    model: nn.Module,
+    example: Inputs,
+    trace: Trace,
+    unrun: set[str],
+    like: NodeGraph | None,
+    others: Iterable[Inputs],
+) -> dict[str, str]:
+    """Add runs to ``trace`` that read the parameters ``unrun``; module -> the one like it that it ran behind.
+
+    What the data did not run when the network was traced at another width is not looked for in them again.
+    """
+    if not unrun:
+        return {}
+    before = None if like is None or like.record is None else like.record.trace
+    known = further_inputs(like) if like is not None else []
+    left = add_further_runs(model, trace, unrun, known)
+    if left and not (before and left <= before.unrun):
+        left = add_further_runs(model, trace, left, others)
+    trace.unrun = frozenset(left)
+    trace.dark, behind = add_companions(model, trace, example, left) if left else (set(), {})
+    return behind
+
+
+def further_inputs(graph: NodeGraph) -> list[Inputs]:
+    """The inputs besides the example that ``graph`` was traced on, to trace a model like it on."""
+    further = graph.record.trace.further if graph.record is not None else []
+    return [run.inputs for run in further if not run.companions]
+
+
+def _cautious(
+    model: nn.Module, trace: Trace, axes: Mapping[str, int] | None, behind: Mapping[str, str]
+) -> tuple[NodeGraph, tuple[str, ...]]:
+    """The node graph in which what could be the width of parameters that nothing runs stays whole, and
+    notes."""
+    graph = build(model, trace, axes)
+    if not trace.unrun:
+        return graph, ()
+    found = precaution(model, graph, trace.dark, behind)
+    apply(trace, found)
+    dark, notes = trace.dark - found.along.keys(), dict.fromkeys(found.notes)
+    while True:
+        for name, cause in found.whole.items():
+            freeze(trace, [graph.by_name[name]], cause)
+        graph = build(model, trace, axes)
+        found = precaution(model, graph, dark, behind)
+        if not found.whole:
+            return graph, tuple(notes)
+        notes.update(dict.fromkeys(found.notes))
 
 
 @unchanged
@@ -171,25 +231,51 @@ def _attempt(
     in_use: bool = False,
 ) -> _Outcome:
     """Cut, mend attributes, compare; on failure say which groups have to stay."""
-    record_ = _record(graph)
     leaving = gone(graph, removed)
     small, buffers = remove_coordinates(model, graph, removed)
     if not removed:
         return _Outcome(small, [], buffers, [])
-    attributes, replayed = repair(small, inputs, record_, leaving)
-    if not replayed.clean:
-        blamed = _blame(graph, removed, leaving, replayed)
-        return _Outcome(small, attributes, buffers, blamed, ties(record_, replayed, leaving))
-    gains = fold(small, graph, removed, replayed.scaled)
-    if gains:
-        replayed = replay(small, inputs, record_, leaving)
-    problem = disagreement(small, model, inputs, record_, leaving, replayed.output)
-    if problem is None and in_use:
-        problem = failure_in_use(small, model, inputs)
-    if problem is None:
-        return _Outcome(small, attributes, buffers, [], gains=gains)
-    blamed = _search(model, graph, removed, inputs, problem, in_use=in_use)
-    return _Outcome(small, attributes, buffers, blamed)
+    attributes: list[Attribute] = []
+    before: dict[tuple[str, str], Any] = {}
+    replays: list[Replayed] = []
+    runs = _record(graph).runs(inputs)
+    for given, record_ in runs:
+        more, replayed = repair(small, given, record_, leaving, before)
+        attributes += more
+        before |= {(a.module, a.name): getattr(model.get_submodule(a.module), a.name) for a in more}
+        if not replayed.clean:
+            blamed = _blame(replace(graph, record=record_), removed, leaving, replayed)
+            return _Outcome(small, attributes, buffers, blamed, ties(record_, replayed, leaving))
+        replays.append(replayed)
+    gains = _folded(small, graph, removed, runs, replays)
+    if gains or len(runs) > 1:
+        replays = [replay(small, given, record_, leaving) for given, record_ in runs]
+    for (given, record_), replayed in zip(runs, replays, strict=True):
+        problem = disagreement(small, model, given, record_, leaving, replayed.output)
+        if problem is None and in_use and not record_.companions:
+            problem = failure_in_use(small, model, given)
+        if problem is not None:
+            blamed = _search(model, graph, removed, inputs, problem, in_use=in_use)
+            return _Outcome(small, attributes, buffers, blamed)
+    return _Outcome(small, attributes, buffers, [], gains=gains)
+
+
+def _folded(
+    small: nn.Module,
+    graph: NodeGraph,
+    removed: Mapping[str, np.ndarray],
+    runs: Sequence[tuple[Inputs, Record]],
+    replays: Sequence[Replayed],
+) -> Gains:
+    """`fold` for what each run scales in modules that no run before it does."""
+    gains: Gains = {}
+    known: set[str] = set()
+    for (_, record_), replayed in zip(runs, replays, strict=True):
+        scaled = [(step, ratio) for step, ratio in replayed.scaled if step.module not in known]
+        known |= {step.module for step, _ in scaled}
+        for key, own in fold(small, replace(graph, record=record_), removed, scaled).items():
+            gains[key] = gains[key] * own if key in gains else own
+    return gains
 
 
 def _blame(

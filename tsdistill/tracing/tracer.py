@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import get_ident
 from typing import Any
@@ -15,11 +15,13 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 
+from tsdistill.errors import TsdistillError
 from tsdistill.tracing import rules
 from tsdistill.tracing.choices import chosen, number
+from tsdistill.tracing.companions import CompanionCall, run_beside
 from tsdistill.tracing.following import kind_of
 from tsdistill.tracing.labels import FIXED, Labels, Ledger, rule_model, ruled_like
-from tsdistill.tracing.record import Contraction, Cost, Step, Trace
+from tsdistill.tracing.record import Contraction, Cost, Run, Step, Trace
 from tsdistill.tracing.runtime import (
     BY_SIZES,
     Inputs,
@@ -27,7 +29,6 @@ from tsdistill.tracing.runtime import (
     factor,
     operator_name,
     plain_evaluation,
-    run,
     tensors_in,
 )
 
@@ -35,8 +36,9 @@ from tsdistill.tracing.runtime import (
 class Tracer(OperatorMode):
     """The dispatch mode. Rules (``rules/``) call its methods to read, tie and hand on labels."""
 
-    def __init__(self, model: nn.Module, ledger: Ledger | None = None) -> None:
-        """Take ``model``, or a copy of it and the ``ledger`` that has its rulers."""
+    def __init__(self, model: nn.Module, ledger: Ledger | None = None, turn: str = "again ") -> None:
+        """Take ``model``; or it (or a copy) and the ``ledger`` that has its rulers, for another ``turn``, by
+        whose name its blocks begin."""
         super().__init__()
         self.ledger = ledger or Ledger()
         self.steps: list[Step] = []
@@ -50,7 +52,7 @@ class Tracer(OperatorMode):
         self._weights: dict[tuple, Labels] = {}
         self._data: dict[int, ref[torch.Tensor]] = {}
         self._made: torch.Tensor | None = None
-        self._again = "" if ledger is None else "again "
+        self._again = "" if ledger is None else turn
         self._ran: Counter[tuple[str, str]] = Counter()
         self._blocks = 0
         self.call = 0
@@ -62,7 +64,7 @@ class Tracer(OperatorMode):
         self._parameters_end = max(ends, default=1)
         for tensor, labels in self._ruled:
             self._label(tensor, labels)
-            self._weights[_place(tensor)] = labels
+            self._weights[place_of(tensor)] = labels
 
     def mark_input(self, inputs: Inputs, *, known: bool = False) -> None:
         """Everything computed from these tensors (whose labels are ``known``) is an activation, no weight."""
@@ -122,7 +124,7 @@ class Tracer(OperatorMode):
         known = self._known(tensor)
         if known is not None:
             return known
-        alias = self._weights.get(_place(tensor)) if tensor.ndim else None
+        alias = self._weights.get(place_of(tensor)) if tensor.ndim else None
         labels = alias if alias is not None else (None,) * tensor.ndim
         self._label(tensor, labels)
         return labels
@@ -204,11 +206,13 @@ class Tracer(OperatorMode):
         Where the labels vary along one dimension only, they are that dimension's. Where they vary along
         several, each gets labels of its own and the block must stay rectangular.
         """
-        known = self._joined.get((int(block.flat[0]), block.shape)) if block.size else None
-        if known is not None and np.array_equal(known[0], block):
-            return list(known[1])
+        key = (int(block.flat[0]), block.shape) if block.size else (FIXED, ())
+        for known in (self._joined.get(key), self.ledger.splits.get(key)):
+            if known is not None and np.array_equal(known[0], block):
+                return list(known[1])
         varies = [d for d in range(block.ndim) if (block != block.take([0], axis=d)).any()]
         fields: list[np.ndarray | None] = [None] * block.ndim
+        whole = block
         if not varies:
             if block.size and block.flat[0] != FIXED:
                 self.freeze(np.unique(block), "one coordinate spread over a whole dimension")
@@ -225,6 +229,7 @@ class Tracer(OperatorMode):
             fields[d] = axis
             factors.append(_spread(axis, d, block.shape).reshape(-1))
         self.block(block.reshape(-1), tuple(factors))
+        self.ledger.splits[key] = (whole, list(fields))
         return fields
 
     def join(self, fields: Sequence[np.ndarray | None], shape: Sequence[int]) -> np.ndarray | None:
@@ -266,7 +271,8 @@ def _spread(axis: np.ndarray, dim: int, shape: Sequence[int]) -> np.ndarray:
     return np.broadcast_to(axis.reshape(view), tuple(shape))
 
 
-def _place(tensor: torch.Tensor) -> tuple:
+def place_of(tensor: torch.Tensor) -> tuple:
+    """What tells a tensor (and its aliases) from others: where it lies in memory, and how."""
     return tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype
 
 
@@ -363,8 +369,37 @@ def _held(model: nn.Module) -> list[Any]:
     ]
 
 
-def _recorded(model: nn.Module, inputs: Inputs) -> Trace:
-    tracer = Tracer(model)
+def record_further(
+    model: nn.Module,
+    inputs: Inputs,
+    trace: Trace,
+    companions: Mapping[str, tuple[str, ...]] | None = None,
+) -> None:
+    """Add a run on other ``inputs`` to those of ``trace`` (see `record.Run`).
+
+    A companion that is the like of the module that it is called behind gives what that gives: their outputs
+    go together. What another companion gives stays whole, for nothing is known of what reads it.
+
+    Raises:
+        TsdistillError: the forward fails; the trace is then as it was.
+    """
+    mark = trace.ledger.mark()
+    turn = f"run {len(trace.further) + 2} "
+    try:
+        found = _recorded(model, inputs, Tracer(model, trace.ledger, turn), companions or {})
+    except TsdistillError:
+        trace.ledger.rewind(mark)
+        raise
+    trace.further.append(Run(inputs, found, companions or {}))
+
+
+def _recorded(
+    model: nn.Module,
+    inputs: Inputs,
+    tracer: Tracer | None = None,
+    companions: Mapping[str, tuple[str, ...]] | None = None,
+) -> Trace:
+    tracer = tracer or Tracer(model)
     tracer.mark_input(inputs)
     with (
         plain_evaluation(model),
@@ -373,5 +408,26 @@ def _recorded(model: nn.Module, inputs: Inputs) -> Trace:
         tracer,
         _Calls(tracer),
     ):
-        output = run(model, inputs)
-    return tracer.finish(output)
+        output, calls = run_beside(model, inputs, companions or {})
+        beside = [labels for call in calls for labels in _settle_companion(model, tracer, call)]
+    found = tracer.finish(output)
+    found.beside = beside
+    return found
+
+
+def _settle_companion(model: nn.Module, tracer: Tracer, call: CompanionCall) -> list[Labels]:
+    """Say what becomes of what a companion gave; the labels of that, tensor by tensor."""
+    given, like = tensors_in(call.output), tensors_in(call.given)
+    alike = same_shapes(model.get_submodule(call.companion), model.get_submodule(call.module))
+    alike = alike and [t.shape for t in given] == [t.shape for t in like]
+    for place, tensor in enumerate(given):
+        beside = tracer.labels(like[place]) if alike else (None,) * tensor.ndim
+        for own, other in zip(tracer.labels(tensor), beside, strict=True):
+            tracer.ledger.unite(own, other, f"what {call.companion} gives, which no input runs")
+    return [tracer.labels(tensor) for tensor in given]
+
+
+def same_shapes(one: nn.Module, other: nn.Module) -> bool:
+    """Whether two modules are of one class and have the same parameters, by name and shape."""
+    shapes = [{name: p.shape for name, p in module.named_parameters()} for module in (one, other)]
+    return type(one) is type(other) and shapes[0] == shapes[1]

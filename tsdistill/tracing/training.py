@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 import numpy as np
@@ -12,13 +12,13 @@ from torch.utils import _pytree as pytree
 
 from tsdistill.errors import TsdistillError
 from tsdistill.tracing.copying import copied
-from tsdistill.tracing.labels import Ruler
-from tsdistill.tracing.record import Trace
+from tsdistill.tracing.labels import Ledger, Ruler
+from tsdistill.tracing.record import Step, Trace
 from tsdistill.tracing.runtime import Inputs, plain_evaluation, run
 from tsdistill.tracing.tracer import Tracer, module_names
 
 
-def learn(model: nn.Module, inputs: Inputs, trace: Trace) -> tuple[Ruler, ...]:
+def learn(model: nn.Module, inputs: Inputs, trace: Trace) -> tuple[tuple[Ruler, ...], tuple[Ruler, ...]]:
     """Let a forward in training mode say what parameters go with that the traced forward leaves unread.
 
     They are no nodes and score nothing, but their coordinates go with the nodes that they meet, so that a cut
@@ -26,11 +26,12 @@ def learn(model: nn.Module, inputs: Inputs, trace: Trace) -> tuple[Ruler, ...]:
     that are not known, nothing is learnt.
 
     Returns:
-        the rulers of those parameters, none where nothing was learnt.
+        the rulers of those parameters that training reads, none where nothing was learnt; and of those that
+        it does not read either.
     """
-    unread = tuple(_unread(model, trace))
+    unread = tuple(unread_by(model, trace.ledger, trace.steps))
     if not unread:
-        return ()
+        return (), ()
     mark = trace.ledger.mark()
     twin = copied(model)
     tracer = Tracer(twin, trace.ledger)
@@ -42,9 +43,11 @@ def learn(model: nn.Module, inputs: Inputs, trace: Trace) -> tuple[Ruler, ...]:
             output = run(twin, pair)
         tracer.finish(output)
         learnt = not tracer.unknown
-    if not learnt:
+    dark = set(unread_by(model, trace.ledger, tracer.steps)) if learnt else {*unread}
+    dark &= {*unread}
+    if len(dark) == len(unread):
         trace.ledger.rewind(mark)
-    return unread if learnt else ()
+    return tuple(ruler for ruler in unread if ruler not in dark), tuple(r for r in unread if r in dark)
 
 
 def trains(model: nn.Module, inputs: Inputs) -> bool:
@@ -58,13 +61,14 @@ def trains(model: nn.Module, inputs: Inputs) -> bool:
     return True
 
 
-def _unread(model: nn.Module, trace: Trace) -> Iterator[Ruler]:
-    met = np.zeros(trace.ledger.count, dtype=bool)
-    for step in trace.steps:
+def unread_by(model: nn.Module, ledger: Ledger, steps: Iterable[Step]) -> Iterator[Ruler]:
+    """The rulers of parameters that no operator of ``steps`` reads."""
+    met = np.zeros(ledger.count, dtype=bool)
+    for step in steps:
         for labels in step.touched:
             met[labels] = True
     parameters = {name for name, _ in model.named_parameters()}
-    for ruler in trace.ledger.rulers:
+    for ruler in ledger.rulers:
         if ruler.param in parameters and not met[ruler.labels].any():
             yield ruler
 

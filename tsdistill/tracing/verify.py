@@ -13,11 +13,13 @@ from torch.utils import _pytree as pytree
 
 from tsdistill.errors import TsdistillError
 from tsdistill.tracing.choices import choosing
+from tsdistill.tracing.companions import run_all
 from tsdistill.tracing.copying import copied
 from tsdistill.tracing.following import Following
+from tsdistill.tracing.labels import Labels
 from tsdistill.tracing.record import Record, Step
 from tsdistill.tracing.replay import replay
-from tsdistill.tracing.runtime import Inputs, operator_name, plain_evaluation, run, tensors_in
+from tsdistill.tracing.runtime import Inputs, operator_name, plain_evaluation, tensors_in
 from tsdistill.tracing.tracer import module_names
 
 STRICT = 2e-4
@@ -104,8 +106,18 @@ def reference(model: nn.Module, inputs: Inputs, record: Record, gone: np.ndarray
     it that are judged, too."""
     mode = _Zeroed(record, gone)
     with plain_evaluation(model), module_names(model, mode.stack), mode:
-        output = run(model, inputs)
-    return [*mode.inside, *output]
+        output = run_all(model, inputs, record.companions)
+    first = len(output) - len(record.trace.beside)
+    beside = zip(output[first:], record.trace.beside, strict=True)
+    return [*mode.inside, *output[:first], *(_kept(record, gone, *pair) for pair in beside)]
+
+
+def _kept(record: Record, gone: np.ndarray, tensor: torch.Tensor, labels: Labels) -> torch.Tensor:
+    """The coordinates of ``tensor`` that a cut leaves."""
+    for dim, along in enumerate(labels):
+        if along is not None:
+            tensor = tensor.index_select(dim, _where(record.keeps(along, gone), tensor))
+    return tensor
 
 
 def disagreement(

@@ -76,6 +76,12 @@ class Prepared:
             yield augmented(self.strategy, x, y, generator) if isinstance(x, Tensor) else (x, y)
 
 
+def inputs_for(model: nn.Module, prepared: Prepared) -> Iterator[Any]:
+    """The inputs of every batch, as ``model`` takes them; nothing is read before it is asked for."""
+    for x, _ in prepared:
+        yield to_model(x, model)
+
+
 def structured(model: nn.Module, example_input: Any = None) -> Any:
     """An example whose form says more than a size: the one given, else the model's own, if any."""
     if example_input is None:

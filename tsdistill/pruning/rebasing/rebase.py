@@ -18,6 +18,7 @@ from tsdistill.tracing import trace
 from tsdistill.tracing.alternatives import fork_groups
 from tsdistill.tracing.copying import copied
 from tsdistill.tracing.graph import NodeGraph
+from tsdistill.tracing.trace import further_inputs
 from tsdistill.tracing.verify import difference
 
 _EQUAL = 1e-3
@@ -86,7 +87,7 @@ def traced_like(model: nn.Module, example: Any, graph: NodeGraph, names: Collect
     graph whose nodes are whole heads."""
     forks = fork_groups(graph)
     axes = {number: axis for name in names for number, axis in forks.get(name, {}).items()}
-    return trace(model, example, axes=axes)
+    return trace(model, example, axes=axes, others=further_inputs(graph))
 
 
 def _equal(model: nn.Module, layers: list[Heads], bases: Mapping[str, Bases], x: Any) -> list[Heads]:
