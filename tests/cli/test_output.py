@@ -1,27 +1,9 @@
 import os
 import sys
-from pathlib import Path
 
 import pytest
 
 from tsdistill.cli import output
-from tsdistill.errors import TsdistillError
-
-
-def test_a_folder_may_exist_or_be_made(tmp_path: Path) -> None:
-    output.check_folder(None)
-    output.check_folder(str(tmp_path))
-    output.check_folder(str(tmp_path / "new"))
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
-    file = tmp_path / "file"
-    file.write_text("")
-    with pytest.raises(TsdistillError, match="is a file; name a folder"):
-        output.check_folder(str(file))
-    with pytest.raises(TsdistillError, match="does not exist; create it first"):
-        output.check_folder(str(tmp_path / "missing" / "new"))
 
 
 def test_progress_is_nothing_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:

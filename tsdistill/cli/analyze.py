@@ -116,15 +116,24 @@ def _check(
     Raises:
         TsdistillError: an output that cannot be written, or options that do not go together.
     """
-    for path in (json_file, curve, page):
-        output.check_writable(path)
-    output.check_folder(plots)
+    output.check(
+        output.Output("--json", json_file),
+        output.Output("--curve", curve),
+        output.Output("--report", None if page == output.STDOUT else page),
+        output.Output("--plots", plots, _plots() if plots else ()),
+    )
     if curve and Path(curve).suffix.lower() not in PICTURES:
         raise TsdistillError(f"--curve {curve}: a picture ends in {', '.join(PICTURES)}; name another")
     if page == output.STDOUT:
         raise TsdistillError("--report - : a page goes to a file; name one that ends in .html")
     if given["pair"] and not (given["teacher"] or several):
         raise TsdistillError("--pair goes with --teacher; say which model the other group is in")
+
+
+def _plots() -> tuple[str, ...]:
+    from tsdistill.report.plots import FILES
+
+    return FILES
 
 
 def _counted(report: AlignmentReport, asked: int | None) -> AlignmentReport:

@@ -86,8 +86,7 @@ def _check(metrics: tuple[str, ...], plot: str | None, json_file: str | None, gi
         TsdistillError: an output that cannot be written, an unknown metric, or options that need data and
             there are none.
     """
-    for path in (plot, json_file):
-        output.check_writable(path)
+    output.check(output.Output("--plot", plot), output.Output("--json", json_file))
     if plot and Path(plot).suffix.lower() not in PICTURES:
         raise TsdistillError(f"--plot {plot}: a picture ends in {', '.join(PICTURES)}; name another")
     if given["data"] is None and (plot or metrics):

@@ -32,8 +32,7 @@ def command(student: str | None, **given: Any) -> None:
     checkpoints; with --val, best.safetensors. Several processes: `accelerate launch -m tsdistill distill
     ...`, or torchrun.
     """
-    output.check_folder(given["out"])
-    output.check_writable(given["json_file"])
+    training_output.check(given)
     if student is None and given["width"] is None:
         raise TsdistillError("there is no STUDENT; name one, or give --width for TEACHER's architecture")
     flags = (*training_options.NAMES, "cache_teacher", "shard_teacher")

@@ -40,11 +40,14 @@ def command(
     A .py is Python source that builds the model, to run or to train further, with torch and timm or
     torchvision alone; its weights go to a .safetensors beside it. ONNX takes the extra tsdistill[export].
     """
-    output.check_writable(json_file)
-    how = options.loading({**given, "teacher": None, "teacher_arch": None})
-    from tsdistill.exporting.exporter import check_export
+    from tsdistill.exporting.exporter import check_export, files_of
 
     check_export(out, opset=opset)
+    output.check(
+        *([output.Output("-o", file) for file in files_of(out)] or [output.Output("-o", out, ("*",))]),
+        output.Output("--json", json_file),
+    )
+    how = options.loading({**given, "teacher": None, "teacher_arch": None})
     import tsdistill as tsd
 
     with output.working(f"loading {model}"):

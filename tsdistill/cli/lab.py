@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tsdistill.cli import output
-from tsdistill.errors import TsdistillError
+from tsdistill.files import made_folder
 from tsdistill.theory import EXPERIMENTS, experiment, lab
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 CHECK = "check"
 CHECK_LINE = "How far the theorems' conditions hold for a model of yours and its teacher."
 CELLS = "cells"
+FILES = ("outcome.json", "*.png", "*.svg", "*.gif", f"{CELLS}/*")
+"""What a run writes into its folder, as patterns of ``fnmatch``."""
 
 
 class LabGroup(click.Group):
@@ -86,8 +88,7 @@ def _command(name: str) -> click.Command:
 
 
 def _run(name: str, quick: bool, out: str | None, json_file: str | None, given: dict[str, Any]) -> None:
-    folder = _folder(name, quick, out)
-    output.check_writable(json_file)
+    folder = _folder(name, quick, out, json_file)
     if "device" in given:
         from tsdistill.devices import check_device
 
@@ -108,18 +109,17 @@ def _run(name: str, quick: bool, out: str | None, json_file: str | None, given: 
         _show(outcome, saved)
 
 
-def _folder(name: str, quick: bool, out: str | None) -> Path:
+def _folder(name: str, quick: bool, out: str | None, json_file: str | None) -> Path:
     """The folder of a run, made where it is missing.
 
     Raises:
-        TsdistillError: it cannot be made.
+        TsdistillError: it cannot be made, or an output would destroy something.
     """
-    output.check_folder(out)
     folder = Path(out) if out else Path("lab") / (f"{name}-quick" if quick else name)
-    try:
-        (folder / CELLS).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TsdistillError(f"--out {folder}: {error.strerror}; name a folder that can be made") from error
+    if not out:
+        made_folder(folder.parent)
+    output.check(output.Output("-o", folder, FILES), output.Output("--json", json_file))
+    made_folder(folder / CELLS)
     return folder
 
 

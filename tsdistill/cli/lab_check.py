@@ -32,7 +32,7 @@ def command(model: str, points: int, json_file: str | None, **given: Any) -> Non
     teacher's lowest nodes have a boundary that samples see and student nodes observe: how much the
     candidates for pruning that `tsdistill analyze` names can be trusted.
     """
-    output.check_writable(json_file)
+    output.check(output.Output("--json", json_file))
     if not given["teacher"]:
         raise TsdistillError("there is no teacher to learn from; name one with --teacher MODEL")
     import tsdistill as tsd

@@ -5,20 +5,18 @@ from __future__ import annotations
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from tsdistill.cli.terminal import console
-from tsdistill.errors import TsdistillError
 from tsdistill.files import replacing
+from tsdistill.outputs import STDOUT, Input, Output, check_outputs
 
 if TYPE_CHECKING:
     from tsdistill.alignment.observing.progress import Progress as Tell
-
-STDOUT = "-"
 
 
 @contextmanager
@@ -70,46 +68,23 @@ def _count(done: int, total: int | None, unit: str) -> str:
     return f"{done:,} {unit}" if total is None else f"{done:,} of {total:,} {unit}"
 
 
-def check_writable(path: str | None) -> None:
-    """Refuse a file that could not be written, before any work is done; ``None`` and ``-`` pass.
+def check(*outputs: Output) -> None:
+    """Refuse outputs of the command that runs: those that cannot be written, or would destroy something.
+
+    Whatever else on its command line names a file or a folder is something that it reads.
 
     Raises:
-        TsdistillError: the path is a folder, or its folder is missing or cannot be written in.
+        TsdistillError: says which output, and why.
     """
-    if path is None or path == STDOUT:
-        return
-    file = Path(path)
-    if file.is_dir():
-        raise TsdistillError(f"{path} is a folder; name a file")
-    if not file.parent.is_dir():
-        raise TsdistillError(f"{path}: the folder {file.parent} does not exist; create it first")
-    try:
-        handle, probe = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    except OSError as error:
-        raise TsdistillError(
-            f"{path}: cannot write in {file.parent} ({error.strerror}); name another"
-        ) from error
-    os.close(handle)
-    os.unlink(probe)
-
-
-def check_folder(path: str | None) -> None:
-    """Refuse a folder that could not be made or written in, before any work is done; ``None`` passes.
-
-    Raises:
-        TsdistillError: the path is a file, or the folder it would be made in is missing or cannot be written
-            in.
-    """
-    if path is None:
-        return
-    folder = Path(path)
-    if folder.exists() and not folder.is_dir():
-        raise TsdistillError(f"{path} is a file; name a folder")
-    place = folder if folder.is_dir() else folder.parent
-    if not place.is_dir():
-        raise TsdistillError(f"{path}: the folder {place} does not exist; create it first")
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise TsdistillError(f"{path}: cannot write in {place}; name another")
+    context = click.get_current_context(silent=True)
+    written = {each.option for each in outputs}
+    inputs = [
+        Input(param.opts[0] if isinstance(param, click.Option) else param.make_metavar(context), value)
+        for param in (context.command.params if context else ())
+        if context and not written.intersection(param.opts)
+        for value in [context.params.get(param.name or "")]
+    ]
+    check_outputs(outputs, inputs)
 
 
 def write_text(path: str, text: str) -> None:

@@ -18,7 +18,7 @@ def command(json_file: str | None) -> None:
     The environment variable TSDISTILL_PLUGINS (names of entry points, separated by commas) limits which
     installed plugins load; set and empty, none does.
     """
-    output.check_writable(json_file)
+    output.check(output.Output("--json", json_file))
     found = offers()
     if json_file:
         output.write_json(json_file, found)

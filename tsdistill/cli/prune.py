@@ -81,8 +81,14 @@ def command(
     """
     _check(out, dry_run, save_plan, plan_file, given)
     cut_how = cutting(given)
-    for path in (None if given["sweep"] else out, save_plan, json_file):
-        output.check_writable(path)
+    outputs = [output.Output("--save-plan", save_plan), output.Output("--json", json_file)]
+    if given["sweep"]:
+        from tsdistill.cli.pruning_sweep import files_of
+
+        outputs.append(output.Output("-o", out, files_of(given["sweep"], given["sweep_by"])))
+    else:
+        outputs.append(output.Output("-o", out))
+    output.check(*outputs)
     import tsdistill as tsd
     from tsdistill.cli import pruning_output, pruning_sweep
     from tsdistill.models import check_output
@@ -90,7 +96,7 @@ def command(
     from tsdistill.pruning.surveying import graph_of, survey
 
     if given["sweep"]:
-        pruning_sweep.check(out, given["sweep"], given["sweep_by"])
+        pruning_sweep.check(given["sweep"], given["sweep_by"])
     elif out:
         check_output(out)
     plan = tsd.PruningPlan.from_json(Path(plan_file)) if plan_file else None

@@ -15,24 +15,34 @@ if TYPE_CHECKING:
     from tsdistill import AlignmentReport
     from tsdistill.pruning.sweeping import SweepRow
 
+TABLE, PICTURE = "sweep.json", "pareto.png"
+
 
 def budgets_of(text: str) -> list[str]:
     """The budgets of ``--sweep 0.8,0.6,0.4``."""
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def check(out: str | None, text: str, kind: str) -> None:
+def check(text: str, kind: str) -> None:
     """Refuse a sweep that cannot work, before anything is loaded.
 
     Raises:
-        TsdistillError: no folder to write to, or budgets that are none.
+        TsdistillError: budgets that are none, or two whose models would be one file.
     """
     from tsdistill.pruning.sweeping import check_budgets
 
-    if not out:
-        raise TsdistillError("say where the models of the sweep go: -o DIR")
-    output.check_folder(out)
-    check_budgets(budgets_of(text), kind)
+    budgets = budgets_of(text)
+    check_budgets(budgets, kind)
+    named: dict[str, str] = {}
+    for budget in budgets:
+        other = named.setdefault(file_name(kind, budget), budget)
+        if other is not budget:
+            raise TsdistillError(f"--sweep: {other} and {budget} go to one file; leave one out")
+
+
+def files_of(text: str, kind: str) -> tuple[str, ...]:
+    """The names of the files of a sweep, in its folder."""
+    return (*(file_name(kind, budget) for budget in budgets_of(text)), TABLE, PICTURE)
 
 
 def run(
@@ -63,9 +73,9 @@ def run(
             done=done,
             **how,
         )
-    output.write_json(str(folder / "sweep.json"), swept.to_dict())
+    output.write_json(str(folder / TABLE), swept.to_dict())
     if swept.comparison.figures:
-        save_pareto(swept, folder / "pareto.png", title=report.arch or "")
+        save_pareto(swept, folder / PICTURE, title=report.arch or "")
     pruning_output.tell_sweep(dense, swept, out, given["json_file"])
 
 

@@ -18,8 +18,7 @@ def command(model: str, **given: Any) -> None:
     OUT holds model.safetensors, options.json, log.jsonl and checkpoints; with --val, best.safetensors.
     Several processes: `accelerate launch -m tsdistill train ...`, or torchrun.
     """
-    output.check_folder(given["out"])
-    output.check_writable(given["json_file"])
+    training_output.check(given)
     how = training_options.resolved(given)
     import torch
 

@@ -25,6 +25,20 @@ def speaks() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def check(given: Mapping[str, Any]) -> None:
+    """Refuse a folder or a file that cannot be written or would destroy what the training reads.
+
+    Raises:
+        TsdistillError: says which, and why.
+    """
+    from tsdistill.distillation.runs import FILES
+
+    output.check(
+        output.Output("-o", Path(given["out"]).expanduser(), FILES),
+        output.Output("--json", given["json_file"]),
+    )
+
+
 @contextmanager
 def showing(epochs: int) -> Iterator[tuple[Tell | None, Report | None]]:
     """What is told how the training stands, and what is given each epoch's line; both write to stderr."""
@@ -124,7 +138,8 @@ def tell_result(result: TrainResult, said: str = "", json_file: str | None = Non
 
 def draw(result: TrainResult) -> Path:
     """Write OUT/alignment.html: how alignment went."""
+    from tsdistill.distillation.runs import PAGE
     from tsdistill.report.page import save_page
 
     assert result.folder is not None
-    return save_page(result.history.final, result.folder / "alignment.html", history=result.history)
+    return save_page(result.history.final, result.folder / PAGE, history=result.history)

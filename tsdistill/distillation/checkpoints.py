@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,15 +32,13 @@ class Position:
 
 
 def write(path: Path, state: Mapping[str, Any]) -> None:
-    """Write ``state`` beside ``path``, see that it is on the disk, and rename it there.
+    """Write ``state`` to ``path``, whole or not at all.
 
     Raises:
         TsdistillError: it cannot be written (a full disk); what was at ``path`` stays.
     """
     with replacing(path, RuntimeError, ValueError) as beside, open(beside, "wb") as file:
         torch.save({"version": VERSION, **state}, file)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -59,9 +56,3 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or state.get("version") != VERSION:
         raise TsdistillError(f"{path} is no checkpoint of this version; remove it to start afresh")
     return state
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Remove what processes that were killed while they wrote have left beside their files."""
-    for left in folder.glob(".*.tmp*"):
-        left.unlink(missing_ok=True)

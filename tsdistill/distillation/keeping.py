@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, Protocol
 
 import torch
@@ -12,7 +11,8 @@ from torch import nn
 
 from tsdistill.distillation import checkpoints
 from tsdistill.distillation.options import Options
-from tsdistill.distillation.runs import RunFolder
+from tsdistill.distillation.runs import MODEL, RunFolder
+from tsdistill.files import scratch
 from tsdistill.models import save
 
 Best = Callable[[Sequence[Mapping[str, Any]]], bool]
@@ -64,12 +64,8 @@ class Keeping:
         """
         if self._folder is None or not self._writes:
             return
-        probe = self._folder.path / ".check.safetensors"
-        try:
-            save(self._result(), probe, arch=self._arch)
-        finally:
-            with suppress(OSError):
-                probe.unlink(missing_ok=True)
+        with scratch(self._folder.path) as place:
+            save(self._result(), place / MODEL, arch=self._arch)
 
     def due(self, updates: int) -> bool:
         """Whether a state is to be kept after so many updates."""

@@ -11,9 +11,19 @@ from typing import Any
 from tsdistill.distillation import checkpoints
 from tsdistill.distillation.options import differences
 from tsdistill.errors import TsdistillError
-from tsdistill.files import replacing
+from tsdistill.files import replacing, sweep
 
 MODEL, BEST = "model.safetensors", "best.safetensors"
+OPTIONS, LOG, LAST, PAGE = "options.json", "log.jsonl", "checkpoints/last.pt", "alignment.html"
+TEACHER = ("teacher.npy", "teacher.known.npy", "teacher.json")
+FILES = (MODEL, BEST, OPTIONS, LOG, LAST, PAGE, *TEACHER)
+"""What a run may write into its folder."""
+
+
+def files_of(identity: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the run of ``identity`` (see `RunFolder.begin`) writes into its folder, by name."""
+    cached = bool(identity["options"].get("cache_teacher"))
+    return tuple(name for name in FILES if cached or name not in TEACHER)
 
 
 class RunFolder:
@@ -34,8 +44,8 @@ class RunFolder:
         self.path = Path(folder).expanduser()
         self.writes = writes
         self.model, self.best = self.path / MODEL, self.path / BEST
-        self.options, self.log = self.path / "options.json", self.path / "log.jsonl"
-        self.last = self.path / "checkpoints" / "last.pt"
+        self.options, self.log = self.path / OPTIONS, self.path / LOG
+        self.last = self.path / LAST
         if self.path.exists() and not self.path.is_dir():
             raise TsdistillError(f"{self.path} is a file; name a folder for the run")
         if not self.path.is_dir() and not self.path.absolute().parent.is_dir():
@@ -62,9 +72,10 @@ class RunFolder:
             the last checkpoint, ``None`` to start afresh.
 
         Raises:
-            TsdistillError: the folder holds a run and ``resume`` is false, or the run had other options (the
-                message says which).
+            TsdistillError: the folder holds a run and ``resume`` is false, the run had other options (the
+                message says which), or a file that the run would write is there and no run made it.
         """
+        self._check_own(identity)
         if not resume and (self.last.exists() or self.model.exists()):
             raise TsdistillError(
                 f"{self.path} holds a run already; give --resume (resume=True) to go on, or another folder"
@@ -79,20 +90,42 @@ class RunFolder:
             found = checkpoints.read(self.last)
         if self.writes:
             for folder in (self.path, self.last.parent):
-                checkpoints.remove_leftovers(folder)
+                sweep(folder)
             self._write(self.options, json.dumps(identity, indent=1) + "\n")
         return found
 
-    def _changed(self, identity: Mapping[str, Any]) -> list[str]:
-        if not self.options.exists():
-            return []
+    def _check_own(self, identity: Mapping[str, Any]) -> None:
+        """Refuse to replace a file that no run has made: options.json comes first and says what one makes.
+
+        Raises:
+            TsdistillError: names the file.
+        """
+        before = self._identity() if self.options.exists() else None
+        made = () if before is None else files_of(before)
+        for name in files_of(identity):
+            if name not in made and (self.path / name).exists():
+                raise TsdistillError(f"{self.path / name} is there and no run made it; name another folder")
+
+    def _identity(self) -> dict[str, Any] | None:
+        """What the folder's run is, ``None`` when options.json is something else.
+
+        Raises:
+            TsdistillError: the file cannot be read.
+        """
         try:
-            before = json.loads(self.options.read_text(encoding="utf-8"))
-            options = before["options"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            found = json.loads(self.options.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
             raise TsdistillError(
                 f"{self.options} cannot be read; remove the folder {self.path} to start afresh"
             ) from error
+        ours = isinstance(found, dict) and "tsdistill" in found and isinstance(found.get("options"), dict)
+        return found if ours else None
+
+    def _changed(self, identity: Mapping[str, Any]) -> list[str]:
+        before = self._identity() if self.options.exists() else None
+        if before is None:
+            return []
+        options = before["options"]
         now = json.loads(json.dumps(identity))
         changed = differences(now["options"], options)
         rest = {name: value for name, value in now.items() if name != "options"}

@@ -14,7 +14,7 @@ from tsdistill.exporting import onnx_graph, pretrained, source, torch_export, to
 from tsdistill.exporting.exported import Exported
 from tsdistill.exporting.inputs import Example
 from tsdistill.exporting.verifying import check
-from tsdistill.files import check_new_folder, check_place, replacing, replacing_folder
+from tsdistill.files import check_new_folder, check_place, replacing, replacing_all, replacing_folder
 from tsdistill.models import example_input as example_of
 from tsdistill.models.checkpoint import SAFETENSORS
 from tsdistill.models.weights import check_finite
@@ -98,7 +98,23 @@ def check_export(path: str | Path, *, opset: int | None = None) -> Path:
         raise TsdistillError(f"--opset (opset=) goes with .onnx, not with {path}; leave it out")
     if suffix == SOURCE and not path.stem.isidentifier():
         raise TsdistillError(f"{path}: a Python file is imported by its name; name it like a variable")
-    return check_new_folder(path) if suffix == FOLDER else check_place(path)
+    if suffix == FOLDER:
+        return check_new_folder(path)
+    named, *beside = files_of(path)
+    check_place(named)
+    for file in beside:
+        if file.exists() and not path.exists():
+            raise TsdistillError(f"{path}: its weights would replace {file}, which is there; name another")
+        check_place(file)
+    return path
+
+
+def files_of(path: str | Path) -> tuple[Path, ...]:
+    """The files that `export` writes for ``path``: itself and, for source, its weights; none for a folder."""
+    path = Path(path)
+    if path.suffix == FOLDER:
+        return ()
+    return (path, path.with_suffix(SAFETENSORS)) if path.suffix.lower() == SOURCE else (path,)
 
 
 def _program(model: nn.Module, path: Path, example: Example, dynamic: bool, opset: int | None) -> Exported:
@@ -117,8 +133,8 @@ def _program(model: nn.Module, path: Path, example: Example, dynamic: bool, opse
 
 
 def _source(model: nn.Module, path: Path, example: Example, dynamic: bool, arch: str | None) -> Exported:
-    weights = path.with_suffix(SAFETENSORS)
-    with replacing(weights) as tensors, replacing(path) as beside:
+    _, weights = files_of(path)
+    with replacing_all((weights, path)) as (tensors, beside):
         written = source.write(model, example, beside, path, tensors, arch)
         found = check(model, written.run, example, dynamic=dynamic, by=_torch(), exact=True)
     return Exported((path, weights), SUFFIXES[SOURCE], found, True, needs=written.needs)

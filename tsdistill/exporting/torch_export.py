@@ -27,7 +27,8 @@ def write(model: nn.Module, example: Example, path: Path, *, dynamic: bool) -> N
             program = torch.export.export(
                 model, example.args, dict(example.kwargs), dynamic_shapes=shapes(example, dynamic)
             )
-            torch.export.save(program, path)
+            with open(path, "wb") as file:
+                torch.export.save(program, file)
     except Exception as error:
         raise refused("torch.export", error, dynamic) from error
 

@@ -28,7 +28,8 @@ def write(model: nn.Module, example: Example, path: Path, *, dynamic: bool) -> N
     try:
         with quiet(), torch.no_grad():
             script = torch.jit.trace(model, check_trace=False, strict=False, **given)
-            torch.jit.save(script, path)
+            with open(path, "wb") as file:
+                torch.jit.save(script, file)
     except Exception as error:
         raise refused("TorchScript", error, False) from error
 

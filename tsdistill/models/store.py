@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from tsdistill.errors import TsdistillError
@@ -21,6 +21,7 @@ from tsdistill.models.info import ModelInfo
 from tsdistill.models.origin import info_of
 from tsdistill.models.rebuilt import apply, reconcile
 from tsdistill.models.specs import in_catalog
+from tsdistill.models.tensor_file import write_tensors
 from tsdistill.models.weights import check_finite
 
 OUTPUTS = (SAFETENSORS, ".pt", ".pth")
@@ -144,9 +145,10 @@ def _ordered(tensor: torch.Tensor, order: tuple[int, ...] | None, path: Path) ->
 
 
 def _write(path: Path, tensors: Mapping[str, torch.Tensor], text: str) -> None:
-    with replacing(path, RuntimeError, ValueError, safetensors.SafetensorError) as beside:
+    with replacing(path, RuntimeError, ValueError, SafetensorError) as beside:
         if path.suffix.lower() == SAFETENSORS:
-            safetensors.torch.save_file(dict(tensors), beside, metadata={"format": "pt", HEADER: text})
-        else:
-            contents: dict[str, Any] = {HEADER: json.loads(text), "state_dict": dict(tensors)}
-            torch.save(contents, beside)
+            write_tensors(beside, tensors, {"format": "pt", HEADER: text})
+            return
+        contents: dict[str, Any] = {HEADER: json.loads(text), "state_dict": dict(tensors)}
+        with open(beside, "wb") as file:
+            torch.save(contents, file)

@@ -20,6 +20,20 @@ if TYPE_CHECKING:
     from tsdistill.alignment.history import AlignmentHistory
 
 PANELS = 24
+FILES = tuple(
+    f"{name}.{suffix}"
+    for name in (
+        "overview",
+        "over_training",
+        *(
+            f"{kind}{part}"
+            for kind in ("l_curve", "heat_map", "counts", "weak_to_strong")
+            for part in ("", "-[0-9]*")
+        ),
+    )
+    for suffix in ("png", "svg")
+)
+"""What `save_plots` may write with its own formats, as patterns of ``fnmatch``."""
 
 
 def save_plots(

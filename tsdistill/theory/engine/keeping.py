@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from tsdistill.files import made_folder, replacing
+from tsdistill.models.tensor_file import write_tensors
 
 
 def kept(folder: Path | None, name: str, key: Mapping[str, Any], make: Callable[[], Any]) -> Any:
@@ -68,7 +68,7 @@ def kept_tensors(
     tensors, value = make()
     with replacing(path, SafetensorError) as beside:
         whole = {each: tensor.contiguous() for each, tensor in tensors.items()}
-        save_file(whole, beside, {"key": json.dumps(key), "value": json.dumps(value)})
+        write_tensors(beside, whole, {"key": json.dumps(key), "value": json.dumps(value)})
     return tensors, value
 
 

@@ -1,0 +1,124 @@
+"""A command refuses, before it starts, to write over what it reads or to write two outputs to one place."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Run, one_line
+
+MODEL = ("--arch", "networks.py:vectors", "--input-size", "12")
+DATA = ("--data", "vectors.npz")
+FEW = ("--samples", "64", "--batch-size", "32")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("analyze", "bare.pt", *MODEL, "--json", "bare.pt"),
+        ("analyze", "bare.pt", *MODEL, "--report", "./bare.pt"),
+        ("analyze", "bare.pt", *MODEL, *DATA, "--json", "vectors.npz"),
+        ("analyze", "bare.pt", *MODEL, "--json", "networks.py"),
+        ("analyze", "bare.pt", *MODEL, "--curve", "a.png", "--json", "a.png"),
+        ("prune", "bare.pt", *MODEL, "--macs", "0.5", "-o", "bare.pt"),
+        ("prune", "bare.pt", *MODEL, "--macs", "0.5", "-o", "out.pt", "--save-plan", "bare.pt"),
+        ("prune", "bare.pt", *MODEL, "--macs", "0.5", "-o", "out.pt", "--save-plan", "out.pt"),
+        ("prune", "bare.pt", *MODEL, "--macs", "0.5", "-o", "out.pt", "--json", "hard.pt"),
+        ("prune", "bare.pt", *MODEL, "--sweep", "0.8,0.5", "-o", "swept", "--json", "swept/sweep.json"),
+        ("prune", "swept/macs-0.5.safetensors", *MODEL, "--sweep", "0.8,0.5", "-o", "swept"),
+        ("train", "bare.pt", "--arch", "networks.py:vectors", *DATA, "-o", "out", "--json", "soft.pt"),
+        ("train", "run/model.safetensors", *DATA, "-o", "run", "--resume"),
+        ("distill", "bare.pt", "--teacher", "run/best.safetensors", *DATA, "-o", "run", "--resume"),
+        ("distill", "bare.pt", "--teacher", "run/best.safetensors", *DATA, "-o", "new", "--json", "bare.pt"),
+        ("export", "bare.pt", *MODEL, "-o", "out.ts", "--json", "out.ts"),
+        ("export", "bare.safetensors", *MODEL, "-o", "bare.py"),
+        ("export", "networks.py:vectors", "--input-size", "12", "-o", "networks.py"),
+        ("export", "bare.pt", *MODEL, "-o", "out.py", "--json", "out.safetensors"),
+        ("compare", "bare.pt", "soft.pt", *MODEL, "--json", "hard.pt"),
+        ("compare", "bare.pt", *MODEL, *DATA, "--plot", "a.png", "--json", "a.png"),
+        ("lab", "gradient-rule", "--quick", "--out", "swept", "--json", "swept/outcome.json"),
+        ("lab", "check", "bare.pt", "--teacher", "bare.safetensors", *MODEL, "--json", "bare.pt"),
+        ("prune", "bare.pt", *MODEL, "--macs", "0.5", "--save-plan", "-", "--json", "-"),
+    ],
+)
+def test_nothing_is_destroyed(fork: Run, work: Path, arguments: tuple[str, ...]) -> None:
+    _lay(work)
+    before = _contents(work)
+    one_line(fork(*arguments), "name ")
+    assert _contents(work) == before
+
+
+def _lay(work: Path) -> None:
+    for name in (
+        "bare.safetensors",
+        "run/model.safetensors",
+        "run/best.safetensors",
+        "swept/macs-0.5.safetensors",
+    ):
+        (work / name).parent.mkdir(exist_ok=True)
+        (work / name).write_bytes((work / "bare.pt").read_bytes())
+    for name, make in (("hard.pt", os.link), ("soft.pt", os.symlink)):
+        if not (work / name).exists():
+            make(work / "bare.pt", work / name)
+
+
+def _contents(work: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in work.rglob("*") if path.is_file()}
+
+
+def test_where_stdout_goes_is_no_other_output(run: Run, work: Path) -> None:
+    (work / "stdout").symlink_to("/proc/self/fd/1")
+    done = run("plugins", "--json", "stdout")
+    assert done.returncode == 0, done.stderr
+    assert '"alignment metric": {' in done.stdout
+    with (work / "said.json").open("w") as out:
+        done = subprocess.run(
+            [sys.executable, "-m", "tsdistill", "plugins", "--json", "said.json"],
+            cwd=work,
+            stdout=out,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 2
+    assert "where stdout goes already" in done.stderr
+
+
+def test_a_run_takes_no_file_that_no_run_made(fork: Run, work: Path) -> None:
+    """Neither --resume nor a fresh start replaces a file of the user's that has a name of the run's."""
+    small = ("--epochs", "1", *FEW)
+    for name in ("model.safetensors", "options.json", "teacher.npy"):
+        folder = work / f"own-{name}"
+        folder.mkdir()
+        (folder / name).write_text("{}")
+        (folder / ".mine.tmp").write_text("mine")
+        (folder / ".check.safetensors").write_text("mine")
+        teacher = ("--teacher", "networks.py:narrow", "--cache-teacher", "--no-track")
+        for resume in ((), ("--resume",)):
+            arguments = ("distill", "networks.py:vectors", *teacher, *DATA, "--input-size", "12", *small)
+            one_line(fork(*arguments, "-o", folder.name, *resume), name)
+        assert {path.name for path in folder.iterdir()} >= {name, ".mine.tmp", ".check.safetensors"}
+        assert (folder / name).read_text() == "{}"
+
+
+def test_a_run_leaves_the_user_s_files_in_its_folder(run: Run, work: Path) -> None:
+    folder = work / "mine"
+    folder.mkdir()
+    names = (".mine.tmp", ".check.safetensors", "teacher.npy")
+    for name in names:
+        (folder / name).write_text("mine")
+    small = ("--input-size", "12", "--epochs", "1", *FEW)
+    for resume in ((), ("--resume",)):
+        done = run("train", "networks.py:vectors", *DATA, *small, "-o", "mine", *resume)
+        assert done.returncode == 0, done.stderr
+    assert all((folder / name).read_text() == "mine" for name in names)
+    assert (folder / "model.safetensors").stat().st_mode & 0o777 == 0o666 & ~_umask()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

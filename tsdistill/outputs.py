@@ -1,0 +1,211 @@
+"""What a command will write, checked before it starts: no output destroys an input or another output."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from tsdistill.errors import TsdistillError
+from tsdistill.files import check_folder, check_place
+
+STDOUT = "-"
+_CATALOGS = ("timm", "torchvision")
+"""Sources of models whose names are no paths."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """A file that will be written, or a folder that will be written into.
+
+    Attributes:
+        option: what a message calls it: ``"--json"``.
+        path: where; ``-`` for stdout, ``None`` for an output that is not asked for.
+        names: of a folder, the files that come to lie in it, as patterns of ``fnmatch`` relative to it; empty
+            for a file.
+    """
+
+    option: str
+    path: str | Path | None
+    names: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Input:
+    """What a command reads.
+
+    Attributes:
+        option: what a message calls it: ``"MODEL"``.
+        value: a path, or a text that may hold one: ``file.py:factory``, ``fashion-mnist:DIR``.
+    """
+
+    option: str
+    value: Any
+
+
+def check_outputs(outputs: Iterable[Output], inputs: Iterable[Input] = ()) -> None:
+    """Refuse outputs that cannot be written, or that would destroy what the command reads or writes.
+
+    Files are told apart by device and inode, so that links and other spellings of a path count as one. An
+    output may replace what an earlier run has left at its place, but no file in a folder that is read.
+
+    Raises:
+        TsdistillError: says which output, and what it would destroy.
+    """
+    asked = [each for each in outputs if each.path is not None]
+    files = [each for each in asked if not each.names and str(each.path) != STDOUT]
+    folders = [each for each in asked if each.names]
+    for each in files:
+        assert each.path is not None
+        check_place(each.path)
+    for each in folders:
+        assert each.path is not None
+        check_folder(each.path)
+    _check_stdout(asked, files)
+    _check_apart(files, folders)
+    for given in inputs:
+        for path in paths_in(given.value):
+            _check_kept(given.option, path, files, folders)
+
+
+def paths_in(value: Any) -> Iterator[Path]:
+    """The files and folders that exist and that an option's value names."""
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from paths_in(item)
+        return
+    if not isinstance(value, str | Path):
+        return
+    text = str(value)
+    spellings = {text}
+    if text.partition(":")[0] not in _CATALOGS:
+        rest = text.partition(":")[2]
+        spellings |= {text.rpartition(":")[0], rest, rest.partition(",")[0], text.partition("=")[2]}
+    for spelling in sorted(spellings - {"", "."} | {text} - {""}):
+        path = Path(spelling).expanduser()
+        if _stat(path) is not None:
+            yield path
+
+
+def _check_stdout(asked: Sequence[Output], files: Sequence[Output]) -> None:
+    """Refuse two outputs on stdout, and a file that the shell has pointed stdout or stderr to.
+
+    Raises:
+        TsdistillError: names them.
+    """
+    out = [each.option for each in asked if str(each.path) == STDOUT]
+    if len(out) > 1:
+        raise TsdistillError(f"{' and '.join(out)} cannot both go to stdout; name a file for one of them")
+    for name, stream in (("stdout", sys.__stdout__), ("stderr", sys.__stderr__)):
+        try:
+            opened = None if stream is None else os.fstat(stream.fileno())
+        except (OSError, ValueError):
+            continue
+        for each in files:
+            found = _stat(Path(str(each.path)))
+            if opened and found and stat.S_ISREG(found.st_mode) and os.path.samestat(opened, found):
+                raise TsdistillError(
+                    f"{each.option} {each.path} is the file that {name} goes to; name another"
+                )
+
+
+def _check_apart(files: Sequence[Output], folders: Sequence[Output]) -> None:
+    """Refuse two outputs at one place.
+
+    Raises:
+        TsdistillError: names both.
+    """
+    places: dict[Any, Output] = {}
+    for each in (*files, *folders):
+        place = _place(Path(str(each.path)))
+        if place is None:
+            continue
+        other = places.setdefault(place, each)
+        if other is not each:
+            raise TsdistillError(
+                f"{other.option} {other.path} and {each.option} {each.path} are one place; name two"
+            )
+    for folder in folders:
+        for each in files:
+            if _lies_in(Path(str(each.path)), folder):
+                raise TsdistillError(
+                    f"{each.option} {each.path} is a file that {folder.option} {folder.path} writes as well; "
+                    "name another"
+                )
+
+
+def _check_kept(option: str, given: Path, files: Sequence[Output], folders: Sequence[Output]) -> None:
+    """Refuse to write over what is read.
+
+    Raises:
+        TsdistillError: names the output and the option that reads it.
+    """
+    found = _stat(given)
+    if found is None or not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
+        return
+    whole = stat.S_ISDIR(found.st_mode)
+    for each in files:
+        path = Path(str(each.path))
+        there = _stat(path)
+        if there is None or not stat.S_ISREG(there.st_mode):
+            continue
+        above = (_stat(folder) for folder in Path(os.path.realpath(path)).parents) if whole else ()
+        if os.path.samestat(there, found) or any(a and os.path.samestat(a, found) for a in above):
+            where = f"in {given}, which {option} reads" if whole else f"what {option} reads"
+            raise TsdistillError(f"{each.option} {each.path} is {where}; name another")
+    for folder in folders:
+        for path in _there(folder):
+            there = _stat(path)
+            same = there is not None and os.path.samestat(there, found)
+            if same or (whole and os.path.samestat(os.stat(path.parent), found)):
+                raise TsdistillError(
+                    f"{folder.option} {folder.path} would replace {path}, which {option} reads; name another"
+                )
+
+
+def _there(folder: Output) -> Iterator[Path]:
+    """The files that exist in a folder and would be written."""
+    for pattern in folder.names:
+        yield from sorted(Path(str(folder.path)).glob(pattern))
+
+
+def _lies_in(path: Path, folder: Output) -> bool:
+    """Whether a file is one of those that are written into a folder, there already or not."""
+    root = Path(os.path.realpath(Path(str(folder.path))))
+    target = Path(os.path.realpath(path))
+    if any(_same(path, other) for other in _there(folder)):
+        return True
+    if not target.is_relative_to(root):
+        return False
+    relative = target.relative_to(root)
+    return any(
+        len(Path(pattern).parts) == len(relative.parts) and fnmatchcase(relative.as_posix(), pattern)
+        for pattern in folder.names
+    )
+
+
+def _place(path: Path) -> Any:
+    """What two spellings of one file have in common; ``None`` for a terminal or another character device."""
+    found = _stat(path)
+    if found is not None:
+        return None if stat.S_ISCHR(found.st_mode) else (found.st_dev, found.st_ino)
+    target = Path(os.path.realpath(path))
+    above = _stat(target.parent)
+    return str(target) if above is None else (above.st_dev, above.st_ino, target.name)
+
+
+def _same(one: Path, other: Path) -> bool:
+    first, second = _stat(one), _stat(other)
+    return first is not None and second is not None and os.path.samestat(first, second)
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except (OSError, ValueError):
+        return None
