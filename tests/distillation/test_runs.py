@@ -45,7 +45,7 @@ def test_a_run_goes_on_with_its_own_files(tmp_path: Path) -> None:
 def test_a_run_leaves_the_user_s_files_alone(tmp_path: Path) -> None:
     for name in MINE:
         (tmp_path / name).write_text("mine")
-    short = {"epochs": 1, "samples": 64, "batch_size": 32}
+    short: dict[str, Any] = {"epochs": 1, "samples": 64, "batch_size": 32}
     for resume in (False, True):
         tsd.train(student(), data=digits(), out=tmp_path, arch=ARCH, resume=resume, **short)
     assert all((tmp_path / name).read_text() == "mine" for name in MINE)
