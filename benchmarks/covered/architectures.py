@@ -117,6 +117,11 @@ def size_of(architecture: Architecture) -> tuple[int, ...] | None:
     return INPUTS.get(architecture.name) if architecture.library == "torchvision" else None
 
 
+def inputs_of(architecture: Architecture) -> Callable[[int], Any] | None:
+    """A seed -> the inputs of a forward, where a sample is no single tensor."""
+    return other_networks.NETWORKS[architecture.name].inputs if architecture.library == "others" else None
+
+
 def others(patterns: Sequence[str] = ("*",)) -> list[Architecture]:
     """Networks of other libraries whose names match, where the library is installed."""
     return [

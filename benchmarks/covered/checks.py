@@ -6,7 +6,7 @@ import copy
 import gc
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,7 +104,12 @@ def randomised(model: nn.Module, seed: int = 0) -> nn.Module:
 
 
 def first(
-    spec: str, folder: Path, timed: Timed, size: tuple[int, ...] | None = None, quick: bool = False
+    spec: str,
+    folder: Path,
+    timed: Timed,
+    size: tuple[int, ...] | None = None,
+    quick: bool = False,
+    inputs: Callable[[int], Any] | None = None,
 ) -> dict[str, Any]:
     """All but the reload; the cut model, an input and its output are left in ``folder``.
 
@@ -115,6 +120,7 @@ def first(
         size: of one sample, in place of the architecture's own.
         quick: the nodes are drawn at random, the same part of every group, and nothing absorbs them, in place
             of analysis and planning.
+        inputs: a seed -> the inputs of a forward, where the model does not say them.
 
     Raises:
         Failure: a check does not hold.
@@ -122,7 +128,8 @@ def first(
     _warm_up()
     with timed("build"):
         model = built(spec, size)
-    example = tsd.example_input(model)
+    example = inputs(0) if inputs else tsd.example_input(model)
+    images = [inputs(seed) for seed in range(SAMPLES)] if inputs else _images(model, example)
     row: dict[str, Any] = {"params": sum(p.numel() for p in model.parameters())}
     with torch.no_grad():
         other = copy.deepcopy(model)  # the first forward of the model itself is the trace's, as for a user
@@ -141,10 +148,10 @@ def first(
         removed = drawn(graph)
     else:
         with timed("analyze"):
-            report = tsd.analyze(model, None, _images(model, example), **_little())
+            report = tsd.analyze(model, None, images, example_input=example, **_little())
         graph = report.graph
         with timed("prune"):
-            result = _pruned(model, example, report)
+            result = _pruned(model, example, images, report)
         removed = result.plan.removed
         if result.put_back:
             raise Failure(f"put back: {result.put_back[0]}")
@@ -234,9 +241,10 @@ def _stays(group: tsd.tracing.Group, part: float) -> int:
     return kept if kept or group.step == 1 else group.size
 
 
-def _pruned(model: nn.Module, example: Any, report: tsd.AlignmentReport) -> tsd.PruneResult:
+def _pruned(model: nn.Module, example: Any, images: Any, report: tsd.AlignmentReport) -> tsd.PruneResult:
     """Cut to half of the MACs, or to as few as pass where half cannot be had."""
-    how: dict[str, Any] = {"data": _images(model, example), "report": report, "realign": False, **_few()}
+    how: dict[str, Any] = {"data": images, "report": report, "realign": False, **_few()}
+    how["example_input"] = example
     try:
         return tsd.prune_result(model, macs=KEPT, **how)
     except tsd.TsdistillError as error:

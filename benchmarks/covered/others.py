@@ -1,7 +1,8 @@
 """Networks of other libraries, built as their users build them: ``others.py:NAME`` is a factory.
 
 Each library is needed for its own rows only: ``pip install segmentation-models-pytorch ultralytics
-open_clip_torch monai vit-pytorch efficientnet-pytorch pytorchcv``. Weights are random.
+open_clip_torch monai vit-pytorch efficientnet-pytorch pytorchcv torch_geometric diffusers snntorch``. Weights are
+random.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -25,18 +27,22 @@ class Network:
         args: positional arguments of that.
         options: its keyword arguments.
         part: attribute of what it builds that takes part, all of it when empty.
+        inputs: a seed -> the keyword arguments of a forward, of a network that takes no single tensor.
+        needs: the package that it is made of, where ``path`` does not begin with it.
     """
 
-    size: tuple[int, ...]
+    size: tuple[int, ...] | None
     path: str
     args: tuple[Any, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
     part: str = ""
+    inputs: Callable[[int], dict[str, Any]] | None = None
+    needs: str = ""
 
     @property
     def library(self) -> str:
         """The package that it comes from."""
-        return self.path.partition(".")[0]
+        return self.needs or self.path.partition(".")[0]
 
     def build(self) -> nn.Module:
         """A network with random weights."""
@@ -139,9 +145,173 @@ def _image_classifiers() -> Iterator[tuple[str, Network]]:
         yield f"cv-{name}", Network(LARGE, "pytorchcv.model_provider.get_model", (name,))
 
 
+def _graph(seed: int) -> dict[str, Tensor]:
+    """A ring of 30 nodes with 20 edges more, and 12 features a node."""
+    generator = torch.Generator().manual_seed(seed)
+    place = torch.arange(30)
+    ring = torch.stack([place, (place + 1) % 30])
+    edges = torch.cat([ring, ring.flip(0), torch.randint(0, 30, (2, 20), generator=generator)], 1)
+    return {"x": torch.randn(30, 12, generator=generator), "edge_index": edges}
+
+
+def _geometric() -> Iterator[tuple[str, Network]]:
+    for kind in ("GCN", "GraphSAGE", "GIN", "GAT", "PNA", "EdgeCNN"):
+        options: dict[str, Any] = {
+            "in_channels": 12,
+            "hidden_channels": 32,
+            "num_layers": 3,
+            "out_channels": 5,
+        }
+        if kind == "PNA":
+            degrees = torch.tensor([0, 0, 4, 10, 10, 6])
+            options |= {"aggregators": ["mean", "max", "std"], "scalers": ["identity", "amplification"]}
+            options["deg"] = degrees
+        yield f"graph-{kind}", Network(None, f"torch_geometric.nn.{kind}", options=options, inputs=_graph)
+    options = {"in_channels": 12, "hidden_channels": 32, "num_layers": 3, "out_channels": 5, "v2": True}
+    heads = {**options, "heads": 4}
+    yield "graph-GATv2", Network(None, "torch_geometric.nn.GAT", options=heads, inputs=_graph)
+
+
+def _noise(side: int, channels: int, text: bool = False) -> Callable[[int], dict[str, Tensor]]:
+    """The inputs of a network that takes noise away: an image, a time step and, with ``text``, embeddings."""
+
+    def inputs(seed: int) -> dict[str, Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        given = {
+            "sample": torch.randn(1, channels, side, side, generator=generator),
+            "timestep": torch.randint(0, 1000, (1,), generator=generator),
+        }
+        if text:
+            given["encoder_hidden_states"] = torch.randn(1, 7, 24, generator=generator)
+        return given
+
+    return inputs
+
+
+def _diffusers() -> Iterator[tuple[str, Network]]:
+    small: dict[str, Any] = {"sample_size": 16, "layers_per_block": 1, "norm_num_groups": 8}
+    blocks = {"block_out_channels": (16, 32)}
+
+    yield (
+        "diffusers-UNet2D",
+        Network(
+            None,
+            "diffusers.UNet2DModel",
+            options={
+                **small,
+                **blocks,
+                "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
+                "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
+                "attention_head_dim": 8,
+            },
+            inputs=_noise(16, 3),
+        ),
+    )
+    yield (
+        "diffusers-UNet2DCondition",
+        Network(
+            None,
+            "diffusers.UNet2DConditionModel",
+            options={
+                **small,
+                **blocks,
+                "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+                "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+                "cross_attention_dim": 24,
+                "attention_head_dim": 8,
+            },
+            inputs=_noise(16, 4, text=True),
+        ),
+    )
+    yield (
+        "diffusers-AutoencoderKL",
+        Network(
+            (3, 32, 32),
+            "diffusers.AutoencoderKL",
+            options={
+                **blocks,
+                "norm_num_groups": 8,
+                "down_block_types": ("DownEncoderBlock2D",) * 2,
+                "up_block_types": ("UpDecoderBlock2D",) * 2,
+            },
+        ),
+    )
+    yield (
+        "diffusers-DiT",
+        Network(
+            None,
+            "diffusers.DiTTransformer2DModel",
+            options={
+                "num_attention_heads": 4,
+                "attention_head_dim": 8,
+                "in_channels": 4,
+                "num_layers": 2,
+                "sample_size": 8,
+                "num_embeds_ada_norm": 1000,
+                "norm_num_groups": 8,
+            },
+            inputs=_labelled_noise,
+        ),
+    )
+
+
+def _labelled_noise(seed: int) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        "hidden_states": torch.randn(1, 4, 8, 8, generator=generator),
+        "timestep": torch.randint(0, 1000, (1,), generator=generator),
+        "class_labels": torch.randint(0, 1000, (1,), generator=generator),
+    }
+
+
+class Spiking(nn.Module):
+    """Convolutions between leaky neurons of snntorch, a static image shown for some steps.
+
+    Args:
+        hidden: whether neurons keep their membranes by themselves, or the loop passes them on.
+    """
+
+    def __init__(self, hidden: bool) -> None:
+        super().__init__()
+        import snntorch
+
+        self.one, self.two, self.out = nn.Conv2d(1, 16, 3, 2), nn.Conv2d(16, 24, 3, 2), nn.Linear(24 * 49, 10)
+        kept = {"init_hidden": hidden}
+        self.neurons = nn.ModuleList(snntorch.Leaky(beta=0.9, **kept) for _ in range(2))
+        self.last = snntorch.Leaky(beta=0.9, **kept, output=True)
+        self.hidden = hidden
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mean membrane of the last neurons over the steps, ``[batch, 10]``."""
+        neurons = (*self.neurons, self.last)
+        memory = [neuron.reset_mem() for neuron in neurons]
+        shown = []
+        for _ in range(4):
+            seen = x
+            for number, (layer, neuron) in enumerate(
+                zip((self.one, self.two, self.out), neurons, strict=True)
+            ):
+                seen = layer(seen.flatten(1) if layer is self.out else seen)
+                if self.hidden:
+                    spikes = neuron(seen)
+                    seen, memory[number] = spikes if isinstance(spikes, tuple) else (spikes, None)
+                else:
+                    seen, memory[number] = neuron(seen, memory[number])
+            shown.append(memory[-1])
+        return torch.stack(shown).mean(0)
+
+
+def _snntorch() -> Iterator[tuple[str, Network]]:
+    for name, hidden in (("own-membranes", True), ("passed-membranes", False)):
+        yield f"snn-{name}", Network(PLANE, f"{__name__}.Spiking", (hidden,), needs="snntorch")
+
+
 NETWORKS: dict[str, Network] = {
     name.lower().replace("-", "_"): network
-    for library in (_segmentation, _ultralytics, _clip, _monai, _vit_pytorch, _image_classifiers)
+    for library in (
+        *(_segmentation, _ultralytics, _clip, _monai, _vit_pytorch, _image_classifiers),
+        *(_geometric, _diffusers, _snntorch),
+    )
     for name, network in library()
 }
 """All of them by name."""

@@ -11,7 +11,7 @@ from typing import Any
 from record import Record, Row
 
 from .apart import Limits, apart
-from .architectures import Architecture, size_of
+from .architectures import Architecture, inputs_of, size_of
 from .checks import Timed, first, second
 from .peer import peer
 
@@ -28,11 +28,11 @@ def tried(architecture: Architecture, kind: str, limits: Limits) -> Row:
     row: Row = {"kind": kind, "spec": architecture.spec, "family": architecture.family}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        size = size_of(architecture)
+        size, inputs = size_of(architecture), inputs_of(architecture)
         work: Callable[[Timed], Row | None] = (
             (lambda timed: peer(architecture.tried, folder, timed, size))
             if kind == "peer"
-            else (lambda timed: first(architecture.tried, folder, timed, size, kind == "quick"))
+            else (lambda timed: first(architecture.tried, folder, timed, size, kind == "quick", inputs))
         )
         row |= apart(work, folder, limits)
         if kind != "peer" and row["cause"] is None:
