@@ -1,8 +1,8 @@
 """Networks of other libraries, built as their users build them: ``others.py:NAME`` is a factory.
 
 Each library is needed for its own rows only: ``pip install segmentation-models-pytorch ultralytics
-open_clip_torch monai vit-pytorch efficientnet-pytorch pytorchcv torch_geometric diffusers snntorch``. Weights are
-random.
+open_clip_torch monai vit-pytorch efficientnet-pytorch pytorchcv torch_geometric diffusers snntorch``.
+Weights are random.
 """
 
 from __future__ import annotations
@@ -155,21 +155,17 @@ def _graph(seed: int) -> dict[str, Tensor]:
 
 
 def _geometric() -> Iterator[tuple[str, Network]]:
+    shape = {"in_channels": 12, "hidden_channels": 32, "num_layers": 3, "out_channels": 5}
+    aggregation = {"aggregators": ["mean", "max", "std"], "scalers": ["identity", "amplification"]}
+    more: dict[str, dict[str, Any]] = {
+        "PNA": {**aggregation, "deg": torch.tensor([0, 0, 4, 10, 10, 6])},
+        "GAT": {"heads": 4},
+    }
     for kind in ("GCN", "GraphSAGE", "GIN", "GAT", "PNA", "EdgeCNN"):
-        options: dict[str, Any] = {
-            "in_channels": 12,
-            "hidden_channels": 32,
-            "num_layers": 3,
-            "out_channels": 5,
-        }
-        if kind == "PNA":
-            degrees = torch.tensor([0, 0, 4, 10, 10, 6])
-            options |= {"aggregators": ["mean", "max", "std"], "scalers": ["identity", "amplification"]}
-            options["deg"] = degrees
+        options = {**shape, **more.get(kind, {})}
         yield f"graph-{kind}", Network(None, f"torch_geometric.nn.{kind}", options=options, inputs=_graph)
-    options = {"in_channels": 12, "hidden_channels": 32, "num_layers": 3, "out_channels": 5, "v2": True}
-    heads = {**options, "heads": 4}
-    yield "graph-GATv2", Network(None, "torch_geometric.nn.GAT", options=heads, inputs=_graph)
+    second = {**shape, "v2": True, "heads": 4}
+    yield "graph-GATv2", Network(None, "torch_geometric.nn.GAT", options=second, inputs=_graph)
 
 
 def _noise(side: int, channels: int, text: bool = False) -> Callable[[int], dict[str, Tensor]]:
