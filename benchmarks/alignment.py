@@ -48,7 +48,7 @@ from tsdistill.alignment.matching.activations import Side
 from tsdistill.alignment.observing.observe import Observation, observe
 from tsdistill.alignment.observing.samples import channels_first
 from tsdistill.alignment.observing.sites import find_sites
-from tsdistill.alignment.strength import output_sensitivity
+from tsdistill.alignment.strength_passes import output_sensitivity
 from tsdistill.tracing import trace
 
 ARCHITECTURES = ("resnet18", "resnet50", "mobilenetv3_large_100")

@@ -12,18 +12,21 @@ from torch.nn import functional as F
 
 from tests.alignment.small import images, randomise, residual
 from tsdistill.alignment import fan_out as module
-from tsdistill.alignment.fan_out import FanOut, fan_outs
+from tsdistill.alignment.fan_out import FanOut, FanOuts
 from tsdistill.alignment.observing.inputs import prepare
 from tsdistill.alignment.observing.observe import observe
 from tsdistill.alignment.observing.sites import find_sites
+from tsdistill.alignment.strength_passes import output_sensitivity
 from tsdistill.tracing import trace
 
 
-def _found(model: nn.Module, x: Any, **how: Any) -> dict[str, FanOut]:
+def _found(model: nn.Module, x: Any, *, seed: int = 0, **how: Any) -> dict[str, FanOut]:
     prepared = prepare(model, x)
     sites = find_sites(model, trace(model, prepared.example, check=False))
-    covariances = observe(model, sites, prepared, positions=None).covariances
-    return fan_outs(model, sites, covariances, prepared, **how)[0]
+    looking = FanOuts(model, sites, seed, prepared.samples)
+    covariances = observe(model, sites, prepared, positions=None, around=looking.batch).covariances
+    output_sensitivity(model, sites, prepared, seed=seed, collectors=[looking], **how)
+    return looking.finish(covariances)
 
 
 def _network(reading: nn.Module, width: int, classes: int = 3) -> nn.Sequential:
@@ -75,8 +78,10 @@ def test_a_layer_that_reads_every_channel_once_takes_the_covariance_that_is_ther
     model, x = residual(), images(40)
     prepared = prepare(model, x)
     sites = find_sites(model, trace(model, prepared.example))
-    covariances = observe(model, sites, prepared).covariances
-    found, _ = fan_outs(model, sites, covariances, prepared)
+    looking = FanOuts(model, sites)
+    covariances = observe(model, sites, prepared, around=looking.batch).covariances
+    output_sensitivity(model, sites, prepared, collectors=[looking])
+    found = looking.finish(covariances)
     assert {site: each.taps for site, each in found.items()} == {"first": 9, "second": 1, "head": 1}
     for site in ("second", "head"):
         assert found[site].covariance is covariances[site]
@@ -99,10 +104,7 @@ def test_some_positions_estimate_the_same(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_beta_is_the_second_moment_of_the_output_s_derivative() -> None:
     model, x = _network(nn.Conv2d(6, 4, 3, stride=2), 36, classes=2).double(), images(16).double()
-    prepared = prepare(model, [x] * 300)
-    sites = find_sites(model, trace(model, prepared.example, check=False))
-    covariances = observe(model, sites, prepared).covariances
-    found, _ = fan_outs(model, sites, covariances, prepared, samples=16 * 300)
+    found = _found(model, [x] * 300, samples=16 * 300)
     with torch.no_grad():
         read = model[2](model[1](model[0](x)))
     rest = nn.Sequential(*list(model)[3:])

@@ -42,12 +42,14 @@ def test_it_is_the_derivative_by_a_factor_on_the_product() -> None:
     column = np.flatnonzero(slot.coords[0] < 8)
     found = Products(model, graph, {"qkv": Queries("qkv", column)})
     direction = torch.randn(5)
+    found.begin(0, 1)
     with found:
         # Only the second position asks, so that there is one term a node.
         model(x)[0, 1].backward(direction)
-        found.seen += 1
     weighed = Weighed(model).eval()
     weighed(x)[0, 1].backward(direction)
     assert weighed.factor.grad is not None
-    assert np.allclose(found.finish()["qkv"], weighed.factor.grad.double().square().numpy(), rtol=1e-3)
+    assert np.allclose(
+        found.finish().means["qkv"].sum(0), weighed.factor.grad.double().square().numpy(), rtol=1e-3
+    )
     assert not model.qkv._forward_hooks

@@ -13,6 +13,7 @@ from torch import nn
 from tsdistill.alignment.history import AlignmentHistory, GroupHistory
 from tsdistill.alignment.matching.nodes import NodeMatches, match_nodes
 from tsdistill.alignment.report import AlignmentReport, GroupReport, Thresholds
+from tsdistill.alignment.strength_passes import StrengthEstimate
 from tsdistill.tracing import NodeGraph, trace
 
 WIDTHS = {"first": 40, "second": 24, "third": 16}
@@ -96,9 +97,11 @@ def made_group(
         standardised_norm=strength * rng.uniform(0.8, 1.2, size),
         sensitivity=strength * 0.7,
         strength=strength,
+        strength_error=0.04 * strength,
         best=first.best,
         similarity=first.similarity,
         teacher_strength=strength if own else teacher_strength,
+        teacher_strength_error=0.04 * (strength if own else teacher_strength),
         teacher_best=first.teacher_similarity,
         matches=matches,
         scores={"cka": 0.75} if partner else {},
@@ -144,6 +147,8 @@ def made_report(
     )
     kept = {group.name: group.size - int(group.candidate.sum()) for group in groups}
     report = AlignmentReport(
+        name="runs/made_student.pt",
+        teacher_name=None if own else "made_teacher.pt",
         arch="made_student",
         teacher_arch=None if own else "made_teacher",
         has_teacher=not own,
@@ -162,6 +167,8 @@ def made_report(
         macs_saved=graph.macs() - graph.macs(kept),
         groups=groups,
         notes=("a note for the reader",),
+        strength_estimate=StrengthEstimate(4, True, 256, 1024, 0.05, 0.04),
+        teacher_strength_estimate=None if own else StrengthEstimate(1000, False, 512, 512, 0.05, 0.031),
         matching=None,
         graph=graph,
         statistics=cast(Any, None),

@@ -296,4 +296,4 @@ def test_the_table_is_sorted_and_bounded(shown: Opened, made: AlignmentReport) -
     names = shown.page.eval_on_selector_all("#nodes tbody th", "(all) => all.map((cell) => cell.textContent)")
     order = np.argsort(-made.groups[0].strength, kind="stable")
     assert names == [f"first[{k}]" for k in order]
-    assert shown.page.locator("#nodes tbody tr").nth(0).locator("td").count() == 9
+    assert shown.page.locator("#nodes tbody tr").nth(0).locator("td").count() == 10

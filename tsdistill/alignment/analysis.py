@@ -12,7 +12,7 @@ from torch import nn
 from tsdistill.alignment.comparing import compare_groups, observe_sides, partner_of
 from tsdistill.alignment.describe import Context, describe_group
 from tsdistill.alignment.exact import relations, spanned, takings
-from tsdistill.alignment.fan_out import FanOut, fan_outs
+from tsdistill.alignment.fan_out import FanOuts
 from tsdistill.alignment.matching.activations import Side
 from tsdistill.alignment.matching.groups import common_inputs, match_groups
 from tsdistill.alignment.measuring import DEFAULT, Measures
@@ -26,7 +26,13 @@ from tsdistill.alignment.observing.sites import Sites, find_sites
 from tsdistill.alignment.products import Products, Queries
 from tsdistill.alignment.rectified import rectified
 from tsdistill.alignment.report import AlignmentReport, GroupReport, Statistics, Thresholds
-from tsdistill.alignment.strength import output_sensitivity
+from tsdistill.alignment.strength import SiteSensitivity, strength_and_error
+from tsdistill.alignment.strength_passes import (
+    TARGET,
+    StrengthEstimate,
+    largest_error,
+    output_sensitivity,
+)
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.forward import at_rest
 from tsdistill.models import info_of
@@ -50,6 +56,7 @@ def analyze(
     pairs: Mapping[str, str] | None = None,
     augment: str = "none",
     strength_samples: int = 256,
+    strength_target: float | None = TARGET,
     positions: int | str | None = "auto",
     thresholds: Thresholds | None = None,
     input_size: Sequence[int] | None = None,
@@ -77,7 +84,9 @@ def analyze(
             none does).
         pairs: student group -> teacher group, which overrides what the matching of groups finds.
         augment: augmentation strategy by name, applied to every batch.
-        strength_samples: samples for strength, which needs backward passes.
+        strength_samples: samples for strength, which needs backward passes; more where the next is not met.
+        strength_target: standard error of strength, in parts of a group's largest, that is gone on to (see
+            `strength_passes.output_sensitivity`); ``None`` for one backward pass of these samples.
         positions: positions of a feature map that are looked at in each sample: ``"auto"`` bounds the work
             by the layer's width, ``None`` takes all.
         thresholds: where the words aligned, weak and redundant begin to apply.
@@ -116,6 +125,7 @@ def analyze(
         pairs=pairs,
         thresholds=thresholds,
         strength_samples=strength_samples,
+        strength_target=strength_target,
         positions=positions,
         seed=seed,
         choosing=choosing,
@@ -132,6 +142,7 @@ def analyze_prepared(
     pairs: Mapping[str, str] | None = None,
     thresholds: Thresholds | None = None,
     strength_samples: int = 256,
+    strength_target: float | None = TARGET,
     positions: int | str | None = "auto",
     seed: int = 0,
     choosing: bool = True,
@@ -157,27 +168,59 @@ def analyze_prepared(
         with clock.phase("matching"):
             matching = processes.agreed(match_groups(mine, theirs, prepared, given=pairs))
     partners = dict(matching.pairs) if matching else {name: name for name in mine.observable}
-    observed = observe_sides(mine, beside, partners, prepared, measures, positions, seed, progress)
+    looking = FanOuts(student, mine.sites, seed, prepared.samples) if choosing else None
+    observed = observe_sides(
+        mine,
+        beside,
+        partners,
+        prepared,
+        measures,
+        positions,
+        seed,
+        progress,
+        around=looking.batch if looking is not None else None,
+    )
     how: dict[str, Any] = {"samples": strength_samples, "seed": seed, "progress": progress}
-    read: dict[str, FanOut] = {}
-    products: dict[str, np.ndarray] = {}
+    how["target"] = strength_target
+    multiplied = Products(student, mine.graph, queries or {})
     with clock.phase("strength"):
-        if choosing:
-            multiplied = Products(student, mine.graph, queries or {})
-            read, beta = fan_outs(
-                student, mine.sites, observed.covariances, prepared, products=multiplied, **how
+        beta, estimate = output_sensitivity(
+            student,
+            mine.sites,
+            prepared,
+            judge=lambda found: _largest_error(mine, observed, found, multiplied),
+            collectors=(multiplied, *((looking,) if looking is not None else ())),
+            **how,
+        )
+        products = multiplied.finish()
+        read = looking.finish(observed.covariances) if looking is not None else {}
+        other_beta, other_estimate = None, None
+        if theirs is not None:
+            other_beta, other_estimate = output_sensitivity(
+                theirs.model,
+                theirs.sites,
+                prepared,
+                judge=lambda found: _partners_error(theirs, partners, observed, found),
+                **how,
             )
-            products = multiplied.finish()
-        else:
-            beta = output_sensitivity(student, mine.sites, prepared, **how)
-        other_beta = output_sensitivity(theirs.model, theirs.sites, prepared, **how) if theirs else {}
     with clock.phase("description"):
         results, first = compare_groups(mine, beside, partners, prepared.example, observed, measures)
         taking = takings(student, mine.sites, observed.covariances, prepared.example)
         context = Context(
             model=student,
             graph=mine.graph,
-            statistics=Statistics(mine.sites, observed, beta, taking, read, queries or {}, products),
+            statistics=Statistics(
+                mine.sites,
+                observed,
+                beta.mean,
+                taking,
+                read,
+                queries or {},
+                {name: products.mean(blocks) for name, blocks in products.means.items()},
+                output_power=beta.power,
+            ),
+            sensitivity=beta,
+            products=products,
             relations={key: relations(covariance) for key, covariance in observed.covariances.items()},
             spans=spanned(mine.graph),
             gated=rectified(mine.graph),
@@ -188,7 +231,7 @@ def analyze_prepared(
         groups = []
         for group in mine.graph.groups:
             partner = None
-            if theirs is not None and group.name in observed.pairs:
+            if theirs is not None and other_beta is not None and group.name in observed.pairs:
                 partner = partner_of(theirs, partners[group.name], group.name, observed, other_beta)
             groups.append(describe_group(context, group, partner, results.get(group.name, {})))
     notes = [
@@ -196,6 +239,7 @@ def analyze_prepared(
         *mine.graph.notes,
         *(matching.notes if matching else ()),
         *_warnings(prepared, mine.sites, observed, groups),
+        *_doubts(estimate, other_estimate),
     ]
     said = {name for found in results.values() for name in found}
     notes += [
@@ -206,6 +250,8 @@ def analyze_prepared(
     kept = {group.name: group.size - int(group.candidate.sum()) for group in groups}
     graph = mine.graph
     return AlignmentReport(
+        name=info_of(student).name,
+        teacher_name=info_of(teacher).name if teacher is not None else None,
         arch=info_of(student).arch,
         teacher_arch=info_of(teacher).arch if teacher is not None else None,
         has_teacher=teacher is not None,
@@ -224,6 +270,8 @@ def analyze_prepared(
         macs_saved=graph.macs() - graph.macs(kept),
         groups=tuple(groups),
         notes=tuple(notes),
+        strength_estimate=estimate,
+        teacher_strength_estimate=other_estimate,
         matching=matching,
         graph=graph,
         statistics=context.statistics,
@@ -264,6 +312,41 @@ def _run(model: nn.Module, example: Any, role: str) -> None:
     """Refuse a model that fails on the example, or gives NaN there."""
     with at_rest(model), torch.no_grad():
         checked_forward(model, example, role, "on the example input")
+
+
+def _largest_error(mine: Side, observed: Observation, found: SiteSensitivity, multiplied: Products) -> float:
+    """The largest standard error of the student's strengths (see `strength_passes.Judge`)."""
+    products = multiplied.finish()
+    return largest_error(
+        strength_and_error(
+            mine.sites.readings.get(group.name, ()),
+            observed.covariances,
+            found,
+            group.size,
+            products,
+            group.name,
+        )
+        for group in mine.graph.groups
+    )
+
+
+def _partners_error(
+    theirs: Side, partners: Mapping[str, str], observed: Observation, found: SiteSensitivity
+) -> float:
+    """The same of the teacher's nodes that stand beside the student's."""
+    beside = (partner_of(theirs, partners[name], name, observed, found) for name in observed.pairs)
+    return largest_error((each.strength, each.strength_error) for each in beside)
+
+
+def _doubts(*estimates: StrengthEstimate | None) -> list[str]:
+    """A note where strength is not as sure as it was asked to be."""
+    return [
+        f"strength has a standard error of up to {100 * each.error:.2g} % of a group's largest after "
+        f"{each.derivatives:,} derivatives, not the {100 * each.target:.2g} % asked for: samples differ "
+        "much; give more samples"
+        for each in estimates
+        if each is not None and each.target is not None and each.error > each.target
+    ]
 
 
 def _warnings(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any
 
@@ -17,7 +18,7 @@ from tsdistill.alignment.observing.inputs import Prepared
 from tsdistill.alignment.observing.moments import Moments, own_moments
 from tsdistill.alignment.observing.observe import Observation, observe
 from tsdistill.alignment.observing.progress import Progress
-from tsdistill.alignment.strength import sensitivity_of
+from tsdistill.alignment.strength import SiteSensitivity, sensitivity_of
 
 Results = dict[str, dict[str, np.ndarray]]
 
@@ -33,8 +34,11 @@ def observe_sides(
     progress: Progress | None,
     *,
     keys: Collection[str] | None = None,
+    around: Callable[[int], AbstractContextManager[None]] | None = None,
 ) -> Observation:
     """One pass for everything that the metrics want of the pairs, and the covariances of the sites ``keys``.
+
+    The student's forwards run inside what ``around`` gives for the number of the batch.
 
     A model beside itself is observed once: its covariances hold the moments; only metrics that want batches
     need pairs of its own groups.
@@ -57,6 +61,7 @@ def observe_sides(
         seed=seed,
         full=not own and measures.wants("covariances"),
         listeners=listeners,
+        around=around,
         progress=progress,
     )
 
@@ -126,7 +131,7 @@ def _moments(mine: Side, beside: Side, name: str, observed: Observation) -> Mome
 
 
 def partner_of(
-    teacher: Side, other: str, name: str, observed: Observation, sensitivity: Mapping[str, np.ndarray]
+    teacher: Side, other: str, name: str, observed: Observation, sensitivity: SiteSensitivity
 ) -> Partner:
     """The teacher's group ``other`` beside the student's group ``name``, with the strength of its nodes.
 
@@ -134,6 +139,11 @@ def partner_of(
     primary reading, which is the one that is observed.
     """
     readings = teacher.sites.readings[other]
-    beta = sensitivity_of(readings, sensitivity, teacher.graph.by_name[other].size)
+    beta = sensitivity_of(readings, sensitivity.mean, teacher.graph.by_name[other].size)
     variance = observed.pairs[name].var_t().numpy()
-    return Partner(other, np.sqrt(beta * variance), observed.compared[name])
+    strength = np.sqrt(beta * variance)
+    variances = {reading.site: np.zeros(teacher.sites.sites[reading.site].width) for reading in readings}
+    for reading in readings:
+        variances[reading.site][reading.features] = variance[:, None]
+    error = sensitivity.strength_error(readings, variances, strength)
+    return Partner(other, strength, error, observed.compared[name])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
+from tsdistill.alignment.block_sums import BlockMeans
 from tsdistill.alignment.exact import Relations, free_nodes
 from tsdistill.alignment.leaving import leaving_shares
 from tsdistill.alignment.linear import explained, precision_of, standardise
@@ -15,17 +16,24 @@ from tsdistill.alignment.matching.nodes import NodeMatches, match_nodes
 from tsdistill.alignment.observing.moments import pooled
 from tsdistill.alignment.observing.sites import Reading
 from tsdistill.alignment.report import GroupReport, Statistics, Thresholds
-from tsdistill.alignment.strength import fan_out_norm, sensitivity_of, standardised_fan_out_norm, strength
+from tsdistill.alignment.strength import (
+    SiteSensitivity,
+    fan_out_norm,
+    sensitivity_of,
+    standardised_fan_out_norm,
+    strength_and_error,
+)
 from tsdistill.tracing.graph import Group, NodeGraph
 
 
 @dataclass(frozen=True, eq=False)
 class Partner:
-    """The teacher's side of a pair: its group's name, the strength of its nodes, how positions were
-    compared."""
+    """The teacher's side of a pair: its group's name, the strength of its nodes and its standard error, how
+    positions were compared."""
 
     name: str
     strength: np.ndarray
+    strength_error: np.ndarray
     compared: str
 
 
@@ -37,6 +45,8 @@ class Context:
         model: the student.
         graph: its node graph.
         statistics: what was observed.
+        sensitivity: of the output, by block of samples.
+        products: what products of nodes add to the square of their strength, likewise.
         relations: exact relations at every site that was observed.
         spans: groups over which a norm or another statistic is taken.
         gated: groups whose nodes have gates that can be seen (see `rectified`).
@@ -48,6 +58,8 @@ class Context:
     model: nn.Module
     graph: NodeGraph
     statistics: Statistics
+    sensitivity: SiteSensitivity
+    products: BlockMeans
     relations: Mapping[str, Relations]
     spans: set[str]
     gated: set[str]
@@ -84,16 +96,17 @@ def describe_group(
     covariances = statistics.observed.covariances
     readings = tuple(r for r in statistics.sites.readings.get(group.name, ()) if r.site in covariances)
     size = group.size
-    powers = strength(readings, covariances, statistics.sensitivity)
-    powers = np.zeros(size) if powers is None else powers
     products = statistics.products.get(group.name, np.zeros(size))
-    powers = np.sqrt(powers**2 + products)
+    powers, errors = strength_and_error(
+        readings, covariances, context.sensitivity, size, context.products, group.name
+    )
     found = _activity(context, group, readings, powers, products > 0)
     redundant = (found.r2 >= thresholds.redundant) & ~found.dead
     candidate = found.dead | found.weak | (found.leaving >= thresholds.redundant)
     if candidate.all():
         candidate[int(np.argmax(powers))] = False
     strengths = powers if own else (partner.strength if partner else np.zeros(0))
+    teacher_errors = errors if own else (partner.strength_error if partner else np.zeros(0))
     matches = _matches(context, results)
     first = matches.get(context.metric)
     similarity = first.similarity if first else np.zeros(size)
@@ -113,9 +126,11 @@ def describe_group(
         standardised_norm=standardised_fan_out_norm(context.model, readings, covariances, size),
         sensitivity=np.sqrt(sensitivity_of(readings, statistics.sensitivity, size)),
         strength=powers,
+        strength_error=errors,
         best=best,
         similarity=similarity,
         teacher_strength=strengths,
+        teacher_strength_error=teacher_errors,
         teacher_best=teacher_best,
         matches=matches,
         scores={name: float(v) for name, v in results.items() if not v.ndim and np.isfinite(v)},

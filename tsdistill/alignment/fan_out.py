@@ -3,8 +3,8 @@ makes of that."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
@@ -16,14 +16,10 @@ from torch import Tensor, nn
 from tsdistill.alignment.observing import processes
 from tsdistill.alignment.observing.covariance import Covariance, RunningCovariance
 from tsdistill.alignment.observing.hooks import branched
-from tsdistill.alignment.observing.progress import Progress
 from tsdistill.alignment.observing.rows import channel_dim, fan_in_rows, fits, has_rows, inputs, outputs
 from tsdistill.alignment.observing.samples import channels_first, flat, widen
 from tsdistill.alignment.observing.sites import Site, Sites
 from tsdistill.alignment.observing.sums import gram
-from tsdistill.alignment.products import Products
-from tsdistill.alignment.strength import Sensitivity
-from tsdistill.evaluation.forward import at_rest, count, forward, head
 from tsdistill.models.layers.effective_weights import effective_weight
 from tsdistill.models.layers.kinds import groups_of, kind_of
 
@@ -53,71 +49,63 @@ class FanOut:
     beta: np.ndarray
 
 
-def fan_outs(
-    model: nn.Module,
-    sites: Sites,
-    covariances: Mapping[str, Covariance],
-    batches: Iterable[tuple[Any, Any]],
-    *,
-    samples: int = 256,
-    seed: int = 0,
-    products: Products | None = None,
-    progress: Progress | None = None,
-) -> tuple[dict[str, FanOut], dict[str, np.ndarray]]:
-    """The fan-out of every site that a plain linear layer or an ungrouped convolution reads, and what
-    `output_sensitivity` says of all sites, from the same passes.
+class FanOuts:
+    """The fan-out of every site that a plain linear layer or an ungrouped convolution reads.
 
-    The first ``samples`` run forward and backward: β and the sensitivity come from them. What kernels meet
-    (im2col), for its covariance, is looked at in all samples. Sites of other layers, and of layers that are
-    too wide, have no fan-out.
+    What kernels meet (im2col) is looked at in the pass over the data in which the sites are observed, `batch`
+    by batch; E[β] in backward passes (see `strength_passes.output_sensitivity`), which run inside the block.
+    Sites of other layers, and of layers that are too wide, have no fan-out.
 
     Args:
         model: the model; it is left as it was.
         sites: its sites.
-        covariances: of the channels at these sites, where they were observed.
-        batches: yields ``(x, y)``.
-        samples: samples for β and the sensitivity.
-        seed: of positions and projections.
-        products: looks at the same backward passes.
-        progress: is told how many samples are done.
-
-    Raises:
-        TsdistillError: the model has no floating output or it cannot be differentiated.
+        seed: of the positions at which kernels are looked at.
+        expected: how many samples there are, ``None`` when nobody knows.
     """
-    modules = dict(model.named_modules())
-    wanted = {
-        key: site
-        for key, site in sites.sites.items()
-        if key in covariances and site.layout is None and _suits(modules[site.module], site)
-    }
-    expected = getattr(batches, "samples", None)
-    sensitivity = Sensitivity(model, sites)
-    kernels, betas = _Kernels(model, wanted, seed, expected), _Betas(model, wanted)
-    with at_rest(model):
-        for index, first, (x, _) in processes.share(batches):
-            part = head(x, samples - first) if first < samples else None
-            whole = part is not None and count(part) == count(x)
-            if part is not None:
-                with betas, products or nullcontext(), kernels.batch(index) if whole else nullcontext():
-                    sensitivity.run(part, hash((seed, index)) % 2**63)
-                betas.seen += count(part)
-                if products is not None:
-                    products.seen += count(part)
-            elif not kernels:
-                break
-            if kernels and not whole:
-                with torch.no_grad(), kernels.batch(index):
-                    forward(model, x)
-            if progress is not None:
-                progress("strength", first + count(x), expected)
-    met = {**covariances, **kernels.finish()}
-    found = betas.finish()
-    result = {}
-    for key, site in wanted.items():
-        if key in found and key in met:
-            flat_weight = _matrix(modules[site.module]).numpy()
-            result[key] = FanOut(flat_weight, _taps(modules[site.module], site), met[key], found[key])
-    return result, sensitivity.finish()
+
+    def __init__(self, model: nn.Module, sites: Sites, seed: int = 0, expected: int | None = None) -> None:
+        self._modules = dict(model.named_modules())
+        self._wanted = {
+            key: site
+            for key, site in sites.sites.items()
+            if site.layout is None and _suits(self._modules[site.module], site)
+        }
+        self._kernels = _Kernels(model, self._wanted, seed, expected)
+        self._betas = _Betas(model, self._wanted)
+
+    def batch(self, index: int) -> AbstractContextManager[None]:
+        """Look at what kernels meet in the batch of that number, which runs inside the block."""
+        return self._kernels.batch(index)
+
+    def begin(self, first: int, count: int) -> None:
+        """The samples ``first`` to ``first + count`` run forward and backward now."""
+        self._betas.seen += count
+
+    def reset(self) -> None:
+        """Forget the backward passes."""
+        self._betas.reset()
+
+    def __enter__(self) -> None:
+        self._betas.__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        self._betas.__exit__(*error)
+
+    def finish(self, covariances: Mapping[str, Covariance]) -> dict[str, FanOut]:
+        """By site, of all processes together.
+
+        Args:
+            covariances: of the channels at the sites, where they were observed.
+        """
+        met = {**covariances, **self._kernels.finish()}
+        found = self._betas.finish()
+        result = {}
+        for key, site in self._wanted.items():
+            module = self._modules[site.module]
+            if key in covariances and key in found and key in met:
+                flat_weight = _matrix(module).numpy()
+                result[key] = FanOut(flat_weight, _taps(module, site), met[key], found[key])
+        return result
 
 
 def _matrix(module: nn.Module) -> Tensor:
@@ -149,9 +137,6 @@ class _Kernels:
         self._running = {key: RunningCovariance() for key in self._sites}
         self._seed, self._expected = seed, expected
         self._drawn = torch.Generator()
-
-    def __bool__(self) -> bool:
-        return bool(self._sites)
 
     @contextmanager
     def batch(self, index: int) -> Iterator[None]:
@@ -190,8 +175,12 @@ class _Betas:
 
     def __init__(self, model: nn.Module, sites: Mapping[str, Site]) -> None:
         self._modules = {key: model.get_submodule(site.module) for key, site in sites.items()}
-        self._totals: dict[str, Tensor] = {}
         self._handles: list[Any] = []
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self._totals: dict[str, Tensor] = {}
         self.seen = 0
 
     def __enter__(self) -> None:

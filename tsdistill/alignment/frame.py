@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 FIGURES = (
     "strength",
+    "strength_error",
     "standardised_norm",
     "fan_out_norm",
     "sensitivity",
@@ -34,10 +35,11 @@ def rows(report: AlignmentReport) -> list[dict[str, Any]]:
 def to_dataframe(report: AlignmentReport) -> DataFrame:
     """The report as a pandas table, one row a node.
 
-    Columns: ``group``, ``node``; the figures ``strength``, ``standardised_norm``, ``fan_out_norm``,
-    ``sensitivity``, ``r2``, ``leaving_r2``, ``on``; ``teacher_group``, ``best`` (node of the teacher, missing
-    for none), ``similarity`` (missing without a match), ``similarity_<metric>`` for every further metric that
-    compares nodes; the flags ``aligned``, ``dead``, ``weak``, ``redundant``, ``saturated``, ``free``,
+    Columns: ``group``, ``node``; the figures ``strength``, ``strength_error`` (its standard error),
+    ``standardised_norm``, ``fan_out_norm``, ``sensitivity``, ``r2``, ``leaving_r2``, ``on``;
+    ``teacher_group``, ``best`` (node of the teacher, missing for none), ``similarity`` (missing without a
+    match), ``similarity_<metric>`` for every further metric that compares nodes; the flags ``aligned``,
+    ``dead``, ``weak``, ``redundant``, ``saturated``, ``free``,
     ``candidate``.
 
     Raises:

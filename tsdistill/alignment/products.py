@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
-from tsdistill.alignment.observing import processes
+from tsdistill.alignment.block_sums import BlockMeans, BlockSums
 from tsdistill.alignment.observing.hooks import branched
 from tsdistill.alignment.observing.rows import channel_dim, fits
 from tsdistill.alignment.observing.samples import channels_first, flat, widen
@@ -45,17 +44,23 @@ class Products:
         graph: its node graph.
         queries: group -> where its nodes are multiplied.
 
-    Attributes:
-        seen: samples that ran inside the block; kept by who runs them.
+    `begin` says which samples run inside the next block.
     """
 
     def __init__(self, model: nn.Module, graph: NodeGraph, queries: Mapping[str, Queries]) -> None:
         self._model, self._graph = model, graph
         given = [(name, item) for name, item in queries.items() if name in graph.by_name]
         self._queries = [*given, *_tied_queries(model, graph)]
-        self._totals: dict[str, Tensor] = {}
         self._handles: list[Any] = []
-        self.seen = 0
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self._sums = BlockSums()
+
+    def begin(self, first: int, count: int) -> None:
+        """The samples ``first`` to ``first + count`` run now."""
+        self._sums.begin(first, count)
 
     def __enter__(self) -> None:
         for name in {item.module for _, item in self._queries}:
@@ -72,25 +77,23 @@ class Products:
 
             def collect(gradient: Tensor) -> None:
                 block = widen(flat(channels_first(values * gradient, dim)))
-                squares = block.square().sum((0, 2)).double().cpu()
-                self._totals[name] = self._totals.get(name, torch.zeros_like(squares)) + squares
+                self._sums.add(name, block.square().sum(2))
 
             return branched(output, collect)
 
         return hook
 
-    def finish(self) -> dict[str, np.ndarray]:
-        """Group -> float64 ``[nodes]``, of all processes together."""
-        samples = processes.total(self.seen)
-        totals = processes.add_up_all(self._totals)
+    def finish(self) -> BlockMeans:
+        """Group -> figures of its nodes by block of samples, of all processes together."""
+        found = self._sums.finish()
         result: dict[str, np.ndarray] = {}
         for name, item in self._queries:
             slots = self._graph.by_name[name].slots
             slot = next(s for s in slots if (s.param, s.dim) == (f"{item.module}.weight", 0))
-            if item.module in totals:
-                by_row = totals[item.module].numpy() / samples
-                result[name] = result.get(name, 0) + by_row[slot.coords[:, item.columns]].sum(1)
-        return result
+            if item.module in found:
+                by_row = found.means[item.module]
+                result[name] = result.get(name, 0) + by_row[:, slot.coords[:, item.columns]].sum(2)
+        return BlockMeans(found.samples, result)
 
 
 def _tied_queries(model: nn.Module, graph: NodeGraph) -> Iterator[tuple[str, Queries]]:

@@ -17,6 +17,7 @@ from tsdistill.alignment.matching.nodes import NodeMatches, figures
 from tsdistill.alignment.observing.observe import Observation
 from tsdistill.alignment.observing.sites import Sites
 from tsdistill.alignment.products import Queries
+from tsdistill.alignment.strength_passes import StrengthEstimate
 from tsdistill.tracing.graph import NodeGraph
 
 if TYPE_CHECKING:
@@ -58,9 +59,12 @@ class GroupReport:
         standardised_norm: ‖v_k‖σ_k, the fan-out norm of the node at unit variance.
         sensitivity: sqrt E[β_kk], summed over what reads the node.
         strength: scale-free strength s_k.
+        strength_error: its standard error, over samples and random directions of the output; the strength
+            itself where there are too few samples to tell.
         best: index of the most alike teacher node (without a teacher: most alike *other* node); -1 for none.
         similarity: the metric's value for that node (0 for none).
         teacher_strength: strength of the teacher's nodes ``[teacher_size]``.
+        teacher_strength_error: its standard error, likewise.
         teacher_best: best value of the metric that each teacher node gets ``[teacher_size]``.
         matches: one entry per metric that compares nodes, the report's own metric first; ``best``,
             ``similarity`` and ``teacher_best`` are those of the first. Empty without a partner.
@@ -96,9 +100,11 @@ class GroupReport:
     standardised_norm: np.ndarray
     sensitivity: np.ndarray
     strength: np.ndarray
+    strength_error: np.ndarray
     best: np.ndarray
     similarity: np.ndarray
     teacher_strength: np.ndarray
+    teacher_strength_error: np.ndarray
     teacher_best: np.ndarray
     matches: Mapping[str, NodeMatches]
     scores: Mapping[str, float]
@@ -156,6 +162,7 @@ class Statistics:
         queries: groups of coordinates of heads -> where they are multiplied with one another.
         products: what the output makes of these products, float64 ``[nodes]`` (see `products.Products`).
         rebased: what was observed in place of the student, which computes the same: its nodes are meant.
+        output_power: E‖f‖², the mean squared norm of all floating outputs of a sample.
     """
 
     sites: Sites
@@ -166,6 +173,7 @@ class Statistics:
     queries: Mapping[str, Queries] = field(default_factory=dict)
     products: Mapping[str, np.ndarray] = field(default_factory=dict)
     rebased: nn.Module | None = None
+    output_power: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,6 +181,8 @@ class AlignmentReport:
     """A student beside a teacher, or beside itself.
 
     Attributes:
+        name: what the student was loaded from, a file's path or a specification; ``None`` for a module.
+        teacher_name: the same of the teacher.
         arch: architecture of the student, ``None`` when it is not known.
         teacher_arch: that of the teacher; ``None`` also without a teacher.
         has_teacher: whether another model served as the teacher.
@@ -192,12 +202,16 @@ class AlignmentReport:
         macs_saved: MACs that go with them.
         groups: one entry per group, in forward order.
         notes: lines for the user.
+        strength_estimate: how the strength of the nodes was measured, and how sure it is.
+        teacher_strength_estimate: the same of the teacher; ``None`` without one.
         matching: which groups of the two models stand beside one another, and how that was found; ``None``
             without a teacher.
         graph: the student's node graph (not in ``to_dict``).
         statistics: what planning needs (not in ``to_dict``).
     """
 
+    name: str | None
+    teacher_name: str | None
     arch: str | None
     teacher_arch: str | None
     has_teacher: bool
@@ -216,6 +230,8 @@ class AlignmentReport:
     macs_saved: int
     groups: tuple[GroupReport, ...]
     notes: tuple[str, ...]
+    strength_estimate: StrengthEstimate
+    teacher_strength_estimate: StrengthEstimate | None
     matching: GroupMatching | None
     graph: NodeGraph = field(repr=False)
     statistics: Statistics = field(repr=False)
@@ -228,10 +244,16 @@ class AlignmentReport:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data without NaN: ``{"format": 1, "kind": "alignment", ..., "groups": [...]}``."""
         skip = ("groups", "graph", "statistics", "thresholds", "notes", "matching", "by_name")
+        estimates = {
+            name: asdict(estimate) if estimate else None
+            for name, estimate in self.__dict__.items()
+            if name.endswith("strength_estimate")
+        }
         return {
             "format": FORMAT,
             "kind": "alignment",
-            **{key: value for key, value in self.__dict__.items() if key not in skip},
+            **{key: value for key, value in self.__dict__.items() if key not in (*skip, *estimates)},
+            **estimates,
             "thresholds": dict(self.thresholds.__dict__),
             "frozen": [{"name": item.name, "cause": item.cause} for item in self.graph.frozen],
             "notes": list(self.notes),
@@ -251,7 +273,7 @@ class AlignmentReport:
 
     def __str__(self) -> str:
         lines = [
-            f"{self.arch or 'model'} beside {self._beside()}: {len(self.groups)} groups, "
+            f"{self.name or self.arch or 'model'} beside {self._beside()}: {len(self.groups)} groups, "
             f"{self.params:,} parameters, {self.macs:,} MACs; data: {self.data} ({self.samples} samples)"
         ]
         for group in self.groups:
@@ -263,4 +285,4 @@ class AlignmentReport:
         return "\n".join(lines)
 
     def _beside(self) -> str:
-        return (self.teacher_arch or "a teacher") if self.has_teacher else "itself"
+        return (self.teacher_name or self.teacher_arch or "a teacher") if self.has_teacher else "itself"

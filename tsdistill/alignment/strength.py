@@ -1,4 +1,4 @@
-"""How much the output depends on each node: strength from random output projections, and fan-out norms."""
+"""How much the output depends on each node: strength, its standard error, and fan-out norms."""
 
 from __future__ import annotations
 
@@ -9,139 +9,164 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tsdistill.alignment.block_sums import BlockMeans, BlockSums
+from tsdistill.alignment.derivatives import (
+    every_direction,
+    floating_outputs,
+    outputs_per_sample,
+    random_direction,
+)
 from tsdistill.alignment.observing import processes
 from tsdistill.alignment.observing.covariance import Covariance
 from tsdistill.alignment.observing.hooks import Hooks, Look
-from tsdistill.alignment.observing.progress import Progress
 from tsdistill.alignment.observing.samples import channels_first, flat, spread, widen
 from tsdistill.alignment.observing.sites import Reading, Site, Sites
-from tsdistill.alignment.observing.sums import accumulator_device
 from tsdistill.errors import TsdistillError
-from tsdistill.evaluation.forward import at_rest, count, forward, head, tensors
+from tsdistill.evaluation.forward import count
 from tsdistill.models.layers.effective_weights import effective_weight
 from tsdistill.tracing.graph import Group, Reader
 
 
-def output_sensitivity(
-    model: nn.Module,
-    sites: Sites,
-    batches: Iterable[tuple[Any, Any]],
-    *,
-    samples: int = 256,
-    seed: int = 0,
-    progress: Progress | None = None,
-) -> dict[str, np.ndarray]:
+class Sensitivity:
     """E[β_cc] of every feature of every site: the squared norm of the output Jacobian's column.
 
-    Estimated as E (rᵀ ∂f/∂h_c)² with r ~ N(0, I) drawn for every sample (one backward pass a batch), where
-    f is all floating outputs flattened together. The derivative runs through the reading layer only, not
-    through other consumers of the same tensor, and is squared before it is summed over positions (arXiv
-    1909.13458, Lemma 1: β_kk = v_kᵀ v_k).
-
-    Args:
-        model: the model; its parameters and their gradients stay as they are.
-        sites: its sites.
-        batches: yields ``(x, y)``.
-        samples: number of samples after which to stop.
-        seed: of the projections.
-        progress: is told how many samples are done.
-
-    Returns:
-        site key -> float64 ``[F]``; a site that the output does not depend on has zeros.
-
-    Raises:
-        TsdistillError: the model has no floating output or it cannot be differentiated.
-    """
-    running = Sensitivity(model, sites)
-    with at_rest(model):
-        for index, first, (x, _) in processes.share(batches):
-            if first >= samples:
-                break
-            x = head(x, samples - first)
-            running.run(x, hash((seed, index)) % 2**63)
-            if progress is not None:
-                progress("strength", first + count(x), samples)
-    return running.finish()
-
-
-class Sensitivity:
-    """What `output_sensitivity` gathers, one backward pass after the other.
+    It is E (rᵀ ∂f/∂h_c)² over directions r, where f is all floating outputs flattened together. The
+    derivative runs through the reading layer only, not through other consumers of the same tensor, and is
+    squared before it is summed over positions (arXiv 1909.13458, Lemma 1: β_kk = v_kᵀ v_k).
 
     Args:
         model: the model, at rest.
         sites: its sites.
+
+    Attributes:
+        outputs: the most figures that the output of a batch had for each sample; ``None`` where samples are
+            not its rows, or where nothing has run.
+        exact: whether all batches that have run were derived from every one of these.
     """
 
     def __init__(self, model: nn.Module, sites: Sites) -> None:
         self._model, self._sites = model, sites.sites
-        self._totals: dict[str, Tensor] = {}
-        self._seen = 0
+        self.reset()
         hooks: dict[str, list[Look]] = {}
         for site in self._sites.values():
-            hooks.setdefault(site.module, []).append(_tap(site, self._totals))
+            hooks.setdefault(site.module, []).append(self._tap(site))
         self._hooks = Hooks(model, hooks)
 
-    def run(self, x: Any, seed: int) -> None:
-        """A forward pass, and a backward pass from random projections of what it gives.
+    def reset(self) -> None:
+        """Forget everything."""
+        self.sums = BlockSums()
+        self.outputs: int | None = None
+        self.exact = True
+        self._power = 0.0
+
+    def run(self, x: Any, first: int, seed: int, *, most: int = 0) -> int:
+        """A forward pass, and backward passes from directions of what it gives; returns their number.
+
+        Args:
+            x: the samples from number ``first`` on.
+            first: that number.
+            seed: of the random direction.
+            most: an output that has no more figures for a sample is derived from every one of them, in place
+                of one random direction.
 
         Raises:
             TsdistillError: the model has no floating output or it cannot be differentiated.
         """
+        self.sums.begin(first, count(x))
         with torch.enable_grad(), self._hooks:
-            outputs, projections = projected(self._model, x, seed)
+            every, outputs = floating_outputs(self._model, x)
             if self._sites and not outputs:
                 raise TsdistillError(
                     "the model's output cannot be differentiated (it detaches or runs without gradients); "
                     "strength cannot be measured"
                 )
-            torch.autograd.backward(outputs, projections)
-        self._seen += count(x)
+            figures = outputs_per_sample(outputs, x)
+            exact = figures is not None and figures <= most
+            self.outputs = max(figures, self.outputs or 0) if figures is not None else None
+            self.exact = self.exact and exact
+            self._power += sum(float(y.detach().double().square().sum()) for y in every)
+            directions = every_direction(outputs, seed) if exact else iter([random_direction(outputs, seed)])
+            passes = 0
+            for direction in directions:
+                torch.autograd.backward(outputs, direction, retain_graph=exact)
+                passes += 1
+        return passes
 
-    def finish(self) -> dict[str, np.ndarray]:
-        """Site key -> float64 ``[F]``, of all processes together."""
-        seen = processes.total(self._seen)
-        totals = processes.add_up_all(self._totals)
-        return {
-            key: totals[key].cpu().numpy() / seen if key in totals else np.zeros(site.width)
-            for key, site in self._sites.items()
+    def finish(self) -> SiteSensitivity:
+        """What was seen, in all processes together."""
+        blocks = self.sums.finish()
+        power = sum(processes.gather(self._power)) / max(int(blocks.samples.sum()), 1)
+        widths = {key: site.width for key, site in self._sites.items()}
+        return SiteSensitivity(blocks, widths, power)
+
+    def _tap(self, site: Site) -> Callable[[Tensor], Tensor]:
+        def collect(gradient: Tensor) -> None:
+            block = flat(channels_first(gradient, site.channel_dim))
+            if site.layout is not None:
+                block = spread(block, site.layout)
+            self.sums.add(site.key, widen(block).square().sum(2))
+
+        def tap(x: Tensor) -> Tensor:
+            if not x.is_floating_point():
+                return x
+            branch = x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
+            branch.register_hook(collect)
+            return branch
+
+        return tap
+
+
+class SiteSensitivity:
+    """E[β_cc] by site, and how sure it is.
+
+    Attributes:
+        blocks: the same by block of samples.
+        mean: site key -> float64 ``[F]``; a site that the output does not depend on has zeros.
+        power: E‖f‖², the mean squared norm of the output.
+    """
+
+    def __init__(self, blocks: BlockMeans, widths: Mapping[str, int], power: float) -> None:
+        self.blocks, self.power = blocks, power
+        self.mean = {
+            key: blocks.mean(blocks.means[key]) if key in blocks else np.zeros(width)
+            for key, width in widths.items()
         }
 
+    def strength_error(
+        self,
+        readings: Iterable[Reading],
+        variances: Mapping[str, np.ndarray],
+        strength: np.ndarray,
+        products: BlockMeans | None = None,
+        group: str = "",
+    ) -> np.ndarray:
+        """Standard error of a group's strengths, over samples and random directions, float64 ``[nodes]``.
 
-def projected(model: nn.Module, x: Any, seed: int) -> tuple[list[Tensor], list[Tensor]]:
-    """The floating outputs of a forward pass that depend on something, and random directions r ~ N(0, I) for
-    them: a backward pass from these gives rᵀ ∂f.
+        Of s² it comes from the blocks of samples. One standard error e more would make s to sqrt(s² + e): the
+        step to there is returned, e / (2 s) where s is large and sqrt(e) where it is 0. No larger than the
+        strength itself where there are too few samples to tell.
 
-    Raises:
-        TsdistillError: there is no floating output.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    outputs = [y for y in tensors(forward(model, x)) if y.is_floating_point()]
-    if not outputs:
-        raise TsdistillError("the model has no floating-point output; strength cannot be measured")
-    differentiable = [y for y in outputs if y.requires_grad]
-    return differentiable, [_normal(y, generator) for y in differentiable]
-
-
-def _normal(like: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.randn(like.shape, generator=generator).to(device=like.device, dtype=like.dtype)
-
-
-def _tap(site: Site, totals: dict[str, Tensor]) -> Callable[[Tensor], Tensor]:
-    def collect(gradient: Tensor) -> None:
-        block = flat(channels_first(gradient, site.channel_dim))
-        if site.layout is not None:
-            block = spread(block, site.layout)
-        squares = widen(block).square().sum((0, 2)).to(accumulator_device(block.device)).double()
-        totals[site.key] = totals.get(site.key, 0.0) + squares
-
-    def tap(x: Tensor) -> Tensor:
-        if not x.is_floating_point():
-            return x
-        branch = x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
-        branch.register_hook(collect)
-        return branch
-
-    return tap
+        Args:
+            readings: where the group is read.
+            variances: site key -> float64 ``[F]``, what E[β] of every feature is multiplied with.
+            strength: of its nodes.
+            products: by group what products of its nodes add to s² (see `products.Products`).
+            group: its name there.
+        """
+        squared: np.ndarray | None = None
+        for reading in readings:
+            if reading.site in self.blocks and reading.site in variances:
+                share = self.blocks.means[reading.site] * variances[reading.site]
+                part = share[:, reading.features].sum(2)
+                squared = part if squared is None else squared + part
+        if products is not None and group in products:
+            more = products.means[group]
+            squared = more if squared is None else squared + more
+        if squared is None:
+            return np.zeros(len(strength))
+        error = self.blocks.error(squared)
+        step: np.ndarray = np.where(np.isfinite(error), np.sqrt(strength**2 + error) - strength, strength)
+        return step
 
 
 def sensitivity_of(
@@ -171,6 +196,33 @@ def strength(
         part = share[reading.features].sum(1)
         total = part if total is None else total + part
     return None if total is None else np.sqrt(total)
+
+
+def strength_and_error(
+    readings: Iterable[Reading],
+    covariances: Mapping[str, Covariance],
+    sensitivity: SiteSensitivity,
+    size: int,
+    products: BlockMeans | None = None,
+    group: str = "",
+) -> tuple[np.ndarray, np.ndarray]:
+    """Strength of a group's nodes and its standard error, float64 ``[nodes]`` each.
+
+    Args:
+        readings: where the group is read.
+        covariances: of the sites.
+        sensitivity: of the output.
+        size: number of nodes.
+        products: by group what products of its nodes add to s² (see `products.Products`).
+        group: its name there.
+    """
+    readings = tuple(readings)
+    found = strength(readings, covariances, sensitivity.mean)
+    values = np.zeros(size) if found is None else found
+    if products is not None and group in products:
+        values = np.sqrt(values**2 + products.mean(products.means[group]))
+    seen = {r.site: covariances[r.site].var for r in readings if r.site in covariances}
+    return values, sensitivity.strength_error(readings, seen, values, products, group)
 
 
 def column_norms(model: nn.Module, reader: Reader) -> np.ndarray:

@@ -20,7 +20,8 @@ from tsdistill.alignment.observing.moments import Moments
 from tsdistill.alignment.observing.observe import observe
 from tsdistill.alignment.observing.samples import channels_first, widen
 from tsdistill.alignment.observing.sites import Reading, Site, find_sites
-from tsdistill.alignment.strength import output_sensitivity, sensitivity_of
+from tsdistill.alignment.strength import sensitivity_of
+from tsdistill.alignment.strength_passes import output_sensitivity
 from tsdistill.distillation.losses.features import Features
 from tsdistill.distillation.losses.protocol import Batches, Step, input_of
 from tsdistill.errors import TsdistillError
@@ -172,10 +173,10 @@ class Beside:
     def sensitivity(self, batches: Batches, samples: int, seed: int = 0) -> dict[str, np.ndarray]:
         """E[β_kk] of the teacher's nodes, by student group."""
         teacher = self.teacher
-        found = output_sensitivity(teacher.model, teacher.sites, batches, samples=samples, seed=seed)
+        found, _ = output_sensitivity(teacher.model, teacher.sites, batches, samples=samples, seed=seed)
         sizes = {group.name: group.size for group in teacher.graph.groups}
         return {
-            name: sensitivity_of(teacher.sites.readings[other], found, sizes[other])
+            name: sensitivity_of(teacher.sites.readings[other], found.mean, sizes[other])
             for name, other in self.pairs.items()
         }
 

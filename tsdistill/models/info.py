@@ -61,6 +61,7 @@ class ModelInfo:
         buffers: non-persistent buffers that cuts have changed; they are stored with the weights.
         notes: lines for the user, such as how the architecture was recognised.
         example: an input of batch 1 that the user gave; never stored.
+        name: what it was loaded from, a file's path or a specification; never stored.
     """
 
     arch: str | None = None
@@ -69,6 +70,7 @@ class ModelInfo:
     buffers: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     example: Any = field(default=None, compare=False, repr=False)
+    name: str | None = field(default=None, compare=False)
 
 
 def attached(model: nn.Module) -> ModelInfo | None:

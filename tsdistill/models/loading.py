@@ -63,7 +63,7 @@ def load(
         model, info = built.model, ModelInfo(arch=built.arch, input=built.input)
     check_finite(model, text)
     given: InputSpec | None = override(info.input, input_size, mean, std, interpolation)
-    attach(model, replace(info, input=given))
+    attach(model, replace(info, input=given, name=text))
     return model.eval().to(device)
 
 

@@ -223,12 +223,14 @@ class Course:
 
 
 def _history(info: ModelInfo, done: Cut) -> ModelInfo:
-    """What is known about the model, with the cut's attributes and buffers added to those of earlier cuts."""
+    """What is known about the model, with the cut's attributes and buffers added to those of earlier cuts;
+    no file holds it any more."""
     attributes: dict[tuple[str, str], Attribute] = {
         (item.module, item.name): item for item in (*info.attributes, *done.attributes)
     }
     return replace(
         info,
+        name=None,
         attributes=tuple(attributes.values()),
         buffers=tuple(dict.fromkeys((*info.buffers, *done.buffers))),
     )

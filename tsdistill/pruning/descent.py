@@ -88,6 +88,7 @@ class Descent:
                     self._prepared,
                     seed=self._seed,
                     progress=told,
+                    strength_target=None,
                     like=self._report.graph,
                     queries=self._report.statistics.queries,
                 )

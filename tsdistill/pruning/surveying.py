@@ -45,12 +45,12 @@ def survey(
             ``"size"``), or whichever ``"score"`` says costs less, layer by layer.
         seed: of everything random.
         progress: is called with the phase, the samples done and how many there are.
-        how: everything else that ``analyze`` takes to open the data, and ``positions``.
+        how: everything else that ``analyze`` takes to open the data, ``positions`` and ``strength_target``.
 
     Raises:
         TsdistillError: there is no such way for heads, or anything that ``analyze`` raises.
     """
-    every = {name: how.pop(name) for name in ("positions",) if name in how}
+    every = {name: how.pop(name) for name in ("positions", "strength_target") if name in how}
     prepared = prepare(model, data, teacher=teacher, seed=seed, **how)
     return survey_prepared(model, teacher, prepared, heads=heads, seed=seed, progress=progress, **every)
 
@@ -67,7 +67,7 @@ def survey_prepared(
 ) -> AlignmentReport:
     """``survey`` on data that have been opened."""
     check_heads(heads)
-    how.update(seed=seed, progress=progress)
+    how = {"strength_target": None, **how, "seed": seed, "progress": progress}
     if teacher is not None or heads == "whole":
         return analyze_prepared(model, teacher, prepared, **how)
     check_finite(model, "the model")

@@ -24,6 +24,7 @@ FULLEST = 64
 _FIGURES = {
     "standardised_norm": "f4",
     "strength": "f8",
+    "strength_error": "f4",
     "sensitivity": "f4",
     "fan_out_norm": "f4",
     "r2": "f8",

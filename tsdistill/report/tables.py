@@ -80,10 +80,16 @@ def _meaning(report: AlignmentReport, nodes: Sequence[str], whole: Sequence[str]
     return " ".join([*said, *([f"{', '.join(whole)}: of the groups as a whole."] if whole else [])])
 
 
+def of(report: AlignmentReport) -> str:
+    """``" of small.pt"``: whose nodes a table is about, where that has a name."""
+    name = report.name or report.arch
+    return f" of {name}" if name else ""
+
+
 def leaving_table(report: AlignmentReport) -> Group:
     """A row a group: how many nodes are dead, weak, redundant, saturated, may go, and what that saves."""
     made = table(
-        "What may go" if report.has_teacher else "Groups",
+        f"{'What may go' if report.has_teacher else 'Groups'}{of(report)}",
         "<group",
         "nodes",
         *([] if report.has_teacher else ["with\na twin"]),
@@ -143,6 +149,7 @@ def nodes_table(report: AlignmentReport, group: GroupReport) -> Table:
         f"Nodes of {group.name}",
         "node",
         f"stren{SOFT}gth",
+        "±",
         "fan-out\n‖v‖",
         "‖v‖·σ",
         f"best\n{whose}\nnode",
@@ -156,6 +163,7 @@ def nodes_table(report: AlignmentReport, group: GroupReport) -> Table:
         made.add_row(
             str(k),
             f"{group.strength[k]:.3g}",
+            f"{group.strength_error[k]:.1g}",
             f"{group.fan_out_norm[k]:.3g}",
             f"{group.standardised_norm[k]:.3g}",
             str(group.best[k]) if group.best[k] >= 0 else "none",

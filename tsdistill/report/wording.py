@@ -6,7 +6,7 @@ from html import escape
 
 from tsdistill.alignment.report import AlignmentReport
 from tsdistill.report.numbers import amount, counted, seconds
-from tsdistill.report.text import causes
+from tsdistill.report.text import causes, certainty, strength_cost
 
 PAPER = "arXiv 1909.13458"
 SHORT = 0.0005
@@ -97,7 +97,13 @@ def words(report: AlignmentReport) -> dict[str, str]:
 
 
 def _names(report: AlignmentReport) -> tuple[str, str]:
-    return report.arch or "the given model", report.teacher_arch or "the given teacher"
+    model = report.name or report.arch or "the given model"
+    return model, report.teacher_name or report.teacher_arch or "the given teacher"
+
+
+def _built(name: str | None, arch: str | None) -> str:
+    """The architecture, where the name does not say it."""
+    return f"{arch}; " if arch and name and arch != name else ""
 
 
 def _file(name: str) -> str:
@@ -115,9 +121,14 @@ def _facts(report: AlignmentReport) -> list[str]:
         (
             "Student" if report.has_teacher else "Model",
             model,
-            f"{amount(report.params)} parameters, {amount(report.macs)} MACs",
+            f"{_built(report.name, report.arch)}{amount(report.params)} parameters, "
+            f"{amount(report.macs)} MACs",
         ),
-        ("Teacher", teacher, f"beside {paired} of {groups}{_how(report)}")
+        (
+            "Teacher",
+            teacher,
+            f"{_built(report.teacher_name, report.teacher_arch)}beside {paired} of {groups}{_how(report)}",
+        )
         if report.has_teacher
         else ("Teacher", "the model itself", ""),
         ("Nodes", f"{nodes:,} in {groups}", _whole(report)),
@@ -126,6 +137,7 @@ def _facts(report: AlignmentReport) -> list[str]:
             ", ".join(there) or "none",
             f"failed: {', '.join(report.failed)}" if report.failed else "",
         ),
+        ("Strength", certainty(report.strength_estimate), strength_cost(report.strength_estimate)),
         ("Data", report.data, f"{report.samples:,} samples{'' if _said(report) else f', {report.input}'}"),
     ]
     if report.seconds:

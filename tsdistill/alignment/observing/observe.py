@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import ExitStack, nullcontext
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,6 +58,7 @@ def observe(
     seed: int = 0,
     full: bool = False,
     listeners: Mapping[str, Sequence[Listener]] | None = None,
+    around: Callable[[int], AbstractContextManager[None]] | None = None,
     progress: Progress | None = None,
 ) -> Observation:
     """Drive ``model`` (and ``teacher``) over ``batches`` and collect moments.
@@ -78,6 +79,7 @@ def observe(
         seed: of the positions.
         full: keep the covariances of both sides of every pair too, for metrics that want them.
         listeners: by student group, who is handed the rows of the pair as they come.
+        around: the forward of ``model`` on the batch of a number runs inside what this gives for the number.
         progress: is told how many samples are done.
 
     Raises:
@@ -112,7 +114,11 @@ def observe(
                 if other is not None:
                     with pairing.teacher():
                         checked_forward(other, x, "teacher", f"in batch {index}")
-            with watch, pairing.student() if pairing is not None else nullcontext():
+            with (
+                around(index) if around is not None else nullcontext(),
+                watch,
+                pairing.student() if pairing is not None else nullcontext(),
+            ):
                 checked_forward(model, x, role, f"in batch {index}")
             samples += count(x)
             if progress is not None:

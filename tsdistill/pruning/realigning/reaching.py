@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tsdistill.alignment.derivatives import projected
 from tsdistill.alignment.observing.hooks import branched
 from tsdistill.alignment.observing.samples import channels_first, flat
-from tsdistill.alignment.strength import projected
 from tsdistill.errors import TsdistillError
 
 SAMPLES = 8

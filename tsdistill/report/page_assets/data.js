@@ -4,7 +4,7 @@ const report = JSON.parse(byId("data").textContent);
 const KINDS = { f8: Float64Array, f4: Float32Array, i4: Int32Array, u2: Uint16Array, u1: Uint8Array };
 const OWN = report.own;
 const DEAD = 1, WEAK = 2, SATURATED = 4, FREE = 8;
-const FIGURES = { standardised_norm: "f4", strength: "f8", sensitivity: "f4", fan_out_norm: "f4", r2: "f8", leaving_r2: "f8", on: "f4" };
+const FIGURES = { standardised_norm: "f4", strength: "f8", strength_error: "f4", sensitivity: "f4", fan_out_norm: "f4", r2: "f8", leaving_r2: "f8", on: "f4" };
 
 function bytesOf(text) {
   const letters = atob(text);

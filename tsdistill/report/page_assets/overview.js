@@ -75,14 +75,14 @@ const TABLE_ROWS = 200;
 function fillTable(group, counts, state) {
   const matches = group.matches[state.metric];
   const order = Array.from(group.strength.keys()).sort((a, b) => group.strength[b] - group.strength[a] || a - b);
-  const heads = ["node", "strength", "‖v‖·σ", "√E[β]", "‖v‖", OWN ? "most alike" : "best teacher node", state.metric, "R²", "above 0", "is"];
+  const heads = ["node", "strength", "± standard error", "‖v‖·σ", "√E[β]", "‖v‖", OWN ? "most alike" : "best teacher node", state.metric, "R²", "above 0", "is"];
   byId("nodes").tHead.replaceChildren(element("tr"));
   byId("nodes").tHead.rows[0].append(...heads.map((head) => element("th", head, { scope: "col" })));
   byId("nodes").tBodies[0].replaceChildren(...order.slice(0, TABLE_ROWS).map((k) => {
     const row = element("tr");
     const matched = matches && matches.best[k] >= 0;
     row.append(element("th", nodeName(group.name, k), { scope: "row" }), ...[
-      short(group.strength[k]), short(group.standardised_norm[k]), short(group.sensitivity[k]), short(group.fan_out_norm[k]),
+      short(group.strength[k]), Number(group.strength_error[k].toPrecision(1)).toString(), short(group.standardised_norm[k]), short(group.sensitivity[k]), short(group.fan_out_norm[k]),
       matched ? nodeName(group.teacher, matches.best[k]) : "none", matched ? matches.similarity[k].toFixed(3) : "–",
       group.r2[k].toFixed(3), percent(group.on[k], 1), wordsOf(group, counts, state, k),
     ].map((cell) => element("td", cell)));

@@ -47,7 +47,7 @@ function aboutNode(group, counts, state, k) {
   if (matches && matches.best[k] >= 0) {
     lines.push(`${OWN ? "most like" : "matches"} ${literal(nodeName(group.teacher, matches.best[k]))}, ${literal(state.metric)} ${matches.similarity[k].toFixed(3)}`);
   } else lines.push("no match");
-  lines.push(`strength ${short(group.strength[k])} (${percent(group.strength[k], top)} of the largest)`,
+  lines.push(`strength ${short(group.strength[k])} ± ${short(Number(group.strength_error[k].toPrecision(1)))} (${percent(group.strength[k], top)} of the largest)`,
     `‖v‖·σ ${short(group.standardised_norm[k])}, ‖v‖ ${short(group.fan_out_norm[k])}, √E[β] ${short(group.sensitivity[k])}`,
     `R² ${group.r2[k].toFixed(3)}, above 0 on ${percent(group.on[k], 1)}`);
   return lines.join("<br>");
