@@ -193,7 +193,7 @@ def zeroed(model: nn.Module, graph, removed) -> nn.Module:
             if isinstance(module, nn.LayerNorm | nn.GroupNorm) and parameter == "weight":
                 kept = stays.setdefault(owner, torch.ones(module.weight.shape[slot.dim], dtype=torch.bool))
                 kept[slot.coords[nodes].reshape(-1)] = False
-            if slot.param in graph.by_name[name].writers:
+            if parameter == "weight" and slot.param in graph.by_name[name].writers:
                 rows = torch.as_tensor(slot.coords[nodes].reshape(-1))
                 parameters = dict(copied.named_parameters())
                 parameters[slot.param].data.index_fill_(slot.dim, rows, 0.0)

@@ -12,7 +12,7 @@ from tsdistill.models.constants import named_constants
 from tsdistill.models.layers.effective_weights import effective_weight, layer_of
 from tsdistill.models.layers.kinds import input_width, kind_of
 from tsdistill.tracing.graph import Frozen, Group, NodeGraph, Reader, Slot, Term
-from tsdistill.tracing.labels import Ruler
+from tsdistill.tracing.labels import Product, Ruler
 from tsdistill.tracing.record import ALIGNED, Contraction, Record, Trace
 from tsdistill.tracing.resolve import Classes, resolve
 
@@ -297,6 +297,8 @@ def _frozen(
     cause_of = np.full(len(classes.fixed), -1)
     for index in range(len(trace.ledger.frozen) - 1, -1, -1):
         cause_of[classes.of[trace.ledger.frozen[index][0]]] = index
+    for product in reversed(trace.ledger.products):
+        _inherit(cause_of, classes, product)
     seen = set()
     for contraction in _contractions(trace):
         owner = owners.of(contraction.written)
@@ -313,6 +315,17 @@ def _frozen(
             if (causes >= 0).any():
                 cause = trace.ledger.frozen[int(causes[causes >= 0].min())][1]
         yield Frozen(layer_of(owner.param), cause)
+
+
+def _inherit(cause_of: np.ndarray, classes: Classes, product: Product) -> None:
+    """Let the coordinates of a block that have no cause of their own have that of its longest axis."""
+    whole = classes.of[product.whole]
+    for factor in sorted(product.factors, key=lambda factor: len(np.unique(factor)), reverse=True):
+        own = classes.of[factor]
+        without = (cause_of[whole] < 0) & classes.fixed[whole] & classes.fixed[own]
+        if without.any():
+            cause_of[whole[without]] = cause_of[own[without]]
+            return
 
 
 def freeze(trace: Trace, groups: list[Group], cause: str) -> None:

@@ -21,12 +21,23 @@ from tsdistill.tracing.rules import (
     making,
     movement,
     normalisation,
+    recurrent,
     reduction,
     weights,
 )
 from tsdistill.tracing.runtime import tensors_in
 
-_FAMILIES = (movement, indexing, contraction, normalisation, reduction, local, weights, elementwise)
+_FAMILIES = (
+    movement,
+    indexing,
+    contraction,
+    normalisation,
+    reduction,
+    local,
+    weights,
+    recurrent,
+    elementwise,
+)
 Rule = Callable[[Any, tuple, dict, Any], None]
 _RULES: dict[str, Rule] = {name: rule for family in _FAMILIES for name, rule in family.RULES.items()}
 
