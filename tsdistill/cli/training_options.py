@@ -51,9 +51,10 @@ _HOW = (
     click.option(
         "--loss",
         multiple=True,
-        metavar="[W*]NAME",
-        help="soft-targets:T=4, 0.5*node-alignment ... (see `tsdistill plugins`); again for a weighted sum.",
+        metavar="[W*]NAME[@OUTPUT]",
+        help="soft-targets:T=4, 0.5*mse@boxes ... (see `tsdistill plugins`); again for a weighted sum.",
     ),
+    *options.OUTPUTS,
     click.option("--renew-steps", type=click.IntRange(min=0), metavar="N", help="Renew matches more often."),
     click.option("--augment", metavar="NAME[+NAME]", help="Augmentation (see `tsdistill plugins`)."),
     click.option("--mixup", type=Number(min=0), metavar="A", help="timm's mixup alpha."),
@@ -91,9 +92,9 @@ _MODEL = tuple(
 )
 
 NAMES = (
-    "epochs", "steps", "batch_size", "accumulate", "samples", "renew_steps", "augment", "mixup", "cutmix",
-    "label_smoothing", "optimizer", "lr", "weight_decay", "sched", "warmup", "clip", "ema", "amp", "workers",
-    "seed", "strict", "track", "tracker", "checkpoint_steps", "device",
+    "epochs", "steps", "batch_size", "accumulate", "samples", "outputs", "ignore_index", "renew_steps",
+    "augment", "mixup", "cutmix", "label_smoothing", "optimizer", "lr", "weight_decay", "sched", "warmup",
+    "clip", "ema", "amp", "workers", "seed", "strict", "track", "tracker", "checkpoint_steps", "device",
 )  # fmt: skip
 """Flags that are options of the same name."""
 

@@ -92,7 +92,9 @@ def clock(seconds: float) -> str:
 
 def epoch_line(line: Mapping[str, Any], epochs: int) -> str:
     """A log's line for people."""
-    parts = [f"epoch {line['epoch']}/{epochs}: loss {line['loss']:.4g}"]
+    terms = {name.removeprefix("loss/"): line[name] for name in line if name.startswith("loss/")}
+    each = ", ".join(f"{name} {value:.4g}" for name, value in terms.items()) if len(terms) > 1 else ""
+    parts = [f"epoch {line['epoch']}/{epochs}: loss {line['loss']:.4g}" + (f" ({each})" if each else "")]
     parts += [how.format(line[name]) for name, how in _WORDS.items() if line.get(name) is not None]
     if line.get("alignment") is not None:
         keys = {name: f"alignment/{name}" for name in ("strong", "weak")}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,13 +10,15 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from tsdistill.augmentation import Setting, augmented, opened, prepared
+from tsdistill.augmentation import MixesLabels, Setting, augmented, opened, prepared
+from tsdistill.augmentation.applying import title
 from tsdistill.augmentation.protocol import Strategy
 from tsdistill.data.training import TrainingBatch, TrainingData
 from tsdistill.data.training_transforms import mixed_seed
 from tsdistill.distillation.options import Options
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.forward import to_model
+from tsdistill.evaluation.positions import IGNORED, aligned_labels
 
 _DRAWN = 5
 
@@ -27,7 +29,7 @@ class Batching:
     Args:
         options: augmentation, smoothing and seed.
         strategy: the augmentation, made ready; ``None`` for none.
-        classes: of the student's output, ``None`` where that has none.
+        classes: of the output that labels are for, ``None`` for several or where it holds no class scores.
         needs_labels: whether a loss reads labels.
         process: number of this process.
     """
@@ -47,35 +49,67 @@ class Batching:
     def __call__(self, batch: TrainingBatch, epoch: int, device: torch.device) -> tuple[Any, Any]:
         """The inputs and labels (class numbers, probabilities or ``None``) on ``device``.
 
+        Class numbers of positions come along without a loss that reads them: ignored ones rule positions out.
+
         Raises:
             TsdistillError: labels are missing or out of range, or the augmentation fails.
         """
-        y = batch.y if self._needs_labels else None
+        y = aligned_labels(batch.x, batch.y, self._options.ignore_index)
         if self._needs_labels:
-            self._check(batch)
+            self._check(y, batch.index)
+        elif not _of_positions(y) or self._mixes:
+            y = None
+        spread = self._needs_labels and (self._mixes or self._options.label_smoothing)
+        ignored = bool(spread) and isinstance(y, Tensor) and bool((y == self._options.ignore_index).any())
         x = _moved(batch.x, device)
-        y = y.to(device, non_blocking=True) if isinstance(y, Tensor) else y
+        y = _placed(y, device)
         if self._strategy is not None:
             if not isinstance(x, Tensor):
                 raise TsdistillError(
                     f"the augmentation {self._options.augment} takes one tensor a batch; use --augment none"
                 )
+            if self._mixes and y is not None and (ignored or not self._mixable(y)):
+                raise TsdistillError(
+                    f"the augmentation {title(self._strategy)} mixes samples, and of labels only class "
+                    "numbers, one for each sample, can be mixed; leave it out, or give a loss that reads no "
+                    "labels"
+                )
             numbers = (self._options.seed, epoch, batch.number, self._process, _DRAWN)
             generator = Generator().manual_seed(mixed_seed(*numbers))
             x, y = augmented(self._strategy, x, y, generator, self._classes)
-        if self._options.label_smoothing and isinstance(y, Tensor) and self._classes:
-            y = smoothed(y, self._options.label_smoothing, self._classes)
+        if self._options.label_smoothing and self._needs_labels:
+            y = self._smoothed(y, ignored)
         return x, y
 
-    def _check(self, batch: TrainingBatch) -> None:
-        y = batch.y
+    @property
+    def _mixes(self) -> bool:
+        return isinstance(self._strategy, MixesLabels)
+
+    def _mixable(self, y: Any) -> bool:
+        return isinstance(y, Tensor) and y.ndim == 1 and not y.is_floating_point() and bool(self._classes)
+
+    def _smoothed(self, y: Any, ignored: bool) -> Tensor:
+        """Labels as probabilities.
+
+        Raises:
+            TsdistillError: they are not one class number, or the probabilities of classes, for each sample.
+        """
+        if ignored or not (self._mixable(y) or (isinstance(y, Tensor) and y.ndim == 2 and self._classes)):
+            raise TsdistillError(
+                "label_smoothing spreads labels of which there is one for each sample, none of them ignored; "
+                "give --loss cross-entropy:smoothing=0.1 for others"
+            )
+        assert self._classes is not None
+        return smoothed(y, self._options.label_smoothing, self._classes)
+
+    def _check(self, y: Any, index: Tensor | None) -> None:
         if y is None:
             raise TsdistillError("the loss needs labels and the data have none; give --loss soft-targets")
         if not isinstance(y, Tensor) or y.is_floating_point() or self._classes is None:
             return
-        check_range(y, self._classes, batch.index)
+        check_range(y, self._classes, index, self._options.ignore_index)
         if len(self._seen) < 2:
-            self._seen.update(y.unique().tolist())
+            self._seen.update(label for label in y.unique().tolist() if label != self._options.ignore_index)
 
     @property
     def one_class(self) -> int | None:
@@ -83,23 +117,24 @@ class Batching:
         return next(iter(self._seen)) if len(self._seen) == 1 else None
 
 
-def check_range(y: Tensor, classes: int, index: Tensor | None = None) -> None:
-    """See that labels are classes of the model.
+def check_range(y: Tensor, classes: int, index: Tensor | None = None, ignore_index: int = IGNORED) -> None:
+    """See that labels are classes of the model, or ignored.
 
     Raises:
         TsdistillError: one is not; names it and its sample.
     """
-    if not len(y) or (int(y.min()) >= 0 and int(y.max()) < classes):
+    wrong = ((y < 0) | (y >= classes)) & (y != ignore_index)
+    if not bool(wrong.any()):
         return
-    place = int(((y < 0) | (y >= classes)).nonzero()[0, 0])
+    place = int(wrong.nonzero()[0, 0])
     which = "" if index is None else f" (sample {int(index[place])})"
     raise TsdistillError(
-        f"a label is {int(y[place])}{which} but the model has {classes} classes, 0 to {classes - 1}; "
+        f"a label is {int(y[wrong][0])}{which} but the model has {classes} classes, 0 to {classes - 1}; "
         "give data of the model's classes"
     )
 
 
-def check_labels(data: TrainingData, classes: int | None) -> None:
+def check_labels(data: TrainingData, classes: int | None, ignore_index: int = IGNORED) -> None:
     """Look at the labels of all samples, where they are known before these are read.
 
     Raises:
@@ -110,7 +145,8 @@ def check_labels(data: TrainingData, classes: int | None) -> None:
     labels = np.asarray(data.labels)
     if labels.ndim != 1 or labels.dtype.kind not in "iub" or not len(labels):
         return
-    check_range(torch.from_numpy(labels.astype(np.int64)), classes, torch.arange(len(labels)))
+    numbers = torch.from_numpy(labels.astype(np.int64))
+    check_range(numbers, classes, torch.arange(len(labels)), ignore_index)
     refuse_one_class(int(labels[0]) if (labels == labels[0]).all() else None, data.name)
 
 
@@ -154,6 +190,20 @@ def strategy_of(
         std=std,
     )
     return prepared(opened("+".join(parts)), setting)
+
+
+def _of_positions(y: Any) -> bool:
+    """Whether labels are class numbers of the positions of samples; or labels by the names of outputs."""
+    if isinstance(y, Mapping):
+        return any(_of_positions(each) for each in y.values())
+    return isinstance(y, Tensor) and y.ndim > 1 and not y.is_floating_point()
+
+
+def _placed(y: Any, device: torch.device) -> Any:
+    """Labels on ``device``; what is neither a tensor nor a mapping of tensors as it is."""
+    if isinstance(y, Mapping):
+        return {name: _placed(each, device) for name, each in y.items()}
+    return y.to(device, non_blocking=True) if isinstance(y, Tensor) else y
 
 
 def _moved(x: Any, device: torch.device) -> Any:

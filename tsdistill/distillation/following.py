@@ -12,6 +12,7 @@ from tsdistill.distillation.checkpoints import Position
 from tsdistill.distillation.tracking import Tracker
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation import evaluate
+from tsdistill.evaluation.positions import IGNORED
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -31,6 +32,8 @@ class Following:
         told: whether accelerate's trackers are told.
         together: whether all processes run the held-out samples, as a teacher has to whose weights are spread
             over them; otherwise the first does.
+        outputs: what the user says of the outputs, by name.
+        ignore_index: the label that counts for nothing.
     """
 
     def __init__(
@@ -41,16 +44,25 @@ class Following:
         tracker: Tracker | None = None,
         told: bool = False,
         together: bool = False,
+        outputs: Mapping[str, str] | None = None,
+        ignore_index: int = IGNORED,
     ) -> None:
         self._accelerator, self._held_out, self._reference = accelerator, held_out, reference
         self.tracker, self._told = tracker, told
+        self._outputs, self._ignore_index = outputs, ignore_index
         self._judges = together or accelerator.is_main_process
 
     def look(self, model: nn.Module, position: Position) -> dict[str, Any]:
         """``val/...`` and ``alignment/...`` figures of ``model``; processes wait for each other."""
         line: dict[str, Any] = {}
         if self._held_out is not None and self._judges:
-            figures = evaluate(model, self._held_out, reference=self._reference)
+            figures = evaluate(
+                model,
+                self._held_out,
+                reference=self._reference,
+                outputs=self._outputs,
+                ignore_index=self._ignore_index,
+            )
             line.update({f"val/{name}": value for name, value in figures.items()})
         if self.tracker is not None:
             line.update(self.tracker.look(f"epoch {position.epoch}"))

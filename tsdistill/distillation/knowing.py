@@ -13,9 +13,12 @@ from torch import nn
 from tsdistill.data.training import open_training
 from tsdistill.distillation.losses import Combined
 from tsdistill.distillation.options import Options
+from tsdistill.distillation.outputs import TrainedOutputs
 from tsdistill.distillation.results import Report, Tell
-from tsdistill.errors import TsdistillError
-from tsdistill.evaluation.forward import at_rest, count, forward, main_output, to_model
+from tsdistill.evaluation.forward import at_rest, count, forward, to_model
+from tsdistill.evaluation.layout import CLASSES
+from tsdistill.evaluation.outputs import outputs_or_main
+from tsdistill.evaluation.positions import aligned_labels
 from tsdistill.models import info_of
 
 _MANY, _FEW = 512, 32
@@ -40,9 +43,9 @@ class Request:
     report: Report | None = None
 
 
-def enough(loss: Combined, options: Options) -> int:
+def enough(loss: Combined | None, options: Options) -> int:
     """How many samples losses and augmentations want to get to know the models on."""
-    plain = not any(term.looks_inside for term in loss.terms)
+    plain = loss is None or not any(term.looks_inside for term in loss.terms)
     return _FEW if plain and options.augment in ("none", "standard") else _MANY
 
 
@@ -68,34 +71,33 @@ def samples_of(request: Request, device: torch.device, wanted: int) -> Pairs:
     return found
 
 
-def classes_of(student: nn.Module, teacher: nn.Module | None, loss: Combined, samples: Pairs) -> int | None:
-    """The classes of the student's output; models that differ are refused where a loss compares outputs.
+def outputs_of(request: Request, samples: Pairs) -> tuple[TrainedOutputs, list[str]]:
+    """What student and teacher give on the first batch in evaluation mode, and which outputs its labels are
+    for.
 
     Raises:
-        TsdistillError: a forward fails, or the shapes of the outputs differ.
+        TsdistillError: a forward fails, or what the options say of outputs does not fit them.
     """
-    x = samples[0][0]
+    x, y = samples[0]
+    student, teacher, ignored = request.student, request.teacher, request.options.ignore_index
+    y = aligned_labels(x, y, ignored)
     with torch.no_grad(), at_rest(student):
-        mine = tuple(main_output(forward(student, x, "student")).shape)
+        mine = outputs_or_main(forward(student, x, "student"))
+    theirs = None
     if teacher is not None:
         with torch.no_grad(), at_rest(teacher):
-            theirs = tuple(main_output(forward(teacher, x, "teacher")).shape)
-        compares = any(term.loss.needs_teacher and not term.loss.teacher_taps for term in loss.terms)
-        if compares and mine != theirs and _reads_outputs(loss):
-            if len(mine) == len(theirs) == 2:
-                raise TsdistillError(
-                    f"the student has {mine[1]} classes and the teacher {theirs[1]}; give two models of "
-                    f"the same classes (timm:NAME,num_classes={theirs[1]})"
-                )
-            raise TsdistillError(
-                f"the student's output has shape {mine} and the teacher's {theirs}; give models of one task"
-            )
-    return mine[1] if len(mine) == 2 else None
+            theirs = outputs_or_main(forward(teacher, x, "teacher"))
+    found = TrainedOutputs.of(mine, theirs, request.options.outputs, y)
+    return found, found.labelled(mine, y)
 
 
-def _reads_outputs(loss: Combined) -> bool:
-    """Whether a term compares the outputs themselves, as far as its name tells."""
-    return any(
-        term.loss.needs_teacher and term.name.partition(":")[0] in ("soft-targets", "logits", "dkd")
-        for term in loss.terms
-    )
+def default_loss(outputs: TrainedOutputs, taught: bool) -> list[str]:
+    """The losses where none is named: with a teacher soft targets for class scores and the relative squared
+    error for all other outputs, without one the labels' cross-entropy."""
+    if not taught:
+        return ["cross-entropy"]
+    many = len(outputs.layouts) > 1
+    return [
+        ("soft-targets" if outputs.layouts[name].kind == CLASSES else "mse") + (f"@{name}" if many else "")
+        for name in outputs.used
+    ]

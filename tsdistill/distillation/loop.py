@@ -101,7 +101,7 @@ class Loop:
                 self._see(loss, batch, epoch)
                 group = self._group(batch.number, last)
                 parts.updating.backward(loss * (batch.weight / group))
-            self._tally.add(loss, seen, self._share(batch))
+            self._tally.add(loss, seen, self._share(batch), parts.loss.parts)
             if ends:
                 self._update(epoch, batch.number)
             self._tell(epoch, batch.number)
@@ -158,20 +158,27 @@ class Loop:
         taught, theirs = parts.teaching(x, batch.index)
         mine: Mapping[str, Tensor] = {}
         with self._features or nullcontext(), plain_attention() if self._features else nullcontext():
-            output = parts.updating.model(x)
+            given = parts.outputs.student(parts.updating.model(x))
         if self._features is not None:
             mine = self._features.seen
+        known, main = parts.outputs, parts.outputs.main
+        taught = known.taught(taught)
         done = epoch + batch.number / parts.data.length if parts.data.length else float(epoch)
         step = Step(
             x=x,
             y=y,
-            student_output=output,
-            teacher_output=taught,
+            student_output=given[main],
+            teacher_output=taught.get(main),
             student=self._student,
             teacher=parts.teaching.teacher,
             epoch=done,
             student_features=mine,
             teacher_features=theirs,
+            student_outputs=given,
+            teacher_outputs=taught,
+            layouts=known.layouts,
+            layout=known.layouts[main],
+            ignore_index=self._options.ignore_index,
         )
         if batch.skipped:
             self.skipped += batch.skipped

@@ -13,7 +13,7 @@ from torch import nn
 from tsdistill.devices import check_device
 from tsdistill.distillation.options import Options
 from tsdistill.errors import TsdistillError
-from tsdistill.evaluation.forward import main_output
+from tsdistill.evaluation.outputs import outputs_or_main
 from tsdistill.runtime.exclusive import exclusive
 from tsdistill.runtime.unchanged import preserved_generators
 from tsdistill.tracing import runtime
@@ -36,9 +36,9 @@ class Carrier(nn.Module):
         super().__init__()
         self.student = student
 
-    def forward(self, x: Any) -> torch.Tensor:
-        """The student's main output."""
-        return main_output(runtime.call(self.student, x))
+    def forward(self, x: Any) -> dict[str, torch.Tensor]:
+        """The student's outputs, by name."""
+        return outputs_or_main(runtime.call(self.student, x))
 
 
 @contextmanager

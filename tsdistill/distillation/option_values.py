@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tsdistill.errors import TsdistillError
+from tsdistill.evaluation.layout import parse_stated
 
 _WORDS = {"bool": "true or false", "int": "a whole number", "float": "a number", "str": "text"}
 
@@ -23,6 +24,8 @@ def as_declared(name: str, kind: str, value: Any, at: str = "") -> Any:
     if first.startswith("Mapping"):
         if name == "loss":
             return _losses(value, at)
+        if name == "outputs":
+            return parse_stated(value, at)
         if isinstance(value, Mapping):
             return {str(key): each for key, each in value.items()}
         raise TsdistillError(f"{at}{name} is a table of options, not {value!r}")

@@ -36,7 +36,11 @@ class Options:
         accumulate: batches that make up one update.
         samples: use so many samples of the data.
         loss: what is made small: loss -> weight, such as ``{"soft-targets:T=4": 1, "node-alignment": 0.5}``;
-            empty for soft targets with a teacher, labels' cross-entropy without.
+            ``{"mse@boxes": 1}`` for one of several outputs; empty for soft targets with a teacher (the
+            relative squared error for outputs that hold no class scores), labels' cross-entropy without.
+        outputs: what the student's outputs hold, where it is not plain: name -> ``"classes"``,
+            ``"classes:DIM"``, ``"values"`` or ``"unused"`` (see `tsdistill.evaluation.layout.layouts`).
+        ignore_index: the label that counts for nothing; so does padding, where an attention mask is 0.
         renew_steps: losses renew their matches after so many updates as well as at every epoch; 0: not.
         augment: augmentation strategies (see ``tsdistill.augmentation.opened``).
         mixup: timm's mixup alpha, 0 for none.
@@ -73,6 +77,8 @@ class Options:
     accumulate: int = 1
     samples: int | None = None
     loss: Mapping[str, float] = field(default_factory=dict)
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    ignore_index: int = -100
     renew_steps: int = 0
     augment: str = "none"
     mixup: float = 0.0
@@ -131,7 +137,7 @@ class Options:
     def to_dict(self) -> dict[str, Any]:
         """Plain data, with the resolved learning rate."""
         plain = dataclasses.asdict(self)
-        return {**plain, "lr": self.rate, "loss": dict(self.loss)}
+        return {**plain, "lr": self.rate, "loss": dict(self.loss), "outputs": dict(self.outputs)}
 
     @classmethod
     def of(cls, given: Mapping[str, Any], where: str = "") -> Options:

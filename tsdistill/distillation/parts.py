@@ -11,6 +11,7 @@ from tsdistill.distillation.following import Following
 from tsdistill.distillation.keeping import Keeping
 from tsdistill.distillation.losses import Batches, Combined
 from tsdistill.distillation.options import Options
+from tsdistill.distillation.outputs import TrainedOutputs
 from tsdistill.distillation.results import Report, Tell
 from tsdistill.distillation.teaching import CachedTeaching, NoTeacher, Teaching
 from tsdistill.distillation.updating import Updating
@@ -30,6 +31,7 @@ class Parts:
         batching: makes batches ready.
         teaching: the teacher's side.
         loss: what is made small, attached.
+        outputs: what student and teacher give.
         samples: the batches that losses renew their matches on.
         updating: the student and what changes it.
         keeping: checkpoints.
@@ -44,6 +46,7 @@ class Parts:
     batching: Batching
     teaching: NoTeacher | Teaching | CachedTeaching
     loss: Combined
+    outputs: TrainedOutputs
     samples: Batches
     updating: Updating
     keeping: Keeping

@@ -16,11 +16,12 @@ from tsdistill.data.training_transforms import mixed_seed
 from tsdistill.distillation.batching import Batching, check_labels, strategy_of
 from tsdistill.distillation.following import Following, best_of, check_tracker, is_best
 from tsdistill.distillation.keeping import Keeping
-from tsdistill.distillation.knowing import Request, classes_of, enough, samples_of
+from tsdistill.distillation.knowing import Request, default_loss, enough, outputs_of, samples_of
 from tsdistill.distillation.loop import Loop
 from tsdistill.distillation.losses import Combined, parse
 from tsdistill.distillation.machine import machine
 from tsdistill.distillation.options import Options
+from tsdistill.distillation.outputs import TrainedOutputs
 from tsdistill.distillation.parts import Parts
 from tsdistill.distillation.results import TrainResult
 from tsdistill.distillation.runs import RunFolder
@@ -42,7 +43,7 @@ def run(request: Request) -> TrainResult:
     if isinstance(request.data, Iterator):
         request = replace(request, data=list(request.data))
     options = request.options
-    loss = parse(dict(options.loss) or ("soft-targets" if request.teacher is not None else "cross-entropy"))
+    loss = parse(dict(options.loss)) if options.loss else None
     check_tracker(options.tracker)
     before = [(model, _device(model), model.training) for model in _whole(request)]
     folder = None if request.out is None else Path(request.out).expanduser()
@@ -61,7 +62,7 @@ def run(request: Request) -> TrainResult:
 
 
 def _run(
-    request: Request, loss: Combined, accelerator: Accelerator, folder: RunFolder | None
+    request: Request, named: Combined | None, accelerator: Accelerator, folder: RunFolder | None
 ) -> tuple[TrainResult, Tracker | None]:
     """The result without its history, and who followed the alignment."""
     options, student, teacher = request.options, request.student, request.teacher
@@ -70,13 +71,15 @@ def _run(
     data = _open(request, accelerator)
     weights = None if teacher is None else fingerprint(teacher)
     if teacher is not None and options.shard_teacher:
-        shard(teacher, accelerator, loss, options.augment)
-    samples = samples_of(request, accelerator.device, enough(loss, options))
-    classes = classes_of(student, teacher, loss, samples)
+        shard(teacher, accelerator, named, options.augment)
+    samples = samples_of(request, accelerator.device, enough(named, options))
+    outputs, labelled = outputs_of(request, samples)
+    loss = (named or parse(default_loss(outputs, teacher is not None))).bound(outputs, labelled)
+    classes = outputs.classes(labelled[0]) if len(labelled) == 1 else 1
     if loss.needs_labels:
         if samples[0][1] is None:
             raise TsdistillError(f"the loss {loss.words} needs labels and the data have none: {data.name}")
-        check_labels(data, classes)
+        check_labels(data, classes if classes > 1 else None, options.ignore_index)
     identity = _identity(request, loss, data, accelerator, weights)
     state = _begin(folder, identity, request.resume, accelerator)
     generator = torch.Generator().manual_seed(mixed_seed(options.seed, _DRAWN))
@@ -96,7 +99,14 @@ def _run(
         options=options,
         accelerator=accelerator,
         data=data,
-        batching=Batching(options, strategy, classes, loss.needs_labels, accelerator.process_index),
+        batching=Batching(
+            options,
+            strategy,
+            classes if classes > 1 else None,
+            loss.needs_labels,
+            accelerator.process_index,
+        ),
+        outputs=outputs,
         teaching=taught,
         loss=loss,
         samples=samples,
@@ -128,7 +138,7 @@ def _run(
         skipped=loop.skipped,
         resumed=resumed,
         best=best_of(loop.log),
-        notes=(*_notes(data, loss, loop, samples[0][1] is not None), *notes),
+        notes=(*_notes(data, loss, outputs, loop, samples[0][1] is not None), *notes),
     )
     return result, following.tracker
 
@@ -252,7 +262,17 @@ def _following(
         except TsdistillError as error:
             notes = (f"alignment is not followed: {error}",)
     told = options.tracker is not None
-    return Following(accelerator, held_out, teacher, tracker, told, options.shard_teacher), notes
+    following = Following(
+        accelerator,
+        held_out,
+        teacher,
+        tracker,
+        told,
+        options.shard_teacher,
+        options.outputs,
+        options.ignore_index,
+    )
+    return following, notes
 
 
 def _on(parameters: Any, device: torch.device) -> list[nn.Parameter]:
@@ -262,8 +282,13 @@ def _on(parameters: Any, device: torch.device) -> list[nn.Parameter]:
     return found
 
 
-def _notes(data: TrainingData, loss: Combined, loop: Loop, labelled: bool) -> tuple[str, ...]:
-    notes = [data.description, f"loss: {loss.words}"]
+def _notes(
+    data: TrainingData, loss: Combined, outputs: TrainedOutputs, loop: Loop, labelled: bool
+) -> tuple[str, ...]:
+    notes = [data.description, f"loss: {loss.words}", *outputs.notes]
+    left = loss.left(outputs)
+    if left:
+        notes.append(f"no loss is for {', '.join(left)}: what the student gives there is left to chance")
     if labelled and not loss.needs_labels:
         notes.append(
             "the data have labels and the loss does not read them: where they number the model's outputs, "

@@ -17,7 +17,7 @@ _SMALLEST = 1_000_000
 """Parameters from which a module is gathered on its own."""
 
 
-def shard(teacher: nn.Module, accelerator: Accelerator, loss: Combined, augment: str) -> None:
+def shard(teacher: nn.Module, accelerator: Accelerator, loss: Combined | None, augment: str) -> None:
     """Keep in each process its part of every weight of the teacher, in place and for good.
 
     A forward gathers one block after the other and lets it go again, so a process holds the teacher's
@@ -27,7 +27,7 @@ def shard(teacher: nn.Module, accelerator: Accelerator, loss: Combined, augment:
     Args:
         teacher: on any device; what a process keeps of it is moved to the process's own.
         accelerator: of the processes.
-        loss: what is trained on.
+        loss: what is trained on, ``None`` for losses of outputs.
         augment: the augmentation that is asked for.
 
     Raises:
@@ -36,7 +36,8 @@ def shard(teacher: nn.Module, accelerator: Accelerator, loss: Combined, augment:
     """
     if accelerator.num_processes < 2:
         raise TsdistillError("--shard-teacher spreads a teacher over several processes; start some")
-    asks = [f"the loss {term.name}" for term in loss.terms if term.loss.needs_teacher and term.looks_inside]
+    terms = () if loss is None else loss.terms
+    asks = [f"the loss {term.name}" for term in terms if term.loss.needs_teacher and term.looks_inside]
     if augment != "none" and needs_teacher(opened(augment)):
         asks.append(f"the augmentation {augment}")
     if asks:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -16,13 +17,15 @@ from torch import Tensor, nn
 
 from tsdistill.distillation.losses import Features
 from tsdistill.errors import TsdistillError
-from tsdistill.evaluation.forward import main_output
+from tsdistill.evaluation.forward import tensors
+from tsdistill.evaluation.outputs import outputs_or_main
 from tsdistill.files import replacing
 from tsdistill.tracing import runtime
 from tsdistill.tracing.runtime import plain_attention
 
 Within = Callable[[], AbstractContextManager[Any]]
-Taught = tuple[Tensor | None, Mapping[str, Tensor]]
+Taught = tuple[Mapping[str, Tensor], Mapping[str, Tensor]]
+"""The teacher's outputs by name, none without a teacher, and its features by place."""
 
 
 class NoTeacher:
@@ -32,7 +35,7 @@ class NoTeacher:
 
     def __call__(self, x: Any, index: Tensor | None) -> Taught:
         """Neither outputs nor features."""
-        return None, {}
+        return {}, {}
 
 
 class Teaching:
@@ -42,22 +45,33 @@ class Teaching:
         teacher: on the device of the samples.
         taps: places whose features losses read.
         within: the context of its forward, such as autocast.
+        inside: the model that has these places: the teacher, or of several the first.
     """
 
-    def __init__(self, teacher: nn.Module, taps: Sequence[str] = (), within: Within = nullcontext) -> None:
+    def __init__(
+        self,
+        teacher: nn.Module,
+        taps: Sequence[str] = (),
+        within: Within = nullcontext,
+        inside: nn.Module | None = None,
+    ) -> None:
         self.teacher: nn.Module | None = teacher
         self._run = teacher.eval()
         self._within = within
-        self._features = Features(teacher, taps, "teacher") if taps else None
+        self._features = Features(inside or teacher, taps, "teacher") if taps else None
 
     def __call__(self, x: Any, index: Tensor | None) -> Taught:
-        """The main output in float32, ``[N, classes]``, and the features by place."""
+        """The outputs in float32, by name, and the features by place."""
         with torch.no_grad(), self._within():
             if self._features is None:
-                return main_output(runtime.call(self._run, x)).float(), {}
+                return self._outputs(x), {}
             with self._features, plain_attention():
-                output = main_output(runtime.call(self._run, x)).float()
-            return output, self._features.seen
+                outputs = self._outputs(x)
+            return outputs, self._features.seen
+
+    def _outputs(self, x: Any) -> dict[str, Tensor]:
+        found = outputs_or_main(runtime.call(self._run, x))
+        return {name: tensor.float() for name, tensor in found.items()}
 
 
 class CachedTeaching:
@@ -69,8 +83,9 @@ class CachedTeaching:
 
     Args:
         teaching: what computes outputs that are not known.
-        folder: where ``teacher.npy`` (float32 ``[samples, classes]``), ``teacher.known.npy`` and
-            ``teacher.json`` lie.
+        folder: where ``teacher.npy`` (float32 ``[samples, values]``, the outputs of a sample one behind the
+            other), ``teacher.known.npy`` (which samples are there) and ``teacher.json`` (names and shapes)
+            lie.
         samples: how many numbers there are.
         identity: what the outputs depend on; files of another identity are replaced.
         writes: whether this process makes the files.
@@ -93,36 +108,66 @@ class CachedTeaching:
         self._teaching, self._folder = teaching, folder
         self._samples, self._identity = samples, json.loads(json.dumps(dict(identity)))
         self._writes, self._barrier = writes, barrier
-        self._outputs: np.ndarray | None = None
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._values: np.ndarray | None = None
         self._known: np.ndarray | None = None
 
     def __call__(self, x: Any, index: Tensor | None) -> Taught:
-        """The main output in float32, ``[N, classes]``; no features."""
+        """The outputs in float32, by name; no features.
+
+        Raises:
+            TsdistillError: an output has no value for each sample, or another shape than in other batches.
+        """
         if index is None:
             raise TsdistillError("teacher outputs are kept by sample number, and these data have none")
         numbers = index.cpu().numpy()
-        output: Tensor | None = None
-        if self._outputs is None:
-            output, _ = self._teaching(x, index)
-            assert output is not None
-            self._open(tuple(output.shape[1:]))
-        assert self._outputs is not None
+        outputs: Mapping[str, Tensor] | None = None
+        if self._values is None:
+            outputs, _ = self._teaching(x, index)
+            self._open(outputs, len(numbers))
+        assert self._values is not None
         assert self._known is not None
         if self._known[numbers].all():
-            device = x.device if isinstance(x, Tensor) else None
-            return torch.from_numpy(self._outputs[numbers]).to(device), {}
-        if output is None:
-            output, _ = self._teaching(x, index)
-        assert output is not None
-        self._outputs[numbers] = output.cpu().numpy()
+            device = next((tensor.device for tensor in tensors(x)), None)
+            return self._split(torch.from_numpy(self._values[numbers]).to(device)), {}
+        if outputs is None:
+            outputs, _ = self._teaching(x, index)
+        self._values[numbers] = self._joined(outputs, len(numbers))
         self._known[numbers] = True
-        return output, {}
+        return outputs, {}
 
-    def _open(self, shape: tuple[int, ...]) -> None:
+    def _joined(self, outputs: Mapping[str, Tensor], samples: int) -> np.ndarray:
+        """The values of each sample, ``[samples, values]``."""
+        for name, shape in self._shapes.items():
+            found = tuple(outputs[name].shape)
+            if found != (samples, *shape):
+                raise TsdistillError(
+                    f"teacher outputs cannot be kept: {name} has the shape {found} in one batch and "
+                    f"{shape} for a sample of another; leave --cache-teacher out"
+                )
+        parts = [outputs[name].reshape(samples, -1).cpu().numpy() for name in self._shapes]
+        return np.concatenate(parts, 1)
+
+    def _split(self, values: Tensor) -> dict[str, Tensor]:
+        """What `_joined` has joined."""
+        parts = values.split([math.prod(shape) for shape in self._shapes.values()], 1)
+        return {
+            n: part.reshape(-1, *shape) for (n, shape), part in zip(self._shapes.items(), parts, strict=True)
+        }
+
+    def _open(self, outputs: Mapping[str, Tensor], samples: int) -> None:
         """Map the files, made anew where they are those of something else."""
+        for name, tensor in outputs.items():
+            if len(tensor) != samples:
+                raise TsdistillError(
+                    f"teacher outputs cannot be kept: {name} of shape {tuple(tensor.shape)} has no entry for "
+                    f"each of {samples} samples; leave --cache-teacher out"
+                )
+        self._shapes = {name: tuple(tensor.shape[1:]) for name, tensor in outputs.items()}
         values, known = self._folder / "teacher.npy", self._folder / "teacher.known.npy"
         said = self._folder / "teacher.json"
-        identity = {**self._identity, "shape": [self._samples, *shape]}
+        shapes = {name: list(shape) for name, shape in self._shapes.items()}
+        identity = {**self._identity, "samples": self._samples, "outputs": shapes}
         if self._writes:
             try:
                 same = json.loads(said.read_text(encoding="utf-8")) == identity
@@ -130,12 +175,13 @@ class CachedTeaching:
                 same = False
             if not same or not values.exists() or not known.exists():
                 said.unlink(missing_ok=True)
-                _reserve(values, (self._samples, *shape), np.float32)
+                width = sum(math.prod(shape) for shape in self._shapes.values())
+                _reserve(values, (self._samples, width), np.float32)
                 _reserve(known, (self._samples,), np.bool_)
                 with replacing(said) as beside:
                     beside.write_text(json.dumps(identity) + "\n", encoding="utf-8")
         self._barrier()
-        self._outputs = np.load(values, mmap_mode="r+")
+        self._values = np.load(values, mmap_mode="r+")
         self._known = np.load(known, mmap_mode="r+")
 
 

@@ -119,7 +119,9 @@ def evaluate_all(
         for x, target in stream:
             target = aligned_labels(x, target, ignore_index)
             theirs = None if reference is None else Run(reference, x, their_name)
-            first = theirs or Run(models[0], x, called[0])
+            if theirs is not None:
+                theirs.whole()
+            first = theirs if theirs is not None and not others else Run(models[0], x, called[0])
             if kinds is None:
                 chosen = default_metrics(
                     stream.labelled,

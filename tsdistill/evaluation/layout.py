@@ -115,7 +115,7 @@ def class_output(outputs: Mapping[str, Tensor], known: Mapping[str, Layout]) -> 
     return next((name for name, layout in known.items() if layout.kind == CLASSES), main)
 
 
-def paired(mine: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> dict[str, str]:
+def paired(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, str]:
     """The output of the other model that goes with each of ``mine``: that of the same name; without common
     names that at the same place; the main ones in any case where either model has one output only."""
     common = {name: name for name in mine if name in theirs}

@@ -33,7 +33,7 @@ def named_outputs(output: Any) -> dict[str, Tensor]:
     return dict(_walk(judged(output), ""))
 
 
-def main_name(outputs: Mapping[str, Tensor]) -> str:
+def main_name(outputs: Mapping[str, Any]) -> str:
     """The name of the output that stands for the whole: ``logits``, ``out`` or ``last_hidden_state``, else
     the first."""
     for wanted in PREFERRED:

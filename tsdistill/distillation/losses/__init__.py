@@ -4,6 +4,7 @@ from tsdistill.distillation.losses.combined import Combined, Term
 from tsdistill.distillation.losses.features import Features
 from tsdistill.distillation.losses.parsing import KIND, parse
 from tsdistill.distillation.losses.protocol import Batches, Loss, PlainLoss, Step, input_of
+from tsdistill.distillation.losses.rows import Rows, rows_of
 
 __all__ = [
     "KIND",
@@ -12,8 +13,10 @@ __all__ = [
     "Features",
     "Loss",
     "PlainLoss",
+    "Rows",
     "Step",
     "Term",
     "input_of",
     "parse",
+    "rows_of",
 ]

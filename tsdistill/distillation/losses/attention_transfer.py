@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from tsdistill.distillation.beside import Beside, Pair
 from tsdistill.distillation.losses.hints import chosen
-from tsdistill.distillation.losses.protocol import Batches, PlainLoss, Step
+from tsdistill.distillation.losses.protocol import FEATURES, Batches, PlainLoss, Step
 from tsdistill.errors import TsdistillError
 
 
@@ -20,6 +20,8 @@ class AttentionTransfer(PlainLoss):
     Args:
         at: ``"all"`` pairs of groups that have maps, ``"middle"``, or the name of a student's group.
     """
+
+    reads = FEATURES
 
     def __init__(self, at: str = "all") -> None:
         self.at = at

@@ -12,14 +12,16 @@ from tsdistill.distillation.losses.logits import Logits
 from tsdistill.distillation.losses.node_alignment import NodeAlignment
 from tsdistill.distillation.losses.protocol import Loss
 from tsdistill.distillation.losses.soft_targets import SoftTargets
+from tsdistill.distillation.losses.squared_error import SquaredError
 from tsdistill.plugins import hookimpl
 
 
 @hookimpl
 def register_losses(register: Callable[[str, Callable[..., Loss]], None]) -> None:
-    """Register the seven."""
+    """Register the eight."""
     register("soft-targets", SoftTargets)
     register("logits", Logits)
+    register("mse", SquaredError)
     register("cross-entropy", CrossEntropy)
     register("dkd", Decoupled)
     register("node-alignment", NodeAlignment)

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
 
-from tsdistill.distillation.losses.protocol import Batches, Loss, PlainLoss, Step
+from tsdistill.distillation.losses.protocol import (
+    ANY,
+    CLASSES,
+    FEATURES,
+    MAIN,
+    Batches,
+    Loss,
+    PlainLoss,
+    Step,
+)
+from tsdistill.distillation.outputs import TrainedOutputs
 from tsdistill.errors import TsdistillError
 
 
@@ -22,12 +33,19 @@ class Term:
         weight: what it is multiplied by.
         loss: the loss.
         origin: who registered it, for messages.
+        output: the output that it is for; ``None`` for the main one, or for none.
     """
 
     name: str
     weight: float
     loss: Loss
     origin: str = "tsdistill"
+    output: str | None = None
+
+    @property
+    def reads(self) -> str:
+        """What the loss reads (see ``PlainLoss.reads``)."""
+        return str(getattr(self.loss, "reads", MAIN))
 
     @property
     def looks_inside(self) -> bool:
@@ -85,12 +103,38 @@ class Combined:
         """
         total: Tensor | None = None
         for term in self.terms:
-            value = _checked(term, term.loss(step))
+            value = _checked(term, term.loss(step if term.output is None else step.of(term.output)))
             self.parts[term.name] = value.detach()
             weighted = term.weight * value
             total = weighted if total is None else total + weighted
         assert total is not None
         return total
+
+    def bound(self, outputs: TrainedOutputs, labelled: Sequence[str] = ()) -> Combined:
+        """The same losses, each for the outputs that it goes with.
+
+        A loss that names no output is for all that it can read: one of class scores for every output that
+        holds some, one of values for every output; one that reads labels for those that have some.
+
+        Args:
+            outputs: of the student and the teacher.
+            labelled: the outputs that the labels are for.
+
+        Raises:
+            TsdistillError: a loss names an output that there is not, there is none that it goes with, or the
+                two models differ in it.
+        """
+        terms = [each for term in self.terms for each in _bound(term, outputs, labelled)]
+        names = [term.name for term in terms]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice:
+            raise TsdistillError(f"the loss {twice} is given twice; give it once, with one weight")
+        return Combined(terms)
+
+    def left(self, outputs: TrainedOutputs) -> list[str]:
+        """The outputs that no loss is for."""
+        reached = {term.output or outputs.main for term in self.terms if term.reads != FEATURES}
+        return [name for name in outputs.used if name not in reached]
 
     def broken(self) -> str | None:
         """The first loss that was NaN or infinite at the last step, ``None`` without one."""
@@ -138,6 +182,56 @@ class Combined:
             )
         for term in self.terms:
             term.loss.load_state_dict(state[term.name])
+
+
+def _bound(term: Term, outputs: TrainedOutputs, labelled: Sequence[str]) -> list[Term]:
+    """The terms that one becomes, see `Combined.bound`."""
+    if term.reads == FEATURES:
+        if term.output is not None:
+            raise TsdistillError(f"the loss {term.name} reads no output; leave @{term.output} out")
+        return [term]
+    if term.output is not None:
+        outputs.check(term.name, term.output)
+        names = [term.output]
+    elif term.reads == MAIN:
+        return [term]
+    else:
+        names = _reached(term, outputs, labelled)
+    for name in names:
+        if term.reads == CLASSES:
+            outputs.check_classes(term.name, name)
+        if term.loss.needs_teacher:
+            outputs.check_same(name)
+    if term.output is not None:
+        return [term]
+    if len(outputs.layouts) == 1:
+        return [term]
+    return [
+        replace(
+            term,
+            name=f"{term.name}@{name}",
+            loss=term.loss if place == 0 else copy.deepcopy(term.loss),
+            output=name,
+        )
+        for place, name in enumerate(names)
+    ]
+
+
+def _reached(term: Term, outputs: TrainedOutputs, labelled: Sequence[str]) -> list[str]:
+    """The outputs that a loss goes with that names none."""
+    if len(outputs.layouts) == 1:
+        return [outputs.main]
+    if term.reads == ANY:
+        return list(outputs.used)
+    if term.loss.needs_labels:
+        return list(labelled)
+    names = [name for name in outputs.used if outputs.layouts[name].kind == "classes"]
+    if not names:
+        raise TsdistillError(
+            f"which of the outputs hold class scores is not plain ({outputs.words}); give --loss "
+            f"{term.name}@NAME, or say it with --outputs NAME=classes (outputs=)"
+        )
+    return names
 
 
 def _checked(term: Term, value: Any) -> Tensor:

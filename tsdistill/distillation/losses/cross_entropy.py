@@ -5,18 +5,21 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
-from tsdistill.distillation.losses.checking import labels_of, single
-from tsdistill.distillation.losses.protocol import PlainLoss, Step
+from tsdistill.distillation.losses.protocol import CLASSES, PlainLoss, Step
+from tsdistill.distillation.losses.rows import rows_of
 from tsdistill.errors import TsdistillError
 
 
 class CrossEntropy(PlainLoss):
     """Cross-entropy with the labels, or with the probabilities that mixing has made of them, in nats.
 
+    It is the mean over the positions that count: samples, tokens or pixels whose label is not to be ignored.
+
     Args:
         smoothing: share of the probability that is spread over all classes, from 0 to below 1.
     """
 
+    reads = CLASSES
     needs_teacher = False
     needs_labels = True
 
@@ -31,6 +34,10 @@ class CrossEntropy(PlainLoss):
         Raises:
             TsdistillError: no labels, or one out of range.
         """
-        labels, mine = labels_of(step), single(step.student_output)
-        labels = labels.to(mine) if labels.is_floating_point() else labels
-        return functional.cross_entropy(mine, labels, label_smoothing=self.smoothing)
+        rows = rows_of(step, labels=True)
+        labels = rows.labels
+        labels = labels.to(rows.student) if labels.is_floating_point() else labels
+        found = functional.cross_entropy(
+            rows.student, labels, label_smoothing=self.smoothing, reduction="none"
+        )
+        return rows.mean(found)

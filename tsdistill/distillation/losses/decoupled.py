@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tsdistill.distillation.losses.checking import labels_of, outputs_of
-from tsdistill.distillation.losses.protocol import PlainLoss, Step
+from tsdistill.distillation.losses.protocol import CLASSES, PlainLoss, Step
+from tsdistill.distillation.losses.rows import rows_of
 from tsdistill.distillation.losses.soft_targets import positive
 from tsdistill.errors import TsdistillError
 
 
 class Decoupled(PlainLoss):
-    """T² · (alpha · TCKD + beta · NCKD), mean over samples.
+    """T² · (alpha · TCKD + beta · NCKD), mean over the positions that count.
 
     TCKD is the divergence of (target, all others), NCKD that within the others; with p_t the teacher's
     probability of the target, KL = TCKD + (1 − p_t) NCKD (equation 7), so soft targets weigh NCKD the less
@@ -27,6 +27,8 @@ class Decoupled(PlainLoss):
         warmup: epochs over which the loss grows linearly to its weight.
         target: ``"label"`` or ``"teacher"``.
     """
+
+    reads = CLASSES
 
     def __init__(
         self,
@@ -47,14 +49,14 @@ class Decoupled(PlainLoss):
         Raises:
             TsdistillError: no teacher, other classes, one class only, or no labels.
         """
-        mine, theirs = outputs_of(step)
-        if mine.shape[1] < 2:
+        rows = rows_of(step, teacher=True, labels=self.needs_labels)
+        if rows.student.shape[1] < 2:
             raise TsdistillError("dkd needs two classes or more; give --loss logits")
-        labels = labels_of(step) if self.needs_labels else theirs
-        target = labels if labels.ndim == 1 else labels.argmax(1)
-        tckd, nckd = parts(mine / self.T, theirs / self.T, target)
+        labels = rows.labels if self.needs_labels else rows.teacher
+        target = labels.argmax(1) if labels.is_floating_point() else labels
+        tckd, nckd = parts(rows.student / self.T, rows.teacher / self.T, target)
         growth = min(1.0, step.epoch / self.warmup) if self.warmup > 0 else 1.0
-        return growth * self.T**2 * (self.alpha * tckd.mean() + self.beta * nckd.mean())
+        return growth * self.T**2 * rows.mean(self.alpha * tckd + self.beta * nckd)
 
 
 def parts(mine: Tensor, theirs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

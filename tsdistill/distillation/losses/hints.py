@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from tsdistill.distillation.beside import Beside, Pair
-from tsdistill.distillation.losses.protocol import Batches, PlainLoss, Step
+from tsdistill.distillation.losses.protocol import FEATURES, Batches, PlainLoss, Step
 from tsdistill.errors import TsdistillError
 
 
@@ -24,6 +24,8 @@ class Hints(PlainLoss):
         at: ``"middle"``: the pair of groups half way in depth, as in the paper; ``"all"``; or the name of a
             student's group.
     """
+
+    reads = FEATURES
 
     def __init__(self, at: str = "middle") -> None:
         self.at = at

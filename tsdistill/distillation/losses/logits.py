@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn import functional
 
-from tsdistill.distillation.losses.checking import outputs_of
-from tsdistill.distillation.losses.protocol import PlainLoss, Step
+from tsdistill.distillation.losses.protocol import ANY, PlainLoss, Step
+from tsdistill.distillation.losses.rows import rows_of
 
 
 class Logits(PlainLoss):
-    """½ ‖student − teacher‖² of the outputs, mean over samples: the loss of the theory (J = ½ E‖f* − f‖²).
+    """½ ‖student − teacher‖² of the classes, the loss of the theory (J = ½ E‖f* − f‖²).
+
+    It is the mean over the positions that count: samples, tokens that are no padding, or pixels.
 
     For outputs that are no classes as well.
     """
+
+    reads = ANY
 
     def __call__(self, step: Step) -> Tensor:
         """The squared difference of one batch.
@@ -21,5 +24,5 @@ class Logits(PlainLoss):
         Raises:
             TsdistillError: no teacher, or outputs of another shape.
         """
-        mine, theirs = outputs_of(step)
-        return functional.mse_loss(mine, theirs, reduction="sum") / (2 * max(1, len(mine)))
+        rows = rows_of(step, teacher=True)
+        return rows.mean((rows.student - rows.teacher).square().sum(1)) / 2

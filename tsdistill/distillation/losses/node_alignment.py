@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn
 
 from tsdistill.alignment.matching.nodes import match_nodes
 from tsdistill.distillation.beside import Beside, Pair, Samples, similarities, strengths
-from tsdistill.distillation.losses.protocol import Batches, PlainLoss, Step
+from tsdistill.distillation.losses.protocol import FEATURES, Batches, PlainLoss, Step
 from tsdistill.errors import TsdistillError
 
 _LEAST = 1e-10
@@ -36,6 +36,8 @@ class NodeAlignment(PlainLoss):
         samples: how many samples matches are taken from; strengths are from 256 of them at most.
         strength: whether teacher nodes weigh by their strength, or all the same.
     """
+
+    reads = FEATURES
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""From what is written (``0.5*node-alignment:match=best``) to losses."""
+"""From what is written (``0.5*node-alignment:match=best``, ``mse@boxes``) to losses."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def parse(given: Given | Loss) -> Combined:
     """The weighted sum that ``given`` describes.
 
     Args:
-        given: ``"[WEIGHT*]NAME[:OPTION=VALUE,...]"``, several of them in a sequence or joined by ``+``, a
-            mapping from ``"NAME[:OPTION=VALUE,...]"`` to weight, or a `Loss`.
+        given: ``"[WEIGHT*]NAME[:OPTION=VALUE,...][@OUTPUT]"``, several of them in a sequence or joined by
+            ``+``, a mapping from ``"NAME[:OPTION=VALUE,...][@OUTPUT]"`` to weight, or a `Loss`.
 
     Raises:
         TsdistillError: a name, an option or a value that does not exist, or a loss given twice.
@@ -66,7 +66,9 @@ def _weight(given: Any, text: str) -> float:
 
 
 def _term(text: str, weight: float) -> Term:
-    name, _, rest = text.partition(":")
+    front, _, output = text.partition("@")
+    output, colon, behind = (part.strip() for part in output.partition(":"))
+    name, _, rest = (front + colon + behind).partition(":")
     name = name.strip()
     make = plugins.get(KIND, name)
     options = {}
@@ -89,7 +91,7 @@ def _term(text: str, weight: float) -> Term:
             f"the loss {name} ({origin}) makes a {type(loss).__name__}, which is no loss; derive it from "
             "tsdistill.distillation.losses.PlainLoss"
         )
-    return Term(name, weight, loss, origin)
+    return Term(f"{name}@{output}" if output else name, weight, loss, origin, output or None)
 
 
 def _value(make: Callable[..., Loss], name: str, key: str, value: str) -> Any:

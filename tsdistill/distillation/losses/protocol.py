@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Generator, Tensor, nn
+
+from tsdistill.errors import TsdistillError
+from tsdistill.evaluation.layout import Layout, layout_of
+from tsdistill.evaluation.positions import IGNORED
 
 Batches = Sequence[tuple[Any, Any]]
 """A few batches ``(x, y)`` on the device of the models, which may be gone through more than once."""
 
 INPUT = ":input"
+
+MAIN, CLASSES, ANY, FEATURES = "main", "classes", "any", "features"
+"""What a loss reads, see ``PlainLoss.reads``."""
 
 
 def input_of(module: str) -> str:
@@ -25,9 +32,11 @@ class Step:
 
     Attributes:
         x: the inputs, as both models got them.
-        y: labels ``[N]`` (int64), or probabilities ``[N, classes]`` where labels were mixed or smoothed;
-            ``None`` for data without labels.
-        student_output: the student's main output ``[N, classes]``, with gradient.
+        y: labels ``[N]`` (int64), one for each position of an output ``[N, length]``, or probabilities of the
+            output's shape where labels were mixed or smoothed; for several outputs a mapping from the name of
+            an output to its labels; ``None`` for data without labels.
+        student_output: the student's output that the loss is for, with gradient: the main one, or the one
+            that is named behind the loss (``mse@boxes``).
         teacher_output: the teacher's, without; ``None`` when there is no teacher.
         student: the student itself, not what devices or processes have wrapped around it.
         teacher: the teacher, ``None`` without one (or when its outputs come from a cache).
@@ -35,6 +44,11 @@ class Step:
         student_features: by the names in ``Loss.student_taps``, what was seen there in the student's forward,
             with gradient.
         teacher_features: likewise of ``Loss.teacher_taps``, without gradient.
+        student_outputs: every floating tensor of the student's output, by name.
+        teacher_outputs: the teacher's by the student's names; empty without a teacher.
+        layouts: what each output holds, and on which dimension its classes are.
+        layout: that of ``student_output``; by its shape where none is given.
+        ignore_index: the label that counts for nothing.
     """
 
     x: Any
@@ -46,6 +60,34 @@ class Step:
     epoch: float = 0.0
     student_features: Mapping[str, Tensor] = field(default_factory=dict)
     teacher_features: Mapping[str, Tensor] = field(default_factory=dict)
+    student_outputs: Mapping[str, Tensor] = field(default_factory=dict)
+    teacher_outputs: Mapping[str, Tensor] = field(default_factory=dict)
+    layouts: Mapping[str, Layout] = field(default_factory=dict)
+    layout: Layout | None = None
+    ignore_index: int = IGNORED
+
+    @property
+    def read_as(self) -> Layout:
+        """The layout of ``student_output``."""
+        return self.layout or layout_of(self.student_output)
+
+    def of(self, name: str) -> Step:
+        """The same step for one of several outputs.
+
+        Raises:
+            TsdistillError: the student's training forward gives no output of this name.
+        """
+        if name not in self.student_outputs:
+            raise TsdistillError(
+                f"the student gives no output {name!r} in training; it gives "
+                f"{', '.join(self.student_outputs)}"
+            )
+        return replace(
+            self,
+            student_output=self.student_outputs[name],
+            teacher_output=self.teacher_outputs.get(name),
+            layout=self.layouts.get(name),
+        )
 
 
 @runtime_checkable
@@ -80,7 +122,7 @@ class Loss(Protocol):
         ...
 
     def __call__(self, step: Step) -> Tensor:
-        """The loss of one batch: a 0-dim tensor, the mean over its samples."""
+        """The loss of one batch: a 0-dim tensor, the mean over its samples or counted positions."""
         ...
 
     def attach(
@@ -110,8 +152,15 @@ class Loss(Protocol):
 
 
 class PlainLoss:
-    """Everything of a `Loss` but the call itself, for losses that look at outputs and labels only."""
+    """Everything of a `Loss` but the call itself, for losses that look at outputs and labels only.
 
+    Attributes:
+        reads: ``"main"``: the main output, or one that is named (the default); ``"classes"``: class scores,
+            all outputs that hold some unless one is named; ``"any"``: every output unless one is named;
+            ``"features"``: no output.
+    """
+
+    reads = MAIN
     needs_teacher = True
     needs_labels = False
     student_taps: tuple[str, ...] = ()

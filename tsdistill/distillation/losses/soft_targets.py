@@ -5,13 +5,14 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
-from tsdistill.distillation.losses.checking import outputs_of
-from tsdistill.distillation.losses.protocol import PlainLoss, Step
+from tsdistill.distillation.losses.protocol import CLASSES, PlainLoss, Step
+from tsdistill.distillation.losses.rows import rows_of
 from tsdistill.errors import TsdistillError
 
 
 class SoftTargets(PlainLoss):
-    """T² · KL(teacher ‖ student) of the class probabilities at temperature T, in nats, mean over samples.
+    """T² · KL(teacher ‖ student) of the class probabilities at temperature T, in nats, mean over the
+    positions that count: samples, tokens that are no padding, or pixels.
 
     T² keeps the gradient's size when T is changed: for large T it is that of ½ the mean squared difference of
     the centred outputs. Recommended: what the classes that are wrong are given is what a teacher has to say.
@@ -19,6 +20,8 @@ class SoftTargets(PlainLoss):
     Args:
         T: temperature, above 0.
     """
+
+    reads = CLASSES
 
     def __init__(self, T: float = 4.0) -> None:
         self.T = positive(T, "soft-targets:T")
@@ -29,14 +32,14 @@ class SoftTargets(PlainLoss):
         Raises:
             TsdistillError: no teacher, or other classes.
         """
-        mine, theirs = outputs_of(step)
+        rows = rows_of(step, teacher=True)
         found = functional.kl_div(
-            (mine / self.T).log_softmax(1),
-            (theirs / self.T).log_softmax(1),
-            reduction="batchmean",
+            (rows.student / self.T).log_softmax(1),
+            (rows.teacher / self.T).log_softmax(1),
+            reduction="none",
             log_target=True,
         )
-        return self.T**2 * found
+        return self.T**2 * rows.mean(found.sum(1))
 
 
 def positive(value: float, name: str) -> float:

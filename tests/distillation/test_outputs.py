@@ -1,0 +1,224 @@
+"""Students of several outputs: each is taught, with a loss that fits it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import tsdistill as tsd
+from tests.distillation.small import assert_same, weights
+from tsdistill.distillation.losses import PlainLoss, Step
+from tsdistill.plugins.manager import registry
+
+X = torch.randn(96, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+HERE = "tests/distillation/test_outputs.py"
+
+
+class Detector(nn.Module):
+    """Boxes ``[N, 16, 4]`` and scores ``[N, 16, 5]`` of the places of a picture."""
+
+    def __init__(self, width: int = 12, seed: int = 0, named: bool = True) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.body = nn.Sequential(nn.Conv2d(3, width, 3, 2, 1), nn.ReLU())
+        self.boxes, self.scores = nn.Conv2d(width, 4, 1), nn.Conv2d(width, 5, 1)
+        self.named = named
+
+    def forward(self, x: Tensor) -> Any:
+        y = self.body(x)
+        boxes, scores = (head(y).flatten(2).transpose(1, 2) for head in (self.boxes, self.scores))
+        return {"boxes": 3 * boxes + 7, "scores": 5 * scores} if self.named else (3 * boxes + 7, 5 * scores)
+
+
+def small() -> nn.Module:
+    return Detector(6, seed=1)
+
+
+def distil(student: nn.Module, teacher: nn.Module, data: Any = X, **more: Any) -> tsd.TrainResult:
+    given = {"epochs": 4, "batch_size": 16, "lr": 0.02, "track": False, "device": "cpu", **more}
+    return tsd.distill(student, teacher, data=data, **given)
+
+
+def gaps(one: nn.Module, other: nn.Module) -> list[float]:
+    with torch.no_grad():
+        pair = [model.eval()(X) for model in (one, other)]
+    mine, theirs = (list(y.values()) if isinstance(y, dict) else list(y) for y in pair)
+    return [float((a - b).square().mean()) for a, b in zip(mine, theirs, strict=True)]
+
+
+@pytest.mark.parametrize(("named", "losses"), [
+    (True, {"mse@boxes": 1.0, "soft-targets@scores": 1.0}), (False, {"mse@0": 1.0, "mse@1": 1.0}),
+])  # fmt: skip
+def test_every_output_comes_nearer_and_every_column_falls(named: bool, losses: dict[str, float]) -> None:
+    teacher, student = Detector(named=named), Detector(6, seed=1, named=named)
+    before = gaps(student, teacher)
+    result = distil(student, teacher)
+    after = gaps(result.model, teacher)
+    assert all(b < 0.7 * a for a, b in zip(before, after, strict=True))
+    assert result.options.loss == losses
+    for name in losses:
+        assert result.log[-1][f"loss/{name}"] < 0.8 * result.log[0][f"loss/{name}"]
+        assert isinstance(result.to_dict()["log"][0][f"loss/{name}"], float)
+    total = sum(result.log[0][f"loss/{name}"] for name in losses)
+    assert result.log[0]["loss"] == pytest.approx(total)
+
+
+def test_losses_are_named_and_weighted_by_output() -> None:
+    result = distil(
+        Detector(6, 1), Detector(), epochs=1, loss="soft-targets:T=2@scores + 0.5*mse@boxes + logits@scores"
+    )
+    line = result.log[0]
+    parts = [line[f"loss/{name}"] for name in ("soft-targets@scores", "mse@boxes", "logits@scores")]
+    assert line["loss"] == pytest.approx(parts[0] + parts[1] / 2 + parts[2])
+    everywhere = distil(Detector(6, 1), Detector(), epochs=1, loss="logits").log[0]
+    assert {"loss/logits@boxes", "loss/logits@scores"} < set(everywhere)
+    alone = distil(Detector(6, 1), Detector(), epochs=1, loss="soft-targets")
+    assert "no loss is for boxes" in " ".join(alone.notes)
+
+
+def test_a_student_may_call_its_outputs_otherwise_than_its_teacher() -> None:
+    teacher = Detector(named=False)
+    student = Detector(6, 1)
+    before = gaps(student, teacher)
+    result = distil(student, teacher, held_out=X[:32])
+    assert all(b < 0.7 * a for a, b in zip(before, gaps(result.model, teacher), strict=True))
+    figures = {name for name in result.log[0] if name.startswith("val/")}
+    assert figures == {
+        "val/output_mse", "val/output_mse@boxes", "val/agreement@scores", "val/kl@scores",
+    }  # fmt: skip
+    assert result.best == (4, result.log[3]["val/output_mse"])
+
+
+def test_kept_outputs_are_those_of_the_teacher(tmp_path: Path) -> None:
+    teacher = Detector()
+    plain = distil(small(), teacher, out=tmp_path / "a", arch=f"{HERE}:small")
+    kept = distil(small(), teacher, out=tmp_path / "b", arch=f"{HERE}:small", cache_teacher=True)
+    assert np.load(tmp_path / "b" / "teacher.npy").shape == (96, 16 * 4 + 16 * 5)
+    for name, value in weights(plain.model).items():
+        torch.testing.assert_close(weights(kept.model)[name], value, rtol=1e-4, atol=1e-5)
+    on = {"out": tmp_path / "b", "arch": f"{HERE}:small", "cache_teacher": True, "resume": True}
+    (tmp_path / "b" / "checkpoints" / "last.pt").unlink()
+    assert_same(weights(distil(small(), teacher, **on).model), weights(kept.model))
+
+
+class First(PlainLoss):
+    """Reads what losses of plugins read before there were names."""
+
+    def __call__(self, step: Step) -> Tensor:
+        assert step.teacher_output is not None
+        return (step.student_output - step.teacher_output).square().mean()
+
+
+def test_losses_of_plugins_see_the_main_output_or_the_one_that_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    known = registry()
+    monkeypatch.setitem(known._kinds, "loss", {**known.items("loss"), "first": First})
+    monkeypatch.setitem(known._owners, "loss", {**known._owners["loss"], "first": "plugin 'mine'"})
+    teacher = Detector()
+    for name, place in (("first", 0), ("first@scores", 1)):
+        student = Detector(6, 1)
+        before = gaps(student, teacher)
+        after = gaps(distil(student, teacher, loss=name).model, teacher)
+        assert after[place] < 0.7 * before[place]
+
+
+class Tagger(nn.Module):
+    """Scores of 7 classes for each token, which depend on all tokens that are no padding."""
+
+    def __init__(self, width: int, seed: int) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.table, self.inner, self.head = (
+            nn.Embedding(20, width),
+            nn.Linear(width, width),
+            nn.Linear(width, 7),
+        )
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        x = self.table(input_ids)
+        kept = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        mean = (x * kept[..., None]).sum(1, keepdim=True) / kept.sum(1)[:, None, None]
+        return 6 * self.head(torch.relu(self.inner(x) + mean))
+
+
+@pytest.mark.parametrize("loss", ["soft-targets", "cross-entropy", "dkd + logits", "mse"])
+def test_a_sequence_is_learnt_and_padding_changes_nothing(loss: str) -> None:
+    teacher = Tagger(16, 0).eval()
+    ids = torch.randint(1, 20, (32, 6), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        y = teacher(ids).argmax(-1)
+    mask = torch.cat([torch.ones(32, 6), torch.zeros(32, 4)], 1).long()
+    padded = torch.cat([ids, torch.zeros(32, 4, dtype=torch.long)], 1)
+    ignored = torch.cat([y, torch.full((32, 4), -100)], 1)
+    plain = ({"input_ids": ids, "attention_mask": torch.ones_like(ids)}, y)
+    more = ({"input_ids": padded, "attention_mask": mask}, ignored)
+    results = [
+        distil(Tagger(8, 2), teacher, [batch], loss=loss, epochs=12, batch_size=32, held_out=[batch])
+        for batch in (plain, more)
+    ]
+    for one, other in zip(results[0].log, results[1].log, strict=True):
+        assert other["loss"] == pytest.approx(one["loss"], rel=1e-4)
+        assert other["val/kl"] == pytest.approx(one["val/kl"], rel=1e-4)
+    assert results[0].log[-1]["val/kl"] < 0.8 * results[0].log[0]["val/kl"]
+
+
+def test_a_language_model_whose_labels_are_its_inputs_learns_the_next_token() -> None:
+    ids = (torch.arange(8)[None] + torch.arange(32)[:, None]) % 7
+    student = Tagger(8, 2)
+    result = tsd.train(
+        student, data=[({"input_ids": ids}, ids)], epochs=60, lr=0.05, batch_size=32, device="cpu",
+        held_out=[({"input_ids": ids}, ids)],
+    )  # fmt: skip
+    with torch.no_grad():
+        found = result.model(ids).argmax(-1)
+    assert torch.equal(found, (ids + 1) % 7)
+    assert result.log[-1]["val/top1"] == 100
+
+
+@pytest.mark.parametrize(
+    ("words", "more"),
+    [
+        ("no output 'box'", {"loss": "mse@box"}),
+        ("reads no output", {"loss": "hints@boxes"}),
+        ("given twice", {"loss": "mse + mse@boxes"}),
+        ("no output 'box'", {"outputs": {"box": "values"}}),
+        ("write NAME=classes", {"outputs": "boxes=box"}),
+    ],
+)
+def test_what_does_not_fit_the_outputs_is_refused(words: str, more: dict[str, Any]) -> None:
+    with pytest.raises(tsd.TsdistillError, match=words):
+        distil(Detector(6, 1), Detector(), **more)
+
+
+def test_classes_that_are_not_plain_have_to_be_said() -> None:
+    pair = Detector(6, 1, named=False), Detector(named=False)
+    with pytest.raises(tsd.TsdistillError, match="soft-targets@NAME"):
+        distil(*pair, loss="soft-targets")
+    said = distil(*pair, outputs={"1": "classes", "0": "unused"}, epochs=1)
+    assert said.options.loss == {"soft-targets@1": 1.0}
+    one = nn.Sequential(nn.Flatten(), nn.Linear(192, 1))
+    other = nn.Sequential(nn.Flatten(), nn.Linear(192, 1))
+    with pytest.raises(tsd.TsdistillError, match="no two classes"):
+        distil(one, other, loss="soft-targets")
+    assert distil(one, other, epochs=1).options.loss == {"mse": 1.0}
+
+
+def test_labels_of_positions_are_neither_mixed_nor_smoothed_unseen() -> None:
+    data = torch.utils.data.TensorDataset(X, torch.randint(4, (96, 8, 8)))
+    model = nn.Conv2d(3, 4, 1)
+    wrong: list[dict[str, Any]] = [{"mixup": 0.2}, {"label_smoothing": 0.1}]
+    for more in wrong:
+        with pytest.raises(tsd.TsdistillError, match="for each sample"):
+            tsd.train(model, data=data, epochs=1, batch_size=32, device="cpu", **more)
+    y = data.tensors[1].clone()
+    y[:, :4] = 255
+    voided = torch.utils.data.TensorDataset(X, y)
+    with pytest.raises(tsd.TsdistillError, match="a label is 255"):
+        tsd.train(model, data=voided, epochs=1, batch_size=32, device="cpu")
+    assert tsd.train(model, data=voided, epochs=1, batch_size=32, device="cpu", ignore_index=255).updates == 3

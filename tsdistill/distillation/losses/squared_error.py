@@ -1,0 +1,51 @@
+"""The squared error of values, relative to how much the teacher's vary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from tsdistill.distillation.losses.protocol import ANY, PlainLoss, Step
+from tsdistill.distillation.losses.rows import rows_of
+
+_CONSTANT = 1e-6
+"""The variance of the teacher's values, in parts of their mean square, below which they count as constant:
+such values differ in the fourth digit at most, and division by so small a variance would blow up noise."""
+
+
+class SquaredError(PlainLoss):
+    """Mean squared error of the student's values against the teacher's, over the variance of the teacher's.
+
+    Σ (y − r)² / Σ (r − r̄)² with the teacher's values r of one batch and their mean r̄, over the values of all
+    positions that count. 0: the same values; 1: no better than a constant. Values that do not vary over the
+    batch count relative to their mean square, and zeros as they are.
+
+    Args:
+        relative: whether to divide by the variance; otherwise it is the mean squared error.
+    """
+
+    reads = ANY
+
+    def __init__(self, relative: bool = True) -> None:
+        self.relative = relative
+
+    def __call__(self, step: Step) -> Tensor:
+        """The error of one batch.
+
+        Raises:
+            TsdistillError: no teacher, or outputs of another shape.
+        """
+        rows = rows_of(step, teacher=True)
+        error = rows.mean((rows.student - rows.teacher).square().mean(1))
+        return error / self._scale(rows.teacher, rows.mean) if self.relative else error
+
+    @staticmethod
+    def _scale(values: Tensor, mean: Callable[[Tensor], Tensor]) -> Tensor:
+        """Variance of ``values [R, features]`` over the rows that count, or what stands in for it."""
+        squares = mean(values.square().mean(1))
+        center = mean(values.mean(1))
+        variance = mean((values - center).square().mean(1))
+        scale = torch.where(variance > _CONSTANT * squares, variance, squares)
+        return torch.where(scale > 0, scale, 1.0)
