@@ -18,6 +18,7 @@ from tsdistill.errors import TsdistillError
 from tsdistill.models import Attribute, ModelInfo, attach, info_of
 from tsdistill.pruning.absorbing.absorb import absorb
 from tsdistill.pruning.absorbing.norms import match_norms
+from tsdistill.pruning.calibration_check import groups_that_fail
 from tsdistill.pruning.lineage import Lineage
 from tsdistill.pruning.pruning_plan import PrunedGroup, PruningPlan
 from tsdistill.pruning.realigning import ROUNDING, TURNS, Outputs, Realigned, realign
@@ -80,8 +81,9 @@ class Course:
             if name not in self.put_back
         }
         done, skipped = self._absorbed(graph, sites, observed, leaving)
-        if done.put_back:
-            self.put_back.update({item.name: item for item in done.put_back})
+        failed = done.put_back or groups_that_fail(done, self.model, graph, self._prepared)
+        if failed:
+            self.put_back.update({item.name: item for item in failed})
             return False
         if not exact:
             match_norms(self.model, done.model, graph, done.removed, self._prepared)

@@ -11,6 +11,7 @@ from tsdistill.alignment.analysis import analyze_prepared
 from tsdistill.alignment.observing.inputs import Prepared
 from tsdistill.alignment.observing.progress import Progress, prefixed
 from tsdistill.alignment.report import AlignmentReport
+from tsdistill.errors import BudgetUnreachable
 from tsdistill.evaluation.latency import latency
 from tsdistill.pruning.choosing.budget import Budget
 from tsdistill.pruning.choosing.latency_limit import TRIALS, find_limit
@@ -112,11 +113,23 @@ class Descent:
         """One cut, to ``part`` of what the dense model has; the ``last`` meets the budget itself."""
         statistics = report.statistics
         while True:
-            chosen = self._plan(course, report, part, last)
+            chosen = self._possible_plan(course, report, part, last)
             if course.cut(
                 chosen, report.graph, statistics.sites, statistics.observed, exact=self._budget is None
             ):
                 return
+
+    def _possible_plan(
+        self, course: Course, report: AlignmentReport, part: float | None, last: bool
+    ) -> PruningPlan:
+        """`_plan`; where groups that were put back make the budget impossible, the refusal names them."""
+        try:
+            return self._plan(course, report, part, last)
+        except BudgetUnreachable as error:
+            if not course.put_back:
+                raise
+            causes = "; ".join(f"{item.name} ({item.cause})" for item in [*course.put_back.values()][:3])
+            raise BudgetUnreachable(f"{error}; these could not be cut: {causes}") from error
 
     def _plan(self, course: Course, report: AlignmentReport, part: float | None, last: bool) -> PruningPlan:
         whole = course.whole(report.graph)
