@@ -87,3 +87,30 @@ def test_bad_input(fork: Run, tmp_path: Path) -> None:
     )
     one_line(fork("distill", *teacher, "--width", "2", *TRAIN, *out, *nowhere), "create it first")
     assert not (tmp_path / "run").exists()
+
+
+def test_several_teachers_and_what_outputs_hold(fork: Run, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    teachers = ("--teacher", "networks.py:vectors", "--teacher", "networks.py:narrow")
+    more = (
+        "--teacher-weight",
+        "3",
+        "--teacher-weight",
+        "1",
+        "--outputs",
+        "output=values",
+        "--ignore-index",
+        "7",
+    )
+    arguments = ("distill", "networks.py:narrow", *TRAIN, *teachers, *more, "-o", str(out), "--cache-teacher")
+    done = fork(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert "2 teachers, weights 0.75, 0.25" in done.stdout
+    options = json.loads((out / "options.json").read_text())
+    assert options["teacher"] == ["networks.py:vectors", "networks.py:narrow"]
+    assert options["options"]["loss"] == {"mse": 1.0}
+    assert (options["options"]["outputs"], options["options"]["ignore_index"]) == ({"output": "values"}, 7)
+    assert fork(*arguments, "--resume").returncode == 0
+    one = ("distill", "networks.py:narrow", *TRAIN, "-o", str(tmp_path / "other"))
+    one_line(fork(*one, *teachers, "--teacher-weight", "1"), "1 --teacher-weight for 2 --teacher")
+    one_line(fork(*one, *teachers, "--outputs", "output=box"), "write NAME=classes")

@@ -14,8 +14,29 @@ from tsdistill.errors import TsdistillError
     "distill", epilog=" ".join(options.MODEL_HELP.split()).replace("MODEL is", "STUDENT and TEACHER are")
 )
 @click.argument("student", metavar="[STUDENT]", required=False)
-@click.option("--teacher", metavar="TEACHER", required=True, help="The model to learn from.")
-@click.option("--teacher-arch", metavar="SPEC", help="Architecture of the teacher's file.")
+@click.option(
+    "--teacher",
+    "teachers",
+    metavar="TEACHER",
+    required=True,
+    multiple=True,
+    help="The model to learn from; again for several, whose outputs are averaged.",
+)
+@click.option(
+    "--teacher-arch",
+    "teacher_archs",
+    metavar="SPEC",
+    multiple=True,
+    help="Architecture of the teacher's file; of several one for all, or one each.",
+)
+@click.option(
+    "--teacher-weight",
+    "teacher_weights",
+    type=click.FloatRange(min=0),
+    metavar="X",
+    multiple=True,
+    help="Of several teachers, one each; all the same without it.",
+)
 @click.option(
     "--cache-teacher", is_flag=True, default=None, help="Keep its outputs on disk; for fixed samples."
 )
@@ -26,13 +47,23 @@ from tsdistill.errors import TsdistillError
 def command(student: str | None, **given: Any) -> None:
     """Train STUDENT to do what TEACHER does on --data, and write it to the folder OUT.
 
-    With --width the student begins afresh: STUDENT's architecture (without STUDENT, TEACHER's) at that width.
+    With --width the student begins afresh: STUDENT's architecture (without STUDENT, the first TEACHER's) at
+    that width.
 
     No labels are needed unless a loss reads them. OUT holds model.safetensors, options.json, log.jsonl and
     checkpoints; with --val, best.safetensors. Several processes: `accelerate launch -m tsdistill distill
     ...`, or torchrun.
     """
     training_output.check(given)
+    teachers, archs, shares = given["teachers"], given["teacher_archs"], given["teacher_weights"]
+    if len(archs) > 1 and len(archs) != len(teachers):
+        raise TsdistillError(
+            f"{len(archs)} --teacher-arch for {len(teachers)} --teacher; give one for all, or one each"
+        )
+    if shares and (len(teachers) < 2 or len(shares) != len(teachers)):
+        raise TsdistillError(
+            f"{len(shares)} --teacher-weight for {len(teachers)} --teacher; give several and one weight each"
+        )
     if student is None and given["width"] is None:
         raise TsdistillError("there is no STUDENT; name one, or give --width for TEACHER's architecture")
     flags = (*training_options.NAMES, "cache_teacher", "shard_teacher")
@@ -44,14 +75,17 @@ def command(student: str | None, **given: Any) -> None:
     torch.manual_seed(how.seed)
     looks = training_options.loading(given)
     with output.working("loading the models"):
-        teacher = tsd.load(given["teacher"], arch=given["teacher_arch"], **looks)
-        learner = teacher if student is None else tsd.load(student, arch=given["arch"], **looks)
+        each = archs if len(archs) == len(teachers) else [*(archs or (None,))] * len(teachers)
+        loaded = [tsd.load(name, arch=arch, **looks) for name, arch in zip(teachers, each, strict=True)]
+        learner = loaded[0] if student is None else tsd.load(student, arch=given["arch"], **looks)
         learner, said = training_options.at_width(learner, given["width"], how.seed)
-    identity = {"student": student, **training_options.files(given, "teacher", "width")}
+    named = {"teacher": teachers[0] if len(teachers) == 1 else list(teachers)}
+    identity = {"student": student, **named, **training_options.files(given, "width")}
     with training_output.showing(how.epochs) as (tell, report):
         result = tsd.distill(
             learner,
-            teacher,
+            loaded,
+            teacher_weights=shares or None,
             **training_options.running(given, how),
             identity=identity,
             tell=tell,

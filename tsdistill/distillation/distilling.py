@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from tsdistill.distillation.ensemble import as_teacher, members_of
 from tsdistill.distillation.knowing import Request
 from tsdistill.distillation.options import Options
 from tsdistill.distillation.preparing import run
@@ -17,9 +18,10 @@ from tsdistill.errors import TsdistillError
 
 def distill(
     student: nn.Module,
-    teacher: nn.Module,
+    teacher: nn.Module | Sequence[nn.Module],
     *,
     data: Any,
+    teacher_weights: Sequence[float] | None = None,
     out: str | Path | None = None,
     options: Options | Mapping[str, Any] | None = None,
     held_out: Any = None,
@@ -38,8 +40,10 @@ def distill(
 
     Args:
         student: is trained in place.
-        teacher: stays as it is.
+        teacher: stays as it is. Of several in a list the outputs are averaged, class scores in probability
+            (see `tsdistill.distillation.ensemble.Ensemble`); what looks at nodes looks at the first.
         data: what ``tsdistill.open_data`` takes; labels are needed only by losses that read them.
+        teacher_weights: of several teachers, one each; without them all weigh the same.
         out: the run's folder (see `tsdistill.distillation.runs.RunFolder`); ``None`` keeps nothing on disk.
         options: an `Options`, or some of them by name.
         held_out: data to judge the student on after each epoch, likewise.
@@ -57,12 +61,13 @@ def distill(
             is full, or a resumed run had other options.
         Interrupted: (a ``KeyboardInterrupt``) somebody asked to stop; ``resume=True`` goes on.
     """
-    if student is teacher:
+    taught_by = as_teacher(teacher, teacher_weights)
+    if any(student is each for each in members_of(taught_by)):
         raise TsdistillError("student and teacher are one object; give the teacher a copy (copy.deepcopy)")
     return run(
         Request(
             student=student,
-            teacher=teacher,
+            teacher=taught_by,
             data=data,
             options=_options(options, more),
             out=out,

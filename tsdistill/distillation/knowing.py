@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,13 @@ import torch
 from torch import nn
 
 from tsdistill.data.training import open_training
+from tsdistill.distillation.ensemble import Ensemble
 from tsdistill.distillation.losses import Combined
 from tsdistill.distillation.options import Options
 from tsdistill.distillation.outputs import TrainedOutputs
 from tsdistill.distillation.results import Report, Tell
 from tsdistill.evaluation.forward import at_rest, count, forward, to_model
-from tsdistill.evaluation.layout import CLASSES
+from tsdistill.evaluation.layout import CLASSES, layouts
 from tsdistill.evaluation.outputs import outputs_or_main
 from tsdistill.evaluation.positions import aligned_labels
 from tsdistill.models import info_of
@@ -88,6 +89,9 @@ def outputs_of(request: Request, samples: Pairs) -> tuple[TrainedOutputs, list[s
         with torch.no_grad(), at_rest(teacher):
             theirs = outputs_or_main(forward(teacher, x, "teacher"))
     found = TrainedOutputs.of(mine, theirs, request.options.outputs, y)
+    if isinstance(teacher, Ensemble) and theirs is not None:
+        known = {other: replace(found.layouts[name], name=other) for name, other in found.teacher.items()}
+        teacher.layouts = {**layouts(theirs), **known}
     return found, found.labelled(mine, y)
 
 

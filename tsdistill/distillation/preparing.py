@@ -14,6 +14,7 @@ from tsdistill.data import open_data
 from tsdistill.data.training import Share, TrainingData, open_training
 from tsdistill.data.training_transforms import mixed_seed
 from tsdistill.distillation.batching import Batching, check_labels, strategy_of
+from tsdistill.distillation.ensemble import Ensemble, members_of
 from tsdistill.distillation.following import Following, best_of, check_tracker, is_best
 from tsdistill.distillation.keeping import Keeping
 from tsdistill.distillation.knowing import Request, default_loss, enough, outputs_of, samples_of
@@ -70,6 +71,8 @@ def _run(
         model.to(accelerator.device)
     data = _open(request, accelerator)
     weights = None if teacher is None else fingerprint(teacher)
+    if isinstance(teacher, Ensemble) and options.shard_teacher:
+        raise TsdistillError("--shard-teacher spreads one teacher; give one, or leave it out")
     if teacher is not None and options.shard_teacher:
         shard(teacher, accelerator, named, options.augment)
     samples = samples_of(request, accelerator.device, enough(named, options))
@@ -83,7 +86,8 @@ def _run(
     identity = _identity(request, loss, data, accelerator, weights)
     state = _begin(folder, identity, request.resume, accelerator)
     generator = torch.Generator().manual_seed(mixed_seed(options.seed, _DRAWN))
-    loss.attach(student, teacher, samples, generator)
+    lead = None if teacher is None else members_of(teacher)[0]
+    loss.attach(student, lead, samples, generator)
     taught = _teaching(request, loss, data, accelerator, folder, weights)
     if options.tracker:
         accelerator.init_trackers("tsdistill")
@@ -94,7 +98,7 @@ def _run(
     keeping = Keeping(folder, options, updating.result, request.arch, is_best)
     spec = info_of(student).input
     mean, std = (None, None) if spec is None else (spec.mean, spec.std)
-    strategy = strategy_of(options, teacher, samples, mean, std)
+    strategy = strategy_of(options, lead, samples, mean, std)
     parts = Parts(
         options=options,
         accelerator=accelerator,
@@ -138,7 +142,7 @@ def _run(
         skipped=loop.skipped,
         resumed=resumed,
         best=best_of(loop.log),
-        notes=(*_notes(data, loss, outputs, loop, samples[0][1] is not None), *notes),
+        notes=(*_notes(data, loss, outputs, loop, samples[0][1] is not None), *_several(request), *notes),
     )
     return result, following.tracker
 
@@ -159,7 +163,7 @@ def _whole(request: Request) -> list[nn.Module]:
     """The models that every process holds whole."""
     if request.teacher is None or request.options.shard_teacher:
         return [request.student]
-    return [request.student, request.teacher]
+    return [request.student, *members_of(request.teacher)]
 
 
 def _device(model: nn.Module) -> torch.device:
@@ -199,6 +203,8 @@ def _identity(
         identity["workers"] = request.options.workers * accelerator.num_processes
     if teacher_weights is not None:
         identity["teacher_weights"] = teacher_weights
+    if isinstance(request.teacher, Ensemble):
+        identity["shares_of_teachers"] = request.teacher.weights.tolist()
     return {**identity, "options": options}
 
 
@@ -217,7 +223,7 @@ def _teaching(
     options, teacher = request.options, request.teacher
     if teacher is None:
         return NoTeacher()
-    teaching = Teaching(teacher, loss.teacher_taps, accelerator.autocast)
+    teaching = Teaching(teacher, loss.teacher_taps, accelerator.autocast, members_of(teacher)[0])
     if not options.cache_teacher:
         return teaching
     changing = {
@@ -234,7 +240,9 @@ def _teaching(
         raise TsdistillError(f"teacher outputs cannot be kept with {wrong}; leave --cache-teacher out")
     assert folder is not None
     assert data.numbers is not None
-    identity = {"teacher": weights, "data": data.description, "amp": options.amp}
+    identity: dict[str, Any] = {"teacher": weights, "data": data.description, "amp": options.amp}
+    if isinstance(teacher, Ensemble) and teacher.layouts is not None:
+        identity["averaged"] = {name: vars(layout) for name, layout in teacher.layouts.items()}
     wait = accelerator.wait_for_everyone
     return CachedTeaching(
         teaching, folder.path, data.numbers, identity, accelerator.is_local_main_process, wait
@@ -257,7 +265,11 @@ def _following(
         looked_at = samples_of(request, accelerator.device, samples_for(data.samples))
         try:
             tracker = Tracker(
-                request.student, teacher, looked_at, seed=options.seed, description=data.description
+                request.student,
+                members_of(teacher)[0],
+                looked_at,
+                seed=options.seed,
+                description=data.description,
             )
         except TsdistillError as error:
             notes = (f"alignment is not followed: {error}",)
@@ -280,6 +292,18 @@ def _on(parameters: Any, device: torch.device) -> list[nn.Parameter]:
     for parameter in found:
         parameter.data = parameter.data.to(device)
     return found
+
+
+def _several(request: Request) -> list[str]:
+    """What to say where there are several teachers."""
+    if not isinstance(request.teacher, Ensemble):
+        return []
+    shares = ", ".join(f"{share:.3g}" for share in request.teacher.weights.tolist())
+    return [
+        f"{len(request.teacher.members)} teachers, weights {shares}: class scores are averaged in "
+        "probability, other outputs as they are; losses of nodes, augmentations and the alignment look at "
+        "the first"
+    ]
 
 
 def _notes(
