@@ -194,4 +194,4 @@ def test_the_model_is_left_as_it_was() -> None:
     assert model.training
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
-    assert told[-1] == ("strength", 20, 20)
+    assert told[-1] == ("strength on samples", 20, 20)

@@ -206,7 +206,7 @@ def test_without_a_teacher_the_last_checkpoint_is_it(trained: Trained) -> None:
 def test_progress_names_the_checkpoint(trained: Trained) -> None:
     told: list[tuple[str, int, int | None]] = []
     trained.history(samples=64, progress=lambda *what: told.append(what))
-    assert told[0] == (f"ckpt-{EPOCHS - 1}.pt ({EPOCHS} of {EPOCHS}): loading", 0, None)
+    assert told[0] == (f"ckpt-{EPOCHS - 1}.pt ({EPOCHS} of {EPOCHS}): reading", 0, None)
     last = [what for what in told if what[0].startswith("ckpt-0.pt (1 of ")]
     assert last[-1][1:] == (64, 64)
 
@@ -242,7 +242,7 @@ def command_line(trained: Trained, *arguments: str) -> subprocess.CompletedProce
 def test_on_the_command_line(trained: Trained, history: tsd.AlignmentHistory) -> None:
     done = command_line(trained, "--json", "history.json")
     assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
+    assert "tsdistill:" not in done.stderr
     rows = [line.split() for line in done.stdout.splitlines() if line.split()[:1]]
     rows = [row for row in rows if row[0].startswith("ckpt-") and len(row) > 7]
     assert [row[0] for row in rows] == [f"ckpt-{epoch}.pt" for epoch in range(EPOCHS)]

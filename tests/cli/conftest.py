@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from typing import NoReturn
 
 import numpy as np
 import pytest
+
+STAGE = re.compile(r"[^:].*: (\d+\.\d s|\d+:[\d:]+)(; about .* left)?")
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -160,8 +163,9 @@ def _run_and_leave(arguments: tuple[str, ...], folder: Path, out: int, err: int)
 
 
 def one_line(done: subprocess.CompletedProcess[str], *words: str) -> None:
-    """Assert that a run ended with exit code 2 and one line on stderr that has all ``words``, no more."""
-    lines = done.stderr.splitlines()
+    """Assert that a run ended with exit code 2 and one line on stderr, behind those of stages that had ended,
+    that has all ``words``, no more."""
+    lines = [line for line in done.stderr.splitlines() if not STAGE.fullmatch(line)]
     assert done.returncode == 2, done.stderr
     assert len(lines) == 1, done.stderr
     assert lines[0].startswith("tsdistill: ")

@@ -49,7 +49,7 @@ def test_an_experiment_runs_is_written_and_goes_on_from_what_is_kept(fork: Run, 
     out = tmp_path / "few"
     first = fork("lab", "augmentation", *SMALL, "--seed", "3", "--out", str(out))
     assert first.returncode == 0, first.stderr
-    assert first.stderr == ""
+    assert "tsdistill:" not in first.stderr
     assert {file.name for file in out.iterdir()} == {"cells", "outcome.json", "loss.png", "loss.svg"}
     assert "Evaluation loss" in first.stdout
     assert "claims held" in first.stdout

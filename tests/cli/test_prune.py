@@ -18,7 +18,7 @@ def pruned(run: Run, work: Path) -> subprocess.CompletedProcess[str]:
 
 def test_what_is_printed(pruned: subprocess.CompletedProcess[str]) -> None:
     assert pruned.returncode == 0, pruned.stderr
-    assert pruned.stderr == ""
+    assert "tsdistill:" not in pruned.stderr
     for words in (
         "parameters",
         "MACs",

@@ -14,7 +14,7 @@ MODEL = ("networks.py:convolutions", "--input-size", "3x16x16", "--data", "image
 def test_a_sweep(run: Run, work: Path) -> None:
     done = run("prune", *MODEL, "--sweep", "0.8, 60%,0.01", "-o", "swept")
     assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
+    assert "tsdistill:" not in done.stderr
     folder = work / "swept"
     assert sorted(file.name for file in folder.iterdir()) == [
         "macs-0.8.safetensors",

@@ -118,7 +118,7 @@ def test_progress_is_told() -> None:
         repeats=1,
         progress=lambda phase, done, total: told.append((phase, done, total)),
     )
-    assert [done for phase, done, _ in told if phase == "evaluating"] == [0, 4, 8, 10]
+    assert [done for phase, done, _ in told if phase == "evaluating samples"] == [0, 4, 8, 10]
     assert [phase for phase, *_ in told][-2:] == ["timing, batch 4", "memory"]
 
 

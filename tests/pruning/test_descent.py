@@ -18,6 +18,8 @@ from tsdistill.evaluation import macs
 from tsdistill.pruning import PruneResult, course, descent, prune_result
 from tsdistill.pruning.choosing.latency_limit import find_limit
 from tsdistill.pruning.choosing.pricing import LatencyPrice
+from tsdistill.pruning.realigning.realign import STAGE
+from tsdistill.pruning.stages import CHOOSE, CUT
 from tsdistill.tracing import Cut, Frozen, NodeGraph, cut, trace
 
 X = images(100)
@@ -105,9 +107,9 @@ def test_with_re_alignment_between_the_rounds(model: nn.Module, report: Alignmen
     assert result.realigned > 0
     assert result.rounds == 2
     phases = list(dict.fromkeys(told))
-    assert phases[0] == "round 1 of 2: re-aligning layers"
-    assert phases[-1] == "round 2 of 2: re-aligning layers"
-    assert any(phase.startswith("round 2 of 2: ") for phase in phases[1:-1])
+    assert phases[:3] == [f"round 1: {stage}" for stage in (CHOOSE, CUT, STAGE)]
+    assert phases[-1] == f"round 2: {STAGE}"
+    assert any(phase.startswith("round 2: ") for phase in phases[3:-1])
     removed = result.plan.removed
     assert all(len(nodes) == len(set(nodes)) for nodes in removed.values())
     once = cut(model, report.graph, removed, X[:1]).model

@@ -21,11 +21,19 @@ from tsdistill.alignment.observing.blame import checked_forward
 from tsdistill.alignment.observing.hooks import Clock
 from tsdistill.alignment.observing.inputs import Prepared, inputs_for, prepare
 from tsdistill.alignment.observing.observe import Observation
-from tsdistill.alignment.observing.progress import Progress
+from tsdistill.alignment.observing.progress import Progress, begin, expect
 from tsdistill.alignment.observing.sites import Sites, find_sites
 from tsdistill.alignment.products import Products, Queries
 from tsdistill.alignment.rectified import rectified
 from tsdistill.alignment.report import AlignmentReport, GroupReport, Statistics, Thresholds
+from tsdistill.alignment.stages import (
+    CHECK,
+    DESCRIBE,
+    MATCH,
+    STRENGTH_OF_TEACHER,
+    TRACE,
+    analysis_stages,
+)
 from tsdistill.alignment.strength import SiteSensitivity, strength_and_error
 from tsdistill.alignment.strength_passes import (
     TARGET,
@@ -37,6 +45,7 @@ from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.forward import at_rest
 from tsdistill.models import info_of
 from tsdistill.models.weights import check_finite
+from tsdistill.runtime.pass_time import measure_pass
 from tsdistill.runtime.unchanged import unchanged
 from tsdistill.tracing import trace
 from tsdistill.tracing.graph import NodeGraph
@@ -96,7 +105,8 @@ def analyze(
         interpolation: of resizing, likewise.
         transform: replaces resizing, cropping and normalising.
         choosing: whether the statistics are kept that ``plan`` goes by; it costs another pass over the data.
-        progress: is called with the phase, the samples done and how many there are.
+        progress: is called with the stage, the samples done and how many there are
+            (`tsdistill.runtime.progress`).
 
     Raises:
         TsdistillError: weights or activations that are not finite, data or models that do not fit, metrics or
@@ -160,11 +170,16 @@ def analyze_prepared(
     if pairs and teacher is None:
         raise TsdistillError("pairs of groups need a teacher; give --teacher (teacher=)")
     clock = Clock()
+    expect(
+        progress,
+        analysis_stages(prepared.samples, strength_samples, teacher=teacher is not None, choosing=choosing),
+    )
     with clock.phase("tracing"):
-        mine, theirs = sides(student, teacher, prepared, graph, like)
+        mine, theirs = sides(student, teacher, prepared, graph, like, progress)
     beside = theirs or mine
     matching = None
     if theirs is not None:
+        begin(progress, MATCH)
         with clock.phase("matching"):
             matching = processes.agreed(match_groups(mine, theirs, prepared, given=pairs))
     partners = dict(matching.pairs) if matching else {name: name for name in mine.observable}
@@ -196,6 +211,7 @@ def analyze_prepared(
         read = looking.finish(observed.covariances) if looking is not None else {}
         other_beta, other_estimate = None, None
         if theirs is not None:
+            how["stage"] = STRENGTH_OF_TEACHER
             other_beta, other_estimate = output_sensitivity(
                 theirs.model,
                 theirs.sites,
@@ -203,6 +219,7 @@ def analyze_prepared(
                 judge=lambda found: _partners_error(theirs, partners, observed, found),
                 **how,
             )
+    begin(progress, DESCRIBE)
     with clock.phase("description"):
         results, first = compare_groups(mine, beside, partners, prepared.example, observed, measures)
         taking = takings(student, mine.sites, observed.covariances, prepared.example)
@@ -284,6 +301,7 @@ def sides(
     prepared: Prepared,
     graph: NodeGraph | None = None,
     like: NodeGraph | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Side, Side | None]:
     """Trace the models; ``graph`` is the student's where that has been done, ``like`` that at another width.
 
@@ -291,8 +309,13 @@ def sides(
         TsdistillError: weights that are not finite, inputs that the teacher does not take, or nothing that
             could be cut.
     """
+    if graph is None:
+        begin(progress, CHECK)
     check_finite(student, "the student" if teacher is not None else "the model")
-    _run(student, prepared.example, "student" if teacher is not None else "model")
+    run_example(student, prepared.example, "student" if teacher is not None else "model")
+    if graph is None and like is None:
+        measure_pass(progress, student, prepared.example)
+    begin(progress, TRACE)
     if graph is None:
         graph = trace(student, prepared.example, like=like, others=inputs_for(student, prepared))
     if not graph.groups:
@@ -303,12 +326,12 @@ def sides(
         return mine, None
     check_finite(teacher, "the teacher")
     with common_inputs(student, teacher):
-        _run(teacher, prepared.example, "teacher")
+        run_example(teacher, prepared.example, "teacher")
         other = trace(teacher, prepared.example, check=False, others=inputs_for(teacher, prepared))
     return mine, Side(teacher, other, find_sites(teacher, other))
 
 
-def _run(model: nn.Module, example: Any, role: str) -> None:
+def run_example(model: nn.Module, example: Any, role: str) -> None:
     """Refuse a model that fails on the example, or gives NaN there."""
     with at_rest(model), torch.no_grad():
         checked_forward(model, example, role, "on the example input")

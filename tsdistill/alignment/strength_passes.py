@@ -13,8 +13,9 @@ import numpy as np
 from torch import nn
 
 from tsdistill.alignment.observing import processes
-from tsdistill.alignment.observing.progress import Progress
+from tsdistill.alignment.observing.progress import Progress, begin
 from tsdistill.alignment.observing.sites import Sites
+from tsdistill.alignment.stages import STRENGTH
 from tsdistill.alignment.strength import Sensitivity, SiteSensitivity
 from tsdistill.evaluation.forward import at_rest, count, head
 
@@ -82,6 +83,7 @@ def output_sensitivity(
     target: float | None = None,
     collectors: Sequence[Collector] = (),
     progress: Progress | None = None,
+    stage: str = STRENGTH,
 ) -> tuple[SiteSensitivity, StrengthEstimate]:
     """E[β_cc] of every feature of every site (see `Sensitivity`), as sure as it is asked for.
 
@@ -101,11 +103,13 @@ def output_sensitivity(
         target: the standard error that is asked for; ``None`` for one turn from random directions.
         collectors: look at the same backward passes.
         progress: is told how many samples are done.
+        stage: what it is told that these passes are for.
 
     Raises:
         TsdistillError: the model has no floating output or it cannot be differentiated.
     """
-    passes = _Passes(Sensitivity(model, sites), batches, samples, seed, collectors, progress)
+    begin(progress, stage)
+    passes = _Passes(Sensitivity(model, sites), batches, samples, seed, collectors, progress, stage)
     with at_rest(model):
         found = passes.turn(FEW if target is not None else 0)
         error = judge(found) if judge is not None else 1.0
@@ -144,9 +148,11 @@ class _Passes:
         seed: int,
         collectors: Sequence[Collector],
         progress: Progress | None,
+        stage: str,
     ) -> None:
         self._sensitivity, self._batches, self._size = sensitivity, batches, samples
         self._seed, self._collectors, self._progress = seed, collectors, progress
+        self._stage = stage
         self._stream = self._endless()
         self.turns = 0
         self._ran = self._derived = 0
@@ -201,7 +207,7 @@ class _Passes:
                 self._ran += number
             if self._progress is not None:
                 done = self.turns * self._size
-                self._progress("strength", done + taken, done + self._expected)
+                self._progress(self._stage, done + taken, done + self._expected)
             if taken >= self._size:
                 break
         self.turns += 1

@@ -16,9 +16,10 @@ from tsdistill.alignment.history import AlignmentHistory, GroupHistory
 from tsdistill.alignment.matching.activations import Side
 from tsdistill.alignment.measuring import DEFAULT, Measures
 from tsdistill.alignment.observing.inputs import Prepared, inputs_for, prepare
-from tsdistill.alignment.observing.progress import Progress
+from tsdistill.alignment.observing.progress import Progress, expect
 from tsdistill.alignment.observing.sites import find_sites
 from tsdistill.alignment.report import AlignmentReport, Thresholds
+from tsdistill.alignment.stages import OBSERVE, analysis_stages
 from tsdistill.errors import TsdistillError
 from tsdistill.models import info_of, load
 from tsdistill.models.weights import check_finite
@@ -105,6 +106,7 @@ def analyze_training(
     beside = last if teacher is None else _load(teacher, teacher_arch, how)
     overriding = looks if isinstance(checkpoints[-1], nn.Module) else {}
     prepared = prepare(last, data, teacher=beside, seed=seed, **overriding, **opening)
+    tell.expect_others(names[:-1], prepared.samples)
     report = analyze_prepared(
         last,
         beside,
@@ -237,16 +239,32 @@ class _Telling:
     def __init__(self, progress: Progress | None, total: int) -> None:
         self._given, self._total = progress, total
         self._prefix = ""
-        self.progress = self._tell if progress is not None else None
+        self.progress = self if progress is not None else None
 
     def begin(self, name: str, place: int) -> None:
         """A checkpoint begins to be loaded."""
-        self._prefix = f"{name} ({place} of {self._total}): "
-        self._tell("loading", 0, None)
+        self._prefix = _place(name, place, self._total)
+        self("reading", 0, None)
 
-    def _tell(self, phase: str, done: int, total: int | None) -> None:
+    def expect(self, stages: Mapping[str, float]) -> None:
+        """Stages of this checkpoint will come."""
+        expect(self._given, {self._prefix + name: cost for name, cost in stages.items()})
+
+    def expect_others(self, names: Sequence[str], samples: int | None) -> None:
+        """All checkpoints ``names`` will be observed beside the teacher."""
+        if samples is not None:
+            passes = analysis_stages(samples, teacher=True)[OBSERVE]
+            stages = [_place(name, place, self._total) + OBSERVE for place, name in enumerate(names, 1)]
+            expect(self._given, dict.fromkeys(stages, passes))
+
+    def __call__(self, phase: str, done: int, total: int | None) -> None:
         if self._given is not None:
             self._given(self._prefix + phase, done, total)
+
+
+def _place(name: str, place: int, total: int) -> str:
+    """What the stages of a checkpoint begin with."""
+    return f"{name} ({place} of {total}): "
 
 
 def _load(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tsdistill.cli import options, output, processes, terminal
+from tsdistill.cli import options, output, processes, progress, terminal
 from tsdistill.errors import TsdistillError
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ FAILED = 1
 @click.option("--plots", metavar="DIR", help="Draw every figure into this folder (.png and .svg).")
 @click.option("--curve", metavar="FILE", help="Draw the L-shaped curve (.png, .svg, .pdf).")
 @click.option("--json", "json_file", metavar="FILE|-", help="Write the report as JSON; - for stdout.")
+@progress.progress_options
 def command(
     models: tuple[str, ...],
     named: tuple[str, ...],
@@ -75,7 +76,7 @@ def _analyze(
     notes: tuple[str, ...] = ()
     if len(models) > 1:
         in_order = sorted(models, key=natural)
-        with output.progress() as tell:
+        with progress.progress() as tell:
             history = tsd.analyze_training(
                 in_order,
                 given["teacher"],
@@ -88,10 +89,10 @@ def _analyze(
             )
         report = history.final
     else:
-        with output.working(f"loading {models[0]}"):
+        with progress.working(f"reading {models[0]}"):
             student, teacher = options.load_models(models[0], given)
         notes = tsd.info_of(student).notes
-        with output.progress() as tell:
+        with progress.progress() as tell:
             report = tsd.analyze(student, teacher, given["data"], choosing=False, progress=tell, **how)
     report = _counted(report, given["samples"])
     return report, replace(history, final=report) if history else None, notes
@@ -163,17 +164,17 @@ def _write(
     if curve:
         from tsdistill.report.figures import save_l_curve
 
-        with output.working(f"drawing {curve}"):
+        with progress.working(f"drawing {curve}"):
             save_l_curve(report, curve)
     if plots:
         from tsdistill.report.plots import save_plots
 
-        with output.working(f"drawing into {plots}"):
+        with progress.working(f"drawing into {plots}"):
             save_plots(report, plots, history=history)
     if page:
         from tsdistill.report.page import save_page
 
-        with output.working(f"writing {page}"):
+        with progress.working(f"writing {page}"):
             save_page(report, page, history=history)
     if json_file:
         output.write_json(json_file, (history or report).to_dict())

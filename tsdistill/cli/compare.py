@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tsdistill.cli import options, output
+from tsdistill.cli import options, output, progress
 from tsdistill.cli.analyze import PICTURES
 from tsdistill.errors import TsdistillError
 
@@ -39,6 +39,7 @@ DATA_HELP = options.DATA_HELP.replace("Without it, synthetic samples.", "Without
 @options.OUTPUTS[1]
 @options.sample_options
 @options.model_options
+@progress.progress_options
 def command(
     models: tuple[str, ...],
     metrics: tuple[str, ...],
@@ -56,7 +57,7 @@ def command(
     import tsdistill as tsd
 
     loaded = [_load(model, given) for model in models]
-    with output.progress() as tell:
+    with progress.progress() as tell:
         compared = tsd.compare(
             loaded,
             given["data"],
@@ -71,7 +72,7 @@ def command(
     if plot:
         from tsdistill.report.comparison_figure import save_comparison
 
-        with output.working(f"drawing {plot}"):
+        with progress.working(f"drawing {plot}"):
             save_comparison(compared, plot)
     if json_file:
         output.write_json(json_file, {"format": 1, "kind": "comparison", **compared.to_dict()})
@@ -103,7 +104,7 @@ def _load(model: str, given: dict[str, Any]) -> nn.Module:
     import tsdistill as tsd
 
     how = options.loading({**given, "teacher": None, "teacher_arch": None})
-    with output.working(f"loading {model}"):
+    with progress.working(f"reading {model}"):
         loaded = tsd.load(model, arch=given["arch"] if Path(model).exists() else None, **how)
         return options.with_example(loaded, options.example_of(given))
 

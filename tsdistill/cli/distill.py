@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from tsdistill.cli import options, output, training_options, training_output
+from tsdistill.cli import options, progress, training_options, training_output
 from tsdistill.errors import TsdistillError
 
 
@@ -44,6 +44,7 @@ from tsdistill.errors import TsdistillError
     "--shard-teacher", is_flag=True, default=None, help="Spread its weights over the processes (FSDP)."
 )
 @training_options.training_options
+@progress.progress_options
 def command(student: str | None, **given: Any) -> None:
     """Train STUDENT to do what TEACHER does on --data, and write it to the folder OUT.
 
@@ -74,14 +75,14 @@ def command(student: str | None, **given: Any) -> None:
 
     torch.manual_seed(how.seed)
     looks = training_options.loading(given)
-    with output.working("loading the models"):
+    with progress.working("reading the models"):
         each = archs if len(archs) == len(teachers) else [*(archs or (None,))] * len(teachers)
         loaded = [tsd.load(name, arch=arch, **looks) for name, arch in zip(teachers, each, strict=True)]
         learner = loaded[0] if student is None else tsd.load(student, arch=given["arch"], **looks)
         learner, said = training_options.at_width(learner, given["width"], how.seed)
     named = {"teacher": teachers[0] if len(teachers) == 1 else list(teachers)}
     identity = {"student": student, **named, **training_options.files(given, "width")}
-    with training_output.showing(how.epochs) as (tell, report):
+    with training_output.showing(how.epochs, how.steps) as (tell, report):
         result = tsd.distill(
             learner,
             loaded,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tsdistill.cli import options, output
+from tsdistill.cli import options, output, progress
 
 if TYPE_CHECKING:
     from tsdistill import Exported
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 )
 @click.option("--json", "json_file", metavar="FILE|-", help="Write the outcome as JSON; - for stdout.")
 @options.model_options
+@progress.progress_options
 def command(
     model: str, out: str, static_batch: bool, opset: int | None, json_file: str | None, **given: Any
 ) -> None:
@@ -50,9 +51,9 @@ def command(
     how = options.loading({**given, "teacher": None, "teacher_arch": None})
     import tsdistill as tsd
 
-    with output.working(f"loading {model}"):
+    with progress.working(f"reading {model}"):
         loaded = tsd.load(model, arch=given["arch"] if Path(model).is_file() else None, **how)
-    with output.working(f"writing {out}"):
+    with progress.working(f"writing {out}"):
         done = tsd.export(loaded, out, dynamic_batch=not static_batch, opset=opset)
     if json_file:
         output.write_json(json_file, {"format": 1, "kind": "export", "export": done.to_dict()})

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from tsdistill.cli import options, output
+from tsdistill.cli import options, output, progress
 from tsdistill.errors import TsdistillError
 
 
@@ -25,6 +25,7 @@ from tsdistill.errors import TsdistillError
     help="Samples moved onto the boundary of each of the teacher's lowest nodes.",
 )
 @click.option("--json", "json_file", metavar="FILE|-", help="Write what was measured as JSON; - for stdout.")
+@progress.progress_options
 def command(model: str, points: int, json_file: str | None, **given: Any) -> None:
     """Measure how far the theorems' conditions hold for MODEL and the teacher that it has learnt from.
 
@@ -37,13 +38,13 @@ def command(model: str, points: int, json_file: str | None, **given: Any) -> Non
         raise TsdistillError("there is no teacher to learn from; name one with --teacher MODEL")
     import tsdistill as tsd
 
-    with output.working(f"loading {model}"):
+    with progress.working(f"reading {model}"):
         student, teacher = options.load_models(model, given)
     assert teacher is not None
     how = options.reading(given)
     if how["samples"] is None:
         del how["samples"]
-    with output.progress() as tell:
+    with progress.progress() as tell:
         found = tsd.lab_check(student, teacher, given["data"], points=points, progress=tell, **how)
     if json_file:
         from tsdistill.report.lab.saving import plain

@@ -1,70 +1,27 @@
-"""Where the command line writes: tables to stdout, progress to stderr, files in one step."""
+"""Where the command line writes: tables to stdout, files in one step."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from tsdistill.cli.terminal import console
+from tsdistill.cli import progress, terminal
 from tsdistill.files import replacing
 from tsdistill.outputs import STDOUT, Input, Output, check_outputs
 
 if TYPE_CHECKING:
-    from tsdistill.alignment.observing.progress import Progress as Tell
+    from rich.console import Console
 
 
-@contextmanager
-def working(what: str) -> Iterator[None]:
-    """Say on stderr what is going on, while it goes on and only to a terminal."""
-    if not sys.stderr.isatty():
-        yield
-        return
-    with console(stderr=True).status(what):
-        yield
-
-
-@contextmanager
-def progress(unit: str = "samples") -> Iterator[Tell | None]:
-    """A bar on stderr that follows what it is told; ``None`` in place of it where stderr is no terminal.
-
-    Args:
-        unit: what is counted.
-    """
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
-        TextColumn("{task.fields[count]}", markup=False),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console(stderr=True), transient=True) as shown:
-        task = shown.add_task("", total=None, visible=False, count="")
-        current = ""
-
-        def tell(phase: str, done: int, total: int | None) -> None:
-            nonlocal current
-            if phase != current:
-                current = phase
-                shown.reset(task, description=phase, visible=True, count="")
-            shown.update(task, completed=done, total=total, count=_count(done, total, unit))
-
-        yield tell
-
-
-def _count(done: int, total: int | None, unit: str) -> str:
-    if not done and total is None:
-        return ""
-    return f"{done:,} {unit}" if total is None else f"{done:,} of {total:,} {unit}"
+def console(*, stderr: bool = False) -> Console:
+    """A console (`tsdistill.cli.terminal.console`). Results go to stdout: one for them ends the progress."""
+    if not stderr:
+        progress.finish()
+    return terminal.console(stderr=stderr)
 
 
 def check(*outputs: Output) -> None:
@@ -93,6 +50,7 @@ def write_text(path: str, text: str) -> None:
         TsdistillError: the file cannot be written.
     """
     if path == STDOUT:
+        progress.finish()
         sys.stdout.write(text)
         sys.stdout.flush()
         return

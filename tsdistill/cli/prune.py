@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tsdistill.cli import options, output
+from tsdistill.cli import options, output, progress
 from tsdistill.cli.choosing import (
     BUDGETS,
     beside_a_plan,
@@ -17,6 +17,7 @@ from tsdistill.cli.choosing import (
     cutting,
     cutting_options,
 )
+from tsdistill.cli.pruning_stages import expected_stages
 from tsdistill.errors import TsdistillError
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ HELD_OUT = 256
 @options.model_options
 @options.data_options
 @click.option("--json", "json_file", metavar="FILE|-", help="Write the outcome as JSON; - for stdout.")
+@progress.progress_options
 def command(
     model: str,
     out: str | None,
@@ -101,7 +103,7 @@ def command(
         check_output(out)
     plan = tsd.PruningPlan.from_json(Path(plan_file)) if plan_file else None
     _check_budget(plan, given)
-    with output.working(f"loading {model}"):
+    with progress.working(f"reading {model}"):
         dense, teacher = options.load_models(model, given)
     if out and tsd.info_of(dense).arch is None:
         raise TsdistillError(
@@ -111,9 +113,11 @@ def command(
     given["samples"], other, kind = _split(dense, given, most)
     if out and not dry_run:
         _check_judging(dense, other)
-    report = None
+    report, cuts = None, bool(out) and not dry_run
+    with progress.progress() as monitor:
+        monitor.expect(expected_stages(given, cut_how, other, planned=plan is not None, cut=cuts))
     if plan is None:
-        with output.progress() as tell:
+        with progress.progress() as tell:
             every: dict[str, Any] = {"positions": None} if given["lossless"] else {}
             looking = {**options.observing(given), **every, "progress": tell}
             heads = "whole" if given["lossless"] else given["heads"]
@@ -123,7 +127,7 @@ def command(
     if dry_run or not out:
         notes: tuple[str, ...] = ()
         if report is not None:
-            with output.working("choosing the nodes that leave"):
+            with progress.working("choosing the nodes that leave"):
                 plan, notes = _plan(dense, report, choosing(given))
         assert plan is not None
         if save_plan:
@@ -135,7 +139,7 @@ def command(
         assert report is not None
         pruning_sweep.run(dense, report, {**given, "json_file": json_file}, how, out)
         return
-    with output.progress() as tell:
+    with progress.progress() as tell:
         if given["max_drop"] is not None:
             result: PruneResult = tsd.prune_to_drop(
                 dense,
@@ -151,10 +155,11 @@ def command(
             result = tsd.prune_result(dense, data=given["data"], progress=tell, **way)
     if save_plan:
         output.write_text(save_plan, result.plan.to_json())
-    with output.working(f"writing {out}"):
+    with progress.working(f"writing {out}"):
         tsd.save(result.model, out)
-    with output.working("comparing"):
-        compared = tsd.compare({"dense": dense, "pruned": result.model}, other, brief=True)
+    with progress.progress() as tell:
+        models = {"dense": dense, "pruned": result.model}
+        compared = tsd.compare(models, other, brief=True, progress=tell)
     pruning_output.tell(dense, result, compared, kind, out, json_file)
 
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tsdistill.cli import output, pruning_output
+from tsdistill.cli import output, progress, pruning_output
 from tsdistill.errors import TsdistillError
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def run(
     def done(row: SweepRow) -> None:
         tsd.save(row.result.model, folder / file_name(kind, row.budget))
 
-    with output.progress() as tell:
+    with progress.progress() as tell:
         swept = sweep(
             dense,
             budgets_of(given["sweep"]),

@@ -6,12 +6,13 @@ from typing import Any
 
 import click
 
-from tsdistill.cli import options, output, training_options, training_output
+from tsdistill.cli import options, progress, training_options, training_output
 
 
 @click.command("train", epilog=" ".join(options.MODEL_HELP.split()))
 @click.argument("model", metavar="MODEL")
 @training_options.training_options
+@progress.progress_options
 def command(model: str, **given: Any) -> None:
     """Train MODEL on --data and write it to the folder OUT; with --width afresh, at that width.
 
@@ -25,11 +26,11 @@ def command(model: str, **given: Any) -> None:
     import tsdistill as tsd
 
     torch.manual_seed(how.seed)
-    with output.working(f"loading {model}"):
+    with progress.working(f"reading {model}"):
         loaded = tsd.load(model, arch=given["arch"], **training_options.loading(given))
         trained, said = training_options.at_width(loaded, given["width"], how.seed)
     identity = {"model": model, **training_options.files(given, "width")}
-    with training_output.showing(how.epochs) as (tell, report):
+    with training_output.showing(how.epochs, how.steps) as (tell, report):
         result = tsd.train(
             trained,
             **training_options.running(given, how),

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tsdistill.cli import output
+from tsdistill.cli import output, progress
 
 if TYPE_CHECKING:
     from tsdistill.distillation import Status, TrainResult
@@ -18,11 +17,6 @@ Tell = Callable[["Status"], None]
 Report = Callable[[Mapping[str, Any]], None]
 
 _WORDS = {"val/top1": "top-1 {:.2f} %", "val/agreement": "agreement {:.2f} %", "val/kl": "KL {:.4g}"}
-
-
-def speaks() -> bool:
-    """Whether this process talks for all that were started."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def check(given: Mapping[str, Any]) -> None:
@@ -40,35 +34,54 @@ def check(given: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def showing(epochs: int) -> Iterator[tuple[Tell | None, Report | None]]:
-    """What is told how the training stands, and what is given each epoch's line; both write to stderr."""
-    if not speaks():
-        yield None, None
-        return
-    if not sys.stderr.isatty():
-        yield None, lambda line: output.console(stderr=True).print(epoch_line(line, epochs))
-        return
-    from rich.progress import BarColumn, Progress, TextColumn
+def showing(epochs: int, steps: int | None = None) -> Iterator[tuple[Tell | None, Report]]:
+    """What is told how the training stands, and what is given each epoch's line; both write to stderr.
 
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
-        TextColumn("{task.fields[said]}", markup=False),
-    )
-    with Progress(*columns, console=output.console(stderr=True), transient=True) as shown:
-        task = shown.add_task("preparing", total=None, said="")
+    Args:
+        epochs: how many there will be.
+        steps: updates after which the training ends, ``None`` where the epochs decide.
+    """
+    with progress.progress() as monitor:
+        monitor("preparing", 0, None)
+        pace = _Pace(epochs, steps)
 
         def tell(status: Status) -> None:
-            description = f"epoch {status.epoch + 1}/{status.epochs}"
-            shown.update(
-                task,
-                description=description,
-                completed=status.batch,
-                total=status.batches,
-                said=words(status),
+            pace.tell(status)
+            monitor.tell(
+                f"epoch {status.epoch + 1}/{status.epochs}",
+                status.batch,
+                status.batches,
+                detail=words(status),
+                silent=True,
             )
 
-        yield tell, lambda line: shown.console.print(epoch_line(line, epochs))
+        def report(line: Mapping[str, Any]) -> None:
+            monitor.line(epoch_line(line, epochs, pace.left(int(line["epoch"]))))
+
+        yield None if monitor.silent else tell, report
+
+
+class _Pace:
+    """How long is left after an epoch: as long as the last one took for each that is to come."""
+
+    def __init__(self, epochs: int, steps: int | None) -> None:
+        self._epochs, self._steps = epochs, steps
+        self._since: float | None = None
+        self._status: tuple[float, float] | None = None
+
+    def tell(self, status: Status) -> None:
+        """How the training stands."""
+        now = time.monotonic()
+        self._since = self._since or now
+        self._status = None if status.left is None else (now, status.left)
+
+    def left(self, epoch: int) -> float | None:
+        """Seconds that are left, ``epoch`` having ended; ``None`` when that cannot be told."""
+        now, since = time.monotonic(), self._since
+        self._since = now
+        if self._steps is not None:
+            return None if self._status is None else max(0.0, self._status[1] - (now - self._status[0]))
+        return None if since is None else (now - since) * (self._epochs - epoch)
 
 
 def words(status: Status) -> str:
@@ -79,19 +92,12 @@ def words(status: Status) -> str:
     if status.rate:
         parts.append(f"{status.rate:,.0f} samples/s")
     if status.left is not None:
-        parts.append(f"{clock(status.left)} left")
+        parts.append(f"{progress.clock(status.left)} left")
     return ", ".join(parts)
 
 
-def clock(seconds: float) -> str:
-    """``"0:45"``, ``"1:02:03"``."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
-def epoch_line(line: Mapping[str, Any], epochs: int) -> str:
-    """A log's line for people."""
+def epoch_line(line: Mapping[str, Any], epochs: int, left: float | None = None) -> str:
+    """A log's line for people; ``left`` is how many seconds the training will go on."""
     terms = {name.removeprefix("loss/"): line[name] for name in line if name.startswith("loss/")}
     each = ", ".join(f"{name} {value:.4g}" for name, value in terms.items()) if len(terms) > 1 else ""
     parts = [f"epoch {line['epoch']}/{epochs}: loss {line['loss']:.4g}" + (f" ({each})" if each else "")]
@@ -101,6 +107,10 @@ def epoch_line(line: Mapping[str, Any], epochs: int) -> str:
         thirds = [f"{name} {line[key]:.3f}" for name, key in keys.items() if key in line]
         parts.append(f"alignment {line['alignment']:.3f}" + (f" ({', '.join(thirds)})" if thirds else ""))
     parts.append(f"{line['rate']:,.0f} samples/s")
+    if line.get("seconds") is not None:
+        parts.append(progress.duration(line["seconds"]))
+    if left:
+        parts.append(f"about {progress.clock(left)} left")
     if line.get("skipped"):
         parts.append(f"{line['skipped']} skipped ({line.get('first_skipped', '')})")
     return ", ".join(parts)
@@ -114,7 +124,7 @@ def tell_result(result: TrainResult, said: str = "", json_file: str | None = Non
         said: what there is to say of the student that was begun.
         json_file: where the result goes as JSON; ``-`` for stdout, which has nothing else then.
     """
-    if not speaks():
+    if not progress.speaks():
         return
     lines = [line for line in (said, *result.notes) if line]
     page = draw(result) if result.history is not None and result.folder is not None else None
@@ -123,6 +133,7 @@ def tell_result(result: TrainResult, said: str = "", json_file: str | None = Non
         output.write_json(json_file, {**result.to_dict(), "notes": lines, "files": files})
     if json_file == output.STDOUT:
         return
+    progress.finish()
     if page is not None:
         from tsdistill.report.history import history_table
 

@@ -12,9 +12,9 @@ from torch import nn
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.comparison import Comparison
 from tsdistill.evaluation.cost import file_size, macs, parameters
-from tsdistill.evaluation.evaluating import Tell, as_stream, evaluate_all
+from tsdistill.evaluation.evaluating import EVALUATE, Tell, as_stream, evaluate_all
 from tsdistill.evaluation.forward import at_rest, batched, forward, placement
-from tsdistill.evaluation.latency import Timing, timings
+from tsdistill.evaluation.latency import WARM_UP, Timing, timings
 from tsdistill.evaluation.layout import UNUSED, paired, parse_stated
 from tsdistill.evaluation.memory import peak_memory
 from tsdistill.evaluation.metric import metric_kind, traits_of
@@ -22,9 +22,17 @@ from tsdistill.evaluation.outputs import WHOLE, describe, named_outputs
 from tsdistill.evaluation.positions import IGNORED
 from tsdistill.models.info import InputSpec
 from tsdistill.models.origin import info_of
+from tsdistill.runtime.pass_time import measure_pass
+from tsdistill.runtime.progress import begin, expect
 from tsdistill.runtime.unchanged import unchanged
 
+COUNT, TIME, MEMORY = "counting", "timing, batch {}", "memory"
+
+_COUNTED = 3.0
+"""Forward passes for the outputs and the operations of a model, the latter slowed down by the counter."""
+
 _LEAST_SECONDS = 0.25
+_REPEATS = 15
 _LARGER = 1.5
 """A file so many times as large as its weights holds more than those."""
 
@@ -40,7 +48,7 @@ def compare(
     batch_size: int = 32,
     seed: int = 0,
     example_input: Any = None,
-    repeats: int = 15,
+    repeats: int = _REPEATS,
     files: Sequence[str | os.PathLike[str] | None] | None = None,
     brief: bool = False,
     outputs: str | Mapping[str, str] | None = None,
@@ -85,17 +93,20 @@ def compare(
     first = next((model for model in models if info_of(model).input is not None), models[0])
     notes = _check_inputs(models, names) if example_input is None else []
     x = _example(first, example_input)
-    tell = progress or (lambda phase, done, total: None)
-    tell("counting", 0, None)
+    stream = None if data is None else as_stream(first, data, samples, batch_size, seed)
+    seen = 0 if stream is None else stream.samples
+    expect(progress, comparison_stages(len(models), seen, batch_size, brief=brief))
+    begin(progress, COUNT)
     _check_outputs(models, names, x, stated)
+    measure_pass(progress, first, x)
+    begin(progress, COUNT)
     operations = tuple(macs(model, x) for model in models)
     sizes, held = ((), []) if brief else _file_sizes(models, names, files)
     notes += held
     figures: list[dict[str, float]] = [{} for _ in models]
     described = ""
-    if data is not None:
-        tell("evaluating", 0, None)
-        stream = as_stream(first, data, samples, batch_size, seed)
+    if stream is not None:
+        begin(progress, EVALUATE)
         reference = models[0] if len(models) > 1 else None
         figures = evaluate_all(
             models,
@@ -120,8 +131,33 @@ def compare(
         device=_device(models),
         traits={name: traits_of(metric_kind(name)) for name in figures[0]},
         notes=tuple(notes),
-        **_timed(models, x, batch_size, repeats, brief, tell),
+        **_timed(models, x, batch_size, repeats, brief, progress),
     )
+
+
+def comparison_stages(
+    models: int, samples: int | None, batch_size: int = 32, *, brief: bool = False
+) -> dict[str, float]:
+    """Stage -> cost in forward passes of one sample, in order.
+
+    Args:
+        models: how many are compared.
+        samples: how many each sees, 0 for costs only; nothing is expected where that is not known.
+        batch_size: samples in the passes that are timed.
+        brief: as in `compare`.
+    """
+    if samples is None:
+        return {}
+    passes = _REPEATS + WARM_UP
+    stages = {COUNT: _COUNTED * models}
+    if samples:
+        stages[EVALUATE] = 1.0 * models * samples
+    stages[TIME.format(1)] = 1.0 * models * passes
+    if not brief:
+        stages.update(
+            {TIME.format(batch_size): 1.0 * models * passes * batch_size, MEMORY: 1.0 * models * batch_size}
+        )
+    return stages
 
 
 def _example(model: nn.Module, given: Any) -> Any:
@@ -131,10 +167,10 @@ def _example(model: nn.Module, given: Any) -> Any:
 
 
 def _timed(
-    models: Sequence[nn.Module], x: Any, batch_size: int, repeats: int, brief: bool, tell: Tell
+    models: Sequence[nn.Module], x: Any, batch_size: int, repeats: int, brief: bool, progress: Tell | None
 ) -> dict[str, Any]:
     """Latency and, unless ``brief``, throughput and peak memory, by the names of a comparison's fields."""
-    tell("timing, batch 1", 0, None)
+    begin(progress, TIME.format(1))
     alone = timings(models, x, repeats=repeats, min_seconds=_LEAST_SECONDS)
     found: dict[str, Any] = {
         "latency": tuple(timing.seconds for timing in alone),
@@ -143,9 +179,9 @@ def _timed(
     if brief:
         return found
     many = batched(x, batch_size)
-    tell(f"timing, batch {batch_size}", 0, None)
+    begin(progress, TIME.format(batch_size))
     together = timings(models, many, repeats=repeats, min_seconds=_LEAST_SECONDS)
-    tell("memory", 0, None)
+    begin(progress, MEMORY)
     return {
         **found,
         "throughput": tuple(batch_size / timing.seconds for timing in together),

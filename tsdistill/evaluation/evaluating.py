@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,10 +20,12 @@ from tsdistill.evaluation.metric import KIND, OUTPUTS, POSITIONS, RAW, Metric, m
 from tsdistill.evaluation.positions import IGNORED, aligned_labels, counted, labels_for
 from tsdistill.evaluation.run import Run
 from tsdistill.models.origin import info_of
+from tsdistill.runtime.progress import Progress
 from tsdistill.runtime.unchanged import unchanged
 
-Tell = Callable[[str, int, int | None], None]
-"""Is told the phase, how many samples are done, and of how many (``None`` when nobody knows)."""
+Tell = Progress
+
+EVALUATE = "evaluating samples"
 
 
 @unchanged
@@ -141,7 +143,7 @@ def evaluate_all(
                     _update(name, metric, judging, runs, x, target)
             done += count(x)
             if progress is not None:
-                progress("evaluating", done, stream.samples)
+                progress(EVALUATE, done, stream.samples)
     if not kinds:
         return [{} for _ in models]
     return [{name: _figure(name, metric) for name, metric in states.items()} for states in running]

@@ -14,7 +14,8 @@ from torch import nn
 from tsdistill.evaluation.forward import at_rest, forward, placement, to_model
 from tsdistill.runtime.unchanged import unchanged
 
-_WARM_UP = 2
+WARM_UP = 2
+"""Passes of each model that are not timed: the first ones set up kernels and memory."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def in_turns(
     times: list[list[float]] = [[] for _ in models]
     with at_rest(*models, fast=True), torch.no_grad():
         inputs = [to_model(example_input, model) for model in models]
-        for _ in range(_WARM_UP):
+        for _ in range(WARM_UP):
             for model, x in zip(models, inputs, strict=True):
                 _timed(model, x)
         start = time.perf_counter()

@@ -9,7 +9,7 @@ from torch import nn
 
 from tsdistill.alignment.analysis import analyze_prepared
 from tsdistill.alignment.observing.inputs import Prepared
-from tsdistill.alignment.observing.progress import Progress, prefixed
+from tsdistill.alignment.observing.progress import Progress, begin, expect, prefixed
 from tsdistill.alignment.report import AlignmentReport
 from tsdistill.errors import BudgetUnreachable
 from tsdistill.evaluation.latency import latency
@@ -22,6 +22,7 @@ from tsdistill.pruning.course import Course
 from tsdistill.pruning.pruning_plan import PruningPlan
 from tsdistill.pruning.realigning import TURNS
 from tsdistill.pruning.rounds import limits, rounds_for
+from tsdistill.pruning.stages import CHOOSE, CUT, pruning_stages, round_name
 
 
 class Descent:
@@ -72,15 +73,20 @@ class Descent:
         course = Course(self._model, self._report.graph, self._prepared)
         if self._budget is None:
             rounds_for(1.0, rounds, realigns)
-            self._round(course, self._report, None, last=True)
+            self._round(course, self._report, None, progress, last=True)
             return course
         if self._budget.kind != "latency":
             limits_only = {name: value for name, value in self._choosing.items() if name != "keep_strong"}
             check_reachable(self._report, self._budget, **limits_only)
         whole, end = self._ends()
         parts = limits(1.0, end / whole, rounds_for(end / whole, rounds, realigns))
+        teacher = self._teacher is not None
+        coming = pruning_stages(
+            self._prepared.samples, len(parts), realigns=realigns, joint=joint, teacher=teacher
+        )
+        expect(progress, coming)
         for number, part in enumerate(parts, 1):
-            told = prefixed(progress, f"round {number} of {len(parts)}: ") if len(parts) > 1 else progress
+            told = prefixed(progress, round_name(number, len(parts)))
             report = self._report
             if number > 1:
                 report = analyze_prepared(
@@ -93,7 +99,7 @@ class Descent:
                     like=self._report.graph,
                     queries=self._report.statistics.queries,
                 )
-            self._round(course, report, part, last=number == len(parts))
+            self._round(course, report, part, told, last=number == len(parts))
             if realigns:
                 turns = (TURNS if number == len(parts) else 1) if joint else 0
                 course.realign(self._seed + number, told, turns=turns)
@@ -109,11 +115,21 @@ class Descent:
             whole = meter_of(self._report.graph, budget.kind).total
         return whole, budget.absolute(whole)
 
-    def _round(self, course: Course, report: AlignmentReport, part: float | None, *, last: bool) -> None:
+    def _round(
+        self,
+        course: Course,
+        report: AlignmentReport,
+        part: float | None,
+        progress: Progress | None,
+        *,
+        last: bool,
+    ) -> None:
         """One cut, to ``part`` of what the dense model has; the ``last`` meets the budget itself."""
         statistics = report.statistics
         while True:
+            begin(progress, CHOOSE)
             chosen = self._possible_plan(course, report, part, last)
+            begin(progress, CUT)
             if course.cut(
                 chosen, report.graph, statistics.sites, statistics.observed, exact=self._budget is None
             ):

@@ -77,6 +77,7 @@ class Judge:
         metric: its name.
         unit: behind the figure, such as ``"%"``.
         dense: the dense model's figure.
+        progress: is told how many samples are judged.
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class Judge:
         Raises:
             TsdistillError: no metric goes with them, or the one that is named does not.
         """
-        self._model, self._stream, self._progress = dense, stream, progress
+        self._model, self._stream, self.progress = dense, stream, progress
         figures = self._figures(dense, None if metric is None else [metric])
         self.metric, self.dense = next(iter(figures.items()))
         traits = traits_of(metric_kind(self.metric))
@@ -106,4 +107,4 @@ class Judge:
         return f"{figure:.4g}{' ' if self.unit else ''}{self.unit}"
 
     def _figures(self, model: nn.Module, metrics: list[str] | None) -> dict[str, float]:
-        return evaluate_all([model], self._stream, metrics, self._model, progress=self._progress)[0]
+        return evaluate_all([model], self._stream, metrics, self._model, progress=self.progress)[0]

@@ -10,9 +10,10 @@ from torch import nn
 
 from tsdistill.alignment.observing.inputs import Prepared, inputs_for, prepare
 from tsdistill.alignment.observing.observe import observe
-from tsdistill.alignment.observing.progress import Progress
+from tsdistill.alignment.observing.progress import Progress, begin, expect
 from tsdistill.alignment.observing.sites import find_sites
 from tsdistill.alignment.report import AlignmentReport
+from tsdistill.alignment.stages import TRACE
 from tsdistill.errors import TsdistillError
 from tsdistill.models.weights import check_finite
 from tsdistill.pruning.choosing.budget import asked
@@ -21,6 +22,7 @@ from tsdistill.pruning.descent import Descent
 from tsdistill.pruning.pruning_plan import PruningPlan
 from tsdistill.pruning.realigning import TURNS
 from tsdistill.pruning.rebasing import rebase
+from tsdistill.pruning.stages import CUT, pruning_stages, rounds_expected
 from tsdistill.pruning.surveying import check_heads, survey_prepared
 from tsdistill.runtime.unchanged import unchanged
 from tsdistill.tracing import trace
@@ -168,6 +170,15 @@ def prune_result(
         transform=transform,
     )
     realigns = _realigns(realign, prepared, lossless)
+    coming = pruning_stages(
+        prepared.samples,
+        rounds_expected(budget, rounds, realigns),
+        realigns=realigns,
+        joint=joint,
+        teacher=teacher is not None,
+        analysed=plan is not None or report is not None,
+    )
+    expect(progress, coming)
     if plan is not None:
         course = _follow(model, plan, prepared, seed, progress)
         if realigns:
@@ -226,6 +237,7 @@ def _follow(
     model: nn.Module, plan: PruningPlan, prepared: Prepared, seed: int, progress: Progress | None
 ) -> Course:
     """Cut by a plan that was given, without the groups of it that cannot be cut."""
+    begin(progress, TRACE)
     check_finite(model, "the model")
     graph = trace(model, prepared.example, others=inputs_for(model, prepared))
     if plan.by_size:
@@ -236,6 +248,7 @@ def _follow(
     sites = find_sites(model, graph, set(plan.removed))
     observed = observe(model, sites, prepared, seed=seed, progress=progress)
     course = Course(model, graph, prepared)
+    begin(progress, CUT)
     while not course.cut(plan, graph, sites, observed):
         pass
     return course

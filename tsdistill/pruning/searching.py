@@ -9,11 +9,12 @@ from typing import Any
 
 from torch import nn
 
-from tsdistill.alignment.observing.progress import Progress, prefixed
+from tsdistill.alignment.observing.progress import Progress, expect, prefixed
 from tsdistill.alignment.report import AlignmentReport
 from tsdistill.errors import BudgetUnreachable, TsdistillError
 from tsdistill.pruning.judging import JUDGED, OPENING, Judge, repeatable, split_data
 from tsdistill.pruning.pruner import PruneResult, prune_result
+from tsdistill.pruning.stages import search_stages, trial_name
 from tsdistill.pruning.surveying import survey
 from tsdistill.runtime.unchanged import unchanged
 
@@ -127,13 +128,19 @@ def prune_to_drop(
     how["samples"], stream, kind = split_data(model, data, how, judged)
     judge = Judge(model, stream, metric, progress)
     most = allowed_drop(max_drop, judge)
+    expect(progress, search_stages(how, trials, stream.samples, analysed=report is not None))
     if report is None:
         opening = {name: how[name] for name in (*OPENING, "heads") if name in how}
         report = survey(model, how.get("teacher"), data, progress=progress, **opening)
     kept: dict[float, PruneResult] = {}
 
+    done = 0
+
     def attempt(part: float) -> Trial:
-        told = prefixed(progress, f"trial at {part:.3f} of the MACs: ")
+        nonlocal done
+        done += 1
+        told = prefixed(progress, trial_name(done))
+        judge.progress = told
         try:
             result = prune_result(model, data=data, macs=part, report=report, progress=told, **how)
         except BudgetUnreachable:

@@ -8,14 +8,17 @@ from typing import Any
 
 from torch import nn
 
-from tsdistill.alignment.analysis import analyze_prepared
+from tsdistill.alignment.analysis import analyze_prepared, run_example
 from tsdistill.alignment.observing.inputs import Prepared, inputs_for, prepare
-from tsdistill.alignment.observing.progress import Progress
+from tsdistill.alignment.observing.progress import Progress, begin, expect
 from tsdistill.alignment.report import AlignmentReport
+from tsdistill.alignment.stages import CHECK, TRACE, analysis_stages
 from tsdistill.errors import TsdistillError
 from tsdistill.models.weights import check_finite
 from tsdistill.pruning.choosing.heads import cheaper_whole
 from tsdistill.pruning.rebasing import Rebased, rebase, traced_like
+from tsdistill.pruning.stages import BASES
+from tsdistill.runtime.pass_time import measure_pass
 from tsdistill.runtime.unchanged import unchanged
 from tsdistill.tracing import trace
 from tsdistill.tracing.graph import NodeGraph
@@ -70,8 +73,14 @@ def survey_prepared(
     how = {"strength_target": None, **how, "seed": seed, "progress": progress}
     if teacher is not None or heads == "whole":
         return analyze_prepared(model, teacher, prepared, **how)
+    expect(progress, analysis_stages(prepared.samples))
+    begin(progress, CHECK)
     check_finite(model, "the model")
+    run_example(model, prepared.example, "model")
+    measure_pass(progress, model, prepared.example)
+    begin(progress, TRACE)
     graph = trace(model, prepared.example, others=inputs_for(model, prepared))
+    begin(progress, BASES)
     found = rebase(model, graph, prepared.example, prepared)
     if found is None:
         return analyze_prepared(model, None, prepared, graph=graph, **how)

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from tsdistill.alignment.observing.progress import Progress, prefixed
+from tsdistill.alignment.observing.progress import Progress, expect, prefixed
 from tsdistill.alignment.report import AlignmentReport
 from tsdistill.errors import BudgetUnreachable, TsdistillError
 from tsdistill.evaluation import Comparison, compare
@@ -17,6 +17,7 @@ from tsdistill.pruning.choosing.budget import KINDS, budget_of
 from tsdistill.pruning.judging import JUDGED, OPENING, repeatable, split_data
 from tsdistill.pruning.pruner import PruneResult, prune_result
 from tsdistill.pruning.searching import BUDGETS
+from tsdistill.pruning.stages import sweep_stages
 from tsdistill.pruning.surveying import survey
 from tsdistill.runtime.unchanged import unchanged
 
@@ -125,13 +126,15 @@ def sweep(
         raise TsdistillError(f"{beside[0]} and a sweep do not go together: it has its budgets; leave one out")
     data = repeatable(data)
     how["samples"], stream, measured_on = split_data(model, data, how, judged)
+    parts = {stages_of(kind, name): budget_of(**{kind: name}) for name in named}
+    expect(progress, sweep_stages(how, parts, stream.samples, analysed=report is not None))
     if report is None:
         opening = {name: how[name] for name in (*OPENING, "heads") if name in how}
         report = survey(model, how.get("teacher"), data, progress=progress, **opening)
     rows: list[SweepRow] = []
     notes: list[str] = []
     for name in named:
-        how.update({kind: name, "progress": prefixed(progress, f"{kind} {name}: ")})
+        how.update({kind: name, "progress": prefixed(progress, stages_of(kind, name))})
         try:
             result = prune_result(model, data=data, report=report, **how)
         except BudgetUnreachable as error:
@@ -146,6 +149,11 @@ def sweep(
     example = head(next(iter(stream))[0], 1)
     compared = compare(models, stream, metrics=metrics, example_input=example, progress=progress)
     return Sweep(kind, tuple(rows), compared, measured_on, tuple(notes))
+
+
+def stages_of(kind: str, budget: str) -> str:
+    """What the stages of a budget begin with."""
+    return f"{kind} {budget}: "
 
 
 def check_budgets(budgets: Sequence[float | str], kind: str) -> list[str]:

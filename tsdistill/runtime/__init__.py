@@ -1,1 +1,1 @@
-"""How somebody else's model is run: one call at a time in a process, and nothing of the caller's changes."""
+"""How somebody else's model is run: one call at a time, nothing of the caller changed; how far it is."""

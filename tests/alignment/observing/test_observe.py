@@ -272,7 +272,7 @@ def test_progress_is_told_and_time_is_counted() -> None:
     student, x = residual(), images(40)
     told: list[tuple[str, int, int | None]] = []
     found = observe(student, _sites(student, x[:1]), _batches(x), progress=lambda *said: told.append(said))
-    assert told == [("observing", 16, None), ("observing", 32, None), ("observing", 40, None)]
+    assert told == [("observing samples", done, None) for done in (0, 16, 32, 40)]
     assert found.seconds["forward"] > 0
     assert found.seconds["covariances"] > 0
     assert found.seconds["moments"] == 0

@@ -17,10 +17,11 @@ from tsdistill.alignment.observing.covariance import Covariance
 from tsdistill.alignment.observing.hooks import Clock
 from tsdistill.alignment.observing.moments import Moments
 from tsdistill.alignment.observing.pairing import Listener, Pairing
-from tsdistill.alignment.observing.progress import Progress
+from tsdistill.alignment.observing.progress import Progress, begin
 from tsdistill.alignment.observing.samples import Positions
 from tsdistill.alignment.observing.sites import Sites
 from tsdistill.alignment.observing.watching import Watch
+from tsdistill.alignment.stages import OBSERVE
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.forward import at_rest, count, forward, head
 
@@ -99,6 +100,7 @@ def observe(
     other = teacher if teacher is not model else None
     role = "model" if other is None else "student"
     samples = 0
+    begin(progress, OBSERVE)
     start = time.perf_counter()
     with ExitStack() as stack:
         stack.enter_context(at_rest(model, *([other] if other is not None else [])))
@@ -122,7 +124,7 @@ def observe(
                 checked_forward(model, x, role, f"in batch {index}")
             samples += count(x)
             if progress is not None:
-                progress("observing", first + count(x), expected)
+                progress(OBSERVE, first + count(x), expected)
     seconds = time.perf_counter() - start
     samples = processes.total(samples)
     if samples == 0:

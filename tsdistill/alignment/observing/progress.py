@@ -1,16 +1,7 @@
-"""How a long pass over the data says how far it is."""
+"""How a long pass over the data says how far it is (see `tsdistill.runtime.progress`)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from tsdistill.runtime.progress import Progress, begin, expect, prefixed
 
-Progress = Callable[[str, int, int | None], None]
-"""Is told the phase, how many samples are done, and of how many (``None`` when nobody knows)."""
-
-
-def prefixed(progress: Progress | None, prefix: str) -> Progress | None:
-    """``progress``, told phases that begin with ``prefix``; ``None`` without it."""
-    if progress is None:
-        return None
-    tell = progress
-    return lambda phase, done, total: tell(prefix + phase, done, total)
+__all__ = ["Progress", "begin", "expect", "prefixed"]

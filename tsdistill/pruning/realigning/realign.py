@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from tsdistill.alignment.observing.progress import Progress
+from tsdistill.alignment.observing.progress import Progress, begin
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.forward import at_rest, head
 from tsdistill.pruning.realigning.blocks import Block
@@ -25,6 +25,8 @@ from tsdistill.pruning.realigning.moving import fit_block, fit_layer
 from tsdistill.pruning.realigning.reaching import SAMPLES, reaching
 from tsdistill.pruning.realigning.stops import Stop, find_stops
 from tsdistill.tracing.scaling import Gains
+
+STAGE = "re-aligning layers"
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ def realign(
     Raises:
         TsdistillError: there are no data, or a forward fails.
     """
+    begin(progress, STAGE)
     there = iter(batches)
     first = next(there, None)
     if first is None:
@@ -129,7 +132,7 @@ def realign(
                 together += moved
                 notes += [note] if note else []
             if progress is not None:
-                progress("re-aligning layers", number + 1, len(stations))
+                progress(STAGE, number + 1, len(stations))
         samples = crowd.samples
     return Realigned(fitted, len(stops), samples, together, tuple(notes))
 

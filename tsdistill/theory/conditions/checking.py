@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tsdistill.alignment.observing.inputs import Prepared, prepare
-from tsdistill.alignment.observing.progress import Progress
+from tsdistill.alignment.observing.progress import Progress, expect
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.forward import at_rest, head
 from tsdistill.models import info_of
@@ -19,7 +19,11 @@ from tsdistill.theory.conditions.judging import advise, judge
 from tsdistill.theory.layers.bound import implied_precision
 from tsdistill.theory.layers.gates import Pass
 from tsdistill.theory.layers.tallies import Tally
-from tsdistill.theory.layers.watching import watch_boundaries
+from tsdistill.theory.layers.watching import BOUNDARIES, watch_boundaries
+
+GRADIENTS = "gradients on samples"
+_GRADIENTS = 8.0
+"""Its cost for each sample, in forward passes of one model: both run forwards and backwards."""
 
 
 def lab_check(
@@ -88,6 +92,7 @@ def lab_check(
         transform=transform,
     )
     with at_rest(model, teacher):
+        expect(progress, {GRADIENTS: _GRADIENTS * samples, BOUNDARIES: 0.0})
         tally, kept = _gathered(model, teacher, prepared, samples, seed, progress)
         boundaries = watch_boundaries(model, teacher, kept, points, seed, progress)
     student, lessons = tally.student(), tally.teacher()
@@ -140,7 +145,7 @@ def _gathered(
         tally.add(Pass(model, x), Pass(teacher, x), generator)
         kept.append(x.cpu())
         if progress is not None:
-            progress("gradients", tally.seen, samples)
+            progress(GRADIENTS, tally.seen, samples)
     if tally.seen < 2:
         raise TsdistillError("the check needs at least 2 samples; give other data (data=)")
     return tally, torch.cat(kept)

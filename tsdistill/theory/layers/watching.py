@@ -14,6 +14,8 @@ from tsdistill.augmentation.nodes import nodes_of
 from tsdistill.augmentation.rectifiers import Stop, by_node, run
 from tsdistill.evaluation.forward import to_model
 
+BOUNDARIES = "points on boundaries"
+
 CHUNK = 64
 STEPS = 5
 NEAR = 1e-3
@@ -79,7 +81,7 @@ def watch_boundaries(
                 reached[j] = True
                 watching[j] |= who
         if progress is not None:
-            progress("boundaries", min(start + CHUNK, len(chosen)), len(chosen))
+            progress(BOUNDARIES, min(start + CHUNK, len(chosen)), len(chosen))
     observed = watching.any(1)
     numbers = watching.sum(1)[observed].double()
     missed = int((~reached).sum())
