@@ -86,6 +86,48 @@ def test_widths_that_differ_between_layers_go_to_our_own_format(tmp_path):
     assert not (tmp_path / "folder").exists()
 
 
+def grouped() -> transformers.LlamaForCausalLM:
+    """A model whose width is three times that of its keys, as a fused projection of all three would be."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 48, "intermediate_size": 40, "num_attention_heads": 6, "num_key_value_heads": 2}
+    config = transformers.LlamaConfig(
+        vocab_size=50, num_hidden_layers=2, max_position_embeddings=16, tie_word_embeddings=False, **sizes
+    )
+    return transformers.LlamaForCausalLM(config).eval()
+
+
+def test_a_width_of_three_times_the_keys_is_no_fused_projection(tmp_path):
+    model = grouped()
+    x = tsd.example_input(model)
+    graph = tsd.trace(model, x)
+    gone = {group.name: range(group.size)[::4] for group in graph.groups if group.size in (48, 40)}
+    small = tsd.cut(model, graph, gone, x).model
+    save_pretrained(small, tmp_path / "folder")
+    plain = transformers.LlamaForCausalLM.from_pretrained(tmp_path / "folder").eval()
+    assert plain.config.num_key_value_heads == 2
+    torch.testing.assert_close(outputs(plain)["logits"], outputs(small)["logits"])
+
+
+def test_a_model_that_from_pretrained_gave_is_saved_and_read_without_its_folder(tmp_path):
+    grouped().save_pretrained(tmp_path / "own")
+    own = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "own").eval()
+    factory = tmp_path / "own.py"
+    factory.write_text(
+        "import transformers\n\n\ndef fresh():\n"
+        f"    config = transformers.LlamaConfig.from_pretrained({str(tmp_path / 'own')!r})\n"
+        "    return transformers.LlamaForCausalLM(config)\n"
+    )
+    x = tsd.example_input(own)
+    graph = tsd.trace(own, x)
+    small = tsd.cut(own, graph, {group.name: range(group.size)[::3] for group in graph.groups}, x).model
+    for number, model in enumerate((own, small)):
+        for arch in (None, f"hf:{tmp_path / 'own'}", f"{factory}:fresh"):
+            file = tmp_path / f"{number}.safetensors"
+            tsd.save(model, file, arch=arch)
+            again = tsd.load(file, arch=arch if arch and arch.endswith("fresh") else None)
+            assert torch.equal(outputs(again)["logits"], outputs(model)["logits"])
+
+
 def test_a_folder_gives_its_weights_and_a_specification_without_it(tmp_path):
     model = made("llama")
     model.save_pretrained(tmp_path)

@@ -12,6 +12,7 @@ from torch import nn
 from tsdistill.errors import TsdistillError
 from tsdistill.exporting.inputs import Example
 from tsdistill.exporting.quiet import quiet
+from tsdistill.exporting.reserved_names import enclosed
 from tsdistill.exporting.torch_export import refused, shapes
 from tsdistill.exporting.verifying import Runner
 from tsdistill.tracing.runtime import first_line
@@ -67,7 +68,7 @@ def write(model: nn.Module, example: Example, path: Path, *, dynamic: bool, opse
     try:
         with quiet(), torch.no_grad():
             torch.onnx.export(
-                model,
+                enclosed(model),
                 example.args,
                 path,
                 kwargs=dict(example.kwargs) or None,

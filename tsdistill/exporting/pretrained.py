@@ -34,7 +34,7 @@ def write(model: nn.Module, folder: Path, final: Path) -> None:
             f"{final}: a folder is for models of transformers; name a file, .onnx, .pt2, .ts or .py"
         )
     with quiet():
-        save_pretrained(model, folder)
+        save_pretrained(model, folder, final)
 
 
 def reader(model: nn.Module, folder: Path) -> Runner:

@@ -12,6 +12,7 @@ from torch import nn
 from tsdistill.errors import TsdistillError
 from tsdistill.exporting.inputs import Example
 from tsdistill.exporting.quiet import quiet
+from tsdistill.exporting.reserved_names import enclosed
 from tsdistill.exporting.verifying import Runner
 from tsdistill.tracing.runtime import first_line, tensors_in
 
@@ -25,7 +26,7 @@ def write(model: nn.Module, example: Example, path: Path, *, dynamic: bool) -> N
     try:
         with quiet():
             program = torch.export.export(
-                model, example.args, dict(example.kwargs), dynamic_shapes=shapes(example, dynamic)
+                enclosed(model), example.args, dict(example.kwargs), dynamic_shapes=shapes(example, dynamic)
             )
             with open(path, "wb") as file:
                 torch.export.save(program, file)
@@ -34,9 +35,16 @@ def write(model: nn.Module, example: Example, path: Path, *, dynamic: bool) -> N
 
 
 def reader(path: Path) -> Runner:
-    """What runs the program in ``path``."""
-    with quiet():
-        program: Any = torch.export.load(path).module()
+    """What runs the program in ``path``.
+
+    Raises:
+        TsdistillError: PyTorch does not read what it wrote.
+    """
+    try:
+        with quiet():
+            program: Any = torch.export.load(path).module()
+    except Exception as error:
+        raise refused("torch.export", error, False) from error
 
     def run(example: Example) -> Sequence[torch.Tensor]:
         return tensors_in(program(*example.args, **example.kwargs))

@@ -20,6 +20,8 @@ _SIDES = ("encoder_attention_heads", "decoder_attention_heads")
 _SIZES = ("head_dim", "d_kv")
 _QUERY = re.compile(r"(^|\.)(q|q_proj|query|q_lin|c_attn)\.weight$")
 _KEY = re.compile(r"(^|\.)(k|k_proj|key|k_lin)\.weight$")
+_FUSED = re.compile(r"(^|\.)c_attn\.weight$")
+"""Projections that hold query, key and value, all of one width."""
 _STREAM = re.compile(r"(layer_?norm|ln_1|layernorm_before|norm1|sa_layer_norm)\d?\.weight$", re.IGNORECASE)
 _STEM = re.compile(r"(^|\.)conv_layers\.\d+\.conv\.weight$")
 
@@ -46,8 +48,13 @@ def _nearest(model: Any) -> Any:
     return config
 
 
-def save_pretrained(model: Any, folder: str | Path) -> Path:
+def save_pretrained(model: Any, folder: str | Path, final: str | Path | None = None) -> Path:
     """Write a model of transformers so that ``from_pretrained`` reads it without tsdistill.
+
+    Args:
+        model: what is written.
+        folder: where.
+        final: what messages call it; ``folder`` without it.
 
     Raises:
         TsdistillError: no configuration of its family says the widths it has.
@@ -56,7 +63,7 @@ def save_pretrained(model: Any, folder: str | Path) -> Path:
     mismatch = _mismatch(model, config)
     if mismatch is not None:
         raise TsdistillError(
-            f"{folder} is not written: no configuration of {type(model).__name__} says these widths "
+            f"{final or folder} is not written: no configuration of {type(model).__name__} says these widths "
             f"({mismatch}); save to a .safetensors file, which tsdistill.load reads"
         )
     fresh = type(model)(config)
@@ -120,13 +127,17 @@ def _is_number(config: Any, key: str) -> bool:
 
 
 def _outputs(pattern: re.Pattern[str], old: Shapes, new: Shapes, width: int) -> set[int]:
-    """What has become of the outputs of the projections that ``pattern`` finds."""
+    """What has become of the ``width`` outputs of the projections that ``pattern`` finds.
+
+    A projection is ``[outputs, inputs]``; one of `_FUSED` gives query, key and value, from either side.
+    """
     found = set()
     for name, shape in old.items():
-        if pattern.search(name):
-            dim = next((d for d, size in enumerate(shape) if size in (width, 3 * width)), 0)
-            dim = len(shape) - 1 if shape[-1] == 3 * width else dim
+        if pattern.search(name) and _FUSED.search(name):
+            dim = len(shape) - 1 if shape[-1] == 3 * width else 0
             found.add(new[name][dim] // (3 if shape[dim] == 3 * width else 1))
+        elif pattern.search(name):
+            found.add(new[name][0])
     return found
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from tsdistill.errors import TsdistillError
+from tsdistill.models.hf_inputs import is_transformers
 from tsdistill.models.info import InputSpec
 from tsdistill.models.network import fetching
 from tsdistill.models.specs import Built, OptionValue, parse
@@ -60,6 +61,15 @@ def canonical(model: Any) -> str:
     parts = getattr(model.config_class, "sub_configs", {})
     changed = _changed(model.config.to_dict(), model.config_class().to_dict(), parts)
     return spelt(type(model).__name__, changed)
+
+
+def spec_of(model: Any) -> str | None:
+    """What builds a model of one of transformers' own classes again; ``None`` for any other module."""
+    if not is_transformers(model):
+        return None
+    import transformers
+
+    return canonical(model) if getattr(transformers, type(model).__name__, None) is type(model) else None
 
 
 def spelt(kind: str, options: Mapping[str, Any]) -> str:

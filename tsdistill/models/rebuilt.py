@@ -22,7 +22,11 @@ from tsdistill.models.specs import in_catalog
 from tsdistill.models.weights import check_types, difference, place
 from tsdistill.models.widths import sync_widths
 
-_WITHOUT_EFFECT = ("training", "fused_attn", "grad_checkpointing", "inplace", "init_weights", "requires_grad")
+_WITHOUT_EFFECT = (
+    *("training", "fused_attn", "grad_checkpointing", "inplace", "init_weights", "requires_grad"),
+    "name_or_path",
+)
+"""Attributes that say nothing of what a model computes; the last one is where transformers has read it."""
 
 
 def apply(

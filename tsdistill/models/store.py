@@ -14,7 +14,7 @@ from torch import nn
 
 from tsdistill.errors import TsdistillError
 from tsdistill.files import check_place, replacing
-from tsdistill.models import catalog, guard, header
+from tsdistill.models import catalog, guard, header, hf_source
 from tsdistill.models.checkpoint import HEADER, SAFETENSORS, Contents
 from tsdistill.models.header import Header
 from tsdistill.models.info import ModelInfo
@@ -46,7 +46,7 @@ def save(model: nn.Module, path: str | Path, *, arch: str | None = None) -> None
     loaded again is not written. Nothing is left behind when it fails.
 
     Args:
-        model: a model that `load` or a cut made, or any other with ``arch``.
+        model: a model that `load` or a cut made, one of a class of transformers, or any other with ``arch``.
         path: where to; replaced in one step when it exists.
         arch: specification of the architecture, when the model does not know it or it is another.
 
@@ -56,7 +56,7 @@ def save(model: nn.Module, path: str | Path, *, arch: str | None = None) -> None
     """
     path = check_output(path)
     info = info_of(model)
-    spec = arch or info.arch
+    spec = arch or info.arch or hf_source.spec_of(model)
     if spec is None:
         raise TsdistillError(
             f"{path} is not written: nothing says how to build this {type(model).__name__} again; give "
