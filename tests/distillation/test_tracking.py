@@ -20,7 +20,14 @@ def test_it_equals_analyze_on_the_same_samples() -> None:
     tracker = Tracker(student, teacher, batches(), seed=3)
     figures = tracker.look("start")
     report = tsd.analyze(
-        student, teacher, batches(), seed=3, positions=32, strength_samples=128, choosing=False
+        student,
+        teacher,
+        batches(),
+        seed=3,
+        positions=32,
+        strength_samples=128,
+        strength_target=None,
+        choosing=False,
     )
     means = []
     for group in report.groups:

@@ -46,15 +46,16 @@ class Sensitivity:
 
     def __init__(self, model: nn.Module, sites: Sites) -> None:
         self._model, self._sites = model, sites.sites
+        self.sums = BlockSums()
         self.reset()
         hooks: dict[str, list[Look]] = {}
         for site in self._sites.values():
-            hooks.setdefault(site.module, []).append(self._tap(site))
+            hooks.setdefault(site.module, []).append(_tap(site, self.sums))
         self._hooks = Hooks(model, hooks)
 
     def reset(self) -> None:
         """Forget everything."""
-        self.sums = BlockSums()
+        self.sums.reset()
         self.outputs: int | None = None
         self.exact = True
         self._power = 0.0
@@ -99,21 +100,22 @@ class Sensitivity:
         widths = {key: site.width for key, site in self._sites.items()}
         return SiteSensitivity(blocks, widths, power)
 
-    def _tap(self, site: Site) -> Callable[[Tensor], Tensor]:
-        def collect(gradient: Tensor) -> None:
-            block = flat(channels_first(gradient, site.channel_dim))
-            if site.layout is not None:
-                block = spread(block, site.layout)
-            self.sums.add(site.key, widen(block).square().sum(2))
 
-        def tap(x: Tensor) -> Tensor:
-            if not x.is_floating_point():
-                return x
-            branch = x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
-            branch.register_hook(collect)
-            return branch
+def _tap(site: Site, sums: BlockSums) -> Callable[[Tensor], Tensor]:
+    def collect(gradient: Tensor) -> None:
+        block = flat(channels_first(gradient, site.channel_dim))
+        if site.layout is not None:
+            block = spread(block, site.layout)
+        sums.add(site.key, widen(block).square().sum(2))
 
-        return tap
+    def tap(x: Tensor) -> Tensor:
+        if not x.is_floating_point():
+            return x
+        branch = x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
+        branch.register_hook(collect)
+        return branch
+
+    return tap
 
 
 class SiteSensitivity:

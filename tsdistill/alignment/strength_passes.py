@@ -153,7 +153,7 @@ class _Passes:
         self._sensitivity, self._batches, self._size = sensitivity, batches, samples
         self._seed, self._collectors, self._progress = seed, collectors, progress
         self._stage = stage
-        self._stream = self._endless()
+        self._stream = _endless(self._batches, self._seed)
         self.turns = 0
         self._ran = self._derived = 0
 
@@ -181,7 +181,7 @@ class _Passes:
 
     def reset(self) -> None:
         """Forget what was seen, but not what it cost; go on from the start of the data."""
-        self._stream = self._endless()
+        self._stream = _endless(self._batches, self._seed)
         self._sensitivity.reset()
         for collector in self._collectors:
             collector.reset()
@@ -217,15 +217,16 @@ class _Passes:
     def _expected(self) -> int:
         return min(self._size, getattr(self._batches, "samples", None) or self._size)
 
-    def _endless(self) -> Iterator[tuple[int, int, Any, int] | None]:
-        """The batches with their numbers, those of their first samples, and seeds; ``None`` after the last of
-        them, and on from the first, unless there is none."""
-        for again in itertools.count():
-            first = 0
-            for index, (x, _) in enumerate(self._batches):
-                place = (self._seed, index, again) if again else (self._seed, index)
-                yield index, first, x, hash(place) % 2**63
-                first += count(x)
-            if not first:
-                return
-            yield None
+
+def _endless(batches: Iterable[tuple[Any, Any]], seed: int) -> Iterator[tuple[int, int, Any, int] | None]:
+    """The batches with their numbers, those of their first samples, and seeds; ``None`` after the last of
+    them, and on from the first, unless there is none."""
+    for again in itertools.count():
+        first = 0
+        for index, (x, _) in enumerate(batches):
+            place = (seed, index, again) if again else (seed, index)
+            yield index, first, x, hash(place) % 2**63
+            first += count(x)
+        if not first:
+            return
+        yield None

@@ -150,6 +150,7 @@ class Tracker:
             positions=_POSITIONS,
             example_input=self._beside.example,
             strength_samples=self._samples.samples,
+            strength_target=None,
             choosing=False,
         )
         note = f"alignment during training on {self._samples.samples} samples ({self._description})"
