@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from tsdistill.evaluation.recorded_calls import RecordedCall, recorded_calls
-from tsdistill.models.layers.effective_weights import effective_weight
+from tsdistill.models.layers.calls import ProductCall
+from tsdistill.models.layers.effective_weights import (
+    effective_weight,
+    parameters_behind,
+    shared_parameters,
+)
 from tsdistill.models.layers.kinds import LayerKind, groups_of, is_plain, kind_of
 from tsdistill.tracing.copying import copied
 from tsdistill.tracing.graph import Reader
@@ -64,7 +68,7 @@ def capacity(model: nn.Module, reader: Reader, call: RecordedCall | None) -> Cap
         return NOTHING
     module = model.get_submodule(reader.module)
     weight, kind = effective_weight(module), kind_of(module)
-    if weight is None or kind is None or reader.param not in _names(reader.module, weight.sources):
+    if weight is None or kind is None or reader.param not in parameters_behind(reader.module, module):
         return NOTHING
     if _shared(model, module, weight.sources) or not weight.writable():
         return NOTHING
@@ -75,7 +79,7 @@ def capacity(model: nn.Module, reader: Reader, call: RecordedCall | None) -> Cap
 
 def pads_with_zeros(module: nn.Module) -> bool:
     """Whether one of PyTorch's layers sees a constant input channel as something else at the border."""
-    if isinstance(module, nn.Linear):
+    if isinstance(module, nn.Linear | ProductCall):
         return False
     if getattr(module, "transposed", False):
         return True
@@ -87,13 +91,9 @@ def pads_with_zeros(module: nn.Module) -> bool:
     return padding == "same" and any(side != 1 for side in getattr(module, "kernel_size", ()))
 
 
-def _names(module: str, leaves: Collection[str]) -> set[str]:
-    return {f"{module}.{leaf}" if module else leaf for leaf in leaves}
-
-
 def _shared(model: nn.Module, module: nn.Module, sources: Collection[str]) -> bool:
-    owners = Counter(id(p) for m in set(model.modules()) for p in m._parameters.values() if p is not None)
-    return any(owners[id(module.get_parameter(source))] > 1 for source in sources)
+    shared = shared_parameters(model)
+    return any(id(module.get_parameter(source)) in shared for source in sources)
 
 
 def _tried(module: nn.Module, kind: LayerKind, call: RecordedCall) -> Capacity:

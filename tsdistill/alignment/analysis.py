@@ -42,6 +42,7 @@ from tsdistill.alignment.strength_passes import (
     output_sensitivity,
 )
 from tsdistill.errors import TsdistillError
+from tsdistill.evaluation.call_layers import observing_calls
 from tsdistill.evaluation.forward import at_rest
 from tsdistill.models import info_of
 from tsdistill.models.weights import check_finite
@@ -143,6 +144,7 @@ def analyze(
     )
 
 
+@observing_calls
 def analyze_prepared(
     student: nn.Module,
     teacher: nn.Module | None,

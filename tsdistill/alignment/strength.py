@@ -229,7 +229,7 @@ def strength_and_error(
 
 def column_norms(model: nn.Module, reader: Reader) -> np.ndarray:
     """Squared norms ``[nodes, m]`` of the weights that read each coordinate (kernel included)."""
-    module = model.get_submodule(reader.module) if reader.module is not None else None
+    module = dict(model.named_modules()).get(reader.module) if reader.module is not None else None
     effective = effective_weight(module) if module is not None else None
     weight = _weight(model, reader.param) if effective is None else effective.read()
     squares = widen(weight).square().double().cpu()

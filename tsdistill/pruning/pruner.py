@@ -15,6 +15,8 @@ from tsdistill.alignment.observing.sites import find_sites
 from tsdistill.alignment.report import AlignmentReport
 from tsdistill.alignment.stages import TRACE
 from tsdistill.errors import TsdistillError
+from tsdistill.evaluation.call_layers import call_layers
+from tsdistill.models.layers.calls import without_call_layers
 from tsdistill.models.weights import check_finite
 from tsdistill.pruning.choosing.budget import asked
 from tsdistill.pruning.course import Course
@@ -179,30 +181,31 @@ def prune_result(
         analysed=plan is not None or report is not None,
     )
     expect(progress, coming)
-    if plan is not None:
-        course = _follow(model, plan, prepared, seed, progress)
-        if realigns:
-            course.realign(seed, progress, turns=TURNS if joint else 0)
-        described, graph, told = prepared.description, course.graph, []
-    else:
-        if report is None:
-            every: dict[str, Any] = {"positions": None} if lossless else {}
-            way = "whole" if lossless else heads
-            report = survey_prepared(
-                model, teacher, prepared, heads=way, seed=seed, progress=progress, **every
-            )
-        choosing = {
-            "keep_strong": keep_strong,
-            "min_nodes": min_nodes,
-            "round_to": round_to,
-            "only": only,
-            "exclude": exclude,
-        }
-        descent = Descent(model, teacher, report, prepared, budget, choosing, seed=seed)
-        course = descent.go(rounds, realigns, progress, joint=joint)
-        described, graph, told = report.data, report.graph, descent.notes
+    with call_layers(model, prepared.example):
+        if plan is not None:
+            course = _follow(model, plan, prepared, seed, progress)
+            if realigns:
+                course.realign(seed, progress, turns=TURNS if joint else 0)
+            described, graph, told = prepared.description, course.graph, []
+        else:
+            if report is None:
+                every: dict[str, Any] = {"positions": None} if lossless else {}
+                way = "whole" if lossless else heads
+                report = survey_prepared(
+                    model, teacher, prepared, heads=way, seed=seed, progress=progress, **every
+                )
+            choosing = {
+                "keep_strong": keep_strong,
+                "min_nodes": min_nodes,
+                "round_to": round_to,
+                "only": only,
+                "exclude": exclude,
+            }
+            descent = Descent(model, teacher, report, prepared, budget, choosing, seed=seed)
+            course = descent.go(rounds, realigns, progress, joint=joint)
+            described, graph, told = report.data, report.graph, descent.notes
     return PruneResult(
-        model=course.model,
+        model=without_call_layers(course.model),
         plan=plan or course.plan(),
         report=report if plan is None else None,
         put_back=tuple(course.put_back.values()),

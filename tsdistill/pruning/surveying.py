@@ -14,6 +14,7 @@ from tsdistill.alignment.observing.progress import Progress, begin, expect
 from tsdistill.alignment.report import AlignmentReport
 from tsdistill.alignment.stages import CHECK, TRACE, analysis_stages
 from tsdistill.errors import TsdistillError
+from tsdistill.evaluation.call_layers import observing_calls
 from tsdistill.models.weights import check_finite
 from tsdistill.pruning.choosing.heads import cheaper_whole
 from tsdistill.pruning.rebasing import Rebased, rebase, traced_like
@@ -58,6 +59,7 @@ def survey(
     return survey_prepared(model, teacher, prepared, heads=heads, seed=seed, progress=progress, **every)
 
 
+@observing_calls
 def survey_prepared(
     model: nn.Module,
     teacher: nn.Module | None,

@@ -9,7 +9,7 @@ import numpy as np
 from torch import nn
 
 from tsdistill.models.constants import named_constants
-from tsdistill.models.layers.effective_weights import effective_weight, layer_of
+from tsdistill.models.layers.effective_weights import effective_weight, layer_of, parameters_behind
 from tsdistill.models.layers.kinds import input_width, kind_of
 from tsdistill.tracing.graph import Frozen, Group, NodeGraph, Reader, Slot, Term
 from tsdistill.tracing.labels import Product, Ruler
@@ -249,11 +249,10 @@ def _hookable(model: nn.Module, contraction: Contraction, owner: Ruler) -> bool:
     weight = effective_weight(module) if kind_of(module) is not None else None
     if weight is None or contraction.activation is None:
         return False
-    prefix = f"{contraction.module}." if contraction.module else ""
     holder, _, leaf = owner.param.rpartition(".")
     parameter = getattr(model.get_submodule(holder), leaf)
     return len(contraction.activation) == input_width(module) and any(
-        model.get_parameter(f"{prefix}{source}") is parameter for source in weight.sources
+        model.get_parameter(name) is parameter for name in parameters_behind(contraction.module, module)
     )
 
 

@@ -16,6 +16,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.overrides import TorchFunctionMode
 
 from tsdistill.errors import TsdistillError
+from tsdistill.models.layers.calls import CallLayer
 from tsdistill.tracing import rules
 from tsdistill.tracing.choices import chosen, number
 from tsdistill.tracing.companions import CompanionCall, run_beside
@@ -56,6 +57,7 @@ class Tracer(OperatorMode):
         self._ran: Counter[tuple[str, str]] = Counter()
         self._blocks = 0
         self.call = 0
+        self.layer = ""
         self._joined: dict[tuple[int, tuple[int, ...]], tuple[np.ndarray, Labels]] = {}
         rule = rule_model if ledger is None else ruled_like
         self._ruled = rule(self.ledger, model)  # held, lest another tensor take the place of one
@@ -159,6 +161,11 @@ class Tracer(OperatorMode):
         labels = [field_ for field_ in self.labels(tensor) if field_ is not None]
         first = min((int(field_[0]) for field_ in labels if field_.size), default=FIXED)
         return not FIXED < first < self._parameters_end, -len(labels)
+
+    @property
+    def reader(self) -> str:
+        """Name of the layer that multiplies: the running module, or the call that is a layer in it."""
+        return self.layer or self.step.module
 
     @property
     def where(self) -> str:
@@ -280,7 +287,8 @@ def place_of(tensor: torch.Tensor) -> tuple:
 def module_names(model: nn.Module, stack: list[str]):
     """Keep the dotted name of the innermost running module on top of ``stack``."""
     modules = ((name, module) for name, module in model.named_modules() if name)
-    names = {id(module): name for name, module in modules if not isinstance(module, torch.jit.ScriptModule)}
+    skipped = torch.jit.ScriptModule, CallLayer
+    names = {id(module): name for name, module in modules if not isinstance(module, skipped)}
 
     thread = get_ident()  # hooks of all modules fire in every thread, also where others run this model
 
@@ -318,6 +326,27 @@ class _Calls(TorchFunctionMode):
             return func(*args, **(kwargs or {}))
         finally:
             self.tracer.call = 0
+
+
+@contextmanager
+def _call_layers(model: nn.Module, tracer: Tracer) -> Iterator[None]:
+    """Keep the name of the call that is running as a layer in ``tracer.layer``."""
+    handles: list[Any] = []
+    for name, module in model.named_modules():
+        if isinstance(module, CallLayer):
+
+            def enter(module: nn.Module, args: Any, name: str = name) -> None:
+                tracer.layer = name
+
+            def leave(module: nn.Module, args: Any, output: Any) -> None:
+                tracer.layer = ""
+
+            handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 @contextmanager
@@ -405,6 +434,7 @@ def _recorded(
         plain_evaluation(model),
         module_names(model, tracer.stack),
         attributes_read(model, tracer.note),
+        _call_layers(model, tracer),
         tracer,
         _Calls(tracer),
     ):

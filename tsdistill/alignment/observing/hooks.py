@@ -17,8 +17,11 @@ Look = Callable[[Tensor], Tensor | None]
 def branched(output: Tensor, look: Callable[[Tensor], None]) -> Tensor:
     """What goes on in place of a layer's output, so that ``look`` is called with the derivative by it.
 
-    It is no view: what comes behind may work in place, which takes a view's hooks away.
+    It is no view: what comes behind may work in place, which takes a view's hooks away. The output of a layer
+    that runs inside ``torch.vmap`` goes on as it is, nothing can be hooked there.
     """
+    if torch._C._functorch.is_batchedtensor(output):
+        return output
     branch = (output if output.requires_grad else output.detach().requires_grad_()).clone()
     branch.register_hook(look)
     return branch

@@ -11,7 +11,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from tsdistill.alignment.observing.samples import channels_first, flat, widen
 from tsdistill.models.layers.effective_weights import effective_weight
-from tsdistill.models.layers.kinds import LINEAR, groups_of, is_plain, kind_of
+from tsdistill.models.layers.kinds import LINEAR, ROWWISE, groups_of, is_plain, kind_of
 
 
 def fits(module: nn.Module) -> bool:
@@ -57,7 +57,7 @@ def fan_in_rows(module: nn.Module, x: Tensor, places: Tensor) -> Tensor:
         ``[groups, N·p, F]`` with F the entries of the weight that make one output: its inputs and, of each,
         the taps of the kernel.
     """
-    if kind_of(module) == LINEAR:
+    if kind_of(module) in (LINEAR, ROWWISE):
         block = flat(channels_first(x, -1))
         return widen(block[:, :, places]).transpose(1, 2).reshape(1, -1, block.shape[1])
     assert isinstance(module, _ConvNd)

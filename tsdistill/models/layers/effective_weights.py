@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.prune import BasePruningMethod
+
+from tsdistill.models.layers.calls import CallLayer
 
 _BEHIND_WEIGHT = re.compile(r"\.(weight(_orig|_v|_g)?|parametrizations\.weight\.original\d*)$")
 
@@ -185,6 +188,24 @@ def effective_weight(module: nn.Module, name: str = "weight") -> EffectiveWeight
         if kind is not None:
             return kind(module, name, hook)
     return None
+
+
+def parameters_behind(path: str, module: nn.Module) -> tuple[str, ...]:
+    """Names, in the model, of the parameters behind the weight of the layer ``module`` at ``path``."""
+    if isinstance(module, CallLayer):
+        return (module.parameter,)
+    weight = effective_weight(module)
+    sources = () if weight is None else weight.sources
+    return tuple(f"{path}.{source}" if path else source for source in sources)
+
+
+def shared_parameters(model: nn.Module) -> set[int]:
+    """Identities of the parameters that several modules, or several calls, of ``model`` use."""
+    calls = Counter(m.parameter for m in model.modules() if isinstance(m, CallLayer))
+    own = (m for m in set(model.modules()) if not isinstance(m, CallLayer))
+    owners = Counter(id(p) for m in own for p in m._parameters.values() if p is not None)
+    shared = {parameter for parameter, number in owners.items() if number > 1}
+    return shared | {id(model.get_parameter(name)) for name, number in calls.items() if number > 1}
 
 
 def layer_of(parameter: str) -> str:

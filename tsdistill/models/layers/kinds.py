@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
+from tsdistill.models.layers.calls import ProductCall
+
 
 @dataclass(frozen=True)
 class LayerKind:
@@ -38,6 +40,7 @@ _PLAIN = frozenset(
         nn.ConvTranspose1d.forward,
         nn.ConvTranspose2d.forward,
         nn.ConvTranspose3d.forward,
+        ProductCall.forward,
     )
 )
 
@@ -54,8 +57,9 @@ def kind_of(module: nn.Module) -> LayerKind | None:
 
 
 def is_rowwise(module: nn.Module) -> bool:
-    """Whether this is transformers' ``Conv1D``: a linear layer whose weight is ``[in, out]``."""
-    return type(module).__name__ == "Conv1D" and hasattr(module, "nf")
+    """Whether this is a linear layer whose weight is ``[in, out]``: a product with a parameter, or
+    transformers' ``Conv1D``."""
+    return isinstance(module, ProductCall) or (type(module).__name__ == "Conv1D" and hasattr(module, "nf"))
 
 
 def is_plain(module: nn.Module) -> bool:

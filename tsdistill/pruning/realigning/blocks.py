@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tsdistill.alignment.observing.rows import channel_dim, fits
-from tsdistill.models.layers.effective_weights import effective_weight
+from tsdistill.models.layers.effective_weights import parameters_behind
 from tsdistill.models.layers.kinds import groups_of, kind_of
 from tsdistill.pruning.realigning.downstream import Flow
 from tsdistill.tracing.scaling import Gains
@@ -84,10 +84,9 @@ def find_blocks(
 
 def output_side(name: str, module: nn.Module) -> tuple[str, int]:
     """The parameter behind the weight of the layer ``name``, and its dimension of the layer's outputs."""
-    weight, kind = effective_weight(module), kind_of(module)
-    assert weight is not None
+    kind = kind_of(module)
     assert kind is not None
-    return f"{name}.{weight.sources[0]}", kind.output_dim
+    return parameters_behind(name, module)[0], kind.output_dim
 
 
 def index_of(left: np.ndarray | None, width: int) -> Tensor | None:

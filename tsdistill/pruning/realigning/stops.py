@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from tsdistill.alignment.observing.rows import channel_dim, fits, has_rows, inputs, outputs
-from tsdistill.models.layers.effective_weights import effective_weight
+from tsdistill.models.layers.effective_weights import effective_weight, shared_parameters
 from tsdistill.models.layers.kinds import groups_of, kind_of
 from tsdistill.pruning.realigning.affine import is_norm
 from tsdistill.pruning.realigning.blocks import Block, find_blocks, gain_of, index_of, output_side
@@ -59,7 +58,7 @@ def find_stops(
         gains: ``(weight, dimension)`` -> how many times as large an activation has to be.
         x: a small batch.
     """
-    shared = _shared(small)
+    shared = shared_parameters(small)
     modules = dict(small.named_modules())
     wanted = [name for name, m in modules.items() if name and _own(m, shared) and (_moves(m) or is_norm(m))]
     mine, theirs = flow(small, wanted, x), flow(dense, wanted, x)
@@ -95,12 +94,6 @@ def find_stops(
         stops.append(Stop(name, norm, dim, index, gain, *sides))
     layers = [stop.name for stop in stops if not stop.norm]
     return stops, find_blocks(small, mine, theirs, layers, kept, gains)
-
-
-def _shared(model: nn.Module) -> set[int]:
-    """Parameters that several modules own."""
-    owners = Counter(id(p) for m in set(model.modules()) for p in m._parameters.values() if p is not None)
-    return {parameter for parameter, number in owners.items() if number > 1}
 
 
 def _own(module: nn.Module, shared: set[int]) -> bool:

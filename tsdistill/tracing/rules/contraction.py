@@ -111,7 +111,7 @@ def _note(
     column: np.ndarray | None,
 ) -> None:
     data_a, data_b = tracer.is_data(a), tracer.is_data(b)
-    module = tracer.step.module
+    module = tracer.reader
     if data_a and data_b:
         tracer.step.pairs = True
         tracer.ledger.inner.extend(labels for labels in (inner_a, inner_b) if labels is not None)
@@ -146,9 +146,7 @@ def convolution(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> No
     tracer.cost(taps, *free, (weight.shape[0], kernel[0]), (weight.shape[1], kernel[1]))
     mixes = groups == 1 or weight.shape[0 if transposed else 1] > (groups if transposed else 1)
     if tracer.is_data(x) and not tracer.is_data(weight):
-        tracer.contractions.append(
-            Contraction(tracer.step.module, "conv", read, channels, written, mixes=mixes)
-        )
+        tracer.contractions.append(Contraction(tracer.reader, "conv", read, channels, written, mixes=mixes))
     tracer.give(out, [fields[0], result, *extents])
 
 
