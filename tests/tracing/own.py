@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,18 @@ def halved(model: nn.Module, x: Any, seed: int = 0) -> tuple[NodeGraph, Any]:
     done = tsd.cut(model, graph, removed, x)
     assert not done.put_back
     return graph, done
+
+
+def blanked(model: nn.Module, graph: NodeGraph, removed: Any) -> nn.Module:
+    """A copy of ``model`` with every coordinate of the removed nodes at zero (running variances at one)."""
+    twin = copy.deepcopy(model)
+    tensors = dict([*twin.named_parameters(), *twin.named_buffers()])
+    with torch.no_grad():
+        for name, nodes in removed.items():
+            for slot in graph.by_name[name].slots:
+                where = torch.as_tensor(slot.coords[nodes].reshape(-1))
+                tensors[slot.param].index_fill_(slot.dim, where, float(slot.param.endswith("running_var")))
+    return twin
 
 
 def reloaded(model: nn.Module, folder: Path) -> nn.Module:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import pytest
@@ -11,8 +10,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from tests.tracing.networks import randomise
-from tests.tracing.own import halved
-from tsdistill.tracing import NodeGraph
+from tests.tracing.own import blanked, halved
 
 
 class Packed(nn.Module):
@@ -31,17 +29,6 @@ class Packed(nn.Module):
         packed = pack_padded_sequence(x, lengths.cpu(), batch_first=self.first, enforce_sorted=False)
         y, _ = pad_packed_sequence(self.layer(packed)[0], batch_first=True, total_length=tokens.shape[1])
         return self.end(torch.relu(self.hidden(y)))
-
-
-def zeroed_units(model: nn.Module, graph: NodeGraph, removed: dict[str, Any]) -> nn.Module:
-    """A copy in which every coordinate of the removed nodes is zero: a recurrent unit then stays at zero."""
-    twin = copy.deepcopy(model)
-    tensors = dict(twin.named_parameters())
-    with torch.no_grad():
-        for name, nodes in removed.items():
-            for slot in graph.by_name[name].slots:
-                tensors[slot.param].index_fill_(slot.dim, torch.as_tensor(slot.coords[nodes].reshape(-1)), 0)
-    return twin
 
 
 EXAMPLE = {"tokens": torch.arange(7)[None], "lengths": torch.tensor([7])}
@@ -65,7 +52,7 @@ def test_units_of_layers_over_packed_sequences_go(layer, how):
     graph, done = halved(model, EXAMPLE)
     assert graph.widths == {"table": 9, "enter": 12, "layer.weight_ih_l0": 10, "hidden": 8}
     assert done.model.layer.hidden_size == 5
-    wanted = zeroed_units(model, graph, done.removed)
+    wanted = blanked(model, graph, done.removed)
     with torch.no_grad():
         torch.testing.assert_close(done.model(**BATCH), wanted(**BATCH), rtol=1e-4, atol=1e-4)
 

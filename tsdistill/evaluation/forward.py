@@ -90,7 +90,15 @@ def count(x: Any) -> int:
 
 
 def head(x: Any, samples: int) -> Any:
-    """A batch cut down to its first ``samples`` samples, batch dimension kept."""
+    """A batch cut down to its first ``samples`` samples, batch dimension kept.
+
+    Tensors whose first dimensions differ (the nodes of a graph beside its edges) are no samples side by side:
+    they stay whole.
+    """
+    if not isinstance(x, list):
+        sides = {len(t) for t in tensors(x) if t.ndim}
+        if len(sides - {1}) > 1:
+            return x
     if isinstance(x, Tensor):
         return x[:samples]
     if isinstance(x, Mapping):

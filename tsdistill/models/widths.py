@@ -9,6 +9,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from tsdistill.models.attention import fit_attention
 from tsdistill.models.layers.effective_weights import refresh
+from tsdistill.models.layers.kinds import groups_of, kind_of, width_attributes
 
 
 def sync_widths(model: nn.Module) -> None:
@@ -63,6 +64,9 @@ def sync_module(module: nn.Module) -> None:
         module.num_parameters = shape[0]
     elif isinstance(getattr(module, "normalized_shape", None), tuple):
         module.__dict__["normalized_shape"] = shape
+    elif kind_of(module) is not None:  # layers of other libraries
+        widths = shape[0], shape[1] * groups_of(module)
+        module.__dict__.update(zip(width_attributes(module), widths, strict=False))
 
 
 def _takes_nested(layer: nn.Module) -> bool:

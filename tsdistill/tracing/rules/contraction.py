@@ -69,6 +69,30 @@ def grouped(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
     tracer.give(out, [None, column])
 
 
+def distances(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
+    """``_cdist_forward(a, b, p, ...)``, ``_euclidean_dist(a, b)``: a distance from every row of ``a`` to
+    every row of ``b``; a coordinate that is zero in both adds nothing to it."""
+    a, b = args[:2]
+    left, right = tracer.labels(a), tracer.labels(b)
+    if len(args) > 2 and not args[2]:
+        raise ValueError("the zeroth norm counts coordinates")
+    if a.shape[-1] > 1:
+        tracer.unite(left[-1], right[-1])
+    tracer.contract(0, a.ndim - 1, left[-1])
+    tracer.contract(1, b.ndim - 1, right[-1])
+    result = [None] * out.ndim
+    for d in range(3, out.ndim + 1):
+        met = [
+            tracer.labels(t)[-d] if t.ndim >= d and t.shape[-d] > 1 and t.stride(-d) else None for t in (a, b)
+        ]
+        if met[0] is not None or met[1] is not None:
+            tracer.unite(*met)
+            result[-d] = met[0] if met[1] is not None else None
+    result[-2:] = left[-2], right[-2]
+    _note(tracer, a, b, "distance", left[-1], None, right[-1], None)
+    tracer.give(out, result)
+
+
 def solve(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
     """``linalg_solve_triangular(A, B)``: every column of B by itself, in every batch by itself."""
     if not kwargs.get("left", True):
@@ -150,6 +174,40 @@ def convolution(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> No
     tracer.give(out, [fields[0], result, *extents])
 
 
+def deformed(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
+    """``deform_conv2d(x, weight, offset, mask, bias, ..., groups, offset_groups, use_mask)``: a convolution
+    whose taps are moved; all channels of an offset group are read at the same places."""
+    x, weight, offset, mask, bias = args[:5]
+    groups, moved = args[11], args[12]
+    fields, kernel = tracer.labels(x), tracer.labels(weight)
+    channels = fields[1]
+    for labels in (*fields[2:], *kernel[2:]):
+        tracer.freeze(labels, "the extent of a convolution")
+    for tensor in (offset, mask):
+        for labels in tracer.labels(tensor):
+            tracer.freeze(labels, "where the taps of a convolution are")
+    if groups == 1:
+        result, read = kernel[0], kernel[1]
+        if x.shape[1] > 1:
+            tracer.unite(channels, read)
+    else:
+        result, _, read = _groups(tracer, channels, kernel, x, weight, groups, place=11)
+    if moved > 1 and channels is not None:
+        rows, _ = tracer.split(channels.reshape(moved, -1))
+        tracer.freeze(rows, "channels are moved in groups")
+    if bias is not None and out.shape[1] > 1:
+        tracer.unite(result, tracer.labels(bias)[0])
+    tracer.contract(0, 1, channels)
+    taps = prod(weight.shape[2:]) * prod(out.shape[2:]) * x.shape[0]
+    tracer.cost(taps, (weight.shape[0], kernel[0]), (weight.shape[1], kernel[1]))
+    if tracer.is_data(x) and not tracer.is_data(weight):
+        mixes = groups == 1 or weight.shape[1] > 1
+        tracer.contractions.append(
+            Contraction(tracer.step.module, "conv", read, channels, kernel[0], mixes=mixes)
+        )
+    tracer.give(out, [fields[0], result, None, None])
+
+
 def _extents(tracer: Any, fields: Any, kernel: Any, args: tuple) -> list[np.ndarray | None]:
     """Labels along the extents of what comes out: those of the input where a kernel of one tap looks at every
     coordinate by itself."""
@@ -166,13 +224,20 @@ def _extents(tracer: Any, fields: Any, kernel: Any, args: tuple) -> list[np.ndar
 
 
 def _groups(
-    tracer: Any, channels: Any, kernel: Any, x: torch.Tensor, weight: torch.Tensor, groups: int
+    tracer: Any,
+    channels: Any,
+    kernel: Any,
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    groups: int,
+    place: int = 8,
 ) -> tuple:
-    """Groups g of I inputs and O outputs each: channel (g, i) stays where group g and kernel column i do."""
+    """Groups g of I inputs and O outputs each: channel (g, i) stays where group g and kernel column i do;
+    their number is the argument at ``place``."""
     inputs, outputs = x.shape[1] // groups, weight.shape[0] // groups
     written, read = kernel[0], kernel[1]
     axis = tracer.ledger.fresh(groups)
-    tracer.size(8, None, axis)
+    tracer.size(place, None, axis)
     _tie(tracer, channels, axis, read, inputs)
     _tie(tracer, written, axis, tracer.ledger.fresh(outputs) if outputs > 1 else None, outputs)
     return written, written, read
@@ -215,6 +280,8 @@ RULES = {
     "baddbmm": addmm,
     "_grouped_mm": grouped,
     "linalg_solve_triangular": solve,
+    "deform_conv2d": deformed,
+    **dict.fromkeys(("_cdist_forward", "_euclidean_dist", "cdist"), distances),
     "mv": vector,
     "addmv": vector,
     "dot": vector,

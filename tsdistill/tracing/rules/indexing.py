@@ -74,8 +74,9 @@ def index_put(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None
 
 
 def along(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
-    """``index_add(x, dim, i, values)``, ``scatter(x, dim, i, values)`` and the like: the other dimensions go
-    with those of the values, and of a table that has as many dimensions."""
+    """``index_add(x, dim, i, values)``, ``scatter_add(x, dim, i, values)``, ``scatter_reduce(x, dim, i,
+    values, how)`` and the like: the other dimensions go with those of the values, and of a table that has as
+    many dimensions (one that was expanded is the same all along)."""
     target, dim = args[0], args[1] % args[0].ndim
     meeting = [t for t in args[2:4] if isinstance(t, torch.Tensor) and t.ndim == target.ndim]
     fields = list(tracer.labels(target))
@@ -83,10 +84,24 @@ def along(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
         place = dim if tensor.ndim == target.ndim else 0
         tracer.freeze(tracer.labels(tensor)[place], "rows are looked up by number")
     for d in range(target.ndim):
-        for labels in (tracer.labels(tensor)[d] for tensor in meeting):
-            if d != dim and target.shape[d] > 1 and (fields[d] is not None or labels is not None):
+        for tensor in meeting:
+            labels = tracer.labels(tensor)[d]
+            expanded = tensor is args[2] and not tensor.stride(d)
+            met = fields[d] is not None or labels is not None
+            if d != dim and target.shape[d] > 1 and met and not expanded:
                 tracer.unite(fields[d], labels)
                 fields[d] = fields[d] if labels is not None else None
+    fields[dim] = None
+    tracer.give(out, fields)
+
+
+def segments(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
+    """``segment_reduce(x, how, lengths=, axis=)``: rows of one dimension by segments, all others side by
+    side."""
+    source = args[0]
+    dim = int(kwargs.get("axis", args[5] if len(args) > 5 else 0)) % source.ndim
+    fields = list(tracer.labels(source))
+    tracer.freeze(fields[dim], "rows are reduced by segments")
     fields[dim] = None
     tracer.give(out, fields)
 
@@ -131,7 +146,8 @@ RULES = {
     "index": index,
     "index_put": index_put,
     "_index_put_impl": index_put,
-    **dict.fromkeys(("index_add", "scatter", "scatter_add"), along),
+    **dict.fromkeys(("index_add", "index_reduce", "scatter", "scatter_add", "scatter_reduce"), along),
+    "segment_reduce": segments,
     **dict.fromkeys(("tril", "triu"), triangle),
     "index_select": index_select,
     "embedding": embedding,
