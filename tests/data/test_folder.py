@@ -84,16 +84,48 @@ def test_channels_that_no_picture_has_are_one_line(photographs: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "text"])
 @pytest.mark.parametrize("workers", [0, 1])
-def test_an_unreadable_file_is_named(
+def test_an_unreadable_file_is_left_out_and_named(
     damage: str, workers: int, photographs: Path, tmp_path: Path, spec
 ) -> None:
     content = (photographs / "animals" / "a2.png").read_bytes()
     (tmp_path / "good.png").write_bytes(content)
     damaged = {"truncated": content[: len(content) // 2], "empty": b"", "text": b"hello"}[damage]
     (tmp_path / "bad.png").write_bytes(damaged)
+    stream = open_data(tmp_path, spec, workers=workers, batch_size=1)
+    assert not stream.notes
+    for _ in range(2):
+        assert [len(x) for x, _ in stream] == [1]
+    note = stream.notes[0]
+    assert note.startswith("1 of 2 samples could not be read")
+    assert "bad.png" in note
+    assert "\n" not in note
     with pytest.raises(TsdistillError, match=r"bad\.png") as caught:
-        list(open_data(tmp_path, spec, workers=workers))
+        list(open_data(tmp_path, spec, workers=workers, strict=True))
     assert "\n" not in str(caught.value)
+
+
+def test_a_part_tells_of_its_own_unreadable_files_and_of_a_few_by_name(
+    photographs: Path, tmp_path: Path, spec: InputSpec
+) -> None:
+    content = (photographs / "animals" / "a2.png").read_bytes()
+    for number in range(12):
+        (tmp_path / f"{number}.png").write_bytes(content if number % 2 else b"hello")
+    seen = open_data(tmp_path, spec, samples=6)
+    other = seen.held_out(6)
+    assert other is not None
+    assert sum(len(x) for x, _ in seen) + sum(len(x) for x, _ in other) == 6
+    assert len(seen.unread) + len(other.unread) == 6
+    assert not set(seen.unread) & set(other.unread)
+    whole = open_data(tmp_path, spec)
+    list(whole)
+    assert whole.notes[0].startswith("6 of 12 samples")
+    assert whole.notes[0].endswith("; and 3 more")
+
+
+def test_a_folder_of_which_nothing_can_be_read_is_an_error(tmp_path: Path, spec: InputSpec) -> None:
+    (tmp_path / "bad.png").write_bytes(b"hello")
+    with pytest.raises(TsdistillError, match=r"nothing of .* can be read: .*bad\.png"):
+        list(open_data(tmp_path, spec))
 
 
 def test_a_folder_without_images_is_one_line(tmp_path: Path, spec: InputSpec) -> None:

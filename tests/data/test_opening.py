@@ -259,7 +259,7 @@ def test_a_failing_data_set_is_one_line_from_worker_processes_too() -> None:
 
     for workers in (0, 1):
         with pytest.raises(TsdistillError, match=r"sample 5 .*KeyError.*gone") as caught:
-            everything(open_data(Broken(), VECTOR, workers=workers))
+            everything(open_data(Broken(), VECTOR, workers=workers, strict=True))
         assert "\n" not in str(caught.value)
 
 

@@ -61,6 +61,7 @@ def analyze(
     samples: int | None = None,
     batch_size: int = 32,
     seed: int = 0,
+    strict: bool = False,
     example_input: Any = None,
     metric: str | Sequence[str] = DEFAULT,
     pairs: Mapping[str, str] | None = None,
@@ -89,6 +90,7 @@ def analyze(
         samples: how many samples to look at.
         batch_size: samples a forward pass.
         seed: of everything random.
+        strict: a sample that cannot be read is an error; otherwise it is left out, counted and named.
         example_input: one input (batch 1) when the model does not know how its inputs look.
         metric: alignment metrics by name. The first that compares nodes gives the matches (correlation, when
             none does).
@@ -120,6 +122,7 @@ def analyze(
         samples=samples,
         batch_size=batch_size,
         seed=seed,
+        strict=strict,
         example_input=example_input,
         augment=augment,
         input_size=input_size,
@@ -377,8 +380,8 @@ def _doubts(*estimates: StrengthEstimate | None) -> list[str]:
 def _warnings(
     prepared: Prepared, sites: Sites, observed: Observation, groups: Sequence[GroupReport]
 ) -> list[str]:
-    notes = []
-    if prepared.samples is not None and observed.samples < prepared.samples:
+    notes = list(prepared.stream.notes)
+    if prepared.samples is not None and observed.samples + len(prepared.stream.unread) < prepared.samples:
         notes.append(
             f"the data ended after {observed.samples} of {prepared.samples} samples; "
             "what follows is from those"

@@ -91,6 +91,11 @@ _SAMPLES = (
         metavar="N",
         help="Of everything random.",
     ),
+    click.option(
+        "--strict",
+        is_flag=True,
+        help="A sample that cannot be read is an error; without it, it is left out, counted and named.",
+    ),
 )
 
 _DATA = (
@@ -236,7 +241,8 @@ def reading(given: dict[str, Any]) -> dict[str, Any]:
     """
     synthetic = given["data"] is None or given["data"].partition(":")[0] == "synthetic"
     samples = given["samples"] if given["samples"] is not None or synthetic else SAMPLES
-    return {"samples": samples, "batch_size": given["batch_size"], "seed": given["seed"]}
+    looks = {"samples": samples, "batch_size": given["batch_size"], "seed": given["seed"]}
+    return {**looks, **({"strict": True} if given.get("strict") else {})}
 
 
 def observing(given: dict[str, Any]) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def tell(
     from tsdistill.evaluation import file_size
     from tsdistill.pruning.searching import DropResult
 
-    notes = (*tsd.info_of(model).notes, *result.notes)
+    notes = (*tsd.info_of(model).notes, *result.notes, *compared.notes)
     if json_file:
         searched = {"search": result.search_dict()} if isinstance(result, DropResult) else {}
         contents: dict[str, Any] = {

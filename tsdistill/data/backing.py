@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ from tsdistill.data.batches import batch_size as size_of
 from tsdistill.data.batches import cut_batch, split_batch
 from tsdistill.data.targets import collate_targets, cut_target
 from tsdistill.data.transforms import ImageTransform, is_image
+from tsdistill.data.unreadable import Failure, Unreadable
 from tsdistill.errors import TsdistillError
 from tsdistill.models.info import InputSpec
 from tsdistill.runtime.exclusive import exclusive
@@ -29,11 +30,13 @@ class Backing(Protocol):
         total: how many samples there are, ``None`` when that is not known.
         name: what they are called.
         random: whether a part is a random one.
+        unreadable: samples that could not be read so far, which are in no batch.
     """
 
     total: int | None
     name: str
     random: bool
+    unreadable: Unreadable
 
     def batches(self, skip: int, samples: int | None, size: int) -> Iterator[Batch]:
         """Batches of the samples at positions ``skip`` to ``skip + samples`` of a fixed order."""
@@ -67,10 +70,6 @@ class PrivateRandom:
             yield item
 
 
-class Failure(str):
-    """The message of an error, carried from a worker process as a value."""
-
-
 class Reading(Dataset):
     """Samples of a data set as ``(tensor, label or None)``, or what went wrong."""
 
@@ -92,8 +91,15 @@ class Reading(Dataset):
         return x, y
 
     def __getitem__(self, index: int) -> tuple[Any, Any] | Failure:
+        return self._attempt(lambda: self._dataset[index], index)
+
+    def attempt(self, item: Any, place: int) -> tuple[Any, Any] | Failure:
+        """`prepare` of the item at a place, or what went wrong."""
+        return self._attempt(lambda: item, place)
+
+    def _attempt(self, item: Callable[[], Any], index: int) -> tuple[Any, Any] | Failure:
         try:
-            return self.prepare(self._dataset[index])
+            return self.prepare(item())
         except TsdistillError as error:
             return Failure(error)
         except Exception as error:  # a data set may raise anything; a worker's traceback would bury it
@@ -104,11 +110,8 @@ def collate(items: Sequence[Any], name: str) -> Batch:
     """The batch of samples that `Reading` gave.
 
     Raises:
-        TsdistillError: one could not be read, or their shapes differ.
+        TsdistillError: their shapes differ.
     """
-    for item in items:
-        if isinstance(item, Failure):
-            raise TsdistillError(" ".join(item.split()))
     first = items[0][0]
     try:
         if isinstance(first, Mapping):
@@ -128,7 +131,16 @@ class IndexedBacking:
 
     random = True
 
-    def __init__(self, dataset: Any, spec: InputSpec | None, name: str, seed: int, workers: int) -> None:
+    def __init__(
+        self,
+        dataset: Any,
+        spec: InputSpec | None,
+        name: str,
+        seed: int,
+        workers: int,
+        unreadable: Unreadable | None = None,
+    ) -> None:
+        self.unreadable = unreadable or Unreadable()
         self.name, self._seed, self._workers = name, seed, workers
         self._endless = bool(getattr(dataset, "synthetic", False))
         self._prepared = Reading(dataset, spec, name)
@@ -145,7 +157,7 @@ class IndexedBacking:
         return order[skip:stop].tolist()
 
     def batches(self, skip: int, samples: int | None, size: int) -> Iterator[Batch]:
-        """Batches of ``size``, the last one shorter."""
+        """Batches of ``size``, shorter by samples that cannot be read; the last one is shorter, too."""
         loader = DataLoader(
             self._prepared,
             batch_size=size,
@@ -154,8 +166,12 @@ class IndexedBacking:
             collate_fn=list,
             generator=torch.Generator().manual_seed(self._seed),
         )
+        first = skip
         for items in PrivateRandom(self._seed).walk(loader):
-            yield collate(items, self.name)
+            read = self.unreadable.sift(items, first)
+            first += len(items)
+            if read:
+                yield collate(read, self.name)
 
 
 class OrderedBacking:
@@ -163,7 +179,15 @@ class OrderedBacking:
 
     random = False
 
-    def __init__(self, dataset: IterableDataset, spec: InputSpec | None, name: str, seed: int) -> None:
+    def __init__(
+        self,
+        dataset: IterableDataset,
+        spec: InputSpec | None,
+        name: str,
+        seed: int,
+        unreadable: Unreadable | None = None,
+    ) -> None:
+        self.unreadable = unreadable or Unreadable()
         self.name, self._dataset, self._seed = name, dataset, seed
         self._prepared = Reading(dataset, spec, name)
         self.total = _length(dataset) or None
@@ -178,16 +202,17 @@ class OrderedBacking:
             raise TsdistillError(f"cannot read {self.name}: {type(error).__name__}: {cause}") from error
 
     def batches(self, skip: int, samples: int | None, size: int) -> Iterator[Batch]:
-        """Batches of ``size``, the last one shorter."""
-        items: list[Any] = []
+        """Batches of ``size``, shorter by samples that cannot be read; the last one is shorter, too."""
         stop = None if samples is None else skip + samples
-        for item in islice(self._walk(), skip, stop):
-            items.append(self._prepared.prepare(item))
-            if len(items) == size:
-                yield collate(items, self.name)
-                items = []
-        if items:
-            yield collate(items, self.name)
+        items = islice(self._walk(), skip, stop)
+        first = skip
+        while part := [
+            self._prepared.attempt(item, place) for place, item in enumerate(islice(items, size), first)
+        ]:
+            read = self.unreadable.sift(part, first)
+            first += len(part)
+            if read:
+                yield collate(read, self.name)
 
 
 class GivenBacking:
@@ -201,6 +226,7 @@ class GivenBacking:
 
     def __init__(self, batches: Iterable[Any], spec: InputSpec | None, name: str, seed: int) -> None:
         self.name, self._spec, self._seed = name, spec, seed
+        self.unreadable = Unreadable()
         self._given = batches
         self._kept: list[Batch] | None = [] if isinstance(batches, Iterator) else None
         generator = getattr(batches, "generator", None)

@@ -16,6 +16,7 @@ from tsdistill.data.arrays import ArraySamples
 from tsdistill.data.backing import Backing, GivenBacking, IndexedBacking, OrderedBacking
 from tsdistill.data.stream import Stream
 from tsdistill.data.transforms import channel_figures, describe, is_image
+from tsdistill.data.unreadable import Unreadable
 from tsdistill.errors import TsdistillError
 from tsdistill.models.info import InputSpec
 
@@ -35,6 +36,7 @@ def open_data(
     batch_size: int = 32,
     seed: int = 0,
     workers: int = 0,
+    strict: bool = False,
 ) -> Stream:
     """The samples of ``data`` as a model with inputs ``spec`` reads them.
 
@@ -51,6 +53,8 @@ def open_data(
         batch_size: samples per batch; batches that were given stay as they are.
         seed: of the random part and of synthetic samples.
         workers: processes that read and decode.
+        strict: a sample that cannot be read is an error; otherwise it is left out and named in ``notes`` of
+            the stream.
 
     Raises:
         TsdistillError: the data are not there, cannot be read or do not fit the model.
@@ -68,7 +72,7 @@ def open_data(
         details = "used as they are"
         shape = None
     else:
-        backing = _backing(dataset, spec, seed, workers)
+        backing = _backing(dataset, spec, seed, workers, strict)
         pictures = getattr(dataset, "pictures", True)
         details = "" if spec is None else describe(spec, pictures=pictures)
         shape = None if spec is None or spec.transform is not None else tuple(spec.size)
@@ -127,11 +131,11 @@ def _named(text: str, spec: InputSpec) -> Dataset:
     )
 
 
-def _backing(dataset: Any, spec: InputSpec | None, seed: int, workers: int) -> Backing:
+def _backing(dataset: Any, spec: InputSpec | None, seed: int, workers: int, strict: bool) -> Backing:
     name = getattr(dataset, "description", None) or f"samples of {type(dataset).__name__}"
     if isinstance(dataset, IterableDataset):
-        return OrderedBacking(dataset, spec, name, seed)
-    return IndexedBacking(dataset, spec, name, seed, workers)
+        return OrderedBacking(dataset, spec, name, seed, Unreadable(strict))
+    return IndexedBacking(dataset, spec, name, seed, workers, Unreadable(strict))
 
 
 def _given(data: Any, spec: InputSpec | None, seed: int) -> GivenBacking:

@@ -9,6 +9,7 @@ from tsdistill.data.backing import Backing, Batch
 from tsdistill.data.batches import batch_size as size_of
 from tsdistill.data.batches import check_finite
 from tsdistill.data.targets import check_target
+from tsdistill.data.unreadable import left_out
 from tsdistill.errors import TsdistillError
 
 
@@ -60,9 +61,9 @@ class Stream:
         return left if self._limit is None else min(left, self._limit)
 
     def _peek(self) -> bool:
-        first = next(self._backing.batches(self._skip, 1, 1), None)
+        first = next(self._backing.batches(self._skip, self._limit, 1), None)
         if first is None:
-            raise TsdistillError(f"{self._backing.name} yields no samples; give at least one batch")
+            raise self._nothing()
         return first[1] is not None
 
     def _describe(self) -> str:
@@ -90,7 +91,26 @@ class Stream:
             position += size_of(x)
             yield x, y
         if not position:
-            raise TsdistillError(f"{self._backing.name} yields no samples; give at least one batch")
+            raise self._nothing()
+
+    def _nothing(self) -> TsdistillError:
+        """Why there is not a single sample."""
+        wrong = self.unread
+        if wrong:
+            return TsdistillError(f"nothing of {self._backing.name} can be read: {wrong[0]}")
+        return TsdistillError(f"{self._backing.name} yields no samples; give at least one batch")
+
+    @property
+    def unread(self) -> list[str]:
+        """What was wrong with each sample of this stream that could not be read so far and was left out."""
+        stop = None if self._limit is None else self._skip + self._limit
+        return self._backing.unreadable.between(self._skip, stop)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Lines for the user about samples that were left out so far."""
+        note = left_out(self.unread, self.samples)
+        return (note,) if note else ()
 
     def _check(self, x: Any, y: Any, position: int) -> None:
         one = not isinstance(x, (Mapping, list))

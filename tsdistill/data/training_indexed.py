@@ -11,10 +11,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from tsdistill.data.arrays import ArraySamples
-from tsdistill.data.backing import Failure, Reading, collate
+from tsdistill.data.backing import Reading, collate
 from tsdistill.data.batches import check_finite
 from tsdistill.data.training import Share, TrainingBatch, labels_of, synthetic_samples
 from tsdistill.data.training_transforms import drawing, mixed_seed
+from tsdistill.data.unreadable import Failure
 from tsdistill.errors import TsdistillError
 from tsdistill.models.info import InputSpec
 

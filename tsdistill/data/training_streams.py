@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from tsdistill.data.backing import Failure, GivenBacking, Reading
+from tsdistill.data.backing import GivenBacking, Reading
 from tsdistill.data.batches import LABEL_KEYS, cut_batch
 from tsdistill.data.batches import batch_size as size_of
 from tsdistill.data.targets import cut_target
 from tsdistill.data.training import Share, TrainingBatch
 from tsdistill.data.training_indexed import Part, assemble, calm
 from tsdistill.data.training_transforms import drawing, mixed_seed
+from tsdistill.data.unreadable import Failure
 from tsdistill.errors import TsdistillError
 from tsdistill.models.info import InputSpec
 

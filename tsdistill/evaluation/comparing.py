@@ -47,6 +47,7 @@ def compare(
     samples: int | None = None,
     batch_size: int = 32,
     seed: int = 0,
+    strict: bool = False,
     example_input: Any = None,
     repeats: int = _REPEATS,
     files: Sequence[str | os.PathLike[str] | None] | None = None,
@@ -66,6 +67,7 @@ def compare(
         samples: at most so many.
         batch_size: samples per batch, also for throughput and peak memory.
         seed: of the part of the data.
+        strict: a sample that cannot be read is an error; otherwise it is left out, counted and named.
         example_input: of batch 1, where the models do not say how inputs look.
         repeats: timed forward passes per model, at least.
         files: where the models come from, for the size of those files; ``None`` for one that has none, which
@@ -93,7 +95,7 @@ def compare(
     first = next((model for model in models if info_of(model).input is not None), models[0])
     notes = _check_inputs(models, names) if example_input is None else []
     x = _example(first, example_input)
-    stream = None if data is None else as_stream(first, data, samples, batch_size, seed)
+    stream = None if data is None else as_stream(first, data, samples, batch_size, seed, strict)
     seen = 0 if stream is None else stream.samples
     expect(progress, comparison_stages(len(models), seen, batch_size, brief=brief))
     begin(progress, COUNT)
@@ -119,6 +121,7 @@ def compare(
             progress=progress,
         )
         described = stream.description
+        notes += stream.notes
         if not figures[0]:
             notes.append("no built-in metric goes with these outputs and data: costs only; name metrics")
     return Comparison(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,8 @@ from tsdistill.runtime.unchanged import unchanged
 
 Tell = Progress
 
+_LOG = logging.getLogger("tsdistill")
+
 EVALUATE = "evaluating samples"
 
 
@@ -38,6 +41,7 @@ def evaluate(
     samples: int | None = None,
     batch_size: int = 32,
     seed: int = 0,
+    strict: bool = False,
     outputs: str | Mapping[str, str] | None = None,
     ignore_index: int = IGNORED,
 ) -> dict[str, float]:
@@ -52,6 +56,7 @@ def evaluate(
         samples: at most so many (only when ``data`` is not a ``Stream``).
         batch_size: samples per batch (likewise).
         seed: of the part of the data (likewise).
+        strict: a sample that cannot be read is an error; otherwise it is left out, counted and named.
         outputs: by name what an output holds where that is not plain: ``"classes"``, ``"classes:DIM"``,
             ``"values"`` or ``"unused"`` (see `tsdistill.evaluation.layout.layouts`).
         ignore_index: the label that counts for nothing; so does padding, where an attention mask is 0.
@@ -64,9 +69,12 @@ def evaluate(
         TsdistillError: a metric is unknown, fails, lacks what it needs or does not fit the outputs; none goes
             with them; a forward pass fails or gives NaN or infinite values.
     """
-    stream = as_stream(model, data, samples, batch_size, seed)
+    stream = as_stream(model, data, samples, batch_size, seed, strict)
     stated = parse_stated(outputs or {})
     figures = evaluate_all([model], stream, metrics, reference, outputs=stated, ignore_index=ignore_index)[0]
+    if stream is not data:
+        for note in stream.notes:
+            _LOG.warning("%s", note)
     if figures:
         return figures
     if not stream.labelled and reference is None:
@@ -76,11 +84,15 @@ def evaluate(
     )
 
 
-def as_stream(model: nn.Module, data: Any, samples: int | None, batch_size: int, seed: int) -> Stream:
+def as_stream(
+    model: nn.Module, data: Any, samples: int | None, batch_size: int, seed: int, strict: bool = False
+) -> Stream:
     """``data`` itself when it is a stream, else ``open_data`` of it for the inputs of ``model``."""
     if isinstance(data, Stream):
         return data
-    return open_data(data, info_of(model).input, samples=samples, batch_size=batch_size, seed=seed)
+    return open_data(
+        data, info_of(model).input, samples=samples, batch_size=batch_size, seed=seed, strict=strict
+    )
 
 
 def evaluate_all(

@@ -19,6 +19,7 @@ OPENING = (
     "samples",
     "batch_size",
     "seed",
+    "strict",
     "example_input",
     "input_size",
     "mean",

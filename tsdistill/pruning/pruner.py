@@ -89,6 +89,7 @@ def prune_result(
     samples: int | None = None,
     batch_size: int = 32,
     seed: int = 0,
+    strict: bool = False,
     example_input: Any = None,
     input_size: Sequence[int] | None = None,
     mean: Sequence[float] | None = None,
@@ -132,6 +133,7 @@ def prune_result(
         samples: how many samples to look at.
         batch_size: samples a forward pass.
         seed: of everything random.
+        strict: a sample that cannot be read is an error; otherwise it is left out, counted and named.
         example_input: one input (batch 1) when the model does not know how its inputs look.
         input_size: shape of one sample, in place of what the model says.
         mean: per-channel mean, likewise.
@@ -164,6 +166,7 @@ def prune_result(
         samples=samples,
         batch_size=batch_size,
         seed=seed,
+        strict=strict,
         example_input=example_input,
         input_size=input_size,
         mean=mean,
@@ -214,7 +217,7 @@ def prune_result(
         data=described,
         rounds=course.rounds,
         realigned=course.realigned.fitted if course.realigned else 0,
-        notes=(*graph.notes, *told, *course.notes()),
+        notes=(*graph.notes, *told, *prepared.stream.notes, *course.notes()),
     )
 
 

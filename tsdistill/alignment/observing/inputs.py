@@ -106,6 +106,7 @@ def prepare(
     samples: int | None = None,
     batch_size: int = 32,
     seed: int = 0,
+    strict: bool = False,
     example_input: Any = None,
     augment: str = "none",
     input_size: Sequence[int] | None = None,
@@ -148,7 +149,7 @@ def prepare(
                 "samples are made up in the form of a tensor or of tensors by name (batch 1), the example "
                 "input is neither; give data (data=)"
             )
-    stream = open_data(data, spec, samples=samples, batch_size=batch_size, seed=seed)
+    stream = open_data(data, spec, samples=samples, batch_size=batch_size, seed=seed, strict=strict)
     if strategy is not None:
         strategy = prepared(strategy, _setting(teacher or model, stream, spec, seed))
     return Prepared(spec, _example(model, spec, stream, example_input), stream, augment, strategy, seed)

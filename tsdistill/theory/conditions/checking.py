@@ -35,6 +35,7 @@ def lab_check(
     batch_size: int = 32,
     points: int = 4,
     seed: int = 0,
+    strict: bool = False,
     example_input: Any = None,
     input_size: Sequence[int] | None = None,
     mean: Sequence[float] | None = None,
@@ -58,6 +59,7 @@ def lab_check(
         batch_size: samples a pass.
         points: samples moved onto the boundary of each of the teacher's lowest nodes.
         seed: of everything random.
+        strict: a sample that cannot be read is an error; otherwise it is left out, counted and named.
         example_input: one input (batch 1) when the model does not know how its inputs look.
         input_size: shape of one sample, in place of what the model says.
         mean: per-channel mean, likewise.
@@ -84,6 +86,7 @@ def lab_check(
         samples=samples,
         batch_size=batch_size,
         seed=seed,
+        strict=strict,
         example_input=example_input,
         input_size=input_size,
         mean=mean,
