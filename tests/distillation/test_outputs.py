@@ -209,6 +209,26 @@ def test_classes_that_are_not_plain_have_to_be_said() -> None:
     assert distil(one, other, epochs=1).options.loss == {"mse": 1.0}
 
 
+def test_one_output_taken_for_class_scores_is_said_and_values_are_taught_whole() -> None:
+    torch.manual_seed(0)
+    learner, teacher = (nn.Sequential(nn.Flatten(), nn.Linear(192, 2)) for _ in range(2))
+    with torch.no_grad():
+        teacher[1].bias.add_(5)
+    taken = distil(learner, teacher, epochs=1)
+    assert any("--outputs output=values" in note for note in taken.notes)
+    said = distil(learner, teacher, outputs={"output": "values"}, epochs=40, lr=0.1, held_out=X)
+    assert said.options.loss == {"mse": 1.0}
+    assert said.log[-1]["val/output_mse"] < 0.1
+    assert not any("--outputs" in note for note in said.notes)
+
+
+def test_the_best_epoch_of_one_of_several_outputs() -> None:
+    said = {"boxes": "unused"}
+    result = distil(Detector(6, 1), Detector(), outputs=said, held_out=X[:32], epochs=2)
+    assert result.best is not None
+    assert result.best[1] == result.log[result.best[0] - 1]["val/agreement@scores"]
+
+
 def test_labels_of_positions_are_neither_mixed_nor_smoothed_unseen() -> None:
     data = torch.utils.data.TensorDataset(X, torch.randint(4, (96, 8, 8)))
     model = nn.Conv2d(3, 4, 1)

@@ -109,3 +109,27 @@ def test_what_cannot_be_tracked_is_said() -> None:
     with pytest.raises(TsdistillError, match="call look"):
         Tracker(teacher, convnet(6, 8, seed=1), batches()).history()
     assert (samples_for(None), samples_for(10), samples_for(60000), samples_for(10**7)) == (64, 64, 937, 1024)
+
+
+def test_groups_that_a_trial_cut_would_leave_out_are_followed_to_the_end() -> None:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    def language_model(width: int, seed: int) -> torch.nn.Module:
+        torch.manual_seed(seed)
+        config = LlamaConfig(
+            vocab_size=30,
+            hidden_size=width,
+            intermediate_size=2 * width,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            max_position_embeddings=32,
+        )
+        return LlamaForCausalLM(config)
+
+    ids = torch.randint(30, (64, 6), generator=torch.Generator().manual_seed(0))
+    x = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    tracker = Tracker(language_model(16, 1), language_model(32, 2), [(x, None)])
+    tracker.look("start")
+    followed = {group.name for group in tracker.history().groups}
+    assert followed == set(tracker.pairs)

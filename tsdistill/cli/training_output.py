@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 Tell = Callable[["Status"], None]
 Report = Callable[[Mapping[str, Any]], None]
 
-_WORDS = {"val/top1": "top-1 {:.2f} %", "val/agreement": "agreement {:.2f} %", "val/kl": "KL {:.4g}"}
+_WORDS = {
+    "val/top1": "top-1 {:.2f} %",
+    "val/agreement": "agreement {:.2f} %",
+    "val/kl": "KL {:.4g}",
+    "val/output_mse": "output error {:.4g}",
+}
 
 
 def check(given: Mapping[str, Any]) -> None:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 JUDGED = {"top1": 1, "agreement": 1, "kl": -1, "mse": -1, "mae": -1, "output_mse": -1}
-"""Figures that say which epoch is best, the first that there is, and whether more is better."""
+"""Figures that say which epoch is best, the first that there is, and whether more is better. Those over all
+outputs come before those of one (``kl@scores``)."""
 
 
 class Following:
@@ -92,9 +93,12 @@ class Following:
 
 def figure_of(line: Mapping[str, Any]) -> tuple[str, float] | None:
     """The name and value that an epoch is judged by, more being better; ``None`` without held-out data."""
-    for name, sign in JUDGED.items():
-        if line.get(f"val/{name}") is not None:
-            return name, sign * float(line[f"val/{name}"])
+    figures = {name.removeprefix("val/"): value for name, value in line.items() if name.startswith("val/")}
+    whole = [name for name in JUDGED if name in figures]
+    parts = [name for metric in JUDGED for name in figures if name.partition("@")[0] == metric]
+    for name in (*whole, *parts):
+        if figures[name] is not None:
+            return name, JUDGED[name.partition("@")[0]] * float(figures[name])
     return None
 
 

@@ -20,6 +20,7 @@ from tsdistill.distillation.keeping import Keeping
 from tsdistill.distillation.knowing import Request, default_loss, enough, outputs_of, samples_of
 from tsdistill.distillation.loop import Loop
 from tsdistill.distillation.losses import Combined, parse
+from tsdistill.distillation.losses.protocol import CLASSES
 from tsdistill.distillation.machine import machine
 from tsdistill.distillation.options import Options
 from tsdistill.distillation.outputs import TrainedOutputs
@@ -31,6 +32,7 @@ from tsdistill.distillation.teaching import CachedTeaching, NoTeacher, Teaching,
 from tsdistill.distillation.tracking import Tracker, samples_for
 from tsdistill.distillation.updating import Updating
 from tsdistill.errors import TsdistillError
+from tsdistill.evaluation.outputs import WHOLE
 from tsdistill.models import info_of
 
 if TYPE_CHECKING:
@@ -142,7 +144,11 @@ def _run(
         skipped=loop.skipped,
         resumed=resumed,
         best=best_of(loop.log),
-        notes=(*_notes(data, loss, outputs, loop, samples[0][1] is not None), *_several(request), *notes),
+        notes=(
+            *_notes(options, data, loss, outputs, loop, samples[0][1] is not None),
+            *_several(request),
+            *notes,
+        ),
     )
     return result, following.tracker
 
@@ -307,9 +313,20 @@ def _several(request: Request) -> list[str]:
 
 
 def _notes(
-    data: TrainingData, loss: Combined, outputs: TrainedOutputs, loop: Loop, labelled: bool
+    options: Options,
+    data: TrainingData,
+    loss: Combined,
+    outputs: TrainedOutputs,
+    loop: Loop,
+    labelled: bool,
 ) -> tuple[str, ...]:
     notes = [data.description, f"loss: {loss.words}", *outputs.notes]
+    supposed = not loss.needs_labels and not labelled and list(outputs.layouts) == [WHOLE]
+    if supposed and not options.loss and not options.outputs and loss.terms[0].reads == CLASSES:
+        notes.append(
+            "the output is taken for class scores, as its shape has classes; where it holds values say so "
+            "with --outputs output=values (outputs=)"
+        )
     left = loss.left(outputs)
     if left:
         notes.append(f"no loss is for {', '.join(left)}: what the student gives there is left to chance")

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from tsdistill.alignment.analysis import analyze
+from tsdistill.alignment.analysis import analyze_prepared
 from tsdistill.alignment.history import THIRDS, AlignmentHistory, GroupHistory
+from tsdistill.alignment.observing.inputs import prepare
 from tsdistill.alignment.report import Thresholds
 from tsdistill.distillation.beside import Beside, Samples, similarities, strengths
 from tsdistill.distillation.losses.protocol import Batches
@@ -141,17 +142,20 @@ class Tracker:
         if not self._names:
             raise TsdistillError("alignment was never looked at; call look() first")
         student, teacher = self._beside.student.model, self._beside.teacher.model
-        final = analyze(
+        batches = list(self._samples)
+        example = self._beside.example
+        prepared = prepare(student, batches, teacher=teacher, seed=self._seed, example_input=example)
+        final = analyze_prepared(
             student,
             teacher,
-            list(self._samples),
+            prepared,
             pairs=self.pairs,
             seed=self._seed,
             positions=_POSITIONS,
-            example_input=self._beside.example,
             strength_samples=self._samples.samples,
             strength_target=None,
             choosing=False,
+            graph=self._beside.student.graph,
         )
         note = f"alignment during training on {self._samples.samples} samples ({self._description})"
         return AlignmentHistory(

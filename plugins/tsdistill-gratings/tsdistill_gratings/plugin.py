@@ -12,7 +12,7 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 
 from tsdistill import hookimpl
-from tsdistill.distillation.losses import PlainLoss, Step
+from tsdistill.distillation.losses import PlainLoss, Step, rows_of
 from tsdistill.errors import TsdistillError
 from tsdistill.models.info import InputSpec
 
@@ -80,12 +80,14 @@ def gain(x: Tensor, generator: torch.Generator) -> Tensor:
 
 
 class OutputCosine(PlainLoss):
-    """One less the cosine of the student's and the teacher's outputs, mean over samples."""
+    """One less the cosine of the student's and the teacher's outputs, mean over the positions that count."""
+
+    reads = "any"
 
     def __call__(self, step: Step) -> Tensor:
         """From 0 to 2; at least one class."""
-        assert step.teacher_output is not None
-        return 1 - functional.cosine_similarity(step.student_output, step.teacher_output).mean()
+        rows = rows_of(step, teacher=True)
+        return rows.mean(1 - functional.cosine_similarity(rows.student, rows.teacher, dim=1))
 
 
 class Gratings(Dataset[tuple[Tensor, int]]):
