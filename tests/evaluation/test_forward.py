@@ -3,7 +3,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from tsdistill.evaluation.forward import batched, count, forward, head
+from tsdistill.data.nests import count, repeated
+from tsdistill.evaluation.forward import forward, head
 
 
 class Pictures(nn.Module):
@@ -29,11 +30,11 @@ def test_a_list_of_samples_is_one_argument() -> None:
 
 def test_an_example_becomes_a_batch() -> None:
     x = torch.randn(1, 3, 2)
-    assert torch.equal(batched(x, 4), x.expand(4, 3, 2))
-    ids, scalar = batched((x, torch.tensor(2.0)), 3)
+    assert torch.equal(repeated(x, 4), x.expand(4, 3, 2))
+    ids, scalar = repeated((x, torch.tensor(2.0)), 3)
     assert ids.shape == (3, 3, 2)
     assert scalar.shape == ()
-    assert batched({"x": x}, 2)["x"].shape == (2, 3, 2)
-    (pictures,) = batched(([x[0]],), 5)
+    assert repeated({"x": x}, 2)["x"].shape == (2, 3, 2)
+    (pictures,) = repeated(([x[0]],), 5)
     assert len(pictures) == 5
-    assert count(batched(x, 4)) == 4
+    assert count(repeated(x, 4)) == 4

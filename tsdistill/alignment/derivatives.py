@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tsdistill.data.nests import count, tensors
 from tsdistill.errors import TsdistillError
-from tsdistill.evaluation.forward import count, forward, tensors
+from tsdistill.evaluation.forward import forward
 
 
 def floating_outputs(model: nn.Module, x: Any) -> tuple[list[Tensor], list[Tensor]]:

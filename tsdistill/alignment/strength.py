@@ -21,8 +21,8 @@ from tsdistill.alignment.observing.covariance import Covariance
 from tsdistill.alignment.observing.hooks import Hooks, Look
 from tsdistill.alignment.observing.samples import channels_first, flat, spread, widen
 from tsdistill.alignment.observing.sites import Reading, Site, Sites
+from tsdistill.data.nests import count
 from tsdistill.errors import TsdistillError
-from tsdistill.evaluation.forward import count
 from tsdistill.models.layers.effective_weights import effective_weight
 from tsdistill.tracing.graph import Group, Reader
 

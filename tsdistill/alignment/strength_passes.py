@@ -17,7 +17,8 @@ from tsdistill.alignment.observing.progress import Progress, begin
 from tsdistill.alignment.observing.sites import Sites
 from tsdistill.alignment.stages import STRENGTH
 from tsdistill.alignment.strength import Sensitivity, SiteSensitivity
-from tsdistill.evaluation.forward import at_rest, count, head
+from tsdistill.data.nests import count
+from tsdistill.evaluation.forward import at_rest, head
 
 TARGET = 0.05
 """Standard error of a node's strength, in parts of its group's largest, that `analyze` goes on to: a fraction

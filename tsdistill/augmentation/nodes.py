@@ -9,8 +9,9 @@ import torch
 from torch import Generator, Tensor, nn
 
 from tsdistill.augmentation.rectifiers import by_node, run
+from tsdistill.data.nests import tensors
 from tsdistill.errors import TsdistillError
-from tsdistill.evaluation.forward import at_rest, tensors
+from tsdistill.evaluation.forward import at_rest
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,8 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from tsdistill.data.arrays import ArraySamples
 from tsdistill.data.batches import batch_size as size_of
-from tsdistill.data.batches import cut_batch, split_batch
+from tsdistill.data.batches import split_batch
+from tsdistill.data.nests import cut
 from tsdistill.data.targets import collate_targets, cut_target
 from tsdistill.data.transforms import ImageTransform, is_image
 from tsdistill.data.unreadable import Failure, Unreadable
@@ -224,7 +225,10 @@ class GivenBacking:
 
     random = False
 
-    def __init__(self, batches: Iterable[Any], spec: InputSpec | None, name: str, seed: int) -> None:
+    def __init__(
+        self, batches: Iterable[Any], spec: InputSpec | None, name: str, seed: int, arguments: int = 1
+    ) -> None:
+        self._arguments = arguments
         self.name, self._spec, self._seed = name, spec, seed
         self.unreadable = Unreadable()
         self._given = batches
@@ -236,7 +240,7 @@ class GivenBacking:
 
     def _count(self) -> int | None:
         if isinstance(self._given, (list, tuple)):
-            return sum(size_of(split_batch(batch)[0]) for batch in self._given)
+            return sum(size_of(split_batch(batch, self._arguments)[0]) for batch in self._given)
         if isinstance(self._given, DataLoader) and not self._given.drop_last:
             return None if isinstance(self._given.dataset, IterableDataset) else _length(self._given.sampler)
         return None
@@ -254,8 +258,8 @@ class GivenBacking:
             yield self._ready(batch)
 
     def _ready(self, batch: Any) -> Batch:
-        x, y = split_batch(batch)
-        if self._spec is None or isinstance(x, (Mapping, list)):
+        x, y = split_batch(batch, self._arguments)
+        if self._spec is None or not isinstance(x, torch.Tensor):
             return x, y
         if tuple(x.shape[1:]) == tuple(self._spec.size) and x.dtype == torch.float32:
             return x, y
@@ -276,7 +280,7 @@ class GivenBacking:
             high = count if stop is None else min(count, stop - position)
             if low < high:
                 whole = low == 0 and high == count
-                yield (x, y) if whole else (cut_batch(x, low, high), cut_target(y, low, high, count))
+                yield (x, y) if whole else (cut(x, low, high), cut_target(y, low, high, count))
             position += count
             if stop is not None and position >= stop:
                 return

@@ -2,48 +2,99 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
+from tsdistill.data.nests import as_tensors, count, holds_tensors, is_graph, is_record, tensors
 from tsdistill.data.targets import target_of
 from tsdistill.errors import TsdistillError
 
 LABEL_KEYS = ("labels", "label", "targets", "target")
 
 
-def split_batch(batch: Any) -> tuple[Any, Any]:
-    """A batch ``x``, ``(x, y)`` or a mapping (labels under ``labels`` or ``label``) as ``(x, y or None)``.
+def split_batch(batch: Any, arguments: int = 1) -> tuple[Any, Any]:
+    """A batch as ``(x, y or None)``.
 
-    ``x`` is a tensor, a mapping of tensors or, in ``(x, y)``, a sequence of tensors, one for each sample
-    (images of different sizes, as detectors take them), which becomes a list. ``y`` is what
-    `tsdistill.data.targets.target_of` makes of it.
+    ``x`` is a tensor; a mapping of keyword arguments (labels under ``labels`` or ``label``); a data class or
+    a graph (its ``y``, where it has one for each graph), as one argument; a tuple of positional arguments,
+    which may be nests of tensors; or a list of samples (images of different sizes, as detectors take them).
+
+    A tuple or list of two is ``(x, y)``, one of a single entry ``x`` (a tuple of one mapping or sequence:
+    that as one argument). Where the model takes more ``arguments``, one of so many is these, and one with an
+    entry more has ``y`` behind them. A sequence of tensors as ``x`` in ``(x, y)`` holds samples where there
+    are as many as targets; where each tensor has as many rows as there are targets, a tuple holds arguments,
+    and a list is one argument (feature maps). ``y`` is what `tsdistill.data.targets.target_of` makes of it.
+
+    Args:
+        batch: what a caller gave.
+        arguments: how many positional arguments the model takes at least.
 
     Raises:
         TsdistillError: it is none of these.
     """
     if isinstance(batch, Mapping):
         label = next((key for key in LABEL_KEYS if key in batch), None)
-        inputs = {key: value for key, value in batch.items() if key != label}
-        tensors = {key: _tensor(value) for key, value in inputs.items() if _is_array(value)}
-        if not tensors:
+        inputs = {key: as_tensors(value) for key, value in batch.items() if key != label}
+        inputs = {key: value for key, value in inputs.items() if holds_tensors(value)}
+        if not inputs:
             raise TsdistillError(
                 "a batch is a mapping without tensors; give x, (x, y) or a mapping of tensors"
             )
-        return tensors, None if label is None else target_of(batch[label])
-    if isinstance(batch, (tuple, list)):
-        if len(batch) == 1:
-            return split_batch(batch[0])
-        if len(batch) == 2 and (isinstance(batch[0], Mapping) or _is_array(batch[0])):
-            x = split_batch(batch[0])[0]
-            return x, target_of(batch[1])
-        if len(batch) == 2 and _is_samples(batch[0]):
-            return [_tensor(sample) for sample in batch[0]], target_of(batch[1])
-    elif _is_array(batch):
+        return inputs, None if label is None else target_of(batch[label])
+    if is_graph(batch):
+        y = getattr(batch, "y", None)
+        return batch, y if isinstance(y, torch.Tensor) and y.ndim and len(y) == count(batch) else None
+    if is_record(batch):
+        return batch, None
+    if isinstance(batch, (tuple, list)) and len(batch) in (1, 2, arguments, arguments + 1):
+        return _split_sequence(batch, arguments)
+    if _is_array(batch):
         return _tensor(batch), None
+    raise TsdistillError(
+        "a batch is x or (x, y) with x a tensor, a mapping, a data class, a graph or a tuple of arguments, "
+        f"not {_shape_of(batch)}"
+    )
+
+
+def _split_sequence(batch: Sequence[Any], arguments: int) -> tuple[Any, Any]:
+    """`split_batch` for a tuple or list."""
+    first = batch[0]
+    nested = isinstance(first, (tuple, list)) and holds_tensors(first)
+    if arguments > 1 and len(batch) == 2 and nested and len(first) == arguments:
+        return tuple(as_tensors(item) for item in first), target_of(batch[1])
+    if arguments > 1 and len(batch) >= arguments and all(map(holds_tensors, batch[:arguments])):
+        y = target_of(batch[arguments]) if len(batch) > arguments else None
+        return tuple(as_tensors(item) for item in batch[:arguments]), y
+    if len(batch) == 1 and (nested or (isinstance(first, Mapping) and isinstance(batch, tuple))):
+        return (as_tensors(first),), None
+    if len(batch) == 1:
+        return split_batch(first)
+    if len(batch) == 2 and (_is_array(first) or isinstance(first, Mapping)):
+        return split_batch(first)[0], target_of(batch[1])
+    if len(batch) == 2 and (is_graph(first) or is_record(first)):
+        return first, target_of(batch[1])
+    if len(batch) == 2 and nested:
+        return _nested(first, target_of(batch[1]))
     raise TsdistillError(f"a batch is x or (x, y) with x a tensor, not {_shape_of(batch)}")
+
+
+def _nested(given: Sequence[Any], y: Any) -> tuple[Any, Any]:
+    """``x`` of ``(x, y)`` that is a sequence itself: samples, arguments or one argument."""
+    targets = len(y) if isinstance(y, (torch.Tensor, tuple, list)) and not _is_number(y) else None
+    values = as_tensors(given)
+    rows = {t.shape[0] if t.ndim else 0 for t in tensors(values)}
+    if targets is not None and targets != len(given) and rows == {targets}:
+        return (tuple(values) if isinstance(values, tuple) else (values,)), y
+    if _is_samples(given):
+        return list(values), y
+    return (tuple(values) if isinstance(values, tuple) else (values,)), y
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and not value.ndim
 
 
 def _is_array(value: Any) -> bool:
@@ -73,19 +124,11 @@ def batch_size(x: Any) -> int:
     Raises:
         TsdistillError: it has no batch dimension.
     """
-    if isinstance(x, list):
-        return len(x)
-    tensor = next(iter(x.values())) if isinstance(x, Mapping) else x
-    if not tensor.ndim:
+    samples = count(x)
+    first = next(tensors(x), None)
+    if not samples and (first is None or not first.ndim):
         raise TsdistillError("a batch is a single number; give tensors of shape (samples, ...)")
-    return int(tensor.shape[0])
-
-
-def cut_batch(x: Any, start: int, stop: int) -> Any:
-    """Samples ``start`` to ``stop`` of a batch."""
-    if isinstance(x, Mapping):
-        return {key: value[start:stop] for key, value in x.items()}
-    return x[start:stop]
+    return samples
 
 
 def check_finite(x: Any, first: int, name: str) -> None:
@@ -103,9 +146,9 @@ def check_finite(x: Any, first: int, name: str) -> None:
         for position, sample in enumerate(x):
             check_finite(sample[None], first + position, name)
         return
-    for tensor in x.values() if isinstance(x, Mapping) else (x,):
+    for tensor in tensors(x):
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             bad = (~torch.isfinite(tensor)).flatten(1).any(1) if tensor.ndim > 1 else ~torch.isfinite(tensor)
-            where = int(bad.nonzero()[0, 0])
+            where = int(bad.nonzero()[0, 0]) if bad.ndim else 0
             what = "NaN" if bool(torch.isnan(tensor[where]).any()) else "infinite values"
             raise TsdistillError(f"sample {first + where} of {name} has {what}; clean or remove it")

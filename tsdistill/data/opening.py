@@ -37,6 +37,7 @@ def open_data(
     seed: int = 0,
     workers: int = 0,
     strict: bool = False,
+    arguments: int = 1,
 ) -> Stream:
     """The samples of ``data`` as a model with inputs ``spec`` reads them.
 
@@ -44,8 +45,9 @@ def open_data(
         data: ``None`` (synthetic: dead leaves for images, Gaussian values for all else); a specification or a
             path (``"DIR"``, ``"x.npz"``, ``"x.npy"``, ``"fashion-mnist:DIR"``, ``"torch/cifar10:DIR"``,
             ``"synthetic:pink"``, whatever a plugin registers); a tensor or array of samples; a
-            ``DataLoader``; a torch ``Dataset``; an iterable of batches ``x``, ``(x, y)`` or mappings. An
-            iterator can be read only once, so its batches are kept.
+            ``DataLoader``; a torch ``Dataset``; an iterable of batches ``x`` or ``(x, y)``, with ``x`` in one
+            of the forms of `tsdistill.data.batches.split_batch`. An iterator can be read only once, so its
+            batches are kept.
         spec: how inputs look; ``None`` takes Python data as they are.
         samples: at most so many: a random part by ``seed`` where samples can be asked for by index, else the
             first ones. ``None``: all, or 512 synthetic ones.
@@ -55,6 +57,8 @@ def open_data(
         workers: processes that read and decode.
         strict: a sample that cannot be read is an error; otherwise it is left out and named in ``notes`` of
             the stream.
+        arguments: how many positional arguments the model takes at least; a batch that is a tuple of so many
+            is these.
 
     Raises:
         TsdistillError: the data are not there, cannot be read or do not fit the model.
@@ -68,7 +72,7 @@ def open_data(
         channel_figures(spec)
     dataset = dataset_of(data, spec)
     if dataset is None:
-        backing: Backing = _given(data, spec, seed)
+        backing: Backing = _given(data, spec, seed, arguments)
         details = "used as they are"
         shape = None
     else:
@@ -138,7 +142,7 @@ def _backing(dataset: Any, spec: InputSpec | None, seed: int, workers: int, stri
     return IndexedBacking(dataset, spec, name, seed, workers, Unreadable(strict))
 
 
-def _given(data: Any, spec: InputSpec | None, seed: int) -> GivenBacking:
+def _given(data: Any, spec: InputSpec | None, seed: int, arguments: int) -> GivenBacking:
     if not isinstance(data, Iterable) or isinstance(data, (bytes, dict)):
         raise TsdistillError(
             f"a {type(data).__name__} is no data; give a specification, a tensor, a DataLoader or batches"
@@ -146,4 +150,4 @@ def _given(data: Any, spec: InputSpec | None, seed: int) -> GivenBacking:
     if isinstance(data, (list, tuple)) and not data:
         raise TsdistillError("the data are an empty sequence; give at least one batch")
     name = "samples of the DataLoader" if isinstance(data, DataLoader) else "samples of the given batches"
-    return GivenBacking(data, spec, name, seed)
+    return GivenBacking(data, spec, name, seed, arguments)

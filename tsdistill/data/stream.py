@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
+
+from torch import Tensor
 
 from tsdistill.data.backing import Backing, Batch
 from tsdistill.data.batches import batch_size as size_of
@@ -16,8 +18,8 @@ from tsdistill.errors import TsdistillError
 class Stream:
     """Batches ``(x, y)``, ``y`` being ``None`` without labels: the same ones in the same order every time.
 
-    ``x`` is ``(batch, *input size)`` (a mapping of such tensors where the caller gave mappings, a list of
-    samples where the caller gave that), on the CPU unless the caller gave it elsewhere. ``y`` is a tensor
+    ``x`` is ``(batch, *input size)``, or in one of the other forms of `tsdistill.data.batches.split_batch`
+    where the caller gave that, on the CPU unless the caller gave it elsewhere. ``y`` is a tensor
     ``(batch, ...)``, or a structure (boxes of each sample) as it was given. Nothing is kept in memory between
     batches.
 
@@ -113,7 +115,7 @@ class Stream:
         return (note,) if note else ()
 
     def _check(self, x: Any, y: Any, position: int) -> None:
-        one = not isinstance(x, (Mapping, list))
+        one = isinstance(x, Tensor)
         if one and self._shape is not None and tuple(x.shape[1:]) != self._shape:
             raise TsdistillError(
                 f"{self._backing.name}: samples have shape {tuple(x.shape[1:])} but the model reads"

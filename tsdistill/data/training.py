@@ -88,6 +88,7 @@ def open_training(
     strict: bool = False,
     transform: Mapping[str, Any] | None = None,
     pin: bool = False,
+    arguments: int = 1,
 ) -> TrainingData:
     """The samples of ``data`` in an order that ``(seed, epoch)`` gives.
 
@@ -106,6 +107,7 @@ def open_training(
         strict: a sample that cannot be read is an error, not left out and counted.
         transform: options of `TrainingTransform`, for pictures; ``None`` for the evaluation transform.
         pin: put batches into page-locked memory, from which a GPU fetches faster.
+        arguments: as `tsdistill.open_data` takes it.
 
     Raises:
         TsdistillError: the data are not there, cannot be read, do not fit the model or are fewer than the
@@ -127,7 +129,7 @@ def open_training(
     if dataset is None:
         if transform is not None:
             raise TsdistillError("a training transform is for pictures, not for batches; leave it out")
-        return training_streams.GivenTraining(data, spec, how)
+        return training_streams.GivenTraining(data, spec, how, arguments)
     moved = spec
     if transform is not None:
         if spec is None or not getattr(dataset, "pictures", True):

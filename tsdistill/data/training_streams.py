@@ -10,8 +10,9 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from tsdistill.data.backing import GivenBacking, Reading
-from tsdistill.data.batches import LABEL_KEYS, cut_batch
+from tsdistill.data.batches import LABEL_KEYS
 from tsdistill.data.batches import batch_size as size_of
+from tsdistill.data.nests import cut
 from tsdistill.data.targets import cut_target
 from tsdistill.data.training import Share, TrainingBatch
 from tsdistill.data.training_indexed import Part, assemble, calm
@@ -180,9 +181,9 @@ class GivenTraining:
     fixed: bool = True
     labels = None
 
-    def __init__(self, data: Any, spec: InputSpec | None, how: Any) -> None:
+    def __init__(self, data: Any, spec: InputSpec | None, how: Any, arguments: int = 1) -> None:
         self.name = "samples of the given batches"
-        self._backing = GivenBacking(data, spec, self.name, how.seed)
+        self._backing = GivenBacking(data, spec, self.name, how.seed, arguments)
         self._how = how
         self.samples = self._backing.total if how.samples is None else how.samples
         first = next(self._backing.batches(0, None, how.batch_size), None)
@@ -204,7 +205,7 @@ class GivenTraining:
             low, high = (count * place // share.of for place in (share.number, share.number + 1))
             if low == high:
                 raise TsdistillError(f"a batch of {count} samples cannot be dealt to {share.of} processes")
-            mine = (cut_batch(x, low, high), cut_target(y, low, high, count)) if share.of > 1 else (x, y)
+            mine = (cut(x, low, high), cut_target(y, low, high, count)) if share.of > 1 else (x, y)
             yield TrainingBatch(*mine, None, number, (high - low) * share.of / count)
 
 

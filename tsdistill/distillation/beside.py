@@ -22,10 +22,11 @@ from tsdistill.alignment.observing.samples import channels_first, widen
 from tsdistill.alignment.observing.sites import Reading, Site, find_sites
 from tsdistill.alignment.strength import sensitivity_of
 from tsdistill.alignment.strength_passes import output_sensitivity
+from tsdistill.data.nests import count
 from tsdistill.distillation.losses.features import Features
 from tsdistill.distillation.losses.protocol import Batches, Step, input_of
 from tsdistill.errors import TsdistillError
-from tsdistill.evaluation.forward import at_rest, count, forward, head
+from tsdistill.evaluation.forward import at_rest, forward, head
 from tsdistill.tracing import trace
 
 

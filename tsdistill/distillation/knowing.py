@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from tsdistill.data.nests import arguments_of, count
 from tsdistill.data.training import open_training
 from tsdistill.distillation.ensemble import Ensemble
 from tsdistill.distillation.losses import Combined
 from tsdistill.distillation.options import Options
 from tsdistill.distillation.outputs import TrainedOutputs
 from tsdistill.distillation.results import Report, Tell
-from tsdistill.evaluation.forward import at_rest, count, forward, to_model
+from tsdistill.evaluation.forward import at_rest, forward, to_model
 from tsdistill.evaluation.layout import CLASSES, layouts
 from tsdistill.evaluation.outputs import outputs_or_main
 from tsdistill.evaluation.positions import aligned_labels
@@ -60,6 +61,7 @@ def samples_of(request: Request, device: torch.device, wanted: int) -> Pairs:
         batch_size=size,
         seed=options.seed,
         samples=options.samples,
+        arguments=arguments_of(request.student),
     )
     found: Pairs = []
     seen = 0

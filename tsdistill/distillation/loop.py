@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tsdistill.data.nests import count
 from tsdistill.data.training import TrainingBatch
 from tsdistill.data.training_transforms import mixed_seed
 from tsdistill.distillation import guarding
@@ -20,7 +21,6 @@ from tsdistill.distillation.parts import Parts
 from tsdistill.distillation.results import Status
 from tsdistill.distillation.tallying import Tally
 from tsdistill.errors import TsdistillError
-from tsdistill.evaluation.forward import count
 from tsdistill.tracing.runtime import plain_attention
 
 _DRAWN = 6

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from tsdistill.data import open_data
+from tsdistill.data.nests import arguments_of
 from tsdistill.data.training import Share, TrainingData, open_training
 from tsdistill.data.training_transforms import mixed_seed
 from tsdistill.distillation.batching import Batching, check_labels, strategy_of
@@ -190,6 +191,7 @@ def _open(request: Request, accelerator: Accelerator) -> TrainingData:
         strict=options.strict,
         transform=options.transform,
         pin=accelerator.device.type == "cuda",
+        arguments=arguments_of(request.student),
     )
 
 
@@ -262,7 +264,8 @@ def _following(
     options, teacher, held_out = request.options, request.teacher, None
     if request.held_out is not None:
         spec = info_of(request.student).input
-        held_out = open_data(request.held_out, spec, batch_size=min(options.batch_size, 256))
+        size, arguments = min(options.batch_size, 256), arguments_of(request.student)
+        held_out = open_data(request.held_out, spec, batch_size=size, arguments=arguments)
     tracker: Tracker | None = None
     notes: tuple[str, ...] = ()
     if options.track and options.shard_teacher:

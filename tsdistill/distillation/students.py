@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from tsdistill.data.nests import tensors
 from tsdistill.distillation.starting import start_afresh
 from tsdistill.errors import TsdistillError
-from tsdistill.evaluation.forward import at_rest, forward, tensors, to_model
+from tsdistill.evaluation.forward import at_rest, forward, to_model
 from tsdistill.models import attach, example_input, info_of
 from tsdistill.models.constants import named_tensors
 from tsdistill.pruning.pruning_plan import PruningPlan

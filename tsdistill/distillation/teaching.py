@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tsdistill.data.nests import tensors
 from tsdistill.distillation.losses import Features
 from tsdistill.errors import TsdistillError
-from tsdistill.evaluation.forward import tensors
 from tsdistill.evaluation.outputs import outputs_or_main
 from tsdistill.files import replacing
 from tsdistill.tracing import runtime

@@ -9,11 +9,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from tsdistill.data.nests import repeated
+from tsdistill.data.stream import Stream
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.comparison import Comparison
 from tsdistill.evaluation.cost import file_size, macs, parameters
 from tsdistill.evaluation.evaluating import EVALUATE, Tell, as_stream, evaluate_all
-from tsdistill.evaluation.forward import at_rest, batched, forward, placement
+from tsdistill.evaluation.forward import at_rest, forward, head, placement, to_model
 from tsdistill.evaluation.latency import WARM_UP, Timing, timings
 from tsdistill.evaluation.layout import UNUSED, paired, parse_stated
 from tsdistill.evaluation.memory import peak_memory
@@ -68,7 +70,8 @@ def compare(
         batch_size: samples per batch, also for throughput and peak memory.
         seed: of the part of the data.
         strict: a sample that cannot be read is an error; otherwise it is left out, counted and named.
-        example_input: of batch 1, where the models do not say how inputs look.
+        example_input: of batch 1, where the models do not say how inputs look; the first sample of ``data``
+            without one.
         repeats: timed forward passes per model, at least.
         files: where the models come from, for the size of those files; ``None`` for one that has none, which
             counts what `tsdistill.save` would store.
@@ -94,8 +97,8 @@ def compare(
     stated = parse_stated(outputs or {})
     first = next((model for model in models if info_of(model).input is not None), models[0])
     notes = _check_inputs(models, names) if example_input is None else []
-    x = _example(first, example_input)
     stream = None if data is None else as_stream(first, data, samples, batch_size, seed, strict)
+    x = _example(first, example_input, stream)
     seen = 0 if stream is None else stream.samples
     expect(progress, comparison_stages(len(models), seen, batch_size, brief=brief))
     begin(progress, COUNT)
@@ -163,10 +166,16 @@ def comparison_stages(
     return stages
 
 
-def _example(model: nn.Module, given: Any) -> Any:
+def _example(model: nn.Module, given: Any, stream: Stream | None) -> Any:
+    """The example that is given, or the model's own; where it has none, the first sample of the data."""
     from tsdistill.models import example_input
 
-    return example_input(model, given)
+    try:
+        return example_input(model, given)
+    except TsdistillError:
+        if stream is None:
+            raise
+        return to_model(head(next(iter(stream))[0], 1), model)
 
 
 def _timed(
@@ -181,7 +190,7 @@ def _timed(
     }
     if brief:
         return found
-    many = batched(x, batch_size)
+    many = repeated(x, batch_size)
     begin(progress, TIME.format(batch_size))
     together = timings(models, many, repeats=repeats, min_seconds=_LEAST_SECONDS)
     begin(progress, MEMORY)

@@ -13,9 +13,10 @@ from torch.utils import _pytree as pytree
 
 from tsdistill import plugins
 from tsdistill.data import Stream, open_data
+from tsdistill.data.nests import arguments_of, count, tensors
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.defaults import default_metrics
-from tsdistill.evaluation.forward import at_rest, count, placement, tensors
+from tsdistill.evaluation.forward import at_rest, placement
 from tsdistill.evaluation.layout import UNUSED, Layout, class_output, layouts, paired, parse_stated
 from tsdistill.evaluation.metric import KIND, OUTPUTS, POSITIONS, RAW, Metric, metric_kind, wants_of
 from tsdistill.evaluation.positions import IGNORED, aligned_labels, counted, labels_for
@@ -90,8 +91,9 @@ def as_stream(
     """``data`` itself when it is a stream, else ``open_data`` of it for the inputs of ``model``."""
     if isinstance(data, Stream):
         return data
+    spec, arguments = info_of(model).input, arguments_of(model)
     return open_data(
-        data, info_of(model).input, samples=samples, batch_size=batch_size, seed=seed, strict=strict
+        data, spec, samples=samples, batch_size=batch_size, seed=seed, strict=strict, arguments=arguments
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tsdistill.data.nests import cut, mapped, shapes, tensors
 from tsdistill.errors import TsdistillError
 from tsdistill.models.attention import any_widths
 from tsdistill.runtime.exclusive import exclusive
@@ -29,21 +30,10 @@ def placement(model: nn.Module) -> tuple[torch.device, torch.dtype]:
 
 
 def to_model(x: Any, model: nn.Module) -> Any:
-    """Tensors of ``x`` (a tensor, tuple, list or mapping) on the model's device, floating ones in its
+    """Tensors of ``x``, whatever its form (see `data.nests`), on the model's device, floating ones in its
     precision."""
-    return _move(x, *placement(model))
-
-
-def _move(x: Any, device: torch.device, precision: torch.dtype) -> Any:
-    if isinstance(x, Tensor):
-        return x.to(device, precision) if x.is_floating_point() else x.to(device)
-    if isinstance(x, Mapping):
-        return {key: _move(value, device, precision) for key, value in x.items()}
-    if isinstance(x, list):
-        return [_move(value, device, precision) for value in x]
-    if isinstance(x, tuple):
-        return tuple(_move(value, device, precision) for value in x)
-    return x
+    device, precision = placement(model)
+    return mapped(x, lambda t: t.to(device, precision) if t.is_floating_point() else t.to(device))
 
 
 def forward(model: nn.Module, x: Any, role: str = "model") -> Any:
@@ -69,71 +59,9 @@ def forward(model: nn.Module, x: Any, role: str = "model") -> Any:
         ) from error
 
 
-def tensors(value: Any) -> Iterator[Tensor]:
-    """Every tensor in a nest of tuples, lists and mappings, in order."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from tensors(item)
-    elif isinstance(value, tuple | list):
-        for item in value:
-            yield from tensors(item)
-
-
-def count(x: Any) -> int:
-    """Number of samples in a batch: entries of a list, else the first dimension of its first tensor."""
-    if isinstance(x, list):
-        return len(x)
-    first = next(tensors(x), None)
-    return 0 if first is None or first.ndim == 0 else first.shape[0]
-
-
 def head(x: Any, samples: int) -> Any:
-    """A batch cut down to its first ``samples`` samples, batch dimension kept.
-
-    Tensors whose first dimensions differ (the nodes of a graph beside its edges) are no samples side by side:
-    they stay whole.
-    """
-    if not isinstance(x, list):
-        sides = {len(t) for t in tensors(x) if t.ndim}
-        if len(sides - {1}) > 1:
-            return x
-    if isinstance(x, Tensor):
-        return x[:samples]
-    if isinstance(x, Mapping):
-        return {key: head(value, samples) for key, value in x.items()}
-    if isinstance(x, list):
-        return x[:samples]
-    if isinstance(x, tuple):
-        return tuple(head(value, samples) for value in x)
-    return x
-
-
-def batched(x: Any, samples: int) -> Any:
-    """An example of batch 1 repeated to a batch of ``samples``: tensors along their first dimension, entries
-    of a list.
-    """
-    if isinstance(x, Tensor):
-        return x.repeat(samples, *[1] * (x.ndim - 1)) if x.ndim and len(x) == 1 else x
-    if isinstance(x, Mapping):
-        return {key: batched(value, samples) for key, value in x.items()}
-    if isinstance(x, list):
-        return x * samples if len(x) == 1 else x
-    if isinstance(x, tuple):
-        return tuple(batched(value, samples) for value in x)
-    return x
-
-
-def shapes(x: Any) -> str:
-    """The shapes in ``x``, for messages."""
-    if isinstance(x, Tensor):
-        return f"of shape {tuple(x.shape)}"
-    if isinstance(x, Mapping):
-        return ", ".join(f"{key} {shapes(value)}" for key, value in x.items())
-    if isinstance(x, (tuple, list)):
-        return ", ".join(shapes(value) for value in x)
-    return type(x).__name__
+    """A batch cut down to its first ``samples`` samples, batch dimension kept."""
+    return cut(x, 0, samples)
 
 
 def main_output(output: Any) -> Tensor:
@@ -152,15 +80,13 @@ def main_output(output: Any) -> Tensor:
 
 
 def _first_floating(output: Any) -> Tensor | None:
-    if isinstance(output, Tensor):
-        return output if output.is_floating_point() else None
     if isinstance(output, Mapping):
         keys = [key for key in PREFERRED if key in output] + list(output)
         return next((t for key in keys if (t := _first_floating(output[key])) is not None), None)
-    if isinstance(output, (tuple, list)):
-        return next((t for item in output if (t := _first_floating(item)) is not None), None)
-    attributes = (getattr(output, name, None) for name in PREFERRED)
-    return next((a for a in attributes if isinstance(a, Tensor) and a.is_floating_point()), None)
+    named = () if isinstance(output, (Tensor, tuple, list)) else PREFERRED
+    attributes = (getattr(output, name, None) for name in named)
+    first = next((a for a in attributes if isinstance(a, Tensor) and a.is_floating_point()), None)
+    return first if first is not None else next((t for t in tensors(output) if t.is_floating_point()), None)
 
 
 @contextmanager

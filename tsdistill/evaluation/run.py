@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tsdistill.data.nests import tensors
 from tsdistill.errors import TsdistillError
-from tsdistill.evaluation.forward import forward, tensors
+from tsdistill.evaluation.forward import forward
 from tsdistill.evaluation.layout import Layout
 from tsdistill.evaluation.outputs import main_name, named_outputs, outputs_or_main
 

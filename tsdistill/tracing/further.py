@@ -6,13 +6,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
-from operator import itemgetter
 from typing import Any
 
-import torch
 from torch import nn
-from torch.utils import _pytree as pytree
 
+from tsdistill.data.nests import count, cut
 from tsdistill.errors import TsdistillError
 from tsdistill.tracing.record import Trace
 from tsdistill.tracing.runtime import Inputs, OperatorMode, guarded, plain_evaluation, run, tensors_in
@@ -88,15 +86,10 @@ def _met(model: nn.Module, inputs: Inputs, names: set[str]) -> set[str]:
 
 
 def _samples(batch: Inputs) -> Iterator[Inputs]:
-    """The samples of a batch, each as a batch of one; nothing where its tensors do not share a dimension."""
-    if isinstance(batch, list):
-        yield from ([sample] for sample in batch if len(batch) > 1)
-        return
-    sizes = {len(t) if t.ndim else 0 for t in tensors_in(batch)}
-    if len(sizes) == 1 and (size := sizes.pop()) > 1:
+    """The samples of a batch, each as a batch of one; nothing where they cannot be told apart."""
+    if (size := count(batch)) > 1 and count(cut(batch, 0, 1)) == 1:
         for place in range(size):
-            cut = itemgetter(slice(place, place + 1))
-            yield pytree.tree_map_only(torch.Tensor, cut, batch)
+            yield cut(batch, place, place + 1)
 
 
 def add_companions(

@@ -16,6 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tsdistill.data.nests import is_graph, is_record, tensors
 from tsdistill.errors import TsdistillError
 from tsdistill.models.attention import any_widths
 from tsdistill.runtime.exclusive import exclusive
@@ -226,6 +227,8 @@ def tensors_in(tree: Any) -> list[torch.Tensor]:
             elif type(part) not in _LEAVES:
                 found += tensors_in(part)
         return found
+    if isinstance(tree, (Mapping, tuple, list)) or is_record(tree) or is_graph(tree):
+        return list(tensors(tree))
     leaves, _ = pytree.tree_flatten(tree)
     return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
 

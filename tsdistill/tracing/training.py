@@ -6,10 +6,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 import numpy as np
-import torch
 from torch import nn
-from torch.utils import _pytree as pytree
 
+from tsdistill.data.nests import repeated
 from tsdistill.errors import TsdistillError
 from tsdistill.tracing.copying import copied
 from tsdistill.tracing.labels import Ledger, Ruler
@@ -76,8 +75,4 @@ def unread_by(model: nn.Module, ledger: Ledger, steps: Iterable[Step]) -> Iterat
 def _pair(inputs: Inputs) -> Inputs:
     """The example twice: a batch norm in training mode wants more than one value."""
 
-    def twice(value: object) -> object:
-        alone = isinstance(value, torch.Tensor) and value.ndim and value.shape[0] == 1
-        return torch.cat([value, value]) if alone else value  # type: ignore[list-item]
-
-    return pytree.tree_map(twice, inputs)
+    return repeated(inputs, 2)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.utils import _pytree as pytree
 
+from tsdistill.data.nests import mapped
 from tsdistill.errors import TsdistillError
 from tsdistill.tracing.choices import choosing
 from tsdistill.tracing.companions import run_all
@@ -137,7 +137,7 @@ def disagreement(
     wanted = reference(model, inputs, record, gone)
     if difference(list(output), wanted, STRICT) is None:
         return None
-    wide = pytree.tree_map_only(torch.Tensor, lambda t: t.double() if t.is_floating_point() else t, inputs)
+    wide = mapped(inputs, lambda t: t.double() if t.is_floating_point() else t)
     with suppress(TsdistillError):
         again = replay(copied(small).double(), wide, record, gone)
         if again.clean:

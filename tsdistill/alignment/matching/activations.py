@@ -15,8 +15,9 @@ from tsdistill.alignment.observing.hooks import Hooks, Look
 from tsdistill.alignment.observing.meeting import grid
 from tsdistill.alignment.observing.samples import channels_first, widen
 from tsdistill.alignment.observing.sites import Reading, Sites
+from tsdistill.data.nests import count
 from tsdistill.errors import TsdistillError
-from tsdistill.evaluation.forward import count, forward
+from tsdistill.evaluation.forward import forward
 from tsdistill.tracing.graph import Group, NodeGraph
 
 _SIDE = 2

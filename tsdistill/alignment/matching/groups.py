@@ -14,8 +14,9 @@ from torch import nn
 from tsdistill.alignment.matching.activations import Activations, Side
 from tsdistill.alignment.matching.preference import against
 from tsdistill.alignment.matching.similarity import FEWEST, in_order, linear_cka
+from tsdistill.data.nests import count
 from tsdistill.errors import TsdistillError
-from tsdistill.evaluation.forward import at_rest, count, head
+from tsdistill.evaluation.forward import at_rest, head
 from tsdistill.models import info_of
 
 __all__ = ["GroupMatching", "Side", "common_inputs", "match_groups"]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tsdistill.augmentation import Setting, Strategy, augmented, opened, prepared
 from tsdistill.data import Stream, open_data
 from tsdistill.data.examples import LikeExample, by_name
+from tsdistill.data.nests import arguments_of
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.forward import head, placement, to_model
 from tsdistill.models import InputSpec, info_of
@@ -125,6 +126,7 @@ def prepare(
             exist or does not suit them.
     """
     spec = info_of(model).input
+    arguments = arguments_of(model, example_input)
     example_input = structured(model, example_input)
     numbers = isinstance(example_input, Tensor) and example_input.is_floating_point()
     if numbers and example_input.ndim > 1 and input_size is None:
@@ -149,7 +151,15 @@ def prepare(
                 "samples are made up in the form of a tensor or of tensors by name (batch 1), the example "
                 "input is neither; give data (data=)"
             )
-    stream = open_data(data, spec, samples=samples, batch_size=batch_size, seed=seed, strict=strict)
+    stream = open_data(
+        data,
+        spec,
+        samples=samples,
+        batch_size=batch_size,
+        seed=seed,
+        strict=strict,
+        arguments=arguments,
+    )
     if strategy is not None:
         strategy = prepared(strategy, _setting(teacher or model, stream, spec, seed))
     return Prepared(spec, _example(model, spec, stream, example_input), stream, augment, strategy, seed)

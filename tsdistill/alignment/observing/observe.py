@@ -22,8 +22,9 @@ from tsdistill.alignment.observing.samples import Positions
 from tsdistill.alignment.observing.sites import Sites
 from tsdistill.alignment.observing.watching import Watch
 from tsdistill.alignment.stages import OBSERVE
+from tsdistill.data.nests import count
 from tsdistill.errors import TsdistillError
-from tsdistill.evaluation.forward import at_rest, count, forward, head
+from tsdistill.evaluation.forward import at_rest, forward, head
 
 
 @dataclass(frozen=True, eq=False)

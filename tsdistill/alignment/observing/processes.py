@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tsdistill.alignment.observing.covariance import RunningCovariance
 from tsdistill.alignment.observing.sums import CentredSums
-from tsdistill.evaluation.forward import count
+from tsdistill.data.nests import count
 
 T = TypeVar("T")
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tsdistill.alignment.observing.samples import widen
-from tsdistill.evaluation.forward import at_rest, count, forward
+from tsdistill.data.nests import count
+from tsdistill.evaluation.forward import at_rest, forward
 from tsdistill.tracing.graph import NodeGraph
 
 _SAMPLES = 128

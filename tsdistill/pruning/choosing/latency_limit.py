@@ -11,8 +11,8 @@ from typing import Any
 from torch import nn
 
 from tsdistill.alignment.report import AlignmentReport
+from tsdistill.data.nests import repeated
 from tsdistill.errors import BudgetUnreachable
-from tsdistill.evaluation.forward import batched
 from tsdistill.evaluation.latency import in_turns
 from tsdistill.pruning.choosing.budget import Budget, budget_of
 from tsdistill.pruning.choosing.planning import plan
@@ -134,7 +134,7 @@ def find_limit(
         TsdistillError: the budget is above what the dense model has, or a forward pass fails.
     """
     reference = model if dense is None else dense
-    inputs = batched(example, batch_size)
+    inputs = repeated(example, batch_size)
     first = read(reference, model, inputs, timer=timer)
     target.absolute(first.dense)
     points = [(price.value(graph), 1.0 if dense is None else first.ratio)]

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from tsdistill.data.nests import repeated
 from tsdistill.errors import TsdistillError
-from tsdistill.evaluation.forward import at_rest, batched, forward, placement
+from tsdistill.evaluation.forward import at_rest, forward, placement
 from tsdistill.evaluation.latency import latency, synchronise
 from tsdistill.tracing import cut
 from tsdistill.tracing.graph import NodeGraph, Term
@@ -102,7 +103,7 @@ def price_latency(
     half = {group.name: _half(group.size, seed + place) for place, group in enumerate(graph.groups)}
     done = cut(model, graph, {name: gone for name, gone in half.items() if len(gone)}, example)
     kept = {name: size - len(done.removed.get(name, ())) for name, size in graph.widths.items()}
-    inputs = batched(example, batch_size)
+    inputs = repeated(example, batch_size)
     whole, small = profile([model, done.model], graph, inputs, repeats=repeats, max_seconds=max_seconds)
     outputs = tuple(_outputs(model, term) for term in graph.operations)
     measured = latency([model], inputs, repeats=repeats, max_seconds=max_seconds)[0]

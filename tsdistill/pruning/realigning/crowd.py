@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from tsdistill.evaluation.forward import count, forward
+from tsdistill.data.nests import count
+from tsdistill.evaluation.forward import forward
 from tsdistill.evaluation.memory import Live
 from tsdistill.pruning.realigning.lockstep import Walk
 

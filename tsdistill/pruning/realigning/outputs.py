@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tsdistill.evaluation.forward import at_rest, count, forward, head
+from tsdistill.data.nests import count
+from tsdistill.evaluation.forward import at_rest, forward, head
 from tsdistill.tracing.runtime import judged, tensors_in
 
 SAMPLES = 64

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from tsdistill.alignment.observing.rows import channel_dim
 from tsdistill.alignment.observing.samples import channels_first, flat, widen
-from tsdistill.evaluation.forward import at_rest, count, forward, head
+from tsdistill.data.nests import count
+from tsdistill.evaluation.forward import at_rest, forward, head
 from tsdistill.pruning.rebasing.layout import Heads
 
 SAMPLES = 256

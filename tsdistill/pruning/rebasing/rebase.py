@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from tsdistill.alignment.products import Queries
-from tsdistill.evaluation.forward import at_rest, forward, head, tensors
+from tsdistill.data.nests import tensors
+from tsdistill.evaluation.forward import at_rest, forward, head
 from tsdistill.pruning.rebasing.bases import Bases, find_bases
 from tsdistill.pruning.rebasing.layout import Heads, find_heads
 from tsdistill.tracing import trace
