@@ -229,6 +229,39 @@ def test_the_best_epoch_of_one_of_several_outputs() -> None:
     assert result.best[1] == result.log[result.best[0] - 1]["val/agreement@scores"]
 
 
+def test_without_a_teacher_values_are_learnt_from_labels_that_are_values() -> None:
+    torch.manual_seed(0)
+    x, wanted = torch.randn(128, 6), nn.Linear(6, 2)
+    with torch.no_grad():
+        y = wanted(x) + 4
+    data = torch.utils.data.TensorDataset(x, y)
+    how: dict[str, Any] = {"epochs": 20, "batch_size": 16, "lr": 0.2, "device": "cpu"}
+    result = tsd.train(nn.Linear(6, 2), data=data, held_out=data, **how)
+    assert result.options.loss == {"mse:target=label": 1.0}
+    assert result.log[-1]["val/mse"] < 0.05
+    sure = torch.utils.data.TensorDataset(x, y.softmax(1))
+    assert tsd.train(nn.Linear(6, 2), data=sure, epochs=1, device="cpu").options.loss == {"cross-entropy": 1}
+    with pytest.raises(tsd.TsdistillError, match="do not sum to 1"):
+        tsd.train(nn.Linear(6, 2), data=data, epochs=1, device="cpu", loss="cross-entropy")
+
+
+def test_labels_of_several_outputs_are_a_mapping() -> None:
+    teacher = Detector().eval()
+    with torch.no_grad():
+        made = teacher(X)
+    y = {"boxes": made["boxes"], "scores": made["scores"].argmax(-1)}
+    batches = [
+        (X[part], {name: each[part] for name, each in y.items()}) for part in torch.arange(96).split(16)
+    ]
+    result = tsd.train(Detector(6, 1), data=batches, epochs=4, batch_size=16, lr=0.02, device="cpu")
+    assert result.options.loss == {"mse:target=label@boxes": 1.0, "cross-entropy@scores": 1.0}
+    for name in ("mse@boxes", "cross-entropy@scores"):
+        assert result.log[-1][f"loss/{name}"] < 0.8 * result.log[0][f"loss/{name}"]
+    other = [(X[:16], {"classes": y["scores"][:16]})]
+    with pytest.raises(tsd.TsdistillError, match="name none of the outputs"):
+        tsd.train(Detector(6, 1), data=other, epochs=1, batch_size=16, device="cpu")
+
+
 def test_labels_of_positions_are_neither_mixed_nor_smoothed_unseen() -> None:
     data = torch.utils.data.TensorDataset(X, torch.randint(4, (96, 8, 8)))
     model = nn.Conv2d(3, 4, 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -97,13 +97,17 @@ def outputs_of(request: Request, samples: Pairs) -> tuple[TrainedOutputs, list[s
     return found, found.labelled(mine, y)
 
 
-def default_loss(outputs: TrainedOutputs, taught: bool) -> list[str]:
-    """The losses where none is named: with a teacher soft targets for class scores and the relative squared
-    error for all other outputs, without one the labels' cross-entropy."""
-    if not taught:
+def default_loss(outputs: TrainedOutputs, taught: bool, labelled: Sequence[str]) -> list[str]:
+    """The losses where none is named.
+
+    With a teacher soft targets for class scores and the relative squared error for all other outputs; without
+    one the labels' cross-entropy, or their relative squared error where they are values.
+    """
+    if taught:
+        names, losses = outputs.used, {True: "soft-targets", False: "mse"}
+    else:
+        names, losses = tuple(labelled), {True: "cross-entropy", False: "mse:target=label"}
+    if not names:
         return ["cross-entropy"]
     many = len(outputs.layouts) > 1
-    return [
-        ("soft-targets" if outputs.layouts[name].kind == CLASSES else "mse") + (f"@{name}" if many else "")
-        for name in outputs.used
-    ]
+    return [losses[outputs.layouts[name].kind == CLASSES] + (f"@{name}" if many else "") for name in names]

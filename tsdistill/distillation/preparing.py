@@ -21,7 +21,6 @@ from tsdistill.distillation.keeping import Keeping
 from tsdistill.distillation.knowing import Request, default_loss, enough, outputs_of, samples_of
 from tsdistill.distillation.loop import Loop
 from tsdistill.distillation.losses import Combined, parse
-from tsdistill.distillation.losses.protocol import CLASSES
 from tsdistill.distillation.machine import machine
 from tsdistill.distillation.options import Options
 from tsdistill.distillation.outputs import TrainedOutputs
@@ -33,6 +32,7 @@ from tsdistill.distillation.teaching import CachedTeaching, NoTeacher, Teaching,
 from tsdistill.distillation.tracking import Tracker, samples_for
 from tsdistill.distillation.updating import Updating
 from tsdistill.errors import TsdistillError
+from tsdistill.evaluation.layout import CLASSES
 from tsdistill.evaluation.outputs import WHOLE
 from tsdistill.models import info_of
 
@@ -80,13 +80,16 @@ def _run(
         shard(teacher, accelerator, named, options.augment)
     samples = samples_of(request, accelerator.device, enough(named, options))
     outputs, labelled = outputs_of(request, samples)
-    loss = (named or parse(default_loss(outputs, teacher is not None))).bound(outputs, labelled)
-    classes = outputs.classes(labelled[0]) if len(labelled) == 1 else 1
+    written = dict(options.loss) or dict.fromkeys(default_loss(outputs, teacher is not None, labelled), 1.0)
+    loss = (named or parse(written)).bound(outputs, labelled)
+    alone = labelled[0] if len(labelled) == 1 else None
+    held = alone is not None and outputs.layouts[alone].kind == CLASSES
+    classes = outputs.classes(alone) if alone is not None and held else 1
     if loss.needs_labels:
         if samples[0][1] is None:
             raise TsdistillError(f"the loss {loss.words} needs labels and the data have none: {data.name}")
         check_labels(data, classes if classes > 1 else None, options.ignore_index)
-    identity = _identity(request, loss, data, accelerator, weights)
+    identity = _identity(request, written, data, accelerator, weights)
     state = _begin(folder, identity, request.resume, accelerator)
     generator = torch.Generator().manual_seed(mixed_seed(options.seed, _DRAWN))
     lead = None if teacher is None else members_of(teacher)[0]
@@ -138,7 +141,7 @@ def _run(
             accelerator.end_training()
     result = TrainResult(
         model=updating.result().eval(),
-        options=replace(options, loss=_weights(options, loss)),
+        options=replace(options, loss=written),
         log=tuple(loop.log),
         folder=None if folder is None else folder.path,
         updates=loop.position.updates,
@@ -197,7 +200,7 @@ def _open(request: Request, accelerator: Accelerator) -> TrainingData:
 
 def _identity(
     request: Request,
-    loss: Combined,
+    written: Mapping[str, float],
     data: TrainingData,
     accelerator: Accelerator,
     teacher_weights: str | None,
@@ -205,7 +208,7 @@ def _identity(
     """What a resumed run has to have in common with the one before."""
     from tsdistill import __version__
 
-    options = {**request.options.to_dict(), "loss": _weights(request.options, loss)}
+    options = {**request.options.to_dict(), "loss": dict(written)}
     identity: dict[str, Any] = {"tsdistill": __version__, **request.identity, "data": data.description}
     if data.numbers is None:
         identity["workers"] = request.options.workers * accelerator.num_processes
@@ -214,10 +217,6 @@ def _identity(
     if isinstance(request.teacher, Ensemble):
         identity["shares_of_teachers"] = request.teacher.weights.tolist()
     return {**identity, "options": options}
-
-
-def _weights(options: Options, loss: Combined) -> dict[str, float]:
-    return dict(options.loss) or {term.name: term.weight for term in loss.terms}
 
 
 def _teaching(

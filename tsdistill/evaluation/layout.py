@@ -26,6 +26,10 @@ _VALUE_WORDS = frozenset({"hidden", "pooler", "embeds", "embedding", "embeddings
 """Words in a name that say that an output holds values, even where it is the only one."""
 
 
+_ROUNDING = 1e-2
+"""How far probabilities in half precision may sum up from 1."""
+
+
 @dataclass(frozen=True)
 class Layout:
     """How one output is read.
@@ -75,10 +79,11 @@ def layouts(
 ) -> dict[str, Layout]:
     """The layout of each output, by name.
 
-    An output that is the only one holds class scores where its shape has classes, unless its labels are no
-    class numbers. Of several outputs those hold class scores whose name says so (``logits``, ``scores``, ...)
-    and the only one whose positions the class numbers of ``target`` fit. All others hold values: the squared
-    error of scores still teaches them, while a divergence of values leaves their offset free.
+    An output that is the only one holds class scores where its shape has classes, unless its labels are
+    values: neither class numbers nor probabilities. Of several outputs those hold class scores whose name
+    says so (``logits``, ``scores``, ...) and the only one whose positions the class numbers of ``target``
+    fit. All others hold values: the squared error of scores still teaches them, while a divergence of values
+    leaves their offset free.
 
     Args:
         outputs: by name (see `tsdistill.evaluation.outputs.named_outputs`).
@@ -96,7 +101,7 @@ def layouts(
         )
     found = {name: _guessed(outputs, name) for name in outputs}
     labels = target if isinstance(target, Tensor) else None
-    if len(outputs) == 1 and labels is not None and labels.is_floating_point():
+    if len(outputs) == 1 and labels is not None and _are_values(labels, *outputs.values()):
         found = {name: layout_of(tensor, name, VALUES) for name, tensor in outputs.items()}
     elif len(outputs) > 1 and labels is not None and not labels.is_floating_point():
         fitting = [name for name, tensor in outputs.items() if _fits(labels, tensor, found[name])]
@@ -175,6 +180,21 @@ def _fits(labels: Tensor, tensor: Tensor, layout: Layout) -> bool:
     if layout.axis is None or rows.shape[-1] < 2 or tuple(labels.shape) != tuple(rows.shape[:-1]):
         return False
     return bool(labels.numel()) and int(labels.max()) < rows.shape[-1]
+
+
+def probabilities(rows: Tensor) -> bool:
+    """Whether ``rows [*positions, classes]`` are probabilities, as far as half precision can tell."""
+    if not rows.numel():
+        return True
+    return float(rows.min()) >= -_ROUNDING and bool(((rows.double().sum(-1) - 1).abs() < _ROUNDING).all())
+
+
+def _are_values(labels: Tensor, tensor: Tensor) -> bool:
+    if not labels.is_floating_point():
+        return False
+    layout = layout_of(tensor)
+    same = labels.shape == tensor.shape and layout.kind == CLASSES
+    return not (same and probabilities(layout.rows(labels)))
 
 
 def _words(name: str) -> set[str]:

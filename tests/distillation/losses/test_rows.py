@@ -122,3 +122,20 @@ def test_probabilities_of_positions() -> None:
 def test_labels_that_do_not_fit_are_refused() -> None:
     with pytest.raises(TsdistillError, match=r"a class number for each position \(3, 4\)"):
         CrossEntropy()(step(random(3, 4, 7), random(3, 4, 7), labels(3)))
+    for loss in (CrossEntropy(), Decoupled()):
+        with pytest.raises(TsdistillError, match="do not sum to 1"):
+            loss(step(random(3, 7), random(3, 7), random(3, 7)))
+    with pytest.raises(TsdistillError, match="a label for each value"):
+        SquaredError(target="label")(step(random(3, 7), random(3, 7), labels(3)))
+
+
+def test_labels_that_are_values_take_the_place_of_the_teacher() -> None:
+    mine, y = random(5, 3), random(5, 3, seed=1)
+    loss = SquaredError(target="label")
+    assert (loss.needs_labels, loss.needs_teacher) == (True, False)
+    torch.testing.assert_close(loss(step(mine, mine, y)), SquaredError()(step(mine, y)))
+    whole = labels(5)
+    torch.testing.assert_close(
+        loss(step(mine[:, :1], mine[:, :1], whole)),
+        SquaredError()(step(mine[:, :1], whole[:, None].double())),
+    )

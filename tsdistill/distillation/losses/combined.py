@@ -221,10 +221,14 @@ def _reached(term: Term, outputs: TrainedOutputs, labelled: Sequence[str]) -> li
     """The outputs that a loss goes with that names none."""
     if len(outputs.layouts) == 1:
         return [outputs.main]
+    if term.loss.needs_labels:
+        if not labelled:
+            raise TsdistillError(
+                f"the loss {term.name} reads labels, and these name none of the outputs: {outputs.words}"
+            )
+        return list(labelled)
     if term.reads == ANY:
         return list(outputs.used)
-    if term.loss.needs_labels:
-        return list(labelled)
     names = [name for name in outputs.used if outputs.layouts[name].kind == "classes"]
     if not names:
         raise TsdistillError(

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tsdistill.distillation.losses.protocol import Step
 from tsdistill.errors import TsdistillError
+from tsdistill.evaluation.layout import probabilities
 from tsdistill.evaluation.positions import counted, labels_for
 
 
@@ -50,14 +51,15 @@ class Rows:
         return (values * self.counted).sum() / self.counted.sum().clamp_min(1)
 
 
-def rows_of(step: Step, *, teacher: bool = False, labels: bool = False) -> Rows:
+def rows_of(step: Step, *, teacher: bool = False, labels: bool = False, values: bool = False) -> Rows:
     """The rows of the output that a loss is for.
 
     Args:
         step: the step.
         teacher: whether the loss compares with the teacher.
-        labels: whether it reads labels. Labels out of range are looked for on the CPU only, where that is
-            free of waiting for a device.
+        labels: whether it reads labels as classes. Labels out of range, and probabilities that are none, are
+            looked for on the CPU only, where that is free of waiting for a device.
+        values: whether it reads labels as values, one for each of the output's; they become ``labels``.
 
     Raises:
         TsdistillError: there is no teacher or there are no labels, or they do not fit the output.
@@ -66,7 +68,7 @@ def rows_of(step: Step, *, teacher: bool = False, labels: bool = False) -> Rows:
     kept = counted(layout, mine, step.x, step.y, step.ignore_index)
     kept = None if kept is None else kept.flatten()
     theirs = _rows(layout.rows(_teacher(step)), kept) if teacher else None
-    given = _labels(step, kept) if labels else None
+    given = _labels(step, kept) if labels else _values(step, kept) if values else None
     return Rows(_rows(layout.rows(mine), kept), theirs, given, kept)
 
 
@@ -93,7 +95,8 @@ def _teacher(step: Step) -> Tensor:
     return theirs
 
 
-def _labels(step: Step, kept: Tensor | None) -> Tensor:
+def _given(step: Step, wanted: str) -> Tensor:
+    """The labels in the order of positions; ``wanted`` says for the message what fits the output."""
     layout, mine = step.read_as, step.student_output
     y = step.y.get(layout.name) if isinstance(step.y, Mapping) else step.y
     if y is None:
@@ -102,10 +105,38 @@ def _labels(step: Step, kept: Tensor | None) -> Tensor:
     if found is None:
         said = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
         raise TsdistillError(
-            f"labels of shape {said} for outputs of shape {tuple(mine.shape)}: give a class number for each "
-            f"position {layout.positions(mine)}, or probabilities of classes in the shape of the outputs"
+            f"labels of shape {said} for outputs of shape {tuple(mine.shape)}: give {wanted}"
         )
+    return found
+
+
+def _values(step: Step, kept: Tensor | None) -> Tensor:
+    found = _given(step, "a value for each of the outputs'")
+    width = step.read_as.rows(step.student_output).shape[-1]
+    if not found.is_floating_point():
+        if width != 1:
+            raise TsdistillError(
+                f"the labels are whole numbers and the output has {width} values a position; this loss takes "
+                "a label for each value: give --loss cross-entropy for class numbers"
+            )
+        found = found.unsqueeze(-1)
+    return _rows(found, kept)
+
+
+def _labels(step: Step, kept: Tensor | None) -> Tensor:
+    layout, mine = step.read_as, step.student_output
+    found = _given(
+        step,
+        f"a class number for each position {layout.positions(mine)}, or probabilities of classes in the "
+        "shape of the outputs",
+    )
     if found.is_floating_point():
+        flat = found.flatten(0, -2)
+        if flat.device.type == "cpu" and not probabilities(flat if kept is None else flat[kept]):
+            raise TsdistillError(
+                "labels that are no whole numbers are the probabilities of classes, and these do not sum to "
+                "1 at each position; give --loss mse:target=label for values"
+            )
         return _rows(found, kept)
     flat = found.flatten()
     flat = flat if kept is None else torch.where(kept, flat, 0)

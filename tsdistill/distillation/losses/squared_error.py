@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tsdistill.distillation.losses.protocol import ANY, PlainLoss, Step
 from tsdistill.distillation.losses.rows import rows_of
+from tsdistill.errors import TsdistillError
 
 _CONSTANT = 1e-6
 """The variance of the teacher's values, in parts of their mean square, below which they count as constant:
@@ -24,22 +25,28 @@ class SquaredError(PlainLoss):
 
     Args:
         relative: whether to divide by the variance; otherwise it is the mean squared error.
+        target: ``"teacher"``, or ``"label"`` for labels that are values, which take the teacher's place.
     """
 
     reads = ANY
 
-    def __init__(self, relative: bool = True) -> None:
+    def __init__(self, relative: bool = True, target: str = "teacher") -> None:
+        if target not in ("teacher", "label"):
+            raise TsdistillError(f"mse:target={target}: give teacher or label")
         self.relative = relative
+        self.needs_labels = target == "label"
+        self.needs_teacher = not self.needs_labels
 
     def __call__(self, step: Step) -> Tensor:
         """The error of one batch.
 
         Raises:
-            TsdistillError: no teacher, or outputs of another shape.
+            TsdistillError: no teacher (or labels), or values of another shape.
         """
-        rows = rows_of(step, teacher=True)
-        error = rows.mean((rows.student - rows.teacher).square().mean(1))
-        return error / self._scale(rows.teacher, rows.mean) if self.relative else error
+        rows = rows_of(step, teacher=self.needs_teacher, values=self.needs_labels)
+        wanted = rows.labels.to(rows.student) if self.needs_labels else rows.teacher
+        error = rows.mean((rows.student - wanted).square().mean(1))
+        return error / self._scale(wanted, rows.mean) if self.relative else error
 
     @staticmethod
     def _scale(values: Tensor, mean: Callable[[Tensor], Tensor]) -> Tensor:
