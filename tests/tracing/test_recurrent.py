@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+import tsdistill as tsd
 from tests.tracing.networks import randomise
 from tests.tracing.own import blanked, halved
 
@@ -153,3 +154,45 @@ def test_fused_cells_of_accelerators_are_cut_by_units():
         graph, done = halved(randomise(Fused()), torch.randn(1, 5))
         assert graph.widths == {"enter": 12, "long": 10, "short": 8}
         assert done.model.long.weight.shape == (20, 6)
+
+
+@pytest.mark.parametrize(
+    ("layer", "how"),
+    [
+        (nn.LSTM, {"bidirectional": True}),
+        (nn.GRU, {"first": False}),
+        (nn.RNN, {"num_layers": 2}),
+    ],
+)
+def test_a_recurrent_layer_takes_over_what_it_reads_of_copies(layer, how):
+    torch.manual_seed(0)
+    model = randomise(Packed(layer, **how))
+    with torch.no_grad():
+        model.enter.bias.fill_(1.0)
+        for each in (model.enter.weight, model.enter.bias):
+            each[6:] = 2 * each[:6]
+    data = [{"tokens": torch.randint(0, 20, (4, 7)), "lengths": torch.tensor([3, 7, 1, 5])} for _ in range(8)]
+    done = tsd.prune_result(model, data=data, lossless=True, example_input=EXAMPLE)
+    assert done.model.enter.out_features == done.model.layer.input_size == 6
+    with torch.no_grad():
+        torch.testing.assert_close(done.model(**BATCH), model(**BATCH), rtol=1e-4, atol=1e-4)
+
+
+class Stepped(nn.Module):
+    """A cell that code runs step by step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter, self.cell, self.end = nn.Linear(5, 12), nn.GRUCell(12, 10), nn.Linear(10, 3)
+
+    def forward(self, x):
+        state = x.new_zeros(len(x), self.cell.hidden_size)
+        for step in torch.relu(self.enter(x)).unbind(1):
+            state = self.cell(step, state)
+        return self.end(state)
+
+
+def test_what_a_cell_reads_is_observed():
+    torch.manual_seed(0)
+    report = tsd.analyze(randomise(Stepped()), data=torch.randn(64, 4, 5))
+    assert {group.name: group.observed for group in report.groups} == {"enter": True, "cell.weight_ih": True}

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils import _pytree as pytree
 
 from tsdistill.evaluation.forward import at_rest, forward
@@ -24,12 +25,15 @@ class RecordedCall:
     def input(self) -> Tensor | None:
         """The first argument, where it is a tensor of numbers."""
         first = self.args[0] if self.args else self.kwargs.get("input")
+        first = first.data if isinstance(first, PackedSequence) else first
         return first if isinstance(first, Tensor) and first.is_floating_point() else None
 
     def on(self, x: Tensor) -> RecordedCall:
-        """The same call with another first argument."""
+        """The same call with another first argument (of packed sequences, with other values)."""
         if self.args:
-            return replace(self, args=(x, *self.args[1:]))
+            packed = isinstance(self.args[0], PackedSequence)
+            first = self.args[0]._replace(data=x) if packed else x
+            return replace(self, args=(first, *self.args[1:]))
         return replace(self, kwargs={**self.kwargs, "input": x})
 
 

@@ -239,7 +239,8 @@ def _enter(
             1 if contraction.kind == "conv" else -1,
             coords,
         )
-        if all((r.module, r.param) != (reader.module, reader.param) for r in fans[index].readers):
+        known = {(r.module, r.param if r.module is None else "") for r in fans[index].readers}
+        if (reader.module, reader.param if reader.module is None else "") not in known:
             fans[index].readers.append(reader)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 Look = Callable[[Tensor], Tensor | None]
 
@@ -84,7 +85,8 @@ class Hooks:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             if not args and "input" not in kwargs:
                 return None
-            x = args[0] if args else kwargs["input"]
+            first = args[0] if args else kwargs["input"]
+            x = first.data if isinstance(first, PackedSequence) else first
             if torch._C._functorch.is_batchedtensor(x):
                 return None
             if self._clock is None:
@@ -92,6 +94,7 @@ class Hooks:
             else:
                 with self._clock.phase(self._phase):
                     seen = look(x)
-            return ((seen, *args[1:]), kwargs) if args else ((), {**kwargs, "input": seen})
+            given = first._replace(data=seen) if isinstance(first, PackedSequence) else seen
+            return ((given, *args[1:]), kwargs) if args else ((), {**kwargs, "input": given})
 
         return hook

@@ -67,6 +67,28 @@ class _Parameter(EffectiveWeight):
             _own(self._module, self._name).copy_(value)
 
 
+class _Stacked(EffectiveWeight):
+    """What a recurrent layer multiplies its input with: the gates' rows of its first layer, of both
+    directions."""
+
+    def __init__(self, module: nn.Module, sources: tuple[str, ...]) -> None:
+        super().__init__(module, sources[0])
+        self.sources = sources
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.read().shape
+
+    def read(self) -> Tensor:
+        return torch.cat([_own(self._module, source).detach() for source in self.sources])
+
+    def write(self, value: Tensor) -> None:
+        parts = [_own(self._module, source) for source in self.sources]
+        with torch.no_grad():
+            for part, new in zip(parts, value.split([len(part) for part in parts]), strict=True):
+                part.copy_(new)
+
+
 class _Hooked(EffectiveWeight):
     """A weight that a forward-pre-hook of the module computes and sets as an attribute."""
 
@@ -177,6 +199,10 @@ def effective_weight(module: nn.Module, name: str = "weight") -> EffectiveWeight
     not known."""
     if module._parameters.get(name) is not None:
         return _Parameter(module, name)
+    if isinstance(module, nn.RNNBase | nn.RNNCellBase):
+        held = (f"{name}_ih", f"{name}_ih_l0", f"{name}_ih_l0_reverse")
+        sources = tuple(each for each in held if module._parameters.get(each) is not None)
+        return _Stacked(module, sources) if sources else None
     if parametrize.is_parametrized(module, name):
         return _Parametrized(module, name)
     for hook, hooked in _computing(module):

@@ -28,6 +28,7 @@ class LayerKind:
 
 LINEAR = LayerKind(-1, 0)
 ROWWISE = LayerKind(-1, 1)
+RECURRENT = LayerKind(-1, 0)
 CONVOLUTIONS = {1: LayerKind(1, 0, 1), 2: LayerKind(1, 0, 2), 3: LayerKind(1, 0, 3)}
 TRANSPOSED = {1: LayerKind(1, 1, 1), 2: LayerKind(1, 1, 2), 3: LayerKind(1, 1, 3)}
 
@@ -53,6 +54,8 @@ def kind_of(module: nn.Module) -> LayerKind | None:
         return TRANSPOSED.get(len(module.kernel_size))
     if isinstance(module, _ConvNd):
         return CONVOLUTIONS.get(len(module.kernel_size))
+    if isinstance(module, nn.RNNBase | nn.RNNCellBase):
+        return RECURRENT
     if is_rowwise(module):
         return ROWWISE
     if type(module).__name__ == "DeformConv2d" and hasattr(module, "weight"):
@@ -97,6 +100,8 @@ def input_width(module: nn.Module) -> int | None:
         return None
     if isinstance(module, nn.Linear | _ConvNd):
         return module.in_features if isinstance(module, nn.Linear) else module.in_channels
+    if isinstance(module, nn.RNNBase | nn.RNNCellBase):
+        return module.input_size
     weight = getattr(module, "weight", None)
     return weight.shape[1 - kind.output_dim] if isinstance(weight, Tensor) else None
 
