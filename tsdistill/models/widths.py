@@ -9,7 +9,9 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from tsdistill.models.attention import fit_attention
 from tsdistill.models.layers.effective_weights import refresh
-from tsdistill.models.layers.kinds import groups_of, kind_of, width_attributes
+
+_OTHERS = ("Linear", "DeformConv2d")
+"""How the classes of other libraries' layers end whose weight is ``[out, in, ...]``."""
 
 
 def sync_widths(model: nn.Module) -> None:
@@ -64,9 +66,15 @@ def sync_module(module: nn.Module) -> None:
         module.num_parameters = shape[0]
     elif isinstance(getattr(module, "normalized_shape", None), tuple):
         module.__dict__["normalized_shape"] = shape
-    elif kind_of(module) is not None:  # layers of other libraries
-        widths = shape[0], shape[1] * groups_of(module)
-        module.__dict__.update(zip(width_attributes(module), widths, strict=False))
+    elif type(module).__name__.endswith(_OTHERS) and len(shape) > 1:
+        _sync_other(module, shape[0], shape[1] * int(getattr(module, "groups", 1)))
+
+
+def _sync_other(module: nn.Module, outputs: int, inputs: int) -> None:
+    for name in ("features", "channels"):
+        for place, width in ((f"out_{name}", outputs), (f"in_{name}", inputs)):
+            if type(module.__dict__.get(place)) is int:
+                module.__dict__[place] = width
 
 
 def _takes_nested(layer: nn.Module) -> bool:

@@ -60,31 +60,13 @@ def kind_of(module: nn.Module) -> LayerKind | None:
         return ROWWISE
     if type(module).__name__ == "DeformConv2d" and hasattr(module, "weight"):
         return CONVOLUTIONS[2]
-    return LINEAR if _is_like_linear(module) else None
+    return None
 
 
 def is_rowwise(module: nn.Module) -> bool:
     """Whether this is a linear layer whose weight is ``[in, out]``: a product with a parameter, or
     transformers' ``Conv1D``."""
     return isinstance(module, ProductCall) or (type(module).__name__ == "Conv1D" and hasattr(module, "nf"))
-
-
-def _is_like_linear(module: nn.Module) -> bool:
-    """Whether this is another library's linear layer (torch_geometric has one): a class of such a name that
-    keeps nothing but a weight ``[out, in]``, both numbers, and perhaps a bias."""
-    weight = module._parameters.get("weight")
-    if weight is None or weight.ndim != 2 or not type(module).__name__.endswith("Linear") or module._modules:
-        return False
-    return bool(width_attributes(module))
-
-
-def width_attributes(module: nn.Module) -> tuple[str, str] | tuple[()]:
-    """Names of the attributes that hold the numbers of outputs and inputs of a layer, if it has such."""
-    for name in ("features", "channels"):
-        pair = f"out_{name}", f"in_{name}"
-        if all(type(module.__dict__.get(each)) is int for each in pair):
-            return pair
-    return ()
 
 
 def is_plain(module: nn.Module) -> bool:
