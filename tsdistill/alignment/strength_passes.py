@@ -19,6 +19,7 @@ from tsdistill.alignment.stages import STRENGTH
 from tsdistill.alignment.strength import Sensitivity, SiteSensitivity
 from tsdistill.data.nests import count
 from tsdistill.evaluation.forward import at_rest, head
+from tsdistill.tracing.randomness import seeded
 
 TARGET = 0.05
 """Standard error of a node's strength, in parts of its group's largest, that `analyze` goes on to: a fraction
@@ -111,7 +112,7 @@ def output_sensitivity(
     """
     begin(progress, stage)
     passes = _Passes(Sensitivity(model, sites), batches, samples, seed, collectors, progress, stage)
-    with at_rest(model):
+    with at_rest(model), seeded(seed):
         found = passes.turn(FEW if target is not None else 0)
         error = judge(found) if judge is not None else 1.0
         while target is not None and not passes.exact and error > target and passes.turns < TURNS:

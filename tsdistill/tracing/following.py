@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from tsdistill.errors import TsdistillError
+from tsdistill.tracing.randomness import Drawn
 from tsdistill.tracing.record import Record, Step
 from tsdistill.tracing.runtime import OperatorMode
 
@@ -56,6 +57,16 @@ class Following(OperatorMode):
         if self.astray > _ASTRAY:
             raise TsdistillError("the model takes another path through its code than in the trace")
         return None
+
+    def staying(self, drawn: Drawn, gone: np.ndarray | None) -> list[np.ndarray | None]:
+        """Which coordinates of a random tensor stay, by dimension; ``None`` where all do."""
+        if gone is None:
+            return [None] * len(drawn.shape)
+        return [None if labels is None else self.record.keeps(labels, gone) for labels in drawn.labels]
+
+    def seed(self, step: Step) -> int:
+        """Of the numbers that a random operator gives, the same in every run beside the trace."""
+        return self.record.places[id(step)]
 
     def _find_back(self) -> None:
         """After other operators than the trace's, go on where the trace enters the module that now runs."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from tsdistill.tracing.choices import Chosen
 from tsdistill.tracing.labels import Labels, Ledger
+from tsdistill.tracing.randomness import Drawn
 from tsdistill.tracing.resolve import resolve
 
 ALIGNED = 8
@@ -34,6 +35,7 @@ class Step:
         chosen: what an operator chose by the values that went in.
         factor: the number that an operator multiplies by, where it is a fraction.
         pairs: whether an operator sums products of two activations (queries and keys, say).
+        drawn: what a random operator gave.
         call: number of the call of a function (`runtime.BY_SIZES`) that picks its operators by the sizes that
             it is given, if the operator is part of one; 0 for all others.
     """
@@ -49,6 +51,7 @@ class Step:
     chosen: Chosen = ()
     factor: float | None = None
     pairs: bool = False
+    drawn: Drawn | None = None
     call: int = 0
 
 
@@ -58,7 +61,8 @@ class Contraction:
 
     Attributes:
         module: the innermost module that was running.
-        kind: ``"conv"``, ``"matmul"`` or ``"embedding"``.
+        kind: ``"conv"``, ``"matmul"``, ``"embedding"``, or ``"constant"`` for a parameter that is an
+            activation by itself.
         contracted: labels of the weight along the contracted dimension (None for the raw input).
         activation: labels of the activation along the contracted dimension (for a convolution in several
             groups: all input channels).

@@ -17,6 +17,7 @@ from tsdistill.errors import TsdistillError
 from tsdistill.tracing.choices import choosing
 from tsdistill.tracing.companions import run_all
 from tsdistill.tracing.following import Following
+from tsdistill.tracing.randomness import draw, draws
 from tsdistill.tracing.record import Record, Step
 from tsdistill.tracing.runtime import (
     BY_SIZES,
@@ -111,6 +112,10 @@ class _Replay(Following):
                 self.scaled.append((step, now / step.factor))
         if step is not None and self.record.forces(step):
             return choosing(func, args, kwargs or {}, step.chosen)
+        if step is not None and step.drawn is not None and draws(func):
+            return draw(
+                func, args, kwargs or {}, step.drawn, self.staying(step.drawn, self.gone), self.seed(step)
+            )
         try:
             out = func(*args, **(kwargs or {}))
         except RuntimeError:

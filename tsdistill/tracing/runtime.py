@@ -21,6 +21,7 @@ from tsdistill.errors import TsdistillError
 from tsdistill.models.attention import any_widths
 from tsdistill.runtime.exclusive import exclusive
 from tsdistill.tracing.module_state import state_restored
+from tsdistill.tracing.randomness import fixed_generators
 
 Inputs = Any
 """A tensor, a tuple of positional arguments, or a dict of keyword arguments."""
@@ -93,6 +94,7 @@ def plain_evaluation(model: nn.Module, *, training: bool = False) -> Iterator[No
         stack.enter_context(any_widths(modules))
         stack.enter_context(state_restored(model))
         stack.enter_context(torch.random.fork_rng(devices))
+        stack.enter_context(fixed_generators())
         stack.enter_context(torch.no_grad())
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         torch.default_generator.manual_seed(0)

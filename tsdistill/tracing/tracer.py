@@ -18,10 +18,12 @@ from torch.overrides import TorchFunctionMode
 from tsdistill.errors import TsdistillError
 from tsdistill.models.layers.calls import CallLayer
 from tsdistill.tracing import rules
+from tsdistill.tracing.activations import inputs_of_layers
 from tsdistill.tracing.choices import chosen, number
 from tsdistill.tracing.companions import CompanionCall, run_beside
 from tsdistill.tracing.following import kind_of
 from tsdistill.tracing.labels import FIXED, Labels, Ledger, rule_model, ruled_like
+from tsdistill.tracing.randomness import Drawn, draws
 from tsdistill.tracing.record import Contraction, Cost, Run, Step, Trace
 from tsdistill.tracing.runtime import (
     BY_SIZES,
@@ -94,6 +96,7 @@ class Tracer(OperatorMode):
         tensors = tensors_in((args, kwargs) if kwargs else args)
         self._made = out if rules.make(self, func, args, out) else None
         if self._made is not None or not tensors:
+            self._note_draw(func, out)
             return out
         fields = [self.labels(t) for t in tensors]
         self.step.touched = [f for field_ in fields for f in field_ if f is not None]
@@ -106,6 +109,7 @@ class Tracer(OperatorMode):
                     self._label(result, (None,) * result.ndim)
         if self.step.touched:
             rules.apply(self, func, args, kwargs, out)
+        self._note_draw(func, out)
         if any(t.is_floating_point() for t in data):
             self.step.chosen = chosen(self.step.op, outs) if outs else number(out)
         if self.step.contracted or self.step.chosen:
@@ -113,6 +117,12 @@ class Tracer(OperatorMode):
         if "_like" in self.step.op:
             self._made = out
         return out
+
+    def _note_draw(self, func: Any, out: Any) -> None:
+        """Write down what a random operator has given."""
+        outs = tensors_in(out)
+        if draws(func) and outs:
+            self.step.drawn = Drawn(tuple(outs[0].shape), self.labels(outs[0]))
 
     def _hand_on(self, out: torch.Tensor) -> None:
         """PyTorch detaches a new tensor that somebody holds, here the tracer; no other forward does it."""
@@ -159,8 +169,11 @@ class Tracer(OperatorMode):
         """Sorts weights that are computed with one another: parameters before buffers, then by how many of
         their dimensions are labelled, most first."""
         labels = [field_ for field_ in self.labels(tensor) if field_ is not None]
-        first = min((int(field_[0]) for field_ in labels if field_.size), default=FIXED)
-        return not FIXED < first < self._parameters_end, -len(labels)
+        return not any(map(self.of_parameter, labels)), -len(labels)
+
+    def of_parameter(self, labels: np.ndarray) -> bool:
+        """Whether these are the labels of a parameter."""
+        return bool(labels.size) and FIXED < int(labels[0]) < self._parameters_end
 
     @property
     def reader(self) -> str:
@@ -435,6 +448,7 @@ def _recorded(
         module_names(model, tracer.stack),
         attributes_read(model, tracer.note),
         _call_layers(model, tracer),
+        inputs_of_layers(model, tracer),
         tracer,
         _Calls(tracer),
     ):

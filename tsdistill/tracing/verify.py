@@ -17,6 +17,7 @@ from tsdistill.tracing.companions import run_all
 from tsdistill.tracing.copying import copied
 from tsdistill.tracing.following import Following
 from tsdistill.tracing.labels import Labels
+from tsdistill.tracing.randomness import draw, draws
 from tsdistill.tracing.record import Record, Step
 from tsdistill.tracing.replay import replay
 from tsdistill.tracing.runtime import Inputs, operator_name, plain_evaluation, tensors_in
@@ -38,6 +39,8 @@ class _Zeroed(Following):
             return func(*args, **(kwargs or {}))
         if self.record.forces(step):
             return choosing(func, args, kwargs or {}, step.chosen)
+        if step.drawn is not None and draws(func):
+            return draw(func, args, kwargs or {}, step.drawn, self.staying(step.drawn, None), self.seed(step))
         out = self._computed(func, step, list(args), kwargs or {})
         if self.record.judges(step):
             self.inside += tensors_in(out)

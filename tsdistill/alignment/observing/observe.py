@@ -25,6 +25,7 @@ from tsdistill.alignment.stages import OBSERVE
 from tsdistill.data.nests import count
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.forward import at_rest, forward, head
+from tsdistill.tracing.randomness import seeded
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +107,7 @@ def observe(
     with ExitStack() as stack:
         stack.enter_context(at_rest(model, *([other] if other is not None else [])))
         stack.enter_context(torch.no_grad())
+        stack.enter_context(seeded(seed))
         measured = False
         for index, first, (x, _) in processes.share(batches):
             drawn.begin(index)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from tsdistill.data.nests import count
 from tsdistill.evaluation.forward import at_rest, forward, head
+from tsdistill.tracing.randomness import seeded
 from tsdistill.tracing.runtime import judged, tensors_in
 
 SAMPLES = 64
@@ -60,6 +61,6 @@ class Outputs:
 
 
 def _values(model: nn.Module, x: Any) -> list[Tensor]:
-    with torch.no_grad(), at_rest(model):
+    with torch.no_grad(), at_rest(model), seeded(0):
         made = tensors_in(judged(forward(model, x)))
     return [y.clone() for y in made if y.is_floating_point()]

@@ -24,6 +24,7 @@ from tsdistill.pruning.realigning.lockstep import stopping
 from tsdistill.pruning.realigning.moving import fit_block, fit_layer
 from tsdistill.pruning.realigning.reaching import SAMPLES, reaching
 from tsdistill.pruning.realigning.stops import Stop, find_stops
+from tsdistill.tracing.randomness import seeded
 from tsdistill.tracing.scaling import Gains
 
 STAGE = "re-aligning layers"
@@ -100,6 +101,7 @@ def realign(
     notes: list[str] = []
     with ExitStack() as stack:
         stack.enter_context(at_rest(dense, small))
+        stack.enter_context(seeded(seed))
         stops, blocks = find_stops(dense, small, kept, gains or {}, head(first[0], 2))
         names, around = [stop.name for stop in stops], [block.name for block in blocks if turns]
         stations = _stations(stops, blocks if turns else [])

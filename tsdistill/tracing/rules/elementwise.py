@@ -72,6 +72,7 @@ UNTAGGED = frozenset(
         *("complex", "polar"),
         *("copy", "where", "masked_fill", "prelu", "_prelu_kernel", "rrelu", "rrelu_with_noise", "lerp"),
         *("hardswish", "hardtanh", "relu6", "hardsigmoid", "log_sigmoid_forward", "glu_jvp", "threshold"),
+        *("normal", "uniform", "exponential", "log_normal", "cauchy", "geometric", "random"),
         *("addcmul", "addcdiv", "clamp", "nan_to_num", "celu", "elu", "selu", "softplus", "softshrink"),
     }
 )

@@ -23,6 +23,6 @@ def _made(place: int) -> Callable[[Any, tuple, torch.Tensor], None]:
 
 
 RULES = {
-    **dict.fromkeys(("zeros", "ones", "full", "empty"), _made(0)),
+    **dict.fromkeys(("zeros", "ones", "full", "empty", "randn", "rand"), _made(0)),
     **dict.fromkeys(("new_zeros", "new_ones", "new_full", "new_empty"), _made(1)),
 }
