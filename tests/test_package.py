@@ -81,6 +81,9 @@ def test_folders_import_only_from_those_before_them() -> None:
     order = (
         "printable",
         "errors",
+        "untrusted",
+        "yaml_text",
+        "schema",
         "devices",
         "files",
         "plugins",

@@ -106,9 +106,9 @@ def test_files_that_cannot_be_used_are_one_line(tmp_path: Path) -> None:
         "labels.npz": "labels of shape",
         "words.npz": "labels y",
         "text.npz": "not numbers",
-        "cut.npz": "cannot read",
-        "cut.npy": "cannot read",
-        "empty.npy": "cannot read",
+        "cut.npz": "cannot be read",
+        "cut.npy": "cannot be read",
+        "empty.npy": "cannot be read",
         "scalar.npy": "no samples",
         "missing.npz": "no file",
     }

@@ -80,7 +80,7 @@ def test_damaged_idx_files_are_named(tmp_path: Path) -> None:
     images.write_bytes(gzip.compress(idx(DIGITS[:3])))
     with pytest.raises(TsdistillError, match="belong together"):
         open_data(f"mnist:{tmp_path}", GREY)
-    with pytest.raises(TsdistillError, match="cannot read"):
+    with pytest.raises(TsdistillError, match="cannot be read"):
         read_idx(tmp_path / "missing")
 
 

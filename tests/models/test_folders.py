@@ -74,10 +74,10 @@ def test_folder_without_configuration_is_recognised(tmp_path, weights):
         ({"model_type": "bert", "architectures": ["BertModel"]}, "name it as hf:"),
         ({"architecture": "os.system('x')"}, "no name of timm's"),
         ({"architecture": "hf-hub:a/b"}, "no name of timm's"),
-        ({"architecture": "test_vit", "model_args": {"a": {"b": 1}}}, "not a plain one"),
+        ({"architecture": "test_vit", "model_args": {"a": {"b": 1}}}, "not one plain value"),
         ({"architecture": "test_vit", "model_args": {"checkpoint_path": "/x"}}, "cannot be given"),
         ({"architecture": "no_such"}, "cannot be built"),
-        ([], "no JSON object"),
+        ([], "should be a mapping"),
     ],
 )
 def test_configurations_that_are_refused(tmp_path, weights, config, message):

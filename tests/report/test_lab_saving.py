@@ -97,7 +97,12 @@ def test_numbers_on_a_terminal(outcome: Outcome) -> None:
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [(None, "No such file"), ("{", "is no JSON"), ("{}", "holds no outcome"), ("[1]", "holds no outcome")],
+    [
+        (None, "No such file"),
+        ("{", "is not JSON"),
+        ("{}", "no valid 'format'"),
+        ("[1]", "should be a mapping"),
+    ],
 )
 def test_what_is_no_outcome(text: str | None, words: str, tmp_path: Path) -> None:
     file = tmp_path / "outcome.json"

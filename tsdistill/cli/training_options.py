@@ -132,7 +132,7 @@ def _extra(pairs: tuple[str, ...]) -> dict[str, Any]:
             raise TsdistillError(f"--set {pair}: write --set NAME=VALUE, such as --set momentum=0.95")
         try:
             found[name.strip()] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
+        except (tomllib.TOMLDecodeError, RecursionError):
             found[name.strip()] = value
     return found
 

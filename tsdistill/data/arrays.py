@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from tsdistill.data.numpy_files import names_in, read_npy, read_npz
 from tsdistill.data.transforms import is_image, normalise
 from tsdistill.errors import TsdistillError
 from tsdistill.models.info import InputSpec
@@ -125,21 +125,17 @@ def read_arrays(path: str | Path, spec: InputSpec | None = None) -> ArraySamples
         TsdistillError: the file is missing, truncated, holds objects or no array ``x``, or shapes do not fit.
     """
     path = Path(path).expanduser()
-    try:
-        if path.suffix.lower() == ".npy":
-            return ArraySamples(np.load(path, mmap_mode="r", allow_pickle=False), None, spec, str(path))
-        with np.load(path, allow_pickle=False) as arrays:
-            if "x" not in arrays.files:
-                held = ", ".join(arrays.files) or "nothing"
-                raise TsdistillError(
-                    f"{path} has no array named x (it holds {held}); save it with np.savez(path, x=...)"
-                )
-            x, y = arrays["x"], arrays["y"] if "y" in arrays.files else None
-    except FileNotFoundError as error:
-        raise TsdistillError(f"there is no file {path}") from error
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, AttributeError) as error:
-        reason = "it holds Python objects" if "pickle" in str(error) else " ".join(str(error).split())
-        raise TsdistillError(f"cannot read {path}: {reason}; give plain numeric arrays") from error
+    if not path.exists():
+        raise TsdistillError(f"there is no file {path}")
+    if path.suffix.lower() == ".npy":
+        return ArraySamples(read_npy(path), None, spec, str(path))
+    arrays = read_npz(path, ("x", "y"))
+    if "x" not in arrays:
+        held = ", ".join(names_in(path)) or "nothing"
+        raise TsdistillError(
+            f"{path} has no array named x (it holds {held}); save it with np.savez(path, x=...)"
+        )
+    x, y = arrays["x"], arrays.get("y")
     if y is not None:
         if y.ndim == 2 and y.shape[1] == 1:
             y = y[:, 0]

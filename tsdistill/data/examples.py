@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,14 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from torch.utils.data import Dataset
 
+from tsdistill.data.numpy_files import read_npy, read_npz
 from tsdistill.errors import TsdistillError
-from tsdistill.models import own_code
+from tsdistill.models import own_code, torch_files
+from tsdistill.untrusted import check_regular, refusing
 
 SUFFIXES = (".pt", ".pth", ".npy", ".npz", ".safetensors")
 
@@ -40,35 +42,25 @@ def read_example(place: str) -> Any:
         )
     if path.suffix.lower() not in SUFFIXES:
         raise TsdistillError(f"--example-input {place}: a file ends in {', '.join(SUFFIXES)}")
-    try:
-        found = _read(path)
-    except Exception as error:
-        reason = " ".join(str(error).split())[:120]
-        raise TsdistillError(
-            f"--example-input {place} cannot be read ({type(error).__name__}: {reason}); save tensors, or a "
-            "tuple or dict of them"
-        ) from error
-    return _checked(found, place)
+    return _checked(_read(path, f"--example-input {place}"), place)
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path, what: str) -> Any:
     kind = path.suffix.lower()
-    if kind == ".safetensors":
-        return safetensors.torch.load_file(path)
-    if kind in (".npy", ".npz"):
-        with warnings.catch_warnings(action="ignore"):
-            found = np.load(path, allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            return found
-        with found:
-            return {name: found[name] for name in found.files}
-    return torch.load(path, map_location="cpu", weights_only=True)
+    check_regular(path)
+    if kind == ".npy":
+        return np.array(read_npy(path))
+    if kind == ".npz":
+        return read_npz(path)
+    with refusing(what, "save tensors, or a tuple or dict of them", SafetensorError):
+        return safetensors.torch.load_file(path) if kind == ".safetensors" else torch_files.load(path)
 
 
 def _checked(found: Any, place: str) -> Any:
     def tensors(value: Any) -> Any:
         if isinstance(value, np.ndarray):
-            value = torch.from_numpy(value)
+            with refusing(f"--example-input {place}", "give plain numeric arrays"):
+                value = torch.from_numpy(value)
         if isinstance(value, torch.Tensor):
             return value.detach()
         if isinstance(value, Mapping):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch.utils.data import Dataset
 
 from tsdistill.errors import TsdistillError
 from tsdistill.models.info import InputSpec
+from tsdistill.untrusted import check_regular, refusing
 
 # fmt: off
 _SUFFIXES = frozenset({
@@ -18,6 +20,9 @@ _SUFFIXES = frozenset({
     ".ppm", ".pgm", ".pbm", ".pnm", ".avif",
 })
 # fmt: on
+MOST_PIXELS = 89_478_485
+"""Pixels of a picture: those of 256 MiB as RGB, Pillow's own limit for a warning."""
+
 _HELD_OUT_FOLDERS = ("validation", "val", "valid", "test")
 
 
@@ -97,14 +102,20 @@ def open_image(path: str | Path) -> Any:
     """The decoded PIL image in a file.
 
     Raises:
-        TsdistillError: the file is missing, truncated or not an image.
+        TsdistillError: the file is missing, truncated, not an image, or a picture of too many pixels.
     """
     from PIL import Image
 
-    try:
-        with Image.open(path) as image:
+    path = Path(path)
+    check_regular(path)
+    with refusing(f"the image {path}", "repair or remove the file", Image.DecompressionBombError):
+        with warnings.catch_warnings(action="ignore"):
+            image = Image.open(path)
+        with image:
+            width, height = image.size
+            if width * height > MOST_PIXELS:
+                raise ValueError(
+                    f"{width} by {height} pixels are more than the {MOST_PIXELS} that are decoded"
+                )
             image.load()
             return image.copy() if image.format == "GIF" else image
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise TsdistillError(f"cannot read the image {path}: {reason}; repair or remove the file") from error

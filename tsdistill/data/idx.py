@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import math
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,13 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from tsdistill.errors import TsdistillError
+from tsdistill.untrusted import check_regular, refusing
 
 _PREFIX = {"train": "train", "test": "t10k"}
+_MOST_DEFLATED = 1032
+"""Times that a gzipped file grows at most: the bound of the deflate format."""
+
+_MOST_DIMENSIONS = 32
 _TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
@@ -24,21 +28,26 @@ def read_idx(path: str | Path) -> np.ndarray:
         TsdistillError: the file is missing, truncated or no IDX file.
     """
     path = Path(path)
-    try:
-        raw = path.read_bytes()
-        raw = gzip.decompress(raw) if path.suffix == ".gz" else raw
-    except (OSError, EOFError, zlib.error) as error:
-        raise TsdistillError(f"cannot read {path}: {error}; fetch the file again") from error
-    if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] not in _TYPES:
-        raise TsdistillError(f"{path} is not an IDX file; give the files as MNIST names and lays them")
-    start = 4 + 4 * raw[3]
-    shape = tuple(int(n) for n in np.frombuffer(raw[4:start], ">u4")) if len(raw) >= start else ()
-    dtype = np.dtype(_TYPES[raw[2]])
-    if len(shape) != raw[3] or len(raw) - start != math.prod(shape) * dtype.itemsize:
+    check_regular(path)
+    with refusing(path, "fetch the file again"):
+        compressed = path.suffix == ".gz"
+        most = path.stat().st_size * (_MOST_DEFLATED if compressed else 1)
+        with gzip.open(path) if compressed else path.open("rb") as file:
+            head = file.read(4)
+            if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in _TYPES:
+                raise TsdistillError(
+                    f"{path} is not an IDX file; give the files as MNIST names and lays them"
+                )
+            sizes = file.read(4 * head[3])
+            shape = tuple(int(n) for n in np.frombuffer(sizes, ">u4", count=len(sizes) // 4))
+            dtype = np.dtype(_TYPES[head[2]])
+            claimed = math.prod(shape) * dtype.itemsize
+            raw = file.read(claimed + 1) if claimed <= most else b""
+    if len(shape) != head[3] or head[3] > _MOST_DIMENSIONS or len(raw) != claimed:
         raise TsdistillError(
-            f"{path} is truncated: it says shape {shape} but holds {len(raw)} bytes; fetch it again"
+            f"{path} is truncated: it says shape {str(shape)[:80]} but does not hold as much; fetch it again"
         )
-    return np.frombuffer(raw, dtype, offset=start).reshape(shape)
+    return np.frombuffer(raw, dtype).reshape(shape)
 
 
 class IdxImages(Dataset):

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ConfigDict
 
 from tsdistill.errors import TsdistillError
 from tsdistill.files import replacing
+from tsdistill.models import torch_files
+from tsdistill.schema import Count, Schema, Text, validated
+from tsdistill.untrusted import check_regular, refusing
 
 VERSION = 1
+WAY_OUT = "remove it to start afresh"
 
 
 @dataclass(frozen=True)
@@ -47,12 +51,44 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         TsdistillError: the file is damaged, or of another version.
     """
-    try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise TsdistillError(
-            f"the checkpoint {path} cannot be read ({type(error).__name__}); remove it to start afresh"
-        ) from error
+    what = f"the checkpoint {path}"
+    check_regular(path)
+    with refusing(what, WAY_OUT):
+        state: dict[str, Any] = torch_files.load(path)
     if not isinstance(state, dict) or state.get("version") != VERSION:
-        raise TsdistillError(f"{path} is no checkpoint of this version; remove it to start afresh")
+        raise TsdistillError(f"{path} is no checkpoint of this version; {WAY_OUT}")
+    validated(_StateFields, state, what, WAY_OUT)
     return state
+
+
+class _PositionFields(Schema):
+    """`Position`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    epoch: Count
+    batch: Count
+    updates: Count
+
+
+class _TallyFields(Schema):
+    """What `tsdistill.distillation.tallying.Tally` keeps."""
+
+    total: float
+    parts: dict[Text, float] = {}
+    weight: float
+    samples: Count
+    seconds: float
+    skipped: Count
+    complaint: str
+
+
+class _StateFields(Schema):
+    """A checkpoint, as far as its parts are the training loop's own; others check theirs as they load it."""
+
+    position: _PositionFields
+    log: list[dict[Text, Any]]
+    skipped: Count
+    tally: _TallyFields
+    loss: dict[Any, Any]
+    following: dict[Any, Any]

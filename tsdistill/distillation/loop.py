@@ -15,13 +15,14 @@ from tsdistill.data.training import TrainingBatch
 from tsdistill.data.training_transforms import mixed_seed
 from tsdistill.distillation import guarding
 from tsdistill.distillation.batching import refuse_one_class
-from tsdistill.distillation.checkpoints import Position
+from tsdistill.distillation.checkpoints import WAY_OUT, Position
 from tsdistill.distillation.losses import Features, Step
 from tsdistill.distillation.parts import Parts
 from tsdistill.distillation.results import Status
 from tsdistill.distillation.tallying import Tally
 from tsdistill.errors import TsdistillError
 from tsdistill.tracing.runtime import plain_attention
+from tsdistill.untrusted import refusing
 
 _DRAWN = 6
 _TOLD = 0.5
@@ -49,14 +50,19 @@ class Loop:
         self._told = 0.0
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint."""
-        self.position = Position(**state["position"])
-        self.log = [dict(line) for line in state["log"]]
-        self.skipped = int(state["skipped"])
-        self._tally.load(state["tally"])
-        self._parts.loss.load_state_dict(state["loss"])
-        self._parts.updating.load(state, self.position.updates)
-        self._parts.following.load(state["following"])
+        """Go on from a checkpoint.
+
+        Raises:
+            TsdistillError: it is not one of such a training; nothing can go on after that.
+        """
+        with refusing("the checkpoint of the run", WAY_OUT):
+            self.position = Position(**state["position"])
+            self.log = [dict(line) for line in state["log"]]
+            self.skipped = int(state["skipped"])
+            self._tally.load(state["tally"])
+            self._parts.loss.load_state_dict(state["loss"])
+            self._parts.updating.load(state, self.position.updates)
+            self._parts.following.load(state["following"])
 
     def state(self) -> dict[str, Any]:
         """Everything that is needed to go on, as plain data."""

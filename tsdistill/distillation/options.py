@@ -6,17 +6,28 @@ import dataclasses
 import difflib
 import json
 import math
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
+
+from pydantic import create_model
 
 from tsdistill.data.opening import LARGEST_SEED
-from tsdistill.distillation.option_values import as_declared
+from tsdistill.distillation.loss_weights import losses
 from tsdistill.errors import TsdistillError
+from tsdistill.evaluation.layout import parse_stated
+from tsdistill.printable import printable
+from tsdistill.schema import LARGEST_OPTIONS, Integer, Schema, parse, validated
+from tsdistill.untrusted import read_text
 
 PRECISIONS = ("no", "bf16", "fp16")
+
+_KINDS = {".toml": "toml", ".yaml": "yaml", ".yml": "yaml", ".json": "json"}
+_WAY_OUT = "mend the file"
+_LONGEST_OPTION = 40
+"""Characters by which an unknown name is compared with those there are; the longest has 18."""
 
 FREE = frozenset(
     {"device", "strict", "checkpoint_steps", "checkpoint_minutes", "tracker", "cache_teacher", "workers"}
@@ -156,11 +167,28 @@ class Options:
         for key, value in given.items():
             name = str(key).replace("-", "_")
             if name not in fields:
-                near = difflib.get_close_matches(name, fields, n=1)
+                near = difflib.get_close_matches(name[:_LONGEST_OPTION], fields, n=1)
                 way = f"did you mean {near[0]}?" if near else f"there are {', '.join(fields)}"
-                raise TsdistillError(f"{at}there is no training option {key!r}; {way}")
-            known[name] = as_declared(name, str(fields[name].type), value, at)
-        return cls(**known)
+                raise TsdistillError(f"{at}there is no training option {printable(key, 60)!r}; {way}")
+            known[name] = losses(value, at) if name == "loss" else value
+            if name == "outputs" and isinstance(value, str):
+                known[name] = parse_stated(value, at)
+        valid = validated(_declared(), known, where or "the training", "mend it")
+        if "outputs" in known:
+            parse_stated(valid.outputs, at)  # type: ignore[attr-defined]
+        return cls(**{name: getattr(valid, name) for name in known})
+
+
+@cache
+def _declared() -> type[Schema]:
+    """The options as a schema: their names with the types that `Options` declares."""
+    hints = get_type_hints(Options)
+    bounded = {int: Integer, int | None: Integer | None}
+    declared: dict[str, Any] = {
+        each.name: (bounded.get(hints[each.name], hints[each.name]), None)
+        for each in dataclasses.fields(Options)
+    }
+    return create_model("TrainingOptions", __base__=Schema, **declared)
 
 
 _LEAST = {
@@ -177,28 +205,10 @@ def read_options(path: str | Path) -> dict[str, Any]:
         TsdistillError: the file is missing, not of these kinds, or no mapping.
     """
     path = Path(path).expanduser()
-    kind = path.suffix.lower()
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise TsdistillError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
-    try:
-        if kind == ".toml":
-            found: Any = tomllib.loads(text)
-        elif kind in (".yaml", ".yml"):
-            import yaml
-
-            found = yaml.safe_load(text)
-        elif kind == ".json":
-            found = json.loads(text)
-        else:
-            raise TsdistillError(f"{path}: options are read from .toml, .yaml or .json; name such a file")
-    except TsdistillError:
-        raise
-    except ImportError as error:
-        raise TsdistillError(f"{path}: YAML needs the package PyYAML; install it, or write TOML") from error
-    except Exception as error:  # each parser has its own
-        raise TsdistillError(f"{path}: {' '.join(str(error).split())}; mend the file") from error
+    kind = _KINDS.get(path.suffix.lower())
+    if kind is None:
+        raise TsdistillError(f"{path}: options are read from .toml, .yaml or .json; name such a file")
+    found = parse(read_text(path, LARGEST_OPTIONS, _WAY_OUT), kind, path, _WAY_OUT)
     if isinstance(found, Mapping) and isinstance(found.get("options"), Mapping):
         found = found["options"]
     if not isinstance(found, Mapping):

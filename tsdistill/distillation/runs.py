@@ -8,10 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import ConfigDict
+
 from tsdistill.distillation import checkpoints
 from tsdistill.distillation.options import differences
 from tsdistill.errors import TsdistillError
 from tsdistill.files import replacing, sweep
+from tsdistill.schema import Schema, read_json
 
 MODEL, BEST = "model.safetensors", "best.safetensors"
 OPTIONS, LOG, LAST, PAGE = "options.json", "log.jsonl", "checkpoints/last.pt", "alignment.html"
@@ -112,14 +115,9 @@ class RunFolder:
         Raises:
             TsdistillError: the file cannot be read.
         """
-        try:
-            found = json.loads(self.options.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise TsdistillError(
-                f"{self.options} cannot be read; remove the folder {self.path} to start afresh"
-            ) from error
-        ours = isinstance(found, dict) and "tsdistill" in found and isinstance(found.get("options"), dict)
-        return found if ours else None
+        way_out = f"remove the folder {self.path} to start afresh"
+        found: dict[str, Any] = read_json(self.options, _RunFields, way_out).model_dump()
+        return found if "tsdistill" in found and isinstance(found.get("options"), dict) else None
 
     def _changed(self, identity: Mapping[str, Any]) -> list[str]:
         before = self._identity() if self.options.exists() else None
@@ -140,3 +138,9 @@ class RunFolder:
         if self.writes:
             with replacing(path) as beside:
                 beside.write_text(text, encoding="utf-8")
+
+
+class _RunFields(Schema):
+    """``options.json``: whatever makes the run what it is."""
+
+    model_config = ConfigDict(extra="allow")

@@ -20,8 +20,10 @@ from tsdistill.distillation.losses import Features
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.outputs import outputs_or_main
 from tsdistill.files import replacing
+from tsdistill.schema import LARGEST_OPTIONS
 from tsdistill.tracing import runtime
 from tsdistill.tracing.runtime import plain_attention
+from tsdistill.untrusted import read_text, refusing
 
 Within = Callable[[], AbstractContextManager[Any]]
 Taught = tuple[Mapping[str, Tensor], Mapping[str, Tensor]]
@@ -170,8 +172,8 @@ class CachedTeaching:
         identity = {**self._identity, "samples": self._samples, "outputs": shapes}
         if self._writes:
             try:
-                same = json.loads(said.read_text(encoding="utf-8")) == identity
-            except (OSError, ValueError):
+                same = json.loads(read_text(said, LARGEST_OPTIONS, "")) == identity
+            except (TsdistillError, ValueError, RecursionError):
                 same = False
             if not same or not values.exists() or not known.exists():
                 said.unlink(missing_ok=True)
@@ -181,8 +183,12 @@ class CachedTeaching:
                 with replacing(said) as beside:
                     beside.write_text(json.dumps(identity) + "\n", encoding="utf-8")
         self._barrier()
-        self._values = np.load(values, mmap_mode="r+")
-        self._known = np.load(known, mmap_mode="r+")
+        with refusing(f"the teacher's outputs in {self._folder}", "remove them to compute them anew"):
+            self._values = np.load(values, mmap_mode="r+", allow_pickle=False)
+            self._known = np.load(known, mmap_mode="r+", allow_pickle=False)
+            width = sum(math.prod(shape) for shape in self._shapes.values())
+            if self._values.shape != (self._samples, width) or self._known.shape != (self._samples,):
+                raise ValueError("they are of another shape")
 
 
 def _reserve(path: Path, shape: tuple[int, ...], dtype: Any) -> None:

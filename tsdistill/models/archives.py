@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tsdistill.models.pickled_values import Damaged
+from tsdistill.untrusted import READ_ERRORS
 
 SIGNATURE = b"PK\x03\x04"
 _UNREADABLE = (zipfile.BadZipFile, struct.error)
@@ -52,6 +53,21 @@ def is_archive(path: Path) -> bool:
     """Whether the file begins as a zip archive does."""
     with path.open("rb") as file:
         return file.read(len(SIGNATURE)) == SIGNATURE
+
+
+def check_sums(path: Path) -> None:
+    """Read the whole archive and compare each record with its check sum.
+
+    Raises:
+        Damaged: one is not what was written.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            bad = archive.testzip()
+    except READ_ERRORS as error:
+        raise Damaged(str(error)) from error
+    if bad is not None:
+        raise Damaged(f"the record {bad[:60]!r} is not what was written")
 
 
 def opened(path: Path) -> Archive:

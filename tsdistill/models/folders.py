@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator
 
 from tsdistill.errors import TsdistillError
-from tsdistill.models import checkpoint, json_text
-from tsdistill.models.checking import Checker
+from tsdistill.models import checkpoint
 from tsdistill.models.checkpoint import Contents
+from tsdistill.models.header import InputFields
 from tsdistill.models.info import InputSpec
 from tsdistill.models.inputs import INTERPOLATIONS
 from tsdistill.models.specs import OptionValue, join
+from tsdistill.printable import LONGEST_NAME, printable
+from tsdistill.schema import Entries, Schema, Size, Text, read_json, validated
 
 CONFIGURATION = "config.json"
 WHOLE = ("model.safetensors", "pytorch_model.bin")
 INDEXED = tuple(f"{name}.index.json" for name in WHOLE)
+_WAY_OUT = "fetch it again"
 
 
 def read(folder: Path, *, trust: bool = False) -> Contents:
@@ -38,18 +43,24 @@ def read(folder: Path, *, trust: bool = False) -> Contents:
     return Contents(_joined(path, trust), arch=arch, input=spec)
 
 
+def shards(index: Path) -> dict[str, str]:
+    """Which shard of a model holds which tensor, as the index beside them says; by the tensor's name.
+
+    Raises:
+        TsdistillError: the index is damaged, or names a file that does not lie beside it.
+    """
+    return read_json(index, _IndexFields, _WAY_OUT).weight_map
+
+
 def _joined(index: Path, trust: bool) -> dict[str, Any]:
-    """The tensors of all shards; their files lie beside the index and nowhere else."""
-    check = Checker(index)
-    places = check.mapping(json_text.read(index).get("weight_map"), "weight_map")
+    """The tensors of all shards."""
+    places = shards(index)
     tensors: dict[str, Any] = {}
-    for name in dict.fromkeys(check.text(place, "weight_map") for place in places.values()):
-        if Path(name).name != name or "\\" in name:
-            raise check.error(f"the shard {name[:60]!r} is no plain name of a file")
+    for name in dict.fromkeys(places.values()):
         tensors |= checkpoint.read(index.with_name(name), trust=trust).tensors
     lost = next((name for name in places if name not in tensors), None)
     if lost is not None:
-        raise check.error(f"the shards hold no {lost[:60]!a}")
+        raise TsdistillError(f"{index}: the shards hold no {printable(lost, LONGEST_NAME)!r}; {_WAY_OUT}")
     return tensors
 
 
@@ -57,40 +68,81 @@ def _configured(path: Path) -> tuple[str | None, InputSpec | None]:
     """Specification and inputs out of a configuration of timm's; lists of one value are that value."""
     if not path.is_file():
         return None, None
-    config, check = json_text.read(path), Checker(path)
-    name = config.get("architecture")
-    if name is None and ("model_type" in config or "architectures" in config):
+    config = read_json(path, _TimmFields, _WAY_OUT)
+    name = config.architecture
+    if name is None and (config.model_type is not None or config.architectures is not None):
         raise TsdistillError(
             f"{path.parent} holds a model of transformers; name it as hf:{path.parent}, or give its file of "
             "weights with --arch (arch=)"
         )
     if name is None:
         return None, None
-    name = check.text(name, "architecture")
-    if not name.replace("_", "").replace(".", "").isalnum():
-        raise check.error(f"{name[:60]!r} is no name of timm's")
-    options: dict[str, OptionValue] = {}
-    for key, value in check.mapping(config.get("model_args") or {}, "model_args").items():
-        if isinstance(value, list) and value and all(each == value[0] for each in value):
-            value = value[0]
-        if not isinstance(value, (bool, int, float, str)) or not key.isidentifier() or "," in str(value):
-            raise check.error(f"the option {key[:40]!r} is not a plain one")
-        options[key] = value
-    if config.get("num_classes") is not None:
-        options["num_classes"] = check.integer(config["num_classes"], "num_classes")
-    return join("timm", name, options), _input(config.get("pretrained_cfg"), check)
+    options: dict[str, OptionValue] = {
+        key: value[0] if isinstance(value, list) else value
+        for key, value in (config.model_args or {}).items()
+    }
+    if config.num_classes is not None:
+        options["num_classes"] = config.num_classes
+    return join("timm", name, options), _input(config.pretrained_cfg, path)
 
 
-def _input(config: Any, check: Checker) -> InputSpec | None:
+def _input(config: Any, path: Path) -> InputSpec | None:
     if not isinstance(config, dict) or "input_size" not in config:
         return None
     interpolation = config.get("interpolation")
-    return check.input(
-        {
-            "size": config["input_size"],
-            "mean": config.get("mean"),
-            "std": config.get("std"),
-            "interpolation": interpolation if interpolation in INTERPOLATIONS else INTERPOLATIONS[0],
-            "crop_pct": config.get("crop_pct", 1.0),
-        }
-    )
+    fields = {
+        "size": config["input_size"],
+        "mean": config.get("mean"),
+        "std": config.get("std"),
+        "interpolation": interpolation if interpolation in INTERPOLATIONS else INTERPOLATIONS[0],
+        "crop_pct": config.get("crop_pct", 1.0),
+    }
+    return validated(InputFields, fields, f"{path}: pretrained_cfg", _WAY_OUT).spec()
+
+
+def _file_name(name: str) -> str:
+    if Path(name).name != name or "\\" in name:
+        raise ValueError("is no plain name of a file: shards lie beside their index")
+    return name
+
+
+def _identifier(name: str) -> str:
+    if not name.isidentifier():
+        raise ValueError("is no name of an option")
+    return name
+
+
+def _plain(value: Any) -> Any:
+    """A value that a specification spells out; a list of one value again and again is that value."""
+    values = value if isinstance(value, list) else [value]
+    if not values or any(each != values[0] for each in values):
+        raise ValueError("is not one plain value")
+    first = values[0]
+    if not isinstance(first, (bool, int, float, str)) or "," in str(first) or not str(first).isprintable():
+        raise ValueError("is not one plain value")
+    return value
+
+
+def _timm_name(name: str) -> str:
+    if not name.replace("_", "").replace(".", "").isalnum():
+        raise ValueError("is no name of timm's")
+    return name
+
+
+class _IndexFields(Schema):
+    """``model.safetensors.index.json``."""
+
+    weight_map: Entries[Annotated[Text, AfterValidator(_file_name)]]
+
+
+class _TimmFields(Schema):
+    """``config.json`` of timm, as far as it is read, and what tells it from one of transformers."""
+
+    architecture: Annotated[Text, AfterValidator(_timm_name)] | None = None
+    model_type: Any = None
+    architectures: Any = None
+    model_args: (
+        dict[Annotated[Text, AfterValidator(_identifier)], Annotated[Any, AfterValidator(_plain)]] | None
+    ) = None
+    num_classes: Size | None = None
+    pretrained_cfg: Any = None

@@ -20,6 +20,8 @@ _SLACK = 2**26
 _TIMES_STORED = 64
 _MODULES_A_TENSOR = 20
 _FEW_MODULES = 5000
+_MOST_MODULES = 200_000
+"""Modules of a model in shards: a mixture of 60 layers with 256 experts of four modules has 70,000."""
 
 
 def check_spec(spec: str, tensors: Mapping[str, torch.Tensor], path: Path) -> None:
@@ -50,6 +52,23 @@ def check_spec(spec: str, tensors: Mapping[str, torch.Tensor], path: Path) -> No
             f"{path}: damaged metadata: {spec} has {over[0]}, the file {held} numbers in {len(tensors)} "
             "tensors; name another by --arch (arch=)"
         )
+
+
+@contextmanager
+def limited(held: int | None) -> Iterator[None]:
+    """Stop building a model that is out of proportion to what is stored of it.
+
+    Args:
+        held: bytes of the weights; ``None`` where they are not known.
+
+    Raises:
+        TsdistillError: it is far larger.
+    """
+    if held is None:
+        yield
+        return
+    with _counted(_TIMES_STORED * held + _SLACK, _MOST_MODULES):
+        yield
 
 
 @contextmanager

@@ -3,16 +3,40 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from pydantic import Field, Strict, model_validator
+
+from tsdistill import schema
 from tsdistill.errors import TsdistillError
-from tsdistill.models.checking import LONGEST_SPEC, Checker
-from tsdistill.models.info import ModelInfo
+from tsdistill.models.info import Attribute, InputSpec, ModelInfo
+from tsdistill.printable import printable
+from tsdistill.schema import (
+    LARGEST,
+    LONGEST_TEXT,
+    MOST_ENTRIES,
+    Entries,
+    Finite,
+    Schema,
+    Size,
+    Text,
+    Whole,
+    text_of,
+    validated,
+)
 
 VERSION = 1
+LARGEST_INPUT = 2**26
+"""Numbers in one sample: a picture of 4,700 by 4,700 pixels."""
+
+LONGEST_SPEC = 2**15
+"""Characters of a specification: configurations of transformers are spelt out in it."""
+
+_WAY_OUT = "save the model again"
 
 
 @dataclass(frozen=True)
@@ -28,6 +52,47 @@ class Header:
     info: ModelInfo
     tied: Mapping[str, str] = field(default_factory=dict)
     orders: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+class InputFields(Schema):
+    """How inputs look, as a file says it."""
+
+    size: list[Annotated[int, Field(ge=1, le=LARGEST)]] = Field(min_length=1, max_length=64)
+    mean: list[Finite] | None
+    std: list[Annotated[float, Field(gt=0, allow_inf_nan=False)]] | None
+    interpolation: Literal["bicubic", "bilinear", "nearest", "random"]
+    crop_pct: Annotated[float, Field(ge=0.05, le=20)]
+
+    @model_validator(mode="after")
+    def _together(self) -> InputFields:
+        if math.prod(self.size) > LARGEST_INPUT:
+            raise ValueError(f"should have at most {LARGEST_INPUT} numbers in a sample")
+        for name, figures in (("mean", self.mean), ("std", self.std)):
+            if figures is not None and len(figures) not in (1, self.size[0]):
+                raise ValueError(f"{name} has {len(figures)} figures for {self.size[0]} channels")
+        return self
+
+    def spec(self, source: str = "stored in the file") -> InputSpec:
+        """The same as the toolkit has it."""
+        mean, std = (None if figures is None else tuple(figures) for figures in (self.mean, self.std))
+        return InputSpec(tuple(self.size), mean, std, self.interpolation, float(self.crop_pct), source)
+
+
+_Module = Annotated[str, Field(max_length=LONGEST_TEXT)]
+_Triple = Annotated[tuple[_Module, Text, Whole | list[Whole]], Strict(False)]
+"""A changed shape constant: module, name, value. JSON has lists for tuples."""
+
+
+class _Fields(Schema):
+    """The metadata, field by field."""
+
+    version: int
+    arch: text_of(LONGEST_SPEC)  # type: ignore[valid-type]
+    input: InputFields | None
+    attributes: list[_Triple] = Field(max_length=MOST_ENTRIES)
+    buffers: list[Text] = Field(max_length=MOST_ENTRIES)
+    tied: Entries[Text]
+    orders: Entries[list[Size]]
 
 
 def dump(header: Header) -> str:
@@ -58,31 +123,30 @@ def dump(header: Header) -> str:
 def parse(raw: Any, path: Path) -> Header:
     """Check the metadata of ``path`` field by field.
 
+    Args:
+        raw: JSON text, or what it holds.
+        path: the file, for messages.
+
     Raises:
         TsdistillError: names the first field that is missing, of the wrong type or out of range.
     """
-    check = Checker(path)
-    if isinstance(raw, str):
-        try:
-            raw = json.loads(raw)
-        except (ValueError, RecursionError) as error:
-            raise check.error("it is not JSON") from error
-    fields = check.mapping(raw, "the whole")
-    version = fields.get("version")
-    if version != VERSION or isinstance(version, bool):
-        named = str(version) if isinstance(version, (int, str)) or version is None else type(version).__name__
+    what = f"{path}: damaged metadata: it"
+    if isinstance(raw, (str, bytes)):
+        raw = schema.parse(raw, "json", what, _WAY_OUT)
+    version = raw.get("version") if isinstance(raw, dict) else None
+    if isinstance(raw, dict) and (version != VERSION or isinstance(version, bool)):
+        named = version if isinstance(version, (int, str)) or version is None else type(version).__name__
         raise TsdistillError(
-            f"{path} is of format {named[:20]!a}, this tsdistill reads {VERSION}; update tsdistill"
+            f"{path} is of format {printable(named, 20)!r}, this tsdistill reads {VERSION}; update tsdistill"
         )
-    arch = check.text(fields.get("arch"), "arch", LONGEST_SPEC)
-    attributes = tuple(
-        check.attribute(item) for item in check.sequence(fields.get("attributes"), "attributes")
-    )
-    buffers = tuple(check.text(item, "buffers") for item in check.sequence(fields.get("buffers"), "buffers"))
-    tied = check.mapping(fields.get("tied"), "tied")
-    orders = check.mapping(fields.get("orders"), "orders")
+    fields = validated(_Fields, raw, what, _WAY_OUT)
     return Header(
-        ModelInfo(arch, check.input(fields.get("input")), attributes, buffers),
-        {alias: check.text(name, "tied") for alias, name in tied.items()},
-        {name: check.ints(order, "orders") for name, order in orders.items()},
+        ModelInfo(
+            fields.arch,
+            None if fields.input is None else fields.input.spec(),
+            tuple(Attribute(*row) for row in fields.attributes),
+            tuple(fields.buffers),
+        ),
+        dict(fields.tied),
+        {name: tuple(order) for name, order in fields.orders.items()},
     )

@@ -14,10 +14,15 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from tsdistill.errors import TsdistillError
+from tsdistill.models import guard, specs
+from tsdistill.models.folders import INDEXED, shards
 from tsdistill.models.hf_inputs import is_transformers
 from tsdistill.models.info import InputSpec
 from tsdistill.models.network import fetching
-from tsdistill.models.specs import Built, OptionValue, parse
+from tsdistill.models.specs import Built, OptionValue
+from tsdistill.printable import printable
+from tsdistill.schema import LARGEST, LARGEST_DOCUMENT, Entries, Schema, Text, parse, validated
+from tsdistill.untrusted import read_text, reason
 
 CONFIG_FILE = "config.json"
 _CLASS = re.compile(r"[A-Z][A-Za-z0-9_]*")
@@ -43,7 +48,7 @@ def build(argument: str, *, weights: bool) -> Built:
     """
     spec = f"hf:{argument}"
     library = _library(spec)
-    name, options = parse(argument, spec)
+    name, options = specs.parse(argument, spec)
     place, _, wanted = name.partition("#")
     if not wanted and _CLASS.fullmatch(place):
         kind = _class(library, place, spec)
@@ -146,7 +151,7 @@ def _configuration(kind: Any, options: dict[str, OptionValue], spec: str) -> Any
     try:
         return kind.config_class.from_dict(fields)
     except Exception as error:
-        raise TsdistillError(f"{spec}: transformers refuses this configuration ({_line(error)})") from error
+        raise TsdistillError(f"{spec}: transformers refuses this configuration ({reason(error)})") from error
 
 
 def _check_bounds(key: str, value: Any, spec: str) -> None:
@@ -169,7 +174,7 @@ def _from_configuration(kind: Any, config: Any, spec: str) -> Any:
     try:
         return kind(config)
     except Exception as error:
-        raise TsdistillError(f"{spec}: transformers cannot build it ({_line(error)}); check it") from error
+        raise TsdistillError(f"{spec}: transformers cannot build it ({reason(error)}); check it") from error
 
 
 def _pretrained(library: Any, place: str, wanted: str, weights: bool, spec: str) -> Any:
@@ -180,29 +185,81 @@ def _pretrained(library: Any, place: str, wanted: str, weights: bool, spec: str)
             f"{spec}: there is no {CONFIG_FILE} in {folder}; name a folder of save_pretrained"
         )
     source = str(folder) if local else place
+    if local:
+        _check_folder(folder, spec)
     try:
         with fetching():
+            if not local:
+                _check_fields(library.PretrainedConfig.get_config_dict(source)[0], spec)
             config = library.AutoConfig.from_pretrained(
                 source, trust_remote_code=False, local_files_only=local
             )
+    except TsdistillError:
+        raise
     except Exception as error:
         raise TsdistillError(
-            f"{spec}: its configuration cannot be read ({_line(error)}); give a folder that is there, or "
+            f"{spec}: its configuration cannot be read ({reason(error)}); give a folder that is there, or "
             "connect to the network once"
         ) from error
     kind = _class(library, wanted or _named(config, spec), spec)
     if not weights:
         return kind(config) if hasattr(kind, "config_class") else kind.from_config(config)
     try:
-        with fetching():
+        with fetching(), guard.limited(_stored_bytes(folder) if local else None):
             return kind.from_pretrained(
                 source, config=config, local_files_only=local, use_safetensors=True, trust_remote_code=False
             )
     except Exception as error:
         raise TsdistillError(
-            f"{spec}: its weights cannot be read ({_line(error)}); give a folder with .safetensors files, "
+            f"{spec}: its weights cannot be read ({reason(error)}); give a folder with .safetensors files, "
             "or connect to the network once"
         ) from error
+
+
+def _check_folder(folder: Path, spec: str) -> None:
+    """Refuse a folder whose configuration or index could not be one of a model.
+
+    Raises:
+        TsdistillError: it is damaged, asks for something enormous, or names files outside of the folder.
+    """
+    way_out = "save the model again"
+    text = read_text(folder / CONFIG_FILE, LARGEST_DOCUMENT, way_out)
+    _check_fields(parse(text, "json", folder / CONFIG_FILE, way_out), spec)
+    for name in INDEXED:
+        if (folder / name).is_file():
+            shards(folder / name)
+
+
+def _check_fields(fields: Any, spec: str) -> None:
+    """Refuse a configuration of another kind, or one whose numbers would build something enormous."""
+    validated(_ConfigFields, fields, f"{spec}: its configuration", "save the model again")
+    _check_sizes("", fields, spec)
+
+
+def _check_sizes(key: str, value: Any, spec: str) -> None:
+    if isinstance(value, dict):
+        for inner, item in value.items():
+            _check_sizes(str(inner), item, spec)
+    elif isinstance(value, list):
+        for item in value:
+            _check_sizes(key, item, spec)
+    elif isinstance(value, int):
+        layers = ("layers" in key or key == "n_layer") and value > _DEEPEST
+        if layers or (key == "num_labels" and value > _LARGEST) or abs(value) > LARGEST:
+            raise TsdistillError(f"{spec}: {printable(key, 60)} asks for something enormous; lower it")
+
+
+def _stored_bytes(folder: Path) -> int:
+    """Bytes of the weights in a folder."""
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors") if file.is_file())
+
+
+class _ConfigFields(Schema):
+    """``config.json`` of transformers, as far as its kind is told from it."""
+
+    architectures: list[Text] | None = None
+    model_type: Text | None = None
+    id2label: Entries[Any] | None = None
 
 
 def _named(config: Any, spec: str) -> str:
@@ -241,7 +298,3 @@ def _value(value: OptionValue) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         return text
-
-
-def _line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any
 
 import torch
+from pydantic import Field
 from torch import nn
 
 from tsdistill.errors import TsdistillError
-from tsdistill.models import archives, json_text, torch_files
-from tsdistill.models.checking import Checker
+from tsdistill.models import archives, torch_files
 from tsdistill.models.pickled_values import Chunk, Damaged, Stored
+from tsdistill.schema import LARGEST_DOCUMENT, Entries, Schema, Size, Text, parse, validated
 
 _TABLE = "data/weights/model_weights_config.json"
 _FOLDER = "data/weights/"
+_WAY_OUT = "export it again"
 _TYPES = {
     1: torch.uint8,
     2: torch.int8,
@@ -49,19 +50,18 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
                 f"{path} is no program of torch.export, or of a PyTorch before 2.8; save program.state_dict "
                 "by torch.save instead"
             )
-        table = json_text.mapping(archive.text(_TABLE, json_text.LONGEST), path)
-        check = Checker(path)
+        text = archive.text(_TABLE, LARGEST_DOCUMENT)
+        table = validated(_TableFields, parse(text, "json", path, _WAY_OUT), path, _WAY_OUT)
         stored: dict[str, Stored] = {}
         spans = {}
-        for name, row in check.mapping(table.get("config"), "the table of weights").items():
-            fields = check.mapping(row, "a row of the table of weights")
-            if fields.get("use_pickle"):
-                raise check.error(f"{name[:60]!r} is pickled")
-            key = _FOLDER + check.text(fields.get("path_name"), "path_name")
+        for name, row in table.config.items():
+            if row.use_pickle:
+                raise Damaged(f"{name[:60]!r} is pickled")
+            key = _FOLDER + row.path_name
             if key not in archive.records:
                 raise Damaged(f"there is no record {key[:60]!r}")
             spans[name] = archive.records[key]
-            stored[name] = _stored(name, spans[name].nbytes, fields.get("tensor_meta"), check)
+            stored[name] = _stored(name, spans[name].nbytes, row.tensor_meta)
         return torch_files.tensors(path, stored, spans)
     except Damaged as error:
         raise TsdistillError(f"{path} is truncated or damaged ({error}); export it again") from error
@@ -84,23 +84,41 @@ def program(path: Path) -> nn.Module:
     return module
 
 
-def _stored(name: str, nbytes: int, meta: Any, check: Checker) -> Stored:
-    fields = check.mapping(meta, "tensor_meta")
-    dtype = _TYPES.get(check.integer(fields.get("dtype"), "dtype"))
+def _stored(name: str, nbytes: int, meta: _MetaFields) -> Stored:
+    dtype = _TYPES.get(meta.dtype)
     if dtype is None:
-        raise check.error(f"{name[:60]!r} is of a type that is not read")
-    size, stride = (
-        tuple(_whole(item, key, check) for item in check.sequence(fields.get(key), key))
-        for key in ("sizes", "strides")
-    )
+        raise Damaged(f"{name[:60]!r} is of a type that is not read")
+    size, stride = (tuple(each.as_int for each in sizes) for sizes in (meta.sizes, meta.strides))
     if len(size) != len(stride):
-        raise check.error(f"{name[:60]!r} has more strides than dimensions")
+        raise Damaged(f"{name[:60]!r} has more strides than dimensions")
     chunk = Chunk(name, dtype, nbytes // dtype.itemsize)
-    return Stored(chunk, dtype, _whole(fields.get("storage_offset"), "storage_offset", check), size, stride)
+    return Stored(chunk, dtype, meta.storage_offset.as_int, size, stride)
 
 
-def _whole(value: Any, name: str, check: Checker) -> int:
-    number = check.integer(check.mapping(value, name).get("as_int"), name)
-    if number < 0:
-        raise check.error(f"{name!r} is negative")
-    return number
+class _Number(Schema):
+    """A number as torch.export writes it."""
+
+    as_int: Size
+
+
+class _MetaFields(Schema):
+    """How a tensor lies in its record."""
+
+    dtype: int
+    sizes: list[_Number] = Field(max_length=64)
+    strides: list[_Number] = Field(max_length=64)
+    storage_offset: _Number
+
+
+class _RowFields(Schema):
+    """A row of the table of weights."""
+
+    path_name: Text
+    use_pickle: bool = False
+    tensor_meta: _MetaFields
+
+
+class _TableFields(Schema):
+    """The table of weights."""
+
+    config: Entries[_RowFields]

@@ -14,14 +14,16 @@ import torch
 
 from tsdistill.models import archives, pickles
 from tsdistill.models.archives import Span
-from tsdistill.models.pickled_values import Damaged, Stored
-from tsdistill.models.pickles import Pickled
+from tsdistill.models.pickled_values import Chunk, Damaged, Foreign, Stored
+from tsdistill.models.pickles import MOST_OBJECTS, Pickled
 
 _LONGEST_PICKLE = 2**28
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
 _TIMES_STORED = 4
 _SLACK = 2**26
+_DEEPEST = 40
+_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,76 @@ def tensors(path: Path, stored: Mapping[str, Stored], spans: Mapping[str, Span])
             raise Damaged(f"the storage {each.chunk.key[:40]!r} is shorter than it says")
         found[name] = _view(whole, Span(span.start, claimed), each)
     return found
+
+
+def load(path: Path) -> Any:
+    """What ``torch.save`` wrote, as ``torch.load`` with ``weights_only`` gives it, without unpickling.
+
+    Containers are dicts, lists and tuples, tensors are on the CPU and own their memory.
+
+    Raises:
+        Damaged: truncated, damaged (its check sums are not those of its records), or it holds objects.
+        OSError: the file cannot be read.
+    """
+    file = read(path)
+    foreign = [*file.pickled.calls, *file.pickled.classes]
+    if foreign:
+        raise Damaged(f"it holds objects of {', '.join(foreign[:_SHOWN])}")
+    if archives.is_archive(path):
+        archives.check_sums(path)
+    stored = _stored_in(file.pickled.value)
+    whole = tensors(path, stored, file.spans)
+    return _Filling({id(each): whole[name] for name, each in stored.items()}).filled(file.pickled.value)
+
+
+def _stored_in(value: Any) -> dict[str, Stored]:
+    """Every tensor in a nest once, by a number."""
+    found: dict[str, Stored] = {}
+    seen: set[int] = set()
+    waiting = [value]
+    while waiting:
+        each = waiting.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        if isinstance(each, Stored):
+            found[str(len(found))] = each
+        elif isinstance(each, dict):
+            waiting += each.values()
+        elif isinstance(each, (list, tuple)):
+            waiting += each
+    return found
+
+
+class _Filling:
+    """Puts tensors in place of what describes them.
+
+    Args:
+        tensors: by the ``id`` of their descriptions.
+    """
+
+    def __init__(self, tensors: Mapping[int, torch.Tensor]) -> None:
+        self._tensors = tensors
+        self._left = MOST_OBJECTS
+
+    def filled(self, value: Any, depth: int = 0) -> Any:
+        """The nest with tensors.
+
+        Raises:
+            Damaged: it is nested too deeply or within itself, or repeats its parts without measure.
+        """
+        self._left -= 1
+        if depth > _DEEPEST or self._left < 0:
+            raise Damaged("it is nested too deeply")
+        if isinstance(value, Stored):
+            return self._tensors[id(value)].clone()
+        if isinstance(value, dict):
+            return {key: self.filled(each, depth + 1) for key, each in value.items()}
+        if isinstance(value, (list, tuple)):
+            return type(value)(self.filled(each, depth + 1) for each in value)
+        if isinstance(value, (Foreign, Chunk)):
+            raise Damaged("it holds objects that are no tensors")
+        return value
 
 
 def read(path: Path) -> TorchFile:

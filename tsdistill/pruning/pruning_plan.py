@@ -5,15 +5,35 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
 
 from tsdistill.errors import TsdistillError
 from tsdistill.files import replacing
+from tsdistill.models.header import LONGEST_SPEC
+from tsdistill.schema import (
+    LARGEST_DOCUMENT,
+    MOST_ENTRIES,
+    Count,
+    Entries,
+    Finite,
+    Schema,
+    Size,
+    Text,
+    parse,
+    text_of,
+    validated,
+)
 from tsdistill.tracing.graph import NodeGraph
+from tsdistill.untrusted import read_text
 
 FORMAT = 1
+LONGEST_WORDS = 4096
+"""Characters of a description of data or of a budget: a path and a sentence."""
+
+_WAY_OUT = "give a file that --save-plan wrote"
 REASONS = ("dead", "free", "weak", "redundant", "cheapest")
 
 
@@ -125,21 +145,11 @@ class PruningPlan:
         Raises:
             TsdistillError: the file cannot be read, or holds no consistent plan.
         """
-        where = "the plan"
         text = str(source)
-        if isinstance(source, Path) or not text.lstrip().startswith("{"):
-            where = f"plan {text}"
-            try:
-                text = Path(source).read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError, ValueError) as error:
-                raise TsdistillError(f"{where} cannot be read: {_reason(error)}") from error
-        try:
-            data = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise TsdistillError(
-                f"{where} is not JSON ({_reason(error)}); give a file that --save-plan wrote"
-            ) from error
-        return _read(data, where)
+        if not isinstance(source, Path) and text.lstrip().startswith("{"):
+            return _read(parse(text, "json", "the plan", _WAY_OUT), "the plan")
+        what = f"plan {text}"
+        return _read(parse(read_text(Path(text), LARGEST_DOCUMENT, _WAY_OUT), "json", what, _WAY_OUT), what)
 
     def check(self, graph: NodeGraph) -> None:
         """Raise TsdistillError when the plan does not fit ``graph`` (groups missing or of another size)."""
@@ -171,78 +181,63 @@ class PruningPlan:
         return "\n".join(lines)
 
 
-def _reason(error: Exception) -> str:
-    return " ".join(str(getattr(error, "strerror", None) or error).split())[:200]
-
-
-def _read(data: Any, where: str) -> PruningPlan:
-    def wrong(what: str) -> TsdistillError:
-        return TsdistillError(f"{where} {what}; give a file that --save-plan wrote")
-
-    if not isinstance(data, dict) or data.get("kind") != "pruning plan":
-        raise wrong("is not a pruning plan")
-    if data.get("format") != FORMAT:
-        raise wrong(f"has format {str(data.get('format'))[:20]!r}, this version reads {FORMAT}")
-    texts = {"arch": (str, type(None)), "budget": (str,), "data": (str,), "keep_strong": (bool,)}
-    for key, kinds in texts.items():
-        if not isinstance(data.get(key), kinds):
-            raise wrong(f"has no valid {key!r}")
-    for key in ("before", "after"):
-        figures = data.get(key)
-        if not isinstance(figures, dict) or not all(
-            _whole(figures.get(k)) for k in ("params", "macs", "nodes")
-        ):
-            raise wrong(f"has no valid {key!r}")
-    by_size = data.get("by_size", [])
-    if not isinstance(by_size, list) or not all(isinstance(name, str) for name in by_size):
-        raise wrong("has no valid 'by_size'")
-    groups = data.get("groups")
-    if not isinstance(groups, dict):
-        raise wrong("has no groups")
-    read = {}
-    for name, group in groups.items():
-        problem = _group_problem(group)
-        if problem:
-            raise wrong(f"has a group {name[:80]!r} {problem}")
-        read[name] = PrunedGroup(
-            group["size"],
-            tuple(group["removed"]),
-            tuple(group["reasons"]),
-            tuple(float(cost) for cost in group["costs"]),
-        )
+def _read(data: Any, what: str) -> PruningPlan:
+    fields = validated(_PlanFields, data, what, _WAY_OUT)
+    groups = {
+        name: PrunedGroup(group.size, tuple(group.removed), tuple(group.reasons), tuple(group.costs))
+        for name, group in fields.groups.items()
+    }
     return PruningPlan(
-        data["arch"],
-        data["budget"],
-        data["keep_strong"],
-        data["data"],
-        read,
-        {k: data["before"][k] for k in ("params", "macs", "nodes")},
-        {k: data["after"][k] for k in ("params", "macs", "nodes")},
-        tuple(by_size),
+        fields.arch,
+        fields.budget,
+        fields.keep_strong,
+        fields.data,
+        groups,
+        fields.before.model_dump(),
+        fields.after.model_dump(),
+        tuple(fields.by_size),
     )
 
 
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+class _GroupFields(Schema):
+    """What leaves one group."""
+
+    size: Size
+    removed: list[Size]
+    reasons: list[Text]
+    costs: list[Finite]
+
+    @model_validator(mode="after")
+    def _together(self) -> _GroupFields:
+        if not len(self.removed) == len(self.reasons) == len(self.costs):
+            raise ValueError("its lists of nodes, reasons and costs do not go together")
+        if any(node >= self.size for node in self.removed):
+            raise ValueError(f"it removes nodes outside 0 to {self.size - 1}")
+        if len(set(self.removed)) != len(self.removed):
+            raise ValueError("it removes a node twice")
+        if self.removed and len(self.removed) >= self.size:
+            raise ValueError("it would lose all its nodes")
+        return self
 
 
-def _group_problem(group: Any) -> str | None:
-    if not isinstance(group, dict) or not _whole(group.get("size")):
-        return "without a size"
-    lists = [group.get(key) for key in ("removed", "reasons", "costs")]
-    if not all(isinstance(values, list) and len(values) == len(lists[0] or ()) for values in lists):
-        return "whose lists of nodes, reasons and costs do not go together"
-    removed, reasons, costs = (values or [] for values in lists)
-    if not all(_whole(node) and node < group["size"] for node in removed):
-        return f"with nodes outside 0 to {group['size'] - 1}"
-    if len(set(removed)) != len(removed):
-        return "that removes a node twice"
-    if removed and len(removed) >= group["size"]:
-        return "that would lose all its nodes"
-    if not all(isinstance(reason, str) for reason in reasons):
-        return "with reasons that are not words"
-    if not all(
-        isinstance(cost, int | float) and not isinstance(cost, bool) and isfinite(cost) for cost in costs
-    ):
-        return "with costs that are not numbers"
-    return None
+class _CostFields(Schema):
+    """What a network costs."""
+
+    params: Count
+    macs: Count
+    nodes: Count
+
+
+class _PlanFields(Schema):
+    """A plan as `PruningPlan.to_dict` makes it plain."""
+
+    format: Literal[1]
+    kind: Literal["pruning plan"]
+    arch: text_of(LONGEST_SPEC) | None  # type: ignore[valid-type]
+    budget: text_of(LONGEST_WORDS)  # type: ignore[valid-type]
+    keep_strong: bool
+    data: text_of(LONGEST_WORDS)  # type: ignore[valid-type]
+    before: _CostFields
+    after: _CostFields
+    by_size: list[Text] = Field(default=[], max_length=MOST_ENTRIES)
+    groups: Entries[_GroupFields]

@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
 
 from tsdistill.errors import TsdistillError
 from tsdistill.files import made_folder, replacing
 from tsdistill.report.canvas import save
+from tsdistill.schema import LARGEST_OPTIONS, Finite, Schema, Text, read_json
 from tsdistill.theory import EXPERIMENTS, Claim, Outcome, Table
 
 if TYPE_CHECKING:
@@ -84,24 +87,17 @@ def read_outcome(path: str | Path) -> Outcome:
     """
     path = Path(path)
     path = path / JSON if path.is_dir() else path
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "is no JSON"
-        raise TsdistillError(f"{path}: {reason}; name an {JSON} that `tsdistill lab` wrote") from error
-    if not isinstance(found, dict) or (found.get("kind"), found.get("format")) != (KIND, FORMAT):
-        raise TsdistillError(f"{path} holds no outcome of `tsdistill lab`; name an {JSON}")
+    found = read_json(path, _OutcomeFields, f"name an {JSON} that `tsdistill lab` wrote")
     return Outcome(
-        name=found["name"],
-        settings=found["settings"],
-        claims=tuple(Claim(**claim) for claim in found["claims"]),
+        name=found.name,
+        settings=found.settings,
+        claims=tuple(Claim(**claim.model_dump()) for claim in found.claims),
         tables=tuple(
-            Table(each["title"], tuple(each["columns"]), tuple(map(tuple, each["rows"])))
-            for each in found["tables"]
+            Table(each.title, tuple(each.columns), tuple(map(tuple, each.rows))) for each in found.tables
         ),
-        data=found["data"],
-        notes=tuple(found["notes"]),
-        seconds=found["seconds"],
+        data=found.data,
+        notes=tuple(found.notes),
+        seconds=found.seconds,
     )
 
 
@@ -126,3 +122,38 @@ def plain(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return plain(value.tolist())
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+_Words = Annotated[str, Field(max_length=LARGEST_OPTIONS)]
+_Plain = str | int | float | bool | None
+
+
+class _ClaimFields(Schema):
+    """`Claim`."""
+
+    text: _Words
+    source: _Words
+    measured: _Words
+    held: bool | None
+
+
+class _TableFields(Schema):
+    """`Table`."""
+
+    title: _Words
+    columns: list[_Words]
+    rows: list[list[_Plain]]
+
+
+class _OutcomeFields(Schema):
+    """``outcome.json``: `Outcome` as `as_json` makes it plain."""
+
+    format: Literal[1]
+    kind: Literal["lab"]
+    name: Text
+    settings: dict[Text, Any]
+    claims: list[_ClaimFields]
+    tables: list[_TableFields]
+    data: dict[str, Any]
+    notes: list[_Words]
+    seconds: Finite
