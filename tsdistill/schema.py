@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -75,7 +76,7 @@ def validated(schema: type[S], data: Any, what: object, way_out: str) -> S:
         TsdistillError: names the first field that is missing, of another type or out of range.
     """
     try:
-        return schema.model_validate(data)
+        return schema.model_validate(dict(data) if isinstance(data, Mapping) else data)
     except ValidationError as error:
         raise TsdistillError(f"{what} {_first(error)}; {way_out}") from error
     except RecursionError as error:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.hostile_files import bomb_bytes
 from tsdistill.data import open_data
-from tsdistill.data.folder import ImageFolder
+from tsdistill.data.folder import ImageFolder, open_image
 from tsdistill.errors import TsdistillError
 from tsdistill.models.info import InputSpec
 
@@ -142,3 +144,17 @@ def test_pictures_do_not_fit_vectors(photographs: Path) -> None:
 def test_figures_that_fit_no_channels_are_one_line(photographs: Path) -> None:
     with pytest.raises(TsdistillError, match="mean has 2 values"):
         open_data(photographs, InputSpec((3, 8, 8), (0.5, 0.5)))
+
+
+@pytest.mark.parametrize("sides", [(60_000, 60_000), (12_000, 12_000), (2**31 - 1, 1)])
+def test_pictures_of_too_many_pixels_are_refused_before_they_are_decoded(tmp_path, sides) -> None:
+    path = tmp_path / "x.png"
+    path.write_bytes(bomb_bytes(*sides))
+    with pytest.raises(TsdistillError, match=r"x\.png cannot be read"):
+        open_image(path)
+
+
+def test_a_pipe_is_no_picture(tmp_path) -> None:
+    os.mkfifo(tmp_path / "x.png")
+    with pytest.raises(TsdistillError, match="it is a pipe"):
+        open_image(tmp_path / "x.png")

@@ -318,3 +318,35 @@ def test_what_a_file_would_name_is_built_before_it_is_written(tmp_path, monkeypa
     with pytest.raises(TsdistillError, match="hidden_size=31"):
         tsd.save(model, tmp_path / "small.safetensors", arch=f"hf:{tmp_path / 'bert'}#BertModel")
     assert not (tmp_path / "small.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"architectures": 5}, "no valid 'architectures'"),
+        ({"architectures": [3]}, r"no valid 'architectures\.0'"),
+        ({"model_type": []}, "no valid 'model_type'"),
+        ({"num_labels": 10**9}, "num_labels asks for something enormous"),
+        ({"num_hidden_layers": 10**6}, "num_hidden_layers asks for something enormous"),
+        ({"hidden_size": 10**12}, "hidden_size asks for something enormous"),
+        ({"vocab_size": 10**9}, "more than .* parameters"),
+        ({"hidden_size": 0}, "cannot be read|cannot build"),
+    ],
+)
+def test_folders_that_ask_for_anything_odd_are_one_line(tmp_path, fields, message):
+    model = made("bert")
+    model.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, **fields}))
+    with pytest.raises(TsdistillError, match=message) as caught:
+        tsd.load(f"hf:{tmp_path}")
+    assert str(caught.value).isprintable()
+
+
+def test_shards_of_a_folder_lie_in_it(tmp_path):
+    made("bert").save_pretrained(tmp_path / "in")
+    (tmp_path / "in" / "model.safetensors").rename(tmp_path / "out.safetensors")
+    index = {"metadata": {}, "weight_map": {"pooler.dense.weight": "../out.safetensors"}}
+    (tmp_path / "in" / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(TsdistillError, match="no plain name of a file"):
+        tsd.load(f"hf:{tmp_path / 'in'}")

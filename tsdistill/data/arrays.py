@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from tsdistill.data.numpy_files import names_in, read_npy, read_npz
+from tsdistill.data.numpy_files import names_in, native, read_npy, read_npz
 from tsdistill.data.transforms import is_image, normalise
 from tsdistill.errors import TsdistillError
 from tsdistill.models.info import InputSpec
+from tsdistill.untrusted import refusing
 
 
 class ArraySamples(Dataset):
@@ -43,6 +44,9 @@ class ArraySamples(Dataset):
             raise TsdistillError(f"{name} has no samples (shape {shape}); give an array of (samples, ...)")
         if isinstance(x, np.ndarray) and x.dtype.kind not in "biuf":
             raise TsdistillError(f"{name} holds {x.dtype}, not numbers; give floating values or 8-bit images")
+        if isinstance(x, np.ndarray):
+            with refusing(name, "give floating values or 8-bit images"):
+                torch.from_numpy(np.empty(0, x.dtype.newbyteorder("=")))
         if y is not None and (not len(y.shape) or y.shape[0] != shape[0]):
             raise TsdistillError(f"{name} has {shape[0]} samples but labels of shape {tuple(y.shape)}")
         self._pixels = x.dtype in (torch.uint8, np.dtype(np.uint8)) and spec is not None and is_image(spec)
@@ -83,7 +87,11 @@ class ArraySamples(Dataset):
             labels = [y for _, y in rows if y is not None]
             return torch.stack([x for x, _ in rows]), torch.stack(labels) if labels else None
         chosen = self.x[indices]
-        x = chosen.detach().cpu() if isinstance(chosen, torch.Tensor) else torch.from_numpy(np.array(chosen))
+        x = (
+            chosen.detach().cpu()
+            if isinstance(chosen, torch.Tensor)
+            else torch.from_numpy(np.array(native(chosen)))
+        )
         x = x.float()
         return x[:, None] if self._layout == "hw" else x, None if self.y is None else _label(self.y[indices])
 
@@ -91,7 +99,7 @@ class ArraySamples(Dataset):
         """Sample ``index`` as a float tensor (integers stay integers without a specification), and its
         label."""
         row = self.x[index]
-        row = row.detach().cpu() if isinstance(row, torch.Tensor) else torch.from_numpy(np.array(row))
+        row = _on_cpu(row)
         y = None if self.y is None else _label(self.y[index])
         if self.spec is None:
             return row, y
@@ -110,6 +118,13 @@ class ArraySamples(Dataset):
         elif row.shape[0] != channels:
             raise TsdistillError(f"{self.name} has {row.shape[0]} channels but the model reads {channels}")
         return normalise(row / 255, self.spec), y
+
+
+def _on_cpu(values: Any) -> torch.Tensor:
+    """A tensor of rows, or of one."""
+    if isinstance(values, torch.Tensor):
+        return values.detach().cpu()
+    return torch.from_numpy(np.array(native(values)))
 
 
 def _label(value: Any) -> torch.Tensor:

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from torch import nn
 from torch.utils.data import Dataset
 
-from tsdistill.data.numpy_files import read_npy, read_npz
+from tsdistill.data.numpy_files import native, read_npy, read_npz
 from tsdistill.errors import TsdistillError
 from tsdistill.models import own_code, torch_files
 from tsdistill.untrusted import check_regular, refusing
@@ -49,7 +49,7 @@ def _read(path: Path, what: str) -> Any:
     kind = path.suffix.lower()
     check_regular(path)
     if kind == ".npy":
-        return np.array(read_npy(path))
+        return np.array(native(read_npy(path)))
     if kind == ".npz":
         return read_npz(path)
     with refusing(what, "save tensors, or a tuple or dict of them", SafetensorError):

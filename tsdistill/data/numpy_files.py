@@ -6,6 +6,7 @@ import math
 import warnings
 import zipfile
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, Any
 
 import numpy as np
@@ -32,7 +33,7 @@ def read_npy(path: Path) -> np.ndarray:
         TsdistillError: it is damaged, shorter than it says, or holds Python objects.
     """
     check_regular(path)
-    with refusing(path, _WAY_OUT), warnings.catch_warnings(action="ignore"):
+    with refusing(path, _WAY_OUT, TokenError), warnings.catch_warnings(action="ignore"):
         with path.open("rb") as file:
             _check_claim(file, path.stat().st_size)
         array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -51,7 +52,11 @@ def read_npz(path: Path, names: tuple[str, ...] | None = None) -> dict[str, np.n
             or takes more memory than there is.
     """
     check_regular(path)
-    with refusing(path, _WAY_OUT), warnings.catch_warnings(action="ignore"), zipfile.ZipFile(path) as archive:
+    with (
+        refusing(path, _WAY_OUT, TokenError),
+        warnings.catch_warnings(action="ignore"),
+        zipfile.ZipFile(path) as archive,
+    ):
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
         wanted = [name for name in members if names is None or name in names]
         _check_memory(path, sum(members[name].file_size for name in wanted))
@@ -61,12 +66,16 @@ def read_npz(path: Path, names: tuple[str, ...] | None = None) -> dict[str, np.n
             with archive.open(info) as file:
                 _check_claim(file, info.file_size)
             with archive.open(info) as file:
-                arrays[name] = np.lib.format.read_array(
-                    file, allow_pickle=False, max_header_size=_LONGEST_HEADER
-                )
+                array = np.lib.format.read_array(file, allow_pickle=False, max_header_size=_LONGEST_HEADER)
+                arrays[name] = native(array)
                 if file.read(1):
                     raise ValueError("bytes are left behind the array")
     return arrays
+
+
+def native(array: np.ndarray) -> np.ndarray:
+    """``array`` in memory, in this machine's byte order, which is the one that PyTorch takes."""
+    return np.asarray(array, dtype=array.dtype.newbyteorder("="))
 
 
 def names_in(path: Path) -> list[str]:

@@ -75,7 +75,7 @@ class _TallyFields(Schema):
     """What `tsdistill.distillation.tallying.Tally` keeps."""
 
     total: float
-    parts: dict[Text, float] = {}
+    parts: dict[Text, float]
     weight: float
     samples: Count
     seconds: float

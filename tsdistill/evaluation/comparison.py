@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import Field
+
 from tsdistill.evaluation.metric import Traits
+from tsdistill.schema import Count, Finite, Schema, validated
 
 COSTS = ("params", "macs", "file_size", "latency", "throughput", "peak_memory")
 """The costs of a comparison, in the order in which they are shown."""
@@ -95,24 +98,29 @@ class Comparison:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Comparison:
-        """The comparison that ``to_dict`` made plain."""
-        models = plain["models"]
-        costs = {
-            name: tuple(model[name] for model in models)
+        """The comparison that ``to_dict`` made plain.
+
+        Raises:
+            TsdistillError: it is something else; names the first field that is wrong.
+        """
+        fields = validated(_ComparisonFields, plain, "the comparison", "give what Comparison.to_dict made")
+        models = fields.models
+        costs: dict[str, Any] = {
+            name: tuple(getattr(model, name) for model in models)
             for name in (*COSTS, *_SPREADS)
-            if all(name in model for model in models)
+            if all(getattr(model, name) is not None for model in models)
         }
         return cls(
-            names=tuple(model["name"] for model in models),
+            names=tuple(model.name for model in models),
             metrics=tuple(
-                {name: math.nan if value is None else value for name, value in model["metrics"].items()}
+                {name: math.nan if value is None else value for name, value in model.metrics.items()}
                 for model in models
             ),
-            data=plain.get("data", ""),
-            batch_size=plain.get("batch_size", 0),
-            device=plain.get("device", ""),
-            traits={name: Traits.from_dict(traits) for name, traits in plain.get("metrics", {}).items()},
-            notes=tuple(plain.get("notes", ())),
+            data=fields.data,
+            batch_size=fields.batch_size,
+            device=fields.device,
+            traits={name: Traits(each.unit, each.higher_is_better) for name, each in fields.metrics.items()},
+            notes=tuple(fields.notes),
             **costs,
         )
 
@@ -144,3 +152,36 @@ class Comparison:
 
 def _plain(value: float) -> float | None:
     return value if math.isfinite(value) else None
+
+
+class _TraitsFields(Schema):
+    """`Traits`."""
+
+    unit: str
+    higher_is_better: bool
+
+
+class _ModelFields(Schema):
+    """One model of a comparison."""
+
+    name: str
+    params: Count
+    macs: Count
+    latency: Finite
+    file_size: Count | None = None
+    throughput: Finite | None = None
+    peak_memory: Count | None = None
+    latency_spread: Finite | None = None
+    throughput_spread: Finite | None = None
+    metrics: dict[str, Finite | None]
+
+
+class _ComparisonFields(Schema):
+    """A comparison as `Comparison.to_dict` makes it plain."""
+
+    data: str = ""
+    device: str = ""
+    batch_size: Count = 0
+    notes: list[str] = Field(default=[])
+    metrics: dict[str, _TraitsFields] = Field(default={})
+    models: list[_ModelFields]

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -22,7 +23,7 @@ from tsdistill.models.network import fetching
 from tsdistill.models.specs import Built, OptionValue
 from tsdistill.printable import printable
 from tsdistill.schema import LARGEST, LARGEST_DOCUMENT, Entries, Schema, Text, parse, validated
-from tsdistill.untrusted import read_text, reason
+from tsdistill.untrusted import read_text, reason, refusing
 
 CONFIG_FILE = "config.json"
 _CLASS = re.compile(r"[A-Z][A-Za-z0-9_]*")
@@ -50,15 +51,30 @@ def build(argument: str, *, weights: bool) -> Built:
     library = _library(spec)
     name, options = specs.parse(argument, spec)
     place, _, wanted = name.partition("#")
-    if not wanted and _CLASS.fullmatch(place):
-        kind = _class(library, place, spec)
-        model = _from_configuration(kind, _configuration(kind, options, spec), spec)
-    else:
-        if options:
-            raise TsdistillError(f"{spec}: options go with a class (hf:BertModel,hidden_size=128), not here")
-        model = _pretrained(library, place, wanted, weights, spec)
-    _forget_place(model)
-    return Built(model, canonical(model), _input(model))
+    with _silent(library):
+        if not wanted and _CLASS.fullmatch(place):
+            kind = _class(library, place, spec)
+            model = _from_configuration(kind, _configuration(kind, options, spec), spec)
+        else:
+            if options:
+                raise TsdistillError(
+                    f"{spec}: options go with a class (hf:BertModel,hidden_size=128), not here"
+                )
+            model = _pretrained(library, place, wanted, weights, spec)
+        _forget_place(model)
+        with refusing(f"{spec}: its configuration", "save the model again"):
+            return Built(model, canonical(model), _input(model))
+
+
+@contextmanager
+def _silent(library: Any) -> Iterator[None]:
+    """Without the library's own log lines, which carry what files say to the terminal as it is."""
+    before = library.logging.get_verbosity()
+    library.logging.set_verbosity(library.logging.CRITICAL)
+    try:
+        yield
+    finally:
+        library.logging.set_verbosity(before)
 
 
 def canonical(model: Any) -> str:
@@ -202,10 +218,13 @@ def _pretrained(library: Any, place: str, wanted: str, weights: bool, spec: str)
             "connect to the network once"
         ) from error
     kind = _class(library, wanted or _named(config, spec), spec)
+    held = _stored_bytes(folder) if local else None
     if not weights:
-        return kind(config) if hasattr(kind, "config_class") else kind.from_config(config)
+        make = kind if hasattr(kind, "config_class") else kind.from_config
+        with guard.limited(held):
+            return _from_configuration(make, config, spec)
     try:
-        with fetching(), guard.limited(_stored_bytes(folder) if local else None):
+        with fetching(), guard.limited(held):
             return kind.from_pretrained(
                 source, config=config, local_files_only=local, use_safetensors=True, trust_remote_code=False
             )
