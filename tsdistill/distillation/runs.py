@@ -104,10 +104,18 @@ class RunFolder:
             TsdistillError: names the file.
         """
         before = self._identity() if self.options.exists() else None
-        made = () if before is None else files_of(before)
+        made = () if before is None else (*files_of(before), *(TEACHER if self._cached() else ()))
         for name in files_of(identity):
             if name not in made and (self.path / name).exists():
                 raise TsdistillError(f"{self.path / name} is there and no run made it; name another folder")
+
+    def _cached(self) -> bool:
+        """Whether teacher outputs that are here are those of an earlier run."""
+        try:
+            found = json.loads((self.path / TEACHER[-1]).read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return False
+        return isinstance(found, dict) and {"teacher", "data", "shape"} <= set(found)
 
     def _identity(self) -> dict[str, Any] | None:
         """What the folder's run is, ``None`` when options.json is something else.

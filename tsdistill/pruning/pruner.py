@@ -188,7 +188,7 @@ def prune_result(
         if plan is not None:
             course = _follow(model, plan, prepared, seed, progress)
             if realigns:
-                course.realign(seed, progress, turns=TURNS if joint else 0)
+                course.realign(seed + 1, progress, turns=TURNS if joint else 0)  # as a run's only round
             described, graph, told = prepared.description, course.graph, []
         else:
             if report is None:

@@ -23,6 +23,8 @@ QUIET = "#8a8a8a"
 GRID = "#e9e9e9"
 ALIGNED = "#2f77b4"
 UNALIGNED = "#c3cbd5"
+_UNDATED = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+"""What matplotlib is told to leave out, by suffix."""
 
 
 def chosen(report: AlignmentReport, groups: Sequence[str] | None) -> list[GroupReport]:
@@ -81,11 +83,13 @@ def literal(text: str) -> str:
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write a figure beside ``path`` and rename it there.
+    """Write a figure to ``path``: the same bytes for the same figure, so without a date.
 
     Raises:
         TsdistillError: ``path`` cannot be written or has a suffix of no picture format.
     """
-    with replacing(path, ValueError) as beside:
-        figure.savefig(beside, dpi=160)
+    from matplotlib import rc_context
+
+    with replacing(path, ValueError) as beside, rc_context({"svg.hashsalt": "tsdistill"}):
+        figure.savefig(beside, dpi=160, metadata=_UNDATED.get(path.suffix.lower()))
     return path
