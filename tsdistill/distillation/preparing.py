@@ -35,6 +35,7 @@ from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.layout import CLASSES
 from tsdistill.evaluation.outputs import WHOLE
 from tsdistill.models import info_of
+from tsdistill.models.form import check_open, check_runnable
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -44,6 +45,9 @@ _DRAWN = 7
 
 def run(request: Request) -> TrainResult:
     """Train as the request says (see `tsdistill.distillation.distill`)."""
+    check_open(request.student, "student")
+    if request.teacher is not None:
+        check_runnable(request.teacher, "teacher")
     if isinstance(request.data, Iterator):
         request = replace(request, data=list(request.data))
     options = request.options

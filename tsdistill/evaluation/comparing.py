@@ -22,6 +22,7 @@ from tsdistill.evaluation.memory import peak_memory
 from tsdistill.evaluation.metric import metric_kind, traits_of
 from tsdistill.evaluation.outputs import WHOLE, describe, named_outputs
 from tsdistill.evaluation.positions import IGNORED
+from tsdistill.models.form import check_runnable
 from tsdistill.models.info import InputSpec
 from tsdistill.models.origin import info_of
 from tsdistill.runtime.pass_time import measure_pass
@@ -91,6 +92,8 @@ def compare(
     if not models:
         raise TsdistillError("there are no models to compare; give one or more")
     names = tuple(names) if names is not None else tuple(f"model {n}" for n in range(1, len(models) + 1))
+    for model, name in zip(models, names, strict=False):
+        check_runnable(model, name)
     for what, given in (("name", names), ("file", files)):
         if given is not None and len(given) != len(models):
             raise TsdistillError(f"{len(given)} {what}s for {len(models)} models; give one {what} per model")

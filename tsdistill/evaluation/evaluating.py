@@ -21,6 +21,7 @@ from tsdistill.evaluation.layout import UNUSED, Layout, class_output, layouts, p
 from tsdistill.evaluation.metric import KIND, OUTPUTS, POSITIONS, RAW, Metric, metric_kind, wants_of
 from tsdistill.evaluation.positions import IGNORED, aligned_labels, counted, labels_for
 from tsdistill.evaluation.run import Run
+from tsdistill.models.form import check_runnable
 from tsdistill.models.origin import info_of
 from tsdistill.runtime.progress import Progress
 from tsdistill.runtime.unchanged import unchanged
@@ -70,6 +71,9 @@ def evaluate(
         TsdistillError: a metric is unknown, fails, lacks what it needs or does not fit the outputs; none goes
             with them; a forward pass fails or gives NaN or infinite values.
     """
+    check_runnable(model)
+    if reference is not None:
+        check_runnable(reference, "reference")
     stream = as_stream(model, data, samples, batch_size, seed, strict)
     stated = parse_stated(outputs or {})
     figures = evaluate_all([model], stream, metrics, reference, outputs=stated, ignore_index=ignore_index)[0]

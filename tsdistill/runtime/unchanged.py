@@ -12,6 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from tsdistill.runtime.exclusive import exclusive
 
@@ -126,7 +127,12 @@ class _ModuleState:
 
 def _held(tensor: torch.Tensor) -> bool:
     """Whether a tensor has stored values that a forward could overwrite."""
-    return tensor.is_leaf and tensor.layout == torch.strided and tensor.device.type != "meta"
+    return (
+        not is_lazy(tensor)
+        and tensor.is_leaf
+        and tensor.layout == torch.strided
+        and tensor.device.type != "meta"
+    )
 
 
 def _version(tensor: torch.Tensor) -> int | None:

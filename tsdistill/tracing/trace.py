@@ -11,6 +11,7 @@ import numpy as np
 from torch import nn
 
 from tsdistill.errors import TsdistillError
+from tsdistill.models.form import check_open
 from tsdistill.models.info import Attribute
 from tsdistill.runtime.unchanged import unchanged
 from tsdistill.tracing.alternatives import other_axes
@@ -81,6 +82,7 @@ def trace(
     Raises:
         TsdistillError: the forward fails.
     """
+    check_open(model)
     start = time.perf_counter()
     found = record(model, example_input)
     beside, dark = learn(model, example_input, found)

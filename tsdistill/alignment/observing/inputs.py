@@ -17,6 +17,7 @@ from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.forward import head, placement, to_model
 from tsdistill.models import InputSpec, info_of
 from tsdistill.models import example_input as example_for
+from tsdistill.models.form import check_open
 from tsdistill.models.hf_inputs import is_transformers
 from tsdistill.models.inputs import override
 
@@ -125,6 +126,9 @@ def prepare(
         TsdistillError: nothing says how inputs look, the data cannot be opened, or the augmentation does not
             exist or does not suit them.
     """
+    check_open(model)
+    if teacher is not None:
+        check_open(teacher, "teacher")
     spec = info_of(model).input
     arguments = arguments_of(model, example_input)
     example_input = structured(model, example_input)
