@@ -57,8 +57,10 @@ LOADED = (
 
 
 @pytest.mark.slow
-def test_nothing_is_half_written_or_lost(work: Path, fork: Run, tmp_path: Path) -> None:
-    """`fork` is asked for because it readies this process for forks; ``-s`` shows the counts."""
+def test_nothing_is_half_written_or_lost(
+    work: Path, fork: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`fork` is asked for because it readies this process for forks. The counts are printed."""
     for module in LOADED:
         importlib.import_module(module)
     draw = random.Random(SEED)
@@ -87,9 +89,11 @@ def test_nothing_is_half_written_or_lost(work: Path, fork: Run, tmp_path: Path) 
         lay(folder, {n: kept[n] for n in ("networks.py", "images.npz")})
         assert end(begin(command, folder)) == 0, command
         counts["litter"] = sum(1 for path in folder.rglob(f"{SCRATCH}*"))
-        print(f"{' '.join(command[:2])}, {seconds:.1f} s: {dict(counts)}", flush=True)
+        with capsys.disabled():
+            print(f"\n{' '.join(command[:2])}, {seconds:.1f} s: {dict(counts)}", end="", flush=True)
         total += counts
-    print(f"{KILLS} kills: {dict(total)}")
+    with capsys.disabled():
+        print(f"\n{KILLS} kills: {dict(total)}")
     assert not total["half"]
     assert not total["destroyed"]
     assert not total["litter"]
