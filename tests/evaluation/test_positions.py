@@ -27,6 +27,17 @@ def test_of_a_decoder_its_own_mask_counts() -> None:
     assert torch.equal(found, MASK == 0)
 
 
+def test_padding_masks_in_the_names_of_pytorch() -> None:
+    for x in ({"key_padding_mask": MASK == 0}, {"x": TOKENS, "src_key_padding_mask": MASK == 0}):
+        found = counted(LAYOUT, TOKENS, x)
+        assert found is not None
+        assert torch.equal(found, MASK.bool())
+    both = {"src_key_padding_mask": MASK == 0, "tgt_key_padding_mask": MASK == 1}
+    found = counted(LAYOUT, TOKENS, both)
+    assert found is not None
+    assert torch.equal(found, MASK == 0)
+
+
 def test_ignored_labels_do_not_count() -> None:
     y = torch.tensor([[1, -100, 2], [255, 0, 0]])
     found = counted(LAYOUT, TOKENS, {"attention_mask": MASK}, y)

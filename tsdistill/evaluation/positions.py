@@ -13,6 +13,9 @@ from tsdistill.evaluation.layout import Layout
 IGNORED = -100
 """The label that PyTorch's ``cross_entropy`` and transformers ignore unless told otherwise."""
 
+_PADDING = ("tgt_key_padding_mask", "src_key_padding_mask", "key_padding_mask")
+"""PyTorch's names of masks that are true where a token is padding, those of a decoder first."""
+
 _DECODER = ("decoder_input_ids", "decoder_inputs_embeds")
 """Inputs whose presence says that positions are those of a decoder, not of ``input_ids``."""
 
@@ -43,8 +46,9 @@ def counted(
     """Which positions of an output count: bool ``[*positions]``, ``None`` where all do.
 
     An attention mask among the inputs (``attention_mask``, or ``decoder_attention_mask`` for a decoder) rules
-    out the tokens where it is 0, of outputs with one position for each token; class numbers rule out the
-    positions whose label is ``ignore_index``, of outputs with one position for each label.
+    out the tokens where it is 0, and a padding mask in PyTorch's names (``src_key_padding_mask``) those where
+    it is true, of outputs with one position for each token; class numbers rule out the positions whose label
+    is ``ignore_index``, of outputs with one position for each label.
 
     Args:
         layout: of the output.
@@ -91,6 +95,9 @@ def _attended(x: Any, positions: tuple[int, ...]) -> Tensor | None:
         return None
     decodes = any(name in x for name in _DECODER)
     mask = x.get("decoder_attention_mask" if decodes else "attention_mask")
-    if not isinstance(mask, Tensor) or tuple(mask.shape) != positions:
-        return None
-    return mask != 0
+    if isinstance(mask, Tensor) and tuple(mask.shape) == positions:
+        return mask != 0
+    padding = next((x[name] for name in _PADDING if name in x), None)
+    if isinstance(padding, Tensor) and padding.dtype == torch.bool and tuple(padding.shape) == positions:
+        return ~padding
+    return None
