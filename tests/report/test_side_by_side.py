@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 
 from tsdistill.evaluation import Comparison, Traits
-from tsdistill.report.side_by_side import comparison_table, figure, short_names
+from tsdistill.report.side_by_side import comparison_table, figure, metric_title, short_names
 
 TWO = Comparison(
     names=("models/dense.pt", "out/small.safetensors"),
@@ -102,3 +102,9 @@ def test_figures_have_their_unit() -> None:
     assert figure(TWO, "top1", 100.0) == "100.00 %"
     assert figure(TWO, "kl", 0.5) == "0.5 nats"
     assert figure(TWO, "unheard", float("inf")) == "inf"
+
+
+def test_a_metric_of_one_output_names_it() -> None:
+    assert metric_title("kl", "dense") == "KL divergence from dense"
+    assert metric_title("kl@scores", "dense") == "scores: KL divergence from dense"
+    assert metric_title("iou@boxes", "dense") == "boxes: iou"

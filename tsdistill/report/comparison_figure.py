@@ -12,7 +12,7 @@ from tsdistill.errors import TsdistillError
 from tsdistill.evaluation import Comparison
 from tsdistill.report.canvas import ALIGNED, INK, QUIET, dress, grid, literal, save
 from tsdistill.report.numbers import amount, seconds
-from tsdistill.report.side_by_side import METRICS, short_names
+from tsdistill.report.side_by_side import metric_title, short_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -90,7 +90,7 @@ def _called(compared: Comparison, metric: str, first: str) -> str:
     traits = compared.traits.get(metric)
     unit = f" ({traits.unit})" if traits and traits.unit else ""
     better = "" if traits is None or traits.higher_is_better else "; lower is better"
-    return f"{METRICS.get(metric, metric).format(first)}{unit}{better}"
+    return f"{metric_title(metric, first)}{unit}{better}"
 
 
 def _panel(panel: Axes, across: Sequence[float], up: Sequence[float], spreads: Sequence[float]) -> None:

@@ -18,7 +18,7 @@ from tsdistill.pruning.sweeping import Sweep
 from tsdistill.report.canvas import ALIGNED, INK, QUIET, dress, grid, literal, save
 from tsdistill.report.layout import table
 from tsdistill.report.numbers import amount, seconds, share
-from tsdistill.report.side_by_side import METRICS, figure
+from tsdistill.report.side_by_side import figure, metric_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -91,7 +91,7 @@ def _called(compared: Comparison, metric: str) -> str:
     traits = compared.traits[metric]
     unit = f" ({traits.unit})" if traits.unit else ""
     better = "" if traits.higher_is_better else "; lower is better"
-    return f"{METRICS.get(metric, metric).format(compared.names[0])}{unit}{better}"
+    return f"{metric_title(metric, compared.names[0])}{unit}{better}"
 
 
 def _line(panel: Axes, across: Sequence[float], up: Sequence[float], colour: str, label: str) -> None:
@@ -120,9 +120,7 @@ def sweep_table(sweep: Sweep) -> Group:
     """A row a budget, the dense model first: what is left, and what the metrics say."""
     compared = sweep.comparison
     label, _ = KINDS[sweep.kind]
-    headers = [
-        METRICS.get(name, name).format(compared.names[0]).replace(" ", "\n") for name in compared.figures
-    ]
+    headers = [metric_title(name, compared.names[0]).replace(" ", "\n") for name in compared.figures]
     made = table(f"Sweep over {label}", "<", "MACs", "", "parameters", "", "latency,\nbatch 1", "", *headers)
     for place, name in enumerate(compared.names):
         costs = []

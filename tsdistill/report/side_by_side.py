@@ -13,7 +13,7 @@ from tsdistill.evaluation import Comparison
 from tsdistill.report.layout import table
 from tsdistill.report.numbers import amount, seconds, size, times
 
-METRICS = {
+_METRICS = {
     "top1": "top-1 accuracy",
     "top5": "top-5 accuracy",
     "agreement": "top-1 agreement with {}",
@@ -23,6 +23,7 @@ METRICS = {
     "output_mse": "relative output error to {}",
 }
 """What the built-in metrics are called in full; the place is the first model's."""
+
 
 _SUFFIXES = (".pt", ".pth", ".safetensors")
 
@@ -37,6 +38,18 @@ _COSTS: dict[str, tuple[str, Callable[[float], str]]] = {
     "throughput": ("samples/s, batch {}", amount),
     "peak_memory": ("peak memory, batch {}", size),
 }
+
+
+def metric_title(name: str, first: str) -> str:
+    """A metric in full, such as ``"boxes: relative output error to dense"`` for ``output_mse@boxes``.
+
+    Args:
+        name: of the metric, and behind ``@`` of the output.
+        first: the first model's name.
+    """
+    metric, _, output = name.partition("@")
+    title = _METRICS.get(metric, metric).format(first)
+    return f"{output}: {title}" if output else title
 
 
 def comparison_table(compared: Comparison, kind: str = "") -> Group:
@@ -82,7 +95,7 @@ def _figures(compared: Comparison, first: str) -> list[tuple[str, list[str]]]:
     rows = []
     for name in compared.figures:
         cells = [figure(compared, name, m[name]) if name in m else "" for m in compared.metrics]
-        rows.append((METRICS.get(name, name).format(first), cells))
+        rows.append((metric_title(name, first), cells))
     return rows
 
 
