@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,3 +65,27 @@ def test_differences() -> None:
 def test_the_learning_rate_that_optimizers_usually_get() -> None:
     assert Options(optimizer="sgd").rate == 0.1
     assert Options(optimizer="lamb").rate == 0.001
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"seed": 2**64},
+        {"seed": 10**400},
+        {"lr": math.inf},
+        {"warmup": math.nan},
+        {"checkpoint_minutes": math.inf},
+        {"epochs": True},
+        {"epochs": "3"},
+        {"loss": {"a": math.nan}},
+        {"loss": {"a": 10**400}},
+        {"loss": [[[]]]},
+        {"transform": [1]},
+        {"outputs": {"a": 3}},
+    ],
+)
+def test_values_without_meaning_are_one_line(given: dict[str, Any]) -> None:
+    with pytest.raises(TsdistillError) as caught:
+        Options.of(given)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 300

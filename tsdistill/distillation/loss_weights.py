@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,22 +21,34 @@ def losses(value: Any, at: str = "") -> dict[str, float]:
         pairs = [(str(key), weight) for key, weight in value.items()]
     elif isinstance(value, (str, list, tuple)):
         texts = [value] if isinstance(value, str) else value
+        if not all(isinstance(text, str) for text in texts):
+            raise TsdistillError(f"{at}loss is a list of other things than text; write names of losses")
         pairs = []
-        for part in (part for text in texts for part in str(text).split("+")):
+        for part in (part for text in texts for part in text.split("+")):
             weight, star, rest = part.partition("*")
             pairs.append((rest.strip(), weight.strip()) if star else (part.strip(), 1.0))
     else:
-        raise TsdistillError(
-            f"{at}loss is text, a list or a table of weights, not {printable(repr(value), 60)}"
-        )
+        raise TsdistillError(f"{at}loss is text, a list or a table of weights, not {_shown(value)}")
     found: dict[str, float] = {}
     for name, weight in pairs:
         if name in found:
             raise TsdistillError(f"{at}the loss {name} is given twice; give it once, with one weight")
-        try:
-            found[name] = float(weight)
-        except (TypeError, ValueError):
-            raise TsdistillError(
-                f"{at}the weight of the loss {name} is a number, not {printable(repr(weight), 60)}"
-            ) from None
+        found[name] = _number(weight)
+        if not math.isfinite(found[name]):
+            raise TsdistillError(f"{at}the weight of the loss {name} is a number, not {_shown(weight)}")
     return found
+
+
+def _number(value: Any) -> float:
+    """The number that ``value`` is or spells; NaN for anything else."""
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+
+
+def _shown(value: Any) -> str:
+    """A value for a message; of containers and huge numbers the type."""
+    if isinstance(value, (str, float)):
+        return printable(repr(value), 60)
+    return f"a {type(value).__name__}"

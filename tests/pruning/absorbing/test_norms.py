@@ -84,3 +84,10 @@ def test_a_channel_that_does_not_vary_and_a_norm_used_twice_survive() -> None:
         assert all(bool(torch.isfinite(value).all()) for value in small.state_dict().values())
         assert not any(module._forward_pre_hooks for module in small.modules())
     assert torch.equal(small.state_dict()["norm.running_mean"], twice.state_dict()["norm.running_mean"])
+
+
+def test_squares_beyond_float32_leave_statistics_finite() -> None:
+    model, x = residual(), images(60) * 1e25
+    small = _cut(model, x, {"stem": [2], "first": [4]})
+    for norm in (small.get_submodule(name) for name in ("norm", "first_norm", "second_norm")):
+        assert all(bool(torch.isfinite(buffer).all()) for buffer in norm.buffers())

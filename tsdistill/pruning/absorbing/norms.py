@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tsdistill.alignment.observing.samples import widen
+from tsdistill.alignment.observing.sums import accumulator_device
 from tsdistill.data.nests import count
 from tsdistill.evaluation.forward import at_rest, forward
 from tsdistill.tracing.graph import NodeGraph
@@ -107,9 +108,7 @@ def _run(model: nn.Module, call: Callable[[str, _BatchNorm, tuple[Tensor, Tensor
     def hook(name: str) -> Any:
         def before(norm: nn.Module, args: tuple[Any, ...]) -> None:
             assert isinstance(norm, _BatchNorm)
-            x = widen(args[0].detach())
-            var, mean = torch.var_mean(x, dim=[d for d in range(x.ndim) if d != 1], correction=0)
-            call(name, norm, (mean, var))
+            call(name, norm, _moments(args[0].detach()))
 
         return before
 
@@ -119,6 +118,15 @@ def _run(model: nn.Module, call: Callable[[str, _BatchNorm, tuple[Tensor, Tensor
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of each channel; in float64 where the squares overflow float32."""
+    x, dims = widen(x), [d for d in range(x.ndim) if d != 1]
+    var, mean = torch.var_mean(x, dim=dims, correction=0)
+    if not bool(torch.isfinite(var).all()) and accumulator_device(x.device) == x.device:
+        var, mean = torch.var_mean(x.double(), dim=dims, correction=0)
+    return mean, var
 
 
 def _move(norm: _BatchNorm, now: tuple[Tensor, Tensor], then: tuple[Tensor, ...]) -> None:
