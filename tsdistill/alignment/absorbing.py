@@ -19,6 +19,7 @@ from tsdistill.models.layers.effective_weights import (
 from tsdistill.models.layers.kinds import LayerKind, groups_of, is_plain, kind_of
 from tsdistill.tracing.copying import copied
 from tsdistill.tracing.graph import Reader
+from tsdistill.tracing.quantisers import without_rounding
 from tsdistill.tracing.runtime import tensors_in
 
 _EQUAL = 1e-3
@@ -188,6 +189,6 @@ class _Trial:
             if value is not None and place is not None:
                 place.write(value if name == "weight" else place.read() + value)
         devices = {p.device for p in twin.parameters() if p.device.type == "cuda"}
-        with torch.no_grad(), torch.random.fork_rng(list(devices)):
+        with torch.no_grad(), torch.random.fork_rng(list(devices)), without_rounding(twin.modules()):
             torch.manual_seed(0)
             return [t.double() for t in tensors_in(twin(*call.args, **call.kwargs)) if t.is_floating_point()]

@@ -21,6 +21,7 @@ from tsdistill.errors import TsdistillError
 from tsdistill.models.attention import any_widths
 from tsdistill.runtime.exclusive import exclusive
 from tsdistill.tracing.module_state import state_restored
+from tsdistill.tracing.quantisers import without_rounding
 from tsdistill.tracing.randomness import fixed_generators
 
 Inputs = Any
@@ -72,11 +73,12 @@ def plain_attention(enabled: bool = False) -> Iterator[None]:
 
 
 @contextmanager
-def plain_evaluation(model: nn.Module, *, training: bool = False) -> Iterator[None]:
+def plain_evaluation(model: nn.Module, *, training: bool = False, scales: bool = False) -> Iterator[None]:
     """Evaluation mode, no gradients, attention in plain operators, a fixed seed; all put back afterwards, the
     state that modules keep of their last forward, too.
 
-    With ``training`` it is training mode instead, but for dropout in all its kinds.
+    With ``training`` it is training mode instead, but for dropout in all its kinds. Fake quantisers do not
+    round (with ``scales``, those of torch.ao go on with the scales that they have).
     """
     modules = list(model.modules())
     held = {p.device for module in modules for p in module._parameters.values() if p is not None}
@@ -94,6 +96,7 @@ def plain_evaluation(model: nn.Module, *, training: bool = False) -> Iterator[No
         stack.enter_context(any_widths(modules))
         stack.enter_context(state_restored(model))
         stack.enter_context(torch.random.fork_rng(devices))
+        stack.enter_context(without_rounding(modules, observed_only=scales))
         stack.enter_context(fixed_generators())
         stack.enter_context(torch.no_grad())
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))

@@ -444,7 +444,7 @@ def _recorded(
     tracer = tracer or Tracer(model)
     tracer.mark_input(inputs)
     with (
-        plain_evaluation(model),
+        plain_evaluation(model, scales=True),
         module_names(model, tracer.stack),
         attributes_read(model, tracer.note),
         _call_layers(model, tracer),

@@ -13,6 +13,9 @@ import numpy as np
 from tsdistill.errors import TsdistillError
 from tsdistill.tracing.graph import Group, NodeGraph
 
+_ADAPTERS = frozenset(("lora_A", "lora_embedding_A", "lora_down"))
+"""What peft, loralib and diffusers call the first of the two matrices of a low-rank adapter."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -59,7 +62,8 @@ def limits_of(
             group and at least one.
         round_to: a group that loses nodes ends at a width that is a multiple of this; one in which no such
             width is left stays whole.
-        only: patterns (``*``, ``?``, ``[ab]``) of names of groups; all others stay whole.
+        only: patterns (``*``, ``?``, ``[ab]``) of names of groups; all others stay whole. Without any, the
+            ranks of LoRA adapters stay whole: they were chosen, and cost next to nothing.
         exclude: patterns of names of groups that stay whole.
         whole: names of groups that stay whole.
         share: see ``min_nodes``.
@@ -109,11 +113,17 @@ def _listed(patterns: Sequence[str] | str) -> list[str]:
 def _left_out(graph: NodeGraph, only: Sequence[str], exclude: Sequence[str]) -> set[str]:
     """Names of groups that stay whole because of the patterns."""
     names = list(graph.widths)
-    wanted = _met("only", only, names) if only else set(names)
+    wanted = _met("only", only, names) if only else {g.name for g in graph.groups if not _is_rank(g)}
     wanted -= _met("exclude", exclude, names)
     if not wanted and (only or exclude):
         raise TsdistillError("only and exclude leave no group that could be cut; exclude less")
     return set(names) - wanted
+
+
+def _is_rank(group: Group) -> bool:
+    """Whether the nodes of a group are the rank of a low-rank adapter."""
+    named = [any(part in _ADAPTERS for part in writer.split(".")) for writer in group.writers]
+    return bool(named) and all(named)
 
 
 def _met(what: str, patterns: Sequence[str], names: Sequence[str]) -> set[str]:

@@ -21,6 +21,7 @@ from tsdistill.tracing.rules import (
     making,
     movement,
     normalisation,
+    quantisation,
     recurrent,
     reduction,
     weights,
@@ -35,6 +36,7 @@ _FAMILIES = (
     reduction,
     local,
     weights,
+    quantisation,
     recurrent,
     elementwise,
 )

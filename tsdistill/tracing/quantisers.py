@@ -1,0 +1,54 @@
+"""Fake quantisers (of torch.ao and torchao): models are traced and compared without their rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+
+
+@contextmanager
+def without_rounding(modules: Iterable[nn.Module], *, observed_only: bool = False) -> Iterator[None]:
+    """Fake quantisers among ``modules`` hand on what they are given, and observers learn nothing, inside the
+    block.
+
+    A cut changes the range of weights and so how they are rounded, which says nothing about whether the cut
+    is right.
+
+    Args:
+        modules: of a model.
+        observed_only: observers of torch.ao learn nothing, but its quantisers go on rounding with the scales
+            that they have, so that a trace sees which scale belongs to which node.
+    """
+    changed: list[tuple[Any, Any, Any]] = []
+    try:
+        for module in modules:
+            flags = ("observer_enabled",) if observed_only else ("observer_enabled", "fake_quant_enabled")
+            for name in flags:
+                flag = module._buffers.get(name)
+                if flag is not None and "fake_quant_enabled" in module._buffers:
+                    changed.append((flag, None, flag.clone()))
+                    flag.zero_()
+            if _rounds_by_range(module):
+                changed.append((module, "enabled", module.enabled))
+                module.enabled = False  # type: ignore[assignment]
+        yield
+    finally:
+        for owner, name, value in reversed(changed):
+            if name is None:
+                owner.copy_(value)
+            else:
+                setattr(owner, name, value)
+
+
+def _rounds_by_range(module: nn.Module) -> bool:
+    """Whether this is one of torchao's fake quantisers, which can be switched off."""
+    bases = {f"{kind.__module__}.{kind.__name__}" for kind in type(module).__mro__}
+    return "torchao.quantization.qat.fake_quantizer.FakeQuantizerBase" in bases and hasattr(module, "enabled")
+
+
+def is_quantiser(module: nn.Module) -> bool:
+    """Whether a module rounds what it is given, to train for quantisation."""
+    return _rounds_by_range(module) or "fake_quant_enabled" in module._buffers
