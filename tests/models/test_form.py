@@ -1,4 +1,4 @@
-"""Models that cannot be run or looked into are refused in one line; scripted parts are no obstacle."""
+"""Models that cannot be run or looked into are refused in one line; scripted parts stay as they are."""
 
 from __future__ import annotations
 
@@ -104,11 +104,14 @@ class Part(nn.Module):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_scripted_parts_are_no_obstacle():
+def test_scripted_parts_stay_whole_and_are_named():
     torch.manual_seed(0)
     model = Part().eval()
     check_open(model)
-    result = tsd.prune_result(model, data=X, params=0.6)
+    graph = tsd.trace(model, X[:1])
+    assert graph.widths == {"b": 10}
+    assert {item.name for item in graph.frozen if "gate, which is scripted" in item.cause} == {"a", "gate.0"}
+    result = tsd.prune_result(model, data=X, nodes=0.6)
     assert not result.put_back
-    assert result.after["params"] <= 0.6 * result.before["params"]
+    assert result.after["nodes"] == 6
     assert result.model(X).shape == (16, 3)

@@ -37,7 +37,16 @@ def copied(model: nn.Module, replaced: Mapping[int, torch.Tensor] | None = None)
     for module in twin_model.modules():
         if parametrize.is_parametrized(module) and type(module).__name__.startswith("Parametrized"):
             _separate(module)
+        if isinstance(module, torch.jit.ScriptModule):
+            _detach(module)
     return twin_model
+
+
+def _detach(module: torch.jit.ScriptModule) -> None:
+    """Make the parameters of a copied scripted module its own: PyTorch computes them from the original's."""
+    for parameter in module.parameters():
+        if not parameter.is_leaf:
+            parameter.detach_().requires_grad_(True)
 
 
 def _separate(module: nn.Module) -> None:

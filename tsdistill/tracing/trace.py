@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from tsdistill.errors import TsdistillError
@@ -85,6 +86,7 @@ def trace(
     check_open(model)
     start = time.perf_counter()
     found = record(model, example_input)
+    _keep_scripted(model, found)
     beside, dark = learn(model, example_input, found)
     behind = _run_more(model, example_input, found, {ruler.param for ruler in dark}, like, others)
     for each in found.every:
@@ -125,6 +127,16 @@ def trace(
                 freeze(found, [graph.by_name[name]], cause)
         graph = build(model, found, axes, refused)
     return replace(graph, seconds=time.perf_counter() - start, notes=(*notes, *tie_notes(graph)))
+
+
+def _keep_scripted(model: nn.Module, trace: Trace) -> None:
+    """Leave the parameters of scripted modules as they are: a copy has theirs, whatever takes their place."""
+    scripted = [name for name, module in model.named_modules() if isinstance(module, torch.jit.ScriptModule)]
+    for ruler in trace.ledger.rulers:
+        owner = next((name for name in scripted if ruler.param.startswith(f"{name}.")), None)
+        if owner is not None:
+            cause = f"is a width of {owner}, which is scripted; give the module that it was made from"
+            trace.ledger.freeze(ruler.labels, cause)
 
 
 def _run_more(
