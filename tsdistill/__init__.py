@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from tsdistill.pruning import PruneResult as PruneResult
     from tsdistill.pruning import PruningPlan as PruningPlan
     from tsdistill.pruning import plan as plan
+    from tsdistill.pruning import predict_cuts as predict_cuts
     from tsdistill.pruning import prune as prune
     from tsdistill.pruning import prune_result as prune_result
     from tsdistill.pruning import prune_to_drop as prune_to_drop
@@ -72,6 +73,7 @@ _HOME = {
     "load": "tsdistill.models",
     "open_data": "tsdistill.data",
     "plan": "tsdistill.pruning",
+    "predict_cuts": "tsdistill.pruning",
     "prune": "tsdistill.pruning",
     "prune_result": "tsdistill.pruning",
     "prune_to_drop": "tsdistill.pruning",
@@ -109,6 +111,7 @@ __all__ = [
     "load",
     "open_data",
     "plan",
+    "predict_cuts",
     "prune",
     "prune_result",
     "prune_to_drop",

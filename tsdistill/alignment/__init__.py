@@ -3,6 +3,7 @@
 from tsdistill.alignment.analysis import analyze
 from tsdistill.alignment.history import AlignmentHistory, GroupHistory
 from tsdistill.alignment.observing.moments import Moments
+from tsdistill.alignment.predicted_cuts import PredictedCut, PredictedCuts
 from tsdistill.alignment.report import AlignmentReport, GroupReport, Thresholds
 from tsdistill.alignment.training import analyze_training
 
@@ -12,6 +13,8 @@ __all__ = [
     "GroupHistory",
     "GroupReport",
     "Moments",
+    "PredictedCut",
+    "PredictedCuts",
     "Thresholds",
     "analyze",
     "analyze_training",

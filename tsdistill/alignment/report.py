@@ -16,6 +16,7 @@ from tsdistill.alignment.matching.groups import GroupMatching
 from tsdistill.alignment.matching.nodes import NodeMatches, figures
 from tsdistill.alignment.observing.observe import Observation
 from tsdistill.alignment.observing.sites import Sites
+from tsdistill.alignment.predicted_cuts import PredictedCuts
 from tsdistill.alignment.products import Queries
 from tsdistill.alignment.strength_passes import StrengthEstimate
 from tsdistill.tracing.graph import NodeGraph
@@ -208,6 +209,7 @@ class AlignmentReport:
             without a teacher.
         graph: the student's node graph (not in ``to_dict``).
         statistics: what planning needs (not in ``to_dict``).
+        cuts: what cuts of the student would cost, where that was asked for (`tsdistill.predict_cuts`).
     """
 
     name: str | None
@@ -235,6 +237,7 @@ class AlignmentReport:
     matching: GroupMatching | None
     graph: NodeGraph = field(repr=False)
     statistics: Statistics = field(repr=False)
+    cuts: PredictedCuts | None = None
 
     @cached_property
     def by_name(self) -> dict[str, GroupReport]:
@@ -243,7 +246,7 @@ class AlignmentReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data without NaN: ``{"format": 1, "kind": "alignment", ..., "groups": [...]}``."""
-        skip = ("groups", "graph", "statistics", "thresholds", "notes", "matching", "by_name")
+        skip = ("groups", "graph", "statistics", "thresholds", "notes", "matching", "by_name", "cuts")
         estimates = {
             name: asdict(estimate) if estimate else None
             for name, estimate in self.__dict__.items()
@@ -258,6 +261,7 @@ class AlignmentReport:
             "frozen": [{"name": item.name, "cause": item.cause} for item in self.graph.frozen],
             "notes": list(self.notes),
             "matching": asdict(self.matching) if self.matching else None,
+            "cuts": self.cuts.to_dict() if self.cuts else None,
             "groups": [group.to_dict() for group in self.groups],
         }
 

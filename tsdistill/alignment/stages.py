@@ -6,6 +6,7 @@ CHECK, TRACE, MATCH = "checking the model", "tracing", "matching groups"
 OBSERVE, STRENGTH = "observing samples", "strength on samples"
 STRENGTH_OF_TEACHER = "strength of the teacher on samples"
 DESCRIBE = "describing nodes"
+PREDICT = "predicting what cuts cost"
 
 # Costs in forward passes of one sample, measured on ResNet-18 and ResNet-50 at 224x224 on one core.
 _OBSERVE = 1.7

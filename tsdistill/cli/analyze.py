@@ -14,8 +14,10 @@ from tsdistill.errors import TsdistillError
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from torch import nn
 
     from tsdistill.alignment import AlignmentHistory, AlignmentReport, GroupReport
+    from tsdistill.alignment.observing.progress import Progress
 
 PICTURES = (".png", ".svg", ".pdf")
 FAILED = 1
@@ -30,6 +32,12 @@ FAILED = 1
 @options.alignment_options
 @click.option("--nodes", "named", multiple=True, metavar="GROUP", help="Show every node of this group.")
 @click.option("--all-nodes", is_flag=True, help="Show every node of every group.")
+@click.option(
+    "--cuts/--no-cuts",
+    default=True,
+    show_default=True,
+    help="Predict what cuts to 0.9, 0.75, 0.5 and 0.25 of the MACs would do to the output.",
+)
 @click.option("--report", "page", metavar="FILE.html", help="Write the report as a page for a browser.")
 @click.option("--plots", metavar="DIR", help="Draw every figure into this folder (.png and .svg).")
 @click.option("--curve", metavar="FILE", help="Draw the L-shaped curve (.png, .svg, .pdf).")
@@ -93,9 +101,29 @@ def _analyze(
             student, teacher = options.load_models(models[0], given)
         notes = tsd.info_of(student).notes
         with progress.progress() as tell:
-            report = tsd.analyze(student, teacher, given["data"], choosing=False, progress=tell, **how)
+            report = tsd.analyze(
+                student, teacher, given["data"], choosing=given["cuts"], progress=tell, **how
+            )
+            if given["cuts"]:
+                report = _with_cuts(report, student, models[0], given, tell)
     report = _counted(report, given["samples"])
     return report, replace(history, final=report) if history else None, notes
+
+
+def _with_cuts(
+    report: AlignmentReport, model: nn.Module, name: str, given: dict[str, Any], tell: Progress | None
+) -> AlignmentReport:
+    """The report with what cuts would cost, or with a note where that cannot be said."""
+    import tsdistill as tsd
+    from tsdistill.cli.pruning_command import prune_command
+
+    try:
+        cuts = tsd.predict_cuts(
+            model, given["data"], report=report, progress=tell, **options.observing(given)
+        )
+    except TsdistillError as error:
+        return replace(report, notes=(*report.notes, f"what cuts would cost cannot be predicted: {error}"))
+    return replace(report, cuts=replace(cuts, command=prune_command(name, given)))
 
 
 def natural(name: str) -> list[tuple[int, int, str]]:
@@ -187,6 +215,7 @@ def _show(
     groups: list[GroupReport],
     notes: tuple[str, ...],
 ) -> None:
+    from tsdistill.report.cuts import cuts_table
     from tsdistill.report.tables import curve_table, groups_table, nodes_table
     from tsdistill.report.text import heading, timing
 
@@ -199,6 +228,9 @@ def _show(
         console.print(history_table(history))
     console.print()
     console.print(groups_table(report))
+    if report.cuts:
+        console.print()
+        console.print(cuts_table(report.cuts))
     for group in groups:
         console.print()
         console.print(curve_table(report, group))

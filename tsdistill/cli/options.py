@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 SAMPLES = 2048
+BATCH_SIZE = 32
 INTERPOLATIONS = ("bicubic", "bilinear", "nearest")
 
 MODEL_HELP = """MODEL is a file (.pt, .pth, .safetensors: weights as timm, Lightning and others save them, or
@@ -78,7 +79,7 @@ _SAMPLES = (
     click.option(
         "--batch-size",
         type=click.IntRange(min=1),
-        default=32,
+        default=BATCH_SIZE,
         show_default=True,
         metavar="N",
         help="Samples in one pass.",

@@ -1,6 +1,7 @@
 """Score, budget, selection, absorbing, and the plan object."""
 
 from tsdistill.pruning.choosing.planning import plan
+from tsdistill.pruning.cut_prediction import predict_cuts
 from tsdistill.pruning.pruner import PruneResult, prune, prune_result
 from tsdistill.pruning.pruning_plan import PrunedGroup, PruningPlan
 from tsdistill.pruning.searching import DropResult, prune_to_drop
@@ -13,6 +14,7 @@ __all__ = [
     "PruningPlan",
     "Sweep",
     "plan",
+    "predict_cuts",
     "prune",
     "prune_result",
     "prune_to_drop",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from tsdistill.alignment.report import AlignmentReport
 from tsdistill.files import replacing
+from tsdistill.report.cuts import page_section
 from tsdistill.report.packing import compressed, json_text
 from tsdistill.report.payload import payload
 from tsdistill.report.wording import HISTORY, words
@@ -38,6 +39,7 @@ def page(report: AlignmentReport, history: AlignmentHistory | None = None) -> st
         style=_asset("page.css"),
         script="\n".join(_asset(f"{name}.js") for name in SCRIPTS),
         history=section,
+        cuts=page_section(report.cuts) if report.cuts else "",
         data=json_text(payload(report, history)),
         plotly=_plotly(),
     )

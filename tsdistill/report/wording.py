@@ -152,7 +152,7 @@ def _said(report: AlignmentReport) -> bool:
 
 
 def _fact(term: str, value: str, small: str) -> str:
-    kind = ' class="wide"' if term in ("Data", "Time") else ""
+    kind = ' class="wide"' if term in ("Strength", "Data", "Time") else ""
     more = f"<small>{escape(small)}</small>" if small else ""
     return f"    <div{kind}><dt>{term}</dt><dd>{escape(value)}{more}</dd></div>"
 

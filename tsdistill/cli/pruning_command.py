@@ -1,0 +1,38 @@
+"""The ``tsdistill prune`` command that makes a cut that ``analyze`` predicts, on the same model and data."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+from tsdistill.cli import options
+
+OUT = "small.safetensors"
+
+_TEXTS = ("arch", "input_size", "mean", "std", "interpolation", "example_input", "device", "data")
+_READING = ("samples", "batch_size", "augment", "seed")
+_DEFAULTS = {"device": "cpu", "batch_size": options.BATCH_SIZE, "seed": 0}
+
+
+def prune_command(model: str, given: dict[str, Any]) -> str:
+    """The command, with ``{macs}`` where the budget stands.
+
+    Args:
+        model: as it was given to ``analyze``.
+        given: the options of ``analyze`` that ``prune`` has too; those at their defaults are left out.
+    """
+    words = []
+    for name in (*_TEXTS, *_READING):
+        value = given[name]
+        if value is not None and value != _DEFAULTS.get(name):
+            words += [f"--{name.replace('_', '-')}", _text(value, "x" if name == "input_size" else ",")]
+    if given["trust"]:
+        words.append("--trust")
+    return " ".join(
+        ["tsdistill", "prune", shlex.quote(model), "--macs {macs}", "-o", OUT, *map(shlex.quote, words)]
+    )
+
+
+def _text(value: Any, separator: str) -> str:
+    """An option's value as it is written."""
+    return separator.join(f"{part:g}" for part in value) if isinstance(value, tuple) else str(value)
