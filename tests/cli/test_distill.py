@@ -15,7 +15,7 @@ def test_train_then_distill_then_resume(fork: Run, work: Path, tmp_path: Path) -
     teacher, out = str(tmp_path / "teacher"), tmp_path / "student"
     done = fork("train", "networks.py:vectors", *TRAIN, "--val", "vectors.npz", "-o", teacher)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("top-1") == 2
+    assert done.stderr.count("top-1") == 3
     assert "model.safetensors" in done.stdout
     (tmp_path / "how.toml").write_text('lr = 0.01\nepochs = 7\nloss = "logits"\n')
     arguments = (
@@ -58,7 +58,8 @@ def test_json_of_a_training(fork: Run, tmp_path: Path) -> None:
     assert found["log"] == [json.loads(line) for line in (teacher / "log.jsonl").read_text().splitlines()]
     assert found["options"] == json.loads((teacher / "options.json").read_text())["options"]
     judged = [line["val/top1"] for line in found["log"]]
-    assert found["best"] == {"epoch": 1 + judged.index(max(judged)), "figure": max(judged)}
+    best = {"epoch": judged.index(max(judged)), "figure": max(judged), "metric": "top1", "unit": "%"}
+    assert found["best"] == best
     file = tmp_path / "student.json"
     done = fork(
         "distill", "--width", "0.5", *TRAIN, "--teacher", "networks.py:vectors",

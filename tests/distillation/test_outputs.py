@@ -91,7 +91,7 @@ def test_a_student_may_call_its_outputs_otherwise_than_its_teacher() -> None:
     assert figures == {
         "val/output_mse", "val/output_mse@boxes", "val/agreement@scores", "val/kl@scores",
     }  # fmt: skip
-    assert result.best == (4, result.log[3]["val/output_mse"])
+    assert result.best == (4, result.log[4]["val/output_mse"])
 
 
 def test_kept_outputs_are_those_of_the_teacher(tmp_path: Path) -> None:
@@ -163,7 +163,8 @@ def test_a_sequence_is_learnt_and_padding_changes_nothing(loss: str) -> None:
         for batch in (plain, more)
     ]
     for one, other in zip(results[0].log, results[1].log, strict=True):
-        assert other["loss"] == pytest.approx(one["loss"], rel=1e-4)
+        if one["epoch"]:
+            assert other["loss"] == pytest.approx(one["loss"], rel=1e-4)
         assert other["val/kl"] == pytest.approx(one["val/kl"], rel=1e-4)
     assert results[0].log[-1]["val/kl"] < 0.8 * results[0].log[0]["val/kl"]
 

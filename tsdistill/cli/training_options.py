@@ -67,6 +67,11 @@ _HOW = (
     click.option("--warmup", type=Number(min=0), metavar="E", help="Epochs in which the rate rises."),
     click.option("--clip", type=Number(), metavar="X", help="Largest norm of the gradient."),
     click.option("--ema", type=Number(), metavar="D", help="Keep a moving average of this decay."),
+    click.option(
+        "--freeze-bn",
+        type=click.Choice(("auto", "yes", "no")),
+        help="Batch norms keep their statistics; auto: where a pass in train mode alone does much harm.",
+    ),
     click.option("--amp", type=click.Choice(("no", "bf16", "fp16")), help="Precision of forward passes; no."),
     click.option("--workers", type=click.IntRange(min=0), metavar="N", help="Processes that read data; 0."),
     click.option("--seed", type=SEED, metavar="N", help="Of everything random; 0."),
@@ -94,7 +99,8 @@ _MODEL = tuple(
 NAMES = (
     "epochs", "steps", "batch_size", "accumulate", "samples", "outputs", "ignore_index", "renew_steps",
     "augment", "mixup", "cutmix", "label_smoothing", "optimizer", "lr", "weight_decay", "sched", "warmup",
-    "clip", "ema", "amp", "workers", "seed", "strict", "track", "tracker", "checkpoint_steps", "device",
+    "clip", "ema", "freeze_bn", "amp", "workers", "seed", "strict", "track", "tracker",
+    "checkpoint_steps", "device",
 )  # fmt: skip
 """Flags that are options of the same name."""
 

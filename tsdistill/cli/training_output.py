@@ -19,9 +19,12 @@ Report = Callable[[Mapping[str, Any]], None]
 _WORDS = {
     "val/top1": "top-1 {:.2f} %",
     "val/agreement": "agreement {:.2f} %",
-    "val/kl": "KL {:.4g}",
+    "val/kl": "KL {:.4g} nats",
+    "val/mse": "mse {:.4g}",
+    "val/mae": "mae {:.4g}",
     "val/output_mse": "output error {:.4g}",
 }
+_NAMES = {"top1": "top-1", "kl": "KL", "output_mse": "output error"}
 
 
 def check(given: Mapping[str, Any]) -> None:
@@ -103,10 +106,13 @@ def words(status: Status) -> str:
 
 def epoch_line(line: Mapping[str, Any], epochs: int, left: float | None = None) -> str:
     """A log's line for people; ``left`` is how many seconds the training will go on."""
+    figures = [how.format(line[name]) for name, how in _WORDS.items() if line.get(name) is not None]
+    if line["epoch"] == 0:
+        return f"before training: {', '.join(figures)}"
     terms = {name.removeprefix("loss/"): line[name] for name in line if name.startswith("loss/")}
     each = ", ".join(f"{name} {value:.4g}" for name, value in terms.items()) if len(terms) > 1 else ""
     parts = [f"epoch {line['epoch']}/{epochs}: loss {line['loss']:.4g}" + (f" ({each})" if each else "")]
-    parts += [how.format(line[name]) for name, how in _WORDS.items() if line.get(name) is not None]
+    parts += figures
     if line.get("alignment") is not None:
         keys = {name: f"alignment/{name}" for name in ("strong", "weak")}
         thirds = [f"{name} {line[key]:.3f}" for name, key in keys.items() if key in line]
@@ -148,7 +154,10 @@ def tell_result(result: TrainResult, said: str = "", json_file: str | None = Non
         lines.append(f"went on after {result.resumed} updates")
     if result.log and result.best is not None:
         epoch, figure = result.best
-        lines.append(f"best epoch {epoch}: {figure:.4g} on held-out data")
+        name, unit = result.judged_by or ("", "")
+        when = f"epoch {epoch}" if epoch else "before training (epoch 0)"
+        shown = f"{_NAMES.get(name, name)} {figure:.4g}{' ' if unit else ''}{unit}"
+        lines.append(f"best {when}: {shown} on held-out data")
     lines.append(f"{result.updates} updates; {result.folder}/model.safetensors")
     for line in lines:
         output.console().print(line)

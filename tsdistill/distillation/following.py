@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from tsdistill.data import Stream
+from tsdistill.distillation import norms
 from tsdistill.distillation.checkpoints import Position
+from tsdistill.distillation.losses import Batches
 from tsdistill.distillation.tracking import Tracker
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation import evaluate
+from tsdistill.evaluation.metric import metric_kind, traits_of
 from tsdistill.evaluation.positions import IGNORED
 
 if TYPE_CHECKING:
@@ -53,8 +56,13 @@ class Following:
         self._outputs, self._ignore_index = outputs, ignore_index
         self._judges = together or accelerator.is_main_process
 
-    def look(self, model: nn.Module, position: Position) -> dict[str, Any]:
-        """``val/...`` and ``alignment/...`` figures of ``model``; processes wait for each other."""
+    @property
+    def judges_any(self) -> bool:
+        """Whether there are held-out data."""
+        return self._held_out is not None
+
+    def judge(self, model: nn.Module) -> dict[str, Any]:
+        """``val/...`` figures of ``model`` in the processes that judge it, empty elsewhere."""
         line: dict[str, Any] = {}
         if self._held_out is not None and self._judges:
             figures = evaluate(
@@ -65,6 +73,33 @@ class Following:
                 ignore_index=self._ignore_index,
             )
             line.update({f"val/{name}": value for name, value in figures.items()})
+        return line
+
+    def divergence(self, model: nn.Module, samples: Batches | None = None) -> float | None:
+        """How far the outputs of ``model`` are from the teacher's (see `norms.divergence`).
+
+        Args:
+            model: the student, or a copy of it.
+            samples: what to judge on, ``None`` for the held-out data.
+        """
+        if samples is None:
+            figures = {name.removeprefix("val/"): value for name, value in self.judge(model).items()}
+            return norms.divergence(figures)
+        try:
+            figures = evaluate(
+                model,
+                [(x, None) for x, _ in samples],
+                reference=self._reference,
+                outputs=self._outputs,
+                ignore_index=self._ignore_index,
+            )
+        except TsdistillError:  # no metric compares such outputs
+            return None
+        return norms.divergence(figures)
+
+    def look(self, model: nn.Module, position: Position) -> dict[str, Any]:
+        """``val/...`` and ``alignment/...`` figures of ``model``; processes wait for each other."""
+        line = self.judge(model)
         if self.tracker is not None:
             line.update(self.tracker.look(f"epoch {position.epoch}"))
         if self._accelerator.num_processes > 1:
@@ -107,8 +142,33 @@ def is_best(log: Sequence[Mapping[str, Any]]) -> bool:
     return bool(log) and (best := best_of(log)) is not None and best[0] == log[-1]["epoch"]
 
 
+def judged_by(log: Sequence[Mapping[str, Any]]) -> tuple[str, str] | None:
+    """The metric that epochs are judged by and the unit of its figures; ``None`` without held-out data."""
+    found = next((figure for line in log if (figure := figure_of(line)) is not None), None)
+    return None if found is None else (found[0], traits_of(metric_kind(found[0])).unit)
+
+
+def words_of(name: str, value: float, unit: str) -> str:
+    """``"top1 70.2 %"``."""
+    return f"{name} {value:.4g}{' ' if unit else ''}{unit}"
+
+
+def worsened(log: Sequence[Mapping[str, Any]]) -> str:
+    """A warning where the last epoch is worse than the model was before training; empty otherwise."""
+    if len(log) < 2 or log[0]["epoch"] != 0:
+        return ""
+    first, last, judge = figure_of(log[0]), figure_of(log[-1]), judged_by(log)
+    if first is None or last is None or judge is None or not last[1] < first[1]:
+        return ""
+    before, after = (words_of(judge[0], abs(figure), judge[1]) for _, figure in (first, last))
+    return (
+        f"warning: training made the model worse: {after} after epoch {log[-1]['epoch']}, {before} before "
+        "training; lower --lr, give more data, or keep best.safetensors"
+    )
+
+
 def best_of(log: Sequence[Mapping[str, Any]]) -> tuple[int, float] | None:
-    """The first epoch (from 1) with the best figure, and that figure as it was measured."""
+    """The first epoch with the best figure (0 is before training), and that figure as it was measured."""
     judged = [(line, found) for line in log if (found := figure_of(line)) is not None]
     if not judged:
         return None

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
+from functools import partial
+from itertools import islice
 from typing import Any
 
 import torch
@@ -13,7 +16,7 @@ from torch import Tensor
 from tsdistill.data.nests import count
 from tsdistill.data.training import TrainingBatch
 from tsdistill.data.training_transforms import mixed_seed
-from tsdistill.distillation import guarding
+from tsdistill.distillation import guarding, norms
 from tsdistill.distillation.batching import refuse_one_class
 from tsdistill.distillation.checkpoints import WAY_OUT, Position
 from tsdistill.distillation.losses import Features, Step
@@ -35,6 +38,7 @@ class Loop:
         position: how far it is; at the boundary of an update where a state is kept.
         log: lines of the epochs that are done.
         skipped: how many times a sample could not be read.
+        notes: lines for people.
     """
 
     def __init__(self, parts: Parts) -> None:
@@ -43,6 +47,7 @@ class Loop:
         self.position = Position()
         self.log: list[dict[str, Any]] = []
         self.skipped = 0
+        self.notes: list[str] = []
         self._tally = Tally()
         self._watch = guarding.Watch()
         self._student = parts.updating.student
@@ -59,6 +64,7 @@ class Loop:
             self.position = Position(**state["position"])
             self.log = [dict(line) for line in state["log"]]
             self.skipped = int(state["skipped"])
+            self.notes = list(state["notes"])
             self._tally.load(state["tally"])
             self._parts.loss.load_state_dict(state["loss"])
             self._parts.updating.load(state, self.position.updates)
@@ -70,6 +76,7 @@ class Loop:
             "position": dict(vars(self.position)),
             "log": self.log,
             "skipped": self.skipped,
+            "notes": list(self.notes),
             "tally": self._tally.state(),
             "loss": self._parts.loss.state_dict(),
             "following": self._parts.following.state(),
@@ -85,8 +92,67 @@ class Loop:
         """
         with guarding.Asked() as stop:
             self._stop = stop
+            if not self.log and self.position == Position():
+                self._begin()
             while self.position.epoch < self._options.epochs and not self._spent():
                 self._epoch(self.position.epoch)
+
+    def _begin(self) -> None:
+        """Look at the student as it is before training: epoch 0 of the log, where there are held-out data."""
+        parts = self._parts
+        figures = parts.following.judge(parts.updating.result())
+        parts.updating.frozen = self._freezes(figures)
+        if not parts.following.judges_any:
+            return
+        line: dict[str, Any] = {"epoch": 0, "lr": parts.updating.lr, "updates": 0}
+        line.update(figures)
+        self.log.append(line)
+        parts.keeping.close_epoch(self.state(), self.log, 0)
+        parts.following.track(line, 0)
+        if parts.report is not None:
+            parts.report(line)
+
+    def _freezes(self, figures: Mapping[str, Any]) -> bool:
+        """Whether batch norms keep their statistics, all processes agreeing.
+
+        Args:
+            figures: ``val/...`` of the student as it is, as far as they are there.
+        """
+        parts, wanted = self._parts, self._options.freeze_bn
+        student = self._student
+        if wanted != "auto" or parts.teaching.teacher is None or not norms.learnt(student):
+            return wanted == "yes" and bool(norms.norms_of(student))
+        before = norms.divergence({name.removeprefix("val/"): value for name, value in figures.items()})
+        judge = parts.following.divergence
+        if not parts.following.judges_any:
+            judge = partial(parts.following.divergence, samples=parts.samples)
+            before = judge(student)
+        after = norms.after_pass(student, self._probed(), judge)
+        frozen = norms.moves_much(before, after)
+        if frozen:
+            self.notes.append(
+                "batch norms keep their statistics: a pass over the training data in train mode alone takes "
+                f"the divergence from the teacher from {before:.3g} to {after:.3g} (otherwise: freeze_bn=no)"
+            )
+        return self._first(frozen)
+
+    def _probed(self) -> Iterator[Any]:
+        """The inputs of the first batches, as they are trained on."""
+        parts = self._parts
+        batching = copy.deepcopy(parts.batching)
+        for batch in islice(parts.data.batches(0), norms.PROBED):
+            torch.manual_seed(
+                mixed_seed(self._options.seed, 0, batch.number, parts.accelerator.process_index, _DRAWN)
+            )
+            yield batching(batch, 0, parts.accelerator.device)[0]
+
+    def _first(self, value: bool) -> bool:
+        """What the first process says."""
+        if self._parts.accelerator.num_processes == 1:
+            return value
+        from accelerate.utils import broadcast_object_list
+
+        return bool(broadcast_object_list([value])[0])
 
     def _spent(self) -> bool:
         return self._options.steps is not None and self.position.updates >= self._options.steps
@@ -98,7 +164,7 @@ class Loop:
         if not start:
             parts.loss.renew(parts.samples)
             self._tally = Tally()
-        parts.updating.model.train()
+        parts.updating.train()
         self._tally.go()
         for batch, last in self._batches(epoch, start):
             ends = last or (batch.number + 1) % options.accumulate == 0
@@ -227,7 +293,7 @@ class Loop:
         self.position = Position(epoch, number + 1, updates)
         if options.renew_steps and updates % options.renew_steps == 0:
             self._parts.loss.renew(self._parts.samples)
-            self._parts.updating.model.train()
+            self._parts.updating.train()
         if self._stop.asked:
             self._keep(epoch, number)
             raise guarding.Interrupted(f"after {updates} updates{keeping.way_on}")
@@ -273,7 +339,7 @@ class Loop:
         line = {"epoch": epoch + 1, **self._tally.line(parts.accelerator), "lr": parts.updating.lr}
         line["updates"] = self.position.updates
         line.update(parts.following.look(parts.updating.result(), self.position))
-        parts.updating.model.train()
+        parts.updating.train()
         self.log.append(line)
         parts.keeping.close_epoch(self.state(), self.log, self.position.updates)
         parts.following.track(line, self.position.updates)

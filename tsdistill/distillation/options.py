@@ -22,6 +22,9 @@ from tsdistill.printable import printable
 from tsdistill.schema import LARGEST_OPTIONS, Integer, Schema, parse, validated
 from tsdistill.untrusted import read_text
 
+CHOICES = ("auto", "yes", "no")
+"""What may be said of batch norms (see ``freeze_bn``)."""
+
 PRECISIONS = ("no", "bf16", "fp16")
 
 _KINDS = {".toml": "toml", ".yaml": "yaml", ".yml": "yaml", ".json": "json"}
@@ -68,6 +71,8 @@ class Options:
         min_lr: where the schedule ends.
         clip: largest norm of the gradient, ``None`` for any.
         ema: decay of a moving average of the weights (timm's ``ModelEmaV3``); 0 for none.
+        freeze_bn: whether batch norms keep their statistics: ``"yes"``, ``"no"``, or ``"auto"``: where a pass
+            over the training data in train mode alone takes the student far from its teacher.
         amp: ``"no"``, ``"bf16"`` or ``"fp16"`` in forward passes.
         workers: processes that read and decode, for each process that trains.
         seed: of everything random.
@@ -105,6 +110,7 @@ class Options:
     min_lr: float = 0.0
     clip: float | None = None
     ema: float = 0.0
+    freeze_bn: str = "auto"
     amp: str = "no"
     workers: int = 0
     seed: int = 0
@@ -135,6 +141,8 @@ class Options:
         for name in ("label_smoothing", "ema"):
             if not 0 <= getattr(self, name) < 1:
                 raise TsdistillError(f"{name} must be from 0 to below 1, not {getattr(self, name)}")
+        if self.freeze_bn not in CHOICES:
+            raise TsdistillError(f"freeze_bn is one of {', '.join(CHOICES)}, not {self.freeze_bn!r}")
         if self.amp not in PRECISIONS:
             raise TsdistillError(f"amp is one of {', '.join(PRECISIONS)}, not {self.amp!r}")
 

@@ -16,7 +16,7 @@ from tsdistill.data.training import Share, TrainingData, open_training
 from tsdistill.data.training_transforms import mixed_seed
 from tsdistill.distillation.batching import Batching, check_labels, strategy_of
 from tsdistill.distillation.ensemble import Ensemble, members_of
-from tsdistill.distillation.following import Following, best_of, check_tracker, is_best
+from tsdistill.distillation.following import Following, best_of, check_tracker, is_best, judged_by, worsened
 from tsdistill.distillation.keeping import Keeping
 from tsdistill.distillation.knowing import Request, default_loss, enough, outputs_of, samples_of
 from tsdistill.distillation.loop import Loop
@@ -150,8 +150,10 @@ def _run(
         folder=None if folder is None else folder.path,
         updates=loop.position.updates,
         skipped=loop.skipped,
+        frozen_bn=updating.frozen,
         resumed=resumed,
         best=best_of(loop.log),
+        judged_by=judged_by(loop.log),
         notes=(
             *_notes(options, data, loss, outputs, loop, samples[0][1] is not None),
             *_several(request),
@@ -343,4 +345,6 @@ def _notes(
         )
     if loop.skipped:
         notes.append(f"{loop.skipped} times a sample could not be read and was left out")
-    return tuple(notes)
+    notes += loop.notes
+    worse = worsened(loop.log)
+    return tuple([*notes, worse] if worse else notes)

@@ -54,12 +54,15 @@ class TrainResult:
         options: how it was trained.
         log: a line an epoch: ``epoch``, ``loss``, ``lr``, ``samples``, ``rate`` (samples a second),
             ``seconds``, ``skipped``, figures on held-out data (``val/...``) and of alignment
-            (``alignment/...``).
+            (``alignment/...``). With held-out data the first line, ``epoch`` 0, has their figures before
+            training.
         folder: the run's, ``None`` without one.
         updates: steps of the optimizer.
+        frozen_bn: whether batch norms kept their statistics.
         skipped: how many times a sample that could not be read was left out.
         resumed: updates that an earlier run had made, ``None`` for a run that started afresh.
-        best: the epoch that was best on held-out data, from 1, and its figure.
+        best: the epoch that was best on held-out data (0 is before training), and its figure.
+        judged_by: the metric of that figure and its unit, such as ``("top1", "%")``.
         history: alignment from epoch to epoch, where it was followed (in the first process).
         notes: lines for people.
     """
@@ -70,8 +73,10 @@ class TrainResult:
     folder: Path | None
     updates: int
     skipped: int = 0
+    frozen_bn: bool = False
     resumed: int | None = None
     best: tuple[int, float] | None = None
+    judged_by: tuple[str, str] | None = None
     history: Any = None
     notes: tuple[str, ...] = field(default_factory=tuple)
 
@@ -86,11 +91,23 @@ class TrainResult:
             "folder": None if self.folder is None else str(self.folder),
             "updates": self.updates,
             "skipped": self.skipped,
+            "frozen_bn": self.frozen_bn,
             "resumed": self.resumed,
-            "best": None if self.best is None else {"epoch": self.best[0], "figure": _number(self.best[1])},
+            "best": self._best(),
             "options": self.options.to_dict(),
             "log": [{name: _number(value) for name, value in line.items()} for line in self.log],
             "notes": list(self.notes),
+        }
+
+    def _best(self) -> dict[str, Any] | None:
+        if self.best is None:
+            return None
+        metric, unit = self.judged_by or (None, None)
+        return {
+            "epoch": self.best[0],
+            "figure": _number(self.best[1]),
+            "metric": metric,
+            "unit": unit,
         }
 
 

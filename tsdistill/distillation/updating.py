@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tsdistill.distillation.machine import Carrier
+from tsdistill.distillation.norms import hold
 from tsdistill.distillation.options import Options
 from tsdistill.errors import TsdistillError
 
@@ -43,6 +44,7 @@ class Updating:
         batches: int | None,
     ) -> None:
         self.student, self._options, self._accelerator = student, options, accelerator
+        self.frozen = False
         self._extra = [parameter for parameter in extra if parameter.requires_grad]
         self.per_epoch = None if batches is None else -(-batches // options.accumulate)
         student.to(accelerator.device)
@@ -52,6 +54,12 @@ class Updating:
         self.average = _average(student, options.ema)
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self.optimizer.zero_grad()
+
+    def train(self) -> None:
+        """Put the student into train mode; frozen batch norms keep their statistics."""
+        self.model.train()
+        if self.frozen:
+            hold(self.student)
 
     @property
     def lr(self) -> float:
@@ -95,6 +103,7 @@ class Updating:
         scaler = getattr(self._accelerator, "scaler", None)
         return {
             "student": self.student.state_dict(),
+            "frozen_bn": self.frozen,
             "optimizer": _plain(self.optimizer.state_dict()),
             "average": None if self.average is None else self.average.module.state_dict(),
             "scaler": None if scaler is None else scaler.state_dict(),
@@ -106,6 +115,7 @@ class Updating:
         Raises:
             TsdistillError: it is of another model.
         """
+        self.frozen = bool(state["frozen_bn"])
         try:
             self.student.load_state_dict(state["student"])
             self.optimizer.load_state_dict(state["optimizer"])
