@@ -34,7 +34,7 @@ def kept(folder: Path | None, name: str, key: Mapping[str, Any], make: Callable[
         found = json.loads(path.read_text(encoding="utf-8"))
         if found["key"] == _plain(key):
             return found["value"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         pass
     made_folder(folder)
     value = make()
