@@ -9,16 +9,19 @@ import os
 import random
 import shutil
 import signal
+import sys
 import time
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
 
-from tests.cli.conftest import Run, _run_and_leave
+from tests.cli.conftest import Run
+from tsdistill.cli.main import INTERRUPTED, main
 
 KILLS = int(os.environ.get("TSDISTILL_KILLS", "200"))
 SEED = 0
@@ -102,13 +105,34 @@ def test_nothing_is_half_written_or_lost(
 
 
 def begin(command: tuple[str, ...], folder: Path) -> int:
-    """A process that runs the command; its number."""
-    child = os.fork()
-    if child == 0:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """A process that runs the command; its number. Ctrl-C waits until the command has begun."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        child = os.fork()
+        if child == 0:
+            _run(command, folder)
+        return child
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+def _run(command: tuple[str, ...], folder: Path) -> NoReturn:
+    code: object = 70
+    try:
         sink = os.open(os.devnull, os.O_WRONLY)
-        _run_and_leave(command, folder, sink, sink)
-    return child
+        for stream in (1, 2):
+            os.dup2(sink, stream)
+        sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
+        os.chdir(folder)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        main(command)
+    except SystemExit as leaving:
+        code = leaving.code
+    except KeyboardInterrupt:  # before the command has begun, or after it has ended
+        code = INTERRUPTED
+    finally:
+        os._exit(code if isinstance(code, int) else 70)
 
 
 def end(child: int) -> int:
