@@ -58,3 +58,14 @@ def test_a_cut_that_cannot_be_reached_is_a_note() -> None:
 def test_the_command_names_the_budget() -> None:
     cuts = tsd.predict_cuts(mlp(6, 20, 4), torch.randn(100, 6), macs=[0.6])
     assert "macs=0.6" in cuts.to_dict()["cuts"][0]["command"]
+
+
+def test_samples_that_nothing_was_fitted_to_are_looked_at_where_there_are_some() -> None:
+    model, x = residual(), images(400)
+    cuts = tsd.predict_cuts(model, x, samples=40, macs=[0.5])
+    others = tsd.open_data(x, None, samples=40).held_out(64)
+    small = tsd.prune(model, data=x, samples=40, macs=0.5, realign=False)
+    assert others is not None
+    assert cuts.cuts[0].error == pytest.approx(Outputs(model, others).error(small) ** 0.5, rel=0.05)
+    assert cuts.held_out
+    assert not tsd.predict_cuts(model, x[:40], macs=[0.5]).held_out

@@ -38,9 +38,10 @@ class PredictedCuts:
     Attributes:
         sizes: group -> nodes of the whole network, in forward order.
         cuts: the cuts.
-        samples: samples on which ``error`` was looked at.
+        samples: samples on which ``error`` was looked at, at most.
         command: the command that makes one of the cuts, with ``{macs}`` where its budget stands.
         notes: lines for the user.
+        held_out: whether these are samples that nothing was fitted to.
     """
 
     sizes: Mapping[str, int]
@@ -48,6 +49,7 @@ class PredictedCuts:
     samples: int
     command: str = "tsd.prune(model, data=data, macs={macs})"
     notes: tuple[str, ...] = ()
+    held_out: bool = False
 
     def command_of(self, cut: PredictedCut) -> str:
         """The command that makes a cut."""
@@ -58,6 +60,7 @@ class PredictedCuts:
         return {
             "sizes": dict(self.sizes),
             "samples": self.samples,
+            "held_out": self.held_out,
             "cuts": [{**asdict(cut), "command": self.command_of(cut)} for cut in self.cuts],
             "notes": list(self.notes),
         }

@@ -50,7 +50,8 @@ def predict_cuts(
 
     Nothing is cut. In a copy of the model the layers that read what would leave are compensated as ``prune``
     compensates them and read zeros in its place, and batch norms follow: that is the function of the cut
-    model. The model's own output is meant, beside a teacher too.
+    model. The output is looked at on samples that nothing was fitted to, where the data have any. The
+    model's own output is meant, beside a teacher too.
 
     Args:
         model: it is left as it was.
@@ -70,7 +71,10 @@ def predict_cuts(
     begin(progress, PREDICT)
     statistics = report.statistics
     whole = statistics.rebased or model
-    outputs = Outputs(whole, prepared, SAMPLES)
+    other = prepared.stream.held_out(SAMPLES)
+    if other is not None and next(iter(other), None) is None:
+        other = None
+    outputs = Outputs(whole, prepared if other is None else other, SAMPLES)
     cuts, notes = [], []
     for number, part in enumerate(macs):
         if progress is not None:
@@ -93,8 +97,13 @@ def predict_cuts(
         )
     if progress is not None:
         progress(PREDICT, len(macs), len(macs))
-    samples = min(SAMPLES, report.samples)
-    return PredictedCuts(report.graph.widths, tuple(cuts), samples, notes=tuple(dict.fromkeys(notes)))
+    return PredictedCuts(
+        report.graph.widths,
+        tuple(cuts),
+        min(SAMPLES, report.samples) if other is None else SAMPLES,
+        notes=tuple(dict.fromkeys(notes)),
+        held_out=other is not None,
+    )
 
 
 def _own(
