@@ -109,8 +109,8 @@ def test_two_processes_end_where_one_does(tmp_path: Path, more: dict[str, Any]) 
         in_processes(number, lambda: distill(tmp_path, **more))
     assert_two_end_where_one_does(tmp_path)
     for mine, theirs in zip(*logs(tmp_path, "one", "0"), strict=True):
-        assert mine["samples"] == theirs["samples"]
-        for figure in ("loss", "val/top1", "val/kl", "alignment"):
+        assert mine.get("samples") == theirs.get("samples")
+        for figure in ("val/top1", "val/kl", *(("loss", "alignment") if mine["epoch"] else ())):
             np.testing.assert_allclose(theirs[figure], mine[figure], rtol=1e-3)
 
 
