@@ -86,6 +86,7 @@ def test_folders_import_only_from_those_before_them() -> None:
         "schema",
         "devices",
         "files",
+        "outputs",
         "plugins",
         "runtime",
         "models",

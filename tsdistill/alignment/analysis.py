@@ -44,9 +44,9 @@ from tsdistill.alignment.strength_passes import (
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.call_layers import observing_calls
 from tsdistill.evaluation.forward import at_rest
+from tsdistill.evaluation.pass_time import measure_pass
 from tsdistill.models import info_of
 from tsdistill.models.weights import check_finite
-from tsdistill.runtime.pass_time import measure_pass
 from tsdistill.runtime.unchanged import unchanged
 from tsdistill.tracing import trace
 from tsdistill.tracing.graph import NodeGraph

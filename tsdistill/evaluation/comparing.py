@@ -21,11 +21,11 @@ from tsdistill.evaluation.layout import UNUSED, paired, parse_stated
 from tsdistill.evaluation.memory import peak_memory
 from tsdistill.evaluation.metric import metric_kind, traits_of
 from tsdistill.evaluation.outputs import WHOLE, describe, named_outputs
+from tsdistill.evaluation.pass_time import measure_pass
 from tsdistill.evaluation.positions import IGNORED
 from tsdistill.models.form import check_runnable
 from tsdistill.models.info import InputSpec
 from tsdistill.models.origin import info_of
-from tsdistill.runtime.pass_time import measure_pass
 from tsdistill.runtime.progress import begin, expect
 from tsdistill.runtime.unchanged import unchanged
 

@@ -209,24 +209,29 @@ def _build(content: Content) -> str:
 
 
 def _definitions(content: Content) -> list[str]:
-    """The functions and classes of this package that the file carries."""
+    """The constants, functions and classes of this package that the file carries."""
     found = []
     for module in _carried(content):
         source = inspect.getsource(module)
-        nodes = (n for n in ast.parse(source).body if isinstance(n, ast.FunctionDef | ast.ClassDef))
-        left_out = ("sync_widths", "any_widths")
-        found += [ast.get_source_segment(source, n) or "" for n in nodes if n.name not in left_out]
+        for node in ast.parse(source).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                if node.name in ("sync_widths", "any_widths"):
+                    continue
+            elif not isinstance(node, ast.Assign):
+                continue
+            found.append(ast.get_source_segment(source, node) or "")
     return found
 
 
 def _own_imports(content: Content) -> list[ast.stmt]:
     """The imports that those need."""
     body = [node for module in _carried(content) for node in ast.parse(inspect.getsource(module)).body]
-    needless = ("__future__", "collections.abc", "contextlib", attention.__name__)
+    needless = ("__future__", "collections", "contextlib", "tsdistill")
     return [
         node
         for node in body
-        if isinstance(node, ast.Import) or (isinstance(node, ast.ImportFrom) and node.module not in needless)
+        if isinstance(node, ast.Import)
+        or (isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] not in needless)
     ]
 
 

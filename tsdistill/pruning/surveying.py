@@ -15,11 +15,11 @@ from tsdistill.alignment.report import AlignmentReport
 from tsdistill.alignment.stages import CHECK, TRACE, analysis_stages
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.call_layers import observing_calls
+from tsdistill.evaluation.pass_time import measure_pass
 from tsdistill.models.weights import check_finite
 from tsdistill.pruning.choosing.heads import cheaper_whole
 from tsdistill.pruning.rebasing import Rebased, rebase, traced_like
 from tsdistill.pruning.stages import BASES
-from tsdistill.runtime.pass_time import measure_pass
 from tsdistill.runtime.unchanged import unchanged
 from tsdistill.tracing import trace
 from tsdistill.tracing.graph import NodeGraph
