@@ -86,6 +86,25 @@ def test_half_precision_trains_in_single() -> None:
     assert result.log[-1]["loss"] < result.log[0]["loss"]
 
 
+@pytest.mark.parametrize("kept", [torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("learnt", [torch.bfloat16, torch.float32, torch.float64])
+def test_models_of_any_precision_teach_each_other(learnt: torch.dtype, kept: torch.dtype) -> None:
+    model, teacher = plain(8, 1).to(learnt), plain(8, 2).to(kept)
+    result = tsd.distill(
+        model, [teacher, plain(8, 3)], data=digits(), epochs=2, lr=0.01, batch_size=256, device="cpu"
+    )
+    assert result.model[0].weight.dtype == learnt
+    assert result.log[-1]["loss"] < result.log[0]["loss"]
+
+
+def test_a_student_in_double_precision_reads_its_inputs_in_it() -> None:
+    x = 1 + 1e-12 * torch.rand(32, 64, dtype=torch.float64)
+    model, seen = plain(8, 1).double(), []
+    model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    tsd.distill(model, plain(8, 2), data=x, epochs=1, track=False, device="cpu")
+    assert torch.equal(seen[-1].sort(0).values, x.sort(0).values)
+
+
 def test_what_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tsdistill.distillation.loop._TOLD", 0.0)
     seen: list[Status] = []

@@ -135,3 +135,55 @@ def test_nothing_that_can_be_read(tmp_path: Path) -> None:
     for path in data.rglob("*.png"):
         path.write_bytes(b"none")
     refused("nothing of .* can be read", model, str(data), batch_size=20)
+
+
+class Broken(nn.Module):
+    """A teacher whose scores of class 0 are ``value`` where the first input is above ``above``."""
+
+    def __init__(self, value: float, above: float) -> None:
+        super().__init__()
+        self.model, self.value, self.above = network(8), value, above
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.model(x)
+        broken = (x[:, 0] > self.above)[:, None] & (torch.arange(10) == 0)
+        return torch.where(broken, self.value, y)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_a_teacher_that_is_not_finite_is_named(value: float) -> None:
+    clean = torch.zeros(64, 64)
+    late = [(clean, None), (clean + 1, None)]
+    for data, words in (
+        (X[:64], "^the teacher gives "),
+        (late, "^the teacher gives .* at batch 2 of epoch 1"),
+    ):
+        above = 0.5 if data is late else -1.0
+        with pytest.raises(tsd.TsdistillError, match=words) as caught:
+            tsd.distill(network(8), Broken(value, above), data=data, epochs=1, track=False, device="cpu")
+        assert "--lr" not in str(caught.value)
+
+
+class EvaluationOnly(nn.Module):
+    """Refuses to run in train mode, as detectors do without targets; or gives its output another name."""
+
+    def __init__(self, renames: bool) -> None:
+        super().__init__()
+        self.model, self.renames = network(8), renames
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        y = self.model(x)
+        if self.training and not self.renames:
+            raise AssertionError("targets should not be none\nwhen in training mode")
+        return {"aux": y, "scores" if self.training else "logits": y}
+
+
+@pytest.mark.parametrize(("student", "samples", "words"), [
+    (EvaluationOnly(False), 64, "student's forward fails in train mode .* targets should not be none"),
+    (network(8), 1, "student's forward fails in train mode .* more than 1 value per channel"),
+    (EvaluationOnly(True), 64, "gives no output logits in train mode"),
+])  # fmt: skip
+def test_a_student_that_fails_in_train_mode(student: nn.Module, samples: int, words: str) -> None:
+    with pytest.raises(tsd.TsdistillError, match=words) as caught:
+        tsd.distill(student, network(8), data=X[:samples], epochs=1, track=False, device="cpu")
+    assert "\n" not in str(caught.value)

@@ -13,11 +13,11 @@ from torch.nn import functional
 from tsdistill.augmentation import MixesLabels, Setting, augmented, opened, prepared
 from tsdistill.augmentation.applying import title
 from tsdistill.augmentation.protocol import Strategy
+from tsdistill.data.nests import mapped
 from tsdistill.data.training import TrainingBatch, TrainingData
 from tsdistill.data.training_transforms import mixed_seed
 from tsdistill.distillation.options import Options
 from tsdistill.errors import TsdistillError
-from tsdistill.evaluation.forward import to_model
 from tsdistill.evaluation.positions import IGNORED, aligned_labels
 
 _DRAWN = 5
@@ -32,6 +32,7 @@ class Batching:
         classes: of the output that labels are for, ``None`` for several or where it holds no class scores.
         needs_labels: whether a loss reads labels.
         process: number of this process.
+        precision: of the floating inputs that both models are handed, which cast them to their own.
     """
 
     def __init__(
@@ -41,9 +42,11 @@ class Batching:
         classes: int | None,
         needs_labels: bool,
         process: int,
+        precision: torch.dtype = torch.float32,
     ) -> None:
         self._options, self._strategy = options, strategy
         self._classes, self._needs_labels, self._process = classes, needs_labels, process
+        self._precision = precision
         self._seen: set[int] = set()
 
     def __call__(self, batch: TrainingBatch, epoch: int, device: torch.device) -> tuple[Any, Any]:
@@ -61,7 +64,7 @@ class Batching:
             y = None
         spread = self._needs_labels and (self._mixes or self._options.label_smoothing)
         ignored = bool(spread) and isinstance(y, Tensor) and bool((y == self._options.ignore_index).any())
-        x = _moved(batch.x, device)
+        x = _moved(batch.x, device, self._precision)
         y = _placed(y, device)
         if self._strategy is not None:
             if not isinstance(x, Tensor):
@@ -206,8 +209,11 @@ def _placed(y: Any, device: torch.device) -> Any:
     return y.to(device, non_blocking=True) if isinstance(y, Tensor) else y
 
 
-def _moved(x: Any, device: torch.device) -> Any:
-    if isinstance(x, Tensor):
-        x = x.to(device, non_blocking=True)
-        return x.float() if x.dtype == torch.float64 else x
-    return to_model(x, torch.nn.Linear(1, 1, device=device))
+def _moved(x: Any, device: torch.device, precision: torch.dtype) -> Any:
+    """Inputs on ``device``, floating ones in ``precision``."""
+    return mapped(
+        x,
+        lambda tensor: tensor.to(
+            device, precision if tensor.is_floating_point() else tensor.dtype, non_blocking=True
+        ),
+    )

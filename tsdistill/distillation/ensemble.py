@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tsdistill.errors import TsdistillError
+from tsdistill.evaluation.forward import to_model
 from tsdistill.evaluation.layout import CLASSES, Layout, layouts, paired
 from tsdistill.evaluation.outputs import WHOLE, outputs_or_main
 
@@ -63,7 +64,7 @@ class Ensemble(nn.Module):
         first: dict[str, Tensor] = {}
         given: dict[str, list[Tensor]] = {}
         for number, member in enumerate(self.members):
-            outputs = outputs_or_main(member(*args, **kwargs))
+            outputs = outputs_or_main(member(*to_model(args, member), **to_model(kwargs, member)))
             first = first or outputs
             pairs = paired(first, outputs)
             for name, tensor in first.items():

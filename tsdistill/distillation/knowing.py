@@ -17,6 +17,7 @@ from tsdistill.distillation.losses import Combined
 from tsdistill.distillation.options import Options
 from tsdistill.distillation.outputs import TrainedOutputs
 from tsdistill.distillation.results import Report, Tell
+from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.forward import at_rest, forward, to_model
 from tsdistill.evaluation.layout import CLASSES, layouts
 from tsdistill.evaluation.outputs import outputs_or_main
@@ -79,7 +80,8 @@ def outputs_of(request: Request, samples: Pairs) -> tuple[TrainedOutputs, list[s
     for.
 
     Raises:
-        TsdistillError: a forward fails, or what the options say of outputs does not fit them.
+        TsdistillError: a forward fails, what the options say of outputs does not fit them, or the teacher
+            gives values that are not finite at a position that counts.
     """
     x, y = samples[0]
     student, teacher, ignored = request.student, request.teacher, request.options.ignore_index
@@ -94,6 +96,10 @@ def outputs_of(request: Request, samples: Pairs) -> tuple[TrainedOutputs, list[s
     if isinstance(teacher, Ensemble) and theirs is not None:
         known = {other: replace(found.layouts[name], name=other) for name, other in found.teacher.items()}
         teacher.layouts = {**layouts(theirs), **known}
+    if theirs is not None:
+        broken = found.broken(mine, found.taught(theirs), x, y, ignored)
+        if broken is not None:
+            raise TsdistillError(f"the teacher gives {broken}; see that its weights are finite")
     return found, found.labelled(mine, y)
 
 

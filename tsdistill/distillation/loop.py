@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -170,7 +170,6 @@ class Loop:
             ends = last or (batch.number + 1) % options.accumulate == 0
             with parts.updating.apart(ends):
                 loss, seen = self._forward(batch, epoch)
-                self._see(loss, batch, epoch)
                 group = self._group(batch.number, last)
                 parts.updating.backward(loss * (batch.weight / group))
             self._tally.add(loss, seen, self._share(batch), parts.loss.parts)
@@ -221,7 +220,11 @@ class Loop:
         return batch if float(accelerator.reduce(there, "sum")) == accelerator.num_processes else None
 
     def _forward(self, batch: TrainingBatch, epoch: int) -> tuple[Tensor, int]:
-        """The loss of a batch, 0-dim, and how many samples were seen."""
+        """The loss of a batch, 0-dim, and how many samples were seen.
+
+        Raises:
+            TsdistillError: a forward fails, or the loss is no finite number.
+        """
         parts, accelerator = self._parts, self._parts.accelerator
         torch.manual_seed(
             mixed_seed(self._options.seed, epoch, batch.number, accelerator.process_index, _DRAWN)
@@ -255,35 +258,47 @@ class Loop:
         if batch.skipped:
             self.skipped += batch.skipped
             self._tally.skip(batch.skipped, batch.complaint)
-        return parts.loss(step), count(x)
-
-    def _see(self, loss: Tensor, batch: TrainingBatch, epoch: int) -> None:
+        loss = parts.loss(step)
         bad = self._watch.see(batch.number, loss.detach())
         if bad is not None:
-            self._refuse(epoch, bad)
+            broken = known.broken(given, taught, x, y, step.ignore_index) if bad == batch.number else None
+            self._refuse(epoch, bad, broken)
+        return loss, count(x)
 
     def _settle(self, epoch: int) -> None:
         bad = self._watch.settle()
         if bad is not None:
             self._refuse(epoch, bad)
 
-    def _refuse(self, epoch: int, batch: int) -> None:
-        """Keep the last good state and stop."""
+    def _refuse(self, epoch: int, batch: int, teacher: str | None = None) -> None:
+        """Keep the last good state and stop.
+
+        Args:
+            epoch: the present one, from 0.
+            batch: the number of the batch whose loss is no finite number.
+            teacher: what the teacher gives that is not finite, where that is the cause.
+        """
+        sound = guarding.sound(self._student)
+        if teacher is not None:
+            self._stop_at(
+                f"the teacher gives {teacher}", epoch, batch, sound, "see that its weights are finite"
+            )
         name = self._parts.loss.broken()
         what = f"the loss (of {name})" if name else "the loss"
-        self._stop_at(f"{what} is no finite number", epoch, batch, guarding.sound(self._student))
+        self._stop_at(f"{what} is no finite number", epoch, batch, sound)
 
     def _check_weights(self, epoch: int, batch: int) -> None:
         """Stop where weights are no finite numbers, so that no such state is kept."""
         if not guarding.sound(self._student):
             self._stop_at("a weight is no finite number", epoch, batch, False)
 
-    def _stop_at(self, what: str, epoch: int, batch: int, sound: bool) -> None:
+    def _stop_at(
+        self, what: str, epoch: int, batch: int, sound: bool, way_out: str = "lower --lr, or give --clip 1"
+    ) -> NoReturn:
         updates = self.position.updates
         kept = self._parts.keeping.keep_good(self, sound)
         raise TsdistillError(
-            f"{what} at batch {batch + 1} of epoch {epoch + 1}, after {updates} updates; {kept}lower --lr, "
-            "or give --clip 1"
+            f"{what} at batch {batch + 1} of epoch {epoch + 1}, after {updates} updates; {kept}{way_out}"
         )
 
     def _update(self, epoch: int, number: int) -> None:

@@ -13,10 +13,10 @@ from torch import nn
 from tsdistill.devices import check_device
 from tsdistill.distillation.options import Options
 from tsdistill.errors import TsdistillError
+from tsdistill.evaluation.forward import forward
 from tsdistill.evaluation.outputs import outputs_or_main
 from tsdistill.runtime.exclusive import exclusive
 from tsdistill.runtime.unchanged import preserved_generators
-from tsdistill.tracing import runtime
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -37,8 +37,12 @@ class Carrier(nn.Module):
         self.student = student
 
     def forward(self, x: Any) -> dict[str, torch.Tensor]:
-        """The student's outputs, by name."""
-        return outputs_or_main(runtime.call(self.student, x))
+        """The student's outputs, by name.
+
+        Raises:
+            TsdistillError: the student's forward fails.
+        """
+        return outputs_or_main(forward(self.student, x, "student"))
 
 
 @contextmanager

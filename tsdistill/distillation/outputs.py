@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.layout import CLASSES, UNUSED, Layout, class_output, layouts, paired
-from tsdistill.evaluation.outputs import main_name
-from tsdistill.evaluation.positions import labels_for
+from tsdistill.evaluation.outputs import WHOLE, main_name
+from tsdistill.evaluation.positions import counted, labels_for
 
 
 @dataclass(frozen=True)
@@ -158,8 +159,42 @@ class TrainedOutputs:
 
         A model may give more or other outputs in training (auxiliary classifiers, say); without common names
         they go by place, or the main one is taken.
+
+        Raises:
+            TsdistillError: the main output is not among them.
         """
-        return {name: outputs[other] for name, other in paired(self.layouts, outputs).items()}
+        found = {name: outputs[other] for name, other in paired(self.layouts, outputs).items()}
+        if self.main not in found:
+            raise TsdistillError(
+                f"the student gives no output {self.main} in train mode, but {', '.join(outputs)}; give a "
+                "model whose outputs have the same names in train and evaluation mode"
+            )
+        return found
+
+    def broken(
+        self, mine: Mapping[str, Tensor], theirs: Mapping[str, Tensor], x: Any, y: Any, ignore_index: int
+    ) -> str | None:
+        """The first of the teacher's outputs that is not finite at a position that counts, in words; ``None``
+        where all are.
+
+        Args:
+            mine: the student's outputs of a batch, by name.
+            theirs: the teacher's, by the student's names.
+            x: the inputs of the batch.
+            y: its labels.
+            ignore_index: the label that counts for nothing.
+        """
+        for name in self.used:
+            if name not in mine or name not in theirs or mine[name].shape != theirs[name].shape:
+                continue
+            layout = self.layouts[name]
+            kept = counted(layout, mine[name], x, y, ignore_index)
+            rows = layout.rows(theirs[name])
+            found = rows if kept is None else rows[kept.to(rows.device)]
+            if not bool(torch.isfinite(found).all()):
+                what = "NaN" if bool(torch.isnan(found).any()) else "infinite values"
+                return what if name == WHOLE else f"{what} in its output {self.teacher.get(name, name)}"
+        return None
 
     def taught(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What the teacher gives, by the student's names."""

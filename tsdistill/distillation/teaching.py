@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from tsdistill.data.nests import tensors
 from tsdistill.distillation.losses import Features
 from tsdistill.errors import TsdistillError
+from tsdistill.evaluation.forward import forward
 from tsdistill.evaluation.outputs import outputs_or_main
 from tsdistill.files import replacing
 from tsdistill.schema import LARGEST_OPTIONS
-from tsdistill.tracing import runtime
 from tsdistill.tracing.runtime import plain_attention
 from tsdistill.untrusted import read_text, refusing
 
@@ -72,7 +72,7 @@ class Teaching:
             return outputs, self._features.seen
 
     def _outputs(self, x: Any) -> dict[str, Tensor]:
-        found = outputs_or_main(runtime.call(self._run, x))
+        found = outputs_or_main(forward(self._run, x, "teacher"))
         return {name: tensor.float() for name, tensor in found.items()}
 
 

@@ -53,9 +53,15 @@ def forward(model: nn.Module, x: Any, role: str = "model") -> Any:
         if place is not None:
             raise runtime.OwnFault(f"{runtime.first_line(error)} in {place}") from error
         cause = " ".join(str(error).split())[:300]
+        mode = " in train mode" if model.training else ""
+        way_out = (
+            "give batches of another size (--batch-size) or a model that trains on such inputs alone"
+            if model.training
+            else "see that data and --input-size (input_size=) fit the model"
+        )
         raise TsdistillError(
-            f"the {role}'s forward fails on an input {shapes(x)}: {type(error).__name__}: {cause}; "
-            "see that data and --input-size (input_size=) fit the model"
+            f"the {role}'s forward fails{mode} on an input {shapes(x)}: {type(error).__name__}: {cause}; "
+            f"{way_out}"
         ) from error
 
 
