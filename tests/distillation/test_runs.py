@@ -40,8 +40,6 @@ def test_a_run_goes_on_with_its_own_files(tmp_path: Path) -> None:
     begin(tmp_path, True, {**IDENTITY, "options": {"cache_teacher": False}})
     with pytest.raises(tsd.TsdistillError, match=r"teacher\.npy is there and no run made it"):
         begin(tmp_path, True, IDENTITY)
-    (tmp_path / "teacher.json").write_text('{"teacher": "hash", "data": "d", "amp": "no", "shape": [1]}')
-    begin(tmp_path, True, IDENTITY)
 
 
 def test_a_run_leaves_the_user_s_files_alone(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import TensorDataset
 
 import tsdistill as tsd
 from tests.distillation.small import ARCH, assert_same, digits, network, student, weights
@@ -67,6 +68,58 @@ def test_outputs_of_another_teacher_are_not_used(tmp_path: Path) -> None:
     teacher = Counting(seed=7)
     run(tmp_path / "run", teacher, cache_teacher=True, resume=True)
     assert teacher.asked >= 400
+
+
+def test_outputs_of_other_samples_are_not_used(tmp_path: Path) -> None:
+    x, y = digits().tensors
+    other = x.clone()
+    other[::2] = other[::2].flip(1)
+    given: dict[str, Any] = {"epochs": 2, "batch_size": 100, "lr": 0.01, "track": False, "device": "cpu"}
+    kept: dict[str, Any] = {"out": tmp_path / "run", "arch": ARCH, "cache_teacher": True, "resume": True}
+
+    def trained(values: torch.Tensor, teacher: nn.Module, **more: Any) -> nn.Module:
+        data = TensorDataset(values[:400], y[:400])
+        return tsd.distill(student(), teacher, data=data, **given, **more).model
+
+    trained(x, Counting(), **kept)
+    (tmp_path / "run" / "checkpoints" / "last.pt").unlink()
+    teacher = Counting()
+    assert_same(weights(trained(other, teacher, **kept)), weights(trained(other, Counting())))
+    assert teacher.asked < 2 * 400
+    with pytest.raises(tsd.TsdistillError, match="first_samples was"):
+        trained(x, Counting(), **kept)
+
+
+class Noisy(torch.utils.data.Dataset):
+    """Digits with noise that differs every time."""
+
+    def __init__(self) -> None:
+        self.noise = torch.Generator().manual_seed(0)
+
+    def __len__(self) -> int:
+        return 400
+
+    def __getitem__(self, place: int) -> torch.Tensor:
+        x = digits().tensors[0][place]
+        return x + 0.1 * torch.randn(x.shape, generator=self.noise)
+
+
+def test_samples_that_differ_every_time_are_asked_for_every_time(tmp_path: Path) -> None:
+    given: dict[str, Any] = {"epochs": 2, "batch_size": 100, "track": False, "device": "cpu"}
+    teacher = Counting()
+    kept = {"out": tmp_path / "run", "arch": ARCH, "cache_teacher": True}
+    result = tsd.distill(student(), teacher, data=Noisy(), **given, **kept)
+    plainly = tsd.distill(student(), Counting(), data=Noisy(), **given)
+    assert teacher.asked >= 2 * 400
+    assert_same(weights(result.model), weights(plainly.model))
+    assert tsd.distill(student(), teacher, data=Noisy(), **given, **kept, resume=True).resumed == 8
+
+
+def test_a_cache_may_be_left_and_taken_up_again(tmp_path: Path) -> None:
+    for epochs_run, cached in enumerate((True, False, True)):
+        teacher = Counting()
+        result = run(tmp_path / "run", teacher, cache_teacher=cached, resume=True)
+        assert (result.resumed is None) == (epochs_run == 0)
 
 
 @pytest.mark.parametrize(

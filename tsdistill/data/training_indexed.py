@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from tsdistill.data.arrays import ArraySamples
 from tsdistill.data.backing import Reading, collate
@@ -123,6 +123,7 @@ class IndexedTraining:
         self.description = "; ".join(part for part in (f"{which} {name}", details) if part)
         reading = Reading(dataset, spec, name)
         own = type(dataset).__module__.startswith("tsdistill.")
+        self.repeatable = own or type(dataset) is TensorDataset
         self._read = _Numbered(reading, dataset, name, how.seed, drawn=not fixed or not own)
         self._order = _Order(self.batch_size, how.share)
         self._loader = DataLoader(

@@ -120,6 +120,7 @@ class StreamTraining:
     """
 
     numbers: int | None = None
+    repeatable = False
     labels = None
 
     def __init__(
@@ -179,6 +180,7 @@ class GivenTraining:
 
     numbers: int | None = None
     fixed: bool = True
+    repeatable = False
     labels = None
 
     def __init__(self, data: Any, spec: InputSpec | None, how: Any, arguments: int = 1) -> None:

@@ -15,12 +15,13 @@ from tsdistill.data.nests import arguments_of
 from tsdistill.data.training import Share, TrainingData, open_training
 from tsdistill.data.training_transforms import mixed_seed
 from tsdistill.distillation.batching import Batching, check_labels, strategy_of
+from tsdistill.distillation.checksums import fingerprint, fingerprint_of_samples
 from tsdistill.distillation.ensemble import Ensemble, members_of
 from tsdistill.distillation.following import Following, best_of, check_tracker, is_best, judged_by, worsened
 from tsdistill.distillation.keeping import Keeping
 from tsdistill.distillation.knowing import Request, default_loss, enough, outputs_of, samples_of
 from tsdistill.distillation.loop import Loop
-from tsdistill.distillation.losses import Combined, parse
+from tsdistill.distillation.losses import Batches, Combined, parse
 from tsdistill.distillation.machine import machine
 from tsdistill.distillation.options import Options
 from tsdistill.distillation.outputs import TrainedOutputs
@@ -28,7 +29,7 @@ from tsdistill.distillation.parts import Parts
 from tsdistill.distillation.results import TrainResult
 from tsdistill.distillation.runs import RunFolder
 from tsdistill.distillation.sharding import shard
-from tsdistill.distillation.teaching import CachedTeaching, NoTeacher, Teaching, fingerprint
+from tsdistill.distillation.teaching import CachedTeaching, NoTeacher, Teaching
 from tsdistill.distillation.tracking import Tracker, samples_for
 from tsdistill.distillation.updating import Updating
 from tsdistill.errors import TsdistillError
@@ -94,7 +95,7 @@ def _run(
         if samples[0][1] is None:
             raise TsdistillError(f"the loss {loss.words} needs labels and the data have none: {data.name}")
         check_labels(data, classes if classes > 1 else None, options.ignore_index)
-    identity = _identity(request, written, data, accelerator, weights)
+    identity = _identity(request, written, data, accelerator, weights, samples)
     state = _begin(folder, identity, request.resume, accelerator)
     generator = torch.Generator().manual_seed(mixed_seed(options.seed, _DRAWN))
     lead = None if teacher is None else members_of(teacher)[0]
@@ -212,6 +213,7 @@ def _identity(
     data: TrainingData,
     accelerator: Accelerator,
     teacher_weights: str | None,
+    samples: Batches,
 ) -> dict[str, Any]:
     """What a resumed run has to have in common with the one before."""
     from tsdistill import __version__
@@ -220,6 +222,8 @@ def _identity(
     identity: dict[str, Any] = {"tsdistill": __version__, **request.identity, "data": data.description}
     if data.numbers is None:
         identity["workers"] = request.options.workers * accelerator.num_processes
+    if data.repeatable:
+        identity["first_samples"] = fingerprint_of_samples(samples[:1])
     if teacher_weights is not None:
         identity["teacher_weights"] = teacher_weights
     if isinstance(request.teacher, Ensemble):

@@ -115,7 +115,7 @@ class RunFolder:
             found = json.loads((self.path / TEACHER[-1]).read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError):
             return False
-        return isinstance(found, dict) and {"teacher", "data", "shape"} <= set(found)
+        return isinstance(found, dict) and {"teacher", "data", "outputs"} <= set(found)
 
     def _identity(self) -> dict[str, Any] | None:
         """What the folder's run is, ``None`` when options.json is something else.

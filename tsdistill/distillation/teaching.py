@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from tsdistill.data.nests import tensors
+from tsdistill.distillation.checksums import checksums
 from tsdistill.distillation.losses import Features
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.forward import forward
@@ -24,6 +24,9 @@ from tsdistill.files import replacing
 from tsdistill.schema import LARGEST_OPTIONS
 from tsdistill.tracing.runtime import plain_attention
 from tsdistill.untrusted import read_text, refusing
+
+FORMAT = 2
+"""Version of the files of kept outputs."""
 
 Within = Callable[[], AbstractContextManager[Any]]
 Taught = tuple[Mapping[str, Tensor], Mapping[str, Tensor]]
@@ -79,14 +82,17 @@ class Teaching:
 class CachedTeaching:
     """A teacher that is asked once for each sample; its outputs are kept in a file by sample number.
 
-    A batch of which every output is known costs a read. What was computed before a process was killed is
-    still there after it; what was half written is computed again. Processes of one machine (or with one file
+    A batch of which every output is known costs a read. An output is known where it was computed from the
+    same input, by its checksum (see `tsdistill.distillation.checksums`): samples that have changed, with the
+    data or from epoch to epoch, are computed again. What was computed before a process was killed is still
+    there after it; what was half written is computed again. Processes of one machine (or with one file
     system) share the file.
 
     Args:
         teaching: what computes outputs that are not known.
         folder: where ``teacher.npy`` (float32 ``[samples, values]``, the outputs of a sample one behind the
-            other), ``teacher.known.npy`` (which samples are there) and ``teacher.json`` (names and shapes)
+            other), ``teacher.known.npy`` (int64, the checksum of
+            the input of each sample, 0 where its output is not there) and ``teacher.json`` (names and shapes)
             lie.
         samples: how many numbers there are.
         identity: what the outputs depend on; files of another identity are replaced.
@@ -129,13 +135,14 @@ class CachedTeaching:
             self._open(outputs, len(numbers))
         assert self._values is not None
         assert self._known is not None
-        if self._known[numbers].all():
+        sums = checksums(x).numpy()
+        if (self._known[numbers] == sums).all():
             device = next((tensor.device for tensor in tensors(x)), None)
             return self._split(torch.from_numpy(self._values[numbers]).to(device)), {}
         if outputs is None:
             outputs, _ = self._teaching(x, index)
         self._values[numbers] = self._joined(outputs, len(numbers))
-        self._known[numbers] = True
+        self._known[numbers] = sums
         return outputs, {}
 
     def _joined(self, outputs: Mapping[str, Tensor], samples: int) -> np.ndarray:
@@ -169,7 +176,7 @@ class CachedTeaching:
         values, known = self._folder / "teacher.npy", self._folder / "teacher.known.npy"
         said = self._folder / "teacher.json"
         shapes = {name: list(shape) for name, shape in self._shapes.items()}
-        identity = {**self._identity, "samples": self._samples, "outputs": shapes}
+        identity = {**self._identity, "format": FORMAT, "samples": self._samples, "outputs": shapes}
         if self._writes:
             try:
                 same = json.loads(read_text(said, LARGEST_OPTIONS, "")) == identity
@@ -179,7 +186,7 @@ class CachedTeaching:
                 said.unlink(missing_ok=True)
                 width = sum(math.prod(shape) for shape in self._shapes.values())
                 _reserve(values, (self._samples, width), np.float32)
-                _reserve(known, (self._samples,), np.bool_)
+                _reserve(known, (self._samples,), np.int64)
                 with replacing(said) as beside:
                     beside.write_text(json.dumps(identity) + "\n", encoding="utf-8")
         self._barrier()
@@ -189,6 +196,8 @@ class CachedTeaching:
             width = sum(math.prod(shape) for shape in self._shapes.values())
             if self._values.shape != (self._samples, width) or self._known.shape != (self._samples,):
                 raise ValueError("they are of another shape")
+            if self._known.dtype != np.int64:
+                raise ValueError("they are of another type")
 
 
 def _reserve(path: Path, shape: tuple[int, ...], dtype: Any) -> None:
@@ -198,13 +207,3 @@ def _reserve(path: Path, shape: tuple[int, ...], dtype: Any) -> None:
         if hasattr(os, "posix_fallocate"):
             with open(beside, "r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, os.path.getsize(beside))
-
-
-def fingerprint(model: nn.Module) -> str:
-    """A short hash of a model's weights and buffers."""
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        if isinstance(tensor, Tensor):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
