@@ -59,8 +59,8 @@ class TrainingData(Protocol):
         batch_size: samples in a batch over all processes.
         numbers: one more than the largest number that a sample has, ``None`` for data without numbers.
         fixed: whether a sample is the same tensor every time it is read.
-        repeatable: whether another run surely reads the same samples where nothing has changed: not of streams,
-            nor of data sets of the caller's, which may draw random numbers of their own.
+        repeatable: whether another run surely reads the same samples where nothing has changed: not of
+            streams, nor of data sets of the caller's, which may draw random numbers of their own.
         labels: the labels of all samples where they are known without reading these, else ``None``.
         description: what the data are, for people.
     """
