@@ -56,7 +56,7 @@ def test_more_outputs_are_exact_where_random_directions_would_take_as_many_passe
     _, sure = _measured(model, [x], 0.04)
     assert (sure.exact, sure.samples, sure.derivatives) == (False, 40, 40)
     _, doubtful = _measured(model, [x], 0.05 * 7**0.5)
-    assert (doubtful.exact, doubtful.samples, doubtful.derivatives) == (True, 80, 40 + 7 * 40)
+    assert (doubtful.exact, doubtful.samples, doubtful.derivatives) == (True, 120, 2 * 40 + 7 * 40)
 
 
 def test_turns_end_at_the_target_and_at_the_most() -> None:

@@ -26,7 +26,7 @@ TARGET = 0.05
 of what separates the strong nodes of a group from the rest, and reached in 1 to 4 turns on the networks of
 ``benchmarks/``."""
 
-TURNS = 8
+TURNS = 4
 """At most so many turns of `samples` samples, so that a network whose samples differ much ends."""
 
 FEW = 4

@@ -27,8 +27,10 @@ def without_rounding(modules: Iterable[nn.Module], *, observed_only: bool = Fals
         for module in modules:
             flags = ("observer_enabled",) if observed_only else ("observer_enabled", "fake_quant_enabled")
             for name in flags:
-                flag = module._buffers.get(name)
-                if flag is not None and "fake_quant_enabled" in module._buffers:
+                if not {name, "fake_quant_enabled"} <= set(module._buffers):
+                    continue
+                flag = module._buffers[name]
+                if flag is not None:
                     changed.append((flag, None, flag.clone()))
                     flag.zero_()
             if _rounds_by_range(module):
