@@ -7,6 +7,7 @@ is not declared is left unread. Nothing is converted: ``"3"`` and ``true`` are n
 from __future__ import annotations
 
 import json
+import math
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -134,3 +135,8 @@ def _first(error: ValidationError) -> str:
         return said
     place = ".".join(str(part) for part in first["loc"])
     return f"has no valid {shortened(place, LONGEST_NAME)!r} ({said})" if place else f"is wrong: {said}"
+
+
+def finite_or_none(value: Any) -> Any:
+    """``value`` as JSON takes it: ``None`` for NaN and infinity, which JSON does not have."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

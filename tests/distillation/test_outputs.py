@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import TensorDataset
 
 import tsdistill as tsd
 from tests.distillation.small import assert_same, weights
+from tsdistill.cli.training_output import epoch_line
 from tsdistill.distillation.losses import PlainLoss, Step
 from tsdistill.plugins.manager import registry
 
@@ -276,3 +278,33 @@ def test_labels_of_positions_are_neither_mixed_nor_smoothed_unseen() -> None:
     with pytest.raises(tsd.TsdistillError, match="a label is 255"):
         tsd.train(model, data=voided, epochs=1, batch_size=32, device="cpu")
     assert tsd.train(model, data=voided, epochs=1, batch_size=32, device="cpu", ignore_index=255).updates == 3
+
+
+class Heads(nn.Module):
+    """Scores and, in a mapping, further outputs of these widths."""
+
+    def __init__(self, **widths: int) -> None:
+        super().__init__()
+        self.heads = nn.ModuleDict({name: nn.Linear(6, width) for name, width in widths.items()})
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {name: head(x) for name, head in self.heads.items()}
+
+
+@pytest.mark.parametrize("further", [{}, {"boxes": 3}])
+def test_outputs_that_cannot_be_taught_are_not_judged_either(further: dict[str, int]) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(32, 6)
+    student, teacher = Heads(scores=4, boxes=2), Heads(scores=4, **further)
+    result = distil(student, teacher, x, held_out=x, epochs=1)
+    figures = {name for name in result.log[0] if name.startswith("val/")}
+    assert figures == {"val/agreement@scores", "val/kl@scores"}
+    assert any(note.startswith("the output boxes is not taught") for note in result.notes)
+    assert "agreement" in epoch_line(result.log[0], 1)
+    assert "KL" in epoch_line(result.log[1], 1)
+
+
+def test_labels_of_outputs_that_hold_no_classes_are_not_offered_as_classes() -> None:
+    data = TensorDataset(torch.randn(32, 6), torch.randint(0, 2, (32,)))
+    result = distil(nn.Linear(6, 1), nn.Linear(6, 1), data, epochs=1)
+    assert not any("cross-entropy" in note for note in result.notes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -54,3 +55,10 @@ def test_a_run_leaves_the_user_s_files_alone(tmp_path: Path) -> None:
     mask = os.umask(0)
     os.umask(mask)
     assert (tmp_path / "model.safetensors").stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+def test_figures_that_are_not_finite_are_none_in_json(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    run.write_log([{"epoch": 0, "val/output_mse": float("inf")}, {"epoch": 1, "loss": float("nan")}])
+    lines = [json.loads(line, parse_constant=pytest.fail) for line in run.log.read_text().splitlines()]
+    assert lines == [{"epoch": 0, "val/output_mse": None}, {"epoch": 1, "loss": None}]

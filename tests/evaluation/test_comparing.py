@@ -142,3 +142,28 @@ def test_what_cannot_be_compared_is_one_line() -> None:
         compare([network(3), network(3, inputs=7)])
     with pytest.raises(TsdistillError, match="the model small's forward fails"):
         compare({"dense": network(3), "small": nn.Linear(5, 4)})
+
+
+class Heads(nn.Module):
+    """Outputs of four values each in a mapping."""
+
+    def __init__(self, *names: str) -> None:
+        super().__init__()
+        self.heads = nn.ModuleDict({name: nn.Linear(6, 4) for name in names})
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {name: head(x) for name, head in self.heads.items()}
+
+
+@pytest.mark.parametrize("names", [("scores", "boxes"), ("scores", "boxes", "aux")])
+def test_outputs_that_only_some_models_give_are_not_judged_and_named(names: tuple[str, ...]) -> None:
+    models = {"all": Heads(*names), "one": Heads("scores"), "two": Heads("boxes", "scores")}
+    x = torch.randn(20, 6)
+    for order in (("all", "one", "two"), ("one", "all", "two"), ("two", "one", "all")):
+        compared = compare(
+            {name: models[name] for name in order}, [x], example_input=x[:1], repeats=1, brief=True
+        )
+        assert {name.partition("@")[2] or "scores" for name in compared.figures} == {"scores"}
+        assert any("boxes" in note and "one gives no such output" in note for note in compared.notes)
+    with pytest.raises(TsdistillError, match="no output 'boxes'"):
+        compare(list(models.values()), [x], metrics=["output_mse@boxes"], example_input=x[:1], repeats=1)

@@ -106,7 +106,7 @@ def words(status: Status) -> str:
 
 def epoch_line(line: Mapping[str, Any], epochs: int, left: float | None = None) -> str:
     """A log's line for people; ``left`` is how many seconds the training will go on."""
-    figures = [how.format(line[name]) for name, how in _WORDS.items() if line.get(name) is not None]
+    figures = _figures(line)
     if line["epoch"] == 0:
         return f"before training: {', '.join(figures)}"
     terms = {name.removeprefix("loss/"): line[name] for name in line if name.startswith("loss/")}
@@ -125,6 +125,18 @@ def epoch_line(line: Mapping[str, Any], epochs: int, left: float | None = None) 
     if line.get("skipped"):
         parts.append(f"{line['skipped']} skipped ({line.get('first_skipped', '')})")
     return ", ".join(parts)
+
+
+def _figures(line: Mapping[str, Any]) -> list[str]:
+    """The figures on held-out data in words: those over all outputs, without any those of each output."""
+    known = {name: value for name, value in line.items() if value is not None}
+    whole = [how.format(known[name]) for name, how in _WORDS.items() if name in known]
+    return whole or [
+        f"{how.format(value)} of {name.partition('@')[2]}"
+        for metric, how in _WORDS.items()
+        for name, value in known.items()
+        if name.startswith(f"{metric}@")
+    ]
 
 
 def tell_result(result: TrainResult, said: str = "", json_file: str | None = None) -> None:

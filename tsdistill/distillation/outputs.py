@@ -94,6 +94,11 @@ class TrainedOutputs:
             found.append(f"the output {name} is not taught: it {cause}")
         return found
 
+    @property
+    def untaught(self) -> dict[str, str]:
+        """The outputs that losses and held-out figures leave out, as the user would state them."""
+        return {name: UNUSED for name in self.layouts if name not in self.used}
+
     def labelled(self, outputs: Mapping[str, Tensor], target: Any) -> list[str]:
         """The outputs that labels are for: those that a mapping names, else the one that they fit, else the
         one of classes."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,7 +106,7 @@ def _run(
     updating = Updating(
         student, _on(loss.parameters(), accelerator.device), options, accelerator, data.length
     )
-    following, notes = _following(request, accelerator, data)
+    following, notes = _following(request, accelerator, data, outputs)
     keeping = Keeping(folder, options, updating.result, request.arch, is_best)
     spec = info_of(student).input
     mean, std = (None, None) if spec is None else (spec.mean, spec.std)
@@ -158,7 +158,7 @@ def _run(
         best=best_of(loop.log),
         judged_by=judged_by(loop.log),
         notes=(
-            *_notes(options, data, loss, outputs, loop, samples[0][1] is not None),
+            *_notes(options, data, loss, outputs, loop, None if samples[0][1] is None else labelled),
             *_several(request),
             *notes,
         ),
@@ -269,7 +269,7 @@ def _teaching(
 
 
 def _following(
-    request: Request, accelerator: Accelerator, data: TrainingData
+    request: Request, accelerator: Accelerator, data: TrainingData, outputs: TrainedOutputs
 ) -> tuple[Following, tuple[str, ...]]:
     """What looks at the student after each epoch, and notes for people."""
     options, teacher, held_out = request.options, request.teacher, None
@@ -301,7 +301,7 @@ def _following(
         tracker,
         told,
         options.shard_teacher,
-        options.outputs,
+        {**options.outputs, **outputs.untaught},
         options.ignore_index,
     )
     return following, notes
@@ -332,10 +332,20 @@ def _notes(
     loss: Combined,
     outputs: TrainedOutputs,
     loop: Loop,
-    labelled: bool,
+    labelled: Sequence[str] | None,
 ) -> tuple[str, ...]:
+    """Lines for people on a training that has ended.
+
+    Args:
+        options: as the caller gave them.
+        data: what was read.
+        loss: what was made small.
+        outputs: of student and teacher.
+        loop: the training.
+        labelled: the outputs that labels are for, ``None`` for data without labels.
+    """
     notes = [data.description, f"loss: {loss.words}", *outputs.notes]
-    supposed = not loss.needs_labels and not labelled and list(outputs.layouts) == [WHOLE]
+    supposed = not loss.needs_labels and labelled is None and list(outputs.layouts) == [WHOLE]
     if supposed and not options.loss and not options.outputs and loss.terms[0].reads == CLASSES:
         notes.append(
             "the output is taken for class scores, as its shape has classes; where it holds values say so "
@@ -344,7 +354,8 @@ def _notes(
     left = loss.left(outputs)
     if left:
         notes.append(f"no loss is for {', '.join(left)}: what the student gives there is left to chance")
-    if labelled and not loss.needs_labels:
+    numbered = any(outputs.layouts[name].kind == CLASSES for name in labelled or ())
+    if numbered and not loss.needs_labels:
         notes.append(
             "the data have labels and the loss does not read them: where they number the model's outputs, "
             "0.5*soft-targets + 0.5*cross-entropy learns from them too"

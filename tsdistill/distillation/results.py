@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any
 from torch import nn
 
 from tsdistill.distillation.options import Options
+from tsdistill.distillation.runs import plain_line
+from tsdistill.schema import finite_or_none
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class TrainResult:
             "resumed": self.resumed,
             "best": self._best(),
             "options": self.options.to_dict(),
-            "log": [{name: _number(value) for name, value in line.items()} for line in self.log],
+            "log": [plain_line(line) for line in self.log],
             "notes": list(self.notes),
         }
 
@@ -105,11 +106,7 @@ class TrainResult:
         metric, unit = self.judged_by or (None, None)
         return {
             "epoch": self.best[0],
-            "figure": _number(self.best[1]),
+            "figure": finite_or_none(self.best[1]),
             "metric": metric,
             "unit": unit,
         }
-
-
-def _number(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -14,7 +14,7 @@ from tsdistill.distillation import checkpoints
 from tsdistill.distillation.options import differences
 from tsdistill.errors import TsdistillError
 from tsdistill.files import replacing, sweep
-from tsdistill.schema import Schema, read_json
+from tsdistill.schema import Schema, finite_or_none, read_json
 
 MODEL, BEST = "model.safetensors", "best.safetensors"
 OPTIONS, LOG, LAST, PAGE = "options.json", "log.jsonl", "checkpoints/last.pt", "alignment.html"
@@ -27,6 +27,11 @@ def files_of(identity: Mapping[str, Any]) -> tuple[str, ...]:
     """What the run of ``identity`` (see `RunFolder.begin`) writes into its folder, by name."""
     cached = bool(identity["options"].get("cache_teacher"))
     return tuple(name for name in FILES if cached or name not in TEACHER)
+
+
+def plain_line(line: Mapping[str, Any]) -> dict[str, Any]:
+    """A line of the log for JSON."""
+    return {name: finite_or_none(value) for name, value in line.items()}
 
 
 class RunFolder:
@@ -140,7 +145,7 @@ class RunFolder:
 
     def write_log(self, lines: Sequence[Mapping[str, Any]]) -> None:
         """Write the log anew, a JSON object a line."""
-        self._write(self.log, "".join(json.dumps(line) + "\n" for line in lines))
+        self._write(self.log, "".join(json.dumps(plain_line(line)) + "\n" for line in lines))
 
     def _write(self, path: Path, text: str) -> None:
         if self.writes:

@@ -105,7 +105,7 @@ def compare(
     seen = 0 if stream is None else stream.samples
     expect(progress, comparison_stages(len(models), seen, batch_size, brief=brief))
     begin(progress, COUNT)
-    _check_outputs(models, names, x, stated)
+    notes += _check_outputs(models, names, x, stated)
     measure_pass(progress, first, x)
     begin(progress, COUNT)
     operations = tuple(macs(model, x) for model in models)
@@ -232,15 +232,24 @@ def _size(spec: InputSpec) -> str:
 
 def _check_outputs(
     models: Sequence[nn.Module], names: Sequence[str], x: Any, stated: Mapping[str, str]
-) -> None:
-    """Refuse models whose outputs differ in shape, unused ones aside."""
+) -> list[str]:
+    """Notes on outputs that only some models give; refuses models whose outputs differ in shape, unused ones
+    aside."""
     with at_rest(*models, fast=True), torch.no_grad():
         found = [
             named_outputs(forward(model, x, name if name.startswith("model") else f"model {name}"))
             for model, name in zip(models, names, strict=True)
         ]
+    notes = []
     for name, outputs in zip(names[1:], found[1:], strict=True):
-        for mine, its in paired(found[0], outputs).items():
+        pairs = paired(found[0], outputs)
+        for giver, lacking, alone in (
+            (names[0], name, [each for each in found[0] if each not in pairs and stated.get(each) != UNUSED]),
+            (name, names[0], [each for each in outputs if each not in pairs.values()]),
+        ):
+            if alone:
+                notes.append(f"{', '.join(alone)} of {giver} is not judged: {lacking} gives no such output")
+        for mine, its in pairs.items():
             one, other = found[0][mine], outputs[its]
             if one.shape != other.shape and stated.get(mine) != UNUSED:
                 of = "" if mine == WHOLE else f" as {mine}"
@@ -248,6 +257,7 @@ def _check_outputs(
                     f"{names[0]} gives {describe(one)}{of} and {name} {describe(other)} for the same input; "
                     "compare models of one task, with the same classes"
                 )
+    return notes
 
 
 def _file_sizes(

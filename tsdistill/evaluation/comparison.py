@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import Field
 
 from tsdistill.evaluation.metric import Traits
-from tsdistill.schema import Count, Finite, Schema, validated
+from tsdistill.schema import Count, Finite, Schema, finite_or_none, validated
 
 COSTS = ("params", "macs", "file_size", "latency", "throughput", "peak_memory")
 """The costs of a comparison, in the order in which they are shown."""
@@ -82,8 +82,8 @@ class Comparison:
             {
                 "name": name,
                 **{cost: getattr(self, cost)[place] for cost in measured},
-                "ratios": {cost: _plain(values[place]) for cost, values in ratios.items()},
-                "metrics": {metric: _plain(value) for metric, value in self.metrics[place].items()},
+                "ratios": {cost: finite_or_none(values[place]) for cost, values in ratios.items()},
+                "metrics": {metric: finite_or_none(value) for metric, value in self.metrics[place].items()},
             }
             for place, name in enumerate(self.names)
         ]
@@ -148,10 +148,6 @@ class Comparison:
             )
             for row, name in enumerate(names)
         )
-
-
-def _plain(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 class _TraitsFields(Schema):

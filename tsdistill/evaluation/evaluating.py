@@ -142,6 +142,11 @@ def evaluate_all(
             if theirs is not None:
                 theirs.whole()
             first = theirs if theirs is not None and not others else Run(models[0], x, called[0])
+            runs = [
+                first if m is first.model else Run(m, x, who) for m, who in zip(models, called, strict=True)
+            ]
+            if judging is None and first.structured:
+                outputs = {**_alone(first, [*runs, theirs or first]), **(outputs or {})}
             if kinds is None:
                 chosen = default_metrics(
                     stream.labelled,
@@ -155,16 +160,22 @@ def evaluate_all(
                 break
             judging = judging or _judging(kinds, first, outputs, target, ignore_index)
             running = running or [{name: kind() for name, kind in kinds.items()} for _ in models]
-            for model, who, states in zip(models, called, running, strict=True):
-                runs = _Runs(first if model is first.model else Run(model, x, who), theirs, first)
+            for states in running:
+                run = runs.pop(0)  # its outputs are free when the next model runs
                 for name, metric in states.items():
-                    _update(name, metric, judging, runs, x, target)
+                    _update(name, metric, judging, _Runs(run, theirs, first), x, target)
             done += count(x)
             if progress is not None:
                 progress(EVALUATE, done, stream.samples)
     if not kinds:
         return [{} for _ in models]
     return [{name: _figure(name, metric) for name, metric in states.items()} for states in running]
+
+
+def _alone(first: Run, runs: Sequence[Run]) -> dict[str, str]:
+    """The outputs of the first model that another one does not give, as unused ones."""
+    shared = [paired(first.named(), run.named()) for run in runs if run is not first]
+    return {name: UNUSED for name in first.named() if not all(name in pairs for pairs in shared)}
 
 
 def _judging(
@@ -231,12 +242,12 @@ class _Judging:
         """The positions of an output that count: of the model, of the labels, of the reference."""
         if name not in self.layouts:
             raise TsdistillError(f"the models have no output {name!r}; they give {', '.join(self.layouts)}")
-        layout, tensor = self.layouts[name], runs.mine.named()[runs.its(name)]
+        layout, tensor = self.layouts[name], runs.mine.one(runs.its(name))
         kept = counted(layout, tensor, x, target, self.ignore_index)
         mine = runs.mine.rows(runs.its(name), layout, kept)
         theirs = None
         if compared and runs.theirs is not None:
-            other = runs.theirs.named()[runs.its(name, True)]
+            other = runs.theirs.one(runs.its(name, True))
             _check_same(name, tensor, other)
             theirs = _moved(runs.theirs.rows(runs.its(name, True), layout, kept), mine.device)
         labels = labels_for(layout, tensor, target)

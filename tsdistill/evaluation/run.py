@@ -67,19 +67,24 @@ class Run:
         Raises:
             TsdistillError: there is no such output, or a value is not finite.
         """
-        found = self._one(main_name(self.named()) if name is None else name)
+        found = self.one(main_name(self.named()) if name is None else name)
         self._check(found)
         return found
 
     def rows(self, name: str, layout: Layout, counted: Tensor | None) -> Tensor:
         """The positions of an output that count, ``[positions, classes]``; refuses NaN and infinite values
         there."""
-        rows = layout.rows(self._one(name))
+        rows = layout.rows(self.one(name))
         kept = rows.flatten(0, -2) if counted is None else rows[counted.to(rows.device)]
         self._check(kept)
         return kept
 
-    def _one(self, name: str) -> Tensor:
+    def one(self, name: str) -> Tensor:
+        """One output, whatever its values.
+
+        Raises:
+            TsdistillError: there is no such output.
+        """
         if name not in self.named():
             raise TsdistillError(f"{self._who} has no output {name!r}; it gives {', '.join(self.named())}")
         return self.named()[name]
