@@ -126,6 +126,21 @@ def test_pictures_that_cannot_be_read_are_left_out_and_counted(tmp_path: Path, w
     refused("the image .*(3|8).png cannot be read", model, data, batch_size=20, workers=workers, strict=True)
 
 
+def test_held_out_pictures_that_cannot_be_read_are_named_or_refused(tmp_path: Path) -> None:
+    from tsdistill.models import InputSpec, ModelInfo, attach
+
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+    attach(model, ModelInfo(input=InputSpec((1, 8, 8))))
+    held_out = str(_images(tmp_path))
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "sound.npz", x=rng.random((60, 1, 8, 8), dtype=np.float32), y=np.arange(60) % 2)
+    data = str(tmp_path / "sound.npz")
+    result = train(model, data, held_out=held_out, batch_size=20)
+    (note,) = [note for note in result.notes if note.startswith("held-out data: 2 of 60 samples")]
+    assert ".png" in note
+    refused("the image .*(3|8).png cannot be read", model, data, held_out=held_out, strict=True)
+
+
 def test_nothing_that_can_be_read(tmp_path: Path) -> None:
     from tsdistill.models import InputSpec, ModelInfo, attach
 

@@ -287,6 +287,32 @@ def test_padding_and_ignored_labels_leave_every_metric_as_it_is() -> None:
     assert evaluate(mine, [(quiet, other)], reference=theirs, ignore_index=7) == pytest.approx(expected)
 
 
+class Shifted(nn.Module):
+    """Scores ``[N, 4]``, those of a sample shifted by ``offset`` times its first value, and boxes."""
+
+    def __init__(self, offset: float, seed: int = 0) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.scores, self.boxes, self.offset = nn.Linear(6, 4), nn.Linear(6, 2), offset
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"scores": self.scores(x) + self.offset * x[:, :1], "boxes": self.boxes(x)}
+
+
+def test_the_error_over_all_outputs_does_not_see_what_changes_no_probability() -> None:
+    x = torch.randn(40, 6, generator=torch.Generator().manual_seed(1))
+    reference = Shifted(0.0)
+    assert evaluate(Shifted(9.0), [x], reference=reference)["output_mse"] == pytest.approx(0, abs=1e-9)
+    other = Shifted(9.0, seed=2)
+    with torch.no_grad():
+        outputs = [[model(x)[name].double() for name in ("scores", "boxes")] for model in (other, reference)]
+    errors = []
+    for place in range(2):
+        y, r = (of[place] - of[place].mean(1, keepdim=True) * (1 - place) for of in outputs)
+        errors.append(float((y - r).square().sum() / (r - r.mean()).square().sum()))
+    assert evaluate(other, [x], reference=reference)["output_mse"] == pytest.approx(sum(errors) / 2)
+
+
 def test_every_output_is_compared_whatever_it_is_called() -> None:
     mine, theirs = Tagger(0), Tagger(1)
     x = {"input_ids": torch.arange(11)[None]}

@@ -61,6 +61,11 @@ class Following:
         """Whether there are held-out data."""
         return self._held_out is not None
 
+    @property
+    def notes(self) -> list[str]:
+        """Lines for people on held-out samples that were left out."""
+        return [] if self._held_out is None else [f"held-out data: {note}" for note in self._held_out.notes]
+
     def judge(self, model: nn.Module) -> dict[str, Any]:
         """``val/...`` figures of ``model`` in the processes that judge it, empty elsewhere."""
         line: dict[str, Any] = {}

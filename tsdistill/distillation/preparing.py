@@ -161,6 +161,7 @@ def _run(
             *_notes(options, data, loss, outputs, loop, None if samples[0][1] is None else labelled),
             *_several(request),
             *notes,
+            *following.notes,
         ),
     )
     return result, following.tracker
@@ -276,7 +277,9 @@ def _following(
     if request.held_out is not None:
         spec = info_of(request.student).input
         size, arguments = min(options.batch_size, 256), arguments_of(request.student)
-        held_out = open_data(request.held_out, spec, batch_size=size, arguments=arguments)
+        held_out = open_data(
+            request.held_out, spec, batch_size=size, arguments=arguments, strict=options.strict
+        )
     tracker: Tracker | None = None
     notes: tuple[str, ...] = ()
     if options.track and options.shard_teacher:

@@ -17,7 +17,7 @@ from tsdistill.data.nests import arguments_of, count, tensors
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.defaults import default_metrics
 from tsdistill.evaluation.forward import at_rest, placement
-from tsdistill.evaluation.layout import UNUSED, Layout, class_output, layouts, paired, parse_stated
+from tsdistill.evaluation.layout import CLASSES, UNUSED, Layout, class_output, layouts, paired, parse_stated
 from tsdistill.evaluation.metric import KIND, OUTPUTS, POSITIONS, RAW, Metric, metric_kind, wants_of
 from tsdistill.evaluation.positions import IGNORED, aligned_labels, counted, labels_for
 from tsdistill.evaluation.run import Run
@@ -227,6 +227,8 @@ class _Judging:
         if wants == OUTPUTS:
             names = [output] if output else [n for n, known in self.layouts.items() if known.kind != UNUSED]
             both = [self._rows(runs, each, x, target, compared) for each in names]
+            if len(names) > 1:
+                both = [self._centred(each, *rows) for each, rows in zip(names, both, strict=True)]
             reference = dict(zip(names, (theirs for _, _, theirs in both), strict=True)) if compared else None
             return dict(zip(names, (mine for mine, _, _ in both), strict=True)), None, reference
         if wants == POSITIONS:
@@ -237,6 +239,17 @@ class _Judging:
         theirs = runs.theirs.tensor(runs.its(output, True) if output else None) if runs.theirs else None
         labels = labels if isinstance(labels, Tensor) else None
         return mine, _moved(labels, mine.device), _moved(theirs if compared else None, mine.device)
+
+    def _centred(self, name: str, mine: Any, labels: Any, theirs: Any) -> tuple[Any, Any, Any]:
+        """Class scores without their mean over the classes, which changes no probability; values as they
+        are."""
+        if self.layouts[name].kind != CLASSES:
+            return mine, labels, theirs
+        mine, theirs = (
+            None if rows is None else rows.double() - rows.double().mean(-1, keepdim=True)
+            for rows in (mine, theirs)
+        )
+        return mine, labels, theirs
 
     def _rows(self, runs: _Runs, name: str, x: Any, target: Any, compared: bool) -> tuple[Any, Any, Any]:
         """The positions of an output that count: of the model, of the labels, of the reference."""

@@ -9,7 +9,8 @@ be left out:
 - ``wants``: ``"main"`` (the default): the tensor that an output is judged by, and labels in a tensor;
   ``"positions"``: the same in rows, those that count alone: outputs ``(positions, classes)``, labels
   ``(positions,)`` or ``(positions, classes)``, padding and ignored labels left out;
-  ``"outputs"``: a mapping from the name of every output to such rows, without labels;
+  ``"outputs"``: a mapping from the name of every output to such rows, without labels; of several outputs
+  the class scores come without their mean over the classes, which changes no probability;
   ``"raw"``: the model's whole output, and the whole target as the data gave it (boxes, several heads, ...);
 - ``higher_is_better``: whether larger figures are better ones; true unless said;
 - ``unit``: behind the figure, such as ``"%"``.
