@@ -362,3 +362,42 @@ def test_a_file_alone_imports_nothing(tmp_path, good):
     with pytest.raises(TsdistillError, match="outside the catalogs"):
         load(tmp_path / "bad.safetensors")
     assert not (tmp_path / "ran").exists()
+
+
+MEMBRANE = """
+import torch
+from torch import nn
+
+class Spiking(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Linear(6, 12), nn.Linear(12, 3)
+        self.register_buffer("membrane", torch.zeros(0), persistent=False)
+
+    def forward(self, x):
+        if self.membrane.shape != (len(x), len(self.one.weight)):
+            self.membrane = x.new_zeros(len(x), len(self.one.weight))
+        self.membrane = 0.9 * self.membrane + self.one(x)
+        return self.two(self.membrane.tanh())
+
+def build():
+    return Spiking()
+"""
+
+
+@pytest.mark.parametrize("used", ["before", "after", "never"])
+def test_what_a_forward_leaves_in_an_empty_buffer_is_not_stored(tmp_path, used):
+    (tmp_path / "spiking.py").write_text(MEMBRANE)
+    arch = f"{tmp_path}/spiking.py:build"
+    model, x = load(arch, trust=True).eval(), torch.randn(2, 6)
+    fresh = tsd.cut(model, tsd.trace(model, x[:1]), {"one": [0, 5]}, x[:1]).model
+    expected = fresh(x)
+    with torch.no_grad():
+        if used == "before":
+            model(x)
+        small = tsd.cut(model, tsd.trace(model, x[:1]), {"one": [0, 5]}, x[:1]).model
+        if used == "after":
+            small(x)
+    save(small, tmp_path / "small.safetensors", arch=arch)
+    loaded = load(tmp_path / "small.safetensors", arch=arch)
+    assert torch.equal(loaded(x), expected)

@@ -95,7 +95,10 @@ def reconcile(model: nn.Module, info: ModelInfo) -> ModelInfo:
         if not _persistent(model, name)
         and (_form(buffer) != _form(theirs[name]) if name in theirs else awaited(fresh, name))
     ]
-    info = replace(info, buffers=tuple(dict.fromkeys((*info.buffers, *changed))))
+    # A buffer that a fresh build has empty is filled by the first forward (a membrane): no part of the model.
+    filled = {name for name, buffer in theirs.items() if not buffer.numel() and not _persistent(model, name)}
+    kept = [name for name in (*info.buffers, *changed) if name not in filled]
+    info = replace(info, buffers=tuple(dict.fromkeys(kept)))
     params = dict(model.named_parameters(remove_duplicate=False))
     first: dict[int, str] = {}
     tied = {n: first[id(p)] for n, p in params.items() if first.setdefault(id(p), n) != n}
