@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -308,3 +309,41 @@ def test_labels_of_outputs_that_hold_no_classes_are_not_offered_as_classes() -> 
     data = TensorDataset(torch.randn(32, 6), torch.randint(0, 2, (32,)))
     result = distil(nn.Linear(6, 1), nn.Linear(6, 1), data, epochs=1)
     assert not any("cross-entropy" in note for note in result.notes)
+
+
+def test_samples_whose_labels_are_all_ignored_count_for_nothing() -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(8, 5, 6), torch.randint(0, 4, (8, 5))
+    y[3] = -100
+    kept = [place for place in range(8) if place != 3]
+    model, data = nn.Linear(6, 4), TensorDataset(x, y)
+    how: dict[str, Any] = {"loss": "cross-entropy", "batch_size": 1, "epochs": 1, "lr": 1e-12}
+    result = distil(model, nn.Linear(6, 4), data, held_out=data, **how)
+    with torch.no_grad():
+        scores = model(x)
+    error = nn.functional.cross_entropy(scores[kept].flatten(0, 1), y[kept].flatten())
+    assert result.log[-1]["loss"] == pytest.approx(float(error) * 7 / 8)
+    right = (scores.argmax(-1) == y)[kept].double().mean()
+    assert result.log[0]["val/top1"] == pytest.approx(100 * float(right))
+
+
+class Tokens(nn.Module):
+    """Scores of tokens, from a forward with two arguments."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.head = nn.Embedding(11, 6), nn.Linear(6, 4)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        return self.head(self.embed(input_ids) * attention_mask[..., None])
+
+
+def test_padding_among_positional_arguments_teaches_nothing() -> None:
+    torch.manual_seed(0)
+    lengths = torch.tensor([7, 2, 5, 1, 3, 6])
+    ids, mask = torch.randint(11, (6, 7)), (torch.arange(7) < lengths[:, None]).long()
+    student, teacher, labels = Tokens(), Tokens(), torch.full((6, 7), 3)
+    named = {"input_ids": ids, "attention_mask": mask, "labels": labels}
+    data: list[Any] = [[((ids, mask), labels)], [named]]
+    logs = [distil(copy.deepcopy(student), teacher, given, epochs=2).log for given in data]
+    assert [line["loss"] for line in logs[0]] == [line["loss"] for line in logs[1]]

@@ -287,6 +287,30 @@ def test_padding_and_ignored_labels_leave_every_metric_as_it_is() -> None:
     assert evaluate(mine, [(quiet, other)], reference=theirs, ignore_index=7) == pytest.approx(expected)
 
 
+class Masked(nn.Module):
+    """Scores of tokens, from a forward with two arguments."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.embed = nn.Embedding(11, 4)
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        return self.embed(input_ids) * attention_mask[..., None]
+
+
+def test_padding_among_positional_arguments_counts_for_nothing() -> None:
+    ids = torch.randint(11, (6, 7), generator=torch.Generator().manual_seed(0))
+    mask = (torch.arange(7) < torch.tensor([7, 2, 5, 1, 3, 6])[:, None]).long()
+    named = {"input_ids": ids, "attention_mask": mask}
+    mine, theirs = Masked(0), Masked(1)
+    with torch.no_grad():
+        mine_logs, their_logs = (m(ids, mask).double().log_softmax(-1)[mask > 0] for m in (mine, theirs))
+    expected = float((their_logs.exp() * (their_logs - mine_logs)).sum(1).mean())
+    for batch in (((ids, mask), torch.full((6, 7), 3)), named):
+        assert evaluate(mine, [batch], ["kl"], reference=theirs)["kl"] == pytest.approx(expected)
+
+
 class Shifted(nn.Module):
     """Scores ``[N, 4]``, those of a sample shifted by ``offset`` times its first value, and boxes."""
 

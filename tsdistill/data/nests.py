@@ -144,6 +144,17 @@ def holds_tensors(value: Any) -> bool:
     return next(tensors(value), None) is not None
 
 
+def by_name(model: nn.Module, x: Any) -> Any:
+    """Positional arguments by the names of the parameters that a forward of ``model`` has for them; any other
+    ``x``, and arguments that do not fit, as they are."""
+    if not isinstance(x, tuple) or hasattr(x, "_fields"):
+        return x
+    try:
+        return dict(inspect.signature(model.forward).bind(*x).arguments)
+    except (TypeError, ValueError):
+        return x
+
+
 def arguments_of(model: nn.Module, example: Any = None) -> int:
     """How many positional arguments a forward of ``model`` takes at least: those of an example that is a
     tuple, else those without a default."""

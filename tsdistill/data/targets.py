@@ -11,6 +11,9 @@ from torch import Tensor
 
 from tsdistill.errors import TsdistillError
 
+_UNLABELLED = -1
+"""The class number of samples without a label, in the test splits of the Hugging Face hub and in folders."""
+
 
 def target_of(given: Any) -> Any:
     """The target of a batch: a tensor where it can be one, else the structure that was given.
@@ -35,7 +38,8 @@ def target_of(given: Any) -> Any:
 
 def collate_targets(targets: Sequence[Any]) -> Any:
     """The targets of single samples as that of their batch: a tensor of class numbers or of values; a list
-    where they are mappings, sequences or differ in shape; ``None`` where there are none or negative ones.
+    where they are mappings, sequences or differ in shape; ``None`` where there are none, or each sample has
+    the class number that data sets give samples without a label (-1).
     """
     if any(target is None for target in targets):
         return None
@@ -49,7 +53,7 @@ def collate_targets(targets: Sequence[Any]) -> Any:
     y = torch.stack(tensors)
     if y.is_floating_point():
         return y
-    return None if bool((y < 0).all()) else y.long()
+    return None if y.ndim == 1 and bool((y == _UNLABELLED).all()) else y.long()
 
 
 def cut_target(target: Any, start: int, stop: int, samples: int) -> Any:

@@ -7,17 +7,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from tsdistill.augmentation import MixesLabels, Setting, augmented, opened, prepared
 from tsdistill.augmentation.applying import title
 from tsdistill.augmentation.protocol import Strategy
-from tsdistill.data.nests import mapped
+from tsdistill.data.nests import by_name, mapped
 from tsdistill.data.training import TrainingBatch, TrainingData
 from tsdistill.data.training_transforms import mixed_seed
 from tsdistill.distillation.options import Options
 from tsdistill.errors import TsdistillError
+from tsdistill.evaluation.forward import placement
 from tsdistill.evaluation.positions import IGNORED, aligned_labels
 
 _DRAWN = 5
@@ -32,7 +33,7 @@ class Batching:
         classes: of the output that labels are for, ``None`` for several or where it holds no class scores.
         needs_labels: whether a loss reads labels.
         process: number of this process.
-        precision: of the floating inputs that both models are handed, which cast them to their own.
+        student: the model that is trained. Floating inputs get its precision, float32 at least.
     """
 
     def __init__(
@@ -42,11 +43,12 @@ class Batching:
         classes: int | None,
         needs_labels: bool,
         process: int,
-        precision: torch.dtype = torch.float32,
+        student: nn.Module,
     ) -> None:
         self._options, self._strategy = options, strategy
         self._classes, self._needs_labels, self._process = classes, needs_labels, process
-        self._precision = precision
+        self._student = student
+        self._precision = torch.promote_types(torch.float32, placement(student)[1])
         self._seen: set[int] = set()
 
     def __call__(self, batch: TrainingBatch, epoch: int, device: torch.device) -> tuple[Any, Any]:
@@ -57,7 +59,7 @@ class Batching:
         Raises:
             TsdistillError: labels are missing or out of range, or the augmentation fails.
         """
-        y = aligned_labels(batch.x, batch.y, self._options.ignore_index)
+        y = aligned_labels(by_name(self._student, batch.x), batch.y, self._options.ignore_index)
         if self._needs_labels:
             self._check(y, batch.index)
         elif not _of_positions(y) or self._mixes:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tsdistill.data.nests import arguments_of, count
+from tsdistill.data.nests import arguments_of, by_name, count
 from tsdistill.data.training import open_training
 from tsdistill.distillation.ensemble import Ensemble
 from tsdistill.distillation.losses import Combined
@@ -85,7 +85,8 @@ def outputs_of(request: Request, samples: Pairs) -> tuple[TrainedOutputs, list[s
     """
     x, y = samples[0]
     student, teacher, ignored = request.student, request.teacher, request.options.ignore_index
-    y = aligned_labels(x, y, ignored)
+    named = by_name(student, x)
+    y = aligned_labels(named, y, ignored)
     with torch.no_grad(), at_rest(student):
         mine = outputs_or_main(forward(student, x, "student"))
     theirs = None
@@ -97,7 +98,7 @@ def outputs_of(request: Request, samples: Pairs) -> tuple[TrainedOutputs, list[s
         known = {other: replace(found.layouts[name], name=other) for name, other in found.teacher.items()}
         teacher.layouts = {**layouts(theirs), **known}
     if theirs is not None:
-        broken = found.broken(mine, found.taught(theirs), x, y, ignored)
+        broken = found.broken(mine, found.taught(theirs), named, y, ignored)
         if broken is not None:
             raise TsdistillError(f"the teacher gives {broken}; see that its weights are finite")
     return found, found.labelled(mine, y)

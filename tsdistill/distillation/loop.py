@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from tsdistill.data.nests import count
+from tsdistill.data.nests import by_name, count
 from tsdistill.data.training import TrainingBatch
 from tsdistill.data.training_transforms import mixed_seed
 from tsdistill.distillation import guarding, norms
@@ -261,9 +261,15 @@ class Loop:
         loss = parts.loss(step)
         bad = self._watch.see(batch.number, loss.detach())
         if bad is not None:
-            broken = known.broken(given, taught, x, y, step.ignore_index) if bad == batch.number else None
+            broken = self._broken(step) if bad == batch.number else None
             self._refuse(epoch, bad, broken)
         return loss, count(x)
+
+    def _broken(self, step: Step) -> str | None:
+        """What the teacher gave that is not finite, in words."""
+        x = by_name(self._student, step.x)
+        outputs = self._parts.outputs
+        return outputs.broken(step.student_outputs, step.teacher_outputs, x, step.y, step.ignore_index)
 
     def _settle(self, epoch: int) -> None:
         bad = self._watch.settle()

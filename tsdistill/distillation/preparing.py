@@ -33,7 +33,6 @@ from tsdistill.distillation.teaching import CachedTeaching, NoTeacher, Teaching
 from tsdistill.distillation.tracking import Tracker, samples_for
 from tsdistill.distillation.updating import Updating
 from tsdistill.errors import TsdistillError
-from tsdistill.evaluation.forward import placement
 from tsdistill.evaluation.layout import CLASSES
 from tsdistill.evaluation.outputs import WHOLE
 from tsdistill.models import info_of
@@ -121,7 +120,7 @@ def _run(
             classes if classes > 1 else None,
             loss.needs_labels,
             accelerator.process_index,
-            torch.promote_types(torch.float32, placement(student)[1]),
+            student,
         ),
         outputs=outputs,
         teaching=taught,

@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from tsdistill import plugins
 from tsdistill.data import Stream, open_data
-from tsdistill.data.nests import arguments_of, count, tensors
+from tsdistill.data.nests import arguments_of, by_name, count, tensors
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.defaults import default_metrics
 from tsdistill.evaluation.forward import at_rest, placement
@@ -137,7 +137,8 @@ def evaluate_all(
     others = [] if reference is None or any(model is reference for model in models) else [reference]
     with at_rest(*models, *others, fast=True), torch.no_grad():
         for x, target in stream:
-            target = aligned_labels(x, target, ignore_index)
+            named = by_name(models[0], x)
+            target = aligned_labels(named, target, ignore_index)
             theirs = None if reference is None else Run(reference, x, their_name)
             if theirs is not None:
                 theirs.whole()
@@ -163,7 +164,7 @@ def evaluate_all(
             for states in running:
                 run = runs.pop(0)  # its outputs are free when the next model runs
                 for name, metric in states.items():
-                    _update(name, metric, judging, _Runs(run, theirs, first), x, target)
+                    _update(name, metric, judging, _Runs(run, theirs, first), named, target)
             done += count(x)
             if progress is not None:
                 progress(EVALUATE, done, stream.samples)

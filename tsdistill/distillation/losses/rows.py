@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tsdistill.data.nests import by_name
 from tsdistill.distillation.losses.protocol import Step
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.layout import probabilities
@@ -65,7 +66,7 @@ def rows_of(step: Step, *, teacher: bool = False, labels: bool = False, values: 
         TsdistillError: there is no teacher or there are no labels, or they do not fit the output.
     """
     layout, mine = step.read_as, step.student_output
-    kept = counted(layout, mine, step.x, step.y, step.ignore_index)
+    kept = counted(layout, mine, by_name(step.student, step.x), step.y, step.ignore_index)
     kept = None if kept is None else kept.flatten()
     theirs = _rows(layout.rows(_teacher(step)), kept) if teacher else None
     given = _labels(step, kept) if labels else _values(step, kept) if values else None
