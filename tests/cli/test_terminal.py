@@ -84,10 +84,11 @@ def test_streams_that_are_closed_or_full(work: Path) -> None:
     assert closed.returncode == 2
     assert closed.stderr == "tsdistill: standard output is closed; give it a place, such as > /dev/null\n"
     assert shell("$T plugins 2>&-", work).returncode == 0
-    full = shell("$T plugins >/dev/full", work)
-    assert full.returncode == 2
-    assert full.stderr.startswith("tsdistill: ")
-    assert full.stderr.count("\n") == 1
+    for command in ("plugins", "plugins --json -"):
+        full = shell(f"$T {command} >/dev/full", work)
+        assert full.returncode == 2
+        assert full.stderr.startswith("tsdistill: standard output")
+        assert full.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("command", ["plugins", "plugins --json -", "prune --help"])

@@ -11,6 +11,7 @@ from torch import nn
 from tsdistill import models
 from tsdistill.errors import TsdistillError
 from tsdistill.models import checkpoint
+from tsdistill.models.store import check_output
 
 load: Any = models.load
 info_of: Any = models.info_of
@@ -219,3 +220,21 @@ def test_variants_cut_prefixes_one_after_another():
         ["c", "model.a", "model.b"],
         ["a", "b"],
     ]
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_a_name_that_pytorch_cannot_open_is_said_to_be_at_fault(tmp_path, weights, suffix):
+    good = tmp_path / f"good{suffix}"
+    odd = pathlib.Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff" + suffix.encode()))
+    if suffix == ".safetensors":
+        safetensors.torch.save_file(weights, good)
+    else:
+        torch.save(weights, good)
+    try:
+        good.rename(odd)
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    with pytest.raises(TsdistillError, match="its name is not UTF-8"):
+        load(odd, arch=ARCH)
+    with pytest.raises(TsdistillError, match="its name is not UTF-8"):
+        check_output(odd)

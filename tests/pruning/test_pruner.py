@@ -43,6 +43,12 @@ def test_in_one_call_the_budget_is_met_and_the_original_is_as_it_was(kind: str) 
     assert _agreement(model.eval(), result.model.eval(), x) > 0.6
 
 
+@pytest.mark.parametrize("plan", ["plan.json", {"format": 1}, 0.5])
+def test_a_plan_of_another_type_is_refused(plan: Any) -> None:
+    with pytest.raises(TsdistillError, match="PruningPlan"):
+        prune(residual(), plan, data=images(8))
+
+
 def test_an_iterator_of_batches_is_read_once() -> None:
     model, x = residual(), images(96)
     from_iterator = prune(model, data=iter(x.split(32)), macs=0.7)

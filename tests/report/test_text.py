@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import tsdistill as tsd
+from tsdistill.report.tables import of
 from tsdistill.report.text import heading, timing
 from tsdistill.tracing import Frozen
 
@@ -31,3 +32,9 @@ def test_where_the_time_went(report: tsd.AlignmentReport) -> None:
     assert line == "time    tracing 250 ms, forward 1 s, strength 500 ms, mine 2 s; 3.75 s in all"
     assert timing(replace(report, seconds={})) == "time    next to nothing; 0 µs in all"
     assert "forward" in timing(report)
+
+
+def test_a_name_of_several_lines_is_one_line(report: tsd.AlignmentReport) -> None:
+    named = replace(report, name="small\nwritten to big.pt", arch=None)
+    assert heading(named)[0].startswith("model   small\\nwritten to big.pt: ")
+    assert of(named) == " of small\\nwritten to big.pt"

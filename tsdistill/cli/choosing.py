@@ -64,7 +64,7 @@ _CUTTING = (
     ),
     click.option(
         "--rounds",
-        type=click.IntRange(min=1),
+        type=click.IntRange(1, 1000),
         metavar="N",
         help="In how many rounds of observing, cutting and re-aligning; without it, by how much leaves.",
     ),

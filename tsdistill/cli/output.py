@@ -51,8 +51,9 @@ def write_text(path: str, text: str) -> None:
     """
     if path == STDOUT:
         progress.finish()
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        with terminal.writing_stdout():
+            sys.stdout.write(text)
+            sys.stdout.flush()
         return
     with replacing(path) as beside:
         beside.write_text(text, encoding="utf-8")

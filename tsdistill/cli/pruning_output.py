@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tsdistill.cli import output
+from tsdistill.printable import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -69,7 +70,7 @@ def tell(
         output.write_json(json_file, contents)
     if json_file != output.STDOUT:
         _show(output.console(), result, compared, kind, notes)
-        output.console().print(f"written to {out} ({file_size(out) / 1e6:.3g} MB)")
+        output.console().print(f"written to {printable(out)} ({file_size(out) / 1e6:.3g} MB)")
 
 
 def _show(
@@ -116,4 +117,4 @@ def tell_sweep(model: nn.Module, swept: Sweep, out: str, json_file: str | None) 
         console.print(line)
     console.print()
     console.print(sweep_table(swept))
-    console.print(f"written to {out}: {len(swept.rows)} models, pareto.png and sweep.json")
+    console.print(f"written to {printable(out)}: {len(swept.rows)} models, pareto.png and sweep.json")

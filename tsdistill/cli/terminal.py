@@ -7,14 +7,14 @@ import logging
 import os
 import select
 import sys
-from contextlib import suppress
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, nullcontext, suppress
+from typing import TYPE_CHECKING, Any
 
 from tsdistill.errors import TsdistillError
 from tsdistill.printable import one_line, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from rich.console import Console
     from rich.segment import Segment
@@ -64,6 +64,22 @@ def flush_stdout() -> None:
     except OSError:
         drop_stdout()
         raise
+
+
+@contextmanager
+def writing_stdout() -> Iterator[None]:
+    """Name standard output where a write to it fails; a reader that has left is no such failure.
+
+    Raises:
+        TsdistillError: standard output cannot be written, a full disk for example.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        drop_stdout()
+        raise TsdistillError(f"standard output cannot be written: {error.strerror}") from error
 
 
 def reader_gone() -> bool:
@@ -122,6 +138,11 @@ def console(*, stderr: bool = False) -> Console:
                 else:
                     lines = "\n".join(printable(line) for line in text.split("\n"))
                     yield Segment(lines, segment.style)
+
+        def print(self, *objects: Any, **how: Any) -> None:
+            """Print to the stream; the error names it where that fails."""
+            with nullcontext() if self.stderr else writing_stdout():
+                super().print(*objects, **how)
 
         def on_broken_pipe(self) -> None:
             """Leave as a program does that nobody reads any more."""

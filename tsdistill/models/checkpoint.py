@@ -74,6 +74,16 @@ class Contents:
     input: InputSpec | None = None
 
 
+def check_name(path: Path) -> None:
+    """Raise TsdistillError where PyTorch and safetensors cannot open ``path``: they take UTF-8 names only."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise TsdistillError(
+            f"{path}: its name is not UTF-8, and PyTorch reads files with such names only; rename it"
+        ) from error
+
+
 def read(path: Path, *, trust: bool = False) -> Contents:
     """Read the tensors of a file, memory-mapped; those of ``torch.save`` are read without unpickling.
 
@@ -86,6 +96,7 @@ def read(path: Path, *, trust: bool = False) -> Contents:
         raise TsdistillError(f"{path}: there is no such file")
     if not path.is_file():
         raise TsdistillError(f"{path} is not a file; give a file of weights ({', '.join(SUFFIXES)})")
+    check_name(path)
     if suffix not in SUFFIXES:
         raise TsdistillError(f"{path}: files of weights end in {', '.join(SUFFIXES)}")
     try:

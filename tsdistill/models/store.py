@@ -15,7 +15,7 @@ from torch import nn
 from tsdistill.errors import TsdistillError
 from tsdistill.files import check_place, replacing
 from tsdistill.models import catalog, guard, header, hf_source
-from tsdistill.models.checkpoint import HEADER, SAFETENSORS, Contents
+from tsdistill.models.checkpoint import HEADER, SAFETENSORS, Contents, check_name
 from tsdistill.models.header import Header
 from tsdistill.models.info import ModelInfo
 from tsdistill.models.origin import info_of
@@ -31,11 +31,13 @@ def check_output(path: str | Path) -> Path:
     """Refuse a path that `save` could not write to, before any work is done.
 
     Raises:
-        TsdistillError: an unknown suffix, a folder that is missing or cannot be written in.
+        TsdistillError: an unknown suffix, a name that no reader takes, a folder that is missing or cannot be
+            written in.
     """
     path = Path(path)
     if path.suffix.lower() not in OUTPUTS:
         raise TsdistillError(f"{path}: a model is written to a file that ends in {', '.join(OUTPUTS)}")
+    check_name(path)
     return check_place(path)
 
 

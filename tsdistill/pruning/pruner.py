@@ -145,10 +145,14 @@ def prune_result(
         progress: is called with the phase, the samples done and how many there are.
 
     Raises:
-        TsdistillError: no plan and no budget (or both), a plan that does not fit, a budget that cannot be
-            met, re-alignment without real data, or anything that ``analyze`` raises.
+        TsdistillError: no plan and no budget (or both), a plan of another type or that does not fit,
+            a budget that cannot be met, re-alignment without real data, or anything that ``analyze`` raises.
     """
     budget = None
+    if plan is not None and not isinstance(plan, PruningPlan):
+        raise TsdistillError(
+            f"plan takes a PruningPlan (PruningPlan.from_json(FILE) reads one), not {type(plan).__name__}"
+        )
     if plan is None:
         budget = asked(macs, params, nodes, latency, lossless=lossless)
     elif lossless or any(each is not None for each in (macs, params, nodes, latency)):

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from tsdistill.alignment.matching.nodes import NodeMatches
 from tsdistill.alignment.report import AlignmentReport, GroupReport
+from tsdistill.printable import printable
 from tsdistill.pruning import PruningPlan
 from tsdistill.report.curve import bins
 from tsdistill.report.layout import SOFT, breakable, table
@@ -83,7 +84,7 @@ def _meaning(report: AlignmentReport, nodes: Sequence[str], whole: Sequence[str]
 def of(report: AlignmentReport) -> str:
     """``" of small.pt"``: whose nodes a table is about, where that has a name."""
     name = report.name or report.arch
-    return f" of {name}" if name else ""
+    return f" of {printable(name)}" if name else ""
 
 
 def leaving_table(report: AlignmentReport) -> Group:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from tsdistill.alignment.report import AlignmentReport
 from tsdistill.alignment.strength_passes import StrengthEstimate
+from tsdistill.printable import printable
 from tsdistill.report.numbers import amount, counted, seconds
 
 PHASES = ("tracing", "matching", "forward", "moments", "covariances", "strength", "description")
@@ -41,8 +42,8 @@ def heading(report: AlignmentReport, notes: Iterable[str] = ()) -> list[str]:
 
 
 def named(name: str | None, arch: str | None, otherwise: str) -> str:
-    """A model by what it was loaded from and its architecture: ``"small.pt (timm:resnet18)"``."""
-    known = list(dict.fromkeys(part for part in (name, arch) if part))
+    """A model by what it was loaded from and its architecture, printable: ``"small.pt (timm:resnet18)"``."""
+    known = list(dict.fromkeys(printable(part) for part in (name, arch) if part))
     return f"{known[0]} ({known[1]})" if len(known) > 1 else known[0] if known else otherwise
 
 
