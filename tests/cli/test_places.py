@@ -27,8 +27,8 @@ DATA = ("--data", "vectors.npz")
         ("prune", "bare.pt", *MODEL, "--macs", "0.5", "-o", "out.pt", "--save-plan", "bare.pt"),
         ("prune", "bare.pt", *MODEL, "--macs", "0.5", "-o", "out.pt", "--save-plan", "out.pt"),
         ("prune", "bare.pt", *MODEL, "--macs", "0.5", "-o", "out.pt", "--json", "hard.pt"),
-        ("prune", "bare.pt", *MODEL, "--sweep", "0.8,0.5", "-o", "swept", "--json", "swept/sweep.json"),
-        ("prune", "swept/macs-0.5.safetensors", *MODEL, "--sweep", "0.8,0.5", "-o", "swept"),
+        ("prune", "bare.pt", *MODEL, "--sweep", "0.8,0.5", "-o", "placed", "--json", "placed/sweep.json"),
+        ("prune", "placed/macs-0.5.safetensors", *MODEL, "--sweep", "0.8,0.5", "-o", "placed"),
         ("train", "bare.pt", "--arch", "networks.py:vectors", *DATA, "-o", "out", "--json", "soft.pt"),
         ("train", "run/model.safetensors", *DATA, "-o", "run", "--resume"),
         ("distill", "bare.pt", "--teacher", "run/best.safetensors", *DATA, "-o", "run", "--resume"),
@@ -39,7 +39,7 @@ DATA = ("--data", "vectors.npz")
         ("export", "bare.pt", *MODEL, "-o", "out.py", "--json", "out.safetensors"),
         ("compare", "bare.pt", "soft.pt", *MODEL, "--json", "hard.pt"),
         ("compare", "bare.pt", *MODEL, *DATA, "--plot", "a.png", "--json", "a.png"),
-        ("lab", "gradient-rule", "--quick", "--out", "swept", "--json", "swept/outcome.json"),
+        ("lab", "gradient-rule", "--quick", "--out", "placed", "--json", "placed/outcome.json"),
         ("lab", "check", "bare.pt", "--teacher", "bare.safetensors", *MODEL, "--json", "bare.pt"),
         ("prune", "bare.pt", *MODEL, "--macs", "0.5", "--save-plan", "-", "--json", "-"),
     ],
@@ -56,7 +56,7 @@ def _lay(work: Path) -> None:
         "bare.safetensors",
         "run/model.safetensors",
         "run/best.safetensors",
-        "swept/macs-0.5.safetensors",
+        "placed/macs-0.5.safetensors",
     ):
         (work / name).parent.mkdir(exist_ok=True)
         (work / name).write_bytes((work / "bare.pt").read_bytes())
