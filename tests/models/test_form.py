@@ -104,7 +104,7 @@ class Part(nn.Module):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_scripted_parts_stay_whole_and_are_named():
+def test_scripted_parts_stay_whole_and_are_named(tmp_path):
     torch.manual_seed(0)
     model = Part().eval()
     check_open(model)
@@ -115,3 +115,5 @@ def test_scripted_parts_stay_whole_and_are_named():
     assert not result.put_back
     assert result.after["nodes"] == 6
     assert result.model(X).shape == (16, 3)
+    tsd.save(result.model, tmp_path / "small.safetensors", arch=f"{__file__}:Part")
+    assert torch.equal(tsd.load(tmp_path / "small.safetensors", arch=f"{__file__}:Part")(X), result.model(X))

@@ -97,7 +97,7 @@ def place(
         if keys[name] in shared:
             owner._parameters[leaf] = shared[keys[name]]
     for prefix, module in model.named_modules(remove_duplicate=False):
-        for leaf in module._buffers:
+        for leaf in list(module._buffers.keys()):  # a scripted module's table can only be asked
             name = f"{prefix}.{leaf}" if prefix else leaf
             if name in tensors:
                 module._buffers[leaf] = tensors[name].detach()

@@ -27,10 +27,9 @@ def without_rounding(modules: Iterable[nn.Module], *, observed_only: bool = Fals
         for module in modules:
             flags = ("observer_enabled",) if observed_only else ("observer_enabled", "fake_quant_enabled")
             for name in flags:
-                if not {name, "fake_quant_enabled"} <= set(module._buffers):
-                    continue
-                flag = module._buffers[name]
-                if flag is not None:
+                buffers = dict(module.named_buffers(recurse=False))
+                if {name, "fake_quant_enabled"} <= buffers.keys():
+                    flag = buffers[name]
                     changed.append((flag, None, flag.clone()))
                     flag.zero_()
             if _rounds_by_range(module):

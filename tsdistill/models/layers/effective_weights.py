@@ -196,7 +196,9 @@ class _Parametrized(EffectiveWeight):
 
 def effective_weight(module: nn.Module, name: str = "weight") -> EffectiveWeight | None:
     """The weight (or bias) ``name`` of a layer; ``None`` where it has none, or computes it in a way that is
-    not known."""
+    not known, or is scripted."""
+    if isinstance(module, torch.jit.ScriptModule):
+        return None
     if module._parameters.get(name) is not None:
         return _Parameter(module, name)
     if isinstance(module, nn.RNNBase | nn.RNNCellBase):
