@@ -1,5 +1,7 @@
+import contextlib
 import os
 import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import tsdistill
+from tsdistill.cli import main
 
 from .conftest import Run, one_line
 
@@ -141,3 +144,22 @@ def test_interrupt(run: Run, site: str) -> None:
     done = run("shout", "interrupt", PYTHONPATH=site)
     assert done.returncode == 130
     assert done.stderr.strip() == "tsdistill: interrupted"
+
+
+def test_an_error_that_follows_a_swallowed_interrupt_is_an_interrupt(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A library that is interrupted while it is imported may go on half imported."""
+
+    def half_imported(**_: object) -> None:
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        raise RecursionError("maximum recursion depth exceeded")
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(main.cli, "main", half_imported)
+    with pytest.raises(SystemExit) as end:
+        main.main([])
+    assert end.value.code == 130
+    assert "RecursionError" not in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGINT) is before

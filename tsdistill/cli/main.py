@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from types import FrameType
 from typing import Any, NoReturn
 
 import click
@@ -151,6 +154,42 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
 def _run(args: Sequence[str] | None) -> int:
     """Run the command line; the exit code."""
     debug = os.environ.get(DEBUG, "") not in ("", "0")
+    with _interrupts() as seen:
+        try:
+            return _command(args, debug)
+        except Exception as error:
+            if debug:
+                traceback.print_exc()
+            code, line = (INTERRUPTED, "interrupted") if seen else _explain(error)
+            terminal.complain(line)
+            return code
+
+
+@contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """The signals of Ctrl-C that have come inside the block.
+
+    A library whose import is interrupted may swallow the exception and go on half imported; the error that
+    this leads to later is no fault of anybody's.
+    """
+    seen: list[int] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        seen.append(number)
+        signal.default_int_handler(number, frame)
+
+    here = threading.current_thread() is threading.main_thread()
+    ours = here and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if ours:
+        signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield seen
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _command(args: Sequence[str] | None, debug: bool) -> int:
     try:
         terminal.prepare_streams()
         if not debug:
@@ -165,11 +204,6 @@ def _run(args: Sequence[str] | None) -> int:
         said = str(error.__cause__ or error)
         terminal.complain(f"interrupted {said}" if said else "interrupted")
         code = INTERRUPTED
-    except Exception as error:
-        if debug:
-            traceback.print_exc()
-        code, line = _explain(error)
-        terminal.complain(line)
     return code if isinstance(code, int) else 0
 
 
