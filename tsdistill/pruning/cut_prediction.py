@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import isfinite, sqrt
 from typing import Any
@@ -18,7 +18,9 @@ from tsdistill.alignment.observing.sites import Reading
 from tsdistill.alignment.predicted_cuts import PredictedCut, PredictedCuts
 from tsdistill.alignment.report import AlignmentReport
 from tsdistill.alignment.stages import PREDICT
+from tsdistill.data.nests import count
 from tsdistill.errors import BudgetUnreachable
+from tsdistill.evaluation.forward import head
 from tsdistill.pruning.absorbing.absorb import absorb
 from tsdistill.pruning.absorbing.norms import match_norms
 from tsdistill.pruning.choosing.planning import plan
@@ -135,9 +137,19 @@ def _error(
             hooks.setdefault(module, []).append(look)
         _silence(changed, report, name, nodes)
     with Hooks(changed, hooks):
-        match_norms(model, changed, report.graph, {}, prepared)
+        match_norms(model, changed, report.graph, {}, _first(prepared, SAMPLES))
         moved = outputs.error(changed)
     return sqrt(moved) if isfinite(moved) else None
+
+
+def _first(prepared: Prepared, samples: int) -> Iterator[tuple[Any, Any]]:
+    """The first ``samples`` samples, in batches: a channel's moments are over positions, too."""
+    taken = 0
+    for x, y in prepared:
+        yield head(x, samples - taken), y
+        taken += count(x)
+        if taken >= samples:
+            return
 
 
 def _without(report: AlignmentReport, reading: Reading, nodes: np.ndarray) -> tuple[str, Look]:
