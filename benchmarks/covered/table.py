@@ -84,9 +84,9 @@ def _parts(found: Found, sample: Collection[str]) -> list[tuple[str, list[Row]]]
 def _best(found: Found) -> dict[str, Row]:
     """Specification -> the full row of an architecture, or the quick one where there is no other."""
     best: dict[str, Row] = {}
-    for (kind, spec), row in sorted(found.items()):
-        if kind != "peer" and best.get(spec, row)["kind"] != "full":
-            best[spec] = row
+    for (kind, spec), row in sorted(found.items(), key=lambda item: item[0]):  # "full" comes before "quick"
+        if kind != "peer":
+            best.setdefault(spec, row)
     return best
 
 
