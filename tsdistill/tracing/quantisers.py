@@ -23,15 +23,14 @@ def without_rounding(modules: Iterable[nn.Module], *, observed_only: bool = Fals
             that they have, so that a trace sees which scale belongs to which node.
     """
     changed: list[tuple[Any, Any, Any]] = []
+    flags = ("observer_enabled",) if observed_only else ("observer_enabled", "fake_quant_enabled")
     try:
         for module in modules:
-            flags = ("observer_enabled",) if observed_only else ("observer_enabled", "fake_quant_enabled")
-            for name in flags:
-                buffers = dict(module.named_buffers(recurse=False))
-                if {name, "fake_quant_enabled"} <= buffers.keys():
-                    flag = buffers[name]
-                    changed.append((flag, None, flag.clone()))
-                    flag.zero_()
+            buffers = dict(module.named_buffers(recurse=False))
+            for name in flags if "fake_quant_enabled" in buffers else ():
+                if name in buffers:
+                    changed.append((buffers[name], None, buffers[name].clone()))
+                    buffers[name].zero_()
             if _rounds_by_range(module):
                 changed.append((module, "enabled", module.enabled))
                 module.enabled = False  # type: ignore[assignment]
