@@ -44,11 +44,11 @@ from rich.table import Table
 from torch import Tensor, nn
 
 import tsdistill as tsd
-from tsdistill.alignment.matching.activations import Side
-from tsdistill.alignment.observing.observe import Observation, observe
-from tsdistill.alignment.observing.samples import channels_first
-from tsdistill.alignment.observing.sites import find_sites
-from tsdistill.alignment.strength_passes import output_sensitivity
+from tsdistill.alignment.matching.coarse_activations import Side
+from tsdistill.statistics.observation import Observation, observe
+from tsdistill.statistics.sample_blocks import channels_first
+from tsdistill.statistics.sensitivity_passes import output_sensitivity
+from tsdistill.statistics.sites import find_sites
 from tsdistill.tracing import trace
 
 ARCHITECTURES = ("resnet18", "resnet50", "mobilenetv3_large_100")

@@ -1,4 +1,4 @@
-"""Rebuild ``tsdistill/models/index.json.gz``, by which bare weights are recognised.
+"""Rebuild ``tsdistill/models/recognition/index.json.gz``, by which bare weights are recognised.
 
 Every architecture of the installed timm and torchvision is built on the ``meta`` device, without memory. What
 is done is kept in a file, so that an interrupted run goes on where it stopped::
@@ -18,7 +18,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-OUTPUT = Path(__file__).parents[1] / "tsdistill" / "models" / "index.json.gz"
+OUTPUT = Path(__file__).parents[1] / "tsdistill" / "models" / "recognition" / "index.json.gz"
 PROBE = 9973
 
 
@@ -45,8 +45,8 @@ def describe(spec: str) -> dict[str, Any]:
     """Tensors of one architecture by name, with ``PROBE`` classes and with none."""
     import torch
 
-    from tsdistill.models import catalog, timm_source, torchvision_source
-    from tsdistill.models.weights import shapes_of, state
+    from tsdistill.models.files.stored_weights import shapes_of, state
+    from tsdistill.models.sources import catalog, timm_source, torchvision_source
 
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
@@ -70,7 +70,7 @@ def compact(row: dict[str, Any]) -> list[Any]:
     """The entries of one architecture: with a classifier, and without one where that is another thing."""
     from dataclasses import replace
 
-    from tsdistill.models.index import make_entry
+    from tsdistill.models.recognition.architecture_index import make_entry
 
     entries = []
     if "probed" in row:
@@ -95,7 +95,7 @@ def main() -> None:
     import timm
     import torchvision
 
-    from tsdistill.models.index import Index, encode
+    from tsdistill.models.recognition.architecture_index import Index, encode
 
     begin = time.monotonic()
     versions = [timm.__version__, torchvision.__version__]

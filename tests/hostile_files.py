@@ -26,14 +26,15 @@ from PIL import Image
 
 from tsdistill.data.arrays import read_arrays
 from tsdistill.data.examples import read_example
-from tsdistill.data.folder import open_image
 from tsdistill.data.idx import read_idx
+from tsdistill.data.image_folder import open_image
 from tsdistill.distillation import checkpoints
 from tsdistill.distillation.options import Options, read_options
-from tsdistill.distillation.runs import RunFolder
+from tsdistill.distillation.run_folder import RunFolder
 from tsdistill.evaluation import Comparison
-from tsdistill.models import folders, header, hf_source
-from tsdistill.pruning.pruning_plan import PruningPlan
+from tsdistill.models.files import header, hub_folder
+from tsdistill.models.sources import hf_source
+from tsdistill.pruning.plan_file import PruningPlan
 from tsdistill.report.lab import read_outcome
 
 Random = random.Random
@@ -293,13 +294,13 @@ def example(folder: Path, draw: Random) -> Callable[[], Any]:
 def index(folder: Path, draw: Random) -> Callable[[], Any]:
     """An index of shards."""
     file = written(folder / "model.safetensors.index.json", document(INDEX, draw))
-    return lambda: folders.shards(file)
+    return lambda: hub_folder.shards(file)
 
 
 def timm_folder(folder: Path, draw: Random) -> Callable[[], Any]:
     """``config.json`` of timm."""
     file = written(folder / "config.json", document(TIMM, draw))
-    return lambda: folders._configured(file)
+    return lambda: hub_folder._configured(file)
 
 
 def hf_folder(folder: Path, draw: Random) -> Callable[[], Any]:

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 import tsdistill as tsd
-from tsdistill.report.figures import save_l_curve
+from tsdistill.report.curve_figure import save_l_curve
 
 folder, network = Path(sys.argv[1]), Path(sys.argv[2])
 sys.path.insert(0, str(network.parent))

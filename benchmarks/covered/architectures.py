@@ -182,7 +182,7 @@ def _sized(family: str, build: Build, name: str) -> tuple[str, int]:
 
 
 def _bare(name: str) -> torch.nn.Module:
-    from tsdistill.models import catalog
+    from tsdistill.models.sources import catalog
 
     return catalog.build_empty(f"torchvision:{name}").model
 

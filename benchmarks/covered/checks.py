@@ -17,11 +17,12 @@ import torch
 from torch import Tensor, nn
 
 import tsdistill as tsd
-from tsdistill.models import InputSpec, ModelInfo, attach, catalog
-from tsdistill.models.index import shipped
-from tsdistill.models.specs import CATALOGS
-from tsdistill.models.weights import shapes_of
-from tsdistill.tracing.runtime import call, tensors_in
+from tsdistill.models import InputSpec, ModelInfo, attach
+from tsdistill.models.files.stored_weights import shapes_of
+from tsdistill.models.recognition.architecture_index import shipped
+from tsdistill.models.sources import catalog
+from tsdistill.models.sources.specs import CATALOGS
+from tsdistill.runtime.modes import call, tensors_in
 from tsdistill.tracing.surgery import remove_coordinates
 
 KEPT = 0.5

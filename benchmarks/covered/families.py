@@ -13,9 +13,9 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 
 import tsdistill as tsd
-from tsdistill.models import catalog
-from tsdistill.models.hf_source import spelt
-from tsdistill.tracing.runtime import call
+from tsdistill.models.sources import catalog
+from tsdistill.models.sources.hf_source import spelt
+from tsdistill.runtime.modes import call
 
 from .apart import Limits, apart
 from .architectures import LIMIT

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import tsdistill as tsd
-from tsdistill.tracing.runtime import call, tensors_in
+from tsdistill.runtime.modes import call, tensors_in
 
 from .checks import MOST, Failure, Timed, built
 

@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 import tsdistill as tsd
-from tsdistill.evaluation.latency import latency
+from tsdistill.runtime.latency import latency
 
 from . import peer
 from .cases import Case, predictions

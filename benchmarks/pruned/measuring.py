@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tsdistill.evaluation import macs, parameters
-from tsdistill.evaluation.latency import latency
+from tsdistill.runtime.latency import latency
 
 from .cases import Case
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from training import NOISE, STEPS, Samples, train_student, train_teacher
 
 import tsdistill as tsd
-from tsdistill.report.figures import save_l_curve
+from tsdistill.report.curve_figure import save_l_curve
 from tsdistill.report.page import save_page
 from tsdistill.report.tables import curve_table, groups_table, table
 

@@ -15,9 +15,9 @@ from tests.alignment.small import images, mlp, residual
 from tsdistill import plugins
 from tsdistill.alignment import Thresholds, analyze
 from tsdistill.alignment.analysis import analyze_prepared
-from tsdistill.alignment.observing.inputs import prepare
 from tsdistill.data import Stream
 from tsdistill.errors import TsdistillError
+from tsdistill.statistics.prepared_data import prepare
 
 
 def test_a_planted_student_shows_aligned_dead_weak_and_redundant_nodes() -> None:

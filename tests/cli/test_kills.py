@@ -48,12 +48,24 @@ COMMANDS = (
 SCRATCH = ".tsdistill-"
 LOADED = (
     *(
-        f"tsdistill.cli.{name}"
-        for name in ("analyze", "prune", "train", "distill", "export", "compare", "lab")
+        f"tsdistill.cli.{name}_command"
+        for name in ("analyze", "prune", "train", "distill", "export", "compare")
     ),
-    *("tsdistill.distillation.preparing", "tsdistill.exporting.exporter", "tsdistill.report.page"),
-    *("tsdistill.pruning.pruner", "tsdistill.pruning.sweeping", "tsdistill.report.plots", "plotly.offline"),
-    *("tsdistill.report.lab", "tsdistill.cli.lab_check", "timm", "accelerate", "rich.table"),
+    *("tsdistill.distillation.run_setup", "tsdistill.exporting.exporter", "tsdistill.report.page"),
+    *(
+        "tsdistill.pruning.pruner",
+        "tsdistill.pruning.budget_sweep",
+        "tsdistill.report.plots",
+        "plotly.offline",
+    ),
+    *(
+        "tsdistill.report.lab",
+        "tsdistill.cli.lab",
+        "tsdistill.cli.lab_check",
+        "timm",
+        "accelerate",
+        "rich.table",
+    ),
     *("matplotlib.backends.backend_svg", "matplotlib.backends.backend_agg", "matplotlib.figure"),
 )
 """Imported once, so that kills meet the work of a command and not its imports."""

@@ -36,7 +36,7 @@ def shell(line: str, work: Path, **environment: str) -> subprocess.CompletedProc
 def test_a_table_with_hostile_names_is_printable(monkeypatch: pytest.MonkeyPatch) -> None:
     from rich.text import Text
 
-    from tsdistill.report.layout import table
+    from tsdistill.report.table_layout import table
 
     written = io.StringIO()
     monkeypatch.setattr(sys, "stdout", written)

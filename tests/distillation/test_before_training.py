@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 import tsdistill as tsd
 from tests.distillation.small import digits, network, student
-from tsdistill.distillation import TrainResult, norms
-from tsdistill.distillation.following import worsened
+from tsdistill.distillation import TrainResult, batchnorm_modes
+from tsdistill.distillation.validation import worsened
 from tsdistill.errors import TsdistillError
 
 X, Y = digits().tensors
@@ -38,7 +38,7 @@ def distilled(model: nn.Module, data: Tensor = X[:512], **how: Any) -> TrainResu
 def statistics(model: nn.Module) -> list[Tensor]:
     return [
         t.clone()
-        for norm in norms.norms_of(model)
+        for norm in batchnorm_modes.norms_of(model)
         for t in (norm.running_mean, norm.running_var)
         if t is not None
     ]

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 import tsdistill as tsd
 from tests.distillation.small import ARCH, assert_same, digits, network, student, weights
-from tests.distillation.test_outputs import Detector, X
+from tests.distillation.test_output_pairs import Detector, X
 from tsdistill.distillation.ensemble import Ensemble, as_teacher, members_of
-from tsdistill.distillation.losses.protocol import Step
+from tsdistill.distillation.losses.loss_protocol import Step
 from tsdistill.distillation.losses.soft_targets import SoftTargets
 
 DIGITS = digits().tensors[0][:64]

@@ -49,7 +49,7 @@ class Told(PlainLoss):
 def train(
     out: Path | None, pipe: int | None, monkeypatch: pytest.MonkeyPatch, **more: Any
 ) -> tsd.TrainResult:
-    monkeypatch.setattr("tsdistill.distillation.preparing.parse", lambda given: _combined(Told(pipe)))
+    monkeypatch.setattr("tsdistill.distillation.run_setup.parse", lambda given: _combined(Told(pipe)))
     return tsd.distill(
         student(),
         network(48),

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 import tsdistill as tsd
 from tests.distillation.small import digits, network, weights
-from tsdistill.data.training import open_training
+from tsdistill.data.training_data import open_training
 from tsdistill.distillation import Status
 
 BATCH, RATE = 128, 0.05

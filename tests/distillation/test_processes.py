@@ -19,9 +19,9 @@ from torch import nn
 from torch.utils.data import IterableDataset
 
 import tsdistill as tsd
-from tests.data.test_training import timm_webdataset
+from tests.data.test_training_data import timm_webdataset
 from tests.distillation.small import ARCH, digits
-from tsdistill.distillation.results import TrainResult
+from tsdistill.distillation.training_log import TrainResult
 from tsdistill.errors import TsdistillError
 
 ROOT = Path(__file__).parents[2]
@@ -220,7 +220,7 @@ def test_timm_s_webdataset_is_dealt_to_processes(tmp_path: Path) -> None:
 
 
 def test_each_process_reads_only_its_part(tmp_path: Path) -> None:
-    from tsdistill.data.training import Share, open_training
+    from tsdistill.data.training_data import Share, open_training
 
     whole = open_training(digits(), None, batch_size=75, seed=3)
     parts = [open_training(digits(), None, batch_size=75, seed=3, share=Share(n, 2)) for n in (0, 1)]

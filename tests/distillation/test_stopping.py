@@ -39,7 +39,7 @@ class Squares(PlainLoss):
 def run(out: Path, loss: PlainLoss | None, monkeypatch: pytest.MonkeyPatch, **more: Any) -> tsd.TrainResult:
     if loss is not None:
         combined = Combined([Term("squares", 1.0, loss)])
-        monkeypatch.setattr("tsdistill.distillation.preparing.parse", lambda given: combined)
+        monkeypatch.setattr("tsdistill.distillation.run_setup.parse", lambda given: combined)
     given: dict[str, Any] = {"epochs": 2, "batch_size": 256, "checkpoint_steps": 2, "lr": 0.01, **more}
     return tsd.distill(student(), network(32), data=digits(), out=out, arch=ARCH, track=False, **given)
 

@@ -10,7 +10,7 @@ import torch
 import tsdistill as tsd
 from tests.models.hf_families import made
 from tsdistill.errors import TsdistillError
-from tsdistill.models import catalog
+from tsdistill.models.sources import catalog
 
 transformers = pytest.importorskip("transformers")
 

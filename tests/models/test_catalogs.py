@@ -11,7 +11,8 @@ import torch
 
 from tsdistill import models
 from tsdistill.errors import TsdistillError
-from tsdistill.models import catalog, example_input
+from tsdistill.models import example_input
+from tsdistill.models.sources import catalog
 
 load: Any = models.load
 info_of: Any = models.info_of

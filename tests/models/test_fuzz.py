@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from tsdistill import models
 from tsdistill.errors import TsdistillError
-from tsdistill.models import checkpoint, folders, header
-from tsdistill.pruning.pruning_plan import PruningPlan
+from tsdistill.models.files import checkpoint, header, hub_folder
+from tsdistill.pruning.plan_file import PruningPlan
 
 load: Any = models.load
 
@@ -206,10 +206,10 @@ def fuzz_fields(folder, field, value):
     refused_or_read(PruningPlan.from_json, json.dumps({"version": 1, "groups": value, field: value}))
     (folder / "model.safetensors").write_bytes(SEEDS[".safetensors"])
     (folder / "config.json").write_text(json.dumps({"architecture": "test_vit", field: value}))
-    refused_or_read(folders._configured, folder / "config.json")
+    refused_or_read(hub_folder._configured, folder / "config.json")
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": value}))
     (folder / "model.safetensors").unlink()
-    refused_or_read(folders.read, folder)
+    refused_or_read(hub_folder.read, folder)
 
 
 TARGETS = {

@@ -16,8 +16,8 @@ import torch
 import tsdistill as tsd
 from tests.models.hf_families import FAMILIES, GROUPS, REPRESENTED, made
 from tsdistill.errors import TsdistillError
-from tsdistill.models import catalog
-from tsdistill.models.hf_config import save_pretrained
+from tsdistill.models.sources import catalog
+from tsdistill.models.sources.hf_config import save_pretrained
 
 transformers: Any = pytest.importorskip("transformers")
 
@@ -314,7 +314,9 @@ def test_experts_and_what_they_read_go_in_whole_lines_of_memory():
 def test_what_a_file_would_name_is_built_before_it_is_written(tmp_path, monkeypatch):
     made("bert").save_pretrained(tmp_path / "bert")
     model = tsd.load(f"hf:{tmp_path / 'bert'}#BertModel")
-    monkeypatch.setattr("tsdistill.models.hf_source.canonical", lambda model: "hf:BertModel,hidden_size=31")
+    monkeypatch.setattr(
+        "tsdistill.models.sources.hf_source.canonical", lambda _: "hf:BertModel,hidden_size=31"
+    )
     with pytest.raises(TsdistillError, match="hidden_size=31"):
         tsd.save(model, tmp_path / "small.safetensors", arch=f"hf:{tmp_path / 'bert'}#BertModel")
     assert not (tmp_path / "small.safetensors").exists()

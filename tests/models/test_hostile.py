@@ -17,8 +17,8 @@ import torch
 from tsdistill import models
 from tsdistill.cli.main import main
 from tsdistill.errors import TsdistillError
-from tsdistill.models import checkpoint
-from tsdistill.pruning.pruning_plan import PruningPlan
+from tsdistill.models.files import checkpoint
+from tsdistill.pruning.plan_file import PruningPlan
 
 load: Any = models.load
 

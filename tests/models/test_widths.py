@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from tsdistill.models import sync_widths
-from tsdistill.models.weights import place
+from tsdistill.models.files.stored_weights import place
 
 CASES = [
     (nn.Linear(6, 4), nn.Linear(3, 2)),

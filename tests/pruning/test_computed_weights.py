@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 
 import tsdistill as tsd
-from tsdistill.tracing.copying import copied
+from tsdistill.tracing.model_copy import copied
 
 
 def _network():

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 import tsdistill as tsd
 from tests.alignment.small import images, mlp, residual
 from tests.tracing.attention import attention
-from tsdistill.pruning.realigning import Outputs
+from tsdistill.pruning.realignment import Outputs
 
 
 def _measured(model: nn.Module, x: Tensor, macs: float) -> float:

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import tsdistill as tsd
-from tsdistill.models.layers.calls import CallLayer
+from tsdistill.models.layers.product_calls import CallLayer
 
 
 class Layers(nn.Module):

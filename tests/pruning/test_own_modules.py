@@ -9,7 +9,7 @@ import tsdistill as tsd
 from tests.tracing.own import built
 from tests.tracing.test_own_modules import CASES, NESTED
 from tsdistill.errors import TsdistillError
-from tsdistill.tracing.runtime import run
+from tsdistill.runtime.modes import run
 
 PRUNED = (
     *("weight_norm", "Einsum", "Two", "Branches", "Filled", "Complex", "Fourier", "Double", "Text", "Bag"),

@@ -13,7 +13,7 @@ from tests.alignment.small import images, mlp, randomise, residual
 from tsdistill.alignment import analyze
 from tsdistill.errors import TsdistillError
 from tsdistill.models import InputSpec, ModelInfo, attach, info_of
-from tsdistill.pruning import PruningPlan, course, plan, prune, prune_result
+from tsdistill.pruning import PruningPlan, plan, prune, prune_result, pruning_state
 from tsdistill.tracing import Cut, Frozen, NodeGraph, cut
 
 
@@ -228,7 +228,7 @@ def test_a_group_that_cannot_be_cut_is_made_up_for_by_the_others(monkeypatch: py
 
     model, x = residual(width=16, inner=24), images(100)
     made = plan(analyze(model, data=x), macs=0.7)
-    monkeypatch.setattr(course, "cut", refusing)
+    monkeypatch.setattr(pruning_state, "cut", refusing)
     result = prune_result(model, data=x, macs=0.7)
     assert [item.name for item in result.put_back] == ["first"]
     assert result.after["macs"] <= 0.7 * result.before["macs"]

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from tsdistill.alignment.history import AlignmentHistory, GroupHistory
-from tsdistill.alignment.matching.nodes import NodeMatches, match_nodes
+from tsdistill.alignment.matching.node_matching import NodeMatches, match_nodes
 from tsdistill.alignment.report import AlignmentReport, GroupReport, Thresholds
-from tsdistill.alignment.strength_passes import StrengthEstimate
+from tsdistill.statistics.sensitivity_passes import StrengthEstimate
 from tsdistill.tracing import NodeGraph, trace
 
 WIDTHS = {"first": 40, "second": 24, "third": 16}

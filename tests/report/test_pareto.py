@@ -12,8 +12,8 @@ from rich.console import Console
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation import Comparison
 from tsdistill.evaluation.metric import Traits
-from tsdistill.pruning.searching import DropResult, Trial
-from tsdistill.pruning.sweeping import Sweep, SweepRow
+from tsdistill.pruning.accuracy_search import DropResult, Trial
+from tsdistill.pruning.budget_sweep import Sweep, SweepRow
 from tsdistill.report.pareto import pareto_figure, save_pareto, sweep_table, trials_table
 
 WHOLE = {"macs": 1_810_000_000, "params": 11_700_000, "nodes": 2000}

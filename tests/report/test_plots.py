@@ -9,9 +9,9 @@ from matplotlib.patches import Rectangle
 import tsdistill as tsd
 from tests.report.made import made_history, made_report
 from tsdistill.report import plots
+from tsdistill.report.network_figures import history_figure, overview_figure
 from tsdistill.report.pair_figures import counts_figure, heat_figure, matched_groups, weak_to_strong_figure
 from tsdistill.report.plots import save_plots
-from tsdistill.report.whole_figures import history_figure, overview_figure
 
 NAMES = ("overview", "l_curve", "heat_map", "counts", "weak_to_strong")
 

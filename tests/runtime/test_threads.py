@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 import tsdistill as tsd
-from tsdistill.evaluation.forward import at_rest
-from tsdistill.tracing.runtime import plain_evaluation
+from tsdistill.runtime.forward import at_rest
+from tsdistill.runtime.modes import plain_evaluation
 from tsdistill.tracing.tracer import module_names
 
 

@@ -12,8 +12,8 @@ from torch import nn
 
 import tsdistill as tsd
 from tests.tracing.networks import randomise
+from tsdistill.runtime.modes import run
 from tsdistill.tracing import NodeGraph, repair, trace
-from tsdistill.tracing.runtime import run
 
 MODULES = "tests.tracing.own_modules"
 

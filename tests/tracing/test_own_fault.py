@@ -7,13 +7,13 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import tsdistill as tsd
 from tsdistill.errors import TsdistillError
-from tsdistill.evaluation.forward import forward
+from tsdistill.runtime.forward import forward
+from tsdistill.runtime.modes import OwnFault, run
 from tsdistill.tracing import tracer
+from tsdistill.tracing.masked_reference import STRICT, difference, reference
 from tsdistill.tracing.replay import _Replay, replay
-from tsdistill.tracing.runtime import OwnFault, run
 from tsdistill.tracing.surgery import gone, remove_coordinates
 from tsdistill.tracing.tracer import Tracer, record
-from tsdistill.tracing.verify import STRICT, difference, reference
 
 X = torch.randn(1, 6, generator=torch.Generator().manual_seed(0))
 

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from tests.tracing.networks import zeroed
 from tests.tracing.own import built, halved, reloaded, same
 from tests.tracing.own_modules import IMAGE, SERIES, TOKENS, VECTOR
+from tsdistill.runtime.modes import run
 from tsdistill.tracing import cut, trace
-from tsdistill.tracing.runtime import run
 
 NESTED = {"x": VECTOR, "more": (VECTOR * 2, {"y": VECTOR + 1})}
 

@@ -5,7 +5,7 @@ from torch import nn
 
 import tsdistill as tsd
 from tests.tracing.networks import randomise
-from tsdistill.models import catalog
+from tsdistill.models.sources import catalog
 
 INPUT = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 

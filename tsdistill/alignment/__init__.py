@@ -1,11 +1,11 @@
 """Observing two models at once: moments, metrics, matching, strength, and the report."""
 
 from tsdistill.alignment.analysis import analyze
+from tsdistill.alignment.checkpoint_series import analyze_training
 from tsdistill.alignment.history import AlignmentHistory, GroupHistory
-from tsdistill.alignment.observing.moments import Moments
 from tsdistill.alignment.predicted_cuts import PredictedCut, PredictedCuts
 from tsdistill.alignment.report import AlignmentReport, GroupReport, Thresholds
-from tsdistill.alignment.training import analyze_training
+from tsdistill.statistics.moments import Moments
 
 __all__ = [
     "AlignmentHistory",

@@ -9,24 +9,24 @@ import numpy as np
 import torch
 from torch import nn
 
-from tsdistill.alignment.comparing import compare_groups, observe_sides, partner_of
-from tsdistill.alignment.describe import Context, describe_group
-from tsdistill.alignment.exact import relations, spanned, takings
-from tsdistill.alignment.fan_out import FanOuts
-from tsdistill.alignment.matching.activations import Side
-from tsdistill.alignment.matching.groups import common_inputs, match_groups
-from tsdistill.alignment.measuring import DEFAULT, Measures
-from tsdistill.alignment.observing import processes
-from tsdistill.alignment.observing.blame import checked_forward
-from tsdistill.alignment.observing.hooks import Clock
-from tsdistill.alignment.observing.inputs import Prepared, inputs_for, prepare
-from tsdistill.alignment.observing.observe import Observation
-from tsdistill.alignment.observing.progress import Progress, begin, expect
-from tsdistill.alignment.observing.sites import Sites, find_sites
-from tsdistill.alignment.products import Products, Queries
-from tsdistill.alignment.rectified import rectified
+from tsdistill.alignment.matching.coarse_activations import Side
+from tsdistill.alignment.matching.group_matching import common_inputs, match_groups
+from tsdistill.alignment.metric_moments import compare_groups, observe_sides, partner_of
+from tsdistill.alignment.metric_runner import DEFAULT, Measures
+from tsdistill.alignment.node_figures import Context, describe_group
 from tsdistill.alignment.report import AlignmentReport, GroupReport, Statistics, Thresholds
-from tsdistill.alignment.stages import (
+from tsdistill.errors import TsdistillError
+from tsdistill.models import info_of
+from tsdistill.models.files.stored_weights import check_finite
+from tsdistill.runtime.call_layers import observing_calls
+from tsdistill.runtime.finite import checked_forward
+from tsdistill.runtime.forward import at_rest
+from tsdistill.runtime.hooks import Clock
+from tsdistill.runtime.pass_time import measure_pass
+from tsdistill.runtime.progress import Progress, begin, expect
+from tsdistill.runtime.unchanged import unchanged
+from tsdistill.statistics import distributed
+from tsdistill.statistics.analysis_stages import (
     CHECK,
     DESCRIBE,
     MATCH,
@@ -34,20 +34,20 @@ from tsdistill.alignment.stages import (
     TRACE,
     analysis_stages,
 )
-from tsdistill.alignment.strength import SiteSensitivity, strength_and_error
-from tsdistill.alignment.strength_passes import (
+from tsdistill.statistics.fan_out import FanOuts
+from tsdistill.statistics.observation import Observation
+from tsdistill.statistics.outer_products import Products, Queries
+from tsdistill.statistics.prepared_data import Prepared, inputs_for, prepare
+from tsdistill.statistics.rectified import rectified
+from tsdistill.statistics.redundancy import relations, spanned, takings
+from tsdistill.statistics.sensitivity import SiteSensitivity, strength_and_error
+from tsdistill.statistics.sensitivity_passes import (
     TARGET,
     StrengthEstimate,
     largest_error,
     output_sensitivity,
 )
-from tsdistill.errors import TsdistillError
-from tsdistill.evaluation.call_layers import observing_calls
-from tsdistill.evaluation.forward import at_rest
-from tsdistill.evaluation.pass_time import measure_pass
-from tsdistill.models import info_of
-from tsdistill.models.weights import check_finite
-from tsdistill.runtime.unchanged import unchanged
+from tsdistill.statistics.sites import Sites, find_sites
 from tsdistill.tracing import trace
 from tsdistill.tracing.graph import NodeGraph
 
@@ -186,7 +186,7 @@ def analyze_prepared(
     if theirs is not None:
         begin(progress, MATCH)
         with clock.phase("matching"):
-            matching = processes.agreed(match_groups(mine, theirs, prepared, given=pairs))
+            matching = distributed.agreed(match_groups(mine, theirs, prepared, given=pairs))
     partners = dict(matching.pairs) if matching else {name: name for name in mine.observable}
     looking = FanOuts(student, mine.sites, seed, prepared.samples) if choosing else None
     observed = observe_sides(

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import nn
 
-from tsdistill.alignment.exact import Taking
-from tsdistill.alignment.fan_out import FanOut
-from tsdistill.alignment.matching.groups import GroupMatching
-from tsdistill.alignment.matching.nodes import NodeMatches, figures
-from tsdistill.alignment.observing.observe import Observation
-from tsdistill.alignment.observing.sites import Sites
+from tsdistill.alignment.matching.group_matching import GroupMatching
+from tsdistill.alignment.matching.node_matching import NodeMatches, figures
 from tsdistill.alignment.predicted_cuts import PredictedCuts
-from tsdistill.alignment.products import Queries
-from tsdistill.alignment.strength_passes import StrengthEstimate
+from tsdistill.statistics.fan_out import FanOut
+from tsdistill.statistics.observation import Observation
+from tsdistill.statistics.outer_products import Queries
+from tsdistill.statistics.redundancy import Taking
+from tsdistill.statistics.sensitivity_passes import StrengthEstimate
+from tsdistill.statistics.sites import Sites
 from tsdistill.tracing.graph import NodeGraph
 
 if TYPE_CHECKING:
@@ -271,7 +271,7 @@ class AlignmentReport:
         Raises:
             TsdistillError: pandas is not installed.
         """
-        from tsdistill.alignment.frame import to_dataframe
+        from tsdistill.alignment.data_frame import to_dataframe
 
         return to_dataframe(self)
 

@@ -4,9 +4,9 @@
 ``augmented(strategy, x, y, generator, classes)`` gives the batch to use and its labels.
 """
 
-from tsdistill.augmentation.applying import augmented, expansion, needs_teacher, prepared
-from tsdistill.augmentation.naming import opened
-from tsdistill.augmentation.protocol import MixesLabels, Prepares, Setting, Strategy
+from tsdistill.augmentation.application import augmented, expansion, needs_teacher, prepared
+from tsdistill.augmentation.strategy_protocol import MixesLabels, Prepares, Setting, Strategy
+from tsdistill.augmentation.strategy_syntax import opened
 
 __all__ = [
     "MixesLabels",

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Generator, Tensor
 
-from tsdistill.augmentation.protocol import Setting
+from tsdistill.augmentation.strategy_protocol import Setting
 from tsdistill.errors import TsdistillError
 from tsdistill.runtime.unchanged import preserved_generators
 

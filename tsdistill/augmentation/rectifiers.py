@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from tsdistill.evaluation.forward import forward
+from tsdistill.runtime.forward import forward
 
 RECTIFIERS = frozenset(
     {

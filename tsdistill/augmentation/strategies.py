@@ -9,10 +9,10 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from tsdistill.augmentation.boundaries import TeacherAware
-from tsdistill.augmentation.mixing import Mixing
-from tsdistill.augmentation.protocol import Strategy
+from tsdistill.augmentation.boundary_samples import TeacherAware
+from tsdistill.augmentation.mixup import Mixing
 from tsdistill.augmentation.rand_augment import RandAugment
+from tsdistill.augmentation.strategy_protocol import Strategy
 from tsdistill.errors import TsdistillError
 from tsdistill.plugins import hookimpl
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tsdistill.cli import output, progress
+from tsdistill.cli import output, progress_display
 from tsdistill.files import made_folder
 from tsdistill.theory import EXPERIMENTS, experiment, lab
 
@@ -68,7 +68,7 @@ def _command(name: str) -> click.Command:
 
     found = experiment(name)
 
-    @progress.monitored
+    @progress_display.monitored
     def run(quick: bool, out: str | None, json_file: str | None, **given: Any) -> None:
         _run(name, quick, out, json_file, given_settings(given))
 
@@ -86,7 +86,7 @@ def _command(name: str) -> click.Command:
     return click.Command(
         name,
         callback=run,
-        params=[*plain, *settings_options(found), progress.quiet_option()],
+        params=[*plain, *settings_options(found), progress_display.quiet_option()],
         help=EXPERIMENTS[name],
     )
 
@@ -97,7 +97,7 @@ def _run(name: str, quick: bool, out: str | None, json_file: str | None, given: 
         from tsdistill.devices import check_device
 
         check_device(given["device"])
-    with progress.progress() as tell:
+    with progress_display.progress() as tell:
         tell.expect({})
         try:
             outcome = lab(name, quick=quick, keep=folder / CELLS, tell=tell, **given)
@@ -106,7 +106,7 @@ def _run(name: str, quick: bool, out: str | None, json_file: str | None, given: 
     from tsdistill.report.lab import save_outcome
     from tsdistill.report.lab.saving import as_json
 
-    with progress.working(f"drawing into {folder}"):
+    with progress_display.working(f"drawing into {folder}"):
         saved = save_outcome(outcome, folder)
     if json_file:
         output.write_json(json_file, as_json(outcome))

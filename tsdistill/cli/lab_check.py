@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from tsdistill.cli import options, output, progress
+from tsdistill.cli import options, output, progress_display
 from tsdistill.errors import TsdistillError
 
 
@@ -25,7 +25,7 @@ from tsdistill.errors import TsdistillError
     help="Samples moved onto the boundary of each of the teacher's lowest nodes.",
 )
 @click.option("--json", "json_file", metavar="FILE|-", help="Write what was measured as JSON; - for stdout.")
-@progress.progress_options
+@progress_display.progress_options
 def command(model: str, points: int, json_file: str | None, **given: Any) -> None:
     """Measure how far the theorems' conditions hold for MODEL and the teacher that it has learnt from.
 
@@ -38,13 +38,13 @@ def command(model: str, points: int, json_file: str | None, **given: Any) -> Non
         raise TsdistillError("there is no teacher to learn from; name one with --teacher MODEL")
     import tsdistill as tsd
 
-    with progress.working(f"reading {model}"):
+    with progress_display.working(f"reading {model}"):
         student, teacher = options.load_models(model, given)
     assert teacher is not None
     how = options.reading(given)
     if how["samples"] is None:
         del how["samples"]
-    with progress.progress() as tell:
+    with progress_display.progress() as tell:
         found = tsd.lab_check(student, teacher, given["data"], points=points, progress=tell, **how)
     if json_file:
         from tsdistill.report.lab.saving import plain

@@ -24,14 +24,14 @@ from tsdistill.errors import TsdistillError
 DEBUG = "TSDISTILL_DEBUG"
 
 COMMANDS = {
-    "analyze": ("tsdistill.cli.analyze", "Show which nodes carry what the model has learnt."),
-    "prune": ("tsdistill.cli.prune", "Cut nodes that little depends on, write a smaller model."),
-    "distill": ("tsdistill.cli.distill", "Train a student to do what a teacher does."),
-    "train": ("tsdistill.cli.train", "Train a model on labels."),
-    "compare": ("tsdistill.cli.compare", "Lay models side by side: accuracy, size, speed, memory."),
-    "export": ("tsdistill.cli.export", "Write a model for other engines, or as Python source."),
+    "analyze": ("tsdistill.cli.analyze_command", "Show which nodes carry what the model has learnt."),
+    "prune": ("tsdistill.cli.prune_command", "Cut nodes that little depends on, write a smaller model."),
+    "distill": ("tsdistill.cli.distill_command", "Train a student to do what a teacher does."),
+    "train": ("tsdistill.cli.train_command", "Train a model on labels."),
+    "compare": ("tsdistill.cli.compare_command", "Lay models side by side: accuracy, size, speed, memory."),
+    "export": ("tsdistill.cli.export_command", "Write a model for other engines, or as Python source."),
     "lab": ("tsdistill.cli.lab", "Run the experiments behind the theory, see how far it holds."),
-    "plugins": ("tsdistill.cli.plugins", "List what each plugin hook offers."),
+    "plugins": ("tsdistill.cli.plugins_command", "List what each plugin hook offers."),
 }
 
 INTERRUPTED = 130

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from tsdistill import devices
-from tsdistill.cli.values import SEED, Figures, Number, Pair, Positions, Size
+from tsdistill.cli.option_types import SEED, Figures, Number, Pair, Positions, Size
 from tsdistill.errors import TsdistillError
 
 if TYPE_CHECKING:
@@ -228,8 +228,8 @@ def example_of(given: dict[str, Any]) -> Any:
 def with_example(model: nn.Module, example: Any) -> nn.Module:
     """``model``, which is run on ``example`` from now on where there is one."""
     if example is not None:
-        from tsdistill.evaluation.forward import to_model
-        from tsdistill.models.inputs import give_example
+        from tsdistill.models.input_spec import give_example
+        from tsdistill.runtime.forward import to_model
 
         give_example(model, to_model(example, model))
     return model

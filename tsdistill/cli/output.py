@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tsdistill.cli import progress, terminal
+from tsdistill.cli import progress_display, terminal
 from tsdistill.files import replacing
-from tsdistill.outputs import STDOUT, Input, Output, check_outputs
+from tsdistill.output_paths import STDOUT, Input, Output, check_outputs
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def console(*, stderr: bool = False) -> Console:
     """A console (`tsdistill.cli.terminal.console`). Results go to stdout: one for them ends the progress."""
     if not stderr:
-        progress.finish()
+        progress_display.finish()
     return terminal.console(stderr=stderr)
 
 
@@ -50,7 +50,7 @@ def write_text(path: str, text: str) -> None:
         TsdistillError: the file cannot be written.
     """
     if path == STDOUT:
-        progress.finish()
+        progress_display.finish()
         with terminal.writing_stdout():
             sys.stdout.write(text)
             sys.stdout.flush()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from tsdistill.cli import options
-from tsdistill.cli.values import SEED, Number
+from tsdistill.cli.option_types import SEED, Number
 from tsdistill.errors import TsdistillError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tsdistill.cli import output, progress
+from tsdistill.cli import output, progress_display
 
 if TYPE_CHECKING:
     from tsdistill.distillation import Status, TrainResult
@@ -33,7 +33,7 @@ def check(given: Mapping[str, Any]) -> None:
     Raises:
         TsdistillError: says which, and why.
     """
-    from tsdistill.distillation.runs import FILES
+    from tsdistill.distillation.run_folder import FILES
 
     output.check(
         output.Output("-o", Path(given["out"]).expanduser(), FILES),
@@ -49,7 +49,7 @@ def showing(epochs: int, steps: int | None = None) -> Iterator[tuple[Tell | None
         epochs: how many there will be.
         steps: updates after which the training ends, ``None`` where the epochs decide.
     """
-    with progress.progress() as monitor:
+    with progress_display.progress() as monitor:
         monitor("preparing", 0, None)
         pace = _Pace(epochs, steps)
 
@@ -100,7 +100,7 @@ def words(status: Status) -> str:
     if status.rate:
         parts.append(f"{status.rate:,.0f} samples/s")
     if status.left is not None:
-        parts.append(f"{progress.clock(status.left)} left")
+        parts.append(f"{progress_display.clock(status.left)} left")
     return ", ".join(parts)
 
 
@@ -119,9 +119,9 @@ def epoch_line(line: Mapping[str, Any], epochs: int, left: float | None = None) 
         parts.append(f"alignment {line['alignment']:.3f}" + (f" ({', '.join(thirds)})" if thirds else ""))
     parts.append(f"{line['rate']:,.0f} samples/s")
     if line.get("seconds") is not None:
-        parts.append(progress.duration(line["seconds"]))
+        parts.append(progress_display.duration(line["seconds"]))
     if left:
-        parts.append(f"about {progress.clock(left)} left")
+        parts.append(f"about {progress_display.clock(left)} left")
     if line.get("skipped"):
         parts.append(f"{line['skipped']} skipped ({line.get('first_skipped', '')})")
     return ", ".join(parts)
@@ -147,7 +147,7 @@ def tell_result(result: TrainResult, said: str = "", json_file: str | None = Non
         said: what there is to say of the student that was begun.
         json_file: where the result goes as JSON; ``-`` for stdout, which has nothing else then.
     """
-    if not progress.speaks():
+    if not progress_display.speaks():
         return
     lines = [line for line in (said, *result.notes) if line]
     page = draw(result) if result.history is not None and result.folder is not None else None
@@ -156,9 +156,9 @@ def tell_result(result: TrainResult, said: str = "", json_file: str | None = Non
         output.write_json(json_file, {**result.to_dict(), "notes": lines, "files": files})
     if json_file == output.STDOUT:
         return
-    progress.finish()
+    progress_display.finish()
     if page is not None:
-        from tsdistill.report.history import history_table
+        from tsdistill.report.history_table import history_table
 
         output.console().print(history_table(result.history))
         output.console().print(f"alignment over the epochs: {page}")
@@ -177,7 +177,7 @@ def tell_result(result: TrainResult, said: str = "", json_file: str | None = Non
 
 def draw(result: TrainResult) -> Path:
     """Write OUT/alignment.html: how alignment went."""
-    from tsdistill.distillation.runs import PAGE
+    from tsdistill.distillation.run_folder import PAGE
     from tsdistill.report.page import save_page
 
     assert result.folder is not None

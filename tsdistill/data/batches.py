@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from tsdistill.data.nests import as_tensors, count, holds_tensors, is_graph, is_record, tensors
 from tsdistill.data.targets import target_of
 from tsdistill.errors import TsdistillError
+from tsdistill.runtime.nests import as_tensors, count, holds_tensors, is_graph, is_record, tensors
 
 LABEL_KEYS = ("labels", "label", "targets", "target")
 

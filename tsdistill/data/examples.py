@@ -16,7 +16,8 @@ from torch.utils.data import Dataset
 
 from tsdistill.data.numpy_files import native, read_npy, read_npz
 from tsdistill.errors import TsdistillError
-from tsdistill.models import own_code, torch_files
+from tsdistill.models.files import torch_save
+from tsdistill.models.sources import python_code
 from tsdistill.untrusted import check_regular, refusing
 
 SUFFIXES = (".pt", ".pth", ".npy", ".npz", ".safetensors")
@@ -35,7 +36,7 @@ def read_example(place: str) -> Any:
     """
     path = Path(place).expanduser()
     if not path.exists() and ":" in place:
-        return _checked(own_code.call(place, "an example input"), place)
+        return _checked(python_code.call(place, "an example input"), place)
     if not path.is_file():
         raise TsdistillError(
             f"--example-input {place}: there is no such file; give {', '.join(SUFFIXES)} or file.py:function"
@@ -53,7 +54,7 @@ def _read(path: Path, what: str) -> Any:
     if kind == ".npz":
         return read_npz(path)
     with refusing(what, "save tensors, or a tuple or dict of them", SafetensorError):
-        return safetensors.torch.load_file(path) if kind == ".safetensors" else torch_files.load(path)
+        return safetensors.torch.load_file(path) if kind == ".safetensors" else torch_save.load(path)
 
 
 def _checked(found: Any, place: str) -> Any:

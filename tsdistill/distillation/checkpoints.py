@@ -12,7 +12,7 @@ from pydantic import ConfigDict
 
 from tsdistill.errors import TsdistillError
 from tsdistill.files import replacing
-from tsdistill.models import torch_files
+from tsdistill.models.files import torch_save
 from tsdistill.schema import Count, Schema, Text, validated
 from tsdistill.untrusted import check_regular, refusing
 
@@ -54,7 +54,7 @@ def read(path: Path) -> dict[str, Any]:
     what = f"the checkpoint {path}"
     check_regular(path)
     with refusing(what, WAY_OUT):
-        state: dict[str, Any] = torch_files.load(path)
+        state: dict[str, Any] = torch_save.load(path)
     if not isinstance(state, dict) or state.get("version") != VERSION:
         raise TsdistillError(f"{path} is no checkpoint of this version; {WAY_OUT}")
     validated(_StateFields, state, what, WAY_OUT)
@@ -72,7 +72,7 @@ class _PositionFields(Schema):
 
 
 class _TallyFields(Schema):
-    """What `tsdistill.distillation.tallying.Tally` keeps."""
+    """What `tsdistill.distillation.running_means.Tally` keeps."""
 
     total: float
     parts: dict[Text, float]

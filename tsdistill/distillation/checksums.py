@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tsdistill.data.nests import count, mapped, tensors
+from tsdistill.runtime.nests import count, mapped, tensors
 
 _DIGITS = 16
 """Hexadecimal digits of a fingerprint: 64 bits, two of which meet by chance once in 2**64."""

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from tsdistill.errors import TsdistillError
-from tsdistill.evaluation.forward import to_model
-from tsdistill.evaluation.layout import CLASSES, Layout, layouts, paired
-from tsdistill.evaluation.outputs import WHOLE, outputs_or_main
+from tsdistill.evaluation.named_outputs import WHOLE, outputs_or_main
+from tsdistill.evaluation.output_layout import CLASSES, Layout, layouts, paired
+from tsdistill.runtime.forward import to_model
 
 
 class Ensemble(nn.Module):
@@ -29,7 +29,7 @@ class Ensemble(nn.Module):
 
     Attributes:
         members: the models.
-        layouts: what the outputs hold, by name; ``None``: as `tsdistill.evaluation.layout.layouts` says.
+        layouts: what the outputs hold, by name; ``None``: see `tsdistill.evaluation.output_layout.layouts`.
 
     Raises:
         TsdistillError: there are no members, or weights that are not one for each or no weights.

@@ -13,18 +13,18 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from tsdistill.data.nests import by_name, count
-from tsdistill.data.training import TrainingBatch
+from tsdistill.data.training_data import TrainingBatch
 from tsdistill.data.training_transforms import mixed_seed
-from tsdistill.distillation import guarding, norms
-from tsdistill.distillation.batching import refuse_one_class
+from tsdistill.distillation import batchnorm_modes, signals
+from tsdistill.distillation.batch_preparation import refuse_one_class
 from tsdistill.distillation.checkpoints import WAY_OUT, Position
+from tsdistill.distillation.loop_state import Parts
 from tsdistill.distillation.losses import Features, Step
-from tsdistill.distillation.parts import Parts
-from tsdistill.distillation.results import Status
-from tsdistill.distillation.tallying import Tally
+from tsdistill.distillation.running_means import Tally
+from tsdistill.distillation.training_log import Status
 from tsdistill.errors import TsdistillError
-from tsdistill.tracing.runtime import plain_attention
+from tsdistill.runtime.modes import plain_attention
+from tsdistill.runtime.nests import by_name, count
 from tsdistill.untrusted import refusing
 
 _DRAWN = 6
@@ -49,7 +49,7 @@ class Loop:
         self.skipped = 0
         self.notes: list[str] = []
         self._tally = Tally()
-        self._watch = guarding.Watch()
+        self._watch = signals.Watch()
         self._student = parts.updating.student
         self._features = Features(self._student, parts.loss.student_taps) if parts.loss.student_taps else None
         self._told = 0.0
@@ -90,7 +90,7 @@ class Loop:
             TsdistillError: the loss is no number, the data or a plugin fail, the disk is full.
             Interrupted: somebody asked to stop; the state is on disk.
         """
-        with guarding.Asked() as stop:
+        with signals.Asked() as stop:
             self._stop = stop
             if not self.log and self.position == Position():
                 self._begin()
@@ -120,15 +120,17 @@ class Loop:
         """
         parts, wanted = self._parts, self._options.freeze_bn
         student = self._student
-        if wanted != "auto" or parts.teaching.teacher is None or not norms.learnt(student):
-            return wanted == "yes" and bool(norms.norms_of(student))
-        before = norms.divergence({name.removeprefix("val/"): value for name, value in figures.items()})
+        if wanted != "auto" or parts.teaching.teacher is None or not batchnorm_modes.learnt(student):
+            return wanted == "yes" and bool(batchnorm_modes.norms_of(student))
+        before = batchnorm_modes.divergence(
+            {name.removeprefix("val/"): value for name, value in figures.items()}
+        )
         judge = parts.following.divergence
         if not parts.following.judges_any:
             judge = partial(parts.following.divergence, samples=parts.samples)
             before = judge(student)
-        after = norms.after_pass(student, self._probed(), judge)
-        frozen = norms.moves_much(before, after)
+        after = batchnorm_modes.after_pass(student, self._probed(), judge)
+        frozen = batchnorm_modes.moves_much(before, after)
         if frozen:
             self.notes.append(
                 "batch norms keep their statistics: a pass over the training data in train mode alone takes "
@@ -140,7 +142,7 @@ class Loop:
         """The inputs of the first batches, as they are trained on."""
         parts = self._parts
         batching = copy.deepcopy(parts.batching)
-        for batch in islice(parts.data.batches(0), norms.PROBED):
+        for batch in islice(parts.data.batches(0), batchnorm_modes.PROBED):
             torch.manual_seed(
                 mixed_seed(self._options.seed, 0, batch.number, parts.accelerator.process_index, _DRAWN)
             )
@@ -284,7 +286,7 @@ class Loop:
             batch: the number of the batch whose loss is no finite number.
             teacher: what the teacher gives that is not finite, where that is the cause.
         """
-        sound = guarding.sound(self._student)
+        sound = signals.sound(self._student)
         if teacher is not None:
             self._stop_at(
                 f"the teacher gives {teacher}", epoch, batch, sound, "see that its weights are finite"
@@ -295,7 +297,7 @@ class Loop:
 
     def _check_weights(self, epoch: int, batch: int) -> None:
         """Stop where weights are no finite numbers, so that no such state is kept."""
-        if not guarding.sound(self._student):
+        if not signals.sound(self._student):
             self._stop_at("a weight is no finite number", epoch, batch, False)
 
     def _stop_at(
@@ -317,7 +319,7 @@ class Loop:
             self._parts.updating.train()
         if self._stop.asked:
             self._keep(epoch, number)
-            raise guarding.Interrupted(f"after {updates} updates{keeping.way_on}")
+            raise signals.Interrupted(f"after {updates} updates{keeping.way_on}")
         if keeping.due(updates) and number + 1 != self._parts.data.length:
             self._keep(epoch, number)
             self._tally.go()

@@ -14,10 +14,10 @@ from typing import Any, get_type_hints
 
 from pydantic import create_model
 
-from tsdistill.data.opening import LARGEST_SEED
+from tsdistill.data.opener import LARGEST_SEED
 from tsdistill.distillation.loss_weights import losses
 from tsdistill.errors import TsdistillError
-from tsdistill.evaluation.layout import parse_stated
+from tsdistill.evaluation.output_layout import parse_stated
 from tsdistill.printable import printable
 from tsdistill.schema import LARGEST_OPTIONS, Integer, Schema, parse, validated
 from tsdistill.untrusted import read_text
@@ -53,7 +53,7 @@ class Options:
             ``{"mse@boxes": 1}`` for one of several outputs; empty for soft targets with a teacher (the
             relative squared error for outputs that hold no class scores), labels' cross-entropy without.
         outputs: what the student's outputs hold, where it is not plain: name -> ``"classes"``,
-            ``"classes:DIM"``, ``"values"`` or ``"unused"`` (see `tsdistill.evaluation.layout.layouts`).
+            ``"classes:DIM"``, ``"values"``, ``"unused"`` (see `tsdistill.evaluation.output_layout.layouts`).
         ignore_index: the label that counts for nothing; so does padding, where an attention mask is 0.
         renew_steps: losses renew their matches after so many updates as well as at every epoch; 0: not.
         augment: augmentation strategies (see ``tsdistill.augmentation.opened``).

@@ -10,18 +10,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from tsdistill.data.nests import tensors
-from tsdistill.distillation.starting import start_afresh
+from tsdistill.distillation.initialisation import start_afresh
 from tsdistill.errors import TsdistillError
-from tsdistill.evaluation.forward import at_rest, forward, to_model
 from tsdistill.models import attach, example_input, info_of
-from tsdistill.models.constants import named_tensors
-from tsdistill.pruning.pruning_plan import PruningPlan
+from tsdistill.models.plain_tensors import named_tensors
+from tsdistill.pruning.plan_file import PruningPlan
+from tsdistill.runtime.forward import at_rest, forward, to_model
+from tsdistill.runtime.nests import tensors
 from tsdistill.tracing import trace
 from tsdistill.tracing.graph import NodeGraph
-from tsdistill.tracing.record import Record
 from tsdistill.tracing.repair import repair
 from tsdistill.tracing.surgery import take_coordinates
+from tsdistill.tracing.trace_record import Record
 
 _WIDEST = 100.0
 

@@ -15,11 +15,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from tsdistill.errors import TsdistillError
-from tsdistill.evaluation.forward import at_rest, forward
 from tsdistill.models.origin import info_of
 from tsdistill.runtime.exclusive import exclusive
+from tsdistill.runtime.forward import at_rest, forward
+from tsdistill.runtime.modes import plain_attention
 from tsdistill.runtime.unchanged import unchanged
-from tsdistill.tracing.runtime import plain_attention
 
 
 @contextmanager

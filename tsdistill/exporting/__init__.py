@@ -2,6 +2,6 @@
 
 from tsdistill.exporting.exported import Exported
 from tsdistill.exporting.exporter import export
-from tsdistill.exporting.verifying import Check
+from tsdistill.exporting.verification import Check
 
 __all__ = ["Check", "Exported", "export"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tsdistill.exporting.verifying import Check
+from tsdistill.exporting.verification import Check
 
 
 @dataclass(frozen=True)

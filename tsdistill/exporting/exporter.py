@@ -10,17 +10,17 @@ import torch
 from torch import nn
 
 from tsdistill.errors import TsdistillError
-from tsdistill.exporting import onnx_graph, pretrained, source, torch_export, torchscript
+from tsdistill.exporting import onnx_graph, pretrained, python_source, torch_export, torchscript
+from tsdistill.exporting.export_inputs import Example
 from tsdistill.exporting.exported import Exported
-from tsdistill.exporting.inputs import Example
-from tsdistill.exporting.verifying import check
+from tsdistill.exporting.verification import check
 from tsdistill.files import check_new_folder, check_place, replacing, replacing_all, replacing_folder
 from tsdistill.models import example_input as example_of
-from tsdistill.models.checkpoint import SAFETENSORS
-from tsdistill.models.weights import check_finite
+from tsdistill.models.files.checkpoint import SAFETENSORS
+from tsdistill.models.files.stored_weights import check_finite
+from tsdistill.runtime.modes import Inputs, plain_evaluation
 from tsdistill.runtime.unchanged import unchanged
-from tsdistill.tracing.copying import copied
-from tsdistill.tracing.runtime import Inputs, plain_evaluation
+from tsdistill.tracing.model_copy import copied
 
 ONNX, PROGRAM, SCRIPT, SOURCE, FOLDER = ".onnx", ".pt2", ".ts", ".py", ""
 SUFFIXES = {
@@ -135,7 +135,7 @@ def _program(model: nn.Module, path: Path, example: Example, dynamic: bool, opse
 def _source(model: nn.Module, path: Path, example: Example, dynamic: bool, arch: str | None) -> Exported:
     _, weights = files_of(path)
     with replacing_all((weights, path)) as (tensors, beside):
-        written = source.write(model, example, beside, path, tensors, arch)
+        written = python_source.write(model, example, beside, path, tensors, arch)
         found = check(model, written.run, example, dynamic=dynamic, by=_torch(), exact=True)
     return Exported((path, weights), SUFFIXES[SOURCE], found, True, needs=written.needs)
 

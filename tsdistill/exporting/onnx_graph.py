@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from tsdistill.errors import TsdistillError
-from tsdistill.exporting.inputs import Example
-from tsdistill.exporting.quiet import quiet
+from tsdistill.exporting.export_inputs import Example
 from tsdistill.exporting.reserved_names import enclosed
+from tsdistill.exporting.silenced_output import quiet
 from tsdistill.exporting.torch_export import refused, shapes
-from tsdistill.exporting.verifying import Runner
-from tsdistill.tracing.runtime import first_line
+from tsdistill.exporting.verification import Runner
+from tsdistill.runtime.modes import first_line
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 OPSETS = range(18, 25)

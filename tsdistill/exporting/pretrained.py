@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from tsdistill.errors import TsdistillError
-from tsdistill.exporting.inputs import Example
-from tsdistill.exporting.quiet import quiet
-from tsdistill.exporting.verifying import Runner
-from tsdistill.models.hf_config import save_pretrained
-from tsdistill.models.hf_inputs import is_transformers
-from tsdistill.tracing.runtime import tensors_in
+from tsdistill.exporting.export_inputs import Example
+from tsdistill.exporting.silenced_output import quiet
+from tsdistill.exporting.verification import Runner
+from tsdistill.models.sources.hf_config import save_pretrained
+from tsdistill.models.sources.hf_inputs import is_transformers
+from tsdistill.runtime.modes import tensors_in
 
 
 def write(model: nn.Module, folder: Path, final: Path) -> None:

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from tsdistill.errors import TsdistillError
-from tsdistill.exporting.inputs import Example
-from tsdistill.exporting.quiet import quiet
+from tsdistill.exporting.export_inputs import Example
 from tsdistill.exporting.reserved_names import enclosed
-from tsdistill.exporting.verifying import Runner
-from tsdistill.tracing.runtime import first_line, tensors_in
+from tsdistill.exporting.silenced_output import quiet
+from tsdistill.exporting.verification import Runner
+from tsdistill.runtime.modes import first_line, tensors_in
 
 
 def write(model: nn.Module, example: Example, path: Path, *, dynamic: bool) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from tsdistill.exporting.inputs import Example
-from tsdistill.exporting.quiet import quiet
+from tsdistill.exporting.export_inputs import Example
+from tsdistill.exporting.silenced_output import quiet
 from tsdistill.exporting.torch_export import refused
-from tsdistill.exporting.verifying import Runner
-from tsdistill.tracing.runtime import tensors_in
+from tsdistill.exporting.verification import Runner
+from tsdistill.runtime.modes import tensors_in
 
 
 def write(model: nn.Module, example: Example, path: Path, *, dynamic: bool) -> None:

@@ -13,7 +13,7 @@ def info_of(model: nn.Module) -> ModelInfo:
     if found is not None:
         return found
     if type(model).__module__.startswith("timm.models."):
-        from tsdistill.models.timm_source import describe
+        from tsdistill.models.sources.timm_source import describe
 
         return describe(model)
     return ModelInfo()

@@ -35,12 +35,12 @@ _HOOKS = {
 KINDS = tuple(_HOOKS)
 
 BUILTINS: Mapping[str, tuple[str, ...]] = {
-    "alignment metric": ("tsdistill.alignment.metrics.builtin",),
+    "alignment metric": ("tsdistill.alignment.metrics.builtin_metrics",),
     "augmentation": ("tsdistill.augmentation.strategies",),
-    "data source": ("tsdistill.data.sources",),
-    "model source": ("tsdistill.models.sources",),
-    "evaluation metric": ("tsdistill.evaluation.metrics",),
-    "loss": ("tsdistill.distillation.losses.builtin",),
+    "data source": ("tsdistill.data.builtin_data",),
+    "model source": ("tsdistill.models.sources.builtin_sources",),
+    "evaluation metric": ("tsdistill.evaluation.class_metrics",),
+    "loss": ("tsdistill.distillation.losses.builtin_losses",),
 }
 
 _log = logging.getLogger(__name__)

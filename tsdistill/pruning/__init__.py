@@ -1,11 +1,11 @@
 """Score, budget, selection, absorbing, and the plan object."""
 
-from tsdistill.pruning.choosing.planning import plan
+from tsdistill.pruning.accuracy_search import DropResult, prune_to_drop
+from tsdistill.pruning.budget_sweep import Sweep, sweep
 from tsdistill.pruning.cut_prediction import predict_cuts
+from tsdistill.pruning.plan_file import PrunedGroup, PruningPlan
 from tsdistill.pruning.pruner import PruneResult, prune, prune_result
-from tsdistill.pruning.pruning_plan import PrunedGroup, PruningPlan
-from tsdistill.pruning.searching import DropResult, prune_to_drop
-from tsdistill.pruning.sweeping import Sweep, sweep
+from tsdistill.pruning.selection.planner import plan
 
 __all__ = [
     "DropResult",

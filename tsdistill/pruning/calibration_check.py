@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from tsdistill.alignment.observing.inputs import Prepared
 from tsdistill.errors import TsdistillError
-from tsdistill.evaluation.forward import at_rest, forward
+from tsdistill.runtime.forward import at_rest, forward
+from tsdistill.statistics.prepared_data import Prepared
 from tsdistill.tracing import Cut, cut
 from tsdistill.tracing.graph import Frozen, NodeGraph
 

@@ -11,24 +11,24 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tsdistill.alignment.observing.hooks import Hooks, Look
-from tsdistill.alignment.observing.inputs import Prepared, prepare
-from tsdistill.alignment.observing.progress import Progress, begin
-from tsdistill.alignment.observing.sites import Reading
 from tsdistill.alignment.predicted_cuts import PredictedCut, PredictedCuts
 from tsdistill.alignment.report import AlignmentReport
-from tsdistill.alignment.stages import PREDICT
-from tsdistill.data.nests import count
 from tsdistill.errors import BudgetUnreachable
-from tsdistill.evaluation.forward import head
-from tsdistill.pruning.absorbing.absorb import absorb
-from tsdistill.pruning.absorbing.norms import match_norms
-from tsdistill.pruning.choosing.planning import plan
-from tsdistill.pruning.pruning_plan import PruningPlan
-from tsdistill.pruning.realigning import Outputs
-from tsdistill.pruning.rebasing.layout import find_heads
-from tsdistill.pruning.surveying import survey_prepared
-from tsdistill.tracing.copying import copied
+from tsdistill.pruning.batchnorm_update import match_norms
+from tsdistill.pruning.compensate import absorb
+from tsdistill.pruning.head_basis.head_layout import find_heads
+from tsdistill.pruning.plan_file import PruningPlan
+from tsdistill.pruning.pruning_analysis import survey_prepared
+from tsdistill.pruning.realignment import Outputs
+from tsdistill.pruning.selection.planner import plan
+from tsdistill.runtime.forward import head
+from tsdistill.runtime.hooks import Hooks, Look
+from tsdistill.runtime.nests import count
+from tsdistill.runtime.progress import Progress, begin
+from tsdistill.statistics.analysis_stages import PREDICT
+from tsdistill.statistics.prepared_data import Prepared, prepare
+from tsdistill.statistics.sites import Reading
+from tsdistill.tracing.model_copy import copied
 
 KEPT = (0.9, 0.75, 0.5, 0.25)
 """Parts of the MACs for which cuts are predicted unless others are asked for: from a trim to a quarter."""

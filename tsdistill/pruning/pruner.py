@@ -8,25 +8,25 @@ from typing import Any
 
 from torch import nn
 
-from tsdistill.alignment.observing.inputs import Prepared, inputs_for, prepare
-from tsdistill.alignment.observing.observe import observe
-from tsdistill.alignment.observing.progress import Progress, begin, expect
-from tsdistill.alignment.observing.sites import find_sites
 from tsdistill.alignment.report import AlignmentReport
-from tsdistill.alignment.stages import TRACE
 from tsdistill.errors import TsdistillError
-from tsdistill.evaluation.call_layers import call_layers
-from tsdistill.models.layers.calls import without_call_layers
-from tsdistill.models.weights import check_finite
-from tsdistill.pruning.choosing.budget import asked
-from tsdistill.pruning.course import Course
-from tsdistill.pruning.descent import Descent
-from tsdistill.pruning.pruning_plan import PruningPlan
-from tsdistill.pruning.realigning import TURNS
-from tsdistill.pruning.rebasing import rebase
-from tsdistill.pruning.stages import CUT, pruning_stages, rounds_expected
-from tsdistill.pruning.surveying import check_heads, survey_prepared
+from tsdistill.models.files.stored_weights import check_finite
+from tsdistill.models.layers.product_calls import without_call_layers
+from tsdistill.pruning.head_basis import rebase
+from tsdistill.pruning.iterative import Descent
+from tsdistill.pruning.plan_file import PruningPlan
+from tsdistill.pruning.pruning_analysis import check_heads, survey_prepared
+from tsdistill.pruning.pruning_stages import CUT, pruning_stages, rounds_expected
+from tsdistill.pruning.pruning_state import Course
+from tsdistill.pruning.realignment import TURNS
+from tsdistill.pruning.selection.budget import asked
+from tsdistill.runtime.call_layers import call_layers
+from tsdistill.runtime.progress import Progress, begin, expect
 from tsdistill.runtime.unchanged import unchanged
+from tsdistill.statistics.analysis_stages import TRACE
+from tsdistill.statistics.observation import observe
+from tsdistill.statistics.prepared_data import Prepared, inputs_for, prepare
+from tsdistill.statistics.sites import find_sites
 from tsdistill.tracing import trace
 from tsdistill.tracing.graph import Frozen
 
@@ -103,7 +103,7 @@ def prune_result(
 
     In every round the model is observed, the nodes that leave are chosen (`tsdistill.plan`), the layers that
     read them absorb what they gave, batch norms' running statistics follow, and the surviving nodes are
-    fitted back to what they are in ``model`` (`tsdistill.pruning.realigning`). When a group turns out to be
+    fitted back to what they are in ``model`` (`tsdistill.pruning.realignment`). When a group turns out to be
     impossible to cut, the plan is made anew without it, so that the budget is met; a plan that was given is
     followed without it.
 
@@ -121,7 +121,7 @@ def prune_result(
         min_nodes: nodes that stay in every group, a tenth by default.
         round_to: groups that lose nodes end at a multiple of this.
         heads: what leaves an attention layer: ``"whole"`` heads, coordinates of all its heads (their
-            ``"size"``; heads are written in bases of their own first, see `tsdistill.pruning.rebasing`), or
+            ``"size"``; heads are written in bases of their own first, see `tsdistill.pruning.head_basis`), or
             whichever ``"score"`` says costs less. With a teacher, or lossless, heads go whole.
         only: patterns of names of groups; the others stay whole.
         exclude: patterns of names of groups that stay whole.

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from tsdistill.alignment.report import AlignmentReport
 from tsdistill.files import replacing
-from tsdistill.report.cuts import page_section
-from tsdistill.report.packing import compressed, json_text
+from tsdistill.report.cut_table import page_section
+from tsdistill.report.packed_arrays import compressed, json_text
+from tsdistill.report.page_text import HISTORY, words
 from tsdistill.report.payload import payload
-from tsdistill.report.wording import HISTORY, words
 
 if TYPE_CHECKING:
     from tsdistill.alignment.history import AlignmentHistory

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tsdistill.alignment.matching.nodes import LEVELS
+from tsdistill.alignment.matching.node_matching import LEVELS
 from tsdistill.alignment.report import AlignmentReport, GroupReport
 from tsdistill.report.canvas import ALIGNED, INK, QUIET, UNALIGNED, axes_names, chosen, dress, grid
-from tsdistill.report.ordering import by_strength, heat_order, strength_bins
+from tsdistill.report.node_order import by_strength, heat_order, strength_bins
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,12 +13,12 @@ from rich.text import Text
 
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation import Comparison
-from tsdistill.pruning.searching import DropResult
-from tsdistill.pruning.sweeping import Sweep
+from tsdistill.pruning.accuracy_search import DropResult
+from tsdistill.pruning.budget_sweep import Sweep
 from tsdistill.report.canvas import ALIGNED, INK, QUIET, dress, grid, literal, save
-from tsdistill.report.layout import table
 from tsdistill.report.numbers import amount, seconds, share
 from tsdistill.report.side_by_side import figure, metric_title
+from tsdistill.report.table_layout import table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

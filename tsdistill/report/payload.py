@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tsdistill.alignment.frame import further_metrics
-from tsdistill.alignment.matching.nodes import NodeMatches
+from tsdistill.alignment.data_frame import further_metrics
+from tsdistill.alignment.matching.node_matching import NodeMatches
 from tsdistill.alignment.report import AlignmentReport, GroupReport
-from tsdistill.report.ordering import heat_order, strength_bins
-from tsdistill.report.packing import packed, quantised
+from tsdistill.report.node_order import heat_order, strength_bins
+from tsdistill.report.packed_arrays import packed, quantised
 from tsdistill.tracing.graph import Term
 
 if TYPE_CHECKING:

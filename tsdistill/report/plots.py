@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from tsdistill.alignment.report import AlignmentReport, GroupReport
 from tsdistill.files import made_folder
 from tsdistill.report.canvas import save
-from tsdistill.report.figures import l_curve_figure
+from tsdistill.report.curve_figure import l_curve_figure
+from tsdistill.report.network_figures import history_figure, overview_figure
 from tsdistill.report.pair_figures import counts_figure, heat_figure, matched_groups, weak_to_strong_figure
-from tsdistill.report.whole_figures import history_figure, overview_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

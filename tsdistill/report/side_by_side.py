@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from tsdistill.evaluation import Comparison
-from tsdistill.report.layout import table
 from tsdistill.report.numbers import amount, seconds, size, times
+from tsdistill.report.table_layout import table
 
 _METRICS = {
     "top1": "top-1 accuracy",

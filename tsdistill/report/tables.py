@@ -10,13 +10,13 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from tsdistill.alignment.matching.nodes import NodeMatches
+from tsdistill.alignment.matching.node_matching import NodeMatches
 from tsdistill.alignment.report import AlignmentReport, GroupReport
 from tsdistill.printable import printable
 from tsdistill.pruning import PruningPlan
 from tsdistill.report.curve import bins
-from tsdistill.report.layout import SOFT, breakable, table
 from tsdistill.report.numbers import amount, counted, share
+from tsdistill.report.table_layout import SOFT, breakable, table
 
 _BAR = 24
 

@@ -1,1 +1,1 @@
-"""How somebody else's model is run: one call at a time, nothing of the caller changed; how far it is."""
+"""Running the model of a user: forward passes, modes, hooks, recorded calls, memory, latency, progress."""

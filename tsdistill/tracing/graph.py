@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from tsdistill.tracing.record import Record
+    from tsdistill.tracing.trace_record import Record
 
 
 @dataclass(frozen=True, eq=False)

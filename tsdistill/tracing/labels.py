@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from tsdistill.models.constants import named_tensors
+from tsdistill.models.plain_tensors import named_tensors
 
 Labels = tuple["np.ndarray | None", ...]
 """One entry a dimension of a tensor: int64 labels along it, or None where every coordinate always stays."""

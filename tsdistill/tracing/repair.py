@@ -11,12 +11,12 @@ from torch import nn
 
 from tsdistill.models.info import Attribute
 from tsdistill.models.widths import sync_widths
-from tsdistill.tracing.followed import doubted, follow
-from tsdistill.tracing.guards import pass_guards
-from tsdistill.tracing.numbers import STANDARD, likely, renewed, upwards
-from tsdistill.tracing.record import Record
+from tsdistill.runtime.modes import Inputs
 from tsdistill.tracing.replay import Replayed, related, replay, within
-from tsdistill.tracing.runtime import Inputs
+from tsdistill.tracing.shape_attributes import STANDARD, likely, renewed, upwards
+from tsdistill.tracing.trace_record import Record
+from tsdistill.tracing.tracked_attributes import doubted, follow
+from tsdistill.tracing.width_assertions import pass_guards
 
 Change = tuple[str, str, str, Any, list[np.ndarray]]
 """``(module that computes a stale number, owner of the attribute, attribute, its old value, labels that are

@@ -14,12 +14,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from tsdistill.errors import TsdistillError
-from tsdistill.tracing.choices import choosing
-from tsdistill.tracing.companions import run_all
-from tsdistill.tracing.following import Following
-from tsdistill.tracing.randomness import draw, draws
-from tsdistill.tracing.record import Record, Step
-from tsdistill.tracing.runtime import (
+from tsdistill.runtime.modes import (
     BY_SIZES,
     Inputs,
     OwnFault,
@@ -29,6 +24,11 @@ from tsdistill.tracing.runtime import (
     plain_evaluation,
     tensors_in,
 )
+from tsdistill.runtime.randomness import draw, draws
+from tsdistill.tracing.data_dependent import choosing
+from tsdistill.tracing.sibling_modules import run_all
+from tsdistill.tracing.trace_aligner import Following
+from tsdistill.tracing.trace_record import Record, Step
 from tsdistill.tracing.tracer import attributes_read, module_names
 
 _VIEWS = ("aten.view.default", "aten._unsafe_view.default")

@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from tsdistill.errors import TsdistillError
-from tsdistill.models.constants import constants_of, hold, named_constants
+from tsdistill.models.plain_tensors import constants_of, hold, named_constants
 from tsdistill.models.widths import sync_widths
-from tsdistill.tracing.copying import copied
 from tsdistill.tracing.graph import NodeGraph
-from tsdistill.tracing.lengths import keep_lengths
+from tsdistill.tracing.model_copy import copied
+from tsdistill.tracing.weight_norm import keep_lengths
 
 Nodes = Sequence[int] | np.ndarray
 """Numbers of nodes of one group."""

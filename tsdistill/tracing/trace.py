@@ -12,27 +12,27 @@ import torch
 from torch import nn
 
 from tsdistill.errors import TsdistillError
-from tsdistill.models.form import check_open
 from tsdistill.models.info import Attribute
+from tsdistill.models.requirements import check_open
+from tsdistill.runtime.modes import Inputs, plain_evaluation, run
 from tsdistill.runtime.unchanged import unchanged
-from tsdistill.tracing.alternatives import other_axes
-from tsdistill.tracing.followed import foresee
-from tsdistill.tracing.further import add_companions, add_further_runs
+from tsdistill.tracing.additional_runs import add_companions, add_further_runs
+from tsdistill.tracing.attention_scale import Gains, fold
+from tsdistill.tracing.block_axes import other_axes
+from tsdistill.tracing.coupled_widths import Tie, tie_notes, ties
+from tsdistill.tracing.execution_modes import failure_in_use
 from tsdistill.tracing.graph import Frozen, NodeGraph
-from tsdistill.tracing.grouping import build, freeze
-from tsdistill.tracing.in_use import failure_in_use
-from tsdistill.tracing.record import Record, Trace
+from tsdistill.tracing.masked_reference import disagreement
+from tsdistill.tracing.node_groups import build, freeze
 from tsdistill.tracing.repair import groups_at, repair
 from tsdistill.tracing.replay import Replayed, replay
-from tsdistill.tracing.runtime import Inputs, plain_evaluation, run
-from tsdistill.tracing.scaling import Gains, fold
 from tsdistill.tracing.surgery import Nodes, checked, gone, remove_coordinates
-from tsdistill.tracing.ties import Tie, tie_notes, ties
+from tsdistill.tracing.trace_record import Record, Trace
 from tsdistill.tracing.tracer import record
-from tsdistill.tracing.training import learn, trains
-from tsdistill.tracing.trial import trial_cut, trial_cuts
-from tsdistill.tracing.unrun import apply, precaution
-from tsdistill.tracing.verify import disagreement
+from tsdistill.tracing.tracked_attributes import foresee
+from tsdistill.tracing.training_only import learn, trains
+from tsdistill.tracing.unused_parameters import apply, precaution
+from tsdistill.tracing.validation_cut import trial_cut, trial_cuts
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,16 +16,8 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.overrides import TorchFunctionMode
 
 from tsdistill.errors import TsdistillError
-from tsdistill.models.layers.calls import CallLayer
-from tsdistill.tracing import rules
-from tsdistill.tracing.activations import inputs_of_layers
-from tsdistill.tracing.choices import chosen, number
-from tsdistill.tracing.companions import CompanionCall, run_beside
-from tsdistill.tracing.following import kind_of
-from tsdistill.tracing.labels import FIXED, Labels, Ledger, rule_model, ruled_like
-from tsdistill.tracing.randomness import Drawn, draws
-from tsdistill.tracing.record import Contraction, Cost, Run, Step, Trace
-from tsdistill.tracing.runtime import (
+from tsdistill.models.layers.product_calls import CallLayer
+from tsdistill.runtime.modes import (
     BY_SIZES,
     Inputs,
     OperatorMode,
@@ -34,6 +26,14 @@ from tsdistill.tracing.runtime import (
     plain_evaluation,
     tensors_in,
 )
+from tsdistill.runtime.randomness import Drawn, draws
+from tsdistill.tracing import rules
+from tsdistill.tracing.activation_inputs import inputs_of_layers
+from tsdistill.tracing.data_dependent import chosen, number
+from tsdistill.tracing.labels import FIXED, Labels, Ledger, rule_model, ruled_like
+from tsdistill.tracing.sibling_modules import CompanionCall, run_beside
+from tsdistill.tracing.trace_aligner import kind_of
+from tsdistill.tracing.trace_record import Contraction, Cost, Run, Step, Trace
 
 
 class Tracer(OperatorMode):

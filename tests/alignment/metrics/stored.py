@@ -6,7 +6,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tsdistill.alignment.observing.moments import Moments
+from tsdistill.statistics.moments import Moments
 
 seeds = st.integers(0, 10_000)
 scales = st.lists(st.floats(0.01, 100), min_size=5, max_size=5)

@@ -1,6 +1,6 @@
 """How alike a student's nodes and a teacher's are: what a metric has to offer, and the built-in ones."""
 
-from tsdistill.alignment.metrics.protocols import (
+from tsdistill.alignment.metrics.metric_protocols import (
     WANTS,
     Accumulator,
     AlignmentMetric,

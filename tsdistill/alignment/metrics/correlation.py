@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tsdistill.alignment.observing.moments import Moments
+from tsdistill.statistics.moments import Moments
 
 
 class Correlation:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tsdistill.alignment.metrics.correlation import ratios
-from tsdistill.alignment.observing.sums import accumulator_device
+from tsdistill.statistics.centred_sums import accumulator_device
 
 _CHUNK = 2**15
 

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from tsdistill.alignment.observing.moments import Moments
+from tsdistill.statistics.moments import Moments
 
 CUTOFF = 1e-6
 """Share of the largest eigenvalue at or below which a direction counts as rounding."""

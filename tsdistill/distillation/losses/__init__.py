@@ -2,9 +2,9 @@
 
 from tsdistill.distillation.losses.combined import Combined, Term
 from tsdistill.distillation.losses.features import Features
-from tsdistill.distillation.losses.parsing import KIND, parse
-from tsdistill.distillation.losses.protocol import Batches, Loss, PlainLoss, Step, input_of
-from tsdistill.distillation.losses.rows import Rows, rows_of
+from tsdistill.distillation.losses.loss_protocol import Batches, Loss, PlainLoss, Step, input_of
+from tsdistill.distillation.losses.loss_syntax import KIND, parse
+from tsdistill.distillation.losses.output_rows import Rows, rows_of
 
 __all__ = [
     "KIND",

@@ -6,9 +6,9 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from tsdistill.distillation.beside import Beside, Pair
 from tsdistill.distillation.losses.hints import chosen
-from tsdistill.distillation.losses.protocol import FEATURES, Batches, PlainLoss, Step
+from tsdistill.distillation.losses.loss_protocol import FEATURES, Batches, PlainLoss, Step
+from tsdistill.distillation.paired_groups import Beside, Pair
 from tsdistill.errors import TsdistillError
 
 

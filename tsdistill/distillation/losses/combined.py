@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from tsdistill.distillation.losses.protocol import (
+from tsdistill.distillation.losses.loss_protocol import (
     ANY,
     CLASSES,
     FEATURES,
@@ -20,7 +20,7 @@ from tsdistill.distillation.losses.protocol import (
     PlainLoss,
     Step,
 )
-from tsdistill.distillation.outputs import TrainedOutputs
+from tsdistill.distillation.output_pairs import TrainedOutputs
 from tsdistill.errors import TsdistillError
 
 

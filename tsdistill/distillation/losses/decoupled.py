@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tsdistill.distillation.losses.protocol import CLASSES, PlainLoss, Step
-from tsdistill.distillation.losses.rows import rows_of
+from tsdistill.distillation.losses.loss_protocol import CLASSES, PlainLoss, Step
+from tsdistill.distillation.losses.output_rows import rows_of
 from tsdistill.distillation.losses.soft_targets import positive
 from tsdistill.errors import TsdistillError
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from tsdistill.distillation.losses.protocol import INPUT
+from tsdistill.distillation.losses.loss_protocol import INPUT
 from tsdistill.errors import TsdistillError
 
 

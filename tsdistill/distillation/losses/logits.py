@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from tsdistill.distillation.losses.protocol import ANY, PlainLoss, Step
-from tsdistill.distillation.losses.rows import rows_of
+from tsdistill.distillation.losses.loss_protocol import ANY, PlainLoss, Step
+from tsdistill.distillation.losses.output_rows import rows_of
 
 
 class Logits(PlainLoss):

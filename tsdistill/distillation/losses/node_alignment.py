@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
-from tsdistill.alignment.matching.nodes import match_nodes
-from tsdistill.distillation.beside import Beside, Pair, Samples, similarities, strengths
-from tsdistill.distillation.losses.protocol import FEATURES, Batches, PlainLoss, Step
+from tsdistill.alignment.matching.node_matching import match_nodes
+from tsdistill.distillation.losses.loss_protocol import FEATURES, Batches, PlainLoss, Step
+from tsdistill.distillation.paired_groups import Beside, Pair, Samples, similarities, strengths
 from tsdistill.errors import TsdistillError
 
 _LEAST = 1e-10

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
-from tsdistill.distillation.losses.protocol import CLASSES, PlainLoss, Step
-from tsdistill.distillation.losses.rows import rows_of
+from tsdistill.distillation.losses.loss_protocol import CLASSES, PlainLoss, Step
+from tsdistill.distillation.losses.output_rows import rows_of
 from tsdistill.errors import TsdistillError
 
 

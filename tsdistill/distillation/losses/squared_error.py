@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from tsdistill.distillation.losses.protocol import ANY, PlainLoss, Step
-from tsdistill.distillation.losses.rows import rows_of
+from tsdistill.distillation.losses.loss_protocol import ANY, PlainLoss, Step
+from tsdistill.distillation.losses.output_rows import rows_of
 from tsdistill.errors import TsdistillError
 
 _CONSTANT = 1e-6

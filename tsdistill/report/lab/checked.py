@@ -8,7 +8,7 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from tsdistill.report.lab.tables import claims_table
-from tsdistill.report.layout import table
+from tsdistill.report.table_layout import table
 from tsdistill.theory import Conditions
 from tsdistill.theory.conditions.found import LayerConditions
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import rich.table
 
-from tsdistill.report.layout import table
+from tsdistill.report.table_layout import table
 from tsdistill.theory import Claim, Table
 
 _SOURCE, _TITLE = 26, 60

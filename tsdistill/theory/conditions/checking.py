@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tsdistill.alignment.observing.inputs import Prepared, prepare
-from tsdistill.alignment.observing.progress import Progress, expect
 from tsdistill.errors import TsdistillError
-from tsdistill.evaluation.forward import at_rest, head
 from tsdistill.models import info_of
-from tsdistill.models.weights import check_finite
+from tsdistill.models.files.stored_weights import check_finite
+from tsdistill.runtime.forward import at_rest, head
+from tsdistill.runtime.progress import Progress, expect
+from tsdistill.statistics.prepared_data import Prepared, prepare
 from tsdistill.theory.conditions.found import Conditions
 from tsdistill.theory.conditions.judging import advise, judge
 from tsdistill.theory.layers.bound import implied_precision

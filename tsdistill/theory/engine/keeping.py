@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from tsdistill.files import made_folder, replacing
-from tsdistill.models.tensor_file import write_tensors
+from tsdistill.models.files.tensor_file import write_tensors
 
 
 def kept(folder: Path | None, name: str, key: Mapping[str, Any], make: Callable[[], Any]) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from tsdistill.data.arrays import ArraySamples
-from tsdistill.data.named import torchvision_dataset
+from tsdistill.data.named_datasets import torchvision_dataset
 from tsdistill.errors import TsdistillError
 
 CIFAR = "cifar-10-batches-py"

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from tsdistill.distillation import distill, train
+from tsdistill.distillation.alignment_tracker import Tracker
 from tsdistill.distillation.students import student_of
-from tsdistill.distillation.tracking import Tracker
 from tsdistill.evaluation import evaluate
 from tsdistill.files import made_folder, replacing
 from tsdistill.models import example_input, load, save
@@ -115,7 +115,7 @@ class Trainings:
         Returns:
             ``width``, ``seed`` and ``epochs``: a mapping for each epoch, from 0 on, of ``loss`` (in
             training), ``output_mse``, ``agreement``, ``top1`` (on evaluation images) and the figures of
-            `tsdistill.distillation.tracking.Tracker`.
+            `tsdistill.distillation.alignment_tracker.Tracker`.
         """
         folder = self._made(f"width-{width:g}-seed-{seed}-epochs-{epochs}")
         file = folder / "figures.json"

@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from tsdistill.augmentation.rectifiers import by_node, run
 from tsdistill.errors import TsdistillError
-from tsdistill.evaluation.forward import main_output, to_model
+from tsdistill.runtime.forward import main_output, to_model
 
 SMOOTH = frozenset({"tanh", "sigmoid", "softmax", "softplus", "hardsigmoid", "scaled_dot_product_attention"})
 """Non-linear functions without a boundary, by name: the theorems say nothing of nodes behind them."""

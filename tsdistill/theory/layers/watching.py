@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from tsdistill.alignment.observing.progress import Progress
-from tsdistill.augmentation.boundaries import Aim
-from tsdistill.augmentation.nodes import nodes_of
+from tsdistill.augmentation.boundary_samples import Aim
 from tsdistill.augmentation.rectifiers import Stop, by_node, run
-from tsdistill.evaluation.forward import to_model
+from tsdistill.augmentation.teacher_nodes import nodes_of
+from tsdistill.runtime.forward import to_model
+from tsdistill.runtime.progress import Progress
 
 BOUNDARIES = "points on boundaries"
 

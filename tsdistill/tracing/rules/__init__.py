@@ -13,29 +13,29 @@ from typing import Any
 
 import torch
 
+from tsdistill.runtime.modes import tensors_in
 from tsdistill.tracing.rules import (
     contraction,
     elementwise,
-    indexing,
-    local,
-    making,
+    factories,
+    index_tables,
     movement,
     normalisation,
     quantisation,
     recurrent,
     reduction,
-    weights,
+    reparametrisation,
+    spatial,
 )
-from tsdistill.tracing.runtime import tensors_in
 
 _FAMILIES = (
     movement,
-    indexing,
+    index_tables,
     contraction,
     normalisation,
     reduction,
-    local,
-    weights,
+    spatial,
+    reparametrisation,
     quantisation,
     recurrent,
     elementwise,
@@ -55,7 +55,7 @@ def _rule(func: Any) -> Rule | None:
 
 @cache
 def _maker(func: Any) -> Callable[[Any, tuple, Any], None] | None:
-    return making.RULES.get(func._schema.name.split("::")[-1])
+    return factories.RULES.get(func._schema.name.split("::")[-1])
 
 
 def apply(tracer: Any, func: Any, args: tuple, kwargs: dict, out: Any) -> None:

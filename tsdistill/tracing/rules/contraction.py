@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tsdistill.tracing.record import Contraction
+from tsdistill.tracing.trace_record import Contraction
 
 
 def matmul(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tsdistill.tracing.runtime import tensors_in
+from tsdistill.runtime.modes import tensors_in
 
 
 def elementwise(tracer: Any, args: tuple, kwargs: dict, out: Any) -> None:

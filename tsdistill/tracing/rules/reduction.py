@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from tsdistill.tracing.runtime import tensors_in
+from tsdistill.runtime.modes import tensors_in
 
 
 def _dims(args: tuple, kwargs: dict, rank: int, position: int = 1) -> list[int]:

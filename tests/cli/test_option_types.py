@@ -1,0 +1,53 @@
+import click
+import pytest
+
+from tsdistill.cli.option_types import Figures, Number, Pair, Positions, Size
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("3x224x192", (3, 224, 192)), ("3,16,16", (3, 16, 16)), ("224", (224,))]
+)
+def test_size(text: str, size: tuple[int, ...]) -> None:
+    assert Size().convert(text, None, None) == size
+
+
+@pytest.mark.parametrize("text", ["", "3x", "3x0x4", "-3", "3.5", "3 4", "3²", "9" * 5000])
+def test_size_refuses(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="not a size"):
+        Size().convert(text, None, None)
+
+
+def test_figures() -> None:
+    assert Figures().convert("0.5, 0.25,1", None, None) == (0.5, 0.25, 1.0)
+    with pytest.raises(click.BadParameter, match="not a list of figures"):
+        Figures().convert("0.5,,1", None, None)
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "1e400", "x", ""])
+def test_numbers_are_finite(text: str) -> None:
+    for kind in (Number(), Figures()):
+        with pytest.raises(click.BadParameter, match="not a"):
+            kind.convert(text, None, None)
+    assert Number(0, 1).convert("0.25", None, None) == 0.25
+
+
+@pytest.mark.parametrize(("text", "pair"), [("a=b", ("a", "b")), (" l.0 = l.1 ", ("l.0", "l.1"))])
+def test_pair(text: str, pair: tuple[str, str]) -> None:
+    assert Pair().convert(text, None, None) == pair
+
+
+@pytest.mark.parametrize("text", ["", "a", "=", "a=", "=b", "a=b=c"])
+def test_pair_refuses(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="is not a pair such as"):
+        Pair().convert(text, None, None)
+
+
+@pytest.mark.parametrize(("text", "positions"), [("auto", "auto"), ("all", None), ("64", 64)])
+def test_positions(text: str, positions: str | int | None) -> None:
+    assert Positions().convert(text, None, None) == positions
+
+
+@pytest.mark.parametrize("text", ["", "0", "-3", "some", "1.5"])
+def test_positions_refuses(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="none of auto, all and a number"):
+        Positions().convert(text, None, None)

@@ -1,0 +1,61 @@
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from tsdistill.errors import TsdistillError
+from tsdistill.models import InputSpec, ModelInfo, attach, example_input, load
+from tsdistill.models.input_spec import override
+
+SPEC = InputSpec((3, 32, 32), (0.5,) * 3, (0.2,) * 3, source="somewhere")
+
+
+def test_nothing_given_changes_nothing():
+    assert override(SPEC, None, None, None, None) is SPEC
+    assert override(None, None, None, None, None) is None
+
+
+def test_given_figures_replace_known_ones():
+    found: Any = override(SPEC, [3, 64, 64], None, None, "nearest")
+    assert found.size == (3, 64, 64)
+    assert found.mean == SPEC.mean
+    assert found.interpolation == "nearest"
+    assert found.source == "somewhere; given: size, interpolation"
+    assert override(None, [10], None, None, None) == InputSpec((10,), source="given")
+
+
+@pytest.mark.parametrize(
+    ("spec", "given", "message"),
+    [
+        (SPEC, {"size": [0, 3]}, "--input-size takes positive"),
+        (SPEC, {"size": "abc"}, "--input-size takes positive"),
+        (SPEC, {"mean": [1, 2]}, "--mean has 2 figures for inputs of 3 channels"),
+        (SPEC, {"std": [1, 0, 1]}, "--std takes positive"),
+        (SPEC, {"interpolation": "cubic"}, "bicubic, bilinear, nearest"),
+        (None, {"mean": [1]}, "give --input-size"),
+    ],
+)
+def test_bad_figures(spec, given, message):
+    with pytest.raises(TsdistillError, match=message):
+        override(spec, *(given.get(key) for key in ("size", "mean", "std", "interpolation")))
+
+
+def test_example_input_is_seeded_and_of_the_models_type():
+    model = nn.Linear(10, 2).half()
+    attach(model, ModelInfo(input=InputSpec((10,))))
+    x = example_input(model)
+    assert x.shape == (1, 10)
+    assert x.dtype == torch.float16
+    assert torch.equal(x, example_input(model))
+    assert example_input(model, "given") == "given"
+
+
+def test_example_input_needs_a_size():
+    with pytest.raises(TsdistillError, match="--input-size"):
+        example_input(nn.Linear(1, 1))
+
+
+def test_load_attaches_what_was_given():
+    model = load("timm:test_resnet,pretrained=false", input_size=[3, 64, 64], mean=[0, 0, 0])
+    assert example_input(model).shape == (1, 3, 64, 64)

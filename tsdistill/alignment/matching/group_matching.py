@@ -1,0 +1,243 @@
+"""Which teacher group stands beside which student group: by name, by similarity in depth order, as given."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from tsdistill.alignment.matching.coarse_activations import Activations, Side
+from tsdistill.alignment.matching.pair_preference import against
+from tsdistill.alignment.matching.similarity import FEWEST, in_order, linear_cka
+from tsdistill.errors import TsdistillError
+from tsdistill.models import info_of
+from tsdistill.runtime.forward import at_rest, head
+from tsdistill.runtime.nests import count
+
+__all__ = ["GroupMatching", "Side", "common_inputs", "match_groups"]
+
+BY_NAME = 0.9
+THRESHOLD = 0.1
+_ROUGH = 32
+_NAMED = 8
+_PAIR = "--pair STUDENT_GROUP=TEACHER_GROUP (pairs=)"
+
+
+@dataclass(frozen=True)
+class GroupMatching:
+    """Student groups and their partners in the teacher.
+
+    Attributes:
+        pairs: student group -> teacher group, in the student's forward order (where they were found by
+            similarity: in the order in which the groups are last read, which the matching keeps).
+        how: how they were found, for people: ``"by name"``, ``"by similarity in depth order"``,
+            ``"as given"``, or ``"2 as given, the others ..."``.
+        similarity: linear CKA of each pair that was found by it; empty otherwise.
+        unmatched: groups of the student that can be observed and have no partner.
+        teacher_unmatched: the same of the teacher.
+        notes: lines for the user; groups without a partner are named.
+    """
+
+    pairs: Mapping[str, str]
+    how: str
+    similarity: Mapping[str, float] = field(default_factory=dict)
+    unmatched: tuple[str, ...] = ()
+    teacher_unmatched: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    pairs: dict[str, str]
+    order: list[str]
+    similarity: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def match_groups(
+    student: Side,
+    teacher: Side,
+    batches: Iterable[tuple[Any, Any]],
+    *,
+    given: Mapping[str, str] | None = None,
+    samples: int = 64,
+) -> GroupMatching:
+    """Pair the groups of two models.
+
+    The same architecture (at least 90 % of the larger model's observable groups have the same name in the
+    other, in the same order) is paired by name. Otherwise both models are driven over the first samples,
+    groups are compared by linear CKA of their activations on a common coarse grid, and the monotone
+    one-to-one matching, in the order in which the groups are read, is taken whose sum of (CKA - 0.1 - what
+    ``preference.against`` takes off) is the largest. A group with positions (a map, tokens) only meets one
+    with positions, a vector only a vector, heads only heads. The same data give the same matching.
+
+    Args:
+        student: the one model.
+        teacher: the other.
+        batches: yields ``(x, y)``; at most the first ``samples`` samples are taken, none where names do.
+        given: student group -> teacher group, taken as they are; the others are matched without these.
+        samples: number of samples for the similarities.
+
+    Raises:
+        TsdistillError: a given group does not exist or cannot be observed, the models have different inputs,
+            activations are not finite, there are fewer than four samples, or nothing matches.
+    """
+    mine, theirs = student.observable, teacher.observable
+    given = _checked(given or {}, student, teacher)
+    left = [name for name in mine if name not in given]
+    right = [name for name in theirs if name not in set(given.values())]
+    named = _shared(student, teacher)
+    if not left or not right:
+        how, found = "as given", _Found({}, mine)
+    elif named is not None:
+        how = "by name"
+        found = _Found({name: name for name in named if name in left and name in right}, mine)
+    else:
+        how = "by similarity in depth order"
+        found = _by_similarity(student, teacher, left, right, batches, samples)
+    pairs = {**given, **found.pairs}
+    if not pairs:
+        raise TsdistillError(
+            f"no group of the student has a partner in the teacher ({len(mine)} and {len(theirs)} groups can "
+            f"be observed); give another teacher, or pairs by {_PAIR}"
+        )
+    order = [*found.order, *(name for name in mine if name not in set(found.order))]
+    if given and found.pairs:
+        how = f"{len(given)} as given, the others {how}"
+    elif given:
+        how = "as given"
+    unmatched = tuple(name for name in mine if name not in pairs)
+    teacher_unmatched = tuple(name for name in right if name not in set(pairs.values()))
+    notes = found.notes
+    for side, rest in (("student", unmatched), ("teacher", teacher_unmatched)):
+        if rest:
+            notes.append(f"groups of the {side} without a partner: {_listed(rest)}")
+    return GroupMatching(
+        {name: pairs[name] for name in order if name in pairs},
+        how,
+        found.similarity,
+        unmatched,
+        teacher_unmatched,
+        tuple(notes),
+    )
+
+
+@contextmanager
+def common_inputs(student: nn.Module, teacher: nn.Module) -> Iterator[None]:
+    """Around what runs the teacher on the student's inputs: where that fails and the two models are known to
+    have inputs of different sizes, the message says so.
+
+    Raises:
+        TsdistillError: the block does.
+    """
+    try:
+        yield
+    except TsdistillError as error:
+        mine, theirs = (info.input.size if info.input else None for info in map(info_of, (student, teacher)))
+        if mine == theirs and mine is not None:
+            raise
+        known = [
+            f"{role} is made for {'x'.join(map(str, size))}"
+            for role, size in (("the student", mine), ("the teacher", theirs))
+            if size is not None
+        ]
+        sizes = f" ({', '.join(known)})" if known else ""
+        raise TsdistillError(
+            f"the teacher does not take the student's inputs{sizes}; give two models that see the same "
+            f"samples: {error}"
+        ) from error
+
+
+def _checked(given: Mapping[str, str], student: Side, teacher: Side) -> dict[str, str]:
+    for role, side, names in (("student", student, given), ("teacher", teacher, given.values())):
+        known = list(side.graph.by_name)
+        for name in names:
+            if name not in side.graph.by_name:
+                near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or known[:3]
+                raise TsdistillError(
+                    f"--pair (pairs=): the {role} has no group {name!r}; nearest: {', '.join(near) or 'none'}"
+                    f" (a group is a set of nodes named after the first layer that writes them; `tsdistill "
+                    f"analyze` lists the {len(known)} of a model)"
+                )
+            if side.sites.primary(name) is None:
+                raise TsdistillError(
+                    f"--pair (pairs=): group {name!r} of the {role} has no linear layer or convolution that "
+                    "reads it, so that its activations cannot be observed; give another group"
+                )
+    return dict(given)
+
+
+def _shared(student: Side, teacher: Side) -> list[str] | None:
+    """The names that both models have, when these make them the same architecture."""
+    mine, theirs = student.observable, teacher.observable
+    shared = [name for name in mine if name in theirs and _kind(student, name) == _kind(teacher, name)]
+    common = set(shared)
+    same_order = [name for name in theirs if name in common] == shared
+    return shared if shared and same_order and len(shared) >= BY_NAME * max(len(mine), len(theirs)) else None
+
+
+def _kind(side: Side, name: str) -> int | None:
+    reading = side.sites.primary(name)
+    return None if reading is None else reading.reader.channel_dim
+
+
+def _by_similarity(
+    student: Side,
+    teacher: Side,
+    left: list[str],
+    right: list[str],
+    batches: Iterable[tuple[Any, Any]],
+    samples: int,
+) -> _Found:
+    mine, theirs = Activations(student, "student"), Activations(teacher, "teacher")
+    seen = 0
+    with at_rest(student.model, teacher.model), torch.no_grad():
+        for x, _ in batches:
+            x = head(x, samples - seen)
+            with common_inputs(student.model, teacher.model):
+                theirs.look_at(x)
+            mine.look_at(x)
+            seen += count(x)
+            if seen >= samples:
+                break
+        if seen < FEWEST:
+            raise TsdistillError(
+                f"matching groups by similarity needs {FEWEST} samples or more, there are {seen}; give more "
+                f"(--samples), or pairs by {_PAIR}"
+            )
+        ours, others = mine.finish(), theirs.finish()
+        a, b = [name for name in ours if name in left], [name for name in others if name in right]
+        table = linear_cka((ours[name] for name in a), (others[name] for name in b))
+    values = table.double().cpu().numpy()
+    found = in_order(values - THRESHOLD - against(student, mine, a, teacher, theirs, b))
+    pairs = {a[i]: b[j] for i, j in found}
+    similarity = {a[i]: float(values[i, j]) for i, j in found}
+    notes = []
+    if pairs:
+        low, high = min(similarity.values()), max(similarity.values())
+        notes.append(
+            f"these are two architectures: {len(pairs)} groups were matched by similarity in depth order "
+            f"(linear CKA {low:.2f} to {high:.2f} on {seen} samples); {_PAIR} overrides"
+        )
+    if seen < _ROUGH:
+        notes.append(f"{seen} samples are few to match groups by similarity; give more (--samples)")
+    for role, names, known in (("student", left, ours), ("teacher", right, others)):
+        silent = [name for name in names if name not in known]
+        if silent:
+            notes.append(
+                f"groups of the {role} that the forward passes do not show sample by sample, left out of the "
+                f"matching: {_listed(silent)}"
+            )
+    return _Found(pairs, list(ours), similarity, notes)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names for people; of a long list the first ones and how many more."""
+    if len(names) <= _NAMED + 1:
+        return ", ".join(names)
+    return f"{', '.join(names[:_NAMED])} and {len(names) - _NAMED} more"

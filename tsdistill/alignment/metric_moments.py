@@ -1,0 +1,149 @@
+"""Observing two models for the metrics, and what every metric then says of every pair of groups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from tsdistill.alignment.matching.coarse_activations import Side
+from tsdistill.alignment.metric_runner import DEFAULT, Measures, Seen, first_of_nodes
+from tsdistill.alignment.metrics.fan_in_weights import fan_ins
+from tsdistill.alignment.metrics.metric_protocols import FanIn
+from tsdistill.alignment.node_figures import Partner
+from tsdistill.runtime.progress import Progress
+from tsdistill.statistics.moments import Moments, own_moments
+from tsdistill.statistics.observation import Observation, observe
+from tsdistill.statistics.prepared_data import Prepared
+from tsdistill.statistics.sensitivity import SiteSensitivity, sensitivity_of
+
+Results = dict[str, dict[str, np.ndarray]]
+
+
+def observe_sides(
+    mine: Side,
+    beside: Side,
+    partners: Mapping[str, str],
+    prepared: Prepared,
+    measures: Measures,
+    positions: int | str | None,
+    seed: int,
+    progress: Progress | None,
+    *,
+    keys: Collection[str] | None = None,
+    around: Callable[[int], AbstractContextManager[None]] | None = None,
+) -> Observation:
+    """One pass for everything that the metrics want of the pairs, and the covariances of the sites ``keys``.
+
+    The student's forwards run inside what ``around`` gives for the number of the batch.
+
+    A model beside itself is observed once: its covariances hold the moments; only metrics that want batches
+    need pairs of its own groups.
+    """
+    own = beside is mine
+    paired = partners if not own or measures.wants("batches") else {}
+    listeners = {}
+    for name, other in paired.items():
+        sizes = mine.graph.by_name[name].size, beside.graph.by_name[other].size
+        listeners[name] = measures.listeners(name, *sizes)
+    return observe(
+        mine.model,
+        mine.sites,
+        prepared,
+        teacher=beside.model if paired else None,
+        teacher_sites=beside.sites,
+        pairs=paired,
+        keys=keys,
+        positions=positions,
+        seed=seed,
+        full=not own and measures.wants("covariances"),
+        listeners=listeners,
+        around=around,
+        progress=progress,
+    )
+
+
+def compare_groups(
+    mine: Side,
+    beside: Side,
+    partners: Mapping[str, str],
+    example: Any,
+    observed: Observation,
+    measures: Measures,
+) -> tuple[Results, str]:
+    """Ask all metrics.
+
+    Args:
+        mine: the student.
+        beside: the teacher, or the student itself.
+        partners: student group -> teacher group.
+        example: one input (batch 1).
+        observed: what the pass over the data has left.
+        measures: the metrics; those that raise are noted there.
+
+    Returns:
+        per student group what every metric says of it: tables ``[S, T]`` and single figures; and the name of
+        the metric whose matches come first, the correlation where none of those asked for compares nodes.
+    """
+
+    @cache
+    def weights() -> tuple[dict[str, FanIn], dict[str, FanIn]]:
+        left = fan_ins(mine.model, mine.graph, example)
+        return left, left if beside is mine else fan_ins(beside.model, beside.graph, example)
+
+    def ask(asked: Measures, name: str, other: str) -> dict[str, np.ndarray]:
+        shape = mine.graph.by_name[name].size, beside.graph.by_name[other].size
+
+        def fans() -> tuple[FanIn | None, FanIn | None]:
+            return weights()[0].get(name), weights()[1].get(other)
+
+        return asked.results(Seen(name, _moments(mine, beside, name, observed), fans, shape))
+
+    seen = {name: other for name, other in partners.items() if _seen(mine, beside, name, observed)}
+    results = {name: ask(measures, name, other) for name, other in seen.items()}
+    for found in results.values():
+        for failed in measures.failed:
+            found.pop(failed, None)
+    first = first_of_nodes(measures.names, results)
+    if first is None:
+        first, default = DEFAULT, Measures(DEFAULT)
+        for name, other in seen.items():
+            results[name].update(ask(default, name, other))
+    return results, first
+
+
+def _seen(mine: Side, beside: Side, name: str, observed: Observation) -> bool:
+    if beside is not mine:
+        return name in observed.pairs
+    primary = mine.sites.primary(name)
+    return primary is not None and primary.site in observed.covariances
+
+
+def _moments(mine: Side, beside: Side, name: str, observed: Observation) -> Moments:
+    if beside is not mine:
+        return observed.pairs[name]
+    primary = mine.sites.primary(name)
+    assert primary is not None
+    return own_moments(observed.covariances[primary.site], primary.features)
+
+
+def partner_of(
+    teacher: Side, other: str, name: str, observed: Observation, sensitivity: SiteSensitivity
+) -> Partner:
+    """The teacher's group ``other`` beside the student's group ``name``, with the strength of its nodes.
+
+    The strength is s_k = sqrt(E[β_kk] Var(h_k)), β summed over all readers and the variance that of the
+    primary reading, which is the one that is observed.
+    """
+    readings = teacher.sites.readings[other]
+    beta = sensitivity_of(readings, sensitivity.mean, teacher.graph.by_name[other].size)
+    variance = observed.pairs[name].var_t().numpy()
+    strength = np.sqrt(beta * variance)
+    variances = {reading.site: np.zeros(teacher.sites.sites[reading.site].width) for reading in readings}
+    for reading in readings:
+        variances[reading.site][reading.features] = variance[:, None]
+    error = sensitivity.strength_error(readings, variances, strength)
+    return Partner(other, strength, error, observed.compared[name])

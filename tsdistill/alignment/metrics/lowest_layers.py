@@ -1,0 +1,125 @@
+"""Which layers read the raw input, found by running the model once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from tsdistill.runtime.forward import at_rest, forward
+from tsdistill.runtime.modes import OperatorMode, tensors_in
+
+
+@dataclass(frozen=True, eq=False)
+class Lowest:
+    """A layer that reads the raw input.
+
+    Attributes:
+        weight: its weight as it is applied (a layer may standardise it first).
+        norm: name of the batch norm that directly follows, ``None`` without one.
+    """
+
+    weight: Tensor
+    norm: str | None = None
+
+
+def lowest_layers(model: nn.Module, example_input: Any) -> dict[str, Lowest]:
+    """The linear layers and convolutions of ``model`` whose input no parameter had a part in.
+
+    Every operator of one forward is looked at: what comes out depends on a parameter when something that went
+    in is one or does. Fixed operations on the input (normalising, cutting into patches) leave it raw. A batch
+    norm directly follows when it receives the very tensor that the layer gave, unchanged.
+
+    Args:
+        model: the model; it is left as it was.
+        example_input: one input (batch 1).
+
+    Returns:
+        name of the layer's weight -> the layer.
+
+    Raises:
+        TsdistillError: the forward fails.
+    """
+    learnt = _Learnt(model)
+    watch = _Watch(model, learnt)
+    with at_rest(model), torch.no_grad(), watch.hooked(), learnt:
+        forward(model, example_input)
+    return watch.found
+
+
+class _Learnt(OperatorMode):
+    """Knows which tensors of the running forward depend on a parameter, and what the last convolution was."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.convolved: tuple[Tensor, Tensor] | None = None
+        self._known: dict[int, Tensor] = {id(parameter): parameter for parameter in model.parameters()}
+
+    def __contains__(self, tensor: Tensor) -> bool:
+        return id(tensor) in self._known
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if any(tensor in self for tensor in tensors_in((args, kwargs or {}))):
+            self._known.update((id(tensor), tensor) for tensor in tensors_in(out))
+        if func is torch.ops.aten.convolution.default:
+            self.convolved = out, args[1]
+        return out
+
+    def weight(self, layer: Any, output: Tensor) -> Tensor:
+        """The weight that gave ``output``, just now."""
+        if self.convolved is not None and self.convolved[0] is output:
+            return self.convolved[1]
+        return layer.weight
+
+
+class _Watch:
+    """What layers and norms report while they run."""
+
+    def __init__(self, model: nn.Module, learnt: _Learnt) -> None:
+        self.found: dict[str, Lowest] = {}
+        self._model = model
+        self._learnt = learnt
+        self._weights = {id(parameter): name for name, parameter in model.named_parameters()}
+        self._deeper: set[str] = set()
+        self._given: list[tuple[str, Tensor, int]] = []
+
+    @contextmanager
+    def hooked(self) -> Iterator[None]:
+        """Listen inside the block."""
+        handles = []
+        for name, module in self._model.named_modules():
+            if isinstance(module, nn.Linear | _ConvNd):
+                handles.append(module.register_forward_hook(self._layer))
+            elif isinstance(getattr(module, "running_var", None), Tensor) and hasattr(module, "eps"):
+                handles.append(module.register_forward_pre_hook(self._norm(name)))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _layer(self, layer: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        name = self._weights.get(id(layer.weight))
+        if name is None or not args or not isinstance(output, Tensor):
+            return
+        if args[0] in self._learnt:
+            self._deeper.add(name)
+            self.found.pop(name, None)
+        elif name not in self._deeper:
+            self.found.setdefault(name, Lowest(self._learnt.weight(layer, output)))
+            if output.ndim == 2 or isinstance(layer, _ConvNd):
+                self._given.append((name, output, output._version))
+
+    def _norm(self, name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+        def before(_: nn.Module, args: tuple[Any, ...]) -> None:
+            for writer, output, version in self._given:
+                if args and args[0] is output and output._version == version and writer in self.found:
+                    self.found[writer] = replace(self.found[writer], norm=name)
+
+        return before

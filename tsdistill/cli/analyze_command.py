@@ -1,0 +1,251 @@
+"""``tsdistill analyze``: which nodes carry what the model has learnt."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tsdistill.cli import options, output, progress_display, several_processes, terminal
+from tsdistill.errors import TsdistillError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from torch import nn
+
+    from tsdistill.alignment import AlignmentHistory, AlignmentReport, GroupReport
+    from tsdistill.runtime.progress import Progress
+
+PICTURES = (".png", ".svg", ".pdf")
+FAILED = 1
+"""Exit code when the report is there but a metric is not in it."""
+
+
+@click.command("analyze", epilog=" ".join(options.MODEL_HELP.split()))
+@click.argument("models", metavar="MODEL...", nargs=-1, required=True)
+@options.teacher_options
+@options.model_options
+@options.data_options
+@options.alignment_options
+@click.option("--nodes", "named", multiple=True, metavar="GROUP", help="Show every node of this group.")
+@click.option("--all-nodes", is_flag=True, help="Show every node of every group.")
+@click.option(
+    "--cuts/--no-cuts",
+    default=True,
+    show_default=True,
+    help="Predict what cuts to 0.9, 0.75, 0.5 and 0.25 of the MACs would do to the output.",
+)
+@click.option("--report", "page", metavar="FILE.html", help="Write the report as a page for a browser.")
+@click.option("--plots", metavar="DIR", help="Draw every figure into this folder (.png and .svg).")
+@click.option("--curve", metavar="FILE", help="Draw the L-shaped curve (.png, .svg, .pdf).")
+@click.option("--json", "json_file", metavar="FILE|-", help="Write the report as JSON; - for stdout.")
+@progress_display.progress_options
+def command(
+    models: tuple[str, ...],
+    named: tuple[str, ...],
+    all_nodes: bool,
+    page: str | None,
+    plots: str | None,
+    curve: str | None,
+    json_file: str | None,
+    **given: Any,
+) -> None:
+    """Lay a teacher's nodes beside those of MODEL and show which have learnt which, and what can go.
+
+    Without --teacher MODEL is its own teacher: a node's best match is then looked for among the other nodes.
+
+    Several MODELs are checkpoints of one training, taken in the natural order of their names (ckpt-2 before
+    ckpt-10): the report then shows how every teacher node was learnt, and the last of them in full. Without
+    --teacher the last is the teacher.
+    """
+    _check(page, plots, curve, json_file, given, len(models) > 1)
+    with several_processes.joined(given) as leader:
+        report, history, notes = _analyze(models, given)
+        if not leader:
+            return
+        groups = _chosen(report, named, all_nodes)
+        _write(report, history, page, plots, curve, json_file)
+        if json_file != output.STDOUT:
+            _show(output.console(), report, history, groups, notes)
+        _end(report)
+
+
+def _analyze(
+    models: tuple[str, ...], given: dict[str, Any]
+) -> tuple[AlignmentReport, AlignmentHistory | None, tuple[str, ...]]:
+    """The report, how it came about when there are several checkpoints, and what loading had to say."""
+    import tsdistill as tsd
+
+    how = {**options.observing(given), **options.comparing(given)}
+    history: AlignmentHistory | None = None
+    notes: tuple[str, ...] = ()
+    if len(models) > 1:
+        in_order = sorted(models, key=natural)
+        with progress_display.progress() as tell:
+            history = tsd.analyze_training(
+                in_order,
+                given["teacher"],
+                given["data"],
+                arch=given["arch"],
+                teacher_arch=given["teacher_arch"],
+                progress=tell,
+                **options.loading(given),
+                **how,
+            )
+        report = history.final
+    else:
+        with progress_display.working(f"reading {models[0]}"):
+            student, teacher = options.load_models(models[0], given)
+        notes = tsd.info_of(student).notes
+        with progress_display.progress() as tell:
+            report = tsd.analyze(
+                student, teacher, given["data"], choosing=given["cuts"], progress=tell, **how
+            )
+            if given["cuts"]:
+                report = _with_cuts(report, student, models[0], given, tell)
+    report = _counted(report, given["samples"])
+    return report, replace(history, final=report) if history else None, notes
+
+
+def _with_cuts(
+    report: AlignmentReport, model: nn.Module, name: str, given: dict[str, Any], tell: Progress | None
+) -> AlignmentReport:
+    """The report with what cuts would cost, or with a note where that cannot be said."""
+    import tsdistill as tsd
+    from tsdistill.cli.command_text import prune_command
+
+    try:
+        cuts = tsd.predict_cuts(
+            model, given["data"], report=report, progress=tell, **options.observing(given)
+        )
+    except TsdistillError as error:
+        return replace(report, notes=(*report.notes, f"what cuts would cost cannot be predicted: {error}"))
+    return replace(report, cuts=replace(cuts, command=prune_command(name, given)))
+
+
+def natural(name: str) -> list[tuple[int, int, str]]:
+    """A key that sorts names as people do: numbers in them by their value."""
+    parts = re.split(r"(\d+)", name)
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts if part]
+
+
+def _check(
+    page: str | None,
+    plots: str | None,
+    curve: str | None,
+    json_file: str | None,
+    given: dict[str, Any],
+    several: bool,
+) -> None:
+    """Refuse what cannot work, before anything is loaded.
+
+    Raises:
+        TsdistillError: an output that cannot be written, or options that do not go together.
+    """
+    output.check(
+        output.Output("--json", json_file),
+        output.Output("--curve", curve),
+        output.Output("--report", None if page == output.STDOUT else page),
+        output.Output("--plots", plots, _plots() if plots else ()),
+    )
+    if curve and Path(curve).suffix.lower() not in PICTURES:
+        raise TsdistillError(f"--curve {curve}: a picture ends in {', '.join(PICTURES)}; name another")
+    if page == output.STDOUT:
+        raise TsdistillError("--report - : a page goes to a file; name one that ends in .html")
+    if given["pair"] and not (given["teacher"] or several):
+        raise TsdistillError("--pair goes with --teacher; say which model the other group is in")
+
+
+def _plots() -> tuple[str, ...]:
+    from tsdistill.report.plots import FILES
+
+    return FILES
+
+
+def _counted(report: AlignmentReport, asked: int | None) -> AlignmentReport:
+    """The report with a note when there were fewer samples than the user asked for."""
+    if asked is None or report.samples >= asked:
+        return report
+    note = f"--samples {asked}: the data have no more than {report.samples}"
+    return replace(report, notes=(*report.notes, note))
+
+
+def _chosen(report: AlignmentReport, named: tuple[str, ...], every: bool) -> list[GroupReport]:
+    known = report.by_name
+    for name in named:
+        if name not in known:
+            raise TsdistillError(f"--nodes {name}: there is no such group; groups are {', '.join(known)}")
+    return list(report.groups) if every else [known[name] for name in named]
+
+
+def _write(
+    report: AlignmentReport,
+    history: AlignmentHistory | None,
+    page: str | None,
+    plots: str | None,
+    curve: str | None,
+    json_file: str | None,
+) -> None:
+    if curve:
+        from tsdistill.report.curve_figure import save_l_curve
+
+        with progress_display.working(f"drawing {curve}"):
+            save_l_curve(report, curve)
+    if plots:
+        from tsdistill.report.plots import save_plots
+
+        with progress_display.working(f"drawing into {plots}"):
+            save_plots(report, plots, history=history)
+    if page:
+        from tsdistill.report.page import save_page
+
+        with progress_display.working(f"writing {page}"):
+            save_page(report, page, history=history)
+    if json_file:
+        output.write_json(json_file, (history or report).to_dict())
+
+
+def _show(
+    console: Console,
+    report: AlignmentReport,
+    history: AlignmentHistory | None,
+    groups: list[GroupReport],
+    notes: tuple[str, ...],
+) -> None:
+    from tsdistill.report.cut_table import cuts_table
+    from tsdistill.report.report_text import heading, timing
+    from tsdistill.report.tables import curve_table, groups_table, nodes_table
+
+    for line in heading(report, (*notes, *(history.notes if history else ()))):
+        console.print(line)
+    if history:
+        from tsdistill.report.history_table import history_table
+
+        console.print()
+        console.print(history_table(history))
+    console.print()
+    console.print(groups_table(report))
+    if report.cuts:
+        console.print()
+        console.print(cuts_table(report.cuts))
+    for group in groups:
+        console.print()
+        console.print(curve_table(report, group))
+        console.print(nodes_table(report, group))
+    console.print()
+    console.print(timing(report))
+
+
+def _end(report: AlignmentReport) -> None:
+    """Name every metric that raised, and where it comes from; leave with exit code 1 when one did."""
+    if not report.failed:
+        return
+    from tsdistill import plugins
+
+    for name, message in report.failed.items():
+        where = plugins.origin("alignment metric", name)
+        terminal.complain(f"the metric {name} ({where}) failed and is left out: {message}")
+    raise click.exceptions.Exit(FAILED)

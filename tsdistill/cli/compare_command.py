@@ -1,0 +1,122 @@
+"""``tsdistill compare``: what models cost and what they give, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tsdistill.cli import options, output, progress_display
+from tsdistill.cli.analyze_command import PICTURES
+from tsdistill.errors import TsdistillError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from tsdistill import Comparison
+
+DATA_HELP = options.DATA_HELP.replace("Without it, synthetic samples.", "Without it, costs only.")
+
+
+@click.command("compare", epilog=" ".join(options.MODEL_HELP.split()))
+@click.argument("models", metavar="DENSE PRUNED...", nargs=-1, required=True)
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    metavar="NAME",
+    help="What is measured on the data (see `tsdistill plugins`); give it again for more. Without it, what "
+    "goes with the outputs; NAME@OUTPUT judges one of several.",
+)
+@click.option(
+    "--plot", metavar="FILE", help="Draw the first metric against MACs and latency (.png, .svg, .pdf)."
+)
+@click.option("--json", "json_file", metavar="FILE|-", help="Write the figures as JSON; - for stdout.")
+@click.option("--data", metavar="SPEC", help=" ".join(DATA_HELP.split()))
+@options.OUTPUTS[0]
+@options.OUTPUTS[1]
+@options.sample_options
+@options.model_options
+@progress_display.progress_options
+def command(
+    models: tuple[str, ...],
+    metrics: tuple[str, ...],
+    plot: str | None,
+    json_file: str | None,
+    **given: Any,
+) -> None:
+    """Lay models beside the first one: accuracy, agreement with it, size, MACs, speed and memory.
+
+    DENSE and PRUNED are written as MODEL below. Ratios are over DENSE. Accuracy takes labelled data;
+    agreement with DENSE and the divergence from it need no labels. Metrics of plugins serve detectors and
+    all else.
+    """
+    _check(metrics, plot, json_file, given)
+    import tsdistill as tsd
+
+    loaded = [_load(model, given) for model in models]
+    with progress_display.progress() as tell:
+        compared = tsd.compare(
+            loaded,
+            given["data"],
+            names=models,
+            metrics=metrics or None,
+            files=[model if Path(model).is_file() else None for model in models],
+            progress=tell,
+            outputs=given["outputs"],
+            **({} if given["ignore_index"] is None else {"ignore_index": given["ignore_index"]}),
+            **options.reading(given),
+        )
+    if plot:
+        from tsdistill.report.comparison_figure import save_comparison
+
+        with progress_display.working(f"drawing {plot}"):
+            save_comparison(compared, plot)
+    if json_file:
+        output.write_json(json_file, {"format": 1, "kind": "comparison", **compared.to_dict()})
+    if json_file != output.STDOUT:
+        _show(compared, loaded)
+
+
+def _check(metrics: tuple[str, ...], plot: str | None, json_file: str | None, given: dict[str, Any]) -> None:
+    """Refuse what cannot work, before anything is loaded.
+
+    Raises:
+        TsdistillError: an output that cannot be written, an unknown metric, or options that need data and
+            there are none.
+    """
+    output.check(output.Output("--plot", plot), output.Output("--json", json_file))
+    if plot and Path(plot).suffix.lower() not in PICTURES:
+        raise TsdistillError(f"--plot {plot}: a picture ends in {', '.join(PICTURES)}; name another")
+    if given["data"] is None and (plot or metrics):
+        option = "--plot" if plot else "--metric"
+        raise TsdistillError(f"{option} goes with --data: without data there are costs only")
+    if metrics:
+        from tsdistill.evaluation.metric import metric_kind
+
+        for name in metrics:
+            metric_kind(name)
+
+
+def _load(model: str, given: dict[str, Any]) -> nn.Module:
+    import tsdistill as tsd
+
+    how = options.loading({**given, "teacher": None, "teacher_arch": None})
+    with progress_display.working(f"reading {model}"):
+        loaded = tsd.load(model, arch=given["arch"] if Path(model).exists() else None, **how)
+        return options.with_example(loaded, options.example_of(given))
+
+
+def _show(compared: Comparison, models: Sequence[nn.Module]) -> None:
+    import tsdistill as tsd
+    from tsdistill.report.side_by_side import comparison_table
+
+    console = output.console()
+    notes = [note for model in models for note in tsd.info_of(model).notes]
+    if not compared.data:
+        console.print("data    none: costs only; give --data to see what the models make of it")
+    for note in dict.fromkeys((*notes, *compared.notes)):
+        console.print(f"note    {note}")
+    console.print(comparison_table(compared))

@@ -1,0 +1,95 @@
+"""``tsdistill distill``: a student that learns what a teacher does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from tsdistill.cli import options, progress_display, training_options, training_output
+from tsdistill.errors import TsdistillError
+
+
+@click.command(
+    "distill", epilog=" ".join(options.MODEL_HELP.split()).replace("MODEL is", "STUDENT and TEACHER are")
+)
+@click.argument("student", metavar="[STUDENT]", required=False)
+@click.option(
+    "--teacher",
+    "teachers",
+    metavar="TEACHER",
+    required=True,
+    multiple=True,
+    help="The model to learn from; again for several, whose outputs are averaged.",
+)
+@click.option(
+    "--teacher-arch",
+    "teacher_archs",
+    metavar="SPEC",
+    multiple=True,
+    help="Architecture of the teacher's file; of several one for all, or one each.",
+)
+@click.option(
+    "--teacher-weight",
+    "teacher_weights",
+    type=click.FloatRange(min=0),
+    metavar="X",
+    multiple=True,
+    help="Of several teachers, one each; all the same without it.",
+)
+@click.option(
+    "--cache-teacher", is_flag=True, default=None, help="Keep its outputs on disk; for fixed samples."
+)
+@click.option(
+    "--shard-teacher", is_flag=True, default=None, help="Spread its weights over the processes (FSDP)."
+)
+@training_options.training_options
+@progress_display.progress_options
+def command(student: str | None, **given: Any) -> None:
+    """Train STUDENT to do what TEACHER does on --data, and write it to the folder OUT.
+
+    With --width the student begins afresh: STUDENT's architecture (without STUDENT, the first TEACHER's) at
+    that width.
+
+    No labels are needed unless a loss reads them. OUT holds model.safetensors, options.json, log.jsonl and
+    checkpoints; with --val, best.safetensors. Several processes: `accelerate launch -m tsdistill distill
+    ...`, or torchrun.
+    """
+    training_output.check(given)
+    teachers, archs, shares = given["teachers"], given["teacher_archs"], given["teacher_weights"]
+    if len(archs) > 1 and len(archs) != len(teachers):
+        raise TsdistillError(
+            f"{len(archs)} --teacher-arch for {len(teachers)} --teacher; give one for all, or one each"
+        )
+    if shares and (len(teachers) < 2 or len(shares) != len(teachers)):
+        raise TsdistillError(
+            f"{len(shares)} --teacher-weight for {len(teachers)} --teacher; give several and one weight each"
+        )
+    if student is None and given["width"] is None:
+        raise TsdistillError("there is no STUDENT; name one, or give --width for TEACHER's architecture")
+    flags = (*training_options.NAMES, "cache_teacher", "shard_teacher")
+    how = training_options.resolved(given, flags=flags)
+    import torch
+
+    import tsdistill as tsd
+
+    torch.manual_seed(how.seed)
+    looks = training_options.loading(given)
+    with progress_display.working("reading the models"):
+        each = archs if len(archs) == len(teachers) else [*(archs or (None,))] * len(teachers)
+        loaded = [tsd.load(name, arch=arch, **looks) for name, arch in zip(teachers, each, strict=True)]
+        learner = loaded[0] if student is None else tsd.load(student, arch=given["arch"], **looks)
+        learner, said = training_options.at_width(learner, given["width"], how.seed)
+    named = {"teacher": teachers[0] if len(teachers) == 1 else list(teachers)}
+    identity = {"student": student, **named, **training_options.files(given, "width")}
+    with training_output.showing(how.epochs, how.steps) as (tell, report):
+        result = tsd.distill(
+            learner,
+            loaded,
+            teacher_weights=shares or None,
+            **training_options.running(given, how),
+            identity=identity,
+            tell=tell,
+            report=report,
+        )
+    training_output.tell_result(result, said, given["json_file"])

@@ -1,0 +1,78 @@
+"""``tsdistill export``: a model for other engines, or as Python source."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tsdistill.cli import options, output, progress_display
+
+if TYPE_CHECKING:
+    from tsdistill import Exported
+
+
+@click.command("export", epilog=" ".join(options.MODEL_HELP.split()))
+@click.argument("model", metavar="MODEL")
+@click.option(
+    "-o",
+    "--output",
+    "out",
+    metavar="FILE|FOLDER",
+    required=True,
+    help="Where to; the suffix names the format: .onnx, .pt2 (torch.export), .ts (TorchScript), .py; "
+    "without one, the folder of save_pretrained for a model of transformers.",
+)
+@click.option(
+    "--static-batch", is_flag=True, help="Fix the batch at one sample; without it any number will do."
+)
+@click.option(
+    "--opset", type=int, metavar="N", help="Version of ONNX's operators; PyTorch's choice without it."
+)
+@click.option("--json", "json_file", metavar="FILE|-", help="Write the outcome as JSON; - for stdout.")
+@options.model_options
+@progress_display.progress_options
+def command(
+    model: str, out: str, static_batch: bool, opset: int | None, json_file: str | None, **given: Any
+) -> None:
+    """Write MODEL in a format that works without tsdistill, and compare the two on random inputs.
+
+    A .py is Python source that builds the model, to run or to train further, with torch and timm or
+    torchvision alone; its weights go to a .safetensors beside it. ONNX takes the extra tsdistill[export].
+    """
+    from tsdistill.exporting.exporter import check_export, files_of
+
+    check_export(out, opset=opset)
+    output.check(
+        *([output.Output("-o", file) for file in files_of(out)] or [output.Output("-o", out, ("*",))]),
+        output.Output("--json", json_file),
+    )
+    how = options.loading({**given, "teacher": None, "teacher_arch": None})
+    import tsdistill as tsd
+
+    with progress_display.working(f"reading {model}"):
+        loaded = tsd.load(model, arch=given["arch"] if Path(model).is_file() else None, **how)
+    with progress_display.working(f"writing {out}"):
+        done = tsd.export(loaded, out, dynamic_batch=not static_batch, opset=opset)
+    if json_file:
+        output.write_json(json_file, {"format": 1, "kind": "export", "export": done.to_dict()})
+    if json_file != output.STDOUT:
+        _show(done)
+
+
+def _show(done: Exported) -> None:
+    from tsdistill.report.numbers import size
+
+    console = output.console()
+    version = f" opset {done.opset}" if done.opset else ""
+    batch = "any batch size" if done.dynamic_batch else f"batches of {done.check.batches[0]} only"
+    files = " and ".join(str(file) for file in done.files)
+    console.print(f"wrote   {files}: {done.format}{version}, {size(done.bytes)}, {batch}")
+    console.print(f"needs   {', '.join(done.needs)}")
+    found = done.check
+    batches = ", ".join(map(str, found.batches))
+    console.print(
+        f"check   largest difference {found.difference:.2g} of outputs up to {found.largest:.2g}, "
+        f"in {found.by} on {found.inputs} random inputs, batches of {batches}"
+    )

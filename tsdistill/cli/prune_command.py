@@ -1,0 +1,256 @@
+"""``tsdistill prune``: a smaller model out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tsdistill.cli import options, output, progress_display
+from tsdistill.cli.budget_options import (
+    BUDGETS,
+    beside_a_plan,
+    budget,
+    choosing,
+    choosing_options,
+    cutting,
+    cutting_options,
+)
+from tsdistill.cli.prune_stages import expected_stages
+from tsdistill.errors import TsdistillError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from tsdistill import AlignmentReport, PruneResult, PruningPlan
+    from tsdistill.data import Stream
+
+HELD_OUT = 256
+"""How many samples that pruning did not see the pruned model is compared with the dense one on."""
+
+
+@click.command("prune", epilog=" ".join(options.MODEL_HELP.split()))
+@click.argument("model", metavar="MODEL")
+@click.option("-o", "--output", "out", metavar="OUT", help="The smaller model, .safetensors or .pt.")
+@choosing_options
+@cutting_options
+@click.option(
+    "--max-drop",
+    metavar="P",
+    help="The largest cut that loses at most P points of accuracy (without labels: of agreement): 1, 0.5; 5% "
+    "is a part of the dense model's figure.",
+)
+@click.option(
+    "--metric", metavar="NAME", help="What --max-drop is judged by instead (see `tsdistill plugins`)."
+)
+@click.option(
+    "--sweep",
+    metavar="R,R,...",
+    help="A model for each of several budgets, a table and a plot; OUT is a folder.",
+)
+@click.option(
+    "--sweep-by",
+    type=click.Choice(BUDGETS),
+    default="macs",
+    show_default=True,
+    help="What the budgets of --sweep count.",
+)
+@click.option("--dry-run", is_flag=True, help="Show the plan and cut nothing.")
+@click.option("--save-plan", metavar="FILE", help="Write which nodes go, and why, as JSON.")
+@click.option("--plan", "plan_file", metavar="FILE", help="Follow a plan that --save-plan wrote.")
+@options.teacher_options
+@options.model_options
+@options.data_options
+@click.option("--json", "json_file", metavar="FILE|-", help="Write the outcome as JSON; - for stdout.")
+@progress_display.progress_options
+def command(
+    model: str,
+    out: str | None,
+    dry_run: bool,
+    save_plan: str | None,
+    plan_file: str | None,
+    json_file: str | None,
+    **given: Any,
+) -> None:
+    """Cut the nodes of MODEL that its output depends on least, and write the smaller model.
+
+    The layers that read those nodes absorb what they gave, and the nodes that stay are fitted back to what
+    they were: from samples of --data, without labels and without training.
+
+    One budget is given: --macs, --params, --nodes or --latency for what is kept, --max-drop for what may be
+    lost, --lossless for nothing lost, or several with --sweep.
+    """
+    _check(out, dry_run, save_plan, plan_file, given)
+    cut_how = cutting(given)
+    outputs = [output.Output("--save-plan", save_plan), output.Output("--json", json_file)]
+    if given["sweep"]:
+        from tsdistill.cli.prune_sweep import files_of
+
+        outputs.append(output.Output("-o", out, files_of(given["sweep"], given["sweep_by"])))
+    else:
+        outputs.append(output.Output("-o", out))
+    output.check(*outputs)
+    import tsdistill as tsd
+    from tsdistill.cli import prune_output, prune_sweep
+    from tsdistill.models import check_output
+    from tsdistill.pruning.holdout import JUDGED
+    from tsdistill.pruning.pruning_analysis import graph_of, survey
+
+    if given["sweep"]:
+        prune_sweep.check(given["sweep"], given["sweep_by"])
+    elif out:
+        check_output(out)
+    plan = tsd.PruningPlan.from_json(Path(plan_file)) if plan_file else None
+    _check_budget(plan, given)
+    with progress_display.working(f"reading {model}"):
+        dense, teacher = options.load_models(model, given)
+    if out and tsd.info_of(dense).arch is None:
+        raise TsdistillError(
+            f"nothing says how to build the model in {model} again; give its --arch to write {out}"
+        )
+    most = JUDGED if given["max_drop"] or given["sweep"] else HELD_OUT
+    given["samples"], other, kind = _split(dense, given, most)
+    if out and not dry_run:
+        _check_judging(dense, other)
+    report, cuts = None, bool(out) and not dry_run
+    with progress_display.progress() as monitor:
+        monitor.expect(expected_stages(given, cut_how, other, planned=plan is not None, cut=cuts))
+    if plan is None:
+        with progress_display.progress() as tell:
+            every: dict[str, Any] = {"positions": None} if given["lossless"] else {}
+            looking = {**options.observing(given), **every, "progress": tell}
+            heads = "whole" if given["lossless"] else given["heads"]
+            report = survey(dense, teacher, given["data"], heads=heads, **looking)
+    elif dry_run:
+        plan.check(graph_of(dense, tsd.example_input(dense), plan.by_size))
+    if dry_run or not out:
+        notes: tuple[str, ...] = ()
+        if report is not None:
+            with progress_display.working("choosing the nodes that leave"):
+                plan, notes = _plan(dense, report, choosing(given))
+        assert plan is not None
+        if save_plan:
+            output.write_text(save_plan, plan.to_json())
+        prune_output.tell_plan(dense, plan, report, notes, save_plan, json_file)
+        return
+    how = {**choosing(given), **cut_how, **options.reading(given), "teacher": teacher}
+    if given["sweep"]:
+        assert report is not None
+        prune_sweep.run(dense, report, {**given, "json_file": json_file}, how, out)
+        return
+    with progress_display.progress() as tell:
+        if given["max_drop"] is not None:
+            result: PruneResult = tsd.prune_to_drop(
+                dense,
+                given["max_drop"],
+                data=given["data"],
+                metric=given["metric"],
+                report=report,
+                progress=tell,
+                **how,
+            )
+        else:
+            way = {"report": report, **how} if report else {"plan": plan, **cut_how, **options.reading(given)}
+            result = tsd.prune_result(dense, data=given["data"], progress=tell, **way)
+    if save_plan:
+        output.write_text(save_plan, result.plan.to_json())
+    with progress_display.working(f"writing {out}"):
+        tsd.save(result.model, out)
+    with progress_display.progress() as tell:
+        models = {"dense": dense, "pruned": result.model}
+        compared = tsd.compare(models, other, brief=True, progress=tell)
+    prune_output.tell(dense, result, compared, kind, out, json_file)
+
+
+def _plan(
+    model: nn.Module, report: AlignmentReport, chosen: dict[str, Any]
+) -> tuple[PruningPlan, tuple[str, ...]]:
+    """The plan of a dry run, and notes on it: a latency budget is measured for it."""
+    import tsdistill as tsd
+
+    if "latency" not in chosen:
+        return tsd.plan(report, **chosen), ()
+    from tsdistill.pruning.selection.latency_budget import plan_for_latency
+
+    found = plan_for_latency(model, report, example=tsd.example_input(model), **chosen)
+    return found.plan, found.notes
+
+
+def _check(
+    out: str | None, dry_run: bool, save_plan: str | None, plan_file: str | None, given: dict[str, Any]
+) -> None:
+    """Refuse options that do not go together.
+
+    Raises:
+        TsdistillError: nothing to write to, two budgets, or a plan beside options that make one.
+    """
+    if not (out or dry_run or save_plan):
+        raise TsdistillError("say where the smaller model goes: -o OUT (or --dry-run to see the plan only)")
+    budgets = [_option(name) for name in (*BUDGETS, "lossless", "max_drop", "sweep") if given[name]]
+    if len(budgets) > 1:
+        raise TsdistillError(
+            f"{' and '.join(budgets)} do not go together: one of them says how far to cut; leave one out"
+        )
+    if given["metric"] and not given["max_drop"]:
+        raise TsdistillError("--metric goes with --max-drop: it is what that is judged by")
+    plans = [
+        name
+        for name, there in (("--dry-run", dry_run), ("--save-plan", given["sweep"] and save_plan))
+        if there
+    ]
+    for name in ("max_drop", "sweep"):
+        if given[name] is not None and (plans or not out):
+            what = plans[0] if plans else "a plan alone"
+            raise TsdistillError(
+                f"{_option(name)} cuts to see what is lost, so {what} cannot go with it; give -o OUT"
+            )
+    if plan_file is None:
+        return
+    others = ("max_drop", "sweep", "teacher", "augment", "rounds")
+    beside = [*beside_a_plan(given), *(_option(name) for name in others if given[name] is not None)]
+    if beside or save_plan:
+        named = ", ".join([*beside, *(["--save-plan"] if save_plan else [])])
+        raise TsdistillError(
+            f"{named} and --plan do not go together: the plan says which nodes go; leave one out"
+        )
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _check_budget(plan: PruningPlan | None, given: dict[str, Any]) -> None:
+    """Refuse a budget that is none, before anything is loaded."""
+    from tsdistill import plugins
+    from tsdistill.pruning.accuracy_search import parse_drop
+    from tsdistill.pruning.selection.budget import asked
+
+    if given["max_drop"] is not None:
+        parse_drop(given["max_drop"])
+        if given["metric"]:
+            plugins.get("evaluation metric", given["metric"])
+    elif plan is None and given["sweep"] is None:
+        asked(**budget(given))
+
+
+def _split(model: nn.Module, given: dict[str, Any], most: int) -> tuple[int | None, Stream, str]:
+    """How many samples pruning may see, others to judge the models on, and what to call those."""
+    import tsdistill as tsd
+    from tsdistill.pruning.holdout import split
+    from tsdistill.statistics.prepared_data import made_up, structured
+
+    def opened(samples: int | None) -> Stream:
+        how = {**options.reading(given), "samples": samples}
+        data = given["data"] if given["data"] is not None else made_up(structured(model))
+        return tsd.open_data(data, tsd.info_of(model).input, **how)
+
+    return split(opened, options.reading(given)["samples"], most, fixed=given["samples"] is not None)
+
+
+def _check_judging(model: nn.Module, other: Stream) -> None:
+    """Refuse data that the models cannot be judged on before the work instead of after it."""
+    import tsdistill as tsd
+    from tsdistill.evaluation.evaluator import evaluate_all
+
+    evaluate_all([model], tsd.open_data([next(iter(other))], None), None, model)

@@ -1,0 +1,120 @@
+"""What ``tsdistill prune`` says in the end: tables on the terminal, or JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tsdistill.cli import output
+from tsdistill.printable import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from torch import nn
+
+    from tsdistill import AlignmentReport, Comparison, PruneResult, PruningPlan
+    from tsdistill.pruning.budget_sweep import Sweep
+
+
+def tell_plan(
+    model: nn.Module,
+    plan: PruningPlan,
+    report: AlignmentReport | None,
+    notes: tuple[str, ...],
+    save_plan: str | None,
+    json_file: str | None,
+) -> None:
+    """Show a plan that was not carried out."""
+    import tsdistill as tsd
+    from tsdistill.report.report_text import heading
+    from tsdistill.report.tables import costs_table, plan_table
+
+    if json_file:
+        output.write_json(json_file, plan.to_dict())
+    if json_file == output.STDOUT:
+        return
+    console = output.console()
+    notes = (*tsd.info_of(model).notes, *notes)
+    for line in heading(report, notes) if report else [f"note    {note}" for note in notes]:
+        console.print(line)
+    console.print()
+    console.print(plan_table(plan))
+    console.print(costs_table(plan))
+    if save_plan:
+        console.print(f"the plan is in {save_plan}; nothing was cut")
+
+
+def tell(
+    model: nn.Module, result: PruneResult, compared: Comparison, kind: str, out: str, json_file: str | None
+) -> None:
+    """Show what came of pruning ``model``; ``kind`` says what samples the comparison is from."""
+    import tsdistill as tsd
+    from tsdistill.evaluation import file_size
+    from tsdistill.pruning.accuracy_search import DropResult
+
+    notes = (*tsd.info_of(model).notes, *result.notes, *compared.notes)
+    if json_file:
+        searched = {"search": result.search_dict()} if isinstance(result, DropResult) else {}
+        contents: dict[str, Any] = {
+            "format": 1,
+            "kind": "pruning",
+            "file": out,
+            "data": result.data,
+            "rounds": result.rounds,
+            "realigned": result.realigned,
+            "notes": list(dict.fromkeys((*(result.report.notes if result.report else ()), *notes))),
+            "put_back": [{"name": item.name, "cause": item.cause} for item in result.put_back],
+            "comparison": {"measured_on": kind, **compared.to_dict()},
+            **searched,
+            "plan": result.plan.to_dict(),
+        }
+        output.write_json(json_file, contents)
+    if json_file != output.STDOUT:
+        _show(output.console(), result, compared, kind, notes)
+        output.console().print(f"written to {printable(out)} ({file_size(out) / 1e6:.3g} MB)")
+
+
+def _show(
+    console: Console, result: PruneResult, compared: Comparison, kind: str, notes: tuple[str, ...]
+) -> None:
+    from tsdistill.pruning.accuracy_search import DropResult
+    from tsdistill.report.numbers import counted
+    from tsdistill.report.pareto import trials_table
+    from tsdistill.report.report_text import heading
+    from tsdistill.report.side_by_side import comparison_table
+    from tsdistill.report.tables import plan_table
+
+    if result.report:
+        lines = heading(result.report, notes)
+    else:
+        lines = [f"data    {result.data}", *(f"note    {note}" for note in notes)]
+    for line in lines:
+        console.print(line)
+    console.print()
+    console.print(plan_table(result.plan, {item.name for item in result.put_back}))
+    if isinstance(result, DropResult):
+        console.print(trials_table(result))
+    console.print(comparison_table(compared, kind))
+    aligned = f"{counted(result.realigned, 'layer')} re-aligned" if result.realigned else "nothing re-aligned"
+    console.print(f"{counted(result.rounds, 'round')}; {aligned}")
+
+
+def tell_sweep(model: nn.Module, swept: Sweep, out: str, json_file: str | None) -> None:
+    """Show a sweep whose files are in the folder ``out``."""
+    import tsdistill as tsd
+    from tsdistill.report.pareto import sweep_table
+    from tsdistill.report.report_text import heading
+
+    if json_file:
+        output.write_json(json_file, swept.to_dict())
+    if json_file == output.STDOUT:
+        return
+    console = output.console()
+    notes = dict.fromkeys(
+        (*tsd.info_of(model).notes, *(note for row in swept.rows for note in row.result.notes))
+    )
+    report = swept.rows[0].result.report
+    for line in heading(report, notes) if report else [f"note    {note}" for note in notes]:
+        console.print(line)
+    console.print()
+    console.print(sweep_table(swept))
+    console.print(f"written to {printable(out)}: {len(swept.rows)} models, pareto.png and sweep.json")

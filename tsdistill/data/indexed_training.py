@@ -1,0 +1,181 @@
+"""Training data that can be asked for by number: shuffled, dealt and read."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+from tsdistill.data.arrays import ArraySamples
+from tsdistill.data.batches import check_finite
+from tsdistill.data.sample_source import Reading, collate
+from tsdistill.data.training_data import Share, TrainingBatch, labels_of, synthetic_samples
+from tsdistill.data.training_transforms import drawing, mixed_seed
+from tsdistill.data.unreadable import Failure
+from tsdistill.errors import TsdistillError
+from tsdistill.models.info import InputSpec
+
+_PREFETCHED = 4
+_TRIES = 64
+
+
+class Part(tuple):
+    """What a worker hands over: ``(x, y, numbers, failures)``."""
+
+
+class _Numbered(Dataset):
+    """Reads parts of batches: ``[(epoch, sample), ...]`` at once, each sample with a seed of its own."""
+
+    def __init__(self, reading: Reading, dataset: Any, name: str, seed: int, drawn: bool) -> None:
+        self._reading, self._dataset, self._name, self._seed = reading, dataset, name, seed
+        self._drawn = drawn
+        self._whole = isinstance(dataset, ArraySamples)
+
+    def __getitem__(self, wanted: Sequence[tuple[int, int]]) -> Part:
+        numbers = [number for _, number in wanted]
+        if self._whole:
+            x, y = self._dataset.take(numbers)
+            check_finite(x, 0, f"a batch of {self._name}")
+            return Part((x, y, torch.tensor(numbers), []))
+        return assemble([self._read(*each) for each in wanted], numbers, self._name)
+
+    def _read(self, epoch: int, number: int) -> Any:
+        if not self._drawn:
+            return self._reading[number]
+        with drawing(self._seed, epoch, number):
+            return self._reading[number]
+
+
+def assemble(items: Sequence[Any], numbers: Sequence[int] | None, name: str) -> Part:
+    """Read samples as a part of a batch; those that failed are left out and told of."""
+    failures = [str(item) for item in items if isinstance(item, Failure)]
+    kept = [place for place, item in enumerate(items) if not isinstance(item, Failure)]
+    if not kept:
+        return Part((None, None, torch.empty(0, dtype=torch.int64), failures))
+    x, y = collate([items[place] for place in kept], name)
+    check_finite(x, 0, f"a batch of {name}")
+    index = None if numbers is None else torch.tensor([numbers[place] for place in kept])
+    return Part((x, y, index, failures))
+
+
+def _as_it_is(part: Any) -> Any:
+    return part
+
+
+def calm(_: int) -> None:
+    """Workers leave Ctrl-C to the process that started them, and compute on one thread."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+
+
+class _Order:
+    """The parts of an epoch's batches that go to one process."""
+
+    def __init__(self, size: int, share: Share) -> None:
+        self._size, self._share = size, share
+        self._epoch, self._start, self._numbers = 0, 0, torch.empty(0, dtype=torch.int64)
+
+    def set(self, epoch: int, start: int, numbers: Tensor) -> None:
+        """Go through ``numbers``, from batch ``start`` on."""
+        self._epoch, self._start, self._numbers = epoch, start, numbers
+
+    def __len__(self) -> int:
+        return max(0, len(self._numbers) // self._size - self._start)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for batch in range(self._start, self._start + len(self)):
+            first = batch * self._size
+            mine = self._numbers[first + self._share.number : first + self._size : self._share.of]
+            yield [(self._epoch, number) for number in mine.tolist()]
+
+
+class IndexedTraining:
+    """A map-style data set, in a random order that ``(seed, epoch)`` gives (see ``open_training``)."""
+
+    def __init__(
+        self, dataset: Any, spec: InputSpec | None, name: str, how: Any, details: str = "", fixed: bool = True
+    ) -> None:
+        self.name, self._how, self.fixed = name, how, fixed
+        self._synthetic = bool(getattr(dataset, "synthetic", False))
+        wanted = synthetic_samples(dataset, how.samples)
+        there = wanted if self._synthetic else len(dataset)
+        assert there is not None
+        if not there:
+            raise TsdistillError(f"{name} has no samples; give some")
+        self._used = there if wanted is None else min(there, wanted)
+        self.samples: int | None = self._used
+        self._there = there
+        self.numbers: int | None = there
+        self._first = (how.seed % 2**31) * 2**32 if self._synthetic else 0
+        self.batch_size = min(how.batch_size, self._used)
+        if self.batch_size < how.share.of:
+            raise TsdistillError(
+                f"a batch of {self.batch_size} samples cannot be dealt to {how.share.of} processes; "
+                "start fewer, or give a larger --batch-size"
+            )
+        self.length: int | None = self._used // self.batch_size
+        self.labels = None if self._synthetic else labels_of(dataset)
+        which = f"all {there}" if self.samples == there else f"{self.samples} of {there} (seed {how.seed})"
+        self.description = "; ".join(part for part in (f"{which} {name}", details) if part)
+        reading = Reading(dataset, spec, name)
+        own = type(dataset).__module__.startswith("tsdistill.")
+        self.repeatable = own or type(dataset) is TensorDataset
+        self._read = _Numbered(reading, dataset, name, how.seed, drawn=not fixed or not own)
+        self._order = _Order(self.batch_size, how.share)
+        self._loader = DataLoader(
+            self._read,
+            batch_size=None,
+            sampler=self._order,
+            num_workers=how.workers,
+            prefetch_factor=_PREFETCHED if how.workers else None,
+            persistent_workers=bool(how.workers),
+            collate_fn=_as_it_is,
+            worker_init_fn=calm,
+            generator=torch.Generator().manual_seed(how.seed),
+            pin_memory=how.pin,
+        )
+
+    def _numbers(self, epoch: int) -> Tensor:
+        """The numbers of all samples in the order of an epoch."""
+        generator = torch.Generator().manual_seed(mixed_seed(self._how.seed, epoch, 1))
+        order = torch.randperm(self._used, generator=generator)
+        if self._synthetic:
+            return order + self._first
+        if self.samples == self._there:
+            return order
+        part = torch.randperm(self._there, generator=torch.Generator().manual_seed(self._how.seed))
+        return part[: self._used][order]
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[TrainingBatch]:
+        """This process's parts of the batches of an epoch, from number ``start`` on.
+
+        Raises:
+            TsdistillError: a sample cannot be read and the data are strict, or none of a batch can be and no
+                other can take its place.
+        """
+        numbers = self._numbers(epoch)
+        self._order.set(epoch, start, numbers)
+        share = self._how.share
+        dealt = len(range(share.number, self.batch_size, share.of))
+        weight = dealt * share.of / self.batch_size
+        for number, part in enumerate(self._loader, start=start):
+            x, y, index, failures = part
+            if failures and self._how.strict:
+                raise TsdistillError(" ".join(failures[0].split()))
+            if x is None:
+                x, y, index = self._instead(epoch, number, numbers, failures[0])
+            said = " ".join(failures[0].split()) if failures else ""
+            yield TrainingBatch(x, y, index - self._first, number, weight, len(failures), said)
+
+    def _instead(self, epoch: int, batch: int, numbers: Tensor, why: str) -> tuple[Any, Any, Tensor]:
+        """A sample in place of a part none of which could be read, so that every process has something."""
+        generator = torch.Generator().manual_seed(mixed_seed(self._how.seed, epoch, batch, 2))
+        for place in torch.randint(len(numbers), (_TRIES,), generator=generator).tolist():
+            x, y, index, _ = self._read[[(epoch, int(numbers[place]))]]
+            if x is not None:
+                return x, y, index
+        raise TsdistillError(f"nothing of {self.name} can be read: {' '.join(why.split())}")

@@ -1,0 +1,153 @@
+"""From whatever was given as data to a stream."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from tsdistill import plugins
+from tsdistill.data.arrays import ArraySamples
+from tsdistill.data.sample_source import Backing, GivenBacking, IndexedBacking, OrderedBacking
+from tsdistill.data.stream import Stream
+from tsdistill.data.transforms import channel_figures, describe, is_image
+from tsdistill.data.unreadable import Unreadable
+from tsdistill.errors import TsdistillError
+from tsdistill.models.info import InputSpec
+
+SYNTHETIC_SAMPLES = 512
+"""How many synthetic samples there are when no number is given."""
+
+LARGEST_SEED = 2**63 - 1
+"""PyTorch's generators take seeds of 64 bits, and what is derived from a seed fits too."""
+
+
+def open_data(
+    data: Any,
+    spec: InputSpec | None,
+    *,
+    samples: int | None = None,
+    skip: int = 0,
+    batch_size: int = 32,
+    seed: int = 0,
+    workers: int = 0,
+    strict: bool = False,
+    arguments: int = 1,
+) -> Stream:
+    """The samples of ``data`` as a model with inputs ``spec`` reads them.
+
+    Args:
+        data: ``None`` (synthetic: dead leaves for images, Gaussian values for all else); a specification or a
+            path (``"DIR"``, ``"x.npz"``, ``"x.npy"``, ``"fashion-mnist:DIR"``, ``"torch/cifar10:DIR"``,
+            ``"synthetic:pink"``, whatever a plugin registers); a tensor or array of samples; a
+            ``DataLoader``; a torch ``Dataset``; an iterable of batches ``x`` or ``(x, y)``, with ``x`` in one
+            of the forms of `tsdistill.data.batches.split_batch`. An iterator can be read only once, so its
+            batches are kept.
+        spec: how inputs look; ``None`` takes Python data as they are.
+        samples: at most so many: a random part by ``seed`` where samples can be asked for by index, else the
+            first ones. ``None``: all, or 512 synthetic ones.
+        skip: leave out that many first. ``skip=N`` has nothing in common with ``samples=N`` of the same seed.
+        batch_size: samples per batch; batches that were given stay as they are.
+        seed: of the random part and of synthetic samples.
+        workers: processes that read and decode.
+        strict: a sample that cannot be read is an error; otherwise it is left out and named in ``notes`` of
+            the stream.
+        arguments: how many positional arguments the model takes at least; a batch that is a tuple of so many
+            is these.
+
+    Raises:
+        TsdistillError: the data are not there, cannot be read or do not fit the model.
+    """
+    for name, value, least in (("samples", samples, 1), ("skip", skip, 0), ("batch size", batch_size, 1)):
+        if value is not None and value < least:
+            raise TsdistillError(f"the number of {name} must be at least {least}, not {value}")
+    if not 0 <= seed <= LARGEST_SEED:
+        raise TsdistillError(f"the seed is from 0 to 2**63 - 1, not {seed}")
+    if spec is not None and is_image(spec):
+        channel_figures(spec)
+    dataset = dataset_of(data, spec)
+    if dataset is None:
+        backing: Backing = _given(data, spec, seed, arguments)
+        details = "used as they are"
+        shape = None
+    else:
+        backing = _backing(dataset, spec, seed, workers, strict)
+        pictures = getattr(dataset, "pictures", True)
+        details = "" if spec is None else describe(spec, pictures=pictures)
+        shape = None if spec is None or spec.transform is not None else tuple(spec.size)
+    synthetic = bool(getattr(dataset, "synthetic", False))
+    if data is None:
+        details = f"no data were given; {details}"
+    return Stream(
+        backing,
+        details=details,
+        synthetic=synthetic,
+        labelled=getattr(dataset, "labelled", None),
+        skip=skip,
+        samples=samples if samples is not None or not synthetic else SYNTHETIC_SAMPLES,
+        batch_size=batch_size,
+        seed=seed,
+        shape=shape,
+    )
+
+
+def dataset_of(data: Any, spec: InputSpec | None) -> Any:
+    """A torch ``Dataset``, or ``None`` when ``data`` are batches.
+
+    Raises:
+        TsdistillError: there is nothing of that name, or it does not fit the model.
+    """
+    if data is None or isinstance(data, (str, os.PathLike)):
+        if spec is None:
+            raise TsdistillError("how inputs look is not known; say with --input-size (input_size=)")
+        return _named("synthetic" if data is None else os.fspath(data), spec)
+    if isinstance(data, (torch.Tensor, np.ndarray)):
+        return ArraySamples(data, None, spec, "the tensor" if isinstance(data, torch.Tensor) else "the array")
+    return data if isinstance(data, Dataset) else None
+
+
+def _named(text: str, spec: InputSpec) -> Dataset:
+    path = Path(text).expanduser()
+    if text and not path.exists():
+        sources = plugins.items("data source")
+        places = [text.find(mark) for mark in ":/" if mark in text]
+        name = text[: min(places)] if places else text
+        if name in sources and text[len(name) : len(name) + 1] in ("", ":", "/"):
+            return sources[name](text[len(name) + 1 :], spec)
+    if path.is_dir():
+        return plugins.get("data source", "folder")(text, spec)
+    if path.suffix.lower() in (".npz", ".npy"):
+        return plugins.get("data source", "array")(text, spec)
+    if path.suffix.lower() == ".tar" and path.exists():
+        return plugins.get("data source", "folder")(text, spec)
+    if path.exists():
+        raise TsdistillError(
+            f"{text} is neither a folder of images nor .npz, .npy or .tar; give one of these as data"
+        )
+    known = ", ".join(plugins.names("data source"))
+    raise TsdistillError(
+        f"there is no folder or file {text!r} and no data source of that name (known: {known})"
+    )
+
+
+def _backing(dataset: Any, spec: InputSpec | None, seed: int, workers: int, strict: bool) -> Backing:
+    name = getattr(dataset, "description", None) or f"samples of {type(dataset).__name__}"
+    if isinstance(dataset, IterableDataset):
+        return OrderedBacking(dataset, spec, name, seed, Unreadable(strict))
+    return IndexedBacking(dataset, spec, name, seed, workers, Unreadable(strict))
+
+
+def _given(data: Any, spec: InputSpec | None, seed: int, arguments: int) -> GivenBacking:
+    if not isinstance(data, Iterable) or isinstance(data, (bytes, dict)):
+        raise TsdistillError(
+            f"a {type(data).__name__} is no data; give a specification, a tensor, a DataLoader or batches"
+        )
+    if isinstance(data, (list, tuple)) and not data:
+        raise TsdistillError("the data are an empty sequence; give at least one batch")
+    name = "samples of the DataLoader" if isinstance(data, DataLoader) else "samples of the given batches"
+    return GivenBacking(data, spec, name, seed, arguments)

@@ -1,0 +1,293 @@
+"""What lies behind a stream: data sets by index, data sets in their own order, batches from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, Protocol
+
+import torch
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from tsdistill.data.arrays import ArraySamples
+from tsdistill.data.batches import batch_size as size_of
+from tsdistill.data.batches import split_batch
+from tsdistill.data.targets import collate_targets, cut_target
+from tsdistill.data.transforms import ImageTransform, is_image
+from tsdistill.data.unreadable import Failure, Unreadable
+from tsdistill.errors import TsdistillError
+from tsdistill.models.info import InputSpec
+from tsdistill.runtime.exclusive import exclusive
+from tsdistill.runtime.nests import cut
+
+Batch = tuple[Any, Any]
+"""Inputs and targets: labels in a tensor, a structure such as boxes of each sample, or ``None``."""
+
+
+class Backing(Protocol):
+    """Where a stream's batches come from.
+
+    Attributes:
+        total: how many samples there are, ``None`` when that is not known.
+        name: what they are called.
+        random: whether a part is a random one.
+        unreadable: samples that could not be read so far, which are in no batch.
+    """
+
+    total: int | None
+    name: str
+    random: bool
+    unreadable: Unreadable
+
+    def batches(self, skip: int, samples: int | None, size: int) -> Iterator[Batch]:
+        """Batches of the samples at positions ``skip`` to ``skip + samples`` of a fixed order."""
+
+
+class PrivateRandom:
+    """Steps of an iterator run with a state of torch's global generator that is theirs alone."""
+
+    def __init__(self, seed: int) -> None:
+        self._state = torch.Generator().manual_seed(seed).get_state()
+
+    def step(self, iterator: Iterator[Any] | Iterable[Any], start: bool = False) -> Any:
+        """``next(iterator)``, or ``iter(iterator)`` when starting; the global generator stays as it was."""
+        with exclusive():
+            outside = torch.get_rng_state()
+            torch.set_rng_state(self._state)
+            try:
+                return iter(iterator) if start else next(iterator)  # type: ignore[arg-type]
+            finally:
+                self._state = torch.get_rng_state()
+                torch.set_rng_state(outside)
+
+    def walk(self, iterable: Iterable[Any]) -> Iterator[Any]:
+        """The items of ``iterable``."""
+        iterator = self.step(iterable, start=True)
+        while True:
+            try:
+                item = self.step(iterator)
+            except StopIteration:
+                return
+            yield item
+
+
+class Reading(Dataset):
+    """Samples of a data set as ``(tensor, label or None)``, or what went wrong."""
+
+    def __init__(self, dataset: Any, spec: InputSpec | None, name: str) -> None:
+        self._dataset, self._spec, self._name = dataset, spec, name
+        self._transform: ImageTransform | None = None
+
+    def prepare(self, item: Any) -> tuple[Any, Any]:
+        """What the model reads of an item of the data set, and its label."""
+        x, y = item[:2] if isinstance(item, (tuple, list)) and len(item) > 1 else (item, None)
+        if isinstance(x, (tuple, list)) and len(x) == 1:
+            x = x[0]
+        if not isinstance(x, (torch.Tensor, Mapping)):
+            if self._spec is None:
+                raise TsdistillError("how inputs look is not known; say with --input-size (input_size=)")
+            if self._transform is None:
+                self._transform = ImageTransform(self._spec)
+            x = self._transform(x)
+        return x, y
+
+    def __getitem__(self, index: int) -> tuple[Any, Any] | Failure:
+        return self._attempt(lambda: self._dataset[index], index)
+
+    def attempt(self, item: Any, place: int) -> tuple[Any, Any] | Failure:
+        """`prepare` of the item at a place, or what went wrong."""
+        return self._attempt(lambda: item, place)
+
+    def _attempt(self, item: Callable[[], Any], index: int) -> tuple[Any, Any] | Failure:
+        try:
+            return self.prepare(item())
+        except TsdistillError as error:
+            return Failure(error)
+        except Exception as error:  # a data set may raise anything; a worker's traceback would bury it
+            return Failure(f"cannot read sample {index} of {self._name}: {type(error).__name__}: {error}")
+
+
+def collate(items: Sequence[Any], name: str) -> Batch:
+    """The batch of samples that `Reading` gave.
+
+    Raises:
+        TsdistillError: their shapes differ.
+    """
+    first = items[0][0]
+    try:
+        if isinstance(first, Mapping):
+            x: Any = {key: torch.stack([torch.as_tensor(item[0][key]) for item in items]) for key in first}
+        else:
+            x = torch.stack([item[0] for item in items])
+    except (RuntimeError, TypeError) as error:
+        raise TsdistillError(f"samples of {name} differ in shape: {' '.join(str(error).split())}") from error
+    return x, collate_targets([item[1] for item in items])
+
+
+class IndexedBacking:
+    """A map-style data set in a seeded random order; the whole of it in its own order.
+
+    A synthetic one has no end: position ``p`` under ``seed`` is its index ``seed * 2**32 + p``.
+    """
+
+    random = True
+
+    def __init__(
+        self,
+        dataset: Any,
+        spec: InputSpec | None,
+        name: str,
+        seed: int,
+        workers: int,
+        unreadable: Unreadable | None = None,
+    ) -> None:
+        self.unreadable = unreadable or Unreadable()
+        self.name, self._seed, self._workers = name, seed, workers
+        self._endless = bool(getattr(dataset, "synthetic", False))
+        self._prepared = Reading(dataset, spec, name)
+        self.total = None if self._endless else len(dataset)
+
+    def _indices(self, skip: int, samples: int | None) -> Sequence[int]:
+        if self.total is None:
+            start = (self._seed % 2**31) * 2**32 + skip
+            return range(start, start + (samples or 0))
+        stop = self.total if samples is None else min(self.total, skip + samples)
+        if not skip and stop == self.total:
+            return range(self.total)
+        order = torch.randperm(self.total, generator=torch.Generator().manual_seed(self._seed))
+        return order[skip:stop].tolist()
+
+    def batches(self, skip: int, samples: int | None, size: int) -> Iterator[Batch]:
+        """Batches of ``size``, shorter by samples that cannot be read; the last one is shorter, too."""
+        loader = DataLoader(
+            self._prepared,
+            batch_size=size,
+            sampler=self._indices(skip, samples),
+            num_workers=self._workers,
+            collate_fn=list,
+            generator=torch.Generator().manual_seed(self._seed),
+        )
+        first = skip
+        for items in PrivateRandom(self._seed).walk(loader):
+            read = self.unreadable.sift(items, first)
+            first += len(items)
+            if read:
+                yield collate(read, self.name)
+
+
+class OrderedBacking:
+    """An iterable data set, in the order in which it comes."""
+
+    random = False
+
+    def __init__(
+        self,
+        dataset: IterableDataset,
+        spec: InputSpec | None,
+        name: str,
+        seed: int,
+        unreadable: Unreadable | None = None,
+    ) -> None:
+        self.unreadable = unreadable or Unreadable()
+        self.name, self._dataset, self._seed = name, dataset, seed
+        self._prepared = Reading(dataset, spec, name)
+        self.total = _length(dataset) or None
+
+    def _walk(self) -> Iterator[Any]:
+        try:
+            yield from PrivateRandom(self._seed).walk(self._dataset)
+        except TsdistillError:
+            raise
+        except Exception as error:  # a data set may raise anything
+            cause = " ".join(str(error).split())
+            raise TsdistillError(f"cannot read {self.name}: {type(error).__name__}: {cause}") from error
+
+    def batches(self, skip: int, samples: int | None, size: int) -> Iterator[Batch]:
+        """Batches of ``size``, shorter by samples that cannot be read; the last one is shorter, too."""
+        stop = None if samples is None else skip + samples
+        items = islice(self._walk(), skip, stop)
+        first = skip
+        while part := [
+            self._prepared.attempt(item, place) for place, item in enumerate(islice(items, size), first)
+        ]:
+            read = self.unreadable.sift(part, first)
+            first += len(part)
+            if read:
+                yield collate(read, self.name)
+
+
+class GivenBacking:
+    """Batches that the caller gives: a sequence, a ``DataLoader``, any iterable, or an iterator, which is
+    read once.
+
+    What an iterator has handed out is kept, so that the same samples can be gone through again.
+    """
+
+    random = False
+
+    def __init__(
+        self, batches: Iterable[Any], spec: InputSpec | None, name: str, seed: int, arguments: int = 1
+    ) -> None:
+        self._arguments = arguments
+        self.name, self._spec, self._seed = name, spec, seed
+        self.unreadable = Unreadable()
+        self._given = batches
+        self._kept: list[Batch] | None = [] if isinstance(batches, Iterator) else None
+        generator = getattr(batches, "generator", None)
+        self._generator = generator if isinstance(generator, torch.Generator) else None
+        self._state = self._generator.get_state() if self._generator is not None else None
+        self.total = self._count()
+
+    def _count(self) -> int | None:
+        if isinstance(self._given, (list, tuple)):
+            return sum(size_of(split_batch(batch, self._arguments)[0]) for batch in self._given)
+        if isinstance(self._given, DataLoader) and not self._given.drop_last:
+            return None if isinstance(self._given.dataset, IterableDataset) else _length(self._given.sampler)
+        return None
+
+    def _walk(self) -> Iterator[Batch]:
+        if self._kept is not None:
+            yield from self._kept
+            for batch in self._given:
+                self._kept.append(self._ready(batch))
+                yield self._kept[-1]
+            return
+        if self._generator is not None and self._state is not None:
+            self._generator.set_state(self._state)
+        for batch in PrivateRandom(self._seed).walk(self._given):
+            yield self._ready(batch)
+
+    def _ready(self, batch: Any) -> Batch:
+        x, y = split_batch(batch, self._arguments)
+        if self._spec is None or not isinstance(x, torch.Tensor):
+            return x, y
+        if tuple(x.shape[1:]) == tuple(self._spec.size) and x.dtype == torch.float32:
+            return x, y
+        if x.dtype != torch.uint8 and is_image(self._spec) and self._spec.transform is not None:
+            return x, y
+        rows = ArraySamples(x, None, self._spec, self.name)
+        return torch.stack([rows[i][0] for i in range(len(rows))]), y
+
+    def batches(self, skip: int, samples: int | None, size: int) -> Iterator[Batch]:
+        """The batches as they were given, cut where the part begins and ends."""
+        stop = None if samples is None else skip + samples
+        position = 0
+        if stop == 0:
+            return
+        for x, y in self._walk():
+            count = size_of(x)
+            low = max(0, skip - position)
+            high = count if stop is None else min(count, stop - position)
+            if low < high:
+                whole = low == 0 and high == count
+                yield (x, y) if whole else (cut(x, low, high), cut_target(y, low, high, count))
+            position += count
+            if stop is not None and position >= stop:
+                return
+
+
+def _length(thing: Any) -> int | None:
+    try:
+        return len(thing)
+    except (TypeError, NotImplementedError, AttributeError, ValueError):
+        return None

@@ -1,0 +1,122 @@
+"""Where a training runs: devices, precision and processes, through accelerate."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from tsdistill.devices import check_device
+from tsdistill.distillation.options import Options
+from tsdistill.errors import TsdistillError
+from tsdistill.evaluation.named_outputs import outputs_or_main
+from tsdistill.runtime.exclusive import exclusive
+from tsdistill.runtime.forward import forward
+from tsdistill.runtime.unchanged import preserved_generators
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+_DEVICE = "ACCELERATE_TORCH_DEVICE"
+_LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR")
+
+
+class Carrier(nn.Module):
+    """What accelerate wraps and changes in place of the student, which stays as it is.
+
+    Args:
+        student: the model that is trained.
+    """
+
+    def __init__(self, student: nn.Module) -> None:
+        super().__init__()
+        self.student = student
+
+    def forward(self, x: Any) -> dict[str, torch.Tensor]:
+        """The student's outputs, by name.
+
+        Raises:
+            TsdistillError: the student's forward fails.
+        """
+        return outputs_or_main(forward(self.student, x, "student"))
+
+
+@contextmanager
+def machine(options: Options, folder: str | None = None) -> Iterator[Accelerator]:
+    """accelerate's ``Accelerator`` for a run: the processes that ``accelerate launch`` or ``torchrun``
+    started, or this one alone.
+
+    The state that accelerate keeps is the process's: runs in several threads take turns. Global generators
+    are left as they were.
+
+    Args:
+        options: device, precision and tracker.
+        folder: where trackers write.
+
+    Raises:
+        TsdistillError: the device is not there, does not have the precision, or the tracker is not installed.
+    """
+    with exclusive(), preserved_generators():
+        yield from _machine(options, folder)
+
+
+def _machine(options: Options, folder: str | None) -> Iterator[Accelerator]:
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState, GradientState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+    own_group = not torch.distributed.is_initialized()
+    place = _place(options.device)
+    if options.amp == "fp16" and place == "cpu":
+        raise TsdistillError("cannot run with amp fp16 on the CPU; bf16 works there")
+    environment = os.environ.get(_DEVICE)
+    if place is not None and place != "cpu":
+        os.environ[_DEVICE] = place
+    try:
+        made = Accelerator(
+            mixed_precision=options.amp,
+            cpu=place == "cpu",
+            log_with=options.tracker,
+            project_dir=folder,
+        )
+    except (ValueError, ImportError, RuntimeError) as error:
+        said = " ".join(str(error).split())
+        raise TsdistillError(f"cannot run with amp {options.amp} on {options.device}: {said}") from error
+    finally:
+        if environment is None:
+            os.environ.pop(_DEVICE, None)
+    kind = str(getattr(made.distributed_type, "value", made.distributed_type))
+    if kind in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
+        raise TsdistillError(
+            f"accelerate is set to {kind}, and a student is held whole by every process; launch without it "
+            "(a teacher that does not fit: --shard-teacher)"
+        )
+    try:
+        yield made
+    finally:
+        if own_group and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+        AcceleratorState._reset_state(reset_partial_state=True)
+        GradientState._reset_state()
+
+
+def launched() -> bool:
+    """Whether torchrun or accelerate started this process as one of several."""
+    return all(name in os.environ for name in _LAUNCHED) and os.environ["WORLD_SIZE"] != "1"
+
+
+def _place(device: str) -> str | None:
+    """What accelerate is told: ``None`` lets it choose."""
+    if device == "auto":
+        return None if torch.cuda.is_available() or _mps() else "cpu"
+    check_device(device)
+    return None if device == "cuda" and launched() else device
+
+
+def _mps() -> bool:
+    return torch.backends.mps.is_available()

@@ -1,0 +1,122 @@
+"""``distill`` and ``train``: a student, a teacher or none, data, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from tsdistill.distillation.ensemble import as_teacher, members_of
+from tsdistill.distillation.options import Options
+from tsdistill.distillation.request import Request
+from tsdistill.distillation.run_setup import run
+from tsdistill.distillation.training_log import Report, Tell, TrainResult
+from tsdistill.errors import TsdistillError
+
+
+def distill(
+    student: nn.Module,
+    teacher: nn.Module | Sequence[nn.Module],
+    *,
+    data: Any,
+    teacher_weights: Sequence[float] | None = None,
+    out: str | Path | None = None,
+    options: Options | Mapping[str, Any] | None = None,
+    held_out: Any = None,
+    resume: bool = False,
+    arch: str | None = None,
+    identity: Mapping[str, Any] | None = None,
+    tell: Tell | None = None,
+    report: Report | None = None,
+    **more: Any,
+) -> TrainResult:
+    """Train ``student`` to do what ``teacher`` does.
+
+    Each update makes the weighted sum of losses small, the soft targets of Hinton et al. (2015) unless others
+    are named. Random numbers depend on seed, epoch and batch alone, so a run that was killed and is resumed
+    ends in the weights of one that was not, bit for bit on the CPU.
+
+    Args:
+        student: is trained in place.
+        teacher: stays as it is. Of several in a list the outputs are averaged, class scores in probability
+            (see `tsdistill.distillation.ensemble.Ensemble`); what looks at nodes looks at the first.
+        data: what ``tsdistill.open_data`` takes; labels are needed only by losses that read them.
+        teacher_weights: of several teachers, one each; without them all weigh the same.
+        out: the run's folder (see `tsdistill.distillation.run_folder.RunFolder`); ``None``: nothing is kept.
+        options: an `Options`, or some of them by name.
+        held_out: data to judge the student on after each epoch, likewise.
+        resume: go on with the run in ``out``, or start afresh where there is none.
+        arch: specification of the student's architecture, when the student does not know it and ``out`` is
+            given.
+        identity: what else makes the run what it is (file names), kept with the options; a resumed run has
+            to have the same.
+        tell: is told now and then how it stands.
+        report: is given the log's line of every epoch.
+        more: options by name, before those in ``options``: ``epochs=5, loss="soft-targets + 0.5*hints"``.
+
+    Raises:
+        TsdistillError: models, data and options do not go together, the loss is no finite number, the disk
+            is full, or a resumed run had other options.
+        Interrupted: (a ``KeyboardInterrupt``) somebody asked to stop; ``resume=True`` goes on.
+    """
+    taught_by = as_teacher(teacher, teacher_weights)
+    if any(student is each for each in members_of(taught_by)):
+        raise TsdistillError("student and teacher are one object; give the teacher a copy (copy.deepcopy)")
+    return run(
+        Request(
+            student=student,
+            teacher=taught_by,
+            data=data,
+            options=_options(options, more),
+            out=out,
+            held_out=held_out,
+            resume=resume,
+            arch=arch,
+            identity=identity or {},
+            tell=tell,
+            report=report,
+        )
+    )
+
+
+def train(
+    model: nn.Module,
+    *,
+    data: Any,
+    out: str | Path | None = None,
+    options: Options | Mapping[str, Any] | None = None,
+    held_out: Any = None,
+    resume: bool = False,
+    arch: str | None = None,
+    identity: Mapping[str, Any] | None = None,
+    tell: Tell | None = None,
+    report: Report | None = None,
+    **more: Any,
+) -> TrainResult:
+    """Train ``model`` without a teacher, on the labels' cross-entropy unless another loss is named.
+
+    Arguments, results and what is raised are those of `distill`.
+    """
+    return run(
+        Request(
+            student=model,
+            teacher=None,
+            data=data,
+            options=_options(options, more),
+            out=out,
+            held_out=held_out,
+            resume=resume,
+            arch=arch,
+            identity=identity or {},
+            tell=tell,
+            report=report,
+        )
+    )
+
+
+def _options(given: Options | Mapping[str, Any] | None, more: Mapping[str, Any]) -> Options:
+    if isinstance(given, Options):
+        return Options.of({**given.to_dict(), **more}) if more else given
+    return Options.of({**(given or {}), **more})

@@ -1,0 +1,114 @@
+"""From what is written (``0.5*node-alignment:match=best``, ``mse@boxes``) to losses."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tsdistill import plugins
+from tsdistill.distillation.losses.combined import Combined, Term
+from tsdistill.distillation.losses.loss_protocol import Loss
+from tsdistill.errors import TsdistillError
+
+KIND = "loss"
+
+Given = str | Sequence[str] | Mapping[str, float]
+
+
+def parse(given: Given | Loss) -> Combined:
+    """The weighted sum that ``given`` describes.
+
+    Args:
+        given: ``"[WEIGHT*]NAME[:OPTION=VALUE,...][@OUTPUT]"``, several of them in a sequence or joined by
+            ``+``, a mapping from ``"NAME[:OPTION=VALUE,...][@OUTPUT]"`` to weight, or a `Loss`.
+
+    Raises:
+        TsdistillError: a name, an option or a value that does not exist, or a loss given twice.
+    """
+    if isinstance(given, Combined):
+        return given
+    if isinstance(given, Mapping):
+        pairs = [(text, _weight(weight, text)) for text, weight in given.items()]
+    elif isinstance(given, str | Sequence):
+        texts = [given] if isinstance(given, str) else list(given)
+        pairs = [_split(part) for text in texts for part in text.split("+")]
+    elif isinstance(given, Loss):
+        return Combined([Term(type(given).__name__, 1.0, given)])
+    else:
+        raise TsdistillError(f"a loss is given by name or as a Loss, not as a {type(given).__name__}")
+    terms = [_term(text, weight) for text, weight in pairs]
+    names = [term.name for term in terms]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise TsdistillError(f"the loss {twice} is given twice; give it once, with one weight")
+    return Combined(terms)
+
+
+def _split(text: str) -> tuple[str, float]:
+    front, star, rest = text.partition("*")
+    if not star:
+        return text.strip(), 1.0
+    return rest.strip(), _weight(front.strip(), text)
+
+
+def _weight(given: Any, text: str) -> float:
+    try:
+        weight = float(given)
+    except (TypeError, ValueError):
+        weight = math.nan
+    if not 0 <= weight < math.inf:
+        raise TsdistillError(
+            f"{text!r}: the weight of a loss is a number from 0, not {given!r}; write 0.5*node-alignment"
+        )
+    return weight
+
+
+def _term(text: str, weight: float) -> Term:
+    front, _, output = text.partition("@")
+    output, colon, behind = (part.strip() for part in output.partition(":"))
+    name, _, rest = (front + colon + behind).partition(":")
+    name = name.strip()
+    make = plugins.get(KIND, name)
+    options = {}
+    for part in filter(None, (part.strip() for part in rest.split(","))):
+        key, equals, value = part.partition("=")
+        if not equals:
+            raise TsdistillError(f"{text!r}: {part!r} is no option; write {name}:OPTION=VALUE")
+        options[key.strip()] = _value(make, name, key.strip(), value.strip())
+    origin = plugins.origin(KIND, name)
+    try:
+        loss = make(**options)
+    except TsdistillError:
+        raise
+    except Exception as error:
+        raise TsdistillError(
+            f"the loss {text} ({origin}) cannot be made: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(loss, Loss):
+        raise TsdistillError(
+            f"the loss {name} ({origin}) makes a {type(loss).__name__}, which is no loss; derive it from "
+            "tsdistill.distillation.losses.PlainLoss"
+        )
+    return Term(f"{name}@{output}" if output else name, weight, loss, origin, output or None)
+
+
+def _value(make: Callable[..., Loss], name: str, key: str, value: str) -> Any:
+    """``value`` as the kind of thing that the option's default is."""
+    known = {k: p.default for k, p in inspect.signature(make).parameters.items()}
+    if key not in known:
+        raise TsdistillError(
+            f"the loss {name} has no option {key!r}; it has {', '.join(known) if known else 'none'}"
+        )
+    default = known[key]
+    kind = str if default is inspect.Parameter.empty or default is None else type(default)
+    try:
+        if kind is bool:
+            return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[
+                value.lower()
+            ]
+        return kind(value)
+    except (KeyError, ValueError) as error:
+        words = {bool: "yes or no", int: "a whole number", float: "a number"}.get(kind, kind.__name__)
+        raise TsdistillError(f"{name}:{key}={value}: give {words}") from error

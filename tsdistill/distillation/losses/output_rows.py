@@ -1,0 +1,151 @@
+"""The positions of a batch in rows: what losses of outputs are computed on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tsdistill.distillation.losses.loss_protocol import Step
+from tsdistill.errors import TsdistillError
+from tsdistill.evaluation.counted_positions import counted, labels_for
+from tsdistill.evaluation.output_layout import probabilities
+from tsdistill.runtime.nests import by_name
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Positions ``R`` (samples times tokens, or pixels) of an output, in float32 at least.
+
+    Positions that do not count (padding, ignored labels) hold zeros, whatever the models gave there.
+
+    Attributes:
+        student: ``[R, classes]``, with gradient.
+        teacher: likewise, without.
+        labels: int64 ``[R]``, or probabilities ``[R, classes]``.
+        counted: bool ``[R]``, ``None`` where all count.
+    """
+
+    student: Tensor
+    _teacher: Tensor | None = None
+    _labels: Tensor | None = None
+    counted: Tensor | None = None
+
+    @property
+    def teacher(self) -> Tensor:
+        """The teacher's rows, which were asked for."""
+        assert self._teacher is not None
+        return self._teacher
+
+    @property
+    def labels(self) -> Tensor:
+        """The labels, which were asked for."""
+        assert self._labels is not None
+        return self._labels
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean of ``values [R]`` over the positions that count; 0 without any."""
+        if self.counted is None:
+            return values.sum() / max(1, len(values))
+        return (values * self.counted).sum() / self.counted.sum().clamp_min(1)
+
+
+def rows_of(step: Step, *, teacher: bool = False, labels: bool = False, values: bool = False) -> Rows:
+    """The rows of the output that a loss is for.
+
+    Args:
+        step: the step.
+        teacher: whether the loss compares with the teacher.
+        labels: whether it reads labels as classes. Labels out of range, and probabilities that are none, are
+            looked for on the CPU only, where that is free of waiting for a device.
+        values: whether it reads labels as values, one for each of the output's; they become ``labels``.
+
+    Raises:
+        TsdistillError: there is no teacher or there are no labels, or they do not fit the output.
+    """
+    layout, mine = step.read_as, step.student_output
+    kept = counted(layout, mine, by_name(step.student, step.x), step.y, step.ignore_index)
+    kept = None if kept is None else kept.flatten()
+    theirs = _rows(layout.rows(_teacher(step)), kept) if teacher else None
+    given = _labels(step, kept) if labels else _values(step, kept) if values else None
+    return Rows(_rows(layout.rows(mine), kept), theirs, given, kept)
+
+
+def single(x: Tensor) -> Tensor:
+    """``x`` in float32, or in float64 when it already is."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def _rows(rows: Tensor, kept: Tensor | None) -> Tensor:
+    flat = single(rows.flatten(0, -2))
+    return flat if kept is None else torch.where(kept[:, None], flat, 0.0)
+
+
+def _teacher(step: Step) -> Tensor:
+    mine, theirs = step.student_output, step.teacher_output
+    if theirs is None:
+        raise TsdistillError("this loss needs a teacher; give --teacher, or --loss cross-entropy")
+    if mine.shape != theirs.shape:
+        raise TsdistillError(
+            f"the student's output has the shape {tuple(mine.shape)}, the teacher's {tuple(theirs.shape)}; "
+            "give two models of the same classes, or a loss that compares nodes (node-alignment, "
+            "attention-transfer) where a model gives something else in training"
+        )
+    return theirs
+
+
+def _given(step: Step, wanted: str) -> Tensor:
+    """The labels in the order of positions; ``wanted`` says for the message what fits the output."""
+    layout, mine = step.read_as, step.student_output
+    y = step.y.get(layout.name) if isinstance(step.y, Mapping) else step.y
+    if y is None:
+        raise TsdistillError("this loss needs labels and the data have none; give --loss soft-targets")
+    found = labels_for(layout, mine, y)
+    if found is None:
+        said = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
+        raise TsdistillError(
+            f"labels of shape {said} for outputs of shape {tuple(mine.shape)}: give {wanted}"
+        )
+    return found
+
+
+def _values(step: Step, kept: Tensor | None) -> Tensor:
+    found = _given(step, "a value for each of the outputs'")
+    width = step.read_as.rows(step.student_output).shape[-1]
+    if not found.is_floating_point():
+        if width != 1:
+            raise TsdistillError(
+                f"the labels are whole numbers and the output has {width} values a position; this loss takes "
+                "a label for each value: give --loss cross-entropy for class numbers"
+            )
+        found = found.unsqueeze(-1)
+    return _rows(found, kept)
+
+
+def _labels(step: Step, kept: Tensor | None) -> Tensor:
+    layout, mine = step.read_as, step.student_output
+    found = _given(
+        step,
+        f"a class number for each position {layout.positions(mine)}, or probabilities of classes in the "
+        "shape of the outputs",
+    )
+    if found.is_floating_point():
+        flat = found.flatten(0, -2)
+        if flat.device.type == "cpu" and not probabilities(flat if kept is None else flat[kept]):
+            raise TsdistillError(
+                "labels that are no whole numbers are the probabilities of classes, and these do not sum to "
+                "1 at each position; give --loss mse:target=label for values"
+            )
+        return _rows(found, kept)
+    flat = found.flatten()
+    flat = flat if kept is None else torch.where(kept, flat, 0)
+    classes = layout.rows(mine).shape[-1]
+    for label in {int(flat.min()), int(flat.max())} if flat.device.type == "cpu" and len(flat) else ():
+        if not 0 <= label < classes:
+            raise TsdistillError(
+                f"a label is {label} and the model has {classes} classes (0 to {classes - 1}); give data "
+                "with the model's classes"
+            )
+    return flat.long()

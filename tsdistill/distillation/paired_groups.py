@@ -1,0 +1,232 @@
+"""A student beside its teacher during training: both traced, groups paired, looked at now and then."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tsdistill.alignment.matching.coarse_activations import Side
+from tsdistill.alignment.matching.group_matching import common_inputs, match_groups
+from tsdistill.alignment.metrics.correlation import Correlation
+from tsdistill.distillation.losses.features import Features
+from tsdistill.distillation.losses.loss_protocol import Batches, Step, input_of
+from tsdistill.errors import TsdistillError
+from tsdistill.runtime.forward import at_rest, forward, head
+from tsdistill.runtime.nests import count
+from tsdistill.statistics import distributed
+from tsdistill.statistics.common_grid import Meeting, meet, nodes
+from tsdistill.statistics.moments import Moments
+from tsdistill.statistics.observation import observe
+from tsdistill.statistics.sample_blocks import channels_first, widen
+from tsdistill.statistics.sensitivity import sensitivity_of
+from tsdistill.statistics.sensitivity_passes import output_sensitivity
+from tsdistill.statistics.sites import Reading, Site, find_sites
+from tsdistill.tracing import trace
+
+
+class Samples(Sequence[tuple[Any, Any]]):
+    """Batches that know how many samples they have, so that as many positions are looked at as are needed.
+
+    Args:
+        batches: what to hold.
+        limit: samples after which to stop; all without it. A batch that is cut loses its labels.
+    """
+
+    def __init__(self, batches: Batches, limit: int | None = None) -> None:
+        self._batches: list[tuple[Any, Any]] = []
+        self.samples = 0
+        for x, y in batches:
+            left = count(x) if limit is None else min(count(x), limit - self.samples)
+            if left > 0:
+                self._batches.append((x, y) if left == count(x) else (head(x, left), None))
+                self.samples += left
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._batches[index]
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        return iter(self._batches)
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """A student group and its teacher group, and how what is seen of them becomes nodes at common positions.
+
+    Attributes:
+        name: the student's group.
+        teacher_group: the teacher's.
+        mine: where and how the student's group is read.
+        theirs: likewise.
+        site: what that layer receives.
+        teacher_site: likewise.
+        meeting: the common positions.
+    """
+
+    name: str
+    teacher_group: str
+    mine: Reading
+    theirs: Reading
+    site: Site
+    teacher_site: Site
+    meeting: Meeting
+
+    @property
+    def student_tap(self) -> str:
+        """Where the student's nodes are seen."""
+        return input_of(self.site.module)
+
+    @property
+    def teacher_tap(self) -> str:
+        """Where the teacher's nodes are seen."""
+        return input_of(self.teacher_site.module)
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Number of nodes S and T."""
+        return len(self.mine.reader.coords), len(self.theirs.reader.coords)
+
+    @property
+    def mapped(self) -> bool:
+        """Whether positions of a map remain that single channels have values at."""
+        return bool(self.meeting.size) and self.mine.reader.coords.shape[1] == 1
+
+    def blocks(self, step: Step) -> tuple[Tensor, Tensor]:
+        """The nodes of one batch, ``[N, S, P]`` with gradient and ``[N, T, P]``, float32 at least."""
+        samples = len(step.student_output)
+        mine = self._block(step.student_features[self.student_tap], self.site, self.mine, samples)
+        theirs = self._block(step.teacher_features[self.teacher_tap], self.teacher_site, self.theirs, samples)
+        return mine, theirs.detach()
+
+    def _block(self, x: Tensor, site: Site, reading: Reading, samples: int) -> Tensor:
+        average = self.mine.reader.coords.shape[1] != self.theirs.reader.coords.shape[1]
+        block = self.meeting.bring(channels_first(x, site.channel_dim), samples)
+        return widen(nodes(block, reading.reader.coords, average=average))
+
+
+class Beside:
+    """Student and teacher, traced, their groups paired (`tsdistill.alignment.matching.group_matching`).
+
+    In a job of several processes all of them make one and ask it, with the same batches.
+
+    Args:
+        student: the bare student; left as it was.
+        teacher: the bare teacher, likewise.
+        batches: a few batches; the first samples pair groups where names do not.
+        given: student group -> teacher group, which overrides what is found.
+
+    Attributes:
+        student: the student's side.
+        teacher: the teacher's.
+        pairs: student group -> teacher group.
+        notes: lines for the user.
+
+    Raises:
+        TsdistillError: no batches, models that do not take the same inputs, or groups that cannot be paired.
+    """
+
+    def __init__(
+        self,
+        student: nn.Module,
+        teacher: nn.Module,
+        batches: Batches,
+        given: Mapping[str, str] | None = None,
+    ) -> None:
+        if not batches:
+            raise TsdistillError("there are no samples to look at the student and the teacher with")
+        self.example = head(batches[0][0], 1)
+        with common_inputs(student, teacher):
+            self.student, self.teacher = (self._side(model) for model in (student, teacher))
+        matching = distributed.agreed(match_groups(self.student, self.teacher, batches, given=given))
+        self.pairs = dict(matching.pairs)
+        self.notes = matching.notes
+
+    def _side(self, model: nn.Module) -> Side:
+        with at_rest(model):
+            graph = trace(model, self.example, check=False)
+        return Side(model, graph, find_sites(model, graph))
+
+    def moments(
+        self, batches: Batches, seed: int = 0, positions: int | str | None = "auto"
+    ) -> dict[str, Moments]:
+        """Means, variances and covariances of every pair of groups, by student group."""
+        found = observe(
+            self.student.model,
+            self.student.sites,
+            batches if isinstance(batches, Samples) else Samples(batches),
+            teacher=self.teacher.model,
+            teacher_sites=self.teacher.sites,
+            pairs=self.pairs,
+            keys=(),
+            positions=positions,
+            seed=seed,
+        )
+        return dict(found.pairs)
+
+    def sensitivity(self, batches: Batches, samples: int, seed: int = 0) -> dict[str, np.ndarray]:
+        """E[β_kk] of the teacher's nodes, by student group."""
+        teacher = self.teacher
+        found, _ = output_sensitivity(teacher.model, teacher.sites, batches, samples=samples, seed=seed)
+        sizes = {group.name: group.size for group in teacher.graph.groups}
+        return {
+            name: sensitivity_of(teacher.sites.readings[other], found.mean, sizes[other])
+            for name, other in self.pairs.items()
+        }
+
+    @cached_property
+    def met(self) -> tuple[Pair, ...]:
+        """Every pair of groups that both models pass when they run, with the positions where they meet."""
+        found = []
+        for name, other in self.pairs.items():
+            mine, theirs = self.student.sites.primary(name), self.teacher.sites.primary(other)
+            if mine is not None and theirs is not None:
+                found.append((name, other, mine, theirs))
+        sites, others = self.student.sites.sites, self.teacher.sites.sites
+        seen = self._shapes(self.student, [sites[mine.site] for _, _, mine, _ in found], "student")
+        those = self._shapes(self.teacher, [others[theirs.site] for *_, theirs in found], "teacher")
+        made = []
+        for name, other, mine, theirs in found:
+            a, b = seen.get(mine.site), those.get(theirs.site)
+            if a is not None and b is not None:
+                meeting = meet(a[1:], b[1:], windows=a[0] != b[0])
+                made.append(Pair(name, other, mine, theirs, sites[mine.site], others[theirs.site], meeting))
+        if not made:
+            raise TsdistillError(
+                "the forward passes show no pair of groups of student and teacher; give other models, or a "
+                "loss of outputs only (--loss soft-targets)"
+            )
+        return tuple(made)
+
+    def _shapes(self, side: Side, sites: Sequence[Site], role: str) -> dict[str, tuple[int, ...]]:
+        """Per site number of rows of one sample and its position dimensions; those that do not run are left
+        out."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        taps = [input_of(site.module) for site in sites]
+        features = Features(side.model, taps, role)
+        with at_rest(side.model), torch.no_grad(), features:
+            forward(side.model, self.example, role)
+        for site in sites:
+            x = features.passed.get(input_of(site.module))
+            if x is not None:
+                channels = channels_first(x, site.channel_dim)
+                shapes[site.key] = (channels.shape[0], *channels.shape[2:])
+        return shapes
+
+
+def similarities(moments: Mapping[str, Moments]) -> dict[str, np.ndarray]:
+    """Correlations ``[S, T]`` of every pair of groups."""
+    measure = Correlation()
+    return {name: measure.from_moments(each).numpy() for name, each in moments.items()}
+
+
+def strengths(moments: Mapping[str, Moments], sensitivity: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """s_j = sqrt(E[β_jj] Var(h_j)) of the teacher's nodes, float64 ``[T]``, by student group."""
+    return {name: np.sqrt(sensitivity[name] * each.var_t().numpy()) for name, each in moments.items()}

@@ -1,0 +1,120 @@
+"""What a caller asks for, and what is found out about models and data before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from tsdistill.data.training_data import open_training
+from tsdistill.distillation.ensemble import Ensemble
+from tsdistill.distillation.losses import Combined
+from tsdistill.distillation.options import Options
+from tsdistill.distillation.output_pairs import TrainedOutputs
+from tsdistill.distillation.training_log import Report, Tell
+from tsdistill.errors import TsdistillError
+from tsdistill.evaluation.counted_positions import aligned_labels
+from tsdistill.evaluation.named_outputs import outputs_or_main
+from tsdistill.evaluation.output_layout import CLASSES, layouts
+from tsdistill.models import info_of
+from tsdistill.runtime.forward import at_rest, forward, to_model
+from tsdistill.runtime.nests import arguments_of, by_name, count
+
+_MANY, _FEW = 512, 32
+
+Pairs = list[tuple[Any, Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """What the caller gives (see `tsdistill.distillation.distill`)."""
+
+    student: nn.Module
+    teacher: nn.Module | None
+    data: Any
+    options: Options
+    out: str | Path | None = None
+    held_out: Any = None
+    resume: bool = False
+    arch: str | None = None
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    tell: Tell | None = None
+    report: Report | None = None
+
+
+def enough(loss: Combined | None, options: Options) -> int:
+    """How many samples losses and augmentations want to get to know the models on."""
+    plain = loss is None or not any(term.looks_inside for term in loss.terms)
+    return _FEW if plain and options.augment in ("none", "standard") else _MANY
+
+
+def samples_of(request: Request, device: torch.device, wanted: int) -> Pairs:
+    """The batches, the same for every process, on which losses get to know the models."""
+    options = request.options
+    size = min(options.batch_size, wanted)
+    data = open_training(
+        request.data,
+        info_of(request.student).input,
+        batch_size=size,
+        seed=options.seed,
+        samples=options.samples,
+        arguments=arguments_of(request.student),
+    )
+    found: Pairs = []
+    seen = 0
+    for batch in data.batches(0):
+        y = batch.y.to(device) if isinstance(batch.y, torch.Tensor) else batch.y
+        found.append((to_model(batch.x, request.student), y))
+        seen += count(batch.x)
+        if seen >= wanted:
+            break
+    return found
+
+
+def outputs_of(request: Request, samples: Pairs) -> tuple[TrainedOutputs, list[str]]:
+    """What student and teacher give on the first batch in evaluation mode, and which outputs its labels are
+    for.
+
+    Raises:
+        TsdistillError: a forward fails, what the options say of outputs does not fit them, or the teacher
+            gives values that are not finite at a position that counts.
+    """
+    x, y = samples[0]
+    student, teacher, ignored = request.student, request.teacher, request.options.ignore_index
+    named = by_name(student, x)
+    y = aligned_labels(named, y, ignored)
+    with torch.no_grad(), at_rest(student):
+        mine = outputs_or_main(forward(student, x, "student"))
+    theirs = None
+    if teacher is not None:
+        with torch.no_grad(), at_rest(teacher):
+            theirs = outputs_or_main(forward(teacher, x, "teacher"))
+    found = TrainedOutputs.of(mine, theirs, request.options.outputs, y)
+    if isinstance(teacher, Ensemble) and theirs is not None:
+        known = {other: replace(found.layouts[name], name=other) for name, other in found.teacher.items()}
+        teacher.layouts = {**layouts(theirs), **known}
+    if theirs is not None:
+        broken = found.broken(mine, found.taught(theirs), named, y, ignored)
+        if broken is not None:
+            raise TsdistillError(f"the teacher gives {broken}; see that its weights are finite")
+    return found, found.labelled(mine, y)
+
+
+def default_loss(outputs: TrainedOutputs, taught: bool, labelled: Sequence[str]) -> list[str]:
+    """The losses where none is named.
+
+    With a teacher soft targets for class scores and the relative squared error for all other outputs; without
+    one the labels' cross-entropy, or their relative squared error where they are values.
+    """
+    if taught:
+        names, losses = outputs.used, {True: "soft-targets", False: "mse"}
+    else:
+        names, losses = tuple(labelled), {True: "cross-entropy", False: "mse:target=label"}
+    if not names:
+        return ["cross-entropy"]
+    many = len(outputs.layouts) > 1
+    return [losses[outputs.layouts[name].kind == CLASSES] + (f"@{name}" if many else "") for name in names]

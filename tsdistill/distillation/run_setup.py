@@ -1,0 +1,369 @@
+"""From what the caller gives to a loop that runs: everything is checked before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from tsdistill.data import open_data
+from tsdistill.data.training_data import Share, TrainingData, open_training
+from tsdistill.data.training_transforms import mixed_seed
+from tsdistill.distillation.accelerator import machine
+from tsdistill.distillation.alignment_tracker import Tracker, samples_for
+from tsdistill.distillation.batch_preparation import Batching, check_labels, strategy_of
+from tsdistill.distillation.checksums import fingerprint, fingerprint_of_samples
+from tsdistill.distillation.ensemble import Ensemble, members_of
+from tsdistill.distillation.loop import Loop
+from tsdistill.distillation.loop_state import Parts
+from tsdistill.distillation.losses import Batches, Combined, parse
+from tsdistill.distillation.optimizer_step import Updating
+from tsdistill.distillation.options import Options
+from tsdistill.distillation.output_pairs import TrainedOutputs
+from tsdistill.distillation.request import Request, default_loss, enough, outputs_of, samples_of
+from tsdistill.distillation.run_folder import RunFolder
+from tsdistill.distillation.run_writer import Keeping
+from tsdistill.distillation.sharded_teacher import shard
+from tsdistill.distillation.teacher_outputs import CachedTeaching, NoTeacher, Teaching
+from tsdistill.distillation.training_log import TrainResult
+from tsdistill.distillation.validation import Following, best_of, check_tracker, is_best, judged_by, worsened
+from tsdistill.errors import TsdistillError
+from tsdistill.evaluation.named_outputs import WHOLE
+from tsdistill.evaluation.output_layout import CLASSES
+from tsdistill.models import info_of
+from tsdistill.models.requirements import check_open, check_runnable
+from tsdistill.runtime.nests import arguments_of
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+_DRAWN = 7
+
+
+def run(request: Request) -> TrainResult:
+    """Train as the request says (see `tsdistill.distillation.distill`)."""
+    check_open(request.student, "student")
+    if request.teacher is not None:
+        check_runnable(request.teacher, "teacher")
+    if isinstance(request.data, Iterator):
+        request = replace(request, data=list(request.data))
+    options = request.options
+    loss = parse(dict(options.loss)) if options.loss else None
+    check_tracker(options.tracker)
+    before = [(model, _device(model), model.training) for model in _whole(request)]
+    folder = None if request.out is None else Path(request.out).expanduser()
+    with machine(options, None if folder is None else str(folder)) as accelerator:
+        place = None if folder is None else RunFolder(folder, accelerator.is_main_process)
+        main = accelerator.is_main_process
+        try:
+            result, tracker = _run(request, loss, accelerator, place)
+        finally:
+            for model, device, training in before:
+                model.to(device)
+                model.train(training)
+            request.student.eval()
+    seen = tracker is not None and tracker.names and main
+    return replace(result, history=tracker.history()) if tracker is not None and seen else result
+
+
+def _run(
+    request: Request, named: Combined | None, accelerator: Accelerator, folder: RunFolder | None
+) -> tuple[TrainResult, Tracker | None]:
+    """The result without its history, and who followed the alignment."""
+    options, student, teacher = request.options, request.student, request.teacher
+    for model in _whole(request):
+        model.to(accelerator.device)
+    data = _open(request, accelerator)
+    weights = None if teacher is None else fingerprint(teacher)
+    if isinstance(teacher, Ensemble) and options.shard_teacher:
+        raise TsdistillError("--shard-teacher spreads one teacher; give one, or leave it out")
+    if teacher is not None and options.shard_teacher:
+        shard(teacher, accelerator, named, options.augment)
+    samples = samples_of(request, accelerator.device, enough(named, options))
+    outputs, labelled = outputs_of(request, samples)
+    written = dict(options.loss) or dict.fromkeys(default_loss(outputs, teacher is not None, labelled), 1.0)
+    loss = (named or parse(written)).bound(outputs, labelled)
+    alone = labelled[0] if len(labelled) == 1 else None
+    held = alone is not None and outputs.layouts[alone].kind == CLASSES
+    classes = outputs.classes(alone) if alone is not None and held else 1
+    if loss.needs_labels:
+        if samples[0][1] is None:
+            raise TsdistillError(f"the loss {loss.words} needs labels and the data have none: {data.name}")
+        check_labels(data, classes if classes > 1 else None, options.ignore_index)
+    identity = _identity(request, written, data, accelerator, weights, samples)
+    state = _begin(folder, identity, request.resume, accelerator)
+    generator = torch.Generator().manual_seed(mixed_seed(options.seed, _DRAWN))
+    lead = None if teacher is None else members_of(teacher)[0]
+    loss.attach(student, lead, samples, generator)
+    taught = _teaching(request, loss, data, accelerator, folder, weights)
+    if options.tracker:
+        accelerator.init_trackers("tsdistill")
+    updating = Updating(
+        student, _on(loss.parameters(), accelerator.device), options, accelerator, data.length
+    )
+    following, notes = _following(request, accelerator, data, outputs)
+    keeping = Keeping(folder, options, updating.result, request.arch, is_best)
+    spec = info_of(student).input
+    mean, std = (None, None) if spec is None else (spec.mean, spec.std)
+    strategy = strategy_of(options, lead, samples, mean, std)
+    parts = Parts(
+        options=options,
+        accelerator=accelerator,
+        data=data,
+        batching=Batching(
+            options,
+            strategy,
+            classes if classes > 1 else None,
+            loss.needs_labels,
+            accelerator.process_index,
+            student,
+        ),
+        outputs=outputs,
+        teaching=taught,
+        loss=loss,
+        samples=samples,
+        updating=updating,
+        keeping=keeping,
+        following=following,
+        tell=request.tell,
+        report=request.report,
+    )
+    loop = Loop(parts)
+    if state is not None:
+        loop.load(state)
+        assert folder is not None
+        folder.write_log(loop.log)
+    else:
+        keeping.check()
+    resumed = loop.position.updates if state is not None else None
+    try:
+        loop.run()
+    finally:
+        if options.tracker:
+            accelerator.end_training()
+    result = TrainResult(
+        model=updating.result().eval(),
+        options=replace(options, loss=written),
+        log=tuple(loop.log),
+        folder=None if folder is None else folder.path,
+        updates=loop.position.updates,
+        skipped=loop.skipped,
+        frozen_bn=updating.frozen,
+        resumed=resumed,
+        best=best_of(loop.log),
+        judged_by=judged_by(loop.log),
+        notes=(
+            *_notes(options, data, loss, outputs, loop, None if samples[0][1] is None else labelled),
+            *_several(request),
+            *notes,
+            *following.notes,
+        ),
+    )
+    return result, following.tracker
+
+
+def _begin(
+    folder: RunFolder | None, identity: Mapping[str, Any], resume: bool, accelerator: Accelerator
+) -> dict[str, Any] | None:
+    """The checkpoint to go on from, as the first process finds it: others may not see its disk."""
+    state = folder.begin(identity, resume) if folder is not None and folder.writes else None
+    if accelerator.num_processes > 1:
+        from accelerate.utils import broadcast_object_list
+
+        state = broadcast_object_list([state])[0]
+    return state
+
+
+def _whole(request: Request) -> list[nn.Module]:
+    """The models that every process holds whole."""
+    if request.teacher is None or request.options.shard_teacher:
+        return [request.student]
+    return [request.student, *members_of(request.teacher)]
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
+
+
+def _open(request: Request, accelerator: Accelerator) -> TrainingData:
+    options = request.options
+    share = Share(accelerator.process_index, accelerator.num_processes)
+    return open_training(
+        request.data,
+        info_of(request.student).input,
+        batch_size=options.batch_size,
+        seed=options.seed,
+        workers=options.workers,
+        samples=options.samples,
+        share=share,
+        strict=options.strict,
+        transform=options.transform,
+        pin=accelerator.device.type == "cuda",
+        arguments=arguments_of(request.student),
+    )
+
+
+def _identity(
+    request: Request,
+    written: Mapping[str, float],
+    data: TrainingData,
+    accelerator: Accelerator,
+    teacher_weights: str | None,
+    samples: Batches,
+) -> dict[str, Any]:
+    """What a resumed run has to have in common with the one before."""
+    from tsdistill import __version__
+
+    options = {**request.options.to_dict(), "loss": dict(written)}
+    identity: dict[str, Any] = {"tsdistill": __version__, **request.identity, "data": data.description}
+    if data.numbers is None:
+        identity["workers"] = request.options.workers * accelerator.num_processes
+    if data.repeatable:
+        identity["first_samples"] = fingerprint_of_samples(samples[:1])
+    if teacher_weights is not None:
+        identity["teacher_weights"] = teacher_weights
+    if isinstance(request.teacher, Ensemble):
+        identity["shares_of_teachers"] = request.teacher.weights.tolist()
+    return {**identity, "options": options}
+
+
+def _teaching(
+    request: Request,
+    loss: Combined,
+    data: TrainingData,
+    accelerator: Accelerator,
+    folder: RunFolder | None,
+    weights: str | None,
+) -> NoTeacher | Teaching | CachedTeaching:
+    options, teacher = request.options, request.teacher
+    if teacher is None:
+        return NoTeacher()
+    teaching = Teaching(teacher, loss.teacher_taps, accelerator.autocast, members_of(teacher)[0])
+    if not options.cache_teacher:
+        return teaching
+    changing = {
+        f"the augmentation {options.augment}": options.augment != "none",
+        "mixup or cutmix": bool(options.mixup or options.cutmix),
+        "a training transform": not data.fixed,
+        "data without sample numbers": data.numbers is None,
+        f"the loss {loss.words}, which reads the teacher's features,": bool(loss.teacher_taps),
+        "a run without a folder": folder is None,
+        "a teacher that is spread over processes": options.shard_teacher,
+    }
+    wrong = next((what for what, there in changing.items() if there), None)
+    if wrong:
+        raise TsdistillError(f"teacher outputs cannot be kept with {wrong}; leave --cache-teacher out")
+    assert folder is not None
+    assert data.numbers is not None
+    identity: dict[str, Any] = {"teacher": weights, "data": data.description, "amp": options.amp}
+    if isinstance(teacher, Ensemble) and teacher.layouts is not None:
+        identity["averaged"] = {name: vars(layout) for name, layout in teacher.layouts.items()}
+    wait = accelerator.wait_for_everyone
+    return CachedTeaching(
+        teaching, folder.path, data.numbers, identity, accelerator.is_local_main_process, wait
+    )
+
+
+def _following(
+    request: Request, accelerator: Accelerator, data: TrainingData, outputs: TrainedOutputs
+) -> tuple[Following, tuple[str, ...]]:
+    """What looks at the student after each epoch, and notes for people."""
+    options, teacher, held_out = request.options, request.teacher, None
+    if request.held_out is not None:
+        spec = info_of(request.student).input
+        size, arguments = min(options.batch_size, 256), arguments_of(request.student)
+        held_out = open_data(
+            request.held_out, spec, batch_size=size, arguments=arguments, strict=options.strict
+        )
+    tracker: Tracker | None = None
+    notes: tuple[str, ...] = ()
+    if options.track and options.shard_teacher:
+        notes = ("alignment is not followed: the teacher is spread over the processes",)
+    elif options.track and teacher is not None:
+        looked_at = samples_of(request, accelerator.device, samples_for(data.samples))
+        try:
+            tracker = Tracker(
+                request.student,
+                members_of(teacher)[0],
+                looked_at,
+                seed=options.seed,
+                description=data.description,
+            )
+        except TsdistillError as error:
+            notes = (f"alignment is not followed: {error}",)
+    told = options.tracker is not None
+    following = Following(
+        accelerator,
+        held_out,
+        teacher,
+        tracker,
+        told,
+        options.shard_teacher,
+        {**options.outputs, **outputs.untaught},
+        options.ignore_index,
+    )
+    return following, notes
+
+
+def _on(parameters: Any, device: torch.device) -> list[nn.Parameter]:
+    found = list(parameters)
+    for parameter in found:
+        parameter.data = parameter.data.to(device)
+    return found
+
+
+def _several(request: Request) -> list[str]:
+    """What to say where there are several teachers."""
+    if not isinstance(request.teacher, Ensemble):
+        return []
+    shares = ", ".join(f"{share:.3g}" for share in request.teacher.weights.tolist())
+    return [
+        f"{len(request.teacher.members)} teachers, weights {shares}: class scores are averaged in "
+        "probability, other outputs as they are; losses of nodes, augmentations and the alignment look at "
+        "the first"
+    ]
+
+
+def _notes(
+    options: Options,
+    data: TrainingData,
+    loss: Combined,
+    outputs: TrainedOutputs,
+    loop: Loop,
+    labelled: Sequence[str] | None,
+) -> tuple[str, ...]:
+    """Lines for people on a training that has ended.
+
+    Args:
+        options: as the caller gave them.
+        data: what was read.
+        loss: what was made small.
+        outputs: of student and teacher.
+        loop: the training.
+        labelled: the outputs that labels are for, ``None`` for data without labels.
+    """
+    notes = [data.description, f"loss: {loss.words}", *outputs.notes]
+    supposed = not loss.needs_labels and labelled is None and list(outputs.layouts) == [WHOLE]
+    if supposed and not options.loss and not options.outputs and loss.terms[0].reads == CLASSES:
+        notes.append(
+            "the output is taken for class scores, as its shape has classes; where it holds values say so "
+            "with --outputs output=values (outputs=)"
+        )
+    left = loss.left(outputs)
+    if left:
+        notes.append(f"no loss is for {', '.join(left)}: what the student gives there is left to chance")
+    numbered = any(outputs.layouts[name].kind == CLASSES for name in labelled or ())
+    if numbered and not loss.needs_labels:
+        notes.append(
+            "the data have labels and the loss does not read them: where they number the model's outputs, "
+            "0.5*soft-targets + 0.5*cross-entropy learns from them too"
+        )
+    if loop.skipped:
+        notes.append(f"{loop.skipped} times a sample could not be read and was left out")
+    notes += loop.notes
+    worse = worsened(loop.log)
+    return tuple([*notes, worse] if worse else notes)

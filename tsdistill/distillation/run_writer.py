@@ -1,0 +1,117 @@
+"""What a run writes while it goes on: checkpoints, the log, the model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from tsdistill.distillation import checkpoints
+from tsdistill.distillation.options import Options
+from tsdistill.distillation.run_folder import MODEL, RunFolder
+from tsdistill.files import scratch
+from tsdistill.models import save
+
+Best = Callable[[Sequence[Mapping[str, Any]]], bool]
+"""Whether the last line of a log is its best."""
+
+
+class Running(Protocol):
+    """What can take a checkpoint back."""
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint."""
+
+
+class Keeping:
+    """Writes for all processes; only the first one does anything.
+
+    Args:
+        folder: the run's, ``None`` to keep nothing.
+        options: how often.
+        result: gives the model to keep.
+        arch: specification of its architecture, when the model does not know it.
+        best: see `Best`.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder | None,
+        options: Options,
+        result: Callable[[], nn.Module],
+        arch: str | None,
+        best: Best,
+    ) -> None:
+        self._folder = folder
+        self._writes = folder is not None and folder.writes
+        self._options, self._result, self._arch, self._best = options, result, arch, best
+        self._since = time.monotonic()
+        self._at = -1
+
+    @property
+    def way_on(self) -> str:
+        """How a run that was stopped goes on, for a message."""
+        return "" if self._folder is None else "; --resume (resume=True) goes on from there"
+
+    def check(self) -> None:
+        """See that the model can be saved at all, before it is trained.
+
+        Raises:
+            TsdistillError: nothing says how to build it again, or there is no space.
+        """
+        if self._folder is None or not self._writes:
+            return
+        with scratch(self._folder.path) as place:
+            save(self._result(), place / MODEL, arch=self._arch)
+
+    def due(self, updates: int) -> bool:
+        """Whether a state is to be kept after so many updates."""
+        if not self._writes:
+            return False
+        minutes = self._options.checkpoint_minutes
+        if minutes and time.monotonic() - self._since > 60 * minutes:
+            return True
+        return updates % self._options.checkpoint_steps == 0
+
+    def write(self, state: Mapping[str, Any], updates: int) -> None:
+        """Keep a state.
+
+        Raises:
+            TsdistillError: the disk is full; the state before it is still there.
+        """
+        if self._folder is not None and self._writes:
+            checkpoints.write(self._folder.last, state)
+            self._since, self._at = time.monotonic(), updates
+
+    def close_epoch(self, state: Mapping[str, Any], log: Sequence[Mapping[str, Any]], updates: int) -> None:
+        """Keep the model, the state and the log at the end of an epoch.
+
+        Models come first: when the state is there, so is everything it speaks of.
+        """
+        if self._folder is None or not self._writes:
+            return
+        if self._best(log):
+            save(self._result(), self._folder.best, arch=self._arch)
+        save(self._result(), self._folder.model, arch=self._arch)
+        self.write(state, updates)
+        self._folder.write_log(log)
+
+    def keep_good(self, loop: Running, sound: bool) -> str:
+        """Keep the last state whose weights are finite numbers; says where, for a message.
+
+        Args:
+            loop: goes back to the last checkpoint where the weights are broken.
+            sound: whether they are not.
+        """
+        if self._folder is None or not self._writes:
+            return ""
+        if not sound:
+            if not self._folder.last.exists():
+                return ""
+            loop.load(checkpoints.read(self._folder.last))
+        with torch.no_grad():
+            save(self._result(), self._folder.model, arch=self._arch)
+        return f"the last good state is kept in {self._folder.model}: "

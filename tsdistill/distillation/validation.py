@@ -1,0 +1,199 @@
+"""What is looked at after every epoch: figures on held-out data, alignment, and who else is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from tsdistill.data import Stream
+from tsdistill.distillation import batchnorm_modes
+from tsdistill.distillation.alignment_tracker import Tracker
+from tsdistill.distillation.checkpoints import Position
+from tsdistill.distillation.losses import Batches
+from tsdistill.errors import TsdistillError
+from tsdistill.evaluation import evaluate
+from tsdistill.evaluation.counted_positions import IGNORED
+from tsdistill.evaluation.metric import metric_kind, traits_of
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+JUDGED = {"top1": 1, "agreement": 1, "kl": -1, "mse": -1, "mae": -1, "output_mse": -1}
+"""Figures that say which epoch is best, the first that there is, and whether more is better. Those over all
+outputs come before those of one (``kl@scores``)."""
+
+
+class Following:
+    """Looks at the student after every epoch.
+
+    Args:
+        accelerator: where it runs.
+        held_out: samples to judge on, ``None`` for none.
+        reference: the teacher, to compare with.
+        tracker: follows the alignment.
+        told: whether accelerate's trackers are told.
+        together: whether all processes run the held-out samples, as a teacher has to whose weights are spread
+            over them; otherwise the first does.
+        outputs: what the user says of the outputs, by name.
+        ignore_index: the label that counts for nothing.
+    """
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        held_out: Stream | None = None,
+        reference: nn.Module | None = None,
+        tracker: Tracker | None = None,
+        told: bool = False,
+        together: bool = False,
+        outputs: Mapping[str, str] | None = None,
+        ignore_index: int = IGNORED,
+    ) -> None:
+        self._accelerator, self._held_out, self._reference = accelerator, held_out, reference
+        self.tracker, self._told = tracker, told
+        self._outputs, self._ignore_index = outputs, ignore_index
+        self._judges = together or accelerator.is_main_process
+
+    @property
+    def judges_any(self) -> bool:
+        """Whether there are held-out data."""
+        return self._held_out is not None
+
+    @property
+    def notes(self) -> list[str]:
+        """Lines for people on held-out samples that were left out."""
+        return [] if self._held_out is None else [f"held-out data: {note}" for note in self._held_out.notes]
+
+    def judge(self, model: nn.Module) -> dict[str, Any]:
+        """``val/...`` figures of ``model`` in the processes that judge it, empty elsewhere."""
+        line: dict[str, Any] = {}
+        if self._held_out is not None and self._judges:
+            figures = evaluate(
+                model,
+                self._held_out,
+                reference=self._reference,
+                outputs=self._outputs,
+                ignore_index=self._ignore_index,
+            )
+            line.update({f"val/{name}": value for name, value in figures.items()})
+        return line
+
+    def divergence(self, model: nn.Module, samples: Batches | None = None) -> float | None:
+        """How far the outputs of ``model`` are from the teacher's (see `norms.divergence`).
+
+        Args:
+            model: the student, or a copy of it.
+            samples: what to judge on, ``None`` for the held-out data.
+        """
+        if samples is None:
+            figures = {name.removeprefix("val/"): value for name, value in self.judge(model).items()}
+            return batchnorm_modes.divergence(figures)
+        try:
+            figures = evaluate(
+                model,
+                [(x, None) for x, _ in samples],
+                reference=self._reference,
+                outputs=self._outputs,
+                ignore_index=self._ignore_index,
+            )
+        except TsdistillError:  # no metric compares such outputs
+            return None
+        return batchnorm_modes.divergence(figures)
+
+    def look(self, model: nn.Module, position: Position) -> dict[str, Any]:
+        """``val/...`` and ``alignment/...`` figures of ``model``; processes wait for each other."""
+        line = self.judge(model)
+        if self.tracker is not None:
+            line.update(self.tracker.look(f"epoch {position.epoch}"))
+        if self._accelerator.num_processes > 1:
+            self._accelerator.wait_for_everyone()
+        return line
+
+    def track(self, line: Mapping[str, Any], updates: int) -> None:
+        """Hand an epoch's figures to accelerate's trackers."""
+        if self._told:
+            numbers = {
+                name: value
+                for name, value in line.items()
+                if isinstance(value, (int, float)) and not isinstance(value, bool)
+            }
+            self._accelerator.log(numbers, step=updates)
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run needs."""
+        return {} if self.tracker is None else self.tracker.state_dict()
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state` gave."""
+        if self.tracker is not None and state:
+            self.tracker.load_state_dict(state)
+
+
+def figure_of(line: Mapping[str, Any]) -> tuple[str, float] | None:
+    """The name and value that an epoch is judged by, more being better; ``None`` without held-out data."""
+    figures = {name.removeprefix("val/"): value for name, value in line.items() if name.startswith("val/")}
+    whole = [name for name in JUDGED if name in figures]
+    parts = [name for metric in JUDGED for name in figures if name.partition("@")[0] == metric]
+    for name in (*whole, *parts):
+        if figures[name] is not None:
+            return name, JUDGED[name.partition("@")[0]] * float(figures[name])
+    return None
+
+
+def is_best(log: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the last epoch of a log is better than all before it."""
+    return bool(log) and (best := best_of(log)) is not None and best[0] == log[-1]["epoch"]
+
+
+def judged_by(log: Sequence[Mapping[str, Any]]) -> tuple[str, str] | None:
+    """The metric that epochs are judged by and the unit of its figures; ``None`` without held-out data."""
+    found = next((figure for line in log if (figure := figure_of(line)) is not None), None)
+    return None if found is None else (found[0], traits_of(metric_kind(found[0])).unit)
+
+
+def words_of(name: str, value: float, unit: str) -> str:
+    """``"top1 70.2 %"``."""
+    return f"{name} {value:.4g}{' ' if unit else ''}{unit}"
+
+
+def worsened(log: Sequence[Mapping[str, Any]]) -> str:
+    """A warning where the last epoch is worse than the model was before training; empty otherwise."""
+    if len(log) < 2 or log[0]["epoch"] != 0:
+        return ""
+    first, last, judge = figure_of(log[0]), figure_of(log[-1]), judged_by(log)
+    if first is None or last is None or judge is None or not last[1] < first[1]:
+        return ""
+    before, after = (words_of(judge[0], abs(figure), judge[1]) for _, figure in (first, last))
+    return (
+        f"warning: training made the model worse: {after} after epoch {log[-1]['epoch']}, {before} before "
+        "training; lower --lr, give more data, or keep best.safetensors"
+    )
+
+
+def best_of(log: Sequence[Mapping[str, Any]]) -> tuple[int, float] | None:
+    """The first epoch with the best figure (0 is before training), and that figure as it was measured."""
+    judged = [(line, found) for line in log if (found := figure_of(line)) is not None]
+    if not judged:
+        return None
+    line, (name, _) = max(judged, key=lambda pair: (pair[1][1], -pair[0]["epoch"]))
+    return int(line["epoch"]), float(line[f"val/{name}"])
+
+
+def check_tracker(name: str | None) -> None:
+    """Refuse a tracker that accelerate does not know or that is not installed.
+
+    Raises:
+        TsdistillError: it says which there are.
+    """
+    if name is None:
+        return
+    from accelerate.tracking import get_available_trackers
+    from accelerate.utils import LoggerType
+
+    there = [str(each.value) for each in get_available_trackers()]
+    if name not in there:
+        known = name in [str(each.value) for each in LoggerType]
+        way = "install its package" if known else f"there are {', '.join(there) or 'none'}"
+        raise TsdistillError(f"the tracker {name!r} is not there; {way}")

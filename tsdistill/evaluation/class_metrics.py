@@ -1,0 +1,137 @@
+"""Figures that say how good a classifier is, and the registration of all built-in metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from tsdistill.errors import TsdistillError
+from tsdistill.evaluation.metric import POSITIONS, Metric, RunningMean, labels_given, reference_given
+from tsdistill.evaluation.output_layout import CLASSES, layout_of
+from tsdistill.evaluation.value_metrics import MeanAbsoluteError, MeanSquaredError, OutputSquaredError
+from tsdistill.plugins import hookimpl
+
+
+def class_scores(outputs: Tensor, metric: str) -> Tensor:
+    """Outputs as ``(predictions, classes)``: rows as they are, others as ``output_layout`` says.
+
+    Raises:
+        TsdistillError: there are no two classes to choose from.
+    """
+    scores = layout_of(outputs, kind=CLASSES).rows(outputs)
+    if scores.shape[-1] < 2:
+        raise TsdistillError(
+            f"{metric} needs scores of two or more classes, not an output of shape {tuple(outputs.shape)}"
+        )
+    return scores.flatten(0, -2).float()
+
+
+class _TopK(RunningMean):
+    needs: ClassVar[frozenset[str]] = frozenset({"labels"})
+    wants: ClassVar[str] = POSITIONS
+    higher_is_better: ClassVar[bool] = True
+    unit: ClassVar[str] = "%"
+    k: ClassVar[int] = 1
+
+    def update(self, outputs: Tensor, labels: Tensor | None, reference_outputs: Tensor | None = None) -> None:
+        """Take the positions of a batch that count: scores ``(positions, classes)``, labels ``(positions,)``.
+
+        Raises:
+            TsdistillError: labels are missing, are no class numbers or do not fit the scores.
+        """
+        name = f"top{self.k}"
+        labels = labels_given(labels, name)
+        scores = class_scores(outputs, name)
+        if labels.is_floating_point() or labels.numel() != len(scores):
+            raise TsdistillError(
+                f"{name} needs one class number for each prediction, but labels are {tuple(labels.shape)} of"
+                f" {str(labels.dtype).removeprefix('torch.')} and outputs {tuple(outputs.shape)}"
+            )
+        if not labels.numel():
+            return
+        labels = labels.flatten().to(scores.device).long()
+        classes = scores.shape[1]
+        if classes < self.k:
+            raise TsdistillError(
+                f"{name} needs {self.k} classes or more, but the model has {classes}; leave it out"
+            )
+        if int(labels.max()) >= classes or int(labels.min()) < 0:
+            raise TsdistillError(
+                f"labels are {int(labels.min())}-{int(labels.max())} but the model has {classes} classes;"
+                " give data labelled as the model was trained"
+            )
+        best = scores.topk(self.k, 1).indices
+        self._add(float((best == labels[:, None]).any(1).sum()) * 100, len(labels))
+
+
+class Top1(_TopK):
+    """Percent of predictions (samples, or positions of them) whose label has the highest score."""
+
+
+class Top5(_TopK):
+    """Percent of predictions (samples, or positions of them) whose label is among the five highest scores."""
+
+    k: ClassVar[int] = 5
+
+
+def _pair(outputs: Tensor, given: Tensor | None, name: str) -> tuple[Tensor, Tensor]:
+    reference: Tensor = reference_given(given, name)
+    if reference.shape != outputs.shape:
+        raise TsdistillError(
+            f"{name} needs outputs of one shape, but the model gives {tuple(outputs.shape)} and the reference"
+            f" {tuple(reference.shape)}"
+        )
+    return class_scores(outputs, name), class_scores(reference.to(outputs.device), name)
+
+
+class Agreement(RunningMean):
+    """Percent of predictions that are the reference's."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"reference"})
+    wants: ClassVar[str] = POSITIONS
+    higher_is_better: ClassVar[bool] = True
+    unit: ClassVar[str] = "%"
+
+    def update(self, outputs: Tensor, labels: Tensor | None, reference_outputs: Tensor | None) -> None:
+        """Take the positions of a batch that count: scores ``(positions, classes)`` of both models.
+
+        Raises:
+            TsdistillError: they differ in shape or have no classes.
+        """
+        mine, theirs = _pair(outputs, reference_outputs, "agreement")
+        self._add(float((mine.argmax(1) == theirs.argmax(1)).sum()) * 100, len(mine))
+
+
+class KullbackLeibler(RunningMean):
+    """Mean KL(reference || model) of the class probabilities (of the softmax), in nats per prediction."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"reference"})
+    wants: ClassVar[str] = POSITIONS
+    higher_is_better: ClassVar[bool] = False
+    unit: ClassVar[str] = "nats"
+
+    def update(self, outputs: Tensor, labels: Tensor | None, reference_outputs: Tensor | None) -> None:
+        """Take the positions of a batch that count: scores ``(positions, classes)`` of both models.
+
+        Raises:
+            TsdistillError: they differ in shape or have no classes.
+        """
+        mine, theirs = _pair(outputs, reference_outputs, "kl")
+        log_mine, log_theirs = (torch.log_softmax(scores.double(), 1) for scores in (mine, theirs))
+        divergence = (log_theirs.exp() * (log_theirs - log_mine)).sum(1).clamp_min(0)
+        self._add(float(divergence.sum()), len(mine))
+
+
+@hookimpl
+def register_evaluation_metrics(register: Callable[[str, type[Metric]], None]) -> None:
+    """Register the metrics of classifiers, of regression, and those that ask for no task at all."""
+    register("top1", Top1)
+    register("top5", Top5)
+    register("agreement", Agreement)
+    register("kl", KullbackLeibler)
+    register("mse", MeanSquaredError)
+    register("mae", MeanAbsoluteError)
+    register("output_mse", OutputSquaredError)

@@ -1,0 +1,348 @@
+"""Figures of models in one pass over the data."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from tsdistill import plugins
+from tsdistill.data import Stream, open_data
+from tsdistill.errors import TsdistillError
+from tsdistill.evaluation.counted_positions import IGNORED, aligned_labels, counted, labels_for
+from tsdistill.evaluation.default_metrics import default_metrics
+from tsdistill.evaluation.metric import KIND, OUTPUTS, POSITIONS, RAW, Metric, metric_kind, wants_of
+from tsdistill.evaluation.model_run import Run
+from tsdistill.evaluation.output_layout import (
+    CLASSES,
+    UNUSED,
+    Layout,
+    class_output,
+    layouts,
+    paired,
+    parse_stated,
+)
+from tsdistill.models.origin import info_of
+from tsdistill.models.requirements import check_runnable
+from tsdistill.runtime.forward import at_rest, placement
+from tsdistill.runtime.nests import arguments_of, by_name, count, tensors
+from tsdistill.runtime.progress import Progress
+from tsdistill.runtime.unchanged import unchanged
+
+Tell = Progress
+
+_LOG = logging.getLogger("tsdistill")
+
+EVALUATE = "evaluating samples"
+
+
+@unchanged
+def evaluate(
+    model: nn.Module,
+    data: Any,
+    metrics: Sequence[str] | None = None,
+    reference: nn.Module | None = None,
+    *,
+    samples: int | None = None,
+    batch_size: int = 32,
+    seed: int = 0,
+    strict: bool = False,
+    outputs: str | Mapping[str, str] | None = None,
+    ignore_index: int = IGNORED,
+) -> dict[str, float]:
+    """Evaluate ``model`` on ``data``.
+
+    Args:
+        model: run in evaluation mode without gradients and left as it was.
+        data: a ``Stream``, or whatever ``open_data`` takes (for the inputs that the model says it reads).
+        metrics: names of evaluation metrics, of one output ``"kl@scores"``; by default the built-in ones
+            whose needs are met and that go with the outputs (see `tsdistill.evaluation.default_metrics`).
+        reference: the model to compare with, such as the one before pruning.
+        samples: at most so many (only when ``data`` is not a ``Stream``).
+        batch_size: samples per batch (likewise).
+        seed: of the part of the data (likewise).
+        strict: a sample that cannot be read is an error; otherwise it is left out, counted and named.
+        outputs: by name what an output holds where that is not plain: ``"classes"``, ``"classes:DIM"``,
+            ``"values"`` or ``"unused"`` (see `tsdistill.evaluation.output_layout.layouts`).
+        ignore_index: the label that counts for nothing; so does padding, where an attention mask is 0.
+
+    Returns:
+        Metric name -> figure. The built-in ones: percent for ``top1``, ``top5`` and ``agreement``, nats for
+        ``kl``; ``mse``, ``mae`` and ``output_mse`` as `tsdistill.evaluation.value_metrics` says.
+
+    Raises:
+        TsdistillError: a metric is unknown, fails, lacks what it needs or does not fit the outputs; none goes
+            with them; a forward pass fails or gives NaN or infinite values.
+    """
+    check_runnable(model)
+    if reference is not None:
+        check_runnable(reference, "reference")
+    stream = as_stream(model, data, samples, batch_size, seed, strict)
+    stated = parse_stated(outputs or {})
+    figures = evaluate_all([model], stream, metrics, reference, outputs=stated, ignore_index=ignore_index)[0]
+    if stream is not data:
+        for note in stream.notes:
+            _LOG.warning("%s", note)
+    if figures:
+        return figures
+    if not stream.labelled and reference is None:
+        raise TsdistillError("nothing to evaluate: the data have no labels and there is no reference= model")
+    raise TsdistillError(
+        "nothing to evaluate: no built-in metric goes with such outputs; name metrics of a plugin"
+    )
+
+
+def as_stream(
+    model: nn.Module, data: Any, samples: int | None, batch_size: int, seed: int, strict: bool = False
+) -> Stream:
+    """``data`` itself when it is a stream, else ``open_data`` of it for the inputs of ``model``."""
+    if isinstance(data, Stream):
+        return data
+    spec, arguments = info_of(model).input, arguments_of(model)
+    return open_data(
+        data, spec, samples=samples, batch_size=batch_size, seed=seed, strict=strict, arguments=arguments
+    )
+
+
+def evaluate_all(
+    models: Sequence[nn.Module],
+    stream: Stream,
+    metrics: Sequence[str] | None,
+    reference: nn.Module | None,
+    *,
+    names: Sequence[str] | None = None,
+    outputs: Mapping[str, str] | None = None,
+    ignore_index: int = IGNORED,
+    progress: Tell | None = None,
+) -> list[dict[str, float]]:
+    """The figures of several models in one pass over the stream, each as ``evaluate`` gives them.
+
+    Args:
+        models: in the order of the result.
+        stream: the samples.
+        metrics: names; ``None`` for those that go with the first batch, which may be none.
+        reference: what the models are compared with; one of them or another.
+        names: what messages call the models.
+        outputs: what they hold, by name, where that is not plain.
+        ignore_index: the label that counts for nothing.
+        progress: is told how many samples are done.
+    """
+    if isinstance(metrics, str):
+        metrics = [metrics]
+    have = {"labels": stream.labelled, "reference": reference is not None}
+    kinds = None if metrics is None else _kinds(metrics, have)
+    called = ["the model"] * len(models) if names is None else [f"the model {name}" for name in names]
+    its_place = next((n for n, model in enumerate(models) if model is reference), None)
+    their_name = "the reference" if names is None or its_place is None else called[its_place]
+    running: list[dict[str, Metric]] = []
+    judging: _Judging | None = None
+    done = 0
+    others = [] if reference is None or any(model is reference for model in models) else [reference]
+    with at_rest(*models, *others, fast=True), torch.no_grad():
+        for x, target in stream:
+            named = by_name(models[0], x)
+            target = aligned_labels(named, target, ignore_index)
+            theirs = None if reference is None else Run(reference, x, their_name)
+            if theirs is not None:
+                theirs.whole()
+            first = theirs if theirs is not None and not others else Run(models[0], x, called[0])
+            runs = [
+                first if m is first.model else Run(m, x, who) for m, who in zip(models, called, strict=True)
+            ]
+            if judging is None and first.structured:
+                outputs = {**_alone(first, [*runs, theirs or first]), **(outputs or {})}
+            if kinds is None:
+                chosen = default_metrics(
+                    stream.labelled,
+                    reference is not None,
+                    output=first.whole(),
+                    target=target,
+                    outputs=outputs,
+                )
+                kinds = _kinds(chosen, have)
+            if not kinds:
+                break
+            judging = judging or _judging(kinds, first, outputs, target, ignore_index)
+            running = running or [{name: kind() for name, kind in kinds.items()} for _ in models]
+            for states in running:
+                run = runs.pop(0)  # its outputs are free when the next model runs
+                for name, metric in states.items():
+                    _update(name, metric, judging, _Runs(run, theirs, first), named, target)
+            done += count(x)
+            if progress is not None:
+                progress(EVALUATE, done, stream.samples)
+    if not kinds:
+        return [{} for _ in models]
+    return [{name: _figure(name, metric) for name, metric in states.items()} for states in running]
+
+
+def _alone(first: Run, runs: Sequence[Run]) -> dict[str, str]:
+    """The outputs of the first model that another one does not give, as unused ones."""
+    shared = [paired(first.named(), run.named()) for run in runs if run is not first]
+    return {name: UNUSED for name in first.named() if not all(name in pairs for pairs in shared)}
+
+
+def _judging(
+    kinds: Mapping[str, Any], first: Run, outputs: Mapping[str, str] | None, target: Any, ignore_index: int
+) -> _Judging:
+    raw = all(wants_of(kind, name) == RAW for name, kind in kinds.items())
+    known = {} if raw else layouts(first.named(), outputs, target)
+    return _Judging(known, kinds, ignore_index)
+
+
+def _kinds(names: Sequence[str], have: Mapping[str, bool]) -> dict[str, Any]:
+    """The metrics' classes by name; refuses those whose needs are not met."""
+    kinds = {name: metric_kind(name) for name in names}
+    ways = {"labels": "give labelled data", "reference": "give reference="}
+    for name, kind in kinds.items():
+        wants_of(kind, name)
+        for need in sorted(kind.needs):
+            if not have.get(need, False):
+                way = ways.get(need, "tsdistill gives only labels and reference")
+                raise TsdistillError(f"the metric {name} needs {need}; {way} or leave the metric out")
+    return kinds
+
+
+@dataclass(frozen=True, eq=False)
+class _Judging:
+    """What of the outputs is judged, settled on the first batch.
+
+    Attributes:
+        layouts: of the outputs of the first model that ran, by name.
+        kinds: the metrics' classes by name, ``"kl"`` or ``"kl@scores"``.
+        ignore_index: the label that counts for nothing.
+    """
+
+    layouts: Mapping[str, Layout]
+    kinds: Mapping[str, Any]
+    ignore_index: int
+
+    def given(self, name: str, runs: _Runs, x: Any, target: Any) -> tuple[Any, Any, Any]:
+        """Outputs, labels and the reference's outputs as the metric ``name`` wants them."""
+        metric, _, output = name.partition("@")
+        kind = self.kinds[name]
+        wants = wants_of(kind, metric)
+        device, _ = placement(runs.mine.model)
+        compared = "reference" in kind.needs
+        if wants == RAW or (wants == OUTPUTS and not runs.first.structured):
+            theirs = runs.theirs.sound() if runs.theirs and compared else None
+            return runs.mine.sound(), _moved(target, device), _moved(theirs, device)
+        _check_labels(metric, kind, target)
+        if wants == OUTPUTS:
+            names = [output] if output else [n for n, known in self.layouts.items() if known.kind != UNUSED]
+            both = [self._rows(runs, each, x, target, compared) for each in names]
+            if len(names) > 1:
+                both = [self._centred(each, *rows) for each, rows in zip(names, both, strict=True)]
+            reference = dict(zip(names, (theirs for _, _, theirs in both), strict=True)) if compared else None
+            return dict(zip(names, (mine for mine, _, _ in both), strict=True)), None, reference
+        if wants == POSITIONS:
+            name = output or class_output(runs.first.named(), self.layouts)
+            return self._rows(runs, name, x, target, compared)
+        mine = runs.mine.tensor(runs.its(output) if output else None)
+        labels = target.get(output) if isinstance(target, Mapping) else target
+        theirs = runs.theirs.tensor(runs.its(output, True) if output else None) if runs.theirs else None
+        labels = labels if isinstance(labels, Tensor) else None
+        return mine, _moved(labels, mine.device), _moved(theirs if compared else None, mine.device)
+
+    def _centred(self, name: str, mine: Any, labels: Any, theirs: Any) -> tuple[Any, Any, Any]:
+        """Class scores without their mean over the classes, which changes no probability; values as they
+        are."""
+        if self.layouts[name].kind != CLASSES:
+            return mine, labels, theirs
+        mine, theirs = (
+            None if rows is None else rows.double() - rows.double().mean(-1, keepdim=True)
+            for rows in (mine, theirs)
+        )
+        return mine, labels, theirs
+
+    def _rows(self, runs: _Runs, name: str, x: Any, target: Any, compared: bool) -> tuple[Any, Any, Any]:
+        """The positions of an output that count: of the model, of the labels, of the reference."""
+        if name not in self.layouts:
+            raise TsdistillError(f"the models have no output {name!r}; they give {', '.join(self.layouts)}")
+        layout, tensor = self.layouts[name], runs.mine.one(runs.its(name))
+        kept = counted(layout, tensor, x, target, self.ignore_index)
+        mine = runs.mine.rows(runs.its(name), layout, kept)
+        theirs = None
+        if compared and runs.theirs is not None:
+            other = runs.theirs.one(runs.its(name, True))
+            _check_same(name, tensor, other)
+            theirs = _moved(runs.theirs.rows(runs.its(name, True), layout, kept), mine.device)
+        labels = labels_for(layout, tensor, target)
+        if labels is None:
+            whole = target.get(name) if isinstance(target, Mapping) else target
+            return mine, _moved(whole, mine.device) if isinstance(whole, Tensor) else None, theirs
+        labels = _moved(labels, mine.device)
+        places = layout.rows(tensor).ndim - 1
+        flat = labels.flatten(0, places - 1) if kept is None else labels[kept.to(mine.device)]
+        return mine, flat, theirs
+
+
+class _Runs:
+    """The runs that a metric looks at: the model's, the reference's, and the first, whose names are used."""
+
+    def __init__(self, mine: Run, theirs: Run | None, first: Run) -> None:
+        self.mine, self.theirs, self.first = mine, theirs, first
+        self._names: dict[bool, Mapping[str, str]] = {}
+
+    def its(self, name: str, reference: bool = False) -> str:
+        """What the model (or the reference) calls the output that the first one calls ``name``."""
+        run = self.theirs if reference and self.theirs is not None else self.mine
+        if run is self.first:
+            return name
+        if reference not in self._names:
+            self._names[reference] = paired(self.first.named(), run.named())
+        return self._names[reference].get(name, name)
+
+
+def _check_labels(name: str, kind: Any, target: Any) -> None:
+    if target is None or isinstance(target, (Tensor, Mapping)) or "labels" not in kind.needs:
+        return
+    raise TsdistillError(
+        f"the metric {name} needs labels in one tensor, but targets are a {type(target).__name__}; leave it "
+        'out or use one that wants "raw"'
+    )
+
+
+def _check_same(name: str, mine: Tensor, theirs: Tensor) -> None:
+    if mine.shape != theirs.shape:
+        raise TsdistillError(
+            f"the output {name} of the model has the shape {tuple(mine.shape)} and that of the reference "
+            f"{tuple(theirs.shape)}; compare models of one task, with the same classes"
+        )
+
+
+def _update(name: str, metric: Any, judging: _Judging, runs: _Runs, x: Any, target: Any) -> None:
+    given = judging.given(name, runs, x, target)
+    try:
+        metric.update(*given)
+    except TsdistillError:
+        raise
+    except Exception as error:  # a plugin's metric may raise anything
+        raise _failed(name, error) from error
+
+
+def _figure(name: str, metric: Any) -> float:
+    try:
+        return float(metric.compute())
+    except TsdistillError:
+        raise
+    except Exception as error:  # a plugin's metric may raise anything
+        raise _failed(name, error) from error
+
+
+def _failed(name: str, error: Exception) -> TsdistillError:
+    origin = plugins.origin(KIND, name.partition("@")[0])
+    cause = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return TsdistillError(f"the metric {name} ({origin}) fails: {cause}; leave it out or mend it")
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    """``value`` with its tensors on ``device``."""
+    if all(tensor.device == device for tensor in tensors(value)):
+        return value
+    return pytree.tree_map_only(Tensor, lambda tensor: tensor.to(device), value)

@@ -1,0 +1,290 @@
+"""`compare`: measuring models side by side."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from tsdistill.data.stream import Stream
+from tsdistill.errors import TsdistillError
+from tsdistill.evaluation.comparison import Comparison
+from tsdistill.evaluation.cost import file_size, macs, parameters
+from tsdistill.evaluation.counted_positions import IGNORED
+from tsdistill.evaluation.evaluator import EVALUATE, Tell, as_stream, evaluate_all
+from tsdistill.evaluation.metric import metric_kind, traits_of
+from tsdistill.evaluation.named_outputs import WHOLE, describe, named_outputs
+from tsdistill.evaluation.output_layout import UNUSED, paired, parse_stated
+from tsdistill.models.info import InputSpec
+from tsdistill.models.origin import info_of
+from tsdistill.models.requirements import check_runnable
+from tsdistill.runtime.forward import at_rest, forward, head, placement, to_model
+from tsdistill.runtime.latency import WARM_UP, Timing, timings
+from tsdistill.runtime.memory import peak_memory
+from tsdistill.runtime.nests import repeated
+from tsdistill.runtime.pass_time import measure_pass
+from tsdistill.runtime.progress import begin, expect
+from tsdistill.runtime.unchanged import unchanged
+
+COUNT, TIME, MEMORY = "counting", "timing, batch {}", "memory"
+
+_COUNTED = 3.0
+"""Forward passes for the outputs and the operations of a model, the latter slowed down by the counter."""
+
+_LEAST_SECONDS = 0.25
+_REPEATS = 15
+_LARGER = 1.5
+"""A file so many times as large as its weights holds more than those."""
+
+
+@unchanged
+def compare(
+    models: Sequence[nn.Module] | Mapping[str, nn.Module],
+    data: Any = None,
+    *,
+    names: Sequence[str] | None = None,
+    metrics: Sequence[str] | None = None,
+    samples: int | None = None,
+    batch_size: int = 32,
+    seed: int = 0,
+    strict: bool = False,
+    example_input: Any = None,
+    repeats: int = _REPEATS,
+    files: Sequence[str | os.PathLike[str] | None] | None = None,
+    brief: bool = False,
+    outputs: str | Mapping[str, str] | None = None,
+    ignore_index: int = IGNORED,
+    progress: Tell | None = None,
+) -> Comparison:
+    """Costs and, where there are data, quality of models.
+
+    Args:
+        models: the first one is what the others are compared with; a mapping names them.
+        data: a ``Stream`` or whatever ``open_data`` takes; ``None``: costs only.
+        names: one per model; ``model 1`` and so on by default.
+        metrics: names of evaluation metrics, of one output ``"kl@scores"``; by default the built-in ones
+            whose needs are met and that go with the outputs, every one of them, which may be none.
+        samples: at most so many.
+        batch_size: samples per batch, also for throughput and peak memory.
+        seed: of the part of the data.
+        strict: a sample that cannot be read is an error; otherwise it is left out, counted and named.
+        example_input: of batch 1, where the models do not say how inputs look; the first sample of ``data``
+            without one.
+        repeats: timed forward passes per model, at least.
+        files: where the models come from, for the size of those files; ``None`` for one that has none, which
+            counts what `tsdistill.save` would store.
+        brief: leave out file sizes, throughput and peak memory.
+        outputs: by name what an output holds where that is not plain: ``"classes"``, ``"classes:DIM"``,
+            ``"values"`` or ``"unused"`` (see `tsdistill.evaluation.output_layout.layouts`).
+        ignore_index: the label that counts for nothing; so does padding, where an attention mask is 0.
+        progress: is told the phase, how many samples are done, and of how many.
+
+    Raises:
+        TsdistillError: there is no model, names or files do not go with the models, the models differ in
+            their inputs or outputs, a forward pass fails or a metric does not fit.
+    """
+    named = isinstance(models, Mapping) or names is not None
+    if isinstance(models, Mapping):
+        names, models = tuple(models), tuple(models.values())
+    if not models:
+        raise TsdistillError("there are no models to compare; give one or more")
+    names = tuple(names) if names is not None else tuple(f"model {n}" for n in range(1, len(models) + 1))
+    for model, name in zip(models, names, strict=False):
+        check_runnable(model, name)
+    for what, given in (("name", names), ("file", files)):
+        if given is not None and len(given) != len(models):
+            raise TsdistillError(f"{len(given)} {what}s for {len(models)} models; give one {what} per model")
+    stated = parse_stated(outputs or {})
+    first = next((model for model in models if info_of(model).input is not None), models[0])
+    notes = _check_inputs(models, names) if example_input is None else []
+    stream = None if data is None else as_stream(first, data, samples, batch_size, seed, strict)
+    x = _example(first, example_input, stream)
+    seen = 0 if stream is None else stream.samples
+    expect(progress, comparison_stages(len(models), seen, batch_size, brief=brief))
+    begin(progress, COUNT)
+    notes += _check_outputs(models, names, x, stated)
+    measure_pass(progress, first, x)
+    begin(progress, COUNT)
+    operations = tuple(macs(model, x) for model in models)
+    sizes, held = ((), []) if brief else _file_sizes(models, names, files)
+    notes += held
+    figures: list[dict[str, float]] = [{} for _ in models]
+    described = ""
+    if stream is not None:
+        begin(progress, EVALUATE)
+        reference = models[0] if len(models) > 1 else None
+        figures = evaluate_all(
+            models,
+            stream,
+            metrics,
+            reference,
+            names=names if named else None,
+            outputs=stated,
+            ignore_index=ignore_index,
+            progress=progress,
+        )
+        described = stream.description
+        notes += stream.notes
+        if not figures[0]:
+            notes.append("no built-in metric goes with these outputs and data: costs only; name metrics")
+    return Comparison(
+        names=names,
+        params=tuple(map(parameters, models)),
+        macs=operations,
+        file_size=sizes,
+        metrics=tuple(figures),
+        data=described,
+        device=_device(models),
+        traits={name: traits_of(metric_kind(name)) for name in figures[0]},
+        notes=tuple(notes),
+        **_timed(models, x, batch_size, repeats, brief, progress),
+    )
+
+
+def comparison_stages(
+    models: int, samples: int | None, batch_size: int = 32, *, brief: bool = False
+) -> dict[str, float]:
+    """Stage -> cost in forward passes of one sample, in order.
+
+    Args:
+        models: how many are compared.
+        samples: how many each sees, 0 for costs only; nothing is expected where that is not known.
+        batch_size: samples in the passes that are timed.
+        brief: as in `compare`.
+    """
+    if samples is None:
+        return {}
+    passes = _REPEATS + WARM_UP
+    stages = {COUNT: _COUNTED * models}
+    if samples:
+        stages[EVALUATE] = 1.0 * models * samples
+    stages[TIME.format(1)] = 1.0 * models * passes
+    if not brief:
+        stages.update(
+            {TIME.format(batch_size): 1.0 * models * passes * batch_size, MEMORY: 1.0 * models * batch_size}
+        )
+    return stages
+
+
+def _example(model: nn.Module, given: Any, stream: Stream | None) -> Any:
+    """The example that is given, or the model's own; where it has none, the first sample of the data."""
+    from tsdistill.models import example_input
+
+    try:
+        return example_input(model, given)
+    except TsdistillError:
+        if stream is None:
+            raise
+        return to_model(head(next(iter(stream))[0], 1), model)
+
+
+def _timed(
+    models: Sequence[nn.Module], x: Any, batch_size: int, repeats: int, brief: bool, progress: Tell | None
+) -> dict[str, Any]:
+    """Latency and, unless ``brief``, throughput and peak memory, by the names of a comparison's fields."""
+    begin(progress, TIME.format(1))
+    alone = timings(models, x, repeats=repeats, min_seconds=_LEAST_SECONDS)
+    found: dict[str, Any] = {
+        "latency": tuple(timing.seconds for timing in alone),
+        "latency_spread": tuple(timing.spread for timing in alone),
+    }
+    if brief:
+        return found
+    many = repeated(x, batch_size)
+    begin(progress, TIME.format(batch_size))
+    together = timings(models, many, repeats=repeats, min_seconds=_LEAST_SECONDS)
+    begin(progress, MEMORY)
+    return {
+        **found,
+        "throughput": tuple(batch_size / timing.seconds for timing in together),
+        "throughput_spread": tuple(_rate_spread(timing, batch_size) for timing in together),
+        "peak_memory": tuple(peak_memory(model, many) for model in models),
+        "batch_size": batch_size,
+    }
+
+
+def _rate_spread(timing: Timing, batch_size: int) -> float:
+    return batch_size / timing.seconds * (timing.spread / timing.seconds)
+
+
+def _check_inputs(models: Sequence[nn.Module], names: Sequence[str]) -> list[str]:
+    """Notes where inputs are prepared in different ways; refuses those of different sizes."""
+    known = [(name, spec) for name, m in zip(names, models, strict=True) if (spec := info_of(m).input)]
+    notes = []
+    for name, spec in known[1:]:
+        first, expected = known[0]
+        if tuple(spec.size) != tuple(expected.size):
+            raise TsdistillError(
+                f"{first} reads inputs of {_size(expected)} and {name} of {_size(spec)}; compare models that "
+                "read the same, or say what they read with --input-size (input_size=)"
+            )
+        if (spec.mean, spec.std) != (expected.mean, expected.std):
+            notes.append(f"{name} was made for inputs of another mean or std; it sees those of {first}")
+    return notes
+
+
+def _size(spec: InputSpec) -> str:
+    return "x".join(map(str, spec.size))
+
+
+def _check_outputs(
+    models: Sequence[nn.Module], names: Sequence[str], x: Any, stated: Mapping[str, str]
+) -> list[str]:
+    """Notes on outputs that only some models give; refuses models whose outputs differ in shape, unused ones
+    aside."""
+    with at_rest(*models, fast=True), torch.no_grad():
+        found = [
+            named_outputs(forward(model, x, name if name.startswith("model") else f"model {name}"))
+            for model, name in zip(models, names, strict=True)
+        ]
+    notes = []
+    for name, outputs in zip(names[1:], found[1:], strict=True):
+        pairs = paired(found[0], outputs)
+        for giver, lacking, alone in (
+            (names[0], name, [each for each in found[0] if each not in pairs and stated.get(each) != UNUSED]),
+            (name, names[0], [each for each in outputs if each not in pairs.values()]),
+        ):
+            if alone:
+                notes.append(f"{', '.join(alone)} of {giver} is not judged: {lacking} gives no such output")
+        for mine, its in pairs.items():
+            one, other = found[0][mine], outputs[its]
+            if one.shape != other.shape and stated.get(mine) != UNUSED:
+                of = "" if mine == WHOLE else f" as {mine}"
+                raise TsdistillError(
+                    f"{names[0]} gives {describe(one)}{of} and {name} {describe(other)} for the same input; "
+                    "compare models of one task, with the same classes"
+                )
+    return notes
+
+
+def _file_sizes(
+    models: Sequence[nn.Module],
+    names: Sequence[str],
+    files: Sequence[str | os.PathLike[str] | None] | None,
+) -> tuple[tuple[int, ...], list[str]]:
+    """Bytes of each model's file, and notes on files that hold more than weights."""
+    sizes, notes = [], []
+    for model, name, file in zip(models, names, files or [None] * len(models), strict=True):
+        stored = file_size(model)
+        sizes.append(stored if file is None else file_size(file))
+        if sizes[-1] > _LARGER * stored + 2**20:
+            notes.append(
+                f"the file of {name} holds more than its weights: {sizes[-1] / stored:.1f} times those"
+            )
+    return tuple(sizes), notes
+
+
+def _device(models: Sequence[nn.Module]) -> str:
+    """Where the models are, in words."""
+    device, _ = placement(models[0])
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return (
+        f"{device.type}, {threads} thread{'' if threads == 1 else 's'}"
+        if device.type == "cpu"
+        else str(device)
+    )

@@ -1,0 +1,157 @@
+"""Our own files: weights of any widths with the architecture and what cuts changed, without pickle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+
+from tsdistill.errors import TsdistillError
+from tsdistill.files import check_place, replacing
+from tsdistill.models.files import header, size_guard
+from tsdistill.models.files.checkpoint import HEADER, SAFETENSORS, Contents, check_name
+from tsdistill.models.files.header import Header
+from tsdistill.models.files.rebuild import apply, reconcile
+from tsdistill.models.files.stored_weights import check_finite
+from tsdistill.models.files.tensor_file import write_tensors
+from tsdistill.models.info import ModelInfo
+from tsdistill.models.origin import info_of
+from tsdistill.models.sources import catalog, hf_source
+from tsdistill.models.sources.specs import in_catalog
+
+OUTPUTS = (SAFETENSORS, ".pt", ".pth")
+
+
+def check_output(path: str | Path) -> Path:
+    """Refuse a path that `save` could not write to, before any work is done.
+
+    Raises:
+        TsdistillError: an unknown suffix, a name that no reader takes, a folder that is missing or cannot be
+            written in.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in OUTPUTS:
+        raise TsdistillError(f"{path}: a model is written to a file that ends in {', '.join(OUTPUTS)}")
+    check_name(path)
+    return check_place(path)
+
+
+def save(model: nn.Module, path: str | Path, *, arch: str | None = None) -> None:
+    """Write ``model`` to ``path`` (``.safetensors`` or ``.pt``) so that `load` gives it back bit for bit.
+
+    The architecture is built once more without weights and given the model's widths, so what could not be
+    loaded again is not written. Nothing is left behind when it fails.
+
+    Args:
+        model: a model that `load` or a cut made, one of a class of transformers, or any other with ``arch``.
+        path: where to; replaced in one step when it exists.
+        arch: specification of the architecture, when the model does not know it or it is another.
+
+    Raises:
+        TsdistillError: the architecture is not known or does not give this model, NaN or infinite weights, or
+            ``path`` cannot be written.
+    """
+    path = check_output(path)
+    info = info_of(model)
+    spec = arch or info.arch or hf_source.spec_of(model)
+    if spec is None:
+        raise TsdistillError(
+            f"{path} is not written: nothing says how to build this {type(model).__name__} again; give "
+            "arch='timm:NAME', 'torchvision:NAME' or a factory of your own as arch='file.py:factory'"
+        )
+    check_finite(model, "the model")
+    info = reconcile(model, replace(info, arch=spec))
+    tensors, tied = _tensors(model, info.buffers)
+    orders = {name: order for name, t in tensors.items() if (order := _order(t)) is not None}
+    text = header.dump(Header(info, tied, orders))
+    stored = {name: _dense(t) for name, t in tensors.items()}
+    _write(path, stored, text)
+
+
+def restore(path: Path, contents: Contents, *, arch: str | None, trust: bool) -> tuple[nn.Module, ModelInfo]:
+    """The model of a file that `save` wrote.
+
+    Raises:
+        TsdistillError: damaged metadata, tensors that do not go with it, or code of the user's own that was
+            neither named again (``arch``) nor trusted.
+    """
+    stored = header.parse(contents.header, path)
+    spec = arch or stored.info.arch
+    assert spec is not None
+    if arch is None and not in_catalog(spec) and not trust:
+        raise TsdistillError(
+            f"{path} was made by code outside the catalogs, {spec}; name it again with --arch (arch=), or "
+            "pass --trust (trust=True) to import what the file names"
+        )
+    if arch is None and in_catalog(spec):
+        size_guard.check_spec(spec, contents.tensors, path)
+    built = catalog.build(spec, weights=False)
+    tensors = {name: _ordered(t, stored.orders.get(name), path) for name, t in contents.tensors.items()}
+    for alias, name in stored.tied.items():
+        if name not in tensors or alias in tensors:
+            raise TsdistillError(f"{path}: damaged metadata: {alias} cannot be shared with {name}")
+        tensors[alias] = tensors[name]
+    info = replace(stored.info, arch=built.arch)
+    apply(built.model, tensors, info, stored.tied, path)
+    return built.model, info
+
+
+def _tensors(model: nn.Module, extra: tuple[str, ...]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Everything to store by name, each shared parameter once, and which other names share it."""
+    tensors: dict[str, torch.Tensor] = {}
+    tied: dict[str, str] = {}
+    first: dict[int, str] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if id(parameter) in first:
+            tied[name] = first[id(parameter)]
+        else:
+            first[id(parameter)] = name
+            tensors[name] = parameter.detach()
+    for prefix, module in model.named_modules(remove_duplicate=False):
+        for leaf, buffer in module._buffers.items():
+            name = f"{prefix}.{leaf}" if prefix else leaf
+            if buffer is not None and (leaf not in module._non_persistent_buffers_set or name in extra):
+                tensors[name] = buffer.detach()
+    return tensors, tied
+
+
+def _order(tensor: torch.Tensor) -> tuple[int, ...] | None:
+    """The dimensions from the outermost in memory to the innermost, when that is not 0, 1, 2, ..."""
+    if tensor.is_contiguous() or tensor.layout != torch.strided:
+        return None
+    strides = tensor.stride()
+    order = tuple(sorted(range(tensor.dim()), key=lambda d: (-strides[d], d)))
+    return order if tensor.permute(order).is_contiguous() else None
+
+
+def _dense(tensor: torch.Tensor) -> torch.Tensor:
+    """A row-major copy on the CPU that owns its memory."""
+    return tensor.to("cpu").clone(memory_format=torch.contiguous_format)
+
+
+def _ordered(tensor: torch.Tensor, order: tuple[int, ...] | None, path: Path) -> torch.Tensor:
+    """A copy that lies in memory as it did when it was saved (channels last, transposed, ...)."""
+    if order is None:
+        return tensor.clone(memory_format=torch.contiguous_format)
+    if sorted(order) != list(range(tensor.dim())):
+        raise TsdistillError(
+            f"{path}: damaged metadata: the order {list(order)} for {tensor.dim()} dimensions"
+        )
+    back = [order.index(d) for d in range(len(order))]
+    return tensor.permute(order).clone(memory_format=torch.contiguous_format).permute(back)
+
+
+def _write(path: Path, tensors: Mapping[str, torch.Tensor], text: str) -> None:
+    with replacing(path, RuntimeError, ValueError, SafetensorError) as beside:
+        if path.suffix.lower() == SAFETENSORS:
+            write_tensors(beside, tensors, {"format": "pt", HEADER: text})
+            return
+        contents: dict[str, Any] = {HEADER: json.loads(text), "state_dict": dict(tensors)}
+        with open(beside, "wb") as file:
+            torch.save(contents, file)

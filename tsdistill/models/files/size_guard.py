@@ -1,0 +1,101 @@
+"""Whether what a file asks to be built is in proportion to the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn.modules import module as hooks
+
+from tsdistill.errors import TsdistillError
+from tsdistill.models.sources import catalog
+from tsdistill.models.sources.specs import parse
+
+_LARGEST_OPTION = 2**16
+_MOST_CLASSES = 2**20
+_SLACK = 2**26
+_TIMES_STORED = 64
+_MODULES_A_TENSOR = 20
+_FEW_MODULES = 5000
+_MOST_MODULES = 200_000
+"""Modules of a model in shards: a mixture of 60 layers with 256 experts of four modules has 70,000."""
+
+
+def check_spec(spec: str, tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Refuse an architecture that a file names and that would take far more memory than the file holds.
+
+    It is built on the ``meta`` device, and no further than the file justifies.
+
+    Raises:
+        TsdistillError: an option is huge, or the architecture cannot be built or is far too large.
+    """
+    _, options = parse(spec.partition(":")[2], spec)
+    for key, value in options.items():
+        if isinstance(value, (int, float)) and abs(value) > (
+            _MOST_CLASSES if key == "num_classes" else _LARGEST_OPTION
+        ):
+            raise TsdistillError(f"{path}: damaged metadata: the architecture asks for {key}={value:.6g}")
+    held = sum(t.numel() for t in tensors.values())
+    with _counted(_TIMES_STORED * held + _SLACK, _MODULES_A_TENSOR * len(tensors) + _FEW_MODULES) as over:
+        try:
+            catalog.build_empty(spec)
+        except TsdistillError as error:
+            if not over:
+                raise TsdistillError(
+                    f"{path}: its metadata names an architecture that cannot be built: {error}"
+                ) from error
+    if over:
+        raise TsdistillError(
+            f"{path}: damaged metadata: {spec} has {over[0]}, the file {held} numbers in {len(tensors)} "
+            "tensors; name another by --arch (arch=)"
+        )
+
+
+@contextmanager
+def limited(held: int | None) -> Iterator[None]:
+    """Stop building a model that is out of proportion to what is stored of it.
+
+    Args:
+        held: bytes of the weights; ``None`` where they are not known.
+
+    Raises:
+        TsdistillError: it is far larger.
+    """
+    if held is None:
+        yield
+        return
+    with _counted(_TIMES_STORED * held + _SLACK, _MOST_MODULES):
+        yield
+
+
+@contextmanager
+def _counted(most_numbers: int, most_modules: int) -> Iterator[list[str]]:
+    """Stop building when there is too much; says of what."""
+    over: list[str] = []
+    count = {"parameters": 0, "modules": 0}
+
+    def add(kind: str, number: int, most: int) -> None:
+        count[kind] += number
+        if count[kind] > most:
+            over.append(f"more than {most} {kind}")
+            raise TsdistillError(over[0])
+
+    def tensor(_: Any, __: str, value: torch.Tensor | None) -> None:
+        add("parameters", 0 if value is None else value.numel(), most_numbers)
+
+    def module(_: Any, __: str, ___: Any) -> None:
+        add("modules", 1, most_modules)
+
+    handles = [
+        hooks.register_module_parameter_registration_hook(tensor),
+        hooks.register_module_buffer_registration_hook(tensor),
+        hooks.register_module_module_registration_hook(module),
+    ]
+    try:
+        yield over
+    finally:
+        for handle in handles:
+            handle.remove()

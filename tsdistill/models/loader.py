@@ -1,0 +1,113 @@
+"""`load`: a model from a file, a catalog or the user's own code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from tsdistill.devices import check_device
+from tsdistill.errors import TsdistillError
+from tsdistill.models.files import checkpoint, hub_folder, save, size_guard
+from tsdistill.models.files.stored_weights import check_finite
+from tsdistill.models.info import InputSpec, ModelInfo, attach
+from tsdistill.models.input_spec import override
+from tsdistill.models.recognition.lookup import fit, recognise
+from tsdistill.models.sources import catalog
+from tsdistill.models.sources.specs import in_catalog
+
+
+def load(
+    spec: str | Path,
+    *,
+    arch: str | None = None,
+    trust: bool = False,
+    device: str | torch.device = "cpu",
+    input_size: Sequence[int] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    interpolation: str | None = None,
+) -> nn.Module:
+    """Load a model, in eval mode, with its `ModelInfo` attached.
+
+    Args:
+        spec: a file (``.pt``, ``.pth``, ``.safetensors``, ...: anybody's weights, or what `save` wrote), a
+            folder as the Hugging Face hub has them (``config.json``, weights whole or in shards),
+            ``timm:NAME[,key=value...]``, ``torchvision:NAME[,key=value...]``, ``hf:FOLDER``, ``hf:NAME``,
+            ``hf:CLASS[,key=value...]``, ``path/to/file.py:factory`` or
+            ``package.module:factory``.
+        arch: for files, the specification of the architecture. Without it bare weights are recognised when
+            they are those of an architecture of timm or torchvision.
+        trust: unpickle whole objects, and import the code that a file names.
+        device: where the model goes.
+        input_size: shape of one sample without the batch, instead of what is known of the model.
+        mean: per-channel mean of the inputs, likewise.
+        std: per-channel standard deviation of the inputs, likewise.
+        interpolation: ``"bicubic"``, ``"bilinear"`` or ``"nearest"``, likewise.
+
+    Raises:
+        TsdistillError: there is no such device, or nothing can be loaded from ``spec``; one line with the way
+            out.
+    """
+    check_device(device)
+    text = str(spec)
+    if isinstance(spec, Path) or _is_file(text):
+        _check_forgotten_source(text)
+        model, info = _load_file(Path(spec), arch, trust)
+    elif arch is not None:
+        raise TsdistillError(f"{text} names its architecture itself; an architecture goes with a file only")
+    else:
+        built = catalog.build(text, weights=True)
+        model, info = built.model, ModelInfo(arch=built.arch, input=built.input)
+    check_finite(model, text)
+    given: InputSpec | None = override(info.input, input_size, mean, std, interpolation)
+    attach(model, replace(info, input=given, name=text))
+    return model.eval().to(device)
+
+
+def _is_file(text: str) -> bool:
+    if text.startswith("hf:"):
+        return False
+    path = Path(text)
+    if path.exists() or ":" not in text:
+        return True
+    return not in_catalog(text) and path.suffix.lower() in checkpoint.SUFFIXES
+
+
+def _check_forgotten_source(text: str) -> None:
+    """Refuse the bare name of an architecture, with a hint, where a file was looked for."""
+    if Path(text).exists() or Path(text).suffix.lower() in checkpoint.SUFFIXES or "/" in text:
+        return
+    import timm
+
+    if timm.is_model(text.partition(".")[0].partition(",")[0]):
+        raise TsdistillError(f"{text}: there is no such file; did you mean timm:{text}?")
+
+
+def _load_file(path: Path, arch: str | None, trust: bool) -> tuple[nn.Module, ModelInfo]:
+    contents = hub_folder.read(path, trust=trust) if path.is_dir() else checkpoint.read(path, trust=trust)
+    if contents.module is not None:
+        return contents.module, ModelInfo(arch=arch, notes=contents.notes)
+    if contents.header is not None:
+        return save.restore(path, contents, arch=arch, trust=trust)
+    if arch is None and contents.arch is not None:
+        size_guard.check_spec(contents.arch, contents.tensors, path)
+        arch = contents.arch
+    model, info = fit(arch, contents.tensors, path) if arch else _recognised(path, contents, trust)
+    return model, replace(info, input=contents.input or info.input, notes=(*contents.notes, *info.notes))
+
+
+def _recognised(path: Path, contents: checkpoint.Contents, trust: bool) -> tuple[nn.Module, ModelInfo]:
+    """The architecture that the weights are of; a program of torch.export itself, if it is trusted."""
+    try:
+        return recognise(contents.tensors, path)
+    except TsdistillError:
+        if not trust or path.suffix.lower() != checkpoint.PROGRAM:
+            raise
+    from tsdistill.models.files import exported_program
+
+    note = "the exported program itself was loaded; it can be looked at and run, but not saved as a model"
+    return exported_program.program(path), ModelInfo(notes=(note,))

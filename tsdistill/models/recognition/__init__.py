@@ -1,0 +1,1 @@
+"""Which architecture bare weights belong to."""

@@ -1,0 +1,320 @@
+"""Models of transformers: ``hf:FOLDER``, ``hf:NAME`` of the hub, ``hf:CLASS,key=value...`` by configuration.
+
+``#CLASS`` behind a folder or a name picks the class; without it, it is the one that the configuration names.
+Code that comes with a model is never run: classes are transformers' own.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+from tsdistill.errors import TsdistillError
+from tsdistill.models.files import size_guard
+from tsdistill.models.files.hub_folder import INDEXED, shards
+from tsdistill.models.info import InputSpec
+from tsdistill.models.sources import specs
+from tsdistill.models.sources.hf_inputs import is_transformers
+from tsdistill.models.sources.offline import fetching
+from tsdistill.models.sources.specs import Built, OptionValue
+from tsdistill.printable import printable
+from tsdistill.schema import LARGEST, LARGEST_DOCUMENT, Entries, Schema, Text, parse, validated
+from tsdistill.untrusted import read_text, reason, refusing
+
+CONFIG_FILE = "config.json"
+_CLASS = re.compile(r"[A-Z][A-Za-z0-9_]*")
+_REFUSED = ("attn_implementation", "auto_map", "quantization_config", "trust_remote_code", "use_kernels")
+_LEFT_OUT = (
+    "transformers_version",
+    "architectures",
+    "model_type",
+    "dtype",
+    "torch_dtype",
+    "use_cache",
+    "stage_names",
+)
+_LARGEST, _DEEPEST = 2**20, 1024
+
+
+def build(argument: str, *, weights: bool) -> Built:
+    """Create the model of a folder, of the hub or of a configuration that the specification spells out.
+
+    Raises:
+        TsdistillError: transformers is not installed, there is no such folder, name or class, options that do
+            not fit, or weights that are not there.
+    """
+    spec = f"hf:{argument}"
+    library = _library(spec)
+    name, options = specs.parse(argument, spec)
+    place, _, wanted = name.partition("#")
+    with _silent(library):
+        if not wanted and _CLASS.fullmatch(place):
+            kind = _class(library, place, spec)
+            model = _from_configuration(kind, _configuration(kind, options, spec), spec)
+        else:
+            if options:
+                raise TsdistillError(
+                    f"{spec}: options go with a class (hf:BertModel,hidden_size=128), not here"
+                )
+            model = _pretrained(library, place, wanted, weights, spec)
+        _forget_place(model)
+        with refusing(f"{spec}: its configuration", "save the model again"):
+            return Built(model, canonical(model), _input(model))
+
+
+@contextmanager
+def _silent(library: Any) -> Iterator[None]:
+    """Without the library's own log lines, which carry what files say to the terminal as it is."""
+    before = library.logging.get_verbosity()
+    library.logging.set_verbosity(library.logging.CRITICAL)
+    try:
+        yield
+    finally:
+        library.logging.set_verbosity(before)
+
+
+def canonical(model: Any) -> str:
+    """``hf:CLASS,key=value...``: the class and all of its configuration that differs from the defaults."""
+    parts = getattr(model.config_class, "sub_configs", {})
+    changed = _changed(model.config.to_dict(), model.config_class().to_dict(), parts)
+    return spelt(type(model).__name__, changed)
+
+
+def spec_of(model: Any) -> str | None:
+    """What builds a model of one of transformers' own classes again; ``None`` for any other module."""
+    if not is_transformers(model):
+        return None
+    import transformers
+
+    return canonical(model) if getattr(transformers, type(model).__name__, None) is type(model) else None
+
+
+def spelt(kind: str, options: Mapping[str, Any]) -> str:
+    """``hf:CLASS,key=value...`` of a class by name and what its configuration is told."""
+    return f"hf:{kind}" + "".join(f",{key}={_text(value)}" for key, value in sorted(options.items()))
+
+
+def _forget_place(model: Any) -> None:
+    """The folder or name that a model came from is no part of what it is."""
+    for module in model.modules():
+        if "name_or_path" in vars(module):
+            module.name_or_path = module.config._name_or_path = ""
+
+
+def _changed(fields: dict[str, Any], defaults: dict[str, Any], parts: Mapping[str, Any]) -> dict[str, Any]:
+    """What differs from the defaults; of ``parts``, configurations inside, what differs from theirs (all of
+    it where their kind is not fixed), and what kind they are."""
+    changed: dict[str, Any] = {}
+    for key, value in fields.items():
+        if not isinstance(key, str) or key.startswith("_") or key in (*_REFUSED, *_LEFT_OUT):
+            continue
+        other = defaults.get(key)
+        if key in parts and isinstance(value, dict) and isinstance(other, dict):
+            fixed = getattr(parts[key], "__name__", "") != "AutoConfig"
+            inner = _changed(value, other if fixed else {}, {})
+            if inner:
+                named = {"model_type": value["model_type"]} if value.get("model_type") else {}
+                changed[key] = {**named, **inner}
+        elif key not in defaults or value != other:
+            changed[key] = value
+    return changed
+
+
+def _library(spec: str) -> Any:
+    try:
+        import transformers
+    except ImportError as error:
+        raise TsdistillError(f"{spec}: transformers is not installed; pip install tsdistill[hf]") from error
+    return transformers
+
+
+def _class(library: Any, name: str, spec: str) -> Any:
+    found = getattr(library, name, None)
+    if name.startswith("AutoModel") and hasattr(found, "from_config"):
+        return found
+    if not isinstance(found, type) or not issubclass(found, library.PreTrainedModel):
+        raise TsdistillError(
+            f"{spec}: transformers {library.__version__} has no model class {name!r}; "
+            "give hf:FOLDER, hf:NAME or a class such as hf:BertForSequenceClassification"
+        )
+    if getattr(found, "config_class", None) is None:
+        raise TsdistillError(
+            f"{spec}: {name} is not a class that is built by itself; name the one for a task"
+        )
+    return found
+
+
+def _configuration(kind: Any, options: dict[str, OptionValue], spec: str) -> Any:
+    if not hasattr(kind, "config_class"):
+        raise TsdistillError(
+            f"{spec}: {kind.__name__} goes behind a folder or a name: hf:FOLDER#{kind.__name__}"
+        )
+    fields: dict[str, Any] = {}
+    for key, value in options.items():
+        if key in _REFUSED or key.startswith("_"):
+            raise TsdistillError(f"{spec}: the option {key!r} cannot be given here; leave it out")
+        fields[key] = _value(value)
+        _check_bounds(key, fields[key], spec)
+    if "use_pretrained_backbone" in vars(kind.config_class()):
+        fields["use_pretrained_backbone"] = False
+    for inner in fields.values():
+        if isinstance(inner, dict) and inner.get("model_type") == "timm_backbone":
+            inner["use_pretrained_backbone"] = False
+    try:
+        return kind.config_class.from_dict(fields)
+    except Exception as error:
+        raise TsdistillError(f"{spec}: transformers refuses this configuration ({reason(error)})") from error
+
+
+def _check_bounds(key: str, value: Any, spec: str) -> None:
+    """Refuse numbers that would build something enormous."""
+    if isinstance(value, dict):
+        for inner, item in value.items():
+            if str(inner) in _REFUSED or str(inner).startswith("_"):
+                raise TsdistillError(f"{spec}: the option {inner!r} cannot be given here; leave it out")
+            _check_bounds(str(inner), item, spec)
+    elif isinstance(value, list):
+        for item in value:
+            _check_bounds(key, item, spec)
+    elif isinstance(value, int):
+        most = _DEEPEST if "layers" in key or key == "n_layer" else _LARGEST
+        if abs(value) > most:
+            raise TsdistillError(f"{spec}: {key}={value} is more than the {most} that are allowed")
+
+
+def _from_configuration(kind: Any, config: Any, spec: str) -> Any:
+    try:
+        return kind(config)
+    except Exception as error:
+        raise TsdistillError(f"{spec}: transformers cannot build it ({reason(error)}); check it") from error
+
+
+def _pretrained(library: Any, place: str, wanted: str, weights: bool, spec: str) -> Any:
+    folder = Path(place).expanduser()
+    local = folder.exists() or place.startswith((".", "/", "~"))
+    if local and not (folder / CONFIG_FILE).is_file():
+        raise TsdistillError(
+            f"{spec}: there is no {CONFIG_FILE} in {folder}; name a folder of save_pretrained"
+        )
+    source = str(folder) if local else place
+    if local:
+        _check_folder(folder, spec)
+    try:
+        with fetching():
+            if not local:
+                _check_fields(library.PretrainedConfig.get_config_dict(source)[0], spec)
+            config = library.AutoConfig.from_pretrained(
+                source, trust_remote_code=False, local_files_only=local
+            )
+    except TsdistillError:
+        raise
+    except Exception as error:
+        raise TsdistillError(
+            f"{spec}: its configuration cannot be read ({reason(error)}); give a folder that is there, or "
+            "connect to the network once"
+        ) from error
+    kind = _class(library, wanted or _named(config, spec), spec)
+    held = _stored_bytes(folder) if local else None
+    if not weights:
+        make = kind if hasattr(kind, "config_class") else kind.from_config
+        with size_guard.limited(held):
+            return _from_configuration(make, config, spec)
+    try:
+        with fetching(), size_guard.limited(held):
+            return kind.from_pretrained(
+                source, config=config, local_files_only=local, use_safetensors=True, trust_remote_code=False
+            )
+    except Exception as error:
+        raise TsdistillError(
+            f"{spec}: its weights cannot be read ({reason(error)}); give a folder with .safetensors files, "
+            "or connect to the network once"
+        ) from error
+
+
+def _check_folder(folder: Path, spec: str) -> None:
+    """Refuse a folder whose configuration or index could not be one of a model.
+
+    Raises:
+        TsdistillError: it is damaged, asks for something enormous, or names files outside of the folder.
+    """
+    way_out = "save the model again"
+    text = read_text(folder / CONFIG_FILE, LARGEST_DOCUMENT, way_out)
+    _check_fields(parse(text, "json", folder / CONFIG_FILE, way_out), spec)
+    for name in INDEXED:
+        if (folder / name).is_file():
+            shards(folder / name)
+
+
+def _check_fields(fields: Any, spec: str) -> None:
+    """Refuse a configuration of another kind, or one whose numbers would build something enormous."""
+    validated(_ConfigFields, fields, f"{spec}: its configuration", "save the model again")
+    _check_sizes("", fields, spec)
+
+
+def _check_sizes(key: str, value: Any, spec: str) -> None:
+    if isinstance(value, dict):
+        for inner, item in value.items():
+            _check_sizes(str(inner), item, spec)
+    elif isinstance(value, list):
+        for item in value:
+            _check_sizes(key, item, spec)
+    elif isinstance(value, int):
+        layers = ("layers" in key or key == "n_layer") and value > _DEEPEST
+        if layers or (key == "num_labels" and value > _LARGEST) or abs(value) > LARGEST:
+            raise TsdistillError(f"{spec}: {printable(key, 60)} asks for something enormous; lower it")
+
+
+def _stored_bytes(folder: Path) -> int:
+    """Bytes of the weights in a folder."""
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors") if file.is_file())
+
+
+class _ConfigFields(Schema):
+    """``config.json`` of transformers, as far as its kind is told from it."""
+
+    architectures: list[Text] | None = None
+    model_type: Text | None = None
+    id2label: Entries[Any] | None = None
+
+
+def _named(config: Any, spec: str) -> str:
+    names = getattr(config, "architectures", None) or []
+    if not names:
+        raise TsdistillError(f"{spec}: its configuration names no class; add one as in {spec}#AutoModel")
+    return str(names[0])
+
+
+def _input(model: Any) -> InputSpec | None:
+    """How images look; texts and sound have no `InputSpec` (see `hf_inputs`)."""
+    if getattr(model, "main_input_name", "") != "pixel_values":
+        return None
+    side, channels = getattr(model.config, "image_size", None), getattr(model.config, "num_channels", 3)
+    if isinstance(side, int):
+        side = (side, side)
+    if not side or not isinstance(channels, int):
+        return None
+    half = (0.5,) * channels
+    return InputSpec((channels, *map(int, side)), half, half, source="transformers' configuration")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int):
+        return str(value)
+    return quote(json.dumps(value), safe=" :{}[].-+_")
+
+
+def _value(value: OptionValue) -> Any:
+    if not isinstance(value, str):
+        return value
+    text = unquote(value)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text

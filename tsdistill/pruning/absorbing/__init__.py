@@ -1,1 +1,0 @@
-"""What readers and norms take over when nodes leave."""

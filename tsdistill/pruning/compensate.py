@@ -1,0 +1,199 @@
+"""Readers absorb what leaves: the best linear prediction of the removed features from those that stay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tsdistill.models.layers.effective_weights import effective_weight
+from tsdistill.pruning.reader_weights import ReadingWeight
+from tsdistill.statistics.bias_sinks import following_norms
+from tsdistill.statistics.covariance import Covariance
+from tsdistill.statistics.linear_prediction import inverse, shrinkage, standardise
+from tsdistill.statistics.linear_readers import capacities
+from tsdistill.statistics.observation import Observation
+from tsdistill.statistics.redundancy import Relations, relations
+from tsdistill.statistics.sites import Reading, Site, Sites
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """How features that leave follow from those that stay: ``h_R ≈ matrix h_K + constant``.
+
+    Attributes:
+        removed: int ``[R]``.
+        kept: int ``[K]``.
+        matrix: float64 ``[R, K]``.
+        constant: float64 ``[R]``.
+    """
+
+    removed: np.ndarray
+    kept: np.ndarray
+    matrix: np.ndarray
+    constant: np.ndarray
+
+
+def predict(
+    covariance: Covariance, found: Relations, removed: np.ndarray, kept: np.ndarray, *, constant: bool = True
+) -> Prediction:
+    """Predict the features ``removed`` from the features ``kept``.
+
+    Features that do not vary become constants, multiples of a feature that stays follow it exactly; both
+    stay out of the ridge regression that predicts the rest. The ridge is relative to each feature's own
+    size and draws the prediction to zero, that is the readers towards their present weights.
+
+    Args:
+        covariance: statistics of the site.
+        found: its exact relations.
+        removed: int ``[R]``.
+        kept: int ``[K]``.
+        constant: whether a constant can be added; if not, the regression is one through the origin.
+    """
+    matrix = np.zeros((len(removed), len(kept)))
+    column = {int(feature): index for index, feature in enumerate(kept)}
+    stays: dict[int, int] = {}
+    for feature in kept.tolist():
+        if not found.silent[feature]:
+            stays.setdefault(int(found.leader[feature]), feature)
+    rest = []
+    for row, feature in enumerate(removed.tolist()):
+        twin = stays.get(int(found.leader[feature]))
+        if found.silent[feature] or (constant and found.constant[feature]):
+            continue
+        if twin is not None:
+            matrix[row, column[twin]] = found.factor[feature] / found.factor[twin]
+        else:
+            rest.append(row)
+    if rest and len(kept):
+        matrix[rest] = _regress(covariance, removed[rest], kept, constant)
+    offset = covariance.mean[removed] - matrix @ covariance.mean[kept]
+    offset[found.silent[removed]] = 0.0
+    exact = np.array(
+        [int(found.leader[f]) in stays and not (constant and found.constant[f]) for f in removed.tolist()],
+        dtype=bool,
+    )
+    offset[exact] = 0.0
+    return Prediction(removed, kept, matrix, offset if constant else np.zeros(len(removed)))
+
+
+def _regress(covariance: Covariance, removed: np.ndarray, kept: np.ndarray, constant: bool) -> np.ndarray:
+    """Ridge regression coefficients ``[R, K]``."""
+    index = np.concatenate([kept, removed])
+    moments = covariance.matrix[np.ix_(index, index)]
+    if not constant:
+        mean = covariance.mean[index]
+        moments = moments + np.outer(mean, mean)
+    std = np.sqrt(np.clip(np.diag(moments), 0, None))
+    std[covariance.std[index] == 0] = 0.0 if constant else std[covariance.std[index] == 0]
+    scaled = standardise(moments, std)
+    k = len(kept)
+    ridge = shrinkage(scaled, covariance.rows)
+    inner = scaled[:k, :k] + ridge * np.eye(k)
+    solved = (inverse(inner) @ scaled[:k, k:]).T
+    scale = np.divide(1.0, std[:k], out=np.zeros(k), where=std[:k] > 0)
+    return solved * std[k:, None] * scale[None, :]
+
+
+def absorb(
+    model: nn.Module,
+    sites: Sites,
+    observed: Observation,
+    removed: Mapping[str, np.ndarray],
+    example: Any,
+) -> tuple[str, ...]:
+    """Let every layer that reads removed nodes take over what they gave it; ``model`` is changed in place.
+
+    Its weights for the nodes that leave stay as they are, to be cut afterwards: ``V_K += V_R A`` and
+    ``b += V_R (μ_R − A μ_K)`` with A the prediction. A layer without a bias puts the constant into the
+    running mean of the batch norm behind it. Where there is none, and where the layer pads with zeros (so
+    that a constant would be wrong at the border), the prediction goes through the origin.
+
+    Args:
+        model: still whole.
+        sites: its sites.
+        observed: what was observed there, on this very model.
+        removed: group -> nodes that leave.
+        example: an input of batch 1.
+
+    Returns:
+        names of the layers that lost nodes without absorbing them.
+    """
+    touched: dict[str, list[Reading]] = {}
+    for name, nodes in removed.items():
+        for reading in sites.readings.get(name, ()) if len(nodes) else ():
+            touched.setdefault(reading.site, []).append(reading)
+    layers = {sites.sites[key].module for key in touched}
+    without = [name for name in layers if effective_weight(model.get_submodule(name), "bias") is None]
+    norms = following_norms(model, without, example) if without else {}
+    readers = {key: readings[0].reader for key, readings in touched.items()}
+    able = capacities(model, readers, readers, example)
+    skipped = []
+    for key, readings in touched.items():
+        site = sites.sites[key]
+        covariance = observed.covariances.get(key)
+        if covariance is None or not able[key].channels:
+            skipped.append(site.module)
+            continue
+        sink = _sink(model, site.module, norms.get(site.module)) if able[key].constants else None
+        _absorb_at(model, site, covariance, _leaving(site, readings, removed), sink)
+    return tuple(dict.fromkeys(skipped))
+
+
+def _leaving(site: Site, readings: list[Reading], removed: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Flags ``[F]`` of the features that leave a site."""
+    gone = np.zeros(site.width, dtype=bool)
+    for reading in readings:
+        gone[reading.features[removed[reading.group]].reshape(-1)] = True
+    return gone
+
+
+def _absorb_at(
+    model: nn.Module,
+    site: Site,
+    covariance: Covariance,
+    gone: np.ndarray,
+    sink: Callable[[Tensor], None] | None,
+) -> None:
+    weight = ReadingWeight(model.get_submodule(site.module))
+    found = relations(covariance)
+    layout = np.arange(site.width)[:, None] if site.layout is None else site.layout
+    shift = torch.zeros(weight.blocks.shape[:2], dtype=torch.float64)
+    for number, block in enumerate(weight.blocks):
+        first, inputs = number * block.shape[1], block.shape[1]
+        here = np.flatnonzero(((layout >= first) & (layout < first + inputs)).all(1))
+        out, stay = here[gone[here]], here[~gone[here]]
+        if out.size == 0:
+            continue
+        prediction = predict(covariance, found, out, stay, constant=sink is not None)
+        matrix, constant = torch.from_numpy(prediction.matrix), torch.from_numpy(prediction.constant)
+        for column in range(layout.shape[1]):
+            left = block[:, torch.from_numpy(layout[out, column] - first)]
+            block[:, torch.from_numpy(layout[stay, column] - first)] += torch.einsum(
+                "ort,rk->okt", left, matrix
+            )
+            shift[number] += left.sum(2) @ constant
+    weight.write()
+    if sink is not None:
+        sink(shift.reshape(-1))
+
+
+def _sink(model: nn.Module, layer: str, norm: str | None) -> Callable[[Tensor], None] | None:
+    """Takes a constant of the layer's outputs: its bias, or the running mean of the norm behind it."""
+    bias = effective_weight(model.get_submodule(layer), "bias")
+    if bias is not None:
+        return lambda constant: bias.write(bias.read().double().cpu() + constant)
+    if norm is None:
+        return None
+    mean = model.get_submodule(norm).running_mean
+    assert isinstance(mean, Tensor)
+
+    def lower(constant: Tensor) -> None:
+        with torch.no_grad():
+            mean.copy_(mean.double().cpu() - constant)
+
+    return lower

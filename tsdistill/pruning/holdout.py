@@ -1,0 +1,111 @@
+"""Samples to judge a pruned model on: ones that pruning did not see, where there are some."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from torch import nn
+
+from tsdistill.data import Stream
+from tsdistill.evaluation.evaluator import Tell, evaluate_all
+from tsdistill.evaluation.metric import metric_kind, traits_of
+from tsdistill.statistics.prepared_data import prepare
+
+JUDGED = 4096
+"""At most so many samples judge a model."""
+
+OPENING = (
+    "samples",
+    "batch_size",
+    "seed",
+    "strict",
+    "example_input",
+    "input_size",
+    "mean",
+    "std",
+    "interpolation",
+    "transform",
+)
+"""The arguments of ``prune_result`` that say how data are read."""
+
+
+def split(
+    opened: Callable[[int | None], Stream], samples: int | None, most: int, *, fixed: bool
+) -> tuple[int | None, Stream, str]:
+    """How many samples pruning may see, others to judge its result on, and what to call those.
+
+    Args:
+        opened: opens at most so many samples.
+        samples: how many pruning asks for, ``None`` for all.
+        most: at most so many judge.
+        fixed: ``samples`` is what the user wants; otherwise a fifth of data that would be used up is left
+            out. Where nothing is left, the same samples judge.
+    """
+    seen = opened(samples)
+    other = seen.held_out(most)
+    if other is None and not fixed and (seen.samples or 0) > 1:
+        samples = (seen.samples or 0) - max(1, min(most, (seen.samples or 0) // 5))
+        seen = opened(samples)
+        other = seen.held_out(most)
+    if other is None:
+        return samples, seen, "the samples that pruning saw (none are left)"
+    return samples, other, "held-out samples"
+
+
+def split_data(
+    model: nn.Module, data: Any, how: dict[str, Any], most: int = JUDGED
+) -> tuple[int | None, Stream, str]:
+    """`split` of what ``prune_result`` takes as ``data``, with its other arguments in ``how``."""
+    opening = {name: how[name] for name in OPENING if name in how}
+    samples = opening.pop("samples", None)
+
+    def opened(number: int | None) -> Stream:
+        return prepare(model, data, samples=number, **opening).stream
+
+    return split(opened, samples, most, fixed=samples is not None)
+
+
+def repeatable(data: Any) -> Any:
+    """``data`` that can be opened several times: the batches of an iterator as a list."""
+    return list(data) if isinstance(data, Iterator) else data
+
+
+class Judge:
+    """The figure of one metric on a stream, and how much worse than the dense model's it is.
+
+    Attributes:
+        metric: its name.
+        unit: behind the figure, such as ``"%"``.
+        dense: the dense model's figure.
+        progress: is told how many samples are judged.
+    """
+
+    def __init__(
+        self, dense: nn.Module, stream: Stream, metric: str | None = None, progress: Tell | None = None
+    ) -> None:
+        """Evaluate ``dense``; without a name the metric is the first that goes with the data and outputs.
+
+        Raises:
+            TsdistillError: no metric goes with them, or the one that is named does not.
+        """
+        self._model, self._stream, self.progress = dense, stream, progress
+        figures = self._figures(dense, None if metric is None else [metric])
+        self.metric, self.dense = next(iter(figures.items()))
+        traits = traits_of(metric_kind(self.metric))
+        self.unit, self.higher_is_better = traits.unit, traits.higher_is_better
+
+    def figure(self, model: nn.Module) -> float:
+        """The metric of ``model``."""
+        return self._figures(model, [self.metric])[self.metric]
+
+    def drop(self, figure: float) -> float:
+        """How much worse than the dense model's a figure is (below 0: better)."""
+        return self.dense - figure if self.higher_is_better else figure - self.dense
+
+    def words(self, figure: float) -> str:
+        """A figure with its unit."""
+        return f"{figure:.4g}{' ' if self.unit else ''}{self.unit}"
+
+    def _figures(self, model: nn.Module, metrics: list[str] | None) -> dict[str, float]:
+        return evaluate_all([model], self._stream, metrics, self._model, progress=self.progress)[0]

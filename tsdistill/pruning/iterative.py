@@ -1,0 +1,183 @@
+"""Down to a budget, in rounds: observe, choose, cut, re-align."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from torch import nn
+
+from tsdistill.alignment.analysis import analyze_prepared
+from tsdistill.alignment.report import AlignmentReport
+from tsdistill.errors import BudgetUnreachable
+from tsdistill.pruning.plan_file import PruningPlan
+from tsdistill.pruning.pruning_stages import CHOOSE, CUT, pruning_stages, round_name
+from tsdistill.pruning.pruning_state import Course
+from tsdistill.pruning.realignment import TURNS
+from tsdistill.pruning.round_schedule import limits, rounds_for
+from tsdistill.pruning.selection.budget import Budget
+from tsdistill.pruning.selection.cost_model import meter_of
+from tsdistill.pruning.selection.latency_budget import TRIALS, find_limit
+from tsdistill.pruning.selection.latency_model import price_latency
+from tsdistill.pruning.selection.planner import check_reachable, plan
+from tsdistill.runtime.latency import latency
+from tsdistill.runtime.progress import Progress, begin, expect, prefixed
+from tsdistill.statistics.prepared_data import Prepared
+
+
+class Descent:
+    """What stays the same from round to round.
+
+    Args:
+        model: the dense model.
+        teacher: a model whose nodes the selection serves.
+        report: analysis of ``model`` with its statistics.
+        prepared: the data.
+        budget: ``None`` when only what costs nothing is to leave.
+        choosing: what else ``plan`` takes.
+        seed: of everything random.
+
+    Attributes:
+        notes: lines for the user.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        teacher: nn.Module | None,
+        report: AlignmentReport,
+        prepared: Prepared,
+        budget: Budget | None,
+        choosing: Mapping[str, Any],
+        *,
+        seed: int,
+    ) -> None:
+        self._model = report.statistics.rebased or model
+        self._teacher = teacher
+        self._report = report
+        self._prepared = prepared
+        self._budget = budget
+        self._choosing = {**choosing, "dense": report.graph.widths}
+        self._seed = seed
+        self.notes: list[str] = []
+
+    def go(
+        self, rounds: int | None, realigns: bool, progress: Progress | None, *, joint: bool = True
+    ) -> Course:
+        """All rounds.
+
+        Raises:
+            BudgetUnreachable: the budget cannot be met.
+            TsdistillError: a number of rounds below 1, or anything that a round raises.
+        """
+        course = Course(self._model, self._report.graph, self._prepared)
+        if self._budget is None:
+            rounds_for(1.0, rounds, realigns)
+            self._round(course, self._report, None, progress, last=True)
+            return course
+        if self._budget.kind != "latency":
+            limits_only = {name: value for name, value in self._choosing.items() if name != "keep_strong"}
+            check_reachable(self._report, self._budget, **limits_only)
+        whole, end = self._ends()
+        parts = limits(1.0, end / whole, rounds_for(end / whole, rounds, realigns))
+        teacher = self._teacher is not None
+        coming = pruning_stages(
+            self._prepared.samples, len(parts), realigns=realigns, joint=joint, teacher=teacher
+        )
+        expect(progress, coming)
+        for number, part in enumerate(parts, 1):
+            told = prefixed(progress, round_name(number, len(parts)))
+            report = self._report
+            if number > 1:
+                report = analyze_prepared(
+                    course.model,
+                    self._teacher,
+                    self._prepared,
+                    seed=self._seed,
+                    progress=told,
+                    strength_target=None,
+                    like=self._report.graph,
+                    queries=self._report.statistics.queries,
+                )
+            self._round(course, report, part, told, last=number == len(parts))
+            if realigns:
+                turns = (TURNS if number == len(parts) else 1) if joint else 0
+                course.realign(self._seed + number, told, turns=turns)
+        return course
+
+    def _ends(self) -> tuple[float, float]:
+        """What the dense model has, and what is to be left of it."""
+        budget = self._budget
+        assert budget is not None
+        if budget.kind == "latency":
+            whole = 1.0 if budget.kept else latency([self._model], self._prepared.example)[0]
+        else:
+            whole = meter_of(self._report.graph, budget.kind).total
+        return whole, budget.absolute(whole)
+
+    def _round(
+        self,
+        course: Course,
+        report: AlignmentReport,
+        part: float | None,
+        progress: Progress | None,
+        *,
+        last: bool,
+    ) -> None:
+        """One cut, to ``part`` of what the dense model has; the ``last`` meets the budget itself."""
+        statistics = report.statistics
+        while True:
+            begin(progress, CHOOSE)
+            chosen = self._possible_plan(course, report, part, last)
+            begin(progress, CUT)
+            if course.cut(
+                chosen, report.graph, statistics.sites, statistics.observed, exact=self._budget is None
+            ):
+                return
+
+    def _possible_plan(
+        self, course: Course, report: AlignmentReport, part: float | None, last: bool
+    ) -> PruningPlan:
+        """`_plan`; where groups that were put back make the budget impossible, the refusal names them."""
+        try:
+            return self._plan(course, report, part, last)
+        except BudgetUnreachable as error:
+            if not course.put_back:
+                raise
+            causes = "; ".join(f"{item.name} ({item.cause})" for item in [*course.put_back.values()][:3])
+            raise BudgetUnreachable(f"{error}; these could not be cut: {causes}") from error
+
+    def _plan(self, course: Course, report: AlignmentReport, part: float | None, last: bool) -> PruningPlan:
+        whole = course.whole(report.graph)
+        budget = self._budget
+        if budget is None or part is None:
+            return plan(report, lossless=True, whole=whole, **self._choosing)
+        if budget.kind == "latency":
+            return self._plan_latency(course, report, part, last, whole)
+        all_of_it = meter_of(self._report.graph, budget.kind).total
+        amount = budget.absolute(all_of_it) if last else all_of_it * part
+        return plan(report, limit=amount, whole=whole, **_given(budget), **self._choosing)
+
+    def _plan_latency(
+        self, course: Course, report: AlignmentReport, part: float, last: bool, whole: Collection[str]
+    ) -> PruningPlan:
+        """The plan that brings latency to ``part`` of the dense one (roughly, before the ``last`` round)."""
+        budget, graph, example = self._budget, report.graph, self._prepared.example
+        assert budget is not None
+        price = price_latency(course.model, graph, example)
+
+        def plan_for(limit: float, more: Collection[str]) -> PruningPlan:
+            everywhere = (*whole, *more)
+            return plan(
+                report, limit=limit, price=price, whole=everywhere, **_given(budget), **self._choosing
+            )
+
+        target, trials = (budget, TRIALS) if last else (Budget("latency", part), 2)
+        dense = self._model if course.rounds else None
+        found = find_limit(course.model, graph, example, target, plan_for, price, dense=dense, trials=trials)
+        self.notes = list(found.notes)
+        return found.plan
+
+
+def _given(budget: Budget) -> dict[str, Any]:
+    return {budget.kind: budget}

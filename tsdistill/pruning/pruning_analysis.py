@@ -1,0 +1,131 @@
+"""The analysis that pruning goes by: attention head by head, or by the coordinates of its heads."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+
+from tsdistill.alignment.analysis import analyze_prepared, run_example
+from tsdistill.alignment.report import AlignmentReport
+from tsdistill.errors import TsdistillError
+from tsdistill.models.files.stored_weights import check_finite
+from tsdistill.pruning.head_basis import Rebased, rebase, traced_like
+from tsdistill.pruning.head_basis.head_choice import cheaper_whole
+from tsdistill.pruning.pruning_stages import BASES
+from tsdistill.runtime.call_layers import observing_calls
+from tsdistill.runtime.pass_time import measure_pass
+from tsdistill.runtime.progress import Progress, begin, expect
+from tsdistill.runtime.unchanged import unchanged
+from tsdistill.statistics.analysis_stages import CHECK, TRACE, analysis_stages
+from tsdistill.statistics.prepared_data import Prepared, inputs_for, prepare
+from tsdistill.tracing import trace
+from tsdistill.tracing.graph import NodeGraph
+
+HEADS = ("score", "whole", "size")
+
+
+@unchanged
+def survey(
+    model: nn.Module,
+    teacher: nn.Module | None = None,
+    data: Any = None,
+    *,
+    heads: str = "score",
+    seed: int = 0,
+    progress: Progress | None = None,
+    **how: Any,
+) -> AlignmentReport:
+    """``analyze`` for pruning: with heads in bases of their own where that is asked for.
+
+    Args:
+        model: it is left as it was; the report's nodes may be those of a copy that computes the same
+            (``report.statistics.rebased``).
+        teacher: a model whose nodes the selection serves; with one heads stay whole, as its nodes are.
+        data: what ``tsdistill.data.open_data`` takes; ``None`` for a synthetic source.
+        heads: what leaves an attention layer: ``"whole"`` heads, coordinates of all its heads (their
+            ``"size"``), or whichever ``"score"`` says costs less, layer by layer.
+        seed: of everything random.
+        progress: is called with the phase, the samples done and how many there are.
+        how: everything else that ``analyze`` takes to open the data, ``positions`` and ``strength_target``.
+
+    Raises:
+        TsdistillError: there is no such way for heads, or anything that ``analyze`` raises.
+    """
+    every = {name: how.pop(name) for name in ("positions", "strength_target") if name in how}
+    prepared = prepare(model, data, teacher=teacher, seed=seed, **how)
+    return survey_prepared(model, teacher, prepared, heads=heads, seed=seed, progress=progress, **every)
+
+
+@observing_calls
+def survey_prepared(
+    model: nn.Module,
+    teacher: nn.Module | None,
+    prepared: Prepared,
+    *,
+    heads: str = "score",
+    seed: int = 0,
+    progress: Progress | None = None,
+    **how: Any,
+) -> AlignmentReport:
+    """``survey`` on data that have been opened."""
+    check_heads(heads)
+    how = {"strength_target": None, **how, "seed": seed, "progress": progress}
+    if teacher is not None or heads == "whole":
+        return analyze_prepared(model, teacher, prepared, **how)
+    expect(progress, analysis_stages(prepared.samples))
+    begin(progress, CHECK)
+    check_finite(model, "the model")
+    run_example(model, prepared.example, "model")
+    measure_pass(progress, model, prepared.example)
+    begin(progress, TRACE)
+    graph = trace(model, prepared.example, others=inputs_for(model, prepared))
+    begin(progress, BASES)
+    found = rebase(model, graph, prepared.example, prepared)
+    if found is None:
+        return analyze_prepared(model, None, prepared, graph=graph, **how)
+    report = _observed(found, prepared, how)
+    if heads == "score":
+        whole = cheaper_whole(report, model, graph)
+        if whole:
+            found = _without(found, prepared.example, graph, whole)
+            if not found.queries:
+                return analyze_prepared(model, None, prepared, graph=graph, **how)
+            report = _observed(found, prepared, how)
+    return report
+
+
+def graph_of(model: nn.Module, example: Any, by_size: Collection[str] = ()) -> NodeGraph:
+    """The node graph of a model in which the groups ``by_size`` go by coordinates of heads."""
+    graph = trace(model, example)
+    return traced_like(model, example, graph, by_size) if by_size else graph
+
+
+def check_heads(heads: str) -> None:
+    """Refuse what is no way for heads to leave.
+
+    Raises:
+        TsdistillError: says which there are.
+    """
+    if heads not in HEADS:
+        raise TsdistillError(f"heads takes {', '.join(HEADS[:-1])} or {HEADS[-1]}, not {heads!r}")
+
+
+def _observed(found: Rebased, prepared: Prepared, how: Mapping[str, Any]) -> AlignmentReport:
+    report = analyze_prepared(found.model, None, prepared, graph=found.graph, queries=found.queries, **how)
+    layers = len(found.queries)
+    note = (
+        f"{layers} attention layer{'s' * (layers > 1)} may lose coordinates of all heads, in bases of their "
+        "own (heads='whole': heads instead)"
+    )
+    statistics = replace(report.statistics, rebased=found.model)
+    return replace(report, statistics=statistics, notes=(*report.notes, note))
+
+
+def _without(found: Rebased, example: Any, graph: NodeGraph, whole: set[str]) -> Rebased:
+    """The same with whole heads in some groups."""
+    queries = {name: item for name, item in found.queries.items() if name not in whole}
+    sized = traced_like(found.model, example, graph, queries)
+    return Rebased(found.model, sized, queries)

@@ -1,0 +1,238 @@
+"""A model on its way down: cut after cut, and what became of the dense model's nodes."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property
+
+import numpy as np
+from torch import nn
+
+from tsdistill.errors import TsdistillError
+from tsdistill.models import Attribute, ModelInfo, attach, info_of
+from tsdistill.pruning.batchnorm_update import match_norms
+from tsdistill.pruning.calibration_check import groups_that_fail
+from tsdistill.pruning.compensate import absorb
+from tsdistill.pruning.index_map import Lineage
+from tsdistill.pruning.plan_file import PrunedGroup, PruningPlan
+from tsdistill.pruning.realignment import ROUNDING, TURNS, Outputs, Realigned, realign
+from tsdistill.runtime.progress import Progress
+from tsdistill.statistics.observation import Observation
+from tsdistill.statistics.prepared_data import Prepared
+from tsdistill.statistics.sites import Sites
+from tsdistill.tracing import Cut, cut
+from tsdistill.tracing.graph import Frozen, NodeGraph
+from tsdistill.tracing.model_copy import copied
+
+USELESS = 1.0
+"""An error (`Outputs.error`) that outputs of nothing but zeros would have."""
+
+
+class Course:
+    """From the dense model down, by one plan a round.
+
+    Args:
+        dense: it is left as it was.
+        graph: its node graph.
+        prepared: its data.
+
+    Attributes:
+        model: what is left so far.
+        graph: node graph of the dense model.
+        rounds: number of cuts so far.
+        put_back: groups that could not be cut and are whole, by name.
+        skipped: layers that lost nodes without absorbing them.
+        realigned: what the last re-alignment did, ``None`` before the first.
+    """
+
+    def __init__(self, dense: nn.Module, graph: NodeGraph, prepared: Prepared) -> None:
+        self.dense = self.model = dense
+        self.rounds = 0
+        self.put_back: dict[str, Frozen] = {}
+        self.skipped: tuple[str, ...] = ()
+        self.realigned: Realigned | None = None
+        self.graph = graph
+        self._prepared = prepared
+        self._lineage = Lineage(dense, graph)
+        self._left: dict[str, list[tuple[int, str, float]]] = {group.name: [] for group in graph.groups}
+        self._plans: list[PruningPlan] = []
+        self._cautions: list[str] = []
+        self._figures: Mapping[str, int] = graph.figures()
+
+    def cut(
+        self, plan: PruningPlan, graph: NodeGraph, sites: Sites, observed: Observation, *, exact: bool = False
+    ) -> bool:
+        """Absorb and cut by a plan; ``False``, and nothing cut, when groups turn out to be impossible to cut.
+
+        Those join ``put_back``: the plan is then to be made anew, or to be followed without them.
+
+        Args:
+            plan: of the present model.
+            graph: its node graph.
+            sites: its sites.
+            observed: what was observed there.
+            exact: the function stays as it is, so that norms have nothing to follow.
+        """
+        leaving = {
+            name: np.array(nodes, dtype=np.int64)
+            for name, nodes in plan.removed.items()
+            if name not in self.put_back
+        }
+        done, skipped = self._absorbed(graph, sites, observed, leaving)
+        failed = done.put_back or groups_that_fail(done, self.model, graph, self._prepared)
+        if failed:
+            self.put_back.update({item.name: item for item in failed})
+            return False
+        if not exact:
+            match_norms(self.model, done.model, graph, done.removed, self._prepared)
+            done = self._bounded(done, graph, sites, observed, leaving)
+        attach(done.model, _history(info_of(self.model), done))
+        self._write_down(plan, graph, done.removed)
+        kept = {name: size - len(done.removed.get(name, ())) for name, size in graph.widths.items()}
+        self._figures = graph.figures(kept)
+        self._lineage.cut(graph, done.removed, done.gains)
+        self.skipped = tuple(dict.fromkeys((*self.skipped, *skipped)))
+        self.model = done.model
+        self.rounds += 1
+        return True
+
+    def _absorbed(
+        self,
+        graph: NodeGraph,
+        sites: Sites,
+        observed: Observation,
+        leaving: Mapping[str, np.ndarray],
+    ) -> tuple[Cut, tuple[str, ...]]:
+        whole = copied(self.model)
+        skipped = absorb(whole, sites, observed, leaving, self._prepared.example)
+        return cut(whole, graph, leaving, self._prepared.example), skipped
+
+    def _bounded(
+        self,
+        done: Cut,
+        graph: NodeGraph,
+        sites: Sites,
+        observed: Observation,
+        leaving: Mapping[str, np.ndarray],
+    ) -> Cut:
+        """``done``, or where its outputs are worse than none (predictions from a handful of samples, each a
+        little wrong, layer upon layer): the best of cuts that believe fewer of them, and none."""
+        first = least = self._error(done.model)
+        if not first > USELESS:
+            return done
+        best = done
+        careful = {
+            key: replace(seen, rows=min(seen.rows, observed.samples))
+            for key, seen in observed.covariances.items()
+        }
+        for believed in (careful, {}):
+            other, _ = self._absorbed(graph, sites, replace(observed, covariances=believed), leaving)
+            match_norms(self.model, other.model, graph, other.removed, self._prepared)
+            if not other.put_back and (error := self._error(other.model)) < least:
+                best, least = other, error
+        if best is not done:
+            self._cautions.append(
+                f"{observed.samples} samples are few: what leaves was absorbed with caution (outputs are off "
+                f"by {least:.2g}, not {first:.2g}); give more samples"
+            )
+        return best
+
+    @cached_property
+    def _outputs(self) -> Outputs:
+        return Outputs(self.dense, self._prepared)
+
+    def _error(self, model: nn.Module) -> float:
+        """How far a model's outputs are from the dense model's, as `Outputs.error`; NaN where it cannot
+        run."""
+        try:
+            return self._outputs.error(model)
+        except TsdistillError:
+            return float("nan")
+
+    def realign(self, seed: int, progress: Progress | None, *, turns: int = TURNS) -> None:
+        """Fit the surviving nodes back to the dense model's; a model on which that fails, or whose outputs
+        would be further from the dense model's than they are, stays as it was."""
+        before = copy.deepcopy(self.model.state_dict())
+        try:
+            was = self._outputs.error(self.model)
+            self.realigned = realign(
+                self.dense,
+                self.model,
+                self._lineage.kept,
+                self._prepared,
+                gains=self._lineage.gains,
+                seed=seed,
+                turns=turns,
+                progress=progress,
+            )
+            if (now := self._outputs.error(self.model)) > was and now > ROUNDING:
+                self.model.load_state_dict(before)
+                note = f"re-alignment would have made the outputs worse (error {now:.2g}, was {was:.2g})"
+                self.realigned = Realigned(0, self.realigned.looked, self.realigned.samples, notes=(note,))
+        except Exception as error:  # the model's own code runs, layer by layer, and may raise anything
+            self.model.load_state_dict(before)
+            cause = " ".join(str(error).split())[:300]
+            note = f"the nodes that stay are not re-aligned: {type(error).__name__}: {cause}"
+            self.realigned = Realigned(0, 0, 0, notes=(note,))
+
+    def whole(self, graph: NodeGraph) -> tuple[str, ...]:
+        """Groups of the present model's graph that lose nothing: put back, or no nodes of the dense model."""
+        regrouped = (group.name for group in graph.groups if self._lineage.nodes(group) is None)
+        return (*self.put_back, *regrouped)
+
+    def figures(self) -> dict[str, int]:
+        """``{"params", "macs", "nodes"}`` of the present model."""
+        return dict(self._figures)
+
+    def notes(self) -> list[str]:
+        """Lines for the user."""
+        notes = self._cautions + [
+            f"group {item.name!r} could not be cut and is whole: {item.cause}"
+            for item in self.put_back.values()
+        ]
+        if self.skipped:
+            notes.append(f"these layers lost nodes without absorbing them: {', '.join(self.skipped)}")
+        return [*notes, *(self.realigned.notes if self.realigned else ())]
+
+    def plan(self) -> PruningPlan:
+        """All rounds as one plan of the dense model."""
+        first, last = self._plans[0], self._plans[-1]
+        if len(self._plans) == 1:
+            return first
+        groups = {
+            group.name: PrunedGroup(
+                group.size,
+                tuple(node for node, _, _ in self._left[group.name]),
+                tuple(reason for _, reason, _ in self._left[group.name]),
+                tuple(cost for _, _, cost in self._left[group.name]),
+            )
+            for group in self.graph.groups
+        }
+        return replace(first, groups=groups, after=last.after)
+
+    def _write_down(self, plan: PruningPlan, graph: NodeGraph, removed: Mapping[str, np.ndarray]) -> None:
+        for name, pruned in plan.groups.items():
+            if name not in removed:
+                continue
+            origin = self._lineage.nodes(graph.by_name[name])
+            assert origin is not None
+            for node, reason, price in zip(pruned.removed, pruned.reasons, pruned.costs, strict=True):
+                group, then = origin[node]
+                self._left[group].append((then, reason, price))
+        self._plans.append(plan)
+
+
+def _history(info: ModelInfo, done: Cut) -> ModelInfo:
+    """What is known about the model, with the cut's attributes and buffers added to those of earlier cuts;
+    no file holds it any more."""
+    attributes: dict[tuple[str, str], Attribute] = {
+        (item.module, item.name): item for item in (*info.attributes, *done.attributes)
+    }
+    return replace(
+        info,
+        name=None,
+        attributes=tuple(attributes.values()),
+        buffers=tuple(dict.fromkeys((*info.buffers, *done.buffers))),
+    )

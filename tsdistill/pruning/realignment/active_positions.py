@@ -1,0 +1,70 @@
+"""Which positions of a layer's output the model's output hangs on at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tsdistill.errors import TsdistillError
+from tsdistill.runtime.hooks import branched
+from tsdistill.statistics.derivatives import projected
+from tsdistill.statistics.sample_blocks import channels_first, flat
+
+SAMPLES = 8
+"""How many samples say so."""
+
+
+def reaching(model: nn.Module, dims: Mapping[str, int], x: Any, seed: int = 0) -> dict[str, Tensor]:
+    """Positions from which something reaches the model's output, of those modules of which not all do.
+
+    Behind the last attention of a transformer that is read off its class token, only that token counts; of a
+    map of which a strided layer of size 1 reads every other position, those. To fit a layer where it is never
+    read would be fitting something else.
+
+    Args:
+        model: at rest.
+        dims: module that gives one tensor -> the dimension of its output along which the nodes lie.
+        x: some samples.
+        seed: of the random projection of the output whose derivative is looked at.
+
+    Returns:
+        module -> int64 ``[p]``, positions among the flattened ones of a sample. Where the derivative's zeros
+        are not those of the architecture (the first half of the samples has others than the second), where
+        nothing can be derived, and where every position counts, there is no entry.
+    """
+    found: dict[str, Tensor] = {}
+    modules = dict(model.named_modules())
+
+    def tap(name: str, dim: int) -> Any:
+        def look(slope: Tensor) -> None:
+            found[name] = (flat(channels_first(slope, dim)) != 0).any(1)
+
+        def hook(module: nn.Module, args: Any, output: Any) -> Any:
+            return branched(output, look) if isinstance(output, Tensor) else None
+
+        return hook
+
+    handles = [modules[name].register_forward_hook(tap(name, dim)) for name, dim in dims.items()]
+    try:
+        with torch.enable_grad():
+            outputs, projections = projected(model, x, seed)
+            if outputs:
+                torch.autograd.backward(outputs, projections)
+    except (TsdistillError, RuntimeError):  # there is nothing that can be derived
+        return {}
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {name: where for name, each in found.items() if (where := _some(each)) is not None}
+
+
+def _some(reached: Tensor) -> Tensor | None:
+    """The positions, from ``[N, P]``; ``None`` where there is nothing to choose."""
+    middle = len(reached) // 2
+    first, second = reached[:middle].any(0), reached[middle:].any(0)
+    if middle < 2 or not bool((first == second).all()) or bool(first.all()) or not bool(first.any()):
+        return None
+    return first.nonzero().flatten()

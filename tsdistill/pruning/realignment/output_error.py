@@ -1,0 +1,66 @@
+"""How far a model's outputs are from the dense model's: whether re-alignment did the whole any good."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tsdistill.runtime.forward import at_rest, forward, head
+from tsdistill.runtime.modes import judged, tensors_in
+from tsdistill.runtime.nests import count
+from tsdistill.runtime.randomness import seeded
+
+SAMPLES = 64
+
+ROUNDING = 1e-8
+"""An error that may be rounding alone."""
+
+
+class Outputs:
+    """The dense model's outputs on the first samples.
+
+    Args:
+        dense: it is left as it was.
+        batches: yields ``(x, y)``; ``y`` is not looked at.
+        samples: how many.
+
+    Raises:
+        TsdistillError: the dense model's forward fails.
+    """
+
+    def __init__(self, dense: nn.Module, batches: Iterable[tuple[Any, Any]], samples: int = SAMPLES) -> None:
+        self._known: list[tuple[Any, list[Tensor]]] = []
+        for x, _ in batches:
+            x = head(x, samples)
+            self._known.append((x, _values(dense, x)))
+            samples -= count(x)
+            if samples <= 0:
+                break
+
+    def error(self, model: nn.Module) -> float:
+        """Squared distance of its outputs, in parts of the dense model's own squares; NaN where they have
+        other shapes (as a detector's do), infinity where they are no numbers.
+
+        Raises:
+            TsdistillError: the model's forward fails.
+        """
+        apart = size = 0.0
+        for x, wanted in self._known:
+            found = _values(model, x)
+            if [y.shape for y in found] != [y.shape for y in wanted]:
+                return float("nan")
+            for one, other in zip(found, wanted, strict=True):
+                if not bool(torch.isfinite(one).all()):
+                    return float("inf")
+                apart += float((one.double() - other.double()).square().sum())
+                size += float(other.double().square().sum())
+        return apart / size if size else float("nan")
+
+
+def _values(model: nn.Module, x: Any) -> list[Tensor]:
+    with torch.no_grad(), at_rest(model), seeded(0):
+        made = tensors_in(judged(forward(model, x)))
+    return [y.clone() for y in made if y.is_floating_point()]

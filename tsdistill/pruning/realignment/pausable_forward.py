@@ -1,0 +1,156 @@
+"""Many batches through one model at once, all held at the same layer: a forward that waits at every stop."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tsdistill.runtime.calls import Captured
+from tsdistill.runtime.forward import forward
+
+_walker = threading.local()
+
+
+class _Abandoned(BaseException):
+    """Ends the thread of a forward that nobody waits for any more."""
+
+
+class Walk:
+    """The forward of one batch, run from stop to stop on a thread of its own; only one side runs at a time.
+
+    Args:
+        model: at rest, with the hooks of ``stopping`` on it.
+        x: the batch.
+        capture: numbers of the calls whose results are kept.
+        role: what the model is called in messages.
+
+    Attributes:
+        at: the stop where it is held, ``None`` before the first and behind the last.
+        value: the tensor there.
+        entered: block -> its input and that tensor's version, which tells whether it is still the same.
+        instead: goes on in the place of the block's output that is held.
+    """
+
+    def __init__(self, model: nn.Module, x: Any, capture: Collection[int], role: str) -> None:
+        self.captured = Captured(capture)
+        self.at: str | None = None
+        self.value: Tensor | None = None
+        self.entered: dict[str, tuple[Tensor, int]] = {}
+        self.instead: Tensor | None = None
+        self._failure: BaseException | None = None
+        self._go, self._here = threading.Semaphore(0), threading.Semaphore(0)
+        self._left = False
+        self._thread = threading.Thread(target=self._run, args=(model, x, role), daemon=True)
+        self._thread.start()
+
+    def advance(self, stop: str | None) -> Tensor | None:
+        """Go on to ``stop``; the tensor that is held there (``None`` runs to the end).
+
+        Raises:
+            TsdistillError: the forward fails.
+        """
+        while self._thread.is_alive() and (stop is None or self.at != stop):
+            self.value = None
+            self._go.release()
+            self._here.acquire()
+            if self._failure is not None:
+                raise self._failure
+            if self.at is None:
+                break
+        return self.value if self.at == stop else None
+
+    def replace(self, value: Tensor) -> None:
+        """Go on from a block's end with another output, which takes the old one's place in `captured` too."""
+        for number, result in self.captured.results.items():
+            if result is self.value:
+                self.captured.results[number] = value
+        self.instead = self.value = value
+
+    def abandon(self) -> None:
+        """End the forward wherever it is."""
+        self._left = True
+        self.value = None
+        self._go.release()
+        self._thread.join()
+
+    def hold(self, stop: str, value: Tensor) -> Tensor | None:
+        """Called on the walk's own thread: wait at a stop; what goes on instead of ``value``, if anything."""
+        self.at, self.value = stop, value
+        self._here.release()
+        self._go.acquire()
+        if self._left:
+            raise _Abandoned
+        instead, self.instead = self.instead, None
+        return instead
+
+    def _run(self, model: nn.Module, x: Any, role: str) -> None:
+        _walker.walk = self
+        self._go.acquire()
+        try:
+            if not self._left:
+                with torch.no_grad(), self.captured:
+                    forward(model, x, role)
+        except _Abandoned:
+            pass
+        except BaseException as error:  # it is raised where the walk is advanced
+            self._failure = error
+        finally:
+            self.at = None
+            self._here.release()
+
+
+@contextmanager
+def stopping(
+    model: nn.Module, names: Collection[str], *, after: bool, blocks: Collection[str] = ()
+) -> Iterator[None]:
+    """Let walks of ``model`` stop at modules.
+
+    Args:
+        model: the model.
+        names: where they stop before the module, with its first input, or ``after`` it, with its output.
+        after: see there.
+        blocks: where they stop behind the module, their input remembered; its output can be replaced.
+    """
+    modules = dict(model.named_modules())
+    handles = [_stop(modules[name], name, after) for name in names]
+    handles += [handle for name in blocks for handle in _around(modules[name], name)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _stop(module: nn.Module, name: str, after: bool) -> Any:
+    def behind(module: nn.Module, args: Any, output: Any) -> None:
+        _hold(name, output)
+
+    def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        _hold(name, args[0] if args else kwargs["input"])
+
+    if after:
+        return module.register_forward_hook(behind)
+    return module.register_forward_pre_hook(before, with_kwargs=True)
+
+
+def _around(module: nn.Module, name: str) -> tuple[Any, Any]:
+    def before(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        walk: Walk | None = getattr(_walker, "walk", None)
+        if walk is not None:
+            with torch._C.DisableTorchFunction():
+                walk.entered[name] = args[0], args[0]._version
+
+    def behind(module: nn.Module, args: Any, output: Any) -> Any:
+        return _hold(name, output)
+
+    return module.register_forward_pre_hook(before), module.register_forward_hook(behind)
+
+
+def _hold(name: str, value: Any) -> Any:
+    walk: Walk | None = getattr(_walker, "walk", None)
+    return None if walk is None else walk.hold(name, value)

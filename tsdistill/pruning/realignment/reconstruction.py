@@ -1,0 +1,164 @@
+"""``realign``: in forward order, every surviving node's fan-in is refitted to its own unpruned self."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from tsdistill.errors import TsdistillError
+from tsdistill.pruning.realignment.active_positions import SAMPLES, reaching
+from tsdistill.pruning.realignment.batch_scheduler import MEMORY, Crowd, alive
+from tsdistill.pruning.realignment.dataflow import Downstream
+from tsdistill.pruning.realignment.fit import fit_block, fit_layer
+from tsdistill.pruning.realignment.gauss_newton import TURNS
+from tsdistill.pruning.realignment.pausable_forward import stopping
+from tsdistill.pruning.realignment.target_blocks import Block
+from tsdistill.pruning.realignment.target_layers import Stop, find_stops
+from tsdistill.runtime.forward import at_rest, head
+from tsdistill.runtime.progress import Progress, begin
+from tsdistill.runtime.randomness import seeded
+from tsdistill.tracing.attention_scale import Gains
+
+STAGE = "re-aligning layers"
+
+
+@dataclass(frozen=True)
+class Realigned:
+    """What a re-alignment did.
+
+    Attributes:
+        fitted: number of layers whose nodes moved.
+        looked: number of layers that were looked at.
+        blocks: number of blocks whose layers moved together after that.
+        samples: number of samples that took part in the end.
+        notes: lines for the user.
+    """
+
+    fitted: int
+    looked: int
+    samples: int
+    blocks: int = 0
+    notes: tuple[str, ...] = ()
+
+
+def realign(
+    dense: nn.Module,
+    small: nn.Module,
+    kept: Mapping[tuple[str, int], np.ndarray],
+    batches: Iterable[tuple[Any, Any]],
+    *,
+    gains: Gains | None = None,
+    seed: int = 0,
+    turns: int = TURNS,
+    memory: int = MEMORY,
+    progress: Progress | None = None,
+) -> Realigned:
+    """Fit the nodes of ``small`` back to what they are in ``dense``, in closed form; in place.
+
+    Both models run over the data together, held at one layer after the other, so that the whole costs one
+    forward pass of each. At a layer its weight is moved by ridge least squares, from what the layer receives
+    now to what its nodes are in the dense model: behind the batch norm and scaling that follow, with the
+    stream that they are added to (a residual branch makes good what its skip has lost), and only as far as
+    the non-linearity behind lets it through. The ridge draws towards the present weight; it is the one that
+    serves samples best that the fit has not seen, and a layer that would only get worse stays as it is.
+    Norms that follow no such layer get a scale and shift for every node. All of that looks at the positions
+    alone from which something reaches the output (behind the last attention, a class token).
+
+    Behind a block of several layers (a residual block, say) these are then moved together, so that the block
+    gives what it gives in the dense model: nodes that stay may take over what nodes that left did, as long as
+    the block's output is right. That is Gauss-Newton's method, its least-squares problems solved by conjugate
+    gradients.
+
+    Args:
+        dense: the model that nodes are aligned with; it is left as it was.
+        small: what is left of it.
+        kept: ``(parameter, dimension)`` -> int64, coordinates of the dense model that are left, for every
+            dimension of every parameter.
+        batches: yields ``(x, y)``; ``y`` is not looked at.
+        gains: ``(weight, dimension)`` -> how many times the dense model's an activation has to be there.
+        seed: of the positions of feature maps that are looked at.
+        turns: how often a block is linearised and its layers moved together; 0 is never.
+        memory: bytes of activations that are held at once. What does not fit joins where maps are smaller.
+        progress: is told how many layers are done.
+
+    Raises:
+        TsdistillError: there are no data, or a forward fails.
+    """
+    begin(progress, STAGE)
+    there = iter(batches)
+    first = next(there, None)
+    if first is None:
+        raise TsdistillError("the data yields no samples to re-align on; check the data specification")
+    fitted = together = 0
+    notes: list[str] = []
+    with ExitStack() as stack:
+        stack.enter_context(at_rest(dense, small))
+        stack.enter_context(seeded(seed))
+        stops, blocks = find_stops(dense, small, kept, gains or {}, head(first[0], 2))
+        names, around = [stop.name for stop in stops], [block.name for block in blocks if turns]
+        stations = _stations(stops, blocks if turns else [])
+        dims = {station.name: station.dim for station in stations}
+        where = reaching(dense, dims, head(first[0], SAMPLES), seed)
+        one = head(first[0], 1)
+        every = [station.name for station in stations]
+        needs = alive(small, every, one, around), alive(dense, every, one)
+        crowd = Crowd(
+            dense,
+            small,
+            chain([first], there),
+            {name: needs[0][name] + needs[1][name] for name in every},
+            memory,
+            (_others(stops, _mine), _others(stops, _theirs)),
+        )
+        stack.callback(crowd.leave)
+        stack.enter_context(stopping(small, names, after=False, blocks=around))
+        stack.enter_context(stopping(dense, every, after=True))
+        uses = Counter(stop.mine.other for stop in stops), Counter(stop.theirs.other for stop in stops)
+        for number, station in enumerate(stations):
+            generator = torch.Generator().manual_seed(hash((seed, number)) % 2**63)
+            if isinstance(station, Stop):
+                fitted += fit_layer(station, small, crowd, generator, where.get(station.name))
+                for side, number_of in zip((_mine, _theirs), uses, strict=True):
+                    number_of[side(station).other] -= 1
+                crowd.forget(*([call for call, left in each.items() if not left] for each in uses))
+            else:
+                moved, note = fit_block(station, small, crowd, generator, turns, where.get(station.name))
+                together += moved
+                notes += [note] if note else []
+            if progress is not None:
+                progress(STAGE, number + 1, len(stations))
+        samples = crowd.samples
+    return Realigned(fitted, len(stops), samples, together, tuple(notes))
+
+
+def _stations(stops: Sequence[Stop], blocks: Sequence[Block]) -> list[Stop | Block]:
+    """Layers in forward order, every block behind the last of its own."""
+    last = {
+        block.name: max(i for i, stop in enumerate(stops) if stop.name.startswith(f"{block.name}."))
+        for block in blocks
+    }
+    stations: list[Stop | Block] = []
+    for number, stop in enumerate(stops):
+        stations.append(stop)
+        stations += [block for block in blocks if last[block.name] == number]
+    return stations
+
+
+def _mine(stop: Stop) -> Downstream:
+    return stop.mine
+
+
+def _theirs(stop: Stop) -> Downstream:
+    return stop.theirs
+
+
+def _others(stops: Sequence[Stop], side: Callable[[Stop], Downstream]) -> list[int]:
+    return [call for stop in stops if (call := side(stop).other) is not None]

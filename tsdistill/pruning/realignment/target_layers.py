@@ -1,0 +1,134 @@
+"""Which layers are re-aligned, and what lies behind each of them in both models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from tsdistill.models.layers.effective_weights import effective_weight, shared_parameters
+from tsdistill.models.layers.layer_kind import groups_of, kind_of
+from tsdistill.pruning.realignment.dataflow import Downstream, flow
+from tsdistill.pruning.realignment.norm_fit import is_norm
+from tsdistill.pruning.realignment.target_blocks import Block, find_blocks, gain_of, index_of, output_side
+from tsdistill.statistics.unfold import channel_dim, fits, has_rows, inputs, outputs
+from tsdistill.tracing.attention_scale import Gains
+
+WIDEST = 8192
+"""Entries of the input beyond which a layer's fan-in is not refitted: its Gram matrix would be too large."""
+
+
+@dataclass(frozen=True, eq=False)
+class Stop:
+    """A layer that is re-aligned.
+
+    Attributes:
+        name: dotted name.
+        norm: whether it is a norm, whose scale and shift are fitted; otherwise its weight is.
+        dim: dimension of the output along which the nodes lie.
+        kept: int64 ``[O]``, the dense layer's nodes that are left; ``None`` when all are.
+        gain: ``[O]``, how many times as large as there they have to be; ``None`` where they are the same.
+        mine: what lies behind it in the small model.
+        theirs: the same of the dense model, of the same form.
+    """
+
+    name: str
+    norm: bool
+    dim: int
+    kept: Tensor | None
+    gain: Tensor | None
+    mine: Downstream
+    theirs: Downstream
+
+
+def find_stops(
+    dense: nn.Module, small: nn.Module, kept: Mapping[tuple[str, int], np.ndarray], gains: Gains, x: Any
+) -> tuple[list[Stop], list[Block]]:
+    """The layers to re-align, in forward order: those that run once in both models, on weights of their own.
+
+    With them come the blocks that such layers make up.
+
+    Args:
+        dense: the dense model, at rest.
+        small: the small one, at rest.
+        kept: ``(parameter, dimension)`` -> coordinates of the dense model that are left.
+        gains: ``(weight, dimension)`` -> how many times as large an activation has to be.
+        x: a small batch.
+    """
+    shared = shared_parameters(small)
+    modules = dict(small.named_modules())
+    wanted = [name for name, m in modules.items() if name and _own(m, shared) and (_moves(m) or is_norm(m))]
+    mine, theirs = flow(small, wanted, x), flow(dense, wanted, x)
+    chained = {
+        id(call.args[1])
+        for name in mine.order
+        if fits(modules[name])
+        for call in mine.downstream[name].chain
+        if call.name == "batch_norm"
+    }
+    stops = []
+    for name in mine.order:
+        module = modules[name]
+        if name not in theirs.downstream:
+            continue
+        norm = not fits(module)
+        if norm and (
+            id(getattr(module, "running_mean", None)) in chained or not is_norm(module, mine.inputs[name])
+        ):
+            continue
+        output = mine.downstream[name].output
+        if not norm and (inputs(module)[1] > WIDEST or not has_rows(module, mine.inputs[name], output)):
+            continue
+        width = _norm_width(module) if norm else outputs(module)
+        dim = _norm_dim(module, output, width) if norm else channel_dim(module)
+        param, side = (f"{name}.weight", 0) if norm else output_side(name, module)
+        left = kept.get((param, side))
+        if dim is None or output.shape[dim] != width:
+            continue
+        sides = _alike(mine.downstream[name], theirs.downstream[name])
+        index = index_of(left, theirs.downstream[name].output.shape[dim])
+        gain = gain_of(gains, param, side)
+        stops.append(Stop(name, norm, dim, index, gain, *sides))
+    layers = [stop.name for stop in stops if not stop.norm]
+    return stops, find_blocks(small, mine, theirs, layers, kept, gains)
+
+
+def _own(module: nn.Module, shared: set[int]) -> bool:
+    """Whether the weight of a module is its own, computed from parameters that no other module has."""
+    weight = effective_weight(module)
+    if weight is None or not weight.sources:
+        return False
+    sources = [module.get_parameter(source) for source in weight.sources]
+    return all(id(p) not in shared and p.is_floating_point() for p in sources)
+
+
+def _moves(module: nn.Module) -> bool:
+    """Whether a layer's weight can be fitted: its rows are known, it can be written, and its outputs are
+    coordinates of its parameter (those of a transposed convolution in groups are not)."""
+    weight, kind = effective_weight(module), kind_of(module)
+    if weight is None or kind is None or not fits(module) or not weight.writable():
+        return False
+    return not kind.output_dim or groups_of(module) == 1
+
+
+def _norm_width(module: nn.Module) -> int:
+    weight = module.weight
+    assert isinstance(weight, Tensor)
+    return len(weight)
+
+
+def _norm_dim(module: nn.Module, output: Tensor, width: int) -> int | None:
+    last = type(module).forward is nn.LayerNorm.forward or output.ndim == 2
+    return next((dim for dim in ((-1, 1) if last else (1, -1)) if output.shape[dim] == width), None)
+
+
+def _alike(mine: Downstream, theirs: Downstream) -> tuple[Downstream, Downstream]:
+    """Both as far as they have the same form."""
+    if [call.name for call in mine.chain] != [call.name for call in theirs.chain]:
+        return Downstream(mine.output), Downstream(theirs.output)
+    if (mine.other is None) != (theirs.other is None) or (mine.bend is None) != (theirs.bend is None):
+        return replace(mine, other=None, bend=None), replace(theirs, other=None, bend=None)
+    return mine, theirs

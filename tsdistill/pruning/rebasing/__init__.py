@@ -1,5 +1,0 @@
-"""Attention heads in bases of their own: an exact rewriting after which the last coordinates matter least."""
-
-from tsdistill.pruning.rebasing.rebase import Rebased, rebase, traced_like
-
-__all__ = ["Rebased", "rebase", "traced_like"]

@@ -1,0 +1,131 @@
+"""Greedy selection over all groups at once: always what costs least for what it saves."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tsdistill.pruning.selection.cost_model import Meter
+from tsdistill.pruning.selection.pruning_order import Elimination
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """The nodes that leave one group, in the order in which they leave.
+
+    Attributes:
+        nodes: int ``[k]``.
+        cost: float64 ``[k]``.
+        free: bool ``[k]``.
+    """
+
+    nodes: np.ndarray
+    cost: np.ndarray
+    free: np.ndarray
+
+    def first(self, count: int) -> Choice:
+        """The first ``count`` of them."""
+        return Choice(self.nodes[:count], self.cost[:count], self.free[:count])
+
+
+def select(meter: Meter, eliminations: Sequence[Elimination], limit: float) -> None:
+    """Walk down the eliminations until ``meter.total`` is at most ``limit``, or to their end.
+
+    Along each elimination the costs are made convex first (equal over stretches that pay together), so that
+    a dear node does not hide cheap ones behind it. The meter shows afterwards how many nodes are left.
+    """
+    walks = [_Walk(elimination) for elimination in eliminations]
+    heap: list[tuple[float, int]] = [
+        (walk.ratio(meter), index) for index, walk in enumerate(walks) if walk.left
+    ]
+    heapq.heapify(heap)
+    while meter.total > limit and heap:
+        _, index = heapq.heappop(heap)
+        walk = walks[index]
+        ratio = walk.ratio(meter)
+        if heap and ratio > heap[0][0]:
+            heapq.heappush(heap, (ratio, index))
+            continue
+        walk.step(meter, limit)
+        if walk.left:
+            heapq.heappush(heap, (walk.ratio(meter), index))
+
+
+class _Walk:
+    """A place along one elimination."""
+
+    def __init__(self, elimination: Elimination) -> None:
+        self.elimination = elimination
+        self.position = 0
+        self._slopes = convex(elimination.cost)
+        self._chunk = max(1, len(elimination.node) // 100)
+
+    @property
+    def left(self) -> bool:
+        return self.position < len(self.elimination.node)
+
+    def _end(self) -> int:
+        """The end of the next chunk: nodes of one slope, at most a hundredth of all."""
+        stop = min(self.position + self._chunk, len(self._slopes))
+        same = self._slopes[self.position : stop] == self._slopes[self.position]
+        return self.position + (int(same.argmin()) if not same.all() else len(same))
+
+    def _leaving(self, end: int) -> dict[str, int]:
+        counts = np.bincount(
+            self.elimination.owner[self.position : end], minlength=len(self.elimination.groups)
+        )
+        return {
+            name: int(count) for name, count in zip(self.elimination.groups, counts, strict=True) if count
+        }
+
+    def ratio(self, meter: Meter) -> float:
+        """Cost over saving of the next chunk."""
+        end = self._end()
+        saving = meter.saving(self._leaving(end))
+        cost = float(self._slopes[self.position]) * (end - self.position)
+        return cost / saving if saving > 0 else float("inf")
+
+    def step(self, meter: Meter, limit: float) -> None:
+        """Take the next chunk, or as much of it as the budget asks for."""
+        end = self._end()
+        for stop in range(self.position + 1, end):
+            if meter.total - meter.saving(self._leaving(stop)) <= limit:
+                end = stop
+                break
+        meter.remove(self._leaving(end))
+        self.position = end
+
+
+def convex(cost: np.ndarray) -> np.ndarray:
+    """Marginal costs of the lower convex hull of the cumulative cost, which never decrease.
+
+    Pool-adjacent-violators; ``cost`` and the result are float64 ``[steps]``.
+    """
+    means: list[float] = []
+    counts: list[int] = []
+    for value in cost.tolist():
+        means.append(value)
+        counts.append(1)
+        while len(means) > 1 and means[-2] > means[-1]:
+            last, number = means.pop(), counts.pop()
+            means[-1] = (means[-1] * counts[-1] + last * number) / (counts[-1] + number)
+            counts[-1] += number
+    return np.repeat(np.array(means), counts) if means else np.zeros(0)
+
+
+def orders(eliminations: Sequence[Elimination]) -> dict[str, Choice]:
+    """Per group all the nodes that may leave it, in the order in which they do."""
+    result: dict[str, Choice] = {}
+    for elimination in eliminations:
+        for index, name in enumerate(elimination.groups):
+            here = np.flatnonzero(elimination.owner == index)
+            result[name] = Choice(elimination.node[here], elimination.cost[here], elimination.free[here])
+    return result
+
+
+def leaving(meter: Meter, orders: Mapping[str, Choice]) -> dict[str, Choice]:
+    """Per group the nodes that leave it, as many as have left the meter."""
+    return {name: order.first(meter.gone[name]) for name, order in orders.items()}

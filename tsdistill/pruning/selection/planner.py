@@ -1,0 +1,200 @@
+"""``plan``: from an alignment report and a budget to the nodes that leave."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tsdistill.alignment.report import AlignmentReport, GroupReport
+from tsdistill.errors import BudgetUnreachable
+from tsdistill.pruning.plan_file import PrunedGroup, PruningPlan
+from tsdistill.pruning.selection.budget import Budget, amount, asked
+from tsdistill.pruning.selection.constraints import Limits, limits_of
+from tsdistill.pruning.selection.cost_model import Meter, Price, meter_of, savings_per_node
+from tsdistill.pruning.selection.greedy import Choice, leaving, orders, select
+from tsdistill.pruning.selection.lossless import free_choices
+from tsdistill.pruning.selection.order_cache import scored
+from tsdistill.pruning.selection.width_steps import give_back, round_off
+
+_NOTHING = Choice(np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros(0, dtype=bool))
+
+
+def plan(
+    report: AlignmentReport,
+    *,
+    macs: float | str | Budget | None = None,
+    params: float | str | Budget | None = None,
+    nodes: float | str | Budget | None = None,
+    latency: float | str | Budget | None = None,
+    lossless: bool = False,
+    keep_strong: bool = True,
+    min_nodes: int | None = None,
+    round_to: int | None = None,
+    only: Sequence[str] | str = (),
+    exclude: Sequence[str] | str = (),
+    whole: Collection[str] = (),
+    limit: float | None = None,
+    price: Price | None = None,
+    dense: Mapping[str, int] | None = None,
+) -> PruningPlan:
+    """Choose the nodes that leave, over all groups at once, by cost for what they save.
+
+    Exactly one budget is given, or ``lossless``. A budget says what is kept: a part (``0.5``, ``"50%"``) or
+    an amount (``"1.2G"``, ``"5M"``, ``1200``, ``"10ms"``).
+
+    Args:
+        report: an alignment report with its statistics (not one that was read from a file).
+        macs: MACs that are kept.
+        params: parameters that are kept.
+        nodes: prunable nodes that are kept.
+        latency: time that a forward pass may take; needs ``price``.
+        lossless: only nodes leave whose loss leaves the function as it is on the data that were seen.
+        keep_strong: teacher nodes weigh by strength; otherwise every teacher node counts the same.
+        min_nodes: nodes that stay in every group (all of them in a smaller one). By default a tenth of the
+            group and at least one: scores are linear, and a group cut below that is far from where they
+            hold. (With ``lossless`` one.)
+        round_to: groups that lose nodes end at a multiple of this; groups too small for it stay whole.
+        only: patterns (``*``, ``?``, ``[ab]``) of names of groups; the others stay whole.
+        exclude: patterns of names of groups that stay whole.
+        whole: names of groups that stay whole.
+        limit: an amount that takes the place of the budget's own (MACs, parameters, nodes, or the price's
+            seconds), for a part of the way.
+        price: what operations cost on this device.
+        dense: group -> nodes that it had before earlier cuts, which the tenth of ``min_nodes`` is a part of.
+
+    Raises:
+        TsdistillError: no or several budgets, one above what the model has, one that cannot be met (says the
+            smallest that can), a latency without a price, or a pattern that meets no group.
+    """
+    budget = asked(macs, params, nodes, latency, lossless=lossless)
+    graph = report.graph
+    limits = limits_of(
+        graph,
+        min_nodes=min_nodes,
+        round_to=round_to,
+        only=only,
+        exclude=exclude,
+        whole=whole,
+        share=0.0 if lossless else 0.1,
+        dense=dense,
+    )
+    if budget is None:
+        choices = free_choices(report, limits)
+    else:
+        choices = _within(report, budget, limits, limit, price, keep_strong)
+    groups = {
+        group.name: _pruned(report.by_name[group.name], choices.get(group.name, _NOTHING))
+        for group in graph.groups
+    }
+    kept = {name: group.size - len(group.removed) for name, group in groups.items()}
+    return PruningPlan(
+        arch=report.arch,
+        budget=f"at most {budget} kept" if budget else "lossless",
+        keep_strong=keep_strong,
+        data=report.data,
+        groups=groups,
+        before=graph.figures(),
+        after=graph.figures(kept),
+        by_size=tuple(report.statistics.products),
+    )
+
+
+def _within(
+    report: AlignmentReport,
+    budget: Budget,
+    limits: Limits,
+    limit: float | None,
+    price: Price | None,
+    keep_strong: bool,
+) -> dict[str, Choice]:
+    """The nodes that leave to meet a budget."""
+    meter = meter_of(report.graph, budget.kind, price)
+    before = meter.total
+    most = budget.absolute(before) if limit is None else limit
+    if before > most:
+        _check(report, budget, limits, meter, most, of=before if limit is None else None)
+        eliminations = scored(report, limits.floors, savings_per_node(meter), keep_strong=keep_strong)
+        order = orders(eliminations)
+        select(meter, eliminations, most)
+        if any(step > 1 for step in limits.steps.values()):
+            round_off(meter, order, limits, most)
+        else:
+            give_back(meter, order, limits, most)
+        return leaving(meter, order)
+    return {}
+
+
+def check_reachable(report: AlignmentReport, budget: Budget, **limits: Any) -> None:
+    """Refuse a budget of MACs, parameters or nodes that cannot be met, before the nodes are scored.
+
+    Args:
+        report: an alignment report of the dense model.
+        budget: what is to be kept of it.
+        limits: what ``limits_of`` takes.
+
+    Raises:
+        BudgetUnreachable: says the smallest that can be met.
+        TsdistillError: an amount above what the model has, or limits that ``limits_of`` refuses.
+    """
+    meter = meter_of(report.graph, budget.kind)
+    most = budget.absolute(meter.total)
+    _check(report, budget, limits_of(report.graph, **limits), meter, most, of=meter.total)
+
+
+def _check(
+    report: AlignmentReport, budget: Budget, limits: Limits, meter: Meter, most: float, of: float | None
+) -> None:
+    """Refuse an amount below what every group at its floor leaves; ``of`` is the whole to say a part of."""
+    able = [group for group in report.groups if group.observed]
+    least = meter.total - meter.saving({group.name: group.size - limits.floors[group.name] for group in able})
+    if least <= most:
+        return
+    said = _upwards(least / of) if budget.kept is not None and of else amount(budget.kind, least, up=True)
+    raise BudgetUnreachable(
+        f"a budget of {budget} cannot be met: the smallest that can be reached is {said}; "
+        f"{_ways_out(report, limits)}"
+    )
+
+
+def _ways_out(report: AlignmentReport, limits: Limits) -> str:
+    """What makes a smaller model possible: lower floors only where a group could go further down, more groups
+    only where some are left whole, and the reason of those that no option can change."""
+    unseen = [group.name for group in report.groups if not group.observed]
+    ways = []
+    if any(limits.floors[g.name] > limits.steps[g.name] for g in report.groups if g.observed):
+        ways.append("lower min_nodes (or round_to)")
+    if any(limits.floors[group.name] == group.size for group in report.groups):
+        ways.append("let more groups be cut")
+    text = ", ".join([*ways, "or give more" if ways else "give more"])
+    if unseen:
+        more = f" and {len(unseen) - 3} more" if len(unseen) > 3 else ""
+        text += f" (no layer that reads these can be observed: {', '.join(unseen[:3])}{more})"
+    return text
+
+
+def _upwards(part: float) -> str:
+    scale = 1e3 if part <= 0.999 else 1e6
+    return f"{np.ceil(part * scale) / scale:.6g}"
+
+
+def _pruned(group: GroupReport, choice: Choice) -> PrunedGroup:
+    words = []
+    for node, free in zip(choice.nodes.tolist(), choice.free.tolist(), strict=True):
+        if group.dead[node]:
+            words.append("dead")
+        elif free:
+            words.append("free")
+        elif group.weak[node]:
+            words.append("weak")
+        elif group.redundant[node]:
+            words.append("redundant")
+        else:
+            words.append("cheapest")
+    return PrunedGroup(
+        group.size,
+        tuple(choice.nodes.tolist()),
+        tuple(words),
+        tuple(float(f"{cost:.6g}") for cost in choice.cost),
+    )

@@ -1,0 +1,124 @@
+"""Running somebody else's models: nothing of them changes, and their failures become one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tsdistill.errors import TsdistillError
+from tsdistill.models.attention import any_widths
+from tsdistill.runtime import modes
+from tsdistill.runtime.exclusive import exclusive
+from tsdistill.runtime.module_state import state_restored
+from tsdistill.runtime.nests import cut, mapped, shapes, tensors
+
+PREFERRED = ("logits", "out", "last_hidden_state")
+"""Names under which outputs keep the tensor that they are judged by."""
+
+
+def placement(model: nn.Module) -> tuple[torch.device, torch.dtype]:
+    """Device of a model's first parameter or buffer and its first parameter's floating type (CPU and float32
+    without one)."""
+    first = next((tensor for kind in (model.parameters(), model.buffers()) for tensor in kind), None)
+    device = torch.device("cpu") if first is None else first.device
+    floating = next((p for p in model.parameters() if p.is_floating_point()), None)
+    return (device, torch.float32) if floating is None else (floating.device, floating.dtype)
+
+
+def to_model(x: Any, model: nn.Module) -> Any:
+    """Tensors of ``x``, whatever its form (see `data.nests`), on the model's device, floating ones in its
+    precision."""
+    device, precision = placement(model)
+    return mapped(x, lambda t: t.to(device, precision) if t.is_floating_point() else t.to(device))
+
+
+def forward(model: nn.Module, x: Any, role: str = "model") -> Any:
+    """``model(x)`` where the model is; entries of a tuple are positional arguments, those of a mapping
+    keyword arguments; a list (of samples) is one argument.
+
+    Raises:
+        TsdistillError: the forward pass fails; names ``role``, the shapes that went in and the cause.
+    """
+    x = to_model(x, model)
+    try:
+        return modes.call(model, x)
+    except TsdistillError:
+        raise
+    except Exception as error:  # a forward pass may raise anything
+        place = modes.own_fault(error)
+        if place is not None:
+            raise modes.OwnFault(f"{modes.first_line(error)} in {place}") from error
+        cause = " ".join(str(error).split())[:300]
+        mode = " in train mode" if model.training else ""
+        way_out = (
+            "give batches of another size (--batch-size) or a model that trains on such inputs alone"
+            if model.training
+            else "see that data and --input-size (input_size=) fit the model"
+        )
+        raise TsdistillError(
+            f"the {role}'s forward fails{mode} on an input {shapes(x)}: {type(error).__name__}: {cause}; "
+            f"{way_out}"
+        ) from error
+
+
+def head(x: Any, samples: int) -> Any:
+    """A batch cut down to its first ``samples`` samples, batch dimension kept."""
+    return cut(x, 0, samples)
+
+
+def main_output(output: Any) -> Tensor:
+    """The tensor that an output is judged by: ``logits`` or ``out`` of a mapping, else its first floating
+    tensor.
+
+    Raises:
+        TsdistillError: there is none.
+    """
+    found = _first_floating(output)
+    if found is None:
+        raise TsdistillError(
+            f"the model returns a {type(output).__name__} without a floating tensor to evaluate"
+        )
+    return found
+
+
+def _first_floating(output: Any) -> Tensor | None:
+    if isinstance(output, Mapping):
+        keys = [key for key in PREFERRED if key in output] + list(output)
+        return next((t for key in keys if (t := _first_floating(output[key])) is not None), None)
+    named = () if isinstance(output, (Tensor, tuple, list)) else PREFERRED
+    attributes = (getattr(output, name, None) for name in named)
+    first = next((a for a in attributes if isinstance(a, Tensor) and a.is_floating_point()), None)
+    return first if first is not None else next((t for t in tensors(output) if t.is_floating_point()), None)
+
+
+@contextmanager
+def at_rest(*models: nn.Module, fast: bool = False) -> Iterator[None]:
+    """Evaluation mode and no gradients for the parameters inside the block; everything is put back after it.
+
+    So is the state that modules keep of a forward (`tracing.module_state`), which every forward inside
+    begins anew, unless ``fast``.
+
+    The fused path of ``nn.TransformerEncoderLayer`` and ``nn.MultiheadAttention``'s own way to its last
+    layer, which skip the submodules' hooks, are off inside unless ``fast``.
+    """
+    training = {module: module.training for model in models for module in model.modules()}
+    wanted = {parameter: parameter.requires_grad for model in models for parameter in model.parameters()}
+    with exclusive(), modes.plain_attention(fast), ExitStack() as stack:
+        try:
+            for model in models:
+                model.eval()
+                if not fast:
+                    stack.enter_context(any_widths(model.modules()))
+                stack.enter_context(state_restored(model, each=not fast))
+            for parameter in wanted:
+                parameter.requires_grad_(False)
+            yield
+        finally:
+            for module, flag in training.items():
+                module.training = flag
+            for parameter, flag in wanted.items():
+                parameter.requires_grad_(flag)

@@ -1,0 +1,244 @@
+"""Running a model the same way every time it is looked at."""
+
+from __future__ import annotations
+
+import traceback
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from tsdistill.errors import TsdistillError
+from tsdistill.models.attention import any_widths
+from tsdistill.runtime.exclusive import exclusive
+from tsdistill.runtime.module_state import state_restored
+from tsdistill.runtime.nests import is_graph, is_record, tensors
+from tsdistill.runtime.quantisers import without_rounding
+from tsdistill.runtime.randomness import fixed_generators
+
+Inputs = Any
+"""A tensor, a tuple of positional arguments, or a dict of keyword arguments."""
+
+
+_OWN = tuple(
+    str(Path(__file__).parents[1] / folder)
+    for folder in ("alignment", "augmentation", "evaluation", "pruning", "runtime", "statistics", "tracing")
+)
+"""The folders of the code that runs somebody's model with modes and hooks around it."""
+
+BY_SIZES = (torch.einsum,)
+"""Functions whose operators, and the order of them, hang on the sizes that they are given."""
+
+_ALONG = ("past_", "hidden_states", "encoder_", "decoder_", "text_model_", "vision_model_", "extract_")
+"""How transformers' names begin of the outputs that only show what is inside the model."""
+
+
+_LEAVES = frozenset((type(None), bool, int, float, str, torch.dtype, torch.device, torch.layout))
+"""Types of what operators are given that is no tensor and holds none."""
+
+
+class OperatorMode(TorchDispatchMode):
+    """A mode that sees every operator of an eager forward; nothing is compiled, so the compiler stays out."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+
+@cache
+def operator_name(func: Any) -> str:
+    """The full name of an operator, such as ``"aten.view.default"``."""
+    return str(func)
+
+
+@contextmanager
+def plain_attention(enabled: bool = False) -> Iterator[None]:
+    """Turn off the fused path of ``nn.TransformerEncoderLayer``, which calls no hooks; leave it as it
+    is with ``enabled``."""
+    with exclusive():
+        before = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(enabled and before)
+        try:
+            yield
+        finally:
+            torch.backends.mha.set_fastpath_enabled(before)
+
+
+@contextmanager
+def plain_evaluation(model: nn.Module, *, training: bool = False, scales: bool = False) -> Iterator[None]:
+    """Evaluation mode, no gradients, attention in plain operators, a fixed seed; all put back afterwards, the
+    state that modules keep of their last forward, too.
+
+    With ``training`` it is training mode instead, but for dropout in all its kinds. Fake quantisers do not
+    round (with ``scales``, those of torch.ao go on with the scales that they have).
+    """
+    modules = list(model.modules())
+    held = {p.device for module in modules for p in module._parameters.values() if p is not None}
+    devices = [device for device in held if device.type == "cuda"]
+    with exclusive(), ExitStack() as stack:
+        for module in modules:
+            stack.callback(module.__dict__.__setitem__, "training", module.training)
+            module.__dict__["training"] = training and "Drop" not in type(module).__name__
+        if not training:
+            _forget(modules)
+        stack.enter_context(plain_attention())
+        if any(isinstance(module, nn.LSTM) for module in modules):
+            stack.enter_context(warnings.catch_warnings(action="ignore"))
+            stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
+        stack.enter_context(any_widths(modules))
+        stack.enter_context(state_restored(model))
+        stack.enter_context(torch.random.fork_rng(devices))
+        stack.enter_context(without_rounding(modules, observed_only=scales))
+        stack.enter_context(fixed_generators())
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        torch.default_generator.manual_seed(0)
+        if devices:
+            torch.cuda.manual_seed_all(0)
+        yield
+
+
+@contextmanager
+def evaluation_in_use(model: nn.Module) -> Iterator[None]:
+    """Evaluation as a user runs it: inference mode, the kernels that PyTorch chooses; a fixed seed."""
+    modes = [(module, module.training) for module in model.modules()]
+    devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
+    with exclusive(), torch.random.fork_rng(devices), torch.inference_mode():
+        torch.manual_seed(0)
+        try:
+            model.eval()
+            yield
+        finally:
+            for module, training in modes:
+                module.training = training
+
+
+def _forget(modules: Iterable[nn.Module]) -> None:
+    """Let modules that cache tensors between evaluations drop them, as they do when training begins."""
+    for module in modules:
+        if type(module).train is nn.Module.train:
+            continue
+        for name, value in vars(module).items():
+            if type(value) is not dict or not value or name in ("_parameters", "_buffers", "_modules"):
+                continue
+            if all(isinstance(v, torch.Tensor) for v in value.values()):
+                module.train(True)
+                module.train(False)
+                break
+
+
+def factor(op: str, args: Sequence[Any]) -> float | None:
+    """The number that operator ``op`` multiplies a tensor by, where it is a fraction; None for others."""
+    if not op.startswith(("aten.mul", "aten.div")) or len(args) < 2 or type(args[1]) is not float:
+        return None
+    return args[1] if op.startswith("aten.mul") else 1 / args[1] if args[1] else None
+
+
+def call(model: nn.Module, inputs: Inputs) -> Any:
+    """Call ``model`` on a tensor, a tuple of arguments or a dict of keyword arguments."""
+    if isinstance(inputs, Mapping):
+        return model(**inputs)
+    if isinstance(inputs, tuple):
+        return model(*inputs)
+    return model(inputs)
+
+
+def run(model: nn.Module, inputs: Inputs) -> list[torch.Tensor]:
+    """All tensors of the model's output, in order.
+
+    Raises:
+        TsdistillError: the model's forward fails.
+    """
+    return tensors_in(judged(guarded(model, inputs)))
+
+
+def guarded(model: nn.Module, inputs: Inputs) -> Any:
+    """The model's output.
+
+    Raises:
+        TsdistillError: the model's forward fails.
+        OwnFault: the code of this package that runs around it fails.
+    """
+    try:
+        return call(model, inputs)
+    except TsdistillError:
+        raise
+    except Exception as error:
+        place = own_fault(error)
+        if place is not None:
+            raise OwnFault(f"{first_line(error)} in {place}") from error
+        raise TsdistillError(
+            f"the model's forward fails on the example input: {first_line(error)}"
+        ) from error
+
+
+class OwnFault(TsdistillError):
+    """An exception of the code that follows a model, not of the model: its message names type and place."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(
+            f"tsdistill itself fails while it follows the model: {cause}; please report it with the model"
+        )
+
+
+def own_fault(error: BaseException) -> str | None:
+    """Where in this package ``error`` was raised, as ``file:line``; None where the model or an operator that
+    it called raised it.
+
+    The frames of this package that run the operator which the model called (and the function of torch that
+    it called) only hand on what that raises.
+    """
+    chain = list(traceback.walk_tb(error.__traceback__))
+    own = [place for place, (frame, _) in enumerate(chain) if frame.f_code.co_filename.startswith(_OWN)]
+    if not own:
+        return None
+    frame, line = chain[own[-1]]
+    name, inner = frame.f_code.co_name, [each for each, _ in chain[own[-1] + 1 :]]
+    if name in ("call", "guarded", "forward", "spy") or (name == "__torch_function__" and not inner):
+        return None
+    if inner and inner[0].f_locals.get("self") is frame.f_locals.get("func", frame):
+        return None
+    return f"{Path(frame.f_code.co_filename).name}:{line}"
+
+
+def judged(output: Any) -> Any:
+    """What an output is compared by: all of it; of the outputs of transformers, without what comes along."""
+    if not isinstance(output, Mapping) or not type(output).__module__.startswith("transformers."):
+        return output
+    judged = {name: value for name, value in output.items() if not name.startswith(_ALONG)}
+    return judged if tensors_in(judged) else output
+
+
+def tensors_in(tree: Any) -> list[torch.Tensor]:
+    """The tensors anywhere in a nested structure, in order."""
+    if isinstance(tree, torch.Tensor):
+        return [tree]
+    kind = type(tree)
+    if kind in _LEAVES:
+        return []
+    if kind is tuple or kind is list:
+        found = []
+        for part in tree:
+            if isinstance(part, torch.Tensor):
+                found.append(part)
+            elif type(part) not in _LEAVES:
+                found += tensors_in(part)
+        return found
+    if isinstance(tree, (Mapping, tuple, list)) or is_record(tree) or is_graph(tree):
+        return list(tensors(tree))
+    leaves, _ = pytree.tree_flatten(tree)
+    return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+
+
+def first_line(error: BaseException) -> str:
+    """The type and first line of an exception."""
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__

@@ -1,0 +1,30 @@
+"""The time of one forward pass, from which the time of all else is estimated."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from tsdistill.runtime.forward import at_rest, forward
+from tsdistill.runtime.progress import Progress, begin
+
+FORWARD = "one forward pass"
+
+
+def measure_pass(progress: Progress | None, model: nn.Module, example: Any) -> None:
+    """Let a ``progress`` that makes forecasts see how long a forward pass of one sample takes.
+
+    Args:
+        progress: without a method ``expect`` nothing runs.
+        model: it has run before, so that the pass has nothing to set up.
+        example: one input (batch 1).
+    """
+    listener = getattr(progress, "expect", None)
+    if listener is None:
+        return
+    listener({FORWARD: 1.0})
+    begin(progress, FORWARD)
+    with at_rest(model), torch.no_grad():
+        forward(model, example)

@@ -1,0 +1,74 @@
+"""What modules are called with when a model runs on its example input."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+from torch.utils import _pytree as pytree
+
+from tsdistill.runtime.forward import at_rest, forward
+
+
+@dataclass(frozen=True, eq=False)
+class RecordedCall:
+    """The first call of a module: ``module(*args, **kwargs)``."""
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+    @property
+    def input(self) -> Tensor | None:
+        """The first argument, where it is a tensor of numbers."""
+        first = self.args[0] if self.args else self.kwargs.get("input")
+        first = first.data if isinstance(first, PackedSequence) else first
+        return first if isinstance(first, Tensor) and first.is_floating_point() else None
+
+    def on(self, x: Tensor) -> RecordedCall:
+        """The same call with another first argument (of packed sequences, with other values)."""
+        if self.args:
+            packed = isinstance(self.args[0], PackedSequence)
+            first = self.args[0]._replace(data=x) if packed else x
+            return replace(self, args=(first, *self.args[1:]))
+        return replace(self, kwargs={**self.kwargs, "input": x})
+
+
+def recorded_calls(model: nn.Module, names: Collection[str], example: Any) -> dict[str, RecordedCall]:
+    """The first call of each of the modules ``names``, in one run of ``model`` on ``example``.
+
+    Args:
+        model: the model; it is left as it was.
+        names: dotted names of modules.
+        example: an input of batch 1.
+
+    Returns:
+        module -> its call; the tensors are copies. A module that does not run is missing.
+
+    Raises:
+        TsdistillError: the forward fails.
+    """
+    calls: dict[str, RecordedCall] = {}
+    if not names:
+        return calls
+
+    def recorder(name: str) -> Any:
+        def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            if name not in calls:
+                held = pytree.tree_map_only(Tensor, lambda t: t.detach().clone(), (args, kwargs))
+                calls[name] = RecordedCall(*held)
+
+        return before
+
+    modules = dict(model.named_modules())
+    handles = [modules[name].register_forward_pre_hook(recorder(name), with_kwargs=True) for name in names]
+    try:
+        with at_rest(model), torch.no_grad():
+            forward(model, example)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return calls

@@ -1,0 +1,63 @@
+"""Where a reading layer can put a constant: its own bias, or the running mean of the batch norm behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from tsdistill.runtime.calls import Calls
+from tsdistill.runtime.forward import at_rest, forward
+
+
+def following_norms(model: nn.Module, names: Collection[str], example: Any) -> dict[str, str]:
+    """Layers whose output goes to one batch norm and nowhere else, found by running the model once.
+
+    Args:
+        model: the model.
+        names: dotted names of the layers in question.
+        example: an input of batch 1.
+
+    Returns:
+        layer name -> name of its batch norm, which keeps running statistics and has no other input.
+    """
+    modules = dict(model.named_modules())
+    norms = {
+        name: m for name, m in modules.items() if isinstance(m, _BatchNorm) and m.running_mean is not None
+    }
+    outputs: dict[str, list[Tensor]] = {}
+    inputs: dict[str, list[Tensor]] = {}
+    calls = Calls()
+
+    def made(name: str) -> Any:
+        def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            if isinstance(output, Tensor):
+                outputs.setdefault(name, []).append(output)
+
+        return hook
+
+    def taken(name: str) -> Any:
+        def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
+            inputs.setdefault(name, []).append(args[0])
+
+        return hook
+
+    handles = [modules[name].register_forward_hook(made(name)) for name in names if name in modules]
+    handles += [norm.register_forward_pre_hook(taken(name)) for name, norm in norms.items()]
+    try:
+        with at_rest(model), torch.no_grad(), calls:
+            forward(model, example)
+    finally:
+        for handle in handles:
+            handle.remove()
+    source = {id(made_[0]): name for name, made_ in outputs.items() if len(made_) == 1}
+    result = {}
+    for name, took in inputs.items():
+        layer = source.get(id(took[0]))
+        users = [call for call in calls.calls if any(tensor is took[0] for tensor in call.tensors())]
+        if len(took) == 1 and layer is not None and len(users) == 1:
+            result[layer] = name
+    return result

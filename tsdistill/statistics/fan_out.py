@@ -1,0 +1,211 @@
+"""What a layer makes of the nodes that it reads: its weight, all that the weight meets, and what the output
+makes of that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tsdistill.models.layers.effective_weights import effective_weight
+from tsdistill.models.layers.layer_kind import groups_of, kind_of
+from tsdistill.runtime.hooks import branched
+from tsdistill.statistics import distributed
+from tsdistill.statistics.centred_sums import gram
+from tsdistill.statistics.covariance import Covariance, RunningCovariance
+from tsdistill.statistics.sample_blocks import channels_first, flat, widen
+from tsdistill.statistics.sites import Site, Sites
+from tsdistill.statistics.unfold import channel_dim, fan_in_rows, fits, has_rows, inputs, outputs
+
+WIDEST = 2304
+"""Entries (channels times kernel taps) beyond which a convolution is not looked at so closely."""
+
+_MOST_OUTPUTS = 4096
+_ROWS, _ROWS_PER_ENTRY = 16384, 16
+_UNKNOWN = 512
+
+
+@dataclass(frozen=True, eq=False)
+class FanOut:
+    """A reading layer ``y = W x``.
+
+    Attributes:
+        weight: float64 ``[O, F·taps]``, the entries of each channel beside one another.
+        taps: kernel positions at which every channel is read.
+        covariance: of x ``[F·taps]``.
+        beta: float64 ``[O, O]``, E[β] of y: the second moment of the output's derivative by it, summed over
+            positions (arXiv 1909.13458, Lemma 1: V ᵀ V for the layers above).
+    """
+
+    weight: np.ndarray
+    taps: int
+    covariance: Covariance
+    beta: np.ndarray
+
+
+class FanOuts:
+    """The fan-out of every site that a plain linear layer or an ungrouped convolution reads.
+
+    What kernels meet (im2col) is looked at in the pass over the data in which the sites are observed, `batch`
+    by batch; E[β] in backward passes (see `strength_passes.output_sensitivity`), which run inside the block.
+    Sites of other layers, and of layers that are too wide, have no fan-out.
+
+    Args:
+        model: the model; it is left as it was.
+        sites: its sites.
+        seed: of the positions at which kernels are looked at.
+        expected: how many samples there are, ``None`` when nobody knows.
+    """
+
+    def __init__(self, model: nn.Module, sites: Sites, seed: int = 0, expected: int | None = None) -> None:
+        self._modules = dict(model.named_modules())
+        self._wanted = {
+            key: site
+            for key, site in sites.sites.items()
+            if site.layout is None and _suits(self._modules[site.module], site)
+        }
+        self._kernels = _Kernels(model, self._wanted, seed, expected)
+        self._betas = _Betas(model, self._wanted)
+
+    def batch(self, index: int) -> AbstractContextManager[None]:
+        """Look at what kernels meet in the batch of that number, which runs inside the block."""
+        return self._kernels.batch(index)
+
+    def begin(self, first: int, count: int) -> None:
+        """The samples ``first`` to ``first + count`` run forward and backward now."""
+        self._betas.seen += count
+
+    def reset(self) -> None:
+        """Forget the backward passes."""
+        self._betas.reset()
+
+    def __enter__(self) -> None:
+        self._betas.__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        self._betas.__exit__(*error)
+
+    def finish(self, covariances: Mapping[str, Covariance]) -> dict[str, FanOut]:
+        """By site, of all processes together.
+
+        Args:
+            covariances: of the channels at the sites, where they were observed.
+        """
+        met = {**covariances, **self._kernels.finish()}
+        found = self._betas.finish()
+        result = {}
+        for key, site in self._wanted.items():
+            module = self._modules[site.module]
+            if key in covariances and key in found and key in met:
+                flat_weight = _matrix(module).numpy()
+                result[key] = FanOut(flat_weight, _taps(module, site), met[key], found[key])
+        return result
+
+
+def _matrix(module: nn.Module) -> Tensor:
+    """The weight of a layer with one group of channels as ``[outputs, inputs times taps]``, float64."""
+    weight, kind = effective_weight(module), kind_of(module)
+    assert weight is not None
+    assert kind is not None
+    wide = weight.read().double().cpu()
+    return (wide.transpose(0, 1) if kind.output_dim else wide).flatten(1)
+
+
+def _taps(module: nn.Module, site: Site) -> int:
+    return inputs(module)[1] // site.width
+
+
+def _suits(module: nn.Module, site: Site) -> bool:
+    if not fits(module) or groups_of(module) != 1 or outputs(module) > _MOST_OUTPUTS:
+        return False
+    return _taps(module, site) == 1 or inputs(module)[1] <= WIDEST
+
+
+class _Kernels:
+    """Covariance of all that the kernels of some convolutions meet; false where there are none."""
+
+    def __init__(self, model: nn.Module, sites: Mapping[str, Site], seed: int, expected: int | None) -> None:
+        modules = {key: model.get_submodule(site.module) for key, site in sites.items()}
+        self._sites = {key: site for key, site in sites.items() if _taps(modules[key], site) > 1}
+        self._modules = modules
+        self._running = {key: RunningCovariance() for key in self._sites}
+        self._seed, self._expected = seed, expected
+        self._drawn = torch.Generator()
+
+    @contextmanager
+    def batch(self, index: int) -> Iterator[None]:
+        """Look at the batch of that number, which runs inside the block."""
+        self._drawn.manual_seed(hash((self._seed, index)) % 2**63)
+        handles = [
+            self._modules[key].register_forward_hook(self._look(key, site))
+            for key, site in self._sites.items()
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _look(self, key: str, site: Site) -> Any:
+        def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+            if not has_rows(module, args[0], output):
+                return
+            positions = output.shape[2:].numel()
+            rows = max(_ROWS, _ROWS_PER_ENTRY * _taps(module, site) * site.width)
+            take = min(positions, ceil(rows / (self._expected or _UNKNOWN)))
+            places = torch.randperm(positions, generator=self._drawn)[:take].to(output.device)
+            self._running[key].update(fan_in_rows(module, args[0].detach(), places)[0])
+
+        return hook
+
+    def finish(self) -> dict[str, Covariance]:
+        """By site, of all processes together."""
+        distributed.combine_covariances(self._running)
+        return {key: each.finish() for key, each in self._running.items() if each.seen}
+
+
+class _Betas:
+    """E[β] of the outputs of the layers at some sites; backward passes run inside the block."""
+
+    def __init__(self, model: nn.Module, sites: Mapping[str, Site]) -> None:
+        self._modules = {key: model.get_submodule(site.module) for key, site in sites.items()}
+        self._handles: list[Any] = []
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self._totals: dict[str, Tensor] = {}
+        self.seen = 0
+
+    def __enter__(self) -> None:
+        self._handles = [
+            module.register_forward_hook(self._tap(key)) for key, module in self._modules.items()
+        ]
+
+    def __exit__(self, *_: object) -> None:
+        while self._handles:
+            self._handles.pop().remove()
+
+    def _collect(self, key: str, dim: int) -> Any:
+        def hook(gradient: Tensor) -> None:
+            block = widen(flat(channels_first(gradient, dim))).transpose(1, 2).flatten(0, 1)
+            self._totals[key] = self._totals.get(key, 0.0) + gram(block).double().cpu()
+
+        return hook
+
+    def _tap(self, key: str) -> Any:
+        def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+            return branched(output, self._collect(key, channel_dim(module)))
+
+        return hook
+
+    def finish(self) -> dict[str, np.ndarray]:
+        """By site, of all processes together."""
+        seen = distributed.total(self.seen)
+        return {key: total.numpy() / seen for key, total in distributed.add_up_all(self._totals).items()}

@@ -1,0 +1,194 @@
+"""Which reading layers can take over what nodes gave them: those that are linear in a weight of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tsdistill.models.layers.effective_weights import (
+    effective_weight,
+    parameters_behind,
+    shared_parameters,
+)
+from tsdistill.models.layers.layer_kind import LayerKind, groups_of, is_plain, kind_of
+from tsdistill.models.layers.product_calls import ProductCall
+from tsdistill.runtime.modes import tensors_in
+from tsdistill.runtime.quantisers import without_rounding
+from tsdistill.runtime.recorded_calls import RecordedCall, recorded_calls
+from tsdistill.tracing.graph import Reader
+from tsdistill.tracing.model_copy import copied
+
+_EQUAL = 1e-3
+"""How far outputs that have to be equal may be apart, in parts of what a change of the input makes."""
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What the weight of a reading layer can take over.
+
+    Attributes:
+        channels: what some input channels gave, where they follow from others.
+        constants: what a constant channel gave, as one constant of each output.
+    """
+
+    channels: bool
+    constants: bool
+
+
+NOTHING = Capacity(channels=False, constants=False)
+
+
+def capacities(
+    model: nn.Module, readers: Mapping[str, Reader], names: Collection[str], example: Any
+) -> dict[str, Capacity]:
+    """What each of some reading layers can take over.
+
+    PyTorch's own layers are known. Others (subclasses with a forward of their own) are tried out on what they
+    are called with when the model runs on ``example``, their weights changed in a copy.
+
+    Args:
+        model: the model; it is left as it was.
+        readers: by any key, a reader.
+        names: the keys in question.
+        example: an input of batch 1.
+    """
+    asked = {key: readers[key] for key in names}
+    own = {r.module for r in asked.values() if r.module and not is_plain(model.get_submodule(r.module))}
+    calls = recorded_calls(model, own, example)
+    return {key: capacity(model, reader, calls.get(reader.module or "")) for key, reader in asked.items()}
+
+
+def capacity(model: nn.Module, reader: Reader, call: RecordedCall | None) -> Capacity:
+    """What one reading layer can take over: nothing where its weight is none of its own (another layer shares
+    it), cannot be written, or meets the input in another way than by multiplying its channels."""
+    if reader.module is None:
+        return NOTHING
+    module = model.get_submodule(reader.module)
+    weight, kind = effective_weight(module), kind_of(module)
+    if weight is None or kind is None or reader.param not in parameters_behind(reader.module, module):
+        return NOTHING
+    if _shared(model, module, weight.sources) or not weight.writable():
+        return NOTHING
+    if is_plain(module):
+        return Capacity(channels=True, constants=not pads_with_zeros(module))
+    return NOTHING if call is None else _tried(module, kind, call)
+
+
+def pads_with_zeros(module: nn.Module) -> bool:
+    """Whether one of PyTorch's layers sees a constant input channel as something else at the border."""
+    if isinstance(module, nn.Linear | ProductCall):
+        return False
+    if getattr(module, "transposed", False):
+        return True
+    padding = getattr(module, "padding", 0)
+    if getattr(module, "padding_mode", "zeros") != "zeros":
+        return False
+    if isinstance(padding, tuple):
+        return any(padding)
+    return padding == "same" and any(side != 1 for side in getattr(module, "kernel_size", ()))
+
+
+def _shared(model: nn.Module, module: nn.Module, sources: Collection[str]) -> bool:
+    shared = shared_parameters(model)
+    return any(id(module.get_parameter(source)) in shared for source in sources)
+
+
+def _tried(module: nn.Module, kind: LayerKind, call: RecordedCall) -> Capacity:
+    """Whether to mix the channels of the input gives what it gives to mix the weight's inputs, and whether to
+    add a constant to each channel gives a constant of each output."""
+    x = call.input
+    trial = _Trial(module, kind)
+    if x is None or x.ndim < 2 or x.shape[kind.channel_dim] != trial.width:
+        return NOTHING
+    mix, shift = trial.mixes(), torch.randn(trial.width, generator=torch.Generator().manual_seed(1))
+    mixed = torch.einsum("ij,...j->...i", mix.to(x), x.movedim(kind.channel_dim, -1))
+    plain = trial.run(call)
+    wanted = trial.run(call.on(mixed.movedim(-1, kind.channel_dim)))
+    if not _alike(trial.run(call, weight=trial.mixed(mix)), wanted, plain):
+        return NOTHING
+    shape = [-1 if d == kind.channel_dim % x.ndim else 1 for d in range(x.ndim)]
+    wanted = trial.run(call.on(x + shift.to(x).reshape(shape)))
+    constant = trial.constant(shift)
+    if trial.has_bias:
+        given = trial.run(call, bias=constant)
+    elif len(plain) == 1 and plain[0].shape[kind.channel_dim] == len(constant):
+        shape = [-1 if d == kind.channel_dim % plain[0].ndim else 1 for d in range(plain[0].ndim)]
+        given = [plain[0] + constant.to(plain[0]).reshape(shape)]
+    else:
+        return Capacity(channels=True, constants=False)
+    return Capacity(channels=True, constants=_alike(given, wanted, plain))
+
+
+def _alike(given: list[Tensor], wanted: list[Tensor], plain: list[Tensor]) -> bool:
+    """Whether two results are equal, measured by how far they are from that of the plain call."""
+    if not len(given) == len(wanted) == len(plain) > 0:
+        return False
+    apart, moved = 0.0, 0.0
+    for one, other, before in zip(given, wanted, plain, strict=True):
+        if not one.shape == other.shape == before.shape:
+            return False
+        apart = max(apart, float((one - other).abs().max()))
+        moved = max(moved, float((other - before).abs().max()))
+    return moved > 0 and apart <= _EQUAL * moved
+
+
+class _Trial:
+    """A layer's call with other weights, in a copy."""
+
+    def __init__(self, module: nn.Module, kind: LayerKind) -> None:
+        weight, bias = effective_weight(module), effective_weight(module, "bias")
+        assert weight is not None
+        self._module, self._groups = module, groups_of(module)
+        self._weight, self._bias = weight.read(), bias.read() if bias is not None else None
+        wide = self._weight.transpose(0, 1) if kind.output_dim else self._weight
+        self._transposed = bool(kind.output_dim)
+        self._inputs = wide.shape[1] // (self._groups if self._transposed else 1)
+        self.width = self._inputs * self._groups
+        self.has_bias = self._bias is not None
+
+    def mixes(self) -> Tensor:
+        """A matrix ``[width, width]`` close to no change, each group of channels by itself."""
+        generator = torch.Generator().manual_seed(0)
+        blocks = [
+            torch.eye(self._inputs) + torch.randn(self._inputs, self._inputs, generator=generator)
+            for _ in range(self._groups)
+        ]
+        return torch.block_diag(*blocks)
+
+    def _blocks(self) -> Tensor:
+        """The weight as ``[groups, outputs, inputs, taps]``."""
+        shape = self._weight.shape
+        wide = self._weight.reshape(self._groups, shape[0] // self._groups, shape[1], -1)
+        return wide.transpose(1, 2) if self._transposed else wide
+
+    def mixed(self, mix: Tensor) -> Tensor:
+        """The weight that gives for an input what the present one gives for the mixed input."""
+        each = [
+            mix[n * self._inputs : (n + 1) * self._inputs, n * self._inputs : (n + 1) * self._inputs]
+            for n in range(self._groups)
+        ]
+        blocks = torch.einsum("goit,gik->gokt", self._blocks(), torch.stack(each).to(self._weight))
+        return (blocks.transpose(1, 2) if self._transposed else blocks).reshape(self._weight.shape)
+
+    def constant(self, shift: Tensor) -> Tensor:
+        """What a constant of each channel gives, ``[outputs]``."""
+        by_group = shift.to(self._weight).reshape(self._groups, -1)
+        return torch.einsum("goit,gi->go", self._blocks(), by_group).reshape(-1)
+
+    def run(
+        self, call: RecordedCall, weight: Tensor | None = None, bias: Tensor | None = None
+    ) -> list[Tensor]:
+        """The results of a call with this weight and with this added to the bias."""
+        twin = copied(self._module).eval()
+        for name, value in (("weight", weight), ("bias", bias)):
+            place = effective_weight(twin, name)
+            if value is not None and place is not None:
+                place.write(value if name == "weight" else place.read() + value)
+        devices = {p.device for p in twin.parameters() if p.device.type == "cuda"}
+        with torch.no_grad(), torch.random.fork_rng(list(devices)), without_rounding(twin.modules()):
+            torch.manual_seed(0)
+            return [t.double() for t in tensors_in(twin(*call.args, **call.kwargs)) if t.is_floating_point()]

@@ -1,0 +1,110 @@
+"""Nodes that are multiplied with one another, as queries and keys are: what the output makes of their
+products."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from tsdistill.runtime.hooks import branched
+from tsdistill.statistics.block_sums import BlockMeans, BlockSums
+from tsdistill.statistics.sample_blocks import channels_first, flat, widen
+from tsdistill.statistics.unfold import channel_dim, fits
+from tsdistill.tracing.attention_scale import multiplied_slots
+from tsdistill.tracing.graph import NodeGraph
+
+
+@dataclass(frozen=True, eq=False)
+class Queries:
+    """One side of the products of a group's nodes.
+
+    Attributes:
+        module: the layer that writes them.
+        columns: which of a node's coordinates along that layer's outputs they are, as columns of the slot's
+            ``coords``; a cut of nodes leaves these as they are.
+    """
+
+    module: str
+    columns: np.ndarray
+
+
+class Products:
+    """E (rᵀ ∂f/∂q_k · q_k)² with r ~ N(0, I), summed over positions and heads, of every node k.
+
+    That is, to first order, how much the squared output changes when the products q_k k_k of a node leave the
+    sums that they are part of: the derivative by q_k times q_k is the derivative by a factor on the product.
+    It stands beside E[β] Var of what a layer reads (`strength.Sensitivity`), in the same units.
+
+    Args:
+        model: the model, at rest; backward passes run inside the block.
+        graph: its node graph.
+        queries: group -> where its nodes are multiplied.
+
+    `begin` says which samples run inside the next block.
+    """
+
+    def __init__(self, model: nn.Module, graph: NodeGraph, queries: Mapping[str, Queries]) -> None:
+        self._model, self._graph = model, graph
+        given = [(name, item) for name, item in queries.items() if name in graph.by_name]
+        self._queries = [*given, *_tied_queries(model, graph)]
+        self._handles: list[Any] = []
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self._sums = BlockSums()
+
+    def begin(self, first: int, count: int) -> None:
+        """The samples ``first`` to ``first + count`` run now."""
+        self._sums.begin(first, count)
+
+    def __enter__(self) -> None:
+        for name in {item.module for _, item in self._queries}:
+            module = self._model.get_submodule(name)
+            self._handles.append(module.register_forward_hook(self._tap(name)))
+
+    def __exit__(self, *_: object) -> None:
+        while self._handles:
+            self._handles.pop().remove()
+
+    def _tap(self, name: str) -> Any:
+        def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+            values, dim = output.detach().clone(), channel_dim(module)
+
+            def collect(gradient: Tensor) -> None:
+                block = widen(flat(channels_first(values * gradient, dim)))
+                self._sums.add(name, block.square().sum(2))
+
+            return branched(output, collect)
+
+        return hook
+
+    def finish(self) -> BlockMeans:
+        """Group -> figures of its nodes by block of samples, of all processes together."""
+        found = self._sums.finish()
+        result: dict[str, np.ndarray] = {}
+        for name, item in self._queries:
+            slots = self._graph.by_name[name].slots
+            slot = next(s for s in slots if (s.param, s.dim) == (f"{item.module}.weight", 0))
+            if item.module in found:
+                by_row = found.means[item.module]
+                result[name] = result.get(name, 0) + by_row[:, slot.coords[:, item.columns]].sum(2)
+        return BlockMeans(found.samples, result)
+
+
+def _tied_queries(model: nn.Module, graph: NodeGraph) -> Iterator[tuple[str, Queries]]:
+    """The queries among the nodes of groups that go with a stream as well: what writes first of what is
+    multiplied, of one layer that writes queries, keys and values the first third."""
+    for group, slots in multiplied_slots(graph):
+        writers = [name for name in group.writers if (name, 0) in slots]
+        if not writers or not fits(model.get_submodule(writers[0].removesuffix(".weight"))):
+            continue
+        slot = next(slot for slot in group.slots if (slot.param, slot.dim) == (writers[0], 0))
+        columns = np.flatnonzero(np.isin(slot.coords, slots[writers[0], 0]).all(0))
+        parts = 3 if len(writers) == 1 else 1
+        if len(columns) % parts == 0:
+            yield group.name, Queries(writers[0].removesuffix(".weight"), columns[: len(columns) // parts])

@@ -1,0 +1,218 @@
+"""Moments of matched groups: the teacher's samples of a batch wait until the student's come by."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from torch import Tensor, nn
+
+from tsdistill.errors import TsdistillError
+from tsdistill.runtime.hooks import Clock, Hooks
+from tsdistill.statistics import distributed
+from tsdistill.statistics.centred_sums import CentredSums, Pending
+from tsdistill.statistics.common_grid import Meeting, meet, nodes
+from tsdistill.statistics.moments import Moments, moments_of
+from tsdistill.statistics.sample_blocks import Positions, channels_first, widen
+from tsdistill.statistics.sites import Reading, Site, Sites
+
+Listener = Callable[[Tensor, Tensor], None]
+"""Is handed the rows ``[samples, S]`` and ``[samples, T]`` of a pair of groups as they come."""
+
+
+@dataclass(eq=False)
+class _Pair:
+    """One pair of groups: how it is read, what waits, what has been summed."""
+
+    name: str
+    mine: Reading
+    site: Site
+    theirs: Reading
+    teacher_site: Site
+    sums: CentredSums
+    listeners: Sequence[Listener]
+    pending: Pending = field(default_factory=Pending)
+    student_shapes: list[tuple[int, ...]] = field(default_factory=list)
+    teacher_shapes: list[tuple[int, ...]] = field(default_factory=list)
+    meetings: list[Meeting] = field(default_factory=list)
+    waiting: deque[Tensor] = field(default_factory=deque)
+    teacher_calls: int = 0
+    student_calls: int = 0
+
+    @property
+    def average(self) -> bool:
+        return self.mine.reader.coords.shape[1] != self.theirs.reader.coords.shape[1]
+
+    @property
+    def width(self) -> int:
+        return max(len(self.mine.reader.coords), len(self.theirs.reader.coords))
+
+    def meet(self) -> None:
+        """Settle where the calls of this pair meet; the later ones count where there are more in one
+        model."""
+        calls = min(len(self.student_shapes), len(self.teacher_shapes))
+        for mine, theirs in zip(self.student_shapes[-calls:], self.teacher_shapes[-calls:], strict=True):
+            self.meetings.append(meet(mine[1:], theirs[1:], windows=mine[0] != theirs[0]))
+
+    def take(self, left: Tensor, right: Tensor) -> None:
+        for mine, theirs in self.pending.add(left, right):
+            self.account(mine, theirs)
+
+    def account(self, mine: Tensor, theirs: Tensor) -> None:
+        self.sums.add(mine, theirs)
+        if self.listeners:
+            rows = [block.transpose(1, 2).reshape(-1, block.shape[1]) for block in (mine, theirs)]
+            for listener in self.listeners:
+                listener(*rows)
+
+
+class Pairing:
+    """Hooks for both models of a pair of groups each, and what they have collected.
+
+    Args:
+        student: the student.
+        student_sites: its sites.
+        teacher: the teacher; the student itself when it stands beside itself.
+        teacher_sites: its sites.
+        pairs: student group -> teacher group, read at their primary readings.
+        positions: which positions are looked at.
+        full: keep each side's covariances too.
+        listeners: by student group, who else wants the rows.
+        clock: counts the time under ``moments``.
+    """
+
+    def __init__(
+        self,
+        student: nn.Module,
+        student_sites: Sites,
+        teacher: nn.Module,
+        teacher_sites: Sites,
+        pairs: Mapping[str, str],
+        positions: Positions,
+        *,
+        full: bool = False,
+        listeners: Mapping[str, Sequence[Listener]] | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._clock = clock
+        self._positions = positions
+        self._alone = teacher is student
+        self._pairs: dict[str, _Pair] = {}
+        for name, other in pairs.items():
+            mine, theirs = student_sites.primary(name), teacher_sites.primary(other)
+            if mine is None or theirs is None:
+                continue
+            self._pairs[name] = _Pair(
+                name,
+                mine,
+                student_sites.sites[mine.site],
+                theirs,
+                teacher_sites.sites[theirs.site],
+                CentredSums(full=full),
+                (listeners or {}).get(name, ()),
+            )
+        self._batch = 0
+        self._student = self._hooks(student, self._meet, lambda pair: pair.site.module)
+        self._teacher = self._hooks(teacher, self._keep, lambda pair: pair.teacher_site.module)
+        self._measures = (
+            self._hooks(student, self._measure_student, lambda pair: pair.site.module),
+            self._hooks(teacher, self._measure_teacher, lambda pair: pair.teacher_site.module),
+        )
+
+    def _hooks(
+        self,
+        model: nn.Module,
+        look: Callable[[_Pair, Tensor], None],
+        module: Callable[[_Pair], str],
+    ) -> Hooks:
+        hooks: dict[str, list[Callable[[Tensor], None]]] = {}
+        for pair in self._pairs.values():
+            hooks.setdefault(module(pair), []).append(partial(look, pair))
+        return Hooks(model, hooks, self._clock, "moments")
+
+    def measure(self, student: Callable[[], object], teacher: Callable[[], object]) -> None:
+        """Run both models on one sample to see where their positions meet."""
+        with self._measures[0]:
+            student()
+        with self._measures[1]:
+            teacher()
+        for pair in self._pairs.values():
+            pair.meet()
+
+    def begin(self, samples: int) -> None:
+        """A batch of so many samples begins."""
+        self._batch = samples
+        for pair in self._pairs.values():
+            pair.waiting.clear()
+            pair.teacher_calls = pair.student_calls = 0
+
+    def student(self) -> Hooks:
+        """Hooks to be entered around the student's forward, which comes second."""
+        return self._student
+
+    def teacher(self) -> Hooks:
+        """Hooks to be entered around the teacher's forward."""
+        return self._teacher
+
+    def _measure_student(self, pair: _Pair, x: Tensor) -> None:
+        channels = channels_first(x, pair.site.channel_dim)
+        pair.student_shapes.append((channels.shape[0], *channels.shape[2:]))
+
+    def _measure_teacher(self, pair: _Pair, x: Tensor) -> None:
+        channels = channels_first(x, pair.teacher_site.channel_dim)
+        pair.teacher_shapes.append((channels.shape[0], *channels.shape[2:]))
+
+    def _keep(self, pair: _Pair, x: Tensor) -> None:
+        call = pair.teacher_calls - (len(pair.teacher_shapes) - len(pair.meetings))
+        pair.teacher_calls += 1
+        if call >= 0:
+            block = self._block(pair, call, x, pair.teacher_site, pair.theirs)
+            shared = block.untyped_storage().data_ptr() == x.untyped_storage().data_ptr()
+            pair.waiting.append(block.clone() if shared else block)
+
+    def _meet(self, pair: _Pair, x: Tensor) -> None:
+        call = pair.student_calls - (len(pair.student_shapes) - len(pair.meetings))
+        pair.student_calls += 1
+        if call < 0:
+            return
+        mine = self._block(pair, call, x, pair.site, pair.mine)
+        if self._alone:
+            pair.take(mine, mine)
+        elif pair.waiting:
+            theirs = pair.waiting.popleft()
+            if mine.shape[0] != theirs.shape[0] or mine.shape[2] != theirs.shape[2]:
+                raise TsdistillError(
+                    f"group {pair.name!r} ({mine.shape[0]}x{mine.shape[2]} samples) and its partner "
+                    f"{pair.theirs.group!r} ({theirs.shape[0]}x{theirs.shape[2]}) do not see the same; "
+                    "pair it with another group (--pair, pairs=)"
+                )
+            pair.take(mine, theirs.to(mine.device))
+
+    def _block(self, pair: _Pair, call: int, x: Tensor, site: Site, reading: Reading) -> Tensor:
+        meeting = pair.meetings[call]
+        block = meeting.bring(channels_first(x.detach(), site.channel_dim), self._batch)
+        wanted = self._positions.for_pairs(pair.width, block.shape[2])
+        chosen = self._positions.take(block, wanted)
+        return widen(nodes(chosen, reading.reader.coords, average=pair.average))
+
+    @property
+    def sums(self) -> dict[str, CentredSums]:
+        """What has been summed of every pair, nothing waiting any more."""
+        for pair in self._pairs.values():
+            for mine, theirs in pair.pending.rest():
+                pair.account(mine, theirs)
+        return {name: pair.sums for name, pair in self._pairs.items()}
+
+    @property
+    def words(self) -> dict[str, str]:
+        """How the positions of every pair were brought together, in whichever process has seen some."""
+        mine = {name: pair.meetings[-1].words for name, pair in self._pairs.items() if pair.meetings}
+        return {name: words for part in distributed.gather(mine) for name, words in part.items()}
+
+    def finish(self) -> dict[str, Moments]:
+        """The moments of every pair that was seen, those of all processes together."""
+        sums = self.sums
+        distributed.combine(sums)
+        return {name: moments_of(each) for name, each in sums.items() if each.n}

@@ -1,0 +1,193 @@
+"""Further runs of a traced model, for the parameters that the example's run does not read."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import chain
+from typing import Any
+
+from torch import nn
+
+from tsdistill.errors import TsdistillError
+from tsdistill.runtime.modes import Inputs, OperatorMode, guarded, plain_evaluation, run, tensors_in
+from tsdistill.runtime.nests import count, cut
+from tsdistill.tracing.trace_record import Trace
+from tsdistill.tracing.tracer import place_of, record_further, same_shapes
+from tsdistill.tracing.training_only import unread_by
+
+MOST = 12
+"""Runs on single samples, on each of which every cut is checked; what they leave out is met by batches."""
+
+LIKES = 32
+"""Modules on whose arguments one that no input runs is tried."""
+
+
+class _Met(OperatorMode):
+    """Notes which of some parameters operators read."""
+
+    def __init__(self, watched: Mapping[tuple, str]) -> None:
+        super().__init__()
+        self.watched, self.met = watched, set[str]()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        for tensor in tensors_in((args, kwargs) if kwargs else args):
+            name = self.watched.get(place_of(tensor))
+            if name is not None:
+                self.met.add(name)
+        return func(*args, **(kwargs or {}))
+
+
+def add_further_runs(model: nn.Module, trace: Trace, unrun: set[str], others: Iterable[Inputs]) -> set[str]:
+    """Look through ``others`` for inputs that run parameters which nothing has run yet, and trace those.
+
+    The inputs are run without labels first, until nothing is left to look for. Of a batch that reads such a
+    parameter the single samples that do are traced: where none does by itself, or there are many, the batch.
+
+    Args:
+        model: the traced model.
+        trace: of its run on the example; the further runs are added to it.
+        unrun: names of parameters that it does not read.
+        others: inputs, such as the batches of calibration data.
+
+    Returns:
+        names of the parameters that no run reads.
+    """
+    left = set(unrun)
+    inputs = iter(others)
+    while left and (batch := next(inputs, None)) is not None:
+        news = _met(model, batch, left)
+        for sample in chain(_samples(batch), [batch]):
+            if not news:
+                break
+            if sample is not batch and (len(trace.further) >= MOST or not _met(model, sample, news)):
+                continue
+            with suppress(TsdistillError):
+                record_further(model, sample, trace)
+                read = left - {ruler.param for ruler in unread_by(model, trace.ledger, _last_steps(trace))}
+                news, left = news - read, left - read
+    return left
+
+
+def _last_steps(trace: Trace) -> Sequence[Any]:
+    return trace.further[-1].trace.steps
+
+
+def _met(model: nn.Module, inputs: Inputs, names: set[str]) -> set[str]:
+    """Which of these parameters a forward reads; none where it fails."""
+    parameters = dict(model.named_parameters())
+    mode = _Met({place_of(parameters[name]): name for name in names})
+    with suppress(TsdistillError):
+        with plain_evaluation(model), mode:
+            run(model, inputs)
+        return mode.met
+    return set()
+
+
+def _samples(batch: Inputs) -> Iterator[Inputs]:
+    """The samples of a batch, each as a batch of one; nothing where they cannot be told apart."""
+    if (size := count(batch)) > 1 and count(cut(batch, 0, 1)) == 1:
+        for place in range(size):
+            yield cut(batch, place, place + 1)
+
+
+def add_companions(
+    model: nn.Module, trace: Trace, example: Inputs, unrun: set[str]
+) -> tuple[set[str], dict[str, str]]:
+    """Trace modules that no input runs beside modules like them, on the arguments that these get.
+
+    Like a module is one of the same class below the same parent (an expert beside the others, a head beside
+    another); best one with parameters of the same shapes.
+
+    Returns:
+        names of the parameters that are left; and for every such module the one that it ran behind.
+    """
+    left, behind = set(unrun), dict[str, str]()
+    candidates = _candidates(model, left)
+    for inputs in (example, *(each.inputs for each in list(trace.further))):
+        if not candidates:
+            break
+        found = _fitting(model, inputs, candidates)
+        companions: dict[str, list[str]] = defaultdict(list)
+        for unit, other in found.items():
+            companions[other].append(unit)
+        if not companions:
+            continue
+        with suppress(TsdistillError):
+            record_further(model, inputs, trace, {name: tuple(units) for name, units in companions.items()})
+            left &= {ruler.param for ruler in unread_by(model, trace.ledger, _last_steps(trace))}
+            behind.update(found)
+            candidates = {unit: others for unit, others in candidates.items() if unit not in found}
+    return left, behind
+
+
+def units(model: nn.Module, names: Iterable[str]) -> dict[str, list[str]]:
+    """Parameters by the outermost module all of whose parameters are among ``names``; a parameter that lies
+    beside others by its own name."""
+    left = set(names)
+    found: dict[str, list[str]] = {}
+    for path, module in model.named_modules():
+        own = [f"{path}.{name}" if path else name for name, _ in module.named_parameters()]
+        if path and own and left.issuperset(own):
+            found[path] = own
+            left.difference_update(own)
+    return {**found, **{name: [name] for name in sorted(left)}}
+
+
+def _candidates(model: nn.Module, unrun: set[str]) -> dict[str, list[str]]:
+    """Modules of which nothing has run -> those like them of which something has, the likest first: with
+    parameters of the same shapes, or else beside them rather than one level below."""
+    modules = dict(model.named_modules())
+    found: dict[str, list[str]] = {}
+    for unit in units(model, unrun):
+        if unit not in modules:
+            continue
+        parent = unit.rpartition(".")[0]
+        beside = list(_children(modules[parent], parent))
+        below = [pair for name, module in beside for pair in _children(module, name)]
+        likes = [
+            (name, module)
+            for name, module in (*beside, *below)
+            if type(module) is type(modules[unit])
+            and not any(f"{name}.{own}" in unrun for own, _ in module.named_parameters())
+        ]
+        likes.sort(key=lambda like: not same_shapes(like[1], modules[unit]))
+        if likes:
+            found[unit] = [name for name, _ in likes[:LIKES]]
+    return found
+
+
+def _children(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
+    for name, child in module.named_children():
+        yield (f"{path}.{name}" if path else name), child
+
+
+def _fitting(model: nn.Module, inputs: Inputs, candidates: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Module -> the first of its candidates on whose arguments it runs through."""
+    runs: dict[str, list[str]] = defaultdict(list)
+    for unit, others in candidates.items():
+        for other in others:
+            runs[other].append(unit)
+    fits: dict[str, set[str]] = defaultdict(set)
+
+    def hook_of(name: str) -> Any:
+        def hook(_: nn.Module, args: tuple, kwargs: dict, __: Any) -> None:
+            for unit in runs[name]:
+                with suppress(Exception):  # somebody's code, on arguments that may not be its own
+                    model.get_submodule(unit)(*args, **kwargs)
+                    fits[unit].add(name)
+
+        return hook
+
+    handles = [
+        model.get_submodule(name).register_forward_hook(hook_of(name), with_kwargs=True) for name in runs
+    ]
+    try:
+        with suppress(TsdistillError), plain_evaluation(model):
+            guarded(model, inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    first = {unit: next((o for o in others if o in fits[unit]), None) for unit, others in candidates.items()}
+    return {unit: other for unit, other in first.items() if other is not None}

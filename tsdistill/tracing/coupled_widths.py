@@ -1,0 +1,191 @@
+"""Widths that a forward takes from one another: ``x.reshape(B, N, C)`` with the C of another tensor."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from math import prod
+
+import numpy as np
+
+from tsdistill.tracing.graph import NodeGraph
+from tsdistill.tracing.labels import Product
+from tsdistill.tracing.replay import Replayed, Stale, related, within
+from tsdistill.tracing.trace_record import Record
+
+Pair = tuple[np.ndarray, np.ndarray]
+"""Labels that have to go together, element by element."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tie:
+    """Two widths of which code takes one from the other.
+
+    Attributes:
+        one: labels of one width.
+        other: labels of the other one, in the same order: element i of both goes or stays.
+        axes: name of a block -> the axis that it should go by now. Where whole heads would go with the
+            stream, few nodes would be left, the same in every layer; by the size of a head, each node takes
+            as many channels from the stream as there are heads, and no head goes.
+    """
+
+    one: np.ndarray
+    other: np.ndarray
+    axes: Mapping[str, int]
+
+    @property
+    def key(self) -> tuple[bytes, bytes]:
+        """The same for the same labels."""
+        return self.one.tobytes(), self.other.tobytes()
+
+
+def ties(record: Record, result: Replayed, gone: np.ndarray) -> list[Tie]:
+    """What explains the stale numbers that no attribute does: another width that lost just as many nodes.
+
+    A module that reads ``C`` off its input and gives it (or ``C // heads``) to a reshape of something else
+    ties both widths. What goes from the one has to go from the other, so that coordinate by coordinate they
+    become one. Where no such width explains anything, a number that the module keeps for two widths may.
+
+    Args:
+        record: of the whole model.
+        result: of the replay; operators that got a number which the cut does not explain.
+        gone: for every node whether it goes.
+    """
+    found: dict[tuple[bytes, ...], Pair] = {}
+    for item in result.stale:
+        if related(item.step.module, result.broken):
+            continue
+        for _, _, labels in item.step.sizes:
+            if int(record.keeps(labels, gone).sum()) == item.wanted:
+                tie = next(_sources(record, item, labels, gone), None)
+                if tie is not None:  # once for the same nodes: another order of them would make one of all
+                    found.setdefault(tuple(np.unique(record.node_of[side]).tobytes() for side in tie), tie)
+    pairs = [*found.values()] or list(_by_one_number(record, result))
+    return [Tie(*pair, _by_size(record, pair)) for pair in pairs]
+
+
+def tie_notes(graph: NodeGraph) -> tuple[str, ...]:
+    """What the user has to know of groups that only go together because code takes one width from another."""
+    record = graph.record
+    if record is None or not record.trace.ledger.ties:
+        return ()
+    tied = np.concatenate([record.node_of[one] for one, _ in record.trace.ledger.ties])
+    notes = []
+    for group in graph.groups:
+        first = graph.starts[group.name]
+        if ((tied >= first) & (tied < first + group.size)).any():
+            slot = next(slot for slot in group.slots if slot.param in group.writers)
+            notes.append(
+                f"{group.name}: code takes widths of other layers from this one (as in C // heads), so each "
+                f"of its {group.size} nodes is {slot.coords.shape[1]} of its channels and all that goes with "
+                "them in those layers"
+            )
+    return tuple(notes)
+
+
+def _by_size(record: Record, pair: Pair) -> dict[str, int]:
+    """The blocks that go by whole heads with either side of ``pair`` -> their other axis."""
+    nodes = np.unique(np.concatenate([record.node_of[labels].ravel() for labels in pair]))
+    blocks = record.trace.ledger.blocks
+    found: dict[str, int] = {}
+    for name, axis in record.axes.items():
+        if np.isin(record.node_of[blocks[name].factors[axis]], nodes[nodes >= 0]).any():
+            if name in record.forks:
+                found[name] = record.forks[name]
+            elif len(blocks[name].factors) == 2:
+                found[name] = 1 - axis
+    return found if found.keys() & record.forks.keys() else {}
+
+
+def _by_one_number(record: Record, result: Replayed) -> Iterator[Pair]:
+    """Widths of one module that were alike and come apart, so that no single number it keeps serves both."""
+    alike: dict[tuple[str, int], dict[int, np.ndarray]] = defaultdict(dict)
+    for item in result.stale:
+        if not related(item.step.module, result.broken):
+            alike[item.step.module, len(item.labels)].setdefault(item.wanted, item.labels)
+    for (_, size), widths in alike.items():
+        first, *others = widths.values()
+        yield from ((first, other) for other in others if size > 1 and _apart(record, (first, other)))
+
+
+def _sources(record: Record, item: Stale, labels: np.ndarray, gone: np.ndarray) -> Iterator[Pair]:
+    """Widths met in the same module before, of which as many coordinates are left as were given."""
+    size = len(labels)
+    for step in reversed(record.trace.steps[: record.trace.steps.index(item.step)]):
+        if not within(step.module, item.step.module):
+            continue
+        for other in step.touched:
+            kept = int(record.keeps(other, gone).sum())
+            if kept == len(other):
+                continue
+            if len(other) == size and kept == item.given:
+                found = iter([_as_laid_first(record, other, labels)])
+            elif len(other) % size == 0 and _divides(kept, item.given, len(other) // size):
+                found = _wholes(record, other, labels)
+            else:
+                continue
+            yield from (tie for tie in found if _apart(record, tie))
+
+
+def _apart(record: Record, tie: Pair) -> bool:
+    """Whether there is anything in a tie that does not go together as it is."""
+    one, other = (record.node_of[labels] for labels in tie)
+    return bool((one != other).any())
+
+
+def _divides(kept: int, given: int, times: int) -> bool:
+    return any(kept // parts == given for parts in range(1, times + 1))
+
+
+def _wholes(record: Record, other: np.ndarray, axis: np.ndarray) -> Iterator[Pair]:
+    """``other`` beside the blocks of its size (or of several times that) of which ``axis`` is a side."""
+    for product in record.trace.ledger.products:
+        if len(product.whole) % len(other) == 0:
+            side = next((i for i, factor in enumerate(product.factors) if _covers(factor, axis)), None)
+            if side is not None and (sides := _sides(product, len(other), side)):
+                yield _laid(product, sides, other)
+
+
+def _as_laid_first(record: Record, other: np.ndarray, labels: np.ndarray) -> Pair:
+    """``other`` beside ``labels``; where those are a block, beside the first block of the same sides.
+
+    Heads may lie side by side in what leaves an attention, (d, h) instead of (h, d): in one order in one
+    module and in another in the next, they would make one of all.
+    """
+    products = record.trace.ledger.products
+    own = next((product for product in products if np.array_equal(product.whole, labels)), None)
+    if own is None:
+        return other, labels
+    axes = [np.unique(factor).tobytes() for factor in own.factors]
+    for product in products:
+        found = [np.unique(factor).tobytes() for factor in product.factors]
+        if len(set(found)) == len(found) and set(axes) <= set(found):
+            return _laid(product, sorted(found.index(axis) for axis in axes), other)
+    return other, labels
+
+
+def _sides(product: Product, size: int, side: int) -> tuple[int, ...]:
+    """Which sides of a block, with ``side``, have ``size`` coordinates together; the last ones that do."""
+    lengths = [len(np.unique(factor)) for factor in product.factors]
+    fitting = (
+        sides
+        for count in range(1, len(lengths) + 1)
+        for sides in combinations(range(len(lengths)), count)
+        if side in sides and prod(lengths[i] for i in sides) == size
+    )
+    return max(fitting, default=())
+
+
+def _laid(product: Product, sides: Sequence[int], other: np.ndarray) -> Pair:
+    """``other`` beside a block: coordinate by coordinate along ``sides``, again for each of the rest."""
+    rank = np.zeros(len(product.whole), dtype=np.int64)
+    for side in sides:
+        axis, place = np.unique(product.factors[side], return_inverse=True)
+        rank = rank * len(axis) + place
+    return other[rank], product.whole
+
+
+def _covers(factor: np.ndarray, axis: np.ndarray) -> bool:
+    return len(factor) >= len(axis) and bool(np.isin(axis, factor).all())

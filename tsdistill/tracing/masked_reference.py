@@ -1,0 +1,169 @@
+"""The reference a cut is held against: the whole model with the removed nodes zeroed where they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from tsdistill.errors import TsdistillError
+from tsdistill.runtime.modes import Inputs, operator_name, plain_evaluation, tensors_in
+from tsdistill.runtime.nests import mapped
+from tsdistill.runtime.randomness import draw, draws
+from tsdistill.tracing.data_dependent import choosing
+from tsdistill.tracing.labels import Labels
+from tsdistill.tracing.model_copy import copied
+from tsdistill.tracing.replay import replay
+from tsdistill.tracing.sibling_modules import run_all
+from tsdistill.tracing.trace_aligner import Following
+from tsdistill.tracing.trace_record import Record, Step
+from tsdistill.tracing.tracer import module_names
+
+STRICT = 2e-4
+"""How far the outputs of a right cut may be from the reference, relative to the largest value."""
+
+LENIENT = 2e-3
+"""The same where only float32 can be had, with its rounding through a deep network."""
+
+
+class _Zeroed(Following):
+    """Runs the whole model; sums leave removed nodes out, statistics run over the nodes that stay."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        step = self.next(operator_name(func))
+        if step is None:
+            return func(*args, **(kwargs or {}))
+        if self.record.forces(step):
+            return choosing(func, args, kwargs or {}, step.chosen)
+        if step.drawn is not None and draws(func):
+            return draw(func, args, kwargs or {}, step.drawn, self.staying(step.drawn, None), self.seed(step))
+        out = self._computed(func, step, list(args), kwargs or {})
+        if self.record.judges(step):
+            self.inside += tensors_in(out)
+        return out
+
+    def _computed(self, func: Any, step: Step, args: list, kwargs: dict) -> Any:
+        for place, dim, labels in step.contracted:
+            stays = self.record.keeps(labels, self.gone)
+            if not stays.all():
+                args[place] = args[place] * _along(stays, dim, args[place])
+        spans = [(dim, stays) for _, dim, labels in step.spans if not (stays := self._stays(labels)).all()]
+        if spans:
+            return self._statistics(func, step, args, kwargs, spans)
+        return func(*args, **kwargs)
+
+    def _stays(self, labels: np.ndarray) -> np.ndarray:
+        return self.record.keeps(labels, self.gone)
+
+    def _statistics(self, func: Any, step: Step, args: list, kwargs: dict, spans: list) -> Any:
+        """The operator on the nodes that stay; where its result keeps the dimension, zeros for the others."""
+        source = args[0]
+        small = source
+        for dim, stays in spans:
+            small = small.index_select(dim, _where(stays, source))
+        args[0] = small
+        if "layer_norm" in step.op or "rms_norm" in step.op:
+            shape = list(args[1])
+            first = source.ndim - len(shape)
+            args[1] = list(small.shape[first:])
+            for dim, stays in spans:
+                for place in (2, 3):
+                    if place < len(args) and isinstance(args[place], torch.Tensor):
+                        args[place] = args[place].index_select(dim - first, _where(stays, source))
+        elif "group_norm" in step.op:
+            ((_, stays),) = spans
+            for place in (1, 2):
+                if isinstance(args[place], torch.Tensor):
+                    args[place] = args[place].index_select(0, _where(stays, source))
+            for place, index, labels in step.sizes:
+                if index is None and place in (4, 6):
+                    args[place] = int(self._stays(labels).sum())
+        elif "batch_norm" not in step.op:
+            return func(*args, **kwargs)
+        out = func(*args, **kwargs)
+        result = out[0] if isinstance(out, tuple) else out
+        whole = result
+        for dim, stays in spans:
+            shape = list(whole.shape)
+            shape[dim] = len(stays)
+            whole = whole.new_zeros(shape).index_copy(dim, _where(stays, source), whole)
+        return (whole, *out[1:]) if isinstance(out, tuple) else whole
+
+
+def _where(stays: np.ndarray, like: torch.Tensor) -> torch.Tensor:
+    return torch.from_numpy(np.flatnonzero(stays)).to(like.device)
+
+
+def _along(stays: np.ndarray, dim: int, tensor: torch.Tensor) -> torch.Tensor:
+    shape = [1] * tensor.ndim
+    shape[dim] = -1
+    return torch.from_numpy(stays).to(tensor.device, tensor.dtype).reshape(shape)
+
+
+def reference(model: nn.Module, inputs: Inputs, record: Record, gone: np.ndarray) -> list[torch.Tensor]:
+    """Outputs of the whole ``model`` with the removed nodes zeroed where they are read, behind those inside
+    it that are judged, too."""
+    mode = _Zeroed(record, gone)
+    with plain_evaluation(model), module_names(model, mode.stack), mode:
+        output = run_all(model, inputs, record.companions)
+    first = len(output) - len(record.trace.beside)
+    beside = zip(output[first:], record.trace.beside, strict=True)
+    return [*mode.inside, *output[:first], *(_kept(record, gone, *pair) for pair in beside)]
+
+
+def _kept(record: Record, gone: np.ndarray, tensor: torch.Tensor, labels: Labels) -> torch.Tensor:
+    """The coordinates of ``tensor`` that a cut leaves."""
+    for dim, along in enumerate(labels):
+        if along is not None:
+            tensor = tensor.index_select(dim, _where(record.keeps(along, gone), tensor))
+    return tensor
+
+
+def disagreement(
+    small: nn.Module,
+    model: nn.Module,
+    inputs: Inputs,
+    record: Record,
+    gone: np.ndarray,
+    output: Sequence[torch.Tensor],
+) -> str | None:
+    """What differs between the ``output`` of a replay of the cut ``small`` and the reference, or None.
+
+    Where they differ, both run once more in float64, and that decides: a network that nobody has trained may
+    blow rounding in float32 up to anything. A model that cannot run in float64 is judged as it is, and less
+    strictly.
+    """
+    wanted = reference(model, inputs, record, gone)
+    if difference(list(output), wanted, STRICT) is None:
+        return None
+    wide = mapped(inputs, lambda t: t.double() if t.is_floating_point() else t)
+    with suppress(TsdistillError):
+        again = replay(copied(small).double(), wide, record, gone)
+        if again.clean:
+            exact = reference(copied(model).double(), wide, record, gone)
+            return difference(list(again.output), exact, STRICT)
+    return difference(list(output), wanted, LENIENT)
+
+
+def difference(found: list[torch.Tensor], wanted: list[torch.Tensor], tolerance: float) -> str | None:
+    """What differs between two lists of outputs, or None when they agree to ``tolerance``, relative to the
+    largest value of each."""
+    if len(found) != len(wanted):
+        return f"{len(found)} outputs instead of {len(wanted)}"
+    for a, b in zip(found, wanted, strict=True):
+        if a.shape != b.shape:
+            return f"output of shape {tuple(a.shape)} instead of {tuple(b.shape)}"
+        if not a.numel() or (not a.is_floating_point() and not a.is_complex()):
+            continue
+        a, b = a.double() if not a.is_complex() else a, b.double() if not b.is_complex() else b
+        if not bool(torch.isfinite(b.abs()).all()):
+            return "its output is not finite"
+        scale = float(b.abs().max()) + 1e-12
+        error = float((a - b).abs().max()) / scale
+        if not error <= tolerance:
+            return f"output differs by {error:.2g} of its largest value"
+    return None

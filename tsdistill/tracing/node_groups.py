@@ -1,0 +1,336 @@
+"""From classes of labels to a node graph: groups with their slots, writers, readers and costs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from torch import nn
+
+from tsdistill.models.layers.effective_weights import effective_weight, layer_of, parameters_behind
+from tsdistill.models.layers.layer_kind import input_width, kind_of
+from tsdistill.models.plain_tensors import named_constants
+from tsdistill.tracing.graph import Frozen, Group, NodeGraph, Reader, Slot, Term
+from tsdistill.tracing.label_classes import Classes, resolve
+from tsdistill.tracing.labels import Product, Ruler
+from tsdistill.tracing.trace_record import ALIGNED, Contraction, Record, Trace
+
+
+def build(
+    model: nn.Module,
+    trace: Trace,
+    axes: Mapping[str, int] | None = None,
+    refused: Mapping[str, Collection[int]] | None = None,
+) -> NodeGraph:
+    """The node graph of a trace of ``model``.
+
+    Args:
+        model: the traced model.
+        trace: what its labelled forward wrote down.
+        axes: those of its ``Record`` at another width.
+        refused: name of a block -> the axes along which a cut of it has failed.
+    """
+    classes = resolve(trace.ledger, axes, refused)
+    owners = _Owners(trace.ledger.rulers)
+    multiplied = _multiplied(trace, classes, axes or {})
+    found = list(_nodes(trace, classes, owners, multiplied))
+    group_of = np.full(len(classes.fixed), -1)
+    rank_of = np.zeros(len(classes.fixed), dtype=np.int64)
+    for index, (members, _) in enumerate(found):
+        group_of[members] = index
+        rank_of[members] = np.arange(len(members))
+    fans = [_Fan([], []) for _ in found]
+    for contraction in _contractions(trace):
+        _enter(model, contraction, classes, owners, group_of, rank_of, found, fans)
+    for index in np.unique(group_of[multiplied]):
+        if index >= 0:
+            fans[index].unnamed = True
+    aligned = {
+        int(i)
+        for each in trace.every
+        for labels in each.aligned
+        for i in np.unique(group_of[classes.of[labels]])
+    }
+    named: dict[str, int] = {}
+    groups: list[Group] = []
+    node_of_class = np.full(len(classes.fixed), -1)
+    order = sorted((i for i, fan in enumerate(fans) if fan.complete), key=lambda i: _position(i, fans, trace))
+    count = 0
+    for index in order:
+        (members, slots), fan = found[index], fans[index]
+        name = layer_of(fan.writers[0])
+        named[name] = named.get(name, 0) + 1
+        name = name if named[name] == 1 else f"{name}#{named[name]}"
+        step = ALIGNED if index in aligned else 1
+        groups.append(Group(name, len(members), slots, tuple(fan.writers), tuple(fan.readers), step))
+        node_of_class[members] = np.arange(count, count + len(members))
+        count += len(members)
+    node_of = node_of_class[classes.of]
+    widths = _Widths(groups, node_of)
+    return NodeGraph(
+        tuple(groups),
+        operations=tuple(
+            Term(cost.name, cost.coefficient, tuple(widths.factor(n, f) for n, f in cost.factors))
+            for cost in trace.costs
+        ),
+        sizes=tuple(widths.parameters(model, trace.ledger.rulers)),
+        frozen=tuple(_frozen(trace, classes, owners, node_of, {name for name, _ in named_constants(model)})),
+        record=Record(trace, node_of, classes.axes, classes.forks),
+    )
+
+
+def _contractions(trace: Trace) -> list[Contraction]:
+    """Those of all runs, in order."""
+    return [contraction for each in trace.every for contraction in each.contractions]
+
+
+class _Owners:
+    """Finds the parameter, dimension and coordinate that a label was laid along."""
+
+    def __init__(self, rulers: list[Ruler]) -> None:
+        self.rulers = rulers
+        self.starts = np.array([ruler.start for ruler in rulers], dtype=np.int64)
+        self.end = rulers[-1].start + rulers[-1].size if rulers else 0
+
+    def of(self, labels: np.ndarray | None) -> Ruler | None:
+        """The ruler of the first label that lies on one."""
+        if labels is None:
+            return None
+        known = labels[(labels > 0) & (labels < self.end)]
+        if not len(known):
+            return None
+        return self.rulers[int(np.searchsorted(self.starts, known[0], side="right")) - 1]
+
+    def behind(self, labels: np.ndarray | None, classes: Classes) -> Ruler | None:
+        """As ``of``; for the labels of a rearranged parameter, the ruler of one that goes with them."""
+        found = self.of(labels)
+        if found is not None or labels is None:
+            return found
+        named = classes.of[1 : self.end]
+        places = np.flatnonzero(np.isin(named, classes.of[labels]) & ~classes.fixed[named])
+        return self.of(places[:1] + 1) if len(places) else None
+
+
+@dataclass
+class _Fan:
+    writers: list[str]
+    readers: list[Reader]
+    unnamed: bool = False
+
+    @property
+    def complete(self) -> bool:
+        return bool(self.writers and (self.readers or self.unnamed))
+
+
+def _position(index: int, fans: list[_Fan], trace: Trace) -> tuple[int, int]:
+    first = fans[index].writers[0]
+    modules = [c.module for c in _contractions(trace)]
+    module = first.rpartition(".")[0]
+    return (modules.index(module) if module in modules else len(modules)), index
+
+
+def _multiplied(trace: Trace, classes: Classes, axes: Mapping[str, int]) -> np.ndarray:
+    """Classes along axes that were asked for which are summed over between two activations: those are their
+    fan-out, like the coordinates of queries and keys."""
+    if not trace.ledger.inner:
+        return np.zeros(0, dtype=np.int64)
+    inner = np.unique(classes.of[np.concatenate(trace.ledger.inner)])
+    blocks = trace.ledger.blocks
+    asked = [classes.of[blocks[name].factors[axis]] for name, axis in axes.items() if name in blocks]
+    return np.intersect1d(inner, np.concatenate(asked)) if asked else inner[:0]
+
+
+def _nodes(
+    trace: Trace, classes: Classes, owners: _Owners, multiplied: np.ndarray
+) -> Iterator[tuple[np.ndarray, tuple[Slot, ...]]]:
+    """Classes with the same signature (how many coordinates of which parameter dimension), in order."""
+    rulers = owners.rulers
+    if not rulers:
+        return
+    sizes = np.array([ruler.size for ruler in rulers])
+    ruler_of = np.repeat(np.arange(len(rulers)), sizes)
+    coordinate = np.concatenate([np.arange(size) for size in sizes])
+    members = classes.of[1 : owners.end]
+    alive = ~classes.fixed[members]
+    alive &= _both_sides(_contractions(trace), classes, multiplied)[members]
+    members, ruler_of, coordinate = members[alive], ruler_of[alive], coordinate[alive]
+    if not len(members):
+        return
+    key, count = np.unique(members * len(rulers) + ruler_of, return_counts=True)
+    weights = np.random.default_rng(0).integers(1, 2**63, size=len(rulers), dtype=np.uint64)
+    signature = np.zeros(len(classes.fixed), dtype=np.uint64)
+    np.add.at(signature, key // len(rulers), weights[key % len(rulers)] * (2 * count.astype(np.uint64) + 1))
+    order = np.lexsort((coordinate, ruler_of, signature[members]))
+    members, ruler_of, coordinate = members[order], ruler_of[order], coordinate[order]
+    edges = np.flatnonzero(np.diff(signature[members])) + 1
+    for part in np.split(np.arange(len(members)), edges):
+        own = members[part]
+        slots, nodes = [], None
+        for piece in np.split(part, np.flatnonzero(np.diff(ruler_of[part])) + 1):
+            ruler = rulers[ruler_of[piece[0]]]
+            if nodes is None:
+                nodes, first = np.unique(members[piece], return_index=True)
+                nodes = nodes[np.argsort(first)]
+                rank = np.full(own.max() + 1, -1)
+                rank[nodes] = np.arange(len(nodes))
+            by_node = np.argsort(rank[members[piece]], kind="stable")
+            slots.append(Slot(ruler.param, ruler.dim, coordinate[piece][by_node].reshape(len(nodes), -1)))
+        if nodes is not None and len(nodes) > 1:
+            yield nodes, tuple(slots)
+
+
+def _both_sides(contractions: list[Contraction], classes: Classes, multiplied: np.ndarray) -> np.ndarray:
+    written = np.zeros(len(classes.fixed), dtype=bool)
+    read = np.zeros(len(classes.fixed), dtype=bool)
+    read[multiplied] = True
+    for contraction in contractions:
+        if contraction.written is not None and contraction.mixes:
+            written[classes.of[contraction.written]] = True
+        if contraction.contracted is not None:
+            read[classes.of[contraction.contracted]] = True
+    return written & read
+
+
+def _enter(
+    model: nn.Module,
+    contraction: Contraction,
+    classes: Classes,
+    owners: _Owners,
+    group_of: np.ndarray,
+    rank_of: np.ndarray,
+    found: list,
+    fans: list[_Fan],
+) -> None:
+    """Note this contraction as writer and reader of the groups it touches."""
+    if contraction.written is not None and contraction.mixes:
+        touched = np.unique(group_of[classes.of[contraction.written]])
+        owner = owners.behind(contraction.written, classes)
+        name = owner.param if owner else contraction.module
+        for index in touched[touched >= 0]:
+            if name not in fans[index].writers:
+                fans[index].writers.append(name)
+    if contraction.contracted is None or contraction.activation is None:
+        return
+    read = classes.of[contraction.contracted]
+    seen = classes.of[contraction.activation]
+    owner = owners.behind(contraction.contracted, classes)
+    hook = owner is not None and _hookable(model, contraction, owner)
+    touched = np.unique(group_of[read])
+    for index in touched[touched >= 0]:
+        size = len(found[index][0])
+        places = np.flatnonzero(group_of[seen] == index)
+        ranks = rank_of[seen[places]]
+        whole = (
+            hook
+            and len(places) % size == 0
+            and (np.bincount(ranks, minlength=size) * size == len(places)).all()
+        )
+        coords = (
+            places[np.argsort(ranks, kind="stable")].reshape(size, -1) if whole else np.zeros((size, 0), int)
+        )
+        if owner is None:
+            fans[index].unnamed = True
+            continue
+        reader = Reader(
+            contraction.module if whole else None,
+            owner.param,
+            owner.dim,
+            1 if contraction.kind == "conv" else -1,
+            coords,
+        )
+        known = {(r.module, r.param if r.module is None else "") for r in fans[index].readers}
+        if (reader.module, reader.param if reader.module is None else "") not in known:
+            fans[index].readers.append(reader)
+
+
+def _hookable(model: nn.Module, contraction: Contraction, owner: Ruler) -> bool:
+    """Is the activation the first input of a layer whose weight is that parameter, or is computed from it?"""
+    module = model.get_submodule(contraction.module)
+    weight = effective_weight(module) if kind_of(module) is not None else None
+    if weight is None or contraction.activation is None:
+        return False
+    holder, _, leaf = owner.param.rpartition(".")
+    parameter = getattr(model.get_submodule(holder), leaf)
+    return len(contraction.activation) == input_width(module) and any(
+        model.get_parameter(name) is parameter for name in parameters_behind(contraction.module, module)
+    )
+
+
+class _Widths:
+    """Counts of labels as fixed parts and multiples of groups' widths."""
+
+    def __init__(self, groups: list[Group], node_of: np.ndarray) -> None:
+        self.groups = groups
+        self.node_of = node_of
+        self.group_of_node = np.repeat(np.arange(len(groups)), [group.size for group in groups])
+
+    def factor(self, size: int, labels: np.ndarray | None) -> tuple[int, tuple[tuple[str, int], ...]]:
+        if labels is None:
+            return size, ()
+        nodes = self.node_of[labels]
+        held = nodes[nodes >= 0]
+        if not len(held):
+            return size, ()
+        counts = np.bincount(self.group_of_node[held], minlength=len(self.groups))
+        parts = tuple(
+            (self.groups[i].name, int(counts[i]) // self.groups[i].size) for i in np.flatnonzero(counts)
+        )
+        return size - len(held), parts
+
+    def parameters(self, model: nn.Module, rulers: list[Ruler]) -> Iterator[Term]:
+        along = {(ruler.param, ruler.dim): ruler for ruler in rulers}
+        for name, parameter in model.named_parameters():
+            factors = []
+            for dim, size in enumerate(parameter.shape):
+                ruler = along.get((name, dim))
+                labels = None if ruler is None else ruler.labels
+                factors.append(self.factor(size, labels))
+            yield Term(name, 1, tuple(factors))
+
+
+def _frozen(
+    trace: Trace, classes: Classes, owners: _Owners, node_of: np.ndarray, constants: Collection[str]
+) -> Iterator[Frozen]:
+    """The layers (no ``constants``) whose outputs are left whole, in forward order, each with the first cause
+    found."""
+    cause_of = np.full(len(classes.fixed), -1)
+    for index in range(len(trace.ledger.frozen) - 1, -1, -1):
+        cause_of[classes.of[trace.ledger.frozen[index][0]]] = index
+    for product in reversed(trace.ledger.products):
+        _inherit(cause_of, classes, product)
+    seen = set()
+    for contraction in _contractions(trace):
+        owner = owners.of(contraction.written)
+        if owner is None or owner.param in seen or owner.param in constants or not contraction.mixes:
+            continue
+        seen.add(owner.param)
+        own = owner.labels
+        if (node_of[own] >= 0).any():
+            continue
+        causes = cause_of[classes.of[own]]
+        cause = "no layer reads it by itself"
+        if classes.fixed[classes.of[own]].any():
+            cause = "its block must stay rectangular"
+            if (causes >= 0).any():
+                cause = trace.ledger.frozen[int(causes[causes >= 0].min())][1]
+        yield Frozen(layer_of(owner.param), cause)
+
+
+def _inherit(cause_of: np.ndarray, classes: Classes, product: Product) -> None:
+    """Let the coordinates of a block that have no cause of their own have that of its longest axis."""
+    whole = classes.of[product.whole]
+    for factor in sorted(product.factors, key=lambda factor: len(np.unique(factor)), reverse=True):
+        own = classes.of[factor]
+        without = (cause_of[whole] < 0) & classes.fixed[whole] & classes.fixed[own]
+        if without.any():
+            cause_of[whole[without]] = cause_of[own[without]]
+            return
+
+
+def freeze(trace: Trace, groups: list[Group], cause: str) -> None:
+    """Leave these groups whole from now on (rebuild the graph afterwards)."""
+    starts = {(ruler.param, ruler.dim): ruler.start for ruler in trace.ledger.rulers}
+    for group in groups:
+        slot = group.slots[0]
+        trace.ledger.freeze(starts[slot.param, slot.dim] + slot.coords.reshape(-1), cause)

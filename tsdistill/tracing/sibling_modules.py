@@ -1,0 +1,84 @@
+"""Modules that no input runs, called beside a module like them, on the arguments that this one gets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from tsdistill.runtime.modes import Inputs, guarded, judged, tensors_in
+
+
+@dataclass(frozen=True, eq=False)
+class CompanionCall:
+    """One call of a companion.
+
+    Attributes:
+        module: the module behind which it was called.
+        companion: its own name.
+        given: what the module gave.
+        output: what the companion gave.
+    """
+
+    module: str
+    companion: str
+    given: Any
+    output: Any
+
+
+@contextmanager
+def companions_called(
+    model: nn.Module, companions: Mapping[str, tuple[str, ...]]
+) -> Iterator[list[CompanionCall]]:
+    """Within, the first call of each module is followed by calls of its companions; yields what they gave."""
+    calls: list[CompanionCall] = []
+    called: set[str] = set()
+
+    def hook_of(name: str) -> Any:
+        def hook(_: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
+            if name in called:
+                return
+            called.add(name)
+            for other in companions[name]:
+                calls.append(CompanionCall(name, other, output, model.get_submodule(other)(*args, **kwargs)))
+
+        return hook
+
+    handles = [
+        model.get_submodule(name).register_forward_hook(hook_of(name), with_kwargs=True)
+        for name in companions
+    ]
+    try:
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def run_beside(
+    model: nn.Module, inputs: Inputs, companions: Mapping[str, tuple[str, ...]]
+) -> tuple[list[torch.Tensor], list[CompanionCall]]:
+    """All tensors of the model's output, in order, and the calls of the companions.
+
+    Raises:
+        TsdistillError: the model's forward fails.
+    """
+    with companions_called(model, companions) as calls:
+        output = guarded(model, inputs)
+    return tensors_in(judged(output)), calls
+
+
+def run_all(
+    model: nn.Module, inputs: Inputs, companions: Mapping[str, tuple[str, ...]]
+) -> list[torch.Tensor]:
+    """All tensors that the model and then the companions give, in order.
+
+    Raises:
+        TsdistillError: the model's forward fails.
+    """
+    outputs, calls = run_beside(model, inputs, companions)
+    return [*outputs, *tensors_in([call.output for call in calls])]
