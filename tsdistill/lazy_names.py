@@ -1,0 +1,55 @@
+"""Names of a module that are imported when they are first asked for, listed once, in the module's stub.
+
+A stub ``module.pyi`` of lines ``from package.part import name as name`` is what type checkers and editors
+read; here the same lines say at run time where each name is (as ``lazy_loader.attach_stub`` does, of which
+this is the part that is needed).
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+
+def attach(module: str, file: str) -> tuple[Callable[[str], object], Callable[[], list[str]], list[str]]:
+    """``__getattr__``, ``__dir__`` and ``__all__`` of a module, from the stub beside its file.
+
+    Args:
+        module: the module's ``__name__``.
+        file: its ``__file__``.
+
+    Returns:
+        the two functions, and the names that the stub declares, sorted: those that it imports and those that
+        it annotates (``name: type``, which the module itself defines), ``__all__`` aside.
+    """
+    stub = ast.parse(Path(file).with_suffix(".pyi").read_text(encoding="utf-8"))
+    home = {
+        alias.asname: (line.module, alias.name)
+        for line in stub.body
+        if isinstance(line, ast.ImportFrom) and line.module
+        for alias in line.names
+        if alias.asname
+    }
+    own = [
+        line.target.id
+        for line in stub.body
+        if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name)
+    ]
+    own.remove("__all__")
+    names = sorted([*home, *own])
+
+    def __getattr__(name: str) -> object:
+        if name not in home:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        place, there = home[name]
+        value = getattr(import_module(place), there)
+        setattr(sys.modules[module], name, value)
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*vars(sys.modules[module]), *names})
+
+    return __getattr__, __dir__, names
