@@ -30,7 +30,7 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from tsdistill.theory.engine import (
+from tsdistill.lab.engine import (
     Fresh,
     Networks,
     best_correlations,

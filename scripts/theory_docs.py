@@ -17,9 +17,9 @@ from typing import Any
 
 from PIL import Image
 
-from tsdistill.report.lab import read_outcome, verdict
-from tsdistill.theory import EXPERIMENTS, Outcome, experiment
-from tsdistill.theory.settings import flag
+from tsdistill.lab import EXPERIMENTS, Outcome, experiment
+from tsdistill.lab.figures import read_outcome, verdict
+from tsdistill.lab.settings import flag
 
 DOCS = Path(__file__).parents[1] / "docs"
 PICTURES = (".svg", ".png", ".gif")

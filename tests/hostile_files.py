@@ -32,10 +32,10 @@ from tsdistill.distillation import checkpoints
 from tsdistill.distillation.options import Options, read_options
 from tsdistill.distillation.run_folder import RunFolder
 from tsdistill.evaluation import Comparison
+from tsdistill.lab.figures import read_outcome
 from tsdistill.models.files import header, hub_folder
 from tsdistill.models.sources import hf_source
 from tsdistill.pruning.plan_file import PruningPlan
-from tsdistill.report.lab import read_outcome
 
 Random = random.Random
 Case = Callable[[Path, Random], Callable[[], Any]]

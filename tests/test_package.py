@@ -1,5 +1,6 @@
 """The public names, what importing costs, and the project's own files."""
 
+import ast
 import importlib
 import re
 import resource
@@ -98,9 +99,9 @@ def test_folders_import_only_from_those_before_them() -> None:
         "alignment",
         "pruning",
         "distillation",
-        "theory",
         "report",
         "cli",
+        "lab",
     )
     rank = {name: position for position, name in enumerate(order)}
     package = Path(tsdistill.__file__).parent
@@ -110,6 +111,17 @@ def test_folders_import_only_from_those_before_them() -> None:
             continue
         for used in re.findall(r"^\s*(?:from|import) tsdistill\.(\w+)", file.read_text(), re.MULTILINE):
             assert rank[used] <= rank[stage], f"{file} imports tsdistill.{used}"
+
+
+def test_nothing_imports_the_lab() -> None:
+    package = Path(tsdistill.__file__).parent
+    for file in package.rglob("*.py"):
+        if file.relative_to(package).parts[0] == "lab":
+            continue
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            assert not any(re.match(r"tsdistill\.lab\b", name) for name in names), file
 
 
 def test_no_file_names_a_registry() -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tsdistill.report.lab import save_outcome
-from tsdistill.theory import EXPERIMENTS, Claim, Outcome
-from tsdistill.theory.experiments.augmentation import Augmentation
+from tsdistill.lab import EXPERIMENTS, Claim, Outcome
+from tsdistill.lab.experiments.augmentation import Augmentation
+from tsdistill.lab.figures import save_outcome
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "theory.md").read_text(encoding="utf-8")

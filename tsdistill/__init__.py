@@ -10,4 +10,6 @@ from tsdistill.lazy_names import attach
 
 __version__ = "0.1.0"
 
-__getattr__, __dir__, __all__ = attach(__name__, __file__)
+__getattr__, __dir__, __all__ = attach(
+    __name__, __file__, {"Outcome": "tsdistill.lab.Outcome", "lab_check": "tsdistill.lab.check"}
+)

@@ -1,3 +1,4 @@
+from tsdistill import lab as lab
 from tsdistill.alignment import AlignmentHistory as AlignmentHistory
 from tsdistill.alignment import AlignmentReport as AlignmentReport
 from tsdistill.alignment import Thresholds as Thresholds
@@ -26,9 +27,6 @@ from tsdistill.pruning import prune as prune
 from tsdistill.pruning import prune_result as prune_result
 from tsdistill.pruning import prune_to_drop as prune_to_drop
 from tsdistill.pruning import sweep as sweep
-from tsdistill.theory import Outcome as Outcome
-from tsdistill.theory import lab as lab
-from tsdistill.theory import lab_check as lab_check
 from tsdistill.tracing import NodeGraph as NodeGraph
 from tsdistill.tracing import cut as cut
 from tsdistill.tracing import trace as trace

@@ -9,17 +9,22 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 
 
-def attach(module: str, file: str) -> tuple[Callable[[str], object], Callable[[], list[str]], list[str]]:
+def attach(
+    module: str, file: str, deprecated: Mapping[str, str] | None = None
+) -> tuple[Callable[[str], object], Callable[[], list[str]], list[str]]:
     """``__getattr__``, ``__dir__`` and ``__all__`` of a module, from the stub beside its file.
 
     Args:
         module: the module's ``__name__``.
         file: its ``__file__``.
+        deprecated: former names that work with a `DeprecationWarning`, and the dotted name that replaces
+            each.
 
     Returns:
         the two functions, and the names that the stub declares, sorted: those that it imports and those that
@@ -40,12 +45,19 @@ def attach(module: str, file: str) -> tuple[Callable[[str], object], Callable[[]
     ]
     own.remove("__all__")
     names = sorted([*home, *own])
+    former = deprecated or {}
 
     def __getattr__(name: str) -> object:
+        if name in former:
+            place, _, new = former[name].rpartition(".")
+            text = f"{module}.{name} is deprecated: use {former[name]}"
+            warnings.warn(text, DeprecationWarning, stacklevel=2)
+            return getattr(import_module(place), new)
         if name not in home:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
         place, there = home[name]
-        value = getattr(import_module(place), there)
+        is_submodule = place == module
+        value = import_module(f"{place}.{there}") if is_submodule else getattr(import_module(place), there)
         setattr(sys.modules[module], name, value)
         return value
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from rich.console import Console
 
 import tsdistill as tsd
-from tsdistill.report.lab import claims_table, outcome_table, save_outcome
+from tsdistill.lab.figures import claims_table, outcome_table, save_outcome
 
 
 def main(out: Path) -> None:
     """Run what is not done yet, show it and write it to ``out``."""
-    outcome = tsd.lab("cifar10", keep=out / "cells", data="fashion-mnist", tell=tell)
+    outcome = tsd.lab.run("cifar10", keep=out / "cells", tell=tell, settings={"data": "fashion-mnist"})
     console = Console(highlight=False)
     for table in outcome.tables:
         console.print(outcome_table(table))

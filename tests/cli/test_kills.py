@@ -59,9 +59,9 @@ LOADED = (
         "plotly.offline",
     ),
     *(
-        "tsdistill.report.lab",
-        "tsdistill.cli.lab",
-        "tsdistill.cli.lab_check",
+        "tsdistill.lab.figures",
+        "tsdistill.lab.cli.lab_command",
+        "tsdistill.lab.cli.check_command",
         "timm",
         "accelerate",
         "rich.table",

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-import tsdistill as tsd
-from tsdistill.theory import Claim, Table
+from tsdistill.lab import Claim, Outcome, Table
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,12 +29,10 @@ def test_it_shows_and_writes_what_the_lab_gives(
     epochs = [{"output_mse": loss, "alignment/0": 1 - loss} for loss in (0.9, 0.2)]
     data = {"nodes": {"0": 6}, "runs": [{"width": width, "seed": 0, "epochs": epochs} for width in (1, 10)]}
     claims = (Claim("wider is better", "section 6", "0.8 at 10x", True),)
-    made = tsd.Outcome(
-        "cifar10", {}, claims, (Table("Students", ("width",), (("10x",),)),), data, ("a note",)
-    )
+    made = Outcome("cifar10", {}, claims, (Table("Students", ("width",), (("10x",),)),), data, ("a note",))
 
-    def lab(name: str, *, keep: Path, tell: Any, **settings: Any) -> tsd.Outcome:
-        from tsdistill.theory import experiment
+    def run(name: str, *, keep: Path, tell: Any, settings: dict[str, Any]) -> Outcome:
+        from tsdistill.lab import experiment
 
         assert name == "cifar10"
         assert keep == tmp_path / "cells"
@@ -43,7 +40,7 @@ def test_it_shows_and_writes_what_the_lab_gives(
         tell("teacher", 1, 4)
         return made
 
-    monkeypatch.setattr(tsd, "lab", lab, raising=False)
+    monkeypatch.setattr("tsdistill.lab.run", run)
     example().main(tmp_path)
     said = capsys.readouterr()
     for words in ("Students", "wider is better", "held", "a note", "loss.png"):

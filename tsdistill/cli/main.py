@@ -30,7 +30,7 @@ COMMANDS = {
     "train": ("tsdistill.cli.train_command", "Train a model on labels."),
     "compare": ("tsdistill.cli.compare_command", "Lay models side by side: accuracy, size, speed, memory."),
     "export": ("tsdistill.cli.export_command", "Write a model for other engines, or as Python source."),
-    "lab": ("tsdistill.cli.lab", "Run the experiments behind the theory, see how far it holds."),
+    "lab": ("tsdistill.lab.cli.lab_command", "Run the experiments behind the theory, see how far it holds."),
     "plugins": ("tsdistill.cli.plugins_command", "List what each plugin hook offers."),
 }
 

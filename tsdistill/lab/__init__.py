@@ -1,0 +1,69 @@
+"""The results that the toolkit is built on, as experiments (Y. Tian, arXiv 1703.00560 and 1909.13458).
+
+`run` runs an experiment by its name; `check` measures how far the conditions of the theorems hold for a
+student and its teacher. Modules that need PyTorch are imported on first use, so that listing the experiments
+is quick.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from tsdistill.lab.conditions.found import Conditions
+from tsdistill.lab.experiment import EXPERIMENTS, Context, Experiment, experiment, run
+from tsdistill.lab.outcome import Claim, Outcome, Table
+from tsdistill.lab.settings import Settings
+
+if TYPE_CHECKING:
+    from tsdistill.lab.conditions.checking import check as check
+
+__all__ = [
+    "EXPERIMENTS",
+    "Claim",
+    "Conditions",
+    "Context",
+    "Experiment",
+    "Outcome",
+    "Settings",
+    "Table",
+    "check",
+    "experiment",
+    "run",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name != "check":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from tsdistill.lab.conditions.checking import check
+
+    return check
+
+
+class _CallableModule(ModuleType):
+    """This package while ``tsdistill.lab(NAME, ...)``, the call of version 0.1, still works."""
+
+    def __call__(
+        self,
+        name: str,
+        *,
+        quick: bool = False,
+        keep: str | Path | None = None,
+        tell: Callable[[str, int, int], None] | None = None,
+        **settings: Any,
+    ) -> Outcome:
+        """`run` with the settings as keywords."""
+        warnings.warn(
+            "tsdistill.lab(NAME, ...) is deprecated: call tsdistill.lab.run(NAME, settings={...})",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return run(name, quick=quick, keep=keep, tell=tell, settings=settings)
+
+
+sys.modules[__name__].__class__ = _CallableModule

@@ -1,0 +1,1 @@
+"""``tsdistill lab``: the experiments and the check as commands."""

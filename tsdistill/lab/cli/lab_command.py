@@ -1,0 +1,147 @@
+"""``tsdistill lab``: the experiments behind the theory, one subcommand each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tsdistill.cli import output, progress_display
+from tsdistill.files import made_folder
+from tsdistill.lab import EXPERIMENTS, experiment, run
+
+if TYPE_CHECKING:
+    from tsdistill.lab import Outcome
+    from tsdistill.lab.figures import Saved
+
+CHECK = "check"
+CHECK_LINE = "How far the theorems' conditions hold for a model of yours and its teacher."
+CELLS = "cells"
+FILES = ("outcome.json", "*.png", "*.svg", "*.gif", f"{CELLS}/*")
+"""What a run writes into its folder, as patterns of ``fnmatch``."""
+
+
+class LabGroup(click.Group):
+    """A subcommand an experiment, made from its settings when it is called, and ``check``."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The experiments and ``check``; imports none of them."""
+        return [*EXPERIMENTS, CHECK]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
+        """Make the command of one experiment.
+
+        Raises:
+            TsdistillError: there is no such experiment.
+        """
+        if cmd_name == CHECK:
+            from tsdistill.lab.cli.check_command import command as check
+
+            return check
+        return _command(cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the experiments and what else there is, a line each."""
+        with formatter.section("Experiments"):
+            formatter.write_dl(list(EXPERIMENTS.items()))
+        with formatter.section("For networks of yours"):
+            formatter.write_dl([(CHECK, CHECK_LINE)])
+
+
+@click.command(
+    "lab",
+    cls=LabGroup,
+    epilog="`tsdistill lab NAME --help` says what an experiment can be told; docs/theory.md what came out.",
+)
+def command() -> None:
+    """Run an experiment behind the theory: tables, figures, and whether each claim held.
+
+    \b
+    tsdistill lab NAME --quick        a reduced version, within two minutes
+    tsdistill lab NAME --out DIR      the whole; called again, it goes on where it was stopped
+    """
+
+
+def _command(name: str) -> click.Command:
+    from tsdistill.lab.cli.setting_options import given_settings, settings_options
+
+    found = experiment(name)
+
+    @progress_display.monitored
+    def callback(quick: bool, out: str | None, json_file: str | None, **given: Any) -> None:
+        _run(name, quick, out, json_file, given_settings(given))
+
+    plain = [
+        click.Option(["--quick"], is_flag=True, help="The reduced version, which ends within two minutes."),
+        click.Option(
+            ["-o", "--out"],
+            metavar="DIR",
+            help=f"Folder for outcome.json, figures and what is finished; lab/{name} without it.",
+        ),
+        click.Option(
+            ["--json", "json_file"], metavar="FILE|-", help="Write the outcome as JSON; - for stdout."
+        ),
+    ]
+    return click.Command(
+        name,
+        callback=callback,
+        params=[*plain, *settings_options(found), progress_display.quiet_option()],
+        help=EXPERIMENTS[name],
+    )
+
+
+def _run(name: str, quick: bool, out: str | None, json_file: str | None, given: dict[str, Any]) -> None:
+    folder = _folder(name, quick, out, json_file)
+    if "device" in given:
+        from tsdistill.devices import check_device
+
+        check_device(given["device"])
+    with progress_display.progress() as tell:
+        tell.expect({})
+        try:
+            outcome = run(name, quick=quick, keep=folder / CELLS, tell=tell, settings=given)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"(the same command goes on from {folder / CELLS})") from None
+    from tsdistill.lab.figures import save_outcome
+    from tsdistill.lab.figures.saving import as_json
+
+    with progress_display.working(f"drawing into {folder}"):
+        saved = save_outcome(outcome, folder)
+    if json_file:
+        output.write_json(json_file, as_json(outcome))
+    if json_file != output.STDOUT:
+        _show(outcome, saved)
+
+
+def _folder(name: str, quick: bool, out: str | None, json_file: str | None) -> Path:
+    """The folder of a run, made where it is missing.
+
+    Raises:
+        TsdistillError: it cannot be made, or an output would destroy something.
+    """
+    folder = Path(out) if out else Path("lab") / (f"{name}-quick" if quick else name)
+    if not out:
+        made_folder(folder.parent)
+    output.check(output.Output("-o", folder, FILES), output.Output("--json", json_file))
+    made_folder(folder / CELLS)
+    return folder
+
+
+def _show(outcome: Outcome, saved: Saved) -> None:
+    from tsdistill.lab.figures import claims_table, outcome_table
+    from tsdistill.report.numbers import counted, seconds
+
+    console = output.console()
+    for table in outcome.tables:
+        console.print(outcome_table(table))
+        console.print()
+    if outcome.claims:
+        console.print(claims_table(outcome.claims))
+    for note in outcome.notes:
+        console.print(f"note    {note}")
+    names = ", ".join(path.name for path in (saved.outcome, *saved.pictures))
+    console.print(f"files   {saved.outcome.parent}: {names}")
+    verdicts = [claim.held for claim in outcome.claims]
+    said = f"{verdicts.count(True)} of {counted(len(verdicts), 'claim')} held"
+    console.print(f"time    {seconds(outcome.seconds)}; {said}")

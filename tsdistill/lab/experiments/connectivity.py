@@ -1,0 +1,237 @@
+"""Two students trained apart, joined by a straight line and by the polyline of `tsdistill.lab.layers`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tsdistill.errors import TsdistillError
+from tsdistill.lab.engine import (
+    Fresh,
+    check_room,
+    decaying_teachers,
+    drawn_students,
+    generator_of,
+    kept,
+    place,
+    train,
+    training_bytes,
+)
+from tsdistill.lab.engine.summing import rounded
+from tsdistill.lab.experiment import Context, Experiment
+from tsdistill.lab.experiments.findings.connectivity import claims_of, table_of
+from tsdistill.lab.layers.convnets import convnet, pictures, trained
+from tsdistill.lab.layers.polyline import Polyline, connect, straight
+from tsdistill.lab.outcome import Outcome
+from tsdistill.lab.settings import Settings, not_negative, option, positive
+
+FITTED = 2048
+TRAINED, WATCHED, SAMPLED, CONVOLVED = 11, 12, 13, 14
+Cell = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Connectivity(Settings):
+    """Pairs of students and how finely their paths are looked at."""
+
+    dtype: str = option("float64", "precision of the networks: float32 or float64")
+    pairs: int = option(16, "pairs of two-layer students, each with a teacher of its own")
+    inputs: int = option(20, "input dimension d")
+    nodes: int = option(5, "teacher nodes m")
+    outputs: int = option(10, "output dimension")
+    over: tuple[int, ...] = option((2, 5, 10), "over-realisation: student nodes for each teacher node")
+    decay: float = option(1.0, "strength decay p: fan-out norm of teacher node j is 1/j^p")
+    steps: int = option(40_000, "steps of SGD of two-layer students")
+    batch: int = option(16, "samples a step")
+    rate: float = option(0.3, "step size; a third of it for the last 30 % of the steps")
+    start: float = option(0.5, "norm of a student node's weights at the start")
+    conv_pairs: int = option(4, "pairs of ConvNet students; 0 leaves them out")
+    conv_over: int = option(4, "over-realisation of the ConvNets")
+    conv_steps: int = option(4000, "steps of Adam of the ConvNets")
+    conv_samples: int = option(2048, "pictures that ConvNets are trained on")
+    points: int = option(20, "points on each segment")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(
+            self, "pairs", "inputs", "nodes", "outputs", "over", "steps", "batch", "rate", "start",
+            "conv_over", "conv_steps", "conv_samples", "points",
+        )  # fmt: skip
+        not_negative(self, "decay", "conv_pairs")
+        if min(min(self.over), self.conv_over if self.conv_pairs else 2) < 2:
+            raise TsdistillError(
+                "--over 1: students as wide as the teacher have no free node to move; give 2 or more"
+            )
+
+
+def run(settings: Connectivity, context: Context) -> Outcome:
+    """Train pairs, and measure the loss on the straight line and on polylines.
+
+    Raises:
+        TsdistillError: the largest stack of students does not fit into memory.
+    """
+    device, dtype = place(settings.device, settings.dtype)
+    check_room(
+        training_bytes(
+            2 * settings.pairs, settings.inputs, (settings.nodes,), (settings.nodes * max(settings.over),),
+            settings.outputs, settings.batch, samples=FITTED, dtype=dtype,
+        ),
+        device,
+        "--pairs, --over or --nodes",
+    )  # fmt: skip
+    shared = {key: value for key, value in asdict(settings).items() if key not in ("over", "device")}
+    total = len(settings.over) + settings.conv_pairs
+    cells = []
+    for done, over in enumerate(settings.over):
+        context.tell("pairs", done, total)
+
+        def make(over: int = over) -> Cell:
+            return two_layers(settings, over, device, dtype)
+
+        cells.append(kept(context.keep, f"connectivity-{over}x", {**shared, "over": over}, make))
+    found = []
+    for number in range(settings.conv_pairs):
+        context.tell("pairs", len(settings.over) + number, total)
+
+        def convolve(number: int = number) -> Cell:
+            return convolutional(settings, number, device)
+
+        key = {**shared, "pair": number}
+        found.append(kept(context.keep, f"connectivity-conv-{number}", key, convolve))
+    context.tell("pairs", total, total)
+    if found:
+        cells.append(_together(found, settings.conv_over))
+    return Outcome(
+        "connectivity",
+        {},
+        claims_of(cells),
+        (table_of(cells),),
+        {"cells": cells},
+        (
+            "losses are on samples that were neither trained on nor used to refit readers, by the teacher's "
+            "energy (variance of its outputs for ConvNets)",
+            "students as wide as the teacher (1x) cannot be joined like this: no slot is free for a node",
+        ),
+    )
+
+
+def two_layers(settings: Connectivity, over: int, device: torch.device, dtype: torch.dtype) -> Cell:
+    """Pairs of two-layer students of one width."""
+    seeds = [1000 * settings.seed + pair for pair in range(settings.pairs) for _ in range(2)]
+    width = settings.nodes * over
+    teachers = decaying_teachers(
+        seeds, settings.inputs, settings.nodes, settings.outputs, settings.decay, dtype=dtype
+    ).to(device=device)
+    starts = [1000 * settings.seed + place for place in range(len(seeds))]
+    students = drawn_students(
+        starts, settings.inputs, (width,), settings.outputs, scale=settings.start, dtype=dtype
+    ).to(device=device)
+    options: dict[str, Any] = {"dtype": dtype, "device": device}
+    train(
+        students,
+        teachers,
+        Fresh(settings.seed + TRAINED, settings.inputs, **options),
+        steps=settings.steps,
+        batch=settings.batch,
+        rate=lambda step: settings.rate * (1 if step < 0.7 * settings.steps else 1 / 3),
+    )
+    fitted = Fresh(settings.seed + SAMPLED, settings.inputs, **options).rows(FITTED)
+    x = Fresh(settings.seed + WATCHED, settings.inputs, **options).rows(FITTED)
+    rows = []
+    for pair in range(settings.pairs):
+        y = teachers.some([2 * pair])(x)[0]
+        one, two = (students.module(2 * pair + place) for place in range(2))
+        rows.append(_measured(one, two, fitted, x, y, [settings.nodes], settings.points, centred=False))
+    return {"kind": "two layers", "over": over, "width": width, **_columns(rows)}
+
+
+def convolutional(settings: Connectivity, number: int, device: torch.device) -> Cell:
+    """One pair of ConvNets; widths of the teacher 6 and 8."""
+    teacher_widths = (6, 8)
+    seed = 1000 * settings.seed + number
+    teacher = convnet(teacher_widths, settings.outputs, generator_of(CONVOLVED, seed, 0)).to(device)
+    widths = (teacher_widths[0] * settings.conv_over, teacher_widths[1] * settings.conv_over)
+    x, fitted, watched = (
+        pictures(count, 3 * seed + k).to(device) for k, count in enumerate((settings.conv_samples, 512, 512))
+    )
+    with torch.no_grad():
+        y, right = teacher(x), teacher(watched)
+    students: list[nn.Module] = []
+    for place_ in (1, 2):
+        generator = generator_of(CONVOLVED, seed, place_)
+        model = convnet(widths, settings.outputs, generator).to(device)
+        trained(
+            model, x, y,
+            steps=settings.conv_steps, batch=32, rate=3e-3, generator=generator, tell=lambda step: None,
+        )  # fmt: skip
+        students.append(model)
+    points = max(2, settings.points // 2)
+    one, two = students
+    return _measured(one, two, fitted, watched, right, list(teacher_widths), points, centred=True)
+
+
+def _measured(
+    one: nn.Module,
+    two: nn.Module,
+    fitted: Tensor,
+    x: Tensor,
+    y: Tensor,
+    least: list[int],
+    points: int,
+    centred: bool,
+) -> Cell:
+    """Losses along the three paths between a pair."""
+    energy = (y - y.mean(0) if centred else y).square().sum(1).mean() / 2
+
+    def along(path: Polyline) -> dict[str, Any]:
+        def loss(state: Any) -> float:
+            return float((path.chain.output(state, x) - y).square().sum(1).mean() / 2 / energy)
+
+        places, losses = path.along(loss, points if len(path.segments) > 1 else 4 * points)
+        return {
+            "places": rounded(places),
+            "loss": rounded(losses, 12),
+            "ends": rounded([loss(vertex) for vertex in path.vertices], 12),
+            "segments": list(path.segments),
+        }
+
+    return {
+        "straight": along(straight(one, two)),
+        "half": along(connect(one, two, fitted)),
+        "least": along(connect(one, two, fitted, keep=least)),
+    }
+
+
+def _columns(rows: list[Cell]) -> Cell:
+    """Pairs side by side: a list of losses for each path."""
+    return {
+        path: {
+            "places": rows[0][path]["places"],
+            "segments": rows[0][path]["segments"],
+            "loss": [row[path]["loss"] for row in rows],
+            "ends": [row[path]["ends"] for row in rows],
+        }
+        for path in ("straight", "half", "least")
+    }
+
+
+def _together(found: list[Cell], over: int) -> Cell:
+    return {"kind": "ConvNet", "over": over, "width": None, **_columns(found)}
+
+
+EXPERIMENT = Experiment(
+    settings=Connectivity,
+    quick={
+        "pairs": 4,
+        "over": (2, 5),
+        "steps": 8000,
+        "conv_pairs": 1,
+        "conv_steps": 600,
+        "conv_samples": 1024,
+        "points": 8,
+    },
+    run=run,
+)

@@ -1,0 +1,215 @@
+"""The L-shaped curve in every layer of a deep student."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tsdistill.lab.engine import (
+    Fresh,
+    Networks,
+    check_room,
+    correlations,
+    deviations,
+    drawn_students,
+    energies,
+    kept_tensors,
+    losses,
+    modulations,
+    place,
+    seen_teachers,
+    spaced,
+    train,
+    training_bytes,
+)
+from tsdistill.lab.engine.summing import ALIGNED, l_curve, rank_correlation, rounded, some_points
+from tsdistill.lab.experiment import Context, Experiment
+from tsdistill.lab.outcome import Claim, Outcome, Table
+from tsdistill.lab.settings import Settings, not_negative, option, positive
+
+OBSERVED = 2048
+WATCHED = 0
+SEGMENTS = 8
+POINTS = 300
+
+SMALL = 0.02
+"""Relative loss below which a student counts as trained, so that its gradient is small."""
+
+Moment = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Deep(Settings):
+    """Teacher and student, and the training."""
+
+    widths: tuple[int, ...] = option((50, 75, 100, 125), "nodes of the teacher's hidden layers")
+    over: int = option(10, "over-realisation: student nodes for each teacher node, in every layer")
+    inputs: int = option(20, "dimension d of the Gaussian input")
+    outputs: int = option(50, "dimension c of the output")
+    decay: float = option(0.0, "p: fan-out norms of the teacher's last hidden layer fall as 1/j^p")
+    seeds: int = option(1, "teachers and students drawn")
+    steps: int = option(50_000, "steps of SGD")
+    batch: int = option(64, "samples a step")
+    rate: float = option(0.05, "learning rate; it falls to a tenth for the last fifth of the steps")
+    start: float = option(0.6, "a student's first weights as a share of those that keep what passes as large")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(self, "widths", "over", "inputs", "outputs", "seeds", "steps", "batch", "rate", "start")
+        not_negative(self, "decay")
+
+
+def run(settings: Deep, context: Context) -> Outcome:
+    """Train deep students and observe every hidden layer from time to time.
+
+    A student node's strength is sqrt(E[β_kk]) · σ_k, β = V_lᵀ V_l of Lemma 1 of arXiv 1909.13458 (its
+    depth-general fan-out norm) and σ_k the standard deviation of its activation. The teacher's boundaries all
+    lie within the data (see `seen_teachers`). The weights after each part of the training are kept, so that
+    one that was stopped goes on.
+
+    Raises:
+        TsdistillError: the networks do not fit into memory, or a student diverged.
+    """
+    device, dtype = place(settings.device, settings.dtype)
+    wide = tuple(width * settings.over for width in settings.widths)
+    needed = training_bytes(
+        settings.seeds, settings.inputs, settings.widths, wide, settings.outputs, settings.batch,
+        samples=OBSERVED, dtype=dtype,
+    )  # fmt: skip
+    check_room(needed, device, "--over, --widths, --batch or --seeds")
+    seeds = [settings.seed * 1000 + seed for seed in range(settings.seeds)]
+    teachers = seen_teachers(
+        seeds, settings.inputs, settings.widths, settings.outputs, settings.decay, dtype=dtype
+    ).to(device=device)
+    x = Fresh(WATCHED, settings.inputs, dtype=dtype, device=device).rows(OBSERVED)
+    students = drawn_students(
+        seeds, settings.inputs, wide, settings.outputs, gain=settings.start, dtype=dtype
+    ).to(device=device)
+    moments = [_moment(teachers, students, x, 0)]
+    stops = spaced(settings.steps, SEGMENTS)
+    key = {name: value for name, value in asdict(settings).items() if name != "device"}
+    for since, stop in pairwise(stops):
+
+        def make(now: Networks = students, since: int = since, stop: int = stop) -> tuple[Any, Moment]:
+            _go_on(settings, now, teachers, since, stop)
+            return _named(now), _moment(teachers, now, x, stop)
+
+        tensors, moment = kept_tensors(context.keep, f"deep-{stop}", {**key, "stops": stops}, make)
+        students = _unnamed(tensors, students, device)
+        moments.append(moment)
+        context.tell("steps", stop, settings.steps)
+    return Outcome(
+        "deep",
+        {},
+        _claims(moments),
+        (_table(settings, moments[-1]),),
+        {"widths": list(settings.widths), "over": settings.over, "moments": moments},
+        (
+            "E[β_kk] is estimated from random output directions, exact in the last hidden layer.",
+            "The theorems cover the lowest layer; deeper ones are what experiments show.",
+        ),
+    )
+
+
+def _go_on(settings: Deep, students: Networks, teachers: Networks, since: int, stop: int) -> None:
+    samples = Fresh(
+        settings.seed * 1_000_000 + stop, settings.inputs, dtype=students.fan_in.dtype,
+        device=students.fan_in.device,
+    )  # fmt: skip
+
+    def rate(step: int) -> float:
+        return settings.rate if since + step < 0.8 * settings.steps else settings.rate / 10
+
+    train(students, teachers, samples, steps=stop - since, batch=settings.batch, rate=rate)
+
+
+def _moment(teachers: Networks, students: Networks, x: Tensor, step: int) -> Moment:
+    layers = []
+    for layer, (beta, deviation) in enumerate(
+        zip(modulations(students, x), deviations(students, x), strict=True)
+    ):
+        every = correlations(teachers, students, x, layer).cpu()
+        best, matched = every.amax(1), every.amax(2)
+        strength = (beta * deviation).cpu()
+        layers.append(
+            {
+                "matched": rounded(matched.mean()),
+                "found": rounded((matched >= ALIGNED).double().mean()),
+                "aligned": rounded((best >= ALIGNED).double().mean()),
+                "order": rounded(rank_correlation(best.flatten().numpy(), strength.flatten().numpy())),
+                "curve": l_curve(best, strength),
+                "points": some_points(best, strength, POINTS),
+            }
+        )
+    loss = losses(teachers, students, x) / energies(teachers, x)
+    return {"step": step, "loss": rounded(loss.cpu()), "layers": layers}
+
+
+def _named(networks: Networks) -> dict[str, Tensor]:
+    named = {f"weights.{k}": weight.cpu() for k, weight in enumerate(networks.weights)}
+    return named | {f"biases.{k}": bias.cpu() for k, bias in enumerate(networks.biases)}
+
+
+def _unnamed(tensors: dict[str, Tensor], like: Networks, device: torch.device) -> Networks:
+    return Networks(
+        tuple(tensors[f"weights.{k}"].to(device) for k in range(len(like.weights))),
+        tuple(tensors[f"biases.{k}"].to(device) for k in range(len(like.biases))),
+    )
+
+
+def _claims(moments: Sequence[Moment]) -> tuple[Claim, ...]:
+    first, last = moments[0]["layers"], moments[-1]["layers"]
+    loss = moments[-1]["loss"]
+    found, orders = last[0]["found"], [layer["order"] for layer in last]
+    ratios = [layer["curve"]["ratio"] for layer in last]
+    told = ", ".join("none to compare" if ratio is None else f"{ratio:.3f}" for ratio in ratios)
+    rises = [(a["matched"], b["matched"]) for a, b in zip(first, last, strict=True)]
+    reached = f"relative loss {max(loss):.2g}"
+    return (
+        Claim(
+            "every teacher node of the lowest layer has an aligned student node",
+            "arXiv 1909.13458, Theorem 2 (which asks for a gradient of zero)",
+            f"{found:.1%} at {reached}; held from 99 % on, and not to be said above a loss of {SMALL:g}",
+            found >= 0.99 if found >= 0.99 or max(loss) <= SMALL else None,
+        ),
+        Claim(
+            "the L-shaped curve appears in every layer: weakly correlated student nodes have little strength",
+            "arXiv 1909.13458, experiments; the talk",
+            "median strength of nodes with correlation below 0.5 over that of aligned ones, by layer: "
+            f"{told}; rank correlation of strength with correlation: "
+            f"{', '.join(f'{order:.2f}' for order in orders)}; held if the ratio is below 0.2 in every layer",
+            None if None in ratios else max(ratios) < 0.2,
+        ),
+        Claim(
+            "specialisation grows over training, in every layer",
+            "arXiv 1909.13458, experiments",
+            "mean best correlation of teacher nodes, start and end, by layer: "
+            + ", ".join(f"{a:.2f} to {b:.2f}" for a, b in rises)
+            + "; held if it rises by 0.2 or more in every layer",
+            all(b >= a + 0.2 for a, b in rises),
+        ),
+    )
+
+
+def _table(settings: Deep, moment: Moment) -> Table:
+    rows = [
+        (
+            number + 1, settings.widths[number], settings.widths[number] * settings.over,
+            round(layer["matched"], 3), f"{layer['found']:.0%}", f"{layer['aligned']:.0%}",
+            layer["curve"]["ratio"], f"{layer['curve']['unaligned']:.1%}",
+        )
+        for number, layer in enumerate(moment["layers"])
+    ]  # fmt: skip
+    columns = (
+        "layer", "teacher nodes", "student nodes", "mean best correlation", "teacher nodes aligned",
+        "student nodes aligned", "strength below 0.5 / aligned", "squared strength of unaligned nodes",
+    )  # fmt: skip
+    return Table(f"Layers after {settings.steps:,} steps", columns, tuple(rows))
+
+
+EXPERIMENT = Experiment(Deep, {"widths": (10, 15, 20, 25), "over": 5, "steps": 15_000, "rate": 0.1}, run)

@@ -1,0 +1,51 @@
+"""population-gradient: the analytic gradient for Gaussian input, its basins and critical points."""
+
+from __future__ import annotations
+
+from tsdistill.lab.experiment import Context, Experiment
+from tsdistill.lab.experiments.population import formula, manifolds, one_node, symmetry, two_nodes
+from tsdistill.lab.experiments.population.part import kept
+from tsdistill.lab.experiments.population.settings import PopulationGradient
+from tsdistill.lab.outcome import Outcome
+
+STUDIES = {
+    "formula": formula.study,
+    "one node": one_node.study,
+    "two nodes": two_nodes.study,
+    "symmetry": symmetry.study,
+    "manifolds": manifolds.study,
+}
+
+
+def run(settings: PopulationGradient, context: Context) -> Outcome:
+    """Every study after the other; those that a stopped run finished are read from ``context.keep``."""
+    parts = []
+    for place, (name, study) in enumerate(STUDIES.items()):
+        context.tell(name, place, len(STUDIES))
+        file = f"population-{name.replace(' ', '-')}"
+        parts.append(kept(context.keep, file, settings, lambda study=study: study(settings)))  # type: ignore[misc]
+    context.tell("done", len(STUDIES), len(STUDIES))
+    return Outcome(
+        name="population-gradient",
+        settings={},
+        claims=tuple(claim for part in parts for claim in part.claims),
+        tables=tuple(table for part in parts for table in part.tables),
+        data={key: value for part in parts for key, value in part.data.items()},
+        notes=tuple(note for part in parts for note in part.notes),
+    )
+
+
+EXPERIMENT = Experiment(
+    settings=PopulationGradient,
+    quick={
+        "samples": 200_000,
+        "dimensions": (2, 10, 100),
+        "deviations": (0.01, 0.1, 1.0, 3.0),
+        "starts": 200,
+        "symmetric": (2, 5),
+        "perturbations": (1e-2, 1e-4, 1e-6),
+        "repeats": 20,
+        "searches": 75,
+    },
+    run=run,
+)

@@ -1,0 +1,14 @@
+"""What the experiments of the lab look like: a module each that draws it, and how outcomes are written."""
+
+from tsdistill.lab.figures.saving import Saved, figures, read_outcome, save_outcome
+from tsdistill.lab.figures.tables import claims_table, outcome_table, verdict
+
+__all__ = [
+    "Saved",
+    "claims_table",
+    "figures",
+    "outcome_table",
+    "read_outcome",
+    "save_outcome",
+    "verdict",
+]
