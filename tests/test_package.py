@@ -7,6 +7,7 @@ import resource
 import subprocess
 import sys
 import tomllib
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -76,41 +77,65 @@ def test_every_dependency_has_a_tested_version() -> None:
     assert names <= pinned
 
 
-def test_folders_import_only_from_those_before_them() -> None:
-    order = (
-        "printable",
-        "errors",
-        "untrusted",
-        "yaml_text",
-        "schema",
-        "lazy_names",
-        "devices",
-        "files",
-        "output_paths",
-        "plugins",
-        "models",
-        "runtime",
-        "data",
-        "tracing",
-        "evaluation",
-        "augmentation",
-        "exporting",
-        "statistics",
-        "alignment",
-        "pruning",
-        "distillation",
-        "report",
-        "cli",
-        "lab",
-    )
-    rank = {name: position for position, name in enumerate(order)}
-    package = Path(tsdistill.__file__).parent
-    for file in package.rglob("*.py"):
-        stage = file.relative_to(package).parts[0].removesuffix(".py")
-        if stage not in rank:
+FLOORS = (
+    ("lazy_names", "printable", "version", "yaml_text"),
+    ("errors",),
+    ("untrusted", "devices", "files"),
+    ("schema", "output_paths", "plugins"),
+    ("models",),
+    ("runtime",),
+    ("data",),
+    ("tracing", "evaluation", "augmentation"),
+    ("exporting", "statistics"),
+    ("alignment",),
+    ("pruning",),
+    ("distillation",),
+    ("report",),
+    ("cli",),
+    ("lab",),
+)
+"""The folders and modules of the package from the ground up; see docs/architecture.md."""
+
+PACKAGE = Path(tsdistill.__file__).parent
+
+MODULES = {
+    ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): file
+    for file in PACKAGE.rglob("*.py")
+}
+
+
+def _imports(file: Path) -> set[str]:
+    """The modules of this package that a file imports anywhere, also for type checkers alone."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "tsdistill":
+            modules = {name for alias in node.names if (name := f"{node.module}.{alias.name}") in MODULES}
+            names |= modules if len(modules) == len(node.names) else {*modules, str(node.module)}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names} & MODULES.keys()
+    return names
+
+
+def test_a_folder_imports_only_from_floors_below_it() -> None:
+    floor = {name: number for number, names in enumerate(FLOORS) for name in names}
+    for module, file in MODULES.items():
+        parts = module.split(".")
+        if len(parts) == 1 or parts[1] == "__main__":
             continue
-        for used in re.findall(r"^\s*(?:from|import) tsdistill\.(\w+)", file.read_text(), re.MULTILINE):
-            assert rank[used] <= rank[stage], f"{file} imports tsdistill.{used}"
+        for name in _imports(file):
+            used = [*name.split("."), ""][1]
+            if used == parts[1] or used not in floor:
+                continue
+            assert floor[used] < floor[parts[1]], f"{module} imports {name}"
+
+
+def test_every_module_is_on_a_floor() -> None:
+    on_a_floor = {name for names in FLOORS for name in names} | {"__main__"}
+    assert {module.split(".")[1] for module in MODULES if "." in module} == on_a_floor
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    TopologicalSorter({module: _imports(file) - {module} for module, file in MODULES.items()}).prepare()
 
 
 def test_nothing_imports_the_lab() -> None:

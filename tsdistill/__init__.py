@@ -7,8 +7,7 @@ this package costs nothing.
 from __future__ import annotations
 
 from tsdistill.lazy_names import attach
-
-__version__ = "0.1.0"
+from tsdistill.version import __version__ as __version__
 
 __getattr__, __dir__, __all__ = attach(
     __name__, __file__, {"Outcome": "tsdistill.lab.Outcome", "lab_check": "tsdistill.lab.check"}

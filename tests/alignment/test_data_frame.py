@@ -6,7 +6,7 @@ import pytest
 
 import tsdistill as tsd
 from tests.report.made import made_report
-from tsdistill.alignment.data_frame import FIGURES, FLAGS, rows
+from tsdistill.alignment.report import FIGURES, FLAGS, rows
 
 
 def test_a_row_a_node() -> None:

@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 from torch.utils.data import IterableDataset, TensorDataset
 
-from tsdistill.data.training_data import Share, TrainingData, open_training
+from tsdistill.data.training_batch import Share, TrainingData
+from tsdistill.data.training_data import open_training
 from tsdistill.data.training_transforms import drawing
 from tsdistill.errors import TsdistillError
 from tsdistill.models import InputSpec

@@ -220,7 +220,8 @@ def test_timm_s_webdataset_is_dealt_to_processes(tmp_path: Path) -> None:
 
 
 def test_each_process_reads_only_its_part(tmp_path: Path) -> None:
-    from tsdistill.data.training_data import Share, open_training
+    from tsdistill.data.training_batch import Share
+    from tsdistill.data.training_data import open_training
 
     whole = open_training(digits(), None, batch_size=75, seed=3)
     parts = [open_training(digits(), None, batch_size=75, seed=3, share=Share(n, 2)) for n in (0, 1)]

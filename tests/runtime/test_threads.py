@@ -16,7 +16,7 @@ from torch import nn
 import tsdistill as tsd
 from tsdistill.runtime.forward import at_rest
 from tsdistill.runtime.modes import plain_evaluation
-from tsdistill.tracing.tracer import module_names
+from tsdistill.runtime.module_names import module_names
 
 
 def _encoder(seed: int) -> nn.Module:

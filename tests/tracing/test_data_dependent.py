@@ -7,10 +7,10 @@ from torchvision.models import detection
 from torchvision.ops import MultiScaleRoIAlign, nms, roi_align
 
 import tsdistill as tsd
+from tsdistill.tracing.labelled_run import record
 from tsdistill.tracing.masked_reference import STRICT, difference, reference
 from tsdistill.tracing.replay import replay
 from tsdistill.tracing.surgery import checked, gone, remove_coordinates
-from tsdistill.tracing.tracer import record
 
 IMAGE = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 

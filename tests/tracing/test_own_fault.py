@@ -10,10 +10,11 @@ from tsdistill.errors import TsdistillError
 from tsdistill.runtime.forward import forward
 from tsdistill.runtime.modes import OwnFault, run
 from tsdistill.tracing import tracer
+from tsdistill.tracing.labelled_run import record
 from tsdistill.tracing.masked_reference import STRICT, difference, reference
 from tsdistill.tracing.replay import _Replay, replay
 from tsdistill.tracing.surgery import gone, remove_coordinates
-from tsdistill.tracing.tracer import Tracer, record
+from tsdistill.tracing.tracer import Tracer
 
 X = torch.randn(1, 6, generator=torch.Generator().manual_seed(0))
 

@@ -13,6 +13,7 @@ from torch import nn
 from tsdistill.alignment.matching.group_matching import GroupMatching
 from tsdistill.alignment.matching.node_matching import NodeMatches, figures
 from tsdistill.alignment.predicted_cuts import PredictedCuts
+from tsdistill.errors import TsdistillError
 from tsdistill.statistics.fan_out import FanOut
 from tsdistill.statistics.observation import Observation
 from tsdistill.statistics.outer_products import Queries
@@ -266,13 +267,11 @@ class AlignmentReport:
         }
 
     def to_dataframe(self) -> DataFrame:
-        """A pandas table with one row a node: figures, match and flags (see `alignment.frame`).
+        """A pandas table with one row a node: figures, match and flags, see `to_dataframe`.
 
         Raises:
             TsdistillError: pandas is not installed.
         """
-        from tsdistill.alignment.data_frame import to_dataframe
-
         return to_dataframe(self)
 
     def __str__(self) -> str:
@@ -290,3 +289,77 @@ class AlignmentReport:
 
     def _beside(self) -> str:
         return (self.teacher_name or self.teacher_arch or "a teacher") if self.has_teacher else "itself"
+
+
+FIGURES = (
+    "strength",
+    "strength_error",
+    "standardised_norm",
+    "fan_out_norm",
+    "sensitivity",
+    "r2",
+    "leaving_r2",
+    "on",
+)
+
+
+FLAGS = ("aligned", "dead", "weak", "redundant", "saturated", "free", "candidate")
+
+
+def rows(report: AlignmentReport) -> list[dict[str, Any]]:
+    """One dict a node, groups in forward order: plain Python values (see `to_dataframe` for the columns)."""
+    further = further_metrics(report)
+    return [row for group in report.groups for row in _rows(group, further)]
+
+
+def to_dataframe(report: AlignmentReport) -> DataFrame:
+    """The report as a pandas table, one row a node.
+
+    Columns: ``group``, ``node``; the figures ``strength``, ``strength_error`` (its standard error),
+    ``standardised_norm``, ``fan_out_norm``, ``sensitivity``, ``r2``, ``leaving_r2``, ``on``;
+    ``teacher_group``, ``best`` (node of the teacher, missing for none), ``similarity`` (missing without a
+    match), ``similarity_<metric>`` for every further metric that compares nodes; the flags ``aligned``,
+    ``dead``, ``weak``, ``redundant``, ``saturated``, ``free``,
+    ``candidate``.
+
+    Raises:
+        TsdistillError: pandas is not installed.
+    """
+    try:
+        import pandas as pd
+    except ImportError as error:
+        raise TsdistillError("a table needs pandas, which is not installed; pip install pandas") from error
+    further = [f"similarity_{name}" for name in further_metrics(report)]
+    names = ["group", "node", *FIGURES, "teacher_group", "best", "similarity", *further, *FLAGS]
+    table = pd.DataFrame(rows(report), columns=names)
+    return table.astype({"best": "Int64", **dict.fromkeys(("similarity", *further), "float64")})
+
+
+def further_metrics(report: AlignmentReport) -> list[str]:
+    """Metrics that compare nodes besides the report's own, in the order asked for."""
+    there = {name for group in report.groups for name in group.matches}
+    return [name for name in report.metrics if name in there and name != report.metric]
+
+
+def _rows(group: GroupReport, further: list[str]) -> list[dict[str, Any]]:
+    best = group.best.tolist()
+    columns: dict[str, list[Any]] = {
+        **{name: getattr(group, name).tolist() for name in FIGURES},
+        "teacher_group": [group.teacher_group] * group.size,
+        "best": [node if node >= 0 else None for node in best],
+        "similarity": _matched(group.best, group.similarity),
+    }
+    for name in further:
+        matches = group.matches.get(name)
+        columns[f"similarity_{name}"] = (
+            _matched(matches.best, matches.similarity) if matches else [None] * group.size
+        )
+    columns.update({name: getattr(group, name).tolist() for name in FLAGS})
+    return [
+        {"group": group.name, "node": node, **{name: column[node] for name, column in columns.items()}}
+        for node in range(group.size)
+    ]
+
+
+def _matched(best: np.ndarray, similarity: np.ndarray) -> list[float | None]:
+    return [value if node >= 0 else None for node, value in zip(best, similarity.tolist(), strict=True)]

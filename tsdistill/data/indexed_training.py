@@ -12,8 +12,10 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from tsdistill.data.arrays import ArraySamples
 from tsdistill.data.batches import check_finite
+from tsdistill.data.opener import synthetic_samples
 from tsdistill.data.sample_source import Reading, collate
-from tsdistill.data.training_data import Share, TrainingBatch, labels_of, synthetic_samples
+from tsdistill.data.targets import labels_of
+from tsdistill.data.training_batch import Share, TrainingBatch
 from tsdistill.data.training_transforms import drawing, mixed_seed
 from tsdistill.data.unreadable import Failure
 from tsdistill.errors import TsdistillError

@@ -151,3 +151,8 @@ def _given(data: Any, spec: InputSpec | None, seed: int, arguments: int) -> Give
         raise TsdistillError("the data are an empty sequence; give at least one batch")
     name = "samples of the DataLoader" if isinstance(data, DataLoader) else "samples of the given batches"
     return GivenBacking(data, spec, name, seed, arguments)
+
+
+def synthetic_samples(dataset: Dataset, samples: int | None) -> int | None:
+    """The samples to read: `SYNTHETIC_SAMPLES` of a synthetic data set, which has no end, by default."""
+    return samples if samples is not None or not getattr(dataset, "synthetic", False) else SYNTHETIC_SAMPLES

@@ -14,7 +14,7 @@ from tsdistill.data.batches import batch_size as size_of
 from tsdistill.data.indexed_training import Part, assemble, calm
 from tsdistill.data.sample_source import GivenBacking, Reading
 from tsdistill.data.targets import cut_target
-from tsdistill.data.training_data import Share, TrainingBatch
+from tsdistill.data.training_batch import Share, TrainingBatch
 from tsdistill.data.training_transforms import drawing, mixed_seed
 from tsdistill.data.unreadable import Failure
 from tsdistill.errors import TsdistillError

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from tsdistill.errors import TsdistillError
 
@@ -107,3 +108,16 @@ def _numeric(value: Any) -> bool:
 def _batched(target: Sequence[Any], samples: int) -> bool:
     """Whether every entry is a tensor over the whole batch."""
     return all(isinstance(v, (Tensor, np.ndarray)) and v.ndim and v.shape[0] == samples for v in target)
+
+
+def labels_of(dataset: Dataset) -> Any:
+    """The labels of all samples of a data set that keeps them beside these, else ``None``."""
+    for name in ("labels", "targets", "y"):
+        found = getattr(dataset, name, None)
+        if found is not None and not callable(found) and hasattr(found, "__len__"):
+            return found
+    numbers, paths = getattr(dataset, "classes", None), getattr(dataset, "paths", None)
+    if numbers and paths is not None:
+        known = {name: number for number, name in enumerate(numbers)}
+        return [known.get(path.parent.name, -1) for path in paths]
+    return None

@@ -2,81 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
-from torch import Tensor
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import IterableDataset
 
+from tsdistill.data import indexed_training, streamed_training
 from tsdistill.data.named_datasets import for_training
-from tsdistill.data.opener import SYNTHETIC_SAMPLES, dataset_of
+from tsdistill.data.opener import dataset_of
+from tsdistill.data.training_batch import LoaderOptions, Share, TrainingData
 from tsdistill.data.training_transforms import TrainingTransform
 from tsdistill.data.transforms import describe
 from tsdistill.errors import TsdistillError
 from tsdistill.models.info import InputSpec
-
-
-@dataclass(frozen=True)
-class Share:
-    """Which of several processes this one is: ``number`` of ``of``."""
-
-    number: int = 0
-    of: int = 1
-
-
-@dataclass(frozen=True, eq=False)
-class TrainingBatch:
-    """This process's part of one batch.
-
-    Attributes:
-        x: ``(n, *input size)``, or what else a batch is made of.
-        y: labels ``(n,)``, or ``None``.
-        index: numbers of the samples in the data set, int64 ``(n,)``; ``None`` for data without numbers.
-        number: of the batch in its epoch, from 0.
-        weight: the samples that were dealt to this process over an equal share of the batch: a mean over
-            ``n`` samples times this, averaged over all processes, is the mean over the batch.
-        skipped: samples of it that could not be read and were left out.
-        complaint: what was wrong with the first of these.
-    """
-
-    x: Any
-    y: Any
-    index: Tensor | None
-    number: int
-    weight: float = 1.0
-    skipped: int = 0
-    complaint: str = ""
-
-
-class TrainingData(Protocol):
-    """What a training reads.
-
-    Attributes:
-        name: what the samples are called.
-        samples: how many there are, ``None`` when that is not known.
-        length: batches in an epoch, likewise.
-        batch_size: samples in a batch over all processes.
-        numbers: one more than the largest number that a sample has, ``None`` for data without numbers.
-        fixed: whether a sample is the same tensor every time it is read.
-        repeatable: whether another run surely reads the same samples where nothing has changed: not of
-            streams, nor of data sets of the caller's, which may draw random numbers of their own.
-        labels: the labels of all samples where they are known without reading these, else ``None``.
-        description: what the data are, for people.
-    """
-
-    name: str
-    samples: int | None
-    length: int | None
-    batch_size: int
-    numbers: int | None
-    fixed: bool
-    repeatable: bool
-    labels: Any
-    description: str
-
-    def batches(self, epoch: int, start: int = 0) -> Iterator[TrainingBatch]:
-        """This process's parts of the batches of an epoch, from number ``start`` on."""
 
 
 def open_training(
@@ -116,8 +55,6 @@ def open_training(
         TsdistillError: the data are not there, cannot be read, do not fit the model or are fewer than the
             processes.
     """
-    from tsdistill.data import indexed_training, streamed_training
-
     share = share or Share()
     for name, value, least in (
         ("samples", samples, 1),
@@ -128,11 +65,11 @@ def open_training(
             raise TsdistillError(f"the number of {name} must be at least {least}, not {value}")
     data = for_training(data)
     dataset = dataset_of(data, spec)
-    how = _How(batch_size, seed, workers, samples, share, strict, pin)
+    loader = LoaderOptions(batch_size, seed, workers, samples, share, strict, pin)
     if dataset is None:
         if transform is not None:
             raise TsdistillError("a training transform is for pictures, not for batches; leave it out")
-        return streamed_training.GivenTraining(data, spec, how, arguments)
+        return streamed_training.GivenTraining(data, spec, loader, arguments)
     moved = spec
     if transform is not None:
         if spec is None or not getattr(dataset, "pictures", True):
@@ -146,34 +83,5 @@ def open_training(
         details += f"; training transform {TrainingTransform.words(transform)}"
     fixed = transform is None
     if isinstance(dataset, IterableDataset):
-        return streamed_training.StreamTraining(dataset, moved, name, how, details, fixed)
-    return indexed_training.IndexedTraining(dataset, moved, name, how, details, fixed)
-
-
-@dataclass(frozen=True)
-class _How:
-    batch_size: int
-    seed: int
-    workers: int
-    samples: int | None
-    share: Share
-    strict: bool
-    pin: bool
-
-
-def labels_of(dataset: Dataset) -> Any:
-    """The labels of all samples of a data set that keeps them beside these, else ``None``."""
-    for name in ("labels", "targets", "y"):
-        found = getattr(dataset, name, None)
-        if found is not None and not callable(found) and hasattr(found, "__len__"):
-            return found
-    numbers, paths = getattr(dataset, "classes", None), getattr(dataset, "paths", None)
-    if numbers and paths is not None:
-        known = {name: number for number, name in enumerate(numbers)}
-        return [known.get(path.parent.name, -1) for path in paths]
-    return None
-
-
-def synthetic_samples(dataset: Dataset, samples: int | None) -> int | None:
-    """How many samples there are when none of a number are asked for: a synthetic data set has no end."""
-    return samples if samples is not None or not getattr(dataset, "synthetic", False) else SYNTHETIC_SAMPLES
+        return streamed_training.StreamTraining(dataset, moved, name, loader, details, fixed)
+    return indexed_training.IndexedTraining(dataset, moved, name, loader, details, fixed)

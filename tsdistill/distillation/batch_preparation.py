@@ -13,7 +13,7 @@ from torch.nn import functional
 from tsdistill.augmentation import MixesLabels, Setting, augmented, opened, prepared
 from tsdistill.augmentation.application import title
 from tsdistill.augmentation.strategy_protocol import Strategy
-from tsdistill.data.training_data import TrainingBatch, TrainingData
+from tsdistill.data.training_batch import TrainingBatch, TrainingData
 from tsdistill.data.training_transforms import mixed_seed
 from tsdistill.distillation.options import Options
 from tsdistill.errors import TsdistillError

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from tsdistill.data.training_data import TrainingBatch
+from tsdistill.data.training_batch import TrainingBatch
 from tsdistill.data.training_transforms import mixed_seed
 from tsdistill.distillation import batchnorm_modes, signals
 from tsdistill.distillation.batch_preparation import refuse_one_class

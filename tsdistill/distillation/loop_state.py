@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tsdistill.data.training_data import TrainingData
+from tsdistill.data.training_batch import TrainingData
 from tsdistill.distillation.batch_preparation import Batching
 from tsdistill.distillation.losses import Batches, Combined
 from tsdistill.distillation.optimizer_step import Updating

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from tsdistill.data import open_data
-from tsdistill.data.training_data import Share, TrainingData, open_training
+from tsdistill.data.training_batch import Share, TrainingData
+from tsdistill.data.training_data import open_training
 from tsdistill.data.training_transforms import mixed_seed
 from tsdistill.distillation.accelerator import machine
 from tsdistill.distillation.alignment_tracker import Tracker, samples_for
@@ -216,7 +217,7 @@ def _identity(
     samples: Batches,
 ) -> dict[str, Any]:
     """What a resumed run has to have in common with the one before."""
-    from tsdistill import __version__
+    from tsdistill.version import __version__
 
     options = {**request.options.to_dict(), "loss": dict(written)}
     identity: dict[str, Any] = {"tsdistill": __version__, **request.identity, "data": data.description}

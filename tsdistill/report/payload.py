@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tsdistill.alignment.data_frame import further_metrics
 from tsdistill.alignment.matching.node_matching import NodeMatches
-from tsdistill.alignment.report import AlignmentReport, GroupReport
+from tsdistill.alignment.report import AlignmentReport, GroupReport, further_metrics
 from tsdistill.report.node_order import heat_order, strength_bins
 from tsdistill.report.packed_arrays import packed, quantised
 from tsdistill.tracing.graph import Term

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,9 +12,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from tsdistill.models.layers.layer_kind import kind_of
 from tsdistill.tracing.trace_record import Contraction
-
-if TYPE_CHECKING:
-    from tsdistill.tracing.tracer import Tracer
+from tsdistill.tracing.tracer import Tracer
 
 _OTHERS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.MultiheadAttention, nn.RNNBase)
 """Layers, beside those of `kind_of`, whose input is an activation."""

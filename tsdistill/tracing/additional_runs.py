@@ -13,8 +13,9 @@ from torch import nn
 from tsdistill.errors import TsdistillError
 from tsdistill.runtime.modes import Inputs, OperatorMode, guarded, plain_evaluation, run, tensors_in
 from tsdistill.runtime.nests import count, cut
+from tsdistill.tracing.labelled_run import record_further, same_shapes
 from tsdistill.tracing.trace_record import Trace
-from tsdistill.tracing.tracer import place_of, record_further, same_shapes
+from tsdistill.tracing.tracer import place_of
 from tsdistill.tracing.training_only import unread_by
 
 MOST = 12

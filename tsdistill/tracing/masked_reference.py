@@ -12,6 +12,7 @@ from torch import nn
 
 from tsdistill.errors import TsdistillError
 from tsdistill.runtime.modes import Inputs, operator_name, plain_evaluation, tensors_in
+from tsdistill.runtime.module_names import module_names
 from tsdistill.runtime.nests import mapped
 from tsdistill.runtime.randomness import draw, draws
 from tsdistill.tracing.data_dependent import choosing
@@ -21,7 +22,6 @@ from tsdistill.tracing.replay import replay
 from tsdistill.tracing.sibling_modules import run_all
 from tsdistill.tracing.trace_aligner import Following
 from tsdistill.tracing.trace_record import Record, Step
-from tsdistill.tracing.tracer import module_names
 
 STRICT = 2e-4
 """How far the outputs of a right cut may be from the reference, relative to the largest value."""

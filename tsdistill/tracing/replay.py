@@ -24,12 +24,12 @@ from tsdistill.runtime.modes import (
     plain_evaluation,
     tensors_in,
 )
+from tsdistill.runtime.module_names import attributes_read, module_names
 from tsdistill.runtime.randomness import draw, draws
 from tsdistill.tracing.data_dependent import choosing
 from tsdistill.tracing.sibling_modules import run_all
 from tsdistill.tracing.trace_aligner import Following
 from tsdistill.tracing.trace_record import Record, Step
-from tsdistill.tracing.tracer import attributes_read, module_names
 
 _VIEWS = ("aten.view.default", "aten._unsafe_view.default")
 

@@ -22,13 +22,13 @@ from tsdistill.tracing.block_axes import other_axes
 from tsdistill.tracing.coupled_widths import Tie, tie_notes, ties
 from tsdistill.tracing.execution_modes import failure_in_use
 from tsdistill.tracing.graph import Frozen, NodeGraph
+from tsdistill.tracing.labelled_run import record
 from tsdistill.tracing.masked_reference import disagreement
 from tsdistill.tracing.node_groups import build, freeze
 from tsdistill.tracing.repair import groups_at, repair
 from tsdistill.tracing.replay import Replayed, replay
 from tsdistill.tracing.surgery import Nodes, checked, gone, remove_coordinates
 from tsdistill.tracing.trace_record import Record, Trace
-from tsdistill.tracing.tracer import record
 from tsdistill.tracing.tracked_attributes import foresee
 from tsdistill.tracing.training_only import learn, trains
 from tsdistill.tracing.unused_parameters import apply, precaution

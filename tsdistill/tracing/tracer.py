@@ -3,37 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from threading import get_ident
+from collections.abc import Sequence
 from typing import Any
 from weakref import ref
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
-from torch.overrides import TorchFunctionMode
 
-from tsdistill.errors import TsdistillError
-from tsdistill.models.layers.product_calls import CallLayer
 from tsdistill.runtime.modes import (
-    BY_SIZES,
     Inputs,
     OperatorMode,
     factor,
     operator_name,
-    plain_evaluation,
     tensors_in,
 )
 from tsdistill.runtime.randomness import Drawn, draws
 from tsdistill.tracing import rules
-from tsdistill.tracing.activation_inputs import inputs_of_layers
 from tsdistill.tracing.data_dependent import chosen, number
 from tsdistill.tracing.labels import FIXED, Labels, Ledger, rule_model, ruled_like
-from tsdistill.tracing.sibling_modules import CompanionCall, run_beside
 from tsdistill.tracing.trace_aligner import kind_of
-from tsdistill.tracing.trace_record import Contraction, Cost, Run, Step, Trace
+from tsdistill.tracing.trace_record import Contraction, Cost, Step, Trace
 
 
 class Tracer(OperatorMode):
@@ -294,184 +284,3 @@ def _spread(axis: np.ndarray, dim: int, shape: Sequence[int]) -> np.ndarray:
 def place_of(tensor: torch.Tensor) -> tuple:
     """What tells a tensor (and its aliases) from others: where it lies in memory, and how."""
     return tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype
-
-
-@contextmanager
-def module_names(model: nn.Module, stack: list[str]):
-    """Keep the dotted name of the innermost running module on top of ``stack``."""
-    modules = ((name, module) for name, module in model.named_modules() if name)
-    skipped = torch.jit.ScriptModule, CallLayer
-    names = {id(module): name for name, module in modules if not isinstance(module, skipped)}
-
-    thread = get_ident()  # hooks of all modules fire in every thread, also where others run this model
-
-    def enter(module: nn.Module, *_: Any) -> None:
-        if id(module) in names and get_ident() == thread:
-            stack.append(names[id(module)])
-
-    def leave(module: nn.Module, *_: Any) -> None:
-        if id(module) in names and get_ident() == thread:
-            stack.pop()
-
-    handles = register_module_forward_pre_hook(enter), register_module_forward_hook(leave, always_call=True)
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-        del stack[1:]
-
-
-class _Calls(TorchFunctionMode):
-    """Tells the tracer which operators belong to one call of a function that picks them by sizes."""
-
-    def __init__(self, tracer: Tracer) -> None:
-        super().__init__()
-        self.tracer = tracer
-        self.made = 0
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        if func not in BY_SIZES:
-            return func(*args, **(kwargs or {}))
-        self.made += 1
-        self.tracer.call = self.made
-        try:
-            return func(*args, **(kwargs or {}))
-        finally:
-            self.tracer.call = 0
-
-
-@contextmanager
-def _call_layers(model: nn.Module, tracer: Tracer) -> Iterator[None]:
-    """Keep the name of the call that is running as a layer in ``tracer.layer``."""
-    handles: list[Any] = []
-    for name, module in model.named_modules():
-        if isinstance(module, CallLayer):
-
-            def enter(module: nn.Module, args: Any, name: str = name) -> None:
-                tracer.layer = name
-
-            def leave(module: nn.Module, args: Any, output: Any) -> None:
-                tracer.layer = ""
-
-            handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-@contextmanager
-def attributes_read(model: nn.Module, note: Callable[[str, str], None]) -> Iterator[None]:
-    """Call ``note(module, attribute)`` whenever code reads a number, a tuple or a list off a module."""
-    names: dict[int, list[str]] = {}
-    for name, module in model.named_modules(remove_duplicate=False):
-        names.setdefault(id(module), []).append(name)
-    plain = object.__getattribute__
-
-    def spy(self: nn.Module, attribute: str) -> Any:
-        value = plain(self, attribute)
-        if type(value) in (int, tuple, list):
-            for name in names.get(id(self), ()):
-                note(name, attribute)
-        return value
-
-    nn.Module.__getattribute__ = spy  # type: ignore[assignment, method-assign]
-    try:
-        yield
-    finally:
-        del nn.Module.__getattribute__
-
-
-def record(model: nn.Module, inputs: Inputs) -> Trace:
-    """One labelled forward of ``model``; another one where the first has left something behind in it.
-
-    What a module computes once and keeps (a table of positions, say) is computed by no later forward, so
-    that a trace with it in would not be what a cut is held against.
-    """
-    with plain_evaluation(model):
-        pass  # here modules drop the tables that they keep from one evaluation to the next
-    before = _held(model)
-    found = _recorded(model, inputs)
-    after = _held(model)
-    if len(after) != len(before) or any(a is not b for a, b in zip(before, after, strict=True)):
-        found = _recorded(model, inputs)
-        found.cached = True
-    return found
-
-
-def _held(model: nn.Module) -> list[Any]:
-    """Everything that the modules hold, in order."""
-    return [
-        value
-        for module in model.modules()
-        for values in (vars(module), module._buffers)
-        for value in values.values()
-    ]
-
-
-def record_further(
-    model: nn.Module,
-    inputs: Inputs,
-    trace: Trace,
-    companions: Mapping[str, tuple[str, ...]] | None = None,
-) -> None:
-    """Add a run on other ``inputs`` to those of ``trace`` (see `record.Run`).
-
-    A companion that is the like of the module that it is called behind gives what that gives: their outputs
-    go together. What another companion gives stays whole, for nothing is known of what reads it.
-
-    Raises:
-        TsdistillError: the forward fails; the trace is then as it was.
-    """
-    mark = trace.ledger.mark()
-    turn = f"run {len(trace.further) + 2} "
-    try:
-        found = _recorded(model, inputs, Tracer(model, trace.ledger, turn), companions or {})
-    except TsdistillError:
-        trace.ledger.rewind(mark)
-        raise
-    trace.further.append(Run(inputs, found, companions or {}))
-
-
-def _recorded(
-    model: nn.Module,
-    inputs: Inputs,
-    tracer: Tracer | None = None,
-    companions: Mapping[str, tuple[str, ...]] | None = None,
-) -> Trace:
-    tracer = tracer or Tracer(model)
-    tracer.mark_input(inputs)
-    with (
-        plain_evaluation(model, scales=True),
-        module_names(model, tracer.stack),
-        attributes_read(model, tracer.note),
-        _call_layers(model, tracer),
-        inputs_of_layers(model, tracer),
-        tracer,
-        _Calls(tracer),
-    ):
-        output, calls = run_beside(model, inputs, companions or {})
-        beside = [labels for call in calls for labels in _settle_companion(model, tracer, call)]
-    found = tracer.finish(output)
-    found.beside = beside
-    return found
-
-
-def _settle_companion(model: nn.Module, tracer: Tracer, call: CompanionCall) -> list[Labels]:
-    """Say what becomes of what a companion gave; the labels of that, tensor by tensor."""
-    given, like = tensors_in(call.output), tensors_in(call.given)
-    alike = same_shapes(model.get_submodule(call.companion), model.get_submodule(call.module))
-    alike = alike and [t.shape for t in given] == [t.shape for t in like]
-    for place, tensor in enumerate(given):
-        beside = tracer.labels(like[place]) if alike else (None,) * tensor.ndim
-        for own, other in zip(tracer.labels(tensor), beside, strict=True):
-            tracer.ledger.unite(own, other, f"what {call.companion} gives, which no input runs")
-    return [tracer.labels(tensor) for tensor in given]
-
-
-def same_shapes(one: nn.Module, other: nn.Module) -> bool:
-    """Whether two modules are of one class and have the same parameters, by name and shape."""
-    shapes = [{name: p.shape for name, p in module.named_parameters()} for module in (one, other)]
-    return type(one) is type(other) and shapes[0] == shapes[1]

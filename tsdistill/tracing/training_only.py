@@ -10,11 +10,12 @@ from torch import nn
 
 from tsdistill.errors import TsdistillError
 from tsdistill.runtime.modes import Inputs, plain_evaluation, run
+from tsdistill.runtime.module_names import module_names
 from tsdistill.runtime.nests import repeated
 from tsdistill.tracing.labels import Ledger, Ruler
 from tsdistill.tracing.model_copy import copied
 from tsdistill.tracing.trace_record import Step, Trace
-from tsdistill.tracing.tracer import Tracer, module_names
+from tsdistill.tracing.tracer import Tracer
 
 
 def learn(model: nn.Module, inputs: Inputs, trace: Trace) -> tuple[tuple[Ruler, ...], tuple[Ruler, ...]]:

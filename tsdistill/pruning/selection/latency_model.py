@@ -16,10 +16,10 @@ from torch import nn
 from tsdistill.errors import TsdistillError
 from tsdistill.runtime.forward import at_rest, forward, placement
 from tsdistill.runtime.latency import latency, synchronise
+from tsdistill.runtime.module_names import module_names
 from tsdistill.runtime.nests import repeated
 from tsdistill.tracing import cut
 from tsdistill.tracing.graph import NodeGraph, Term
-from tsdistill.tracing.tracer import module_names
 
 Key = tuple[str, bool]
 """A module that holds operations, and whether the time is its own or that of what follows it."""

@@ -1,0 +1,158 @@
+"""Labelled forward passes: the trace of a model on one input, and on further inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from tsdistill.errors import TsdistillError
+from tsdistill.models.layers.product_calls import CallLayer
+from tsdistill.runtime.modes import (
+    BY_SIZES,
+    Inputs,
+    plain_evaluation,
+    tensors_in,
+)
+from tsdistill.runtime.module_names import attributes_read, module_names
+from tsdistill.tracing.activation_inputs import inputs_of_layers
+from tsdistill.tracing.labels import Labels
+from tsdistill.tracing.sibling_modules import CompanionCall, run_beside
+from tsdistill.tracing.trace_record import Run, Trace
+from tsdistill.tracing.tracer import Tracer
+
+
+class _Calls(TorchFunctionMode):
+    """Tells the tracer which operators belong to one call of a function that picks them by sizes."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        super().__init__()
+        self.tracer = tracer
+        self.made = 0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func not in BY_SIZES:
+            return func(*args, **(kwargs or {}))
+        self.made += 1
+        self.tracer.call = self.made
+        try:
+            return func(*args, **(kwargs or {}))
+        finally:
+            self.tracer.call = 0
+
+
+@contextmanager
+def _call_layers(model: nn.Module, tracer: Tracer) -> Iterator[None]:
+    """Keep the name of the call that is running as a layer in ``tracer.layer``."""
+    handles: list[Any] = []
+    for name, module in model.named_modules():
+        if isinstance(module, CallLayer):
+
+            def enter(module: nn.Module, args: Any, name: str = name) -> None:
+                tracer.layer = name
+
+            def leave(module: nn.Module, args: Any, output: Any) -> None:
+                tracer.layer = ""
+
+            handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def record(model: nn.Module, inputs: Inputs) -> Trace:
+    """One labelled forward of ``model``; another one where the first has left something behind in it.
+
+    What a module computes once and keeps (a table of positions, say) is computed by no later forward, so
+    that a trace with it in would not be what a cut is held against.
+    """
+    with plain_evaluation(model):
+        pass  # here modules drop the tables that they keep from one evaluation to the next
+    before = _held(model)
+    found = _recorded(model, inputs)
+    after = _held(model)
+    if len(after) != len(before) or any(a is not b for a, b in zip(before, after, strict=True)):
+        found = _recorded(model, inputs)
+        found.cached = True
+    return found
+
+
+def _held(model: nn.Module) -> list[Any]:
+    """Everything that the modules hold, in order."""
+    return [
+        value
+        for module in model.modules()
+        for values in (vars(module), module._buffers)
+        for value in values.values()
+    ]
+
+
+def record_further(
+    model: nn.Module,
+    inputs: Inputs,
+    trace: Trace,
+    companions: Mapping[str, tuple[str, ...]] | None = None,
+) -> None:
+    """Add a run on other ``inputs`` to those of ``trace`` (see `record.Run`).
+
+    A companion that is the like of the module that it is called behind gives what that gives: their outputs
+    go together. What another companion gives stays whole, for nothing is known of what reads it.
+
+    Raises:
+        TsdistillError: the forward fails; the trace is then as it was.
+    """
+    mark = trace.ledger.mark()
+    turn = f"run {len(trace.further) + 2} "
+    try:
+        found = _recorded(model, inputs, Tracer(model, trace.ledger, turn), companions or {})
+    except TsdistillError:
+        trace.ledger.rewind(mark)
+        raise
+    trace.further.append(Run(inputs, found, companions or {}))
+
+
+def _recorded(
+    model: nn.Module,
+    inputs: Inputs,
+    tracer: Tracer | None = None,
+    companions: Mapping[str, tuple[str, ...]] | None = None,
+) -> Trace:
+    tracer = tracer or Tracer(model)
+    tracer.mark_input(inputs)
+    with (
+        plain_evaluation(model, scales=True),
+        module_names(model, tracer.stack),
+        attributes_read(model, tracer.note),
+        _call_layers(model, tracer),
+        inputs_of_layers(model, tracer),
+        tracer,
+        _Calls(tracer),
+    ):
+        output, calls = run_beside(model, inputs, companions or {})
+        beside = [labels for call in calls for labels in _settle_companion(model, tracer, call)]
+    found = tracer.finish(output)
+    found.beside = beside
+    return found
+
+
+def _settle_companion(model: nn.Module, tracer: Tracer, call: CompanionCall) -> list[Labels]:
+    """Say what becomes of what a companion gave; the labels of that, tensor by tensor."""
+    given, like = tensors_in(call.output), tensors_in(call.given)
+    alike = same_shapes(model.get_submodule(call.companion), model.get_submodule(call.module))
+    alike = alike and [t.shape for t in given] == [t.shape for t in like]
+    for place, tensor in enumerate(given):
+        beside = tracer.labels(like[place]) if alike else (None,) * tensor.ndim
+        for own, other in zip(tracer.labels(tensor), beside, strict=True):
+            tracer.ledger.unite(own, other, f"what {call.companion} gives, which no input runs")
+    return [tracer.labels(tensor) for tensor in given]
+
+
+def same_shapes(one: nn.Module, other: nn.Module) -> bool:
+    """Whether two modules are of one class and have the same parameters, by name and shape."""
+    shapes = [{name: p.shape for name, p in module.named_parameters()} for module in (one, other)]
+    return type(one) is type(other) and shapes[0] == shapes[1]
