@@ -1,10 +1,16 @@
 """The examples of docs/plugins.md, installed as plugins and used."""
 
+import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+
+from tsdistill.distillation.run_folder import FILES
+from tsdistill.models.files.header import Header, dump
+from tsdistill.models.info import ModelInfo
+from tsdistill.pruning.plan_file import PruningPlan
 
 ROOT = Path(__file__).parents[1]
 
@@ -45,3 +51,34 @@ def test_every_example_works_as_an_installed_plugin(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}", "TSDISTILL_PLUGINS": names}
     done = subprocess.run([sys.executable, "-c", USE], capture_output=True, text=True, env=environment)
     assert done.stdout == "all used\n", done.stderr
+
+
+def _fields_of(section: str) -> set[str]:
+    text = (ROOT / "docs" / "files.md").read_text()
+    part = text.partition(f"\n## {section}")[2].partition("\n## ")[0]
+    return {
+        name
+        for row in re.findall(r"^\| (`.*?) \|", part, re.MULTILINE)
+        for name in re.findall(r"`(.*?)`", row)
+    }
+
+
+def test_the_format_of_models_is_documented_field_by_field() -> None:
+    header = json.loads(dump(Header(ModelInfo(arch="timm:resnet18"))))
+    assert _fields_of("Models") == set(header)
+
+
+def test_the_format_of_plans_is_documented_field_by_field() -> None:
+    costs = {"params": 1, "macs": 1, "nodes": 1}
+    plan = PruningPlan("timm:resnet18", "macs 0.5", True, "noise", {}, costs, costs)
+    assert _fields_of("Plans") == set(plan.to_dict()) - {"format", "kind"}
+
+
+def test_every_file_of_a_run_is_documented() -> None:
+    assert _fields_of("Folders of runs") == set(FILES)
+
+
+def test_the_architecture_page_lists_every_folder() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    folders = {file.parent.name for file in (ROOT / "tsdistill").glob("*/__init__.py")}
+    assert folders <= set(re.findall(r"`(\w+)/`", text))
