@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +18,8 @@ from tsdistill.errors import TsdistillError
 from tsdistill.statistics import distributed
 from tsdistill.statistics.moments import Moments
 from tsdistill.statistics.pairing import Listener
+
+_log = logging.getLogger(__name__)
 
 DEFAULT = "correlation"
 
@@ -125,6 +128,7 @@ class Measures:
             return ask()
         except Exception as error:  # a plugin may raise anything
             text = " ".join(str(error).split())
+            _log.debug("the metric %s fails", name, exc_info=True)
             self.failed[name] = f"{type(error).__name__}: {text}" if text else type(error).__name__
             return None
 

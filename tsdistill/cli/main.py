@@ -19,9 +19,8 @@ import click
 
 import tsdistill
 from tsdistill.cli import terminal
+from tsdistill.cli.common_options import DEBUG, debugging, show_all, with_common_options
 from tsdistill.errors import TsdistillError
-
-DEBUG = "TSDISTILL_DEBUG"
 
 COMMANDS = {
     "analyze": ("tsdistill.cli.analyze_command", "Show which nodes carry what the model has learnt."),
@@ -61,9 +60,10 @@ class LazyGroup(click.Group):
             TsdistillError: a third-party command cannot be imported, or is none.
         """
         if cmd_name in COMMANDS:
-            command: click.Command = import_module(COMMANDS[cmd_name][0]).command
-            return command
-        return _third_party(cmd_name)
+            command: click.Command | None = import_module(COMMANDS[cmd_name][0]).command
+        else:
+            command = _third_party(cmd_name)
+        return None if command is None else with_common_options(command)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -123,7 +123,8 @@ def _third_party(name: str) -> click.Command | None:
 @click.command(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    epilog="`tsdistill COMMAND --help` says what MODEL and --data may be.",
+    epilog="`tsdistill COMMAND --help` says what MODEL and --data may be. Every command takes --plugin and "
+    "--debug.",
 )
 @click.version_option(tsdistill.__version__, prog_name="tsdistill")
 def cli() -> None:
@@ -133,9 +134,9 @@ def cli() -> None:
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and leave the process.
 
-    Exit codes: 0 done, 1 a fault of tsdistill (the environment variable ``TSDISTILL_DEBUG=1`` shows the
-    traceback) or a metric that raised, 2 input that cannot be used, 130 interrupted, 141 the reader of
-    stdout has left.
+    Exit codes: 0 done, 1 a fault of tsdistill or a metric that raised, 2 input that cannot be used, 130
+    interrupted, 141 the reader of stdout has left. Any failure is one line; ``--debug`` or the environment
+    variable ``TSDISTILL_DEBUG=1`` shows its traceback too.
 
     Args:
         args: arguments without the program's name; ``None`` for those of the process.
@@ -153,12 +154,11 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
 
 def _run(args: Sequence[str] | None) -> int:
     """Run the command line; the exit code."""
-    debug = os.environ.get(DEBUG, "") not in ("", "0")
     with _interrupts() as seen:
         try:
-            return _command(args, debug)
+            return _command(args)
         except Exception as error:
-            if debug:
+            if debugging():
                 traceback.print_exc()
             code, line = (INTERRUPTED, "interrupted") if seen else _explain(error)
             terminal.complain(line)
@@ -189,11 +189,12 @@ def _interrupts() -> Iterator[list[int]]:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _command(args: Sequence[str] | None, debug: bool) -> int:
+def _command(args: Sequence[str] | None) -> int:
     try:
         terminal.prepare_streams()
-        if not debug:
-            _quieten()
+        _quieten()
+        if debugging():
+            show_all()
         code = cli.main(args=args, prog_name="tsdistill", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as asked:
         click.echo(asked.format_message())
@@ -219,7 +220,7 @@ def _explain(error: Exception) -> tuple[int, str]:
     if isinstance(error, OSError) and error.strerror:
         place = f"{error.filename}: " if error.filename is not None else ""
         return 2, f"{place}{error.strerror}"
-    hint = f"set {DEBUG}=1 for the traceback"
+    hint = f"--debug or {DEBUG}=1 shows the traceback"
     return 1, f"unexpected {type(error).__name__}: {error} ({hint})"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import asdict
 from functools import partial
 
 import click
@@ -13,19 +14,24 @@ from tsdistill.cli import output
 @click.command("plugins")
 @click.option("--json", "json_file", metavar="FILE|-", help="Write the list as JSON; - for stdout.")
 def command(json_file: str | None) -> None:
-    """List what each plugin hook offers: the name, the module it comes from and what it is.
+    """List what each hook offers (the name, the module it comes from and what it is), then every plugin
+    with what it gave.
 
     The environment variable TSDISTILL_PLUGINS (names of entry points, separated by commas) limits which
     installed plugins load; set and empty, none does.
     """
     output.check(output.Output("--json", json_file))
-    found = offers()
+    from tsdistill import plugins
+
+    found, loaded = offers(), plugins.summaries()
     if json_file:
-        output.write_json(json_file, found)
+        output.write_json(json_file, {**found, "plugins": [asdict(each) for each in loaded]})
     if json_file != output.STDOUT:
-        from tsdistill.report.tables import offers_table
+        from tsdistill.report.tables import offers_table, plugins_table
 
         output.console().print(offers_table(found, helps()))
+        if loaded:
+            output.console().print(plugins_table(loaded))
 
 
 def offers() -> dict[str, dict[str, str]]:

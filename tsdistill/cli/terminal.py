@@ -108,11 +108,13 @@ def complain(text: object) -> None:
 
 
 class LineFormatter(logging.Formatter):
-    """Log records as lines of the command line: one printable line each."""
+    """Log records as lines of the command line: one printable line each, behind it a traceback that comes
+    with the record."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The record's line."""
-        return f"tsdistill: {one_line(record.getMessage())}"
+        line = f"tsdistill: {one_line(record.getMessage())}"
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
 def console(*, stderr: bool = False) -> Console:

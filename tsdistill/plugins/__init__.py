@@ -1,6 +1,35 @@
 """Hooks for plugins and the look-up by name of what they and the built-ins register."""
 
-from tsdistill.plugins.hookspecs import hookimpl
-from tsdistill.plugins.manager import BUILTINS, KINDS, Registry, commands, get, items, names, origin
+from tsdistill.plugins.hookspecs import Register, hookimpl
+from tsdistill.plugins.manager import (
+    BUILTINS,
+    KINDS,
+    PluginSummary,
+    Registry,
+    commands,
+    get,
+    items,
+    load_plugin,
+    names,
+    origin,
+    summaries,
+)
+from tsdistill.plugins.named_object import NamedObject, name_of
 
-__all__ = ["BUILTINS", "KINDS", "Registry", "commands", "get", "hookimpl", "items", "names", "origin"]
+__all__ = [
+    "BUILTINS",
+    "KINDS",
+    "NamedObject",
+    "PluginSummary",
+    "Register",
+    "Registry",
+    "commands",
+    "get",
+    "hookimpl",
+    "items",
+    "load_plugin",
+    "name_of",
+    "names",
+    "origin",
+    "summaries",
+]

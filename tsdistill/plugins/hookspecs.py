@@ -1,7 +1,7 @@
 """The hooks that a plugin of tsdistill may implement.
 
-Each hook is handed ``register``, a callable ``register(name: str, thing: object) -> None``; what ``thing``
-must be is said by the stage that uses it.
+Each hook is handed ``register``, a callable ``register(name: str, thing: object) -> None``; docs/plugins.md
+says what ``thing`` must be, and `tsdistill.plugin_api` has the types.
 """
 
 from __future__ import annotations
@@ -47,3 +47,18 @@ def register_evaluation_metrics(register: Register) -> None:
 @hookspec
 def register_losses(register: Register) -> None:
     """Register what training makes small: ``make(**options) -> Loss``, called once for a run."""
+
+
+@hookspec
+def register_importance(register: Register) -> None:
+    """Register selection criteria: ``importance(report, group) -> cost of losing each node [nodes]``."""
+
+
+@hookspec
+def register_costs(register: Register) -> None:
+    """Register what a network costs and a budget can limit."""
+
+
+@hookspec
+def register_operator_rules(register: Register) -> None:
+    """Register what an operator does to nodes: ``rule(tracer, args, kwargs, out) -> None``, by its name."""

@@ -1,4 +1,4 @@
-"""Finding what is registered by name: the built-ins, and the plugins that are installed beside them.
+"""What is registered by name: the built-ins, the installed plugins, and the plugins that the user names.
 
 The built-ins are modules named here by strings; they are imported when something of their kind is first
 asked for and go through the same hooks as everybody else's.
@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 import logging
 import os
+import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -18,7 +21,9 @@ from typing import Any
 import pluggy
 
 from tsdistill.errors import TsdistillError
+from tsdistill.imported_code import import_code, in_a_line
 from tsdistill.plugins import hookspecs
+from tsdistill.plugins.named_object import NamedObject
 
 ENTRY_POINTS = "tsdistill"
 COMMANDS = "tsdistill.commands"
@@ -46,6 +51,21 @@ BUILTINS: Mapping[str, tuple[str, ...]] = {
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class PluginSummary:
+    """What a plugin gave.
+
+    Attributes:
+        title: ``"plugin 'x' of package 1.0"``, or ``"plugin file.py"``.
+        names: kind -> what it registers of it; kinds of which there is nothing are left out.
+        problem: why it gave nothing, or less than it has; ``None`` without one.
+    """
+
+    title: str
+    names: Mapping[str, tuple[str, ...]]
+    problem: str | None = None
+
+
 class Registry:
     """Things by kind and name, collected from hooks when a kind is first asked for.
 
@@ -60,6 +80,8 @@ class Registry:
         self._kinds: dict[str, dict[str, Any]] = {}
         self._owners: dict[str, dict[str, str]] = {}
         self._third_party_loaded = False
+        self._problems: dict[str, str] = {}
+        self._collected: dict[tuple[str, str], dict[str, Any]] = {}
 
     def items(self, kind: str) -> dict[str, Any]:
         """Everything of a kind, by name.
@@ -80,11 +102,13 @@ class Registry:
         return sorted(self.items(kind))
 
     def get(self, kind: str, name: str) -> Any:
-        """The thing of that kind and name.
+        """The thing of that kind and name; of a `NamedObject` the object that it is.
 
         Raises:
             TsdistillError: nothing has that name; the message names what comes nearest.
         """
+        if isinstance(name, NamedObject):
+            return name.thing
         items = self.items(kind)
         if name in items:
             return items[name]
@@ -100,9 +124,59 @@ class Registry:
         Raises:
             TsdistillError: nothing has that name; the message names what comes nearest.
         """
+        if isinstance(name, NamedObject):
+            return f"given as a {type(name.thing).__name__}"
         self.get(kind, name)
         owner = self._owners[kind][name]
         return "tsdistill" if owner in self._builtins.get(kind, ()) else owner
+
+    def load(self, place: str) -> PluginSummary:
+        """Load a plugin that is not installed; its code is executed.
+
+        Args:
+            place: a file ``my_metric.py``, a folder that is a package, or a module's name.
+
+        Raises:
+            TsdistillError: it cannot be imported, a hook of it raises, it registers nothing, or a name that
+                is taken.
+        """
+        title = f"plugin {place}"
+        if self._manager.has_plugin(title):
+            return self._summary(title)
+        module = import_code(place, title)
+        if self._manager.is_registered(module):
+            return self._summary(str(self._manager.get_name(module)))
+        try:
+            self._manager.register(module, name=title)
+        except Exception as error:
+            raise TsdistillError(f"{title}: {in_a_line(error)}") from error
+        self._kinds.clear()
+        for kind in KINDS:
+            try:
+                self._from_plugin(kind, title)
+            except Exception as error:
+                raise TsdistillError(f"{title}: {_HOOKS[kind]}() fails: {in_a_line(error)}") from error
+        summary = self._summary(title)
+        problem = self._misnamed(title) or ("it registers nothing" if not summary.names else None)
+        if problem:
+            raise TsdistillError(f"{title}: {problem}")
+        return summary
+
+    def plugins(self) -> list[PluginSummary]:
+        """Every plugin that is not built in and what it gave, those that failed included."""
+        self._load_third_party()
+        for kind in KINDS:
+            self.items(kind)
+        titles = [title for title, plugin in self._manager.list_name_plugin() if plugin is not None]
+        own = {name for names in self._builtins.values() for name in names}
+        titles = [title for title in titles if title not in own]
+        return [self._summary(title) for title in dict.fromkeys((*titles, *self._problems))]
+
+    def _summary(self, title: str) -> PluginSummary:
+        kinds = {kind: tuple(sorted(self._collected.get((kind, title), {}))) for kind in KINDS}
+        return PluginSummary(
+            title, {kind: names for kind, names in kinds.items() if names}, self._problems.get(title)
+        )
 
     def _load_builtins(self, kind: str) -> None:
         for name in self._builtins.get(kind, ()):
@@ -118,24 +192,56 @@ class Registry:
             try:
                 self._manager.register(entry.load(), name=title)
             except Exception as error:
-                _warn(title, error)
+                self._warn(title, in_a_line(error))
+                continue
+            problem = self._misnamed(title)
+            if problem:
+                self._warn(title, problem, "%s: %s")
+
+    def _misnamed(self, title: str) -> str | None:
+        """What is wrong with the names of a plugin's hooks: marked as one and none, or not marked."""
+        plugin = self._manager.get_plugin(title)
+        implemented = {caller.name for caller in self._manager.get_hookcallers(plugin) or ()}
+        wrong = sorted(implemented - {*_HOOKS.values()})
+        if wrong:
+            near = difflib.get_close_matches(wrong[0], _HOOKS.values(), n=1, cutoff=0)[0]
+            return f"there is no hook {wrong[0]}; did you mean {near}?"
+        if implemented:
+            return None
+        named = [
+            name for name, _ in inspect.getmembers(plugin, inspect.isroutine) if name.startswith("register")
+        ]
+        if not named:
+            return f"it has no hook, so it registers nothing; hooks are {', '.join(_HOOKS.values())}"
+        near = difflib.get_close_matches(named[0], _HOOKS.values(), n=1, cutoff=0)[0]
+        if near == named[0]:
+            return f"{named[0]} is not marked @hookimpl, so it registers nothing"
+        return f"it registers nothing: {named[0]} is no hook; did you mean {near}, marked @hookimpl?"
+
+    def _from_plugin(self, kind: str, title: str) -> dict[str, Any]:
+        """What one plugin registers of a kind; its hook is called once."""
+        if (kind, title) not in self._collected:
+            plugin = self._manager.get_plugin(title)
+            plugins = self._manager.list_name_plugin()
+            others = [other for _, other in plugins if other is not None and other is not plugin]
+            taken: dict[str, Any] = {}
+            self._manager.subset_hook_caller(_HOOKS[kind], others)(register=_collector(taken))
+            self._collected[kind, title] = taken
+        return self._collected[kind, title]
 
     def _collect(self, kind: str) -> dict[str, Any]:
         found: dict[str, Any] = {}
         owners: dict[str, str] = {}
-        plugins = self._manager.list_name_plugin()
-        for title, plugin in plugins:
+        for title, plugin in self._manager.list_name_plugin():
             if plugin is None:
                 continue
-            others = [other for _, other in plugins if other is not None and other is not plugin]
-            own = self._manager.subset_hook_caller(_HOOKS[kind], others)
-            taken: dict[str, Any] = {}
             try:
-                own(register=_collector(taken))
+                taken = self._from_plugin(kind, title)
             except Exception as error:
                 if title in self._builtins.get(kind, ()):
                     raise
-                _warn(title, error)
+                self._collected[kind, title] = {}
+                self._warn(title, in_a_line(error))
                 continue
             for name, thing in taken.items():
                 if name in found:
@@ -146,6 +252,11 @@ class Registry:
                 found[name], owners[name] = thing, title
         self._owners[kind] = owners
         return found
+
+    def _warn(self, title: str, problem: str, line: str = "tsdistill goes on without %s: %s") -> None:
+        self._problems[title] = problem
+        _log.warning(line, title, problem)
+        _log.debug("%s, in full", title, exc_info=sys.exc_info()[1])
 
 
 def third_party() -> list[EntryPoint]:
@@ -189,11 +300,6 @@ def _title(entry: EntryPoint) -> str:
     return f"plugin {entry.name!r}{package}"
 
 
-def _warn(title: str, error: Exception) -> None:
-    text = " ".join(str(error).split())
-    _log.warning("tsdistill goes on without %s: %s: %s", title, type(error).__name__, text)
-
-
 @cache
 def registry() -> Registry:
     """The registry of this process."""
@@ -218,3 +324,13 @@ def items(kind: str) -> dict[str, Any]:
 def origin(kind: str, name: str) -> str:
     """Who registered that name (see `Registry.origin`)."""
     return registry().origin(kind, name)
+
+
+def load_plugin(place: str) -> PluginSummary:
+    """Load a plugin from a file, a folder or a module that is not installed (see `Registry.load`)."""
+    return registry().load(place)
+
+
+def summaries() -> list[PluginSummary]:
+    """Every plugin that is not built in and what it gave (see `Registry.plugins`)."""
+    return registry().plugins()

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from tsdistill.alignment.matching.node_matching import NodeMatches
 from tsdistill.alignment.report import AlignmentReport, GroupReport
+from tsdistill.plugins import PluginSummary
 from tsdistill.printable import printable
 from tsdistill.pruning import PruningPlan
 from tsdistill.report.curve import bins
@@ -226,6 +227,15 @@ def offers_table(
             made.add_row("" if position else kind, name, origin, *([said.get(name, "")] if helps else []))
         if not names:
             made.add_row(kind, "none")
+    return made
+
+
+def plugins_table(plugins: Sequence[PluginSummary]) -> Table:
+    """A row a plugin: what it registered, or why it registered nothing."""
+    made = table("From plugins", "<plugin", "<gives", "<problem")
+    for plugin in plugins:
+        gives = [f"{kind} {name}" for kind, names in plugin.names.items() for name in names]
+        made.add_row(plugin.title, ", ".join(gives) or "nothing", plugin.problem or "")
     return made
 
 
