@@ -13,8 +13,7 @@ from tsdistill.errors import TsdistillError
 from tsdistill.lab import run
 from tsdistill.lab.engine import decaying_teachers
 from tsdistill.lab.experiments.augmentation import claims
-from tsdistill.lab.experiments.few_samples.settings import Augmentation
-from tsdistill.lab.experiments.few_samples.students import Sets, loss, needed, training_set
+from tsdistill.lab.experiments.few_sample_students import Augmentation, Sets, loss, needed, training_set
 from tsdistill.lab.figures import figures
 
 SMALL: dict[str, Any] = {

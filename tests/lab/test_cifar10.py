@@ -16,7 +16,7 @@ from tsdistill.lab import run
 from tsdistill.lab.experiments.cifar10 import Cifar10, claims, table
 from tsdistill.lab.figures import figures
 from tsdistill.lab.images import networks
-from tsdistill.lab.images.sets import SETS, ImageSet, image_set
+from tsdistill.lab.images.image_sets import SETS, ImageSet, image_set
 
 SMALL: dict[str, Any] = {
     "network": "strided", "samples": 128, "teacher_epochs": 1, "epochs": 1, "kept": 4, "rounds": 1,

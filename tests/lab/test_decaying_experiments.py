@@ -7,9 +7,7 @@ import torch
 from tsdistill.errors import TsdistillError
 from tsdistill.lab import run
 from tsdistill.lab.experiments import strong_first, two_layer
-from tsdistill.lab.figures import deep as deep_figures
-from tsdistill.lab.figures import strong_first as strong_figures
-from tsdistill.lab.figures import two_layer as two_layer_figures
+from tsdistill.lab.figures import deep_figures, strong_first_figures, two_layer_figures
 
 SMALL: dict[str, Any] = {"inputs": 10, "outputs": 6, "seeds": 6}
 
@@ -139,7 +137,7 @@ def test_strong_nodes_are_first_and_gather_more():
     assert abs(even["order"]) < 0.5 < steep["order"]
     assert steep["owned"][0] > steep["owned"][-1]
     assert finite(outcome.to_dict())
-    assert set(strong_figures.draw(outcome)) == {"strong-first", "strong-first-gathering"}
+    assert set(strong_first_figures.draw(outcome)) == {"strong-first", "strong-first-gathering"}
 
 
 def test_reached_is_the_first_step_and_never_is_later_than_the_last():

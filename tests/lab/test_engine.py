@@ -10,12 +10,12 @@ from tsdistill.lab.engine import (
     best_correlations,
     correlations,
     decaying_teachers,
-    descent,
     drawn_students,
     losses,
     modulations,
     of_modules,
     seen_teachers,
+    sgd,
     targets,
     train,
 )
@@ -67,7 +67,7 @@ def test_training_is_sgd_with_the_gradients_of_autograd(shared, widths, biases):
 
 def test_parts_and_threads_do_not_change_what_is_learnt(monkeypatch):
     def trained(cached, threads):
-        monkeypatch.setattr(descent, "CACHED", cached)
+        monkeypatch.setattr(sgd, "CACHED", cached)
         before = torch.get_num_threads()
         torch.set_num_threads(threads)
         try:

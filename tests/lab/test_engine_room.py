@@ -5,8 +5,8 @@ import torch
 
 from tsdistill.errors import TsdistillError
 from tsdistill.lab.engine import check_room, kept, kept_tensors, place, spaced, training_bytes
-from tsdistill.lab.engine.sizing import free_bytes
-from tsdistill.lab.engine.summing import l_curve, mean, rank_correlation, rounded, some_points
+from tsdistill.lab.engine.memory_estimate import free_bytes
+from tsdistill.lab.engine.node_statistics import l_curve, mean, rank_correlation, rounded, some_points
 
 
 def test_what_is_kept_is_not_made_again(tmp_path):

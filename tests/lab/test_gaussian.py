@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from tsdistill.errors import TsdistillError
-from tsdistill.lab.gaussian.basin import (
+from tsdistill.lab.gaussian.closed_gradient import gated, velocity
+from tsdistill.lab.gaussian.convergence_region import (
     chance_gaussian,
     chance_in_ball,
     descended,
@@ -14,11 +15,18 @@ from tsdistill.lab.gaussian.basin import (
     inside,
     radius,
 )
-from tsdistill.lab.gaussian.critical import critical, orbit_size, outside, rotation, solved
-from tsdistill.lab.gaussian.flow import flow, integrate
-from tsdistill.lab.gaussian.gradient import gated, velocity
-from tsdistill.lab.gaussian.loss import expected_loss, sampled
-from tsdistill.lab.gaussian.symmetric import moved, saddle, students_at
+from tsdistill.lab.gaussian.critical_points import (
+    critical,
+    moved,
+    orbit_size,
+    outside,
+    rotation,
+    saddle,
+    solved,
+    students_at,
+)
+from tsdistill.lab.gaussian.expected_loss import expected_loss, sampled
+from tsdistill.lab.gaussian.gradient_flow import flow, integrate
 
 
 def drawn(*shape: int, seed: int = 0) -> Tensor:

@@ -10,8 +10,7 @@ import torch
 
 from tsdistill.lab import run
 from tsdistill.lab.engine import decaying_teachers
-from tsdistill.lab.experiments.findings.generalisation import claims_of, given, over_all, within
-from tsdistill.lab.experiments.generalisation import SHIFTS, _agreement
+from tsdistill.lab.experiments.generalisation import SHIFTS, _agreement, claims_of, given, over_all, within
 
 
 def made(alignment, training, evaluation):

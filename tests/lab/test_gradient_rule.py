@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from tsdistill.errors import TsdistillError
-from tsdistill.lab.layers.rule import gradient_rule, layers, modulation
+from tsdistill.lab.layers.recursive_gradient import gradient_rule, layers, modulation
 
 
 def by_autograd(student: nn.Sequential, teacher: nn.Module, x: Tensor) -> list[Tensor]:

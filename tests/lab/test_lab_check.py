@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tsdistill.errors import TsdistillError
 from tsdistill.lab import check
-from tsdistill.lab.layers.bound import implied_precision
+from tsdistill.lab.layers.theorem_quantities import implied_precision
 
 
 def mlp(inputs: int, nodes: int, outputs: int, seed: int, act: nn.Module | None = None) -> Any:

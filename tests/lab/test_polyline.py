@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from tsdistill.errors import TsdistillError
+from tsdistill.lab.layers.node_elimination import survivors
 from tsdistill.lab.layers.polyline import Polyline, connect, straight
-from tsdistill.lab.layers.thinning import survivors
 
 
 def mlp(seed: int, *sizes: int, bias: bool = True) -> Any:

@@ -8,14 +8,17 @@ import pytest
 import torch
 
 from tsdistill.lab.engine import Networks, decaying_teachers, drawn_students
-from tsdistill.lab.layers.bound import implied_precision, misalignment, wanted_gradient
-from tsdistill.lab.layers.observers import observe, onto_boundary
-from tsdistill.lab.layers.specialised import (
+from tsdistill.lab.layers.theorem_quantities import (
+    implied_precision,
     lowest_gradients,
+    misalignment,
     net_strengths,
+    observe,
     observers,
+    onto_boundary,
     precision,
     strengths,
+    wanted_gradient,
     without,
 )
 

@@ -14,13 +14,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from tsdistill.lab.conditions.found import Conditions
-from tsdistill.lab.experiment import EXPERIMENTS, Context, Experiment, experiment, run
-from tsdistill.lab.outcome import Claim, Outcome, Table
-from tsdistill.lab.settings import Settings
+from tsdistill.lab.experiment import EXPERIMENTS, Context, Experiment, Settings, experiment, run
+from tsdistill.lab.results import Claim, Conditions, Outcome, Table
 
 if TYPE_CHECKING:
-    from tsdistill.lab.conditions.checking import check as check
+    from tsdistill.lab.conditions.condition_check import check as check
 
 __all__ = [
     "EXPERIMENTS",
@@ -40,7 +38,7 @@ __all__ = [
 def __getattr__(name: str) -> object:
     if name != "check":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from tsdistill.lab.conditions.checking import check
+    from tsdistill.lab.conditions.condition_check import check
 
     return check
 

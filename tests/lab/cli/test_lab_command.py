@@ -17,7 +17,7 @@ from tests.cli.conftest import Run, one_line
 from tsdistill.cli.main import main
 from tsdistill.lab import EXPERIMENTS, Experiment, Outcome, Settings
 from tsdistill.lab.cli.setting_options import given_settings, settings_options
-from tsdistill.lab.settings import option
+from tsdistill.lab.experiment import option
 
 SMALL = (
     "--counts", "12,30", "--over", "1,2", "--seeds", "2", "--inputs", "12", "--outputs", "4", "--nodes", "3",

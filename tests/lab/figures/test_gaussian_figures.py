@@ -7,7 +7,7 @@ from PIL import Image
 
 from tsdistill.errors import TsdistillError
 from tsdistill.lab import Outcome, run
-from tsdistill.lab.figures import boundaries, gradient_rule, population_gradient
+from tsdistill.lab.figures import boundaries_figures, gradient_rule_figures, population_gradient_figures
 
 SMALL: dict[str, Any] = {"dimension": 4, "nodes": (1, 2), "samples": 2000, "dimensions": (2, 9), "starts": 10}
 SMALL |= {
@@ -36,7 +36,7 @@ def shown(figures: dict[str, Any], folder: Path) -> dict[str, list[Any]]:
 
 
 def test_the_population_gradient_is_drawn(population: Outcome, tmp_path: Path) -> None:
-    panels = shown(population_gradient.draw(population), tmp_path)
+    panels = shown(population_gradient_figures.draw(population), tmp_path)
     assert {name: len(found) for name, found in panels.items()} == {
         "population-gradient": 3,
         "one-node-basin": 4,
@@ -51,13 +51,15 @@ def test_the_population_gradient_is_drawn(population: Outcome, tmp_path: Path) -
 
 def test_no_search_no_points(population: Outcome) -> None:
     empty = {**population.data["manifolds"], "points": [], "ring": []}
-    figures = population_gradient.draw(replace(population, data={**population.data, "manifolds": empty}))
+    figures = population_gradient_figures.draw(
+        replace(population, data={**population.data, "manifolds": empty})
+    )
     assert figures["critical-manifolds"].axes[2].get_legend() is None
 
 
 def test_the_gradient_rule_is_drawn(tmp_path: Path) -> None:
     outcome = run("gradient-rule", settings={"depths": (1, 2), "repeats": 4, "steps": 30})
-    panels = shown(gradient_rule.draw(outcome), tmp_path)
+    panels = shown(gradient_rule_figures.draw(outcome), tmp_path)
     errors = panels["gradient-rule"][0]
     assert [label.get_text() for label in errors.get_yticklabels()] == [
         item["family"] for item in outcome.data["families"][: len(outcome.data["families"]) // 2]
@@ -67,7 +69,7 @@ def test_the_gradient_rule_is_drawn(tmp_path: Path) -> None:
 
 
 def test_boundaries_are_drawn_where_they_are(plane: Outcome, tmp_path: Path) -> None:
-    panels = shown(boundaries.draw(plane), tmp_path)
+    panels = shown(boundaries_figures.draw(plane), tmp_path)
     last = panels["boundaries"][-1]
     across, up = last.lines[0].get_data()
     a, b, c = plane.data["teacher"][0]
@@ -76,7 +78,7 @@ def test_boundaries_are_drawn_where_they_are(plane: Outcome, tmp_path: Path) -> 
 
 
 def test_the_film_has_every_frame_and_ends_on_the_last(plane: Outcome, tmp_path: Path) -> None:
-    film = boundaries.animate(plane)
+    film = boundaries_figures.animate(plane)
     film.save(tmp_path / "film.gif", writer="pillow", fps=12)
     with Image.open(tmp_path / "film.gif") as picture:
         assert getattr(picture, "n_frames", 1) >= 4
@@ -91,4 +93,4 @@ def test_the_film_has_every_frame_and_ends_on_the_last(plane: Outcome, tmp_path:
 def test_a_writer_that_is_missing(plane: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("matplotlib.animation.writers.is_available", lambda name: False)
     with pytest.raises(TsdistillError, match="ffmpeg, which is not installed"):
-        boundaries.animate(plane).save(tmp_path / "film.mp4")
+        boundaries_figures.animate(plane).save(tmp_path / "film.mp4")

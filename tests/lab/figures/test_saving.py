@@ -36,7 +36,7 @@ def outcome(monkeypatch: pytest.MonkeyPatch) -> Outcome:
         panel.plot(found.data["line"])
         return {"line": figure}
 
-    monkeypatch.setitem(sys.modules, "tsdistill.lab.figures.deep", SimpleNamespace(draw=draw))
+    monkeypatch.setitem(sys.modules, "tsdistill.lab.figures.deep_figures", SimpleNamespace(draw=draw))
     table = Table("Numbers", ("name", "count", "share"), (("a", 1200, 0.12345), ("b", None, math.nan)))
     data = {"line": np.array([1.0, 2.0, math.inf]), "sizes": {3: np.int64(4)}}
     return Outcome("deep", {"seed": 1, "widths": (1, 2)}, CLAIMS, (table,), data, ("a note",), 2.5)
@@ -72,7 +72,7 @@ def test_an_animation_is_written_where_there_is_one(
         (line,) = panel.plot([0, 1], [0, 0])
         return FuncAnimation(figure, lambda k: line.set_ydata([0, k]), frames=3)
 
-    drawing = sys.modules["tsdistill.lab.figures.deep"]
+    drawing = sys.modules["tsdistill.lab.figures.deep_figures"]
     monkeypatch.setattr(drawing, "animate", animate, raising=False)
     assert [file.suffix for file in save_outcome(outcome, tmp_path, ("png",)).pictures] == [".png", ".gif"]
     assert (tmp_path / "deep.gif").read_bytes().startswith(b"GIF89a")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tsdistill.lab import Outcome, run
-from tsdistill.lab.figures import connectivity, generalisation, specialization
+from tsdistill.lab.figures import connectivity_figures, generalisation_figures, specialization_figures
 
 SMALL = {"inputs": 6, "nodes": 3, "outputs": 4, "steps": 200}
 
@@ -22,7 +22,7 @@ def stored(name: str, **settings) -> Outcome:
 
 def test_every_student_node_is_on_the_l_curve(tmp_path):
     outcome = stored("specialization", seeds=2, **{**SMALL, "inputs": (6,)}, over=(1, 3))
-    figures = specialization.draw(outcome)
+    figures = specialization_figures.draw(outcome)
     assert set(figures) == {"l-curve", "bound", "students"}
     (panel,) = (axes for axes in figures["l-curve"].axes if axes.get_visible())
     ring, _, filled = (np.asarray(collection.get_offsets()) for collection in panel.collections)
@@ -36,7 +36,7 @@ def test_every_student_node_is_on_the_l_curve(tmp_path):
 
 def test_each_pair_has_its_three_paths(tmp_path):
     outcome = stored("connectivity", pairs=2, **SMALL, over=(4,), conv_pairs=0, points=3)
-    figure = connectivity.draw(outcome)["paths"]
+    figure = connectivity_figures.draw(outcome)["paths"]
     lines = [line for line in figure.axes[0].lines if len(np.asarray(line.get_xdata())) > 2]
     assert len(lines) == 3 * (2 + 1)
     for line in lines:
@@ -46,7 +46,7 @@ def test_each_pair_has_its_three_paths(tmp_path):
 
 def test_a_dot_for_every_run_and_its_rank_correlation_above(tmp_path):
     outcome = stored("generalisation", seeds=3, **SMALL, samples=(20, 50), over=(1, 2))
-    figures = generalisation.draw(outcome)
+    figures = generalisation_figures.draw(outcome)
     assert len(figures["shifted"].axes) == 4
     for panel in figures["shifted"].axes:
         assert sum(len(np.asarray(collection.get_offsets())) for collection in panel.collections) == 12

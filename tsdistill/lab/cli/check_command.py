@@ -48,11 +48,11 @@ def command(model: str, points: int, json_file: str | None, **given: Any) -> Non
     with progress_display.progress() as tell:
         found = check(student, teacher, given["data"], points=points, progress=tell, **how)
     if json_file:
-        from tsdistill.lab.figures.saving import plain
+        from tsdistill.lab.figures.outcome_files import plain
 
         output.write_json(json_file, plain({"format": 1, "kind": "lab check", **found.to_dict()}))
     if json_file != output.STDOUT:
-        from tsdistill.lab.figures.checked import conditions_shown
+        from tsdistill.lab.figures.terminal_tables import conditions_shown
 
         console = output.console()
         for shown in conditions_shown(found, (*info_of(student).notes, *info_of(teacher).notes)):

@@ -104,7 +104,7 @@ def _run(name: str, quick: bool, out: str | None, json_file: str | None, given: 
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"(the same command goes on from {folder / CELLS})") from None
     from tsdistill.lab.figures import save_outcome
-    from tsdistill.lab.figures.saving import as_json
+    from tsdistill.lab.figures.outcome_files import as_json
 
     with progress_display.working(f"drawing into {folder}"):
         saved = save_outcome(outcome, folder)

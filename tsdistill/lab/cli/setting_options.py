@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from tsdistill.lab import Experiment
-from tsdistill.lab.settings import DTYPES, flag
+from tsdistill.lab.experiment import DTYPES, flag
 
 _WORDS = {int: "a whole number", float: "a number", str: "text"}
 

@@ -9,7 +9,9 @@ Students and teachers are stacks of S networks (`Networks`); student s learns fr
           record=lambda step, now: print(step, best_correlations(teachers, now, x)[0].mean()), at=(0, 10_000))
 """
 
-from tsdistill.lab.engine.aligning import (
+from tsdistill.lab.engine.memory_estimate import check_room, place, training_bytes
+from tsdistill.lab.engine.network_stack import Networks, of_modules, stacked
+from tsdistill.lab.engine.node_statistics import (
     best_correlations,
     correlations,
     deviations,
@@ -18,13 +20,18 @@ from tsdistill.lab.engine.aligning import (
     losses,
     modulations,
 )
-from tsdistill.lab.engine.descent import targets, train
-from tsdistill.lab.engine.drawing import decaying_teachers, drawn_students, generator_of, seen_teachers
-from tsdistill.lab.engine.following import Followed, follow, spaced
-from tsdistill.lab.engine.keeping import kept, kept_tensors
-from tsdistill.lab.engine.networks import Networks, of_modules, stacked
-from tsdistill.lab.engine.samples import Finite, Fresh, Samples
-from tsdistill.lab.engine.sizing import check_room, place, training_bytes
+from tsdistill.lab.engine.random_draws import (
+    Finite,
+    Fresh,
+    Samples,
+    decaying_teachers,
+    drawn_students,
+    generator_of,
+    seen_teachers,
+)
+from tsdistill.lab.engine.result_cache import kept, kept_tensors
+from tsdistill.lab.engine.sgd import targets, train
+from tsdistill.lab.engine.training_record import Followed, follow, spaced
 
 __all__ = [
     "Finite",

@@ -9,9 +9,16 @@ from typing import Any
 
 from tsdistill.lab.engine import check_room, kept, place, spaced, training_bytes
 from tsdistill.lab.experiment import Context, Experiment
-from tsdistill.lab.experiments.few_samples.settings import Augmentation
-from tsdistill.lab.experiments.few_samples.students import EVALUATED, STRATEGIES, Cell, cell, means, needed
-from tsdistill.lab.outcome import Claim, Outcome, Table
+from tsdistill.lab.experiments.few_sample_students import (
+    EVALUATED,
+    STRATEGIES,
+    Augmentation,
+    Cell,
+    cell,
+    means,
+    needed,
+)
+from tsdistill.lab.results import Claim, Outcome, Table
 
 PAPER = "arXiv 1909.13458, Theorem 5 and figure 9"
 FEWER, SMALL = 10.0, 0.1

@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 from tsdistill.errors import TsdistillError
-from tsdistill.lab.experiment import Context, Experiment
-from tsdistill.lab.layers import plane
-from tsdistill.lab.layers.plane import ON
-from tsdistill.lab.outcome import Claim, Outcome, Table
-from tsdistill.lab.settings import Settings, not_negative, option, positive
+from tsdistill.lab.experiment import Context, Experiment, Settings, not_negative, option, positive
+from tsdistill.lab.layers import plane_networks
+from tsdistill.lab.layers.plane_networks import ON
+from tsdistill.lab.results import Claim, Outcome, Table
 
 PAPER = "arXiv 1909.13458"
 ALIGNED = 0.99
@@ -50,9 +49,11 @@ class Boundaries(Settings):
 def run(settings: Boundaries, context: Context) -> Outcome:
     """Train the pairs, count who ended where, and keep the frames of one of them."""
     generator = torch.Generator().manual_seed(settings.seed)
-    goals = plane.teachers(settings.pairs, settings.teachers, OUTPUTS, generator, decay=settings.decay)
-    pairs = plane.students(settings.pairs, settings.students, OUTPUTS, START, generator)
-    held = plane.points(4096, generator)
+    goals = plane_networks.teachers(
+        settings.pairs, settings.teachers, OUTPUTS, generator, decay=settings.decay
+    )
+    pairs = plane_networks.students(settings.pairs, settings.students, OUTPUTS, START, generator)
+    held = plane_networks.points(4096, generator)
     power = [round(settings.steps * (place / (settings.frames - 1)) ** 3) for place in range(settings.frames)]
     when = set(power)
     frames: list[dict[str, Any]] = []
@@ -63,7 +64,7 @@ def run(settings: Boundaries, context: Context) -> Outcome:
         if step in when:
             frames.append({"step": step, **_seen(pairs, goals, held)})
 
-    plane.train(pairs, goals, settings.steps, settings.rate, BATCH, generator, record)
+    plane_networks.train(pairs, goals, settings.steps, settings.rate, BATCH, generator, record)
     if not bool(torch.isfinite(pairs.fan_in).all()):
         raise TsdistillError(f"--rate {settings.rate:g}: the training diverged; give a lower one")
     end = _ended(pairs, goals, held)
@@ -71,24 +72,24 @@ def run(settings: Boundaries, context: Context) -> Outcome:
     return _outcome(settings, end, shown, _course(frames, goals, shown))
 
 
-def _seen(pairs: plane.Pairs, goals: plane.Pairs, x: Tensor) -> dict[str, Tensor]:
-    found, strength = plane.correlations(pairs, goals, x)
+def _seen(pairs: plane_networks.Pairs, goals: plane_networks.Pairs, x: Tensor) -> dict[str, Tensor]:
+    found, strength = plane_networks.correlations(pairs, goals, x)
     return {
         "lines": pairs.fan_in.mT.clone(),
         "strength": strength,
         "best": found.amax(2),
         "node": found.argmax(2),
-        "loss": plane.loss(pairs, goals, x),
+        "loss": plane_networks.loss(pairs, goals, x),
     }
 
 
-def _ended(pairs: plane.Pairs, goals: plane.Pairs, x: Tensor) -> list[dict[str, Any]]:
+def _ended(pairs: plane_networks.Pairs, goals: plane_networks.Pairs, x: Tensor) -> list[dict[str, Any]]:
     """Of every pair: each student's correlation, nearest boundary and distance to it, strength; the loss."""
     seen = _seen(pairs, goals, x)
     lines, goal_lines = seen["lines"].tolist(), goals.fan_in.mT.tolist()
     ended = []
     for place, own in enumerate(lines):
-        away = [[plane.gap(line, goal) for goal in goal_lines[place]] for line in own]
+        away = [[plane_networks.gap(line, goal) for goal in goal_lines[place]] for line in own]
         nearest = [min(each) for each in away]
         ended.append(
             {
@@ -117,7 +118,7 @@ def _chosen(ended: list[dict[str, Any]], teachers: int) -> int:
     return 0
 
 
-def _course(frames: list[dict[str, Any]], goals: plane.Pairs, shown: int) -> dict[str, Any]:
+def _course(frames: list[dict[str, Any]], goals: plane_networks.Pairs, shown: int) -> dict[str, Any]:
     def rounded(values: Tensor) -> Any:
         return values.mul(1e4).round().div(1e4).tolist()
 

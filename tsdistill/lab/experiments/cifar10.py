@@ -11,11 +11,10 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from tsdistill.lab.experiment import Context, Experiment
-from tsdistill.lab.images.sets import SETS, image_set
-from tsdistill.lab.images.trainings import Trainings
-from tsdistill.lab.outcome import Claim, Outcome, Table
-from tsdistill.lab.settings import Settings, not_negative, one_of, option, positive
+from tsdistill.lab.experiment import Context, Experiment, Settings, not_negative, one_of, option, positive
+from tsdistill.lab.images.image_sets import SETS, image_set
+from tsdistill.lab.images.image_trainings import Trainings
+from tsdistill.lab.results import Claim, Outcome, Table
 
 PAPER = "arXiv 1909.13458, section 6"
 LOSS, ALIGNMENT = "output_mse", "alignment"

@@ -27,10 +27,9 @@ from tsdistill.lab.engine import (
     train,
     training_bytes,
 )
-from tsdistill.lab.engine.summing import ALIGNED, l_curve, rank_correlation, rounded, some_points
-from tsdistill.lab.experiment import Context, Experiment
-from tsdistill.lab.outcome import Claim, Outcome, Table
-from tsdistill.lab.settings import Settings, not_negative, option, positive
+from tsdistill.lab.engine.node_statistics import ALIGNED, l_curve, rank_correlation, rounded, some_points
+from tsdistill.lab.experiment import Context, Experiment, Settings, not_negative, option, positive
+from tsdistill.lab.results import Claim, Outcome, Table
 
 OBSERVED = 2048
 WATCHED = 0

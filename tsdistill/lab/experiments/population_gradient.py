@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from tsdistill.lab.experiment import Context, Experiment
-from tsdistill.lab.experiments.population import formula, manifolds, one_node, symmetry, two_nodes
-from tsdistill.lab.experiments.population.part import kept
-from tsdistill.lab.experiments.population.settings import PopulationGradient
-from tsdistill.lab.outcome import Outcome
+from tsdistill.lab.experiments.population import (
+    closed_form,
+    critical_manifolds,
+    one_node_convergence,
+    symmetry_breaking,
+    two_node_phase,
+)
+from tsdistill.lab.experiments.population.study import PopulationGradient, kept
+from tsdistill.lab.results import Outcome
 
 STUDIES = {
-    "formula": formula.study,
-    "one node": one_node.study,
-    "two nodes": two_nodes.study,
-    "symmetry": symmetry.study,
-    "manifolds": manifolds.study,
+    "formula": closed_form.study,
+    "one node": one_node_convergence.study,
+    "two nodes": two_node_phase.study,
+    "symmetry": symmetry_breaking.study,
+    "manifolds": critical_manifolds.study,
 }
 
 

@@ -24,10 +24,10 @@ from tsdistill.lab.engine import (
     train,
     training_bytes,
 )
-from tsdistill.lab.engine.summing import rounded
-from tsdistill.lab.experiment import Context, Experiment
-from tsdistill.lab.experiments.findings.specialization import claims_of, tables_of
-from tsdistill.lab.layers.specialised import (
+from tsdistill.lab.engine.node_statistics import rounded
+from tsdistill.lab.experiment import Context, Experiment, Settings, not_negative, option, positive
+from tsdistill.lab.experiments.specialization_claims import claims_of, tables_of
+from tsdistill.lab.layers.theorem_quantities import (
     lowest_gradients,
     net_strengths,
     observers,
@@ -35,8 +35,7 @@ from tsdistill.lab.layers.specialised import (
     strengths,
     without,
 )
-from tsdistill.lab.outcome import Outcome
-from tsdistill.lab.settings import Settings, not_negative, option, positive
+from tsdistill.lab.results import Outcome
 
 EVALUATED = 2048
 SNAPSHOTS = 13

@@ -22,10 +22,9 @@ from tsdistill.lab.engine import (
     stacked,
     training_bytes,
 )
-from tsdistill.lab.engine.summing import ALIGNED, mean, rank_correlation, rounded
-from tsdistill.lab.experiment import Context, Experiment
-from tsdistill.lab.outcome import Claim, Outcome, Table
-from tsdistill.lab.settings import Settings, not_negative, option, positive
+from tsdistill.lab.engine.node_statistics import ALIGNED, mean, rank_correlation, rounded
+from tsdistill.lab.experiment import Context, Experiment, Settings, not_negative, option, positive
+from tsdistill.lab.results import Claim, Outcome, Table
 
 OBSERVED = 2048
 TRAINED, WATCHED = 0, 1

@@ -27,10 +27,9 @@ from tsdistill.lab.engine import (
     stacked,
     training_bytes,
 )
-from tsdistill.lab.engine.summing import l_curve, mean, rank_correlation, rounded, some_points
-from tsdistill.lab.experiment import Context, Experiment
-from tsdistill.lab.outcome import Claim, Outcome, Table
-from tsdistill.lab.settings import Settings, not_negative, option, positive
+from tsdistill.lab.engine.node_statistics import l_curve, mean, rank_correlation, rounded, some_points
+from tsdistill.lab.experiment import Context, Experiment, Settings, not_negative, option, positive
+from tsdistill.lab.results import Claim, Outcome, Table
 
 RECOVERED = 0.95
 """Correlation from which on a teacher node counts as recovered."""

@@ -9,6 +9,7 @@ from tsdistill.report.canvas import ALIGNED, INK
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+
 WARM = "#c1762b"
 GREEN = "#4f8f5b"
 RED = "#b23a48"
@@ -19,3 +20,15 @@ def named(panel: Axes, across: str, up: str) -> None:
     """Name the axes of a small panel."""
     panel.set_xlabel(across, fontsize=8.5, color=INK)
     panel.set_ylabel(up, fontsize=8.5, color=INK)
+
+
+QUIETEST, STRONGEST = (0xC9, 0xDD, 0xEE), (0x14, 0x3C, 0x66)
+
+
+def ramp(count: int) -> list[str]:
+    """``count`` blues from the quietest to the strongest; one alone is the strongest."""
+    shares = [k / (count - 1) for k in range(count)] if count > 1 else [1.0]
+    return [
+        "#" + "".join(f"{round(a + (b - a) * share):02x}" for a, b in zip(QUIETEST, STRONGEST, strict=True))
+        for share in shares
+    ]

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from tsdistill.errors import TsdistillError
-from tsdistill.lab.layers.chain import Chain, State, chain
-from tsdistill.lab.layers.thinning import Thinned, thinned
+from tsdistill.lab.layers.layer_chain import Chain, State, chain
+from tsdistill.lab.layers.node_elimination import Thinned, thinned
 
 
 @dataclass(frozen=True, eq=False)

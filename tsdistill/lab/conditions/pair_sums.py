@@ -1,0 +1,145 @@
+"""Sums over the batches of a pair: rectifiers, boundaries, relative gradients, top-down modulation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Generator, Tensor
+
+from tsdistill.errors import TsdistillError
+from tsdistill.lab.conditions.rectifier_pass import Gate, Pass
+from tsdistill.lab.results import LayerConditions
+
+
+@dataclass
+class GateSums:
+    """What is kept of one rectified layer, node by node."""
+
+    place: str
+    nodes: int
+    fit: Tensor
+    both: Tensor
+    left: list[Tensor] = field(default_factory=list)
+    whole: list[Tensor] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, gate: Gate) -> GateSums:
+        """Empty sums for the layer."""
+        nodes = gate.before.shape[1]
+        return cls(
+            gate.place,
+            nodes,
+            torch.zeros(5, nodes, dtype=torch.float64),
+            torch.zeros(2, nodes, dtype=torch.bool),
+        )
+
+    def add(self, gate: Gate) -> None:
+        """One batch: moments of z⁺, z⁻ and φ(z), and which sides of the boundary were seen."""
+        z, h = gate.before.double(), gate.after.double()
+        above, below = z.clamp_min(0), z.clamp_max(0)
+        rows = (h * above, above.square(), h * below, below.square(), h.square())
+        self.fit += torch.stack([row.sum((0, 2)) for row in rows]).cpu()
+        self.both |= torch.stack([(z > 0).any(0).any(-1), (z < 0).any(0).any(-1)]).cpu()
+
+    def rectified(self) -> float:
+        """Share of E φ² that the best slopes either side of zero explain, each node its own."""
+        tiny = torch.finfo(torch.float64).tiny
+        cross_up, up, cross_down, down, energy = self.fit
+        explained = cross_up.square() / up.clamp_min(tiny) + cross_down.square() / down.clamp_min(tiny)
+        return float(explained.sum() / energy.sum()) if float(energy.sum()) > 0 else 1.0
+
+    def conditions(self) -> LayerConditions:
+        """The layer's line of the report."""
+        crossed = float(self.both.all(0).double().mean())
+        if not self.left:
+            return LayerConditions(self.place, self.nodes, self.rectified(), crossed)
+        scale = torch.cat(self.whole).square().mean().sqrt()
+        ratios = torch.cat(self.left) / scale.clamp_min(torch.finfo(torch.float64).tiny)
+        quantiles = ratios.quantile(torch.tensor([0.5, 0.95], dtype=ratios.dtype)).tolist()
+        return LayerConditions(self.place, self.nodes, self.rectified(), crossed, *quantiles)
+
+
+class Tally:
+    """What `tsdistill.lab.check` gathers batch by batch.
+
+    Attributes:
+        seen: samples so far.
+        largest: the largest absolute entry of g_1(x) over samples, nodes and positions.
+        smooth: names of smooth non-linear functions that either model calls.
+    """
+
+    def __init__(self) -> None:
+        self.seen = 0
+        self.largest = 0.0
+        self.smooth: set[str] = set()
+        self._mine: list[GateSums] = []
+        self._theirs: list[GateSums] = []
+        self._alpha: Tensor | None = None
+
+    def add(self, mine: Pass, theirs: Pass, generator: Generator) -> None:
+        """A batch that went through the student and the teacher; random projections by ``generator``.
+
+        Raises:
+            TsdistillError: outputs of different shapes, or no rectifier.
+        """
+        if mine.output.shape != theirs.output.shape:
+            raise TsdistillError(
+                f"the student gives {mine.output.shape[1]} values a sample and the teacher "
+                f"{theirs.output.shape[1]}: the gradient needs outputs of the same shape"
+            )
+        for one, sums, role in ((mine, self._mine, "student"), (theirs, self._theirs, "teacher")):
+            if not one.gates:
+                raise TsdistillError(
+                    f"no rectifier (ReLU, GELU, SiLU, ...) is called in the {role}: "
+                    "the theorems do not speak of it"
+                )
+            if not sums:
+                sums.extend(GateSums.of(gate) for gate in one.gates)
+            for gate, each in zip(one.gates, sums, strict=True):
+                each.add(gate)
+            self.smooth |= one.smooth
+        self._gradients(mine, theirs)
+        self._modulation(mine, theirs, generator)
+        self.seen += len(mine.output)
+
+    def student(self) -> tuple[LayerConditions, ...]:
+        """The student's layers."""
+        return tuple(sums.conditions() for sums in self._mine)
+
+    def teacher(self) -> tuple[LayerConditions, ...]:
+        """The teacher's layers."""
+        return tuple(sums.conditions() for sums in self._theirs)
+
+    def alpha(self) -> Tensor | None:
+        """E[α_kj] ``[n, m]`` of the lowest layers, float64; ``None`` where their maps differ in size."""
+        return None if self._alpha is None else self._alpha / self.seen
+
+    def _gradients(self, mine: Pass, theirs: Pass) -> None:
+        target = theirs.output.detach().to(mine.output)
+        mine.back(target - mine.output.detach())
+        lowest = mine.gates[0].to_before
+        if lowest is not None:
+            self.largest = max(self.largest, float(lowest.abs().max()))
+        left = [_norms(gate, len(target)) for gate in mine.gates]
+        mine.back(target)
+        for sums, norm, gate in zip(self._mine, left, mine.gates, strict=True):
+            sums.left.append(norm)
+            sums.whole.append(_norms(gate, len(target)))
+
+    def _modulation(self, mine: Pass, theirs: Pass, generator: Generator) -> None:
+        r = torch.randn(mine.output.shape, generator=generator)
+        mine.back(r)
+        theirs.back(r)
+        v, w = mine.gates[0].to_after, theirs.gates[0].to_after
+        if v is None or w is None or v.shape[2] != w.shape[2]:
+            return
+        part = torch.einsum("bkp,bjp->kj", v.double(), w.to(v.device).double()).cpu()
+        self._alpha = part if self._alpha is None else self._alpha + part
+
+
+def _norms(gate: Gate, samples: int) -> Tensor:
+    """‖g_l(x)‖ ``[samples]``, float64; zeros where nothing came back."""
+    if gate.to_before is None:
+        return torch.zeros(samples, dtype=torch.float64)
+    return gate.to_before.double().flatten(1).norm(dim=1).cpu()

@@ -1,1 +1,0 @@
-"""Students of few samples: their settings, training sets and losses."""

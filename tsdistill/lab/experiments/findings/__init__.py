@@ -1,1 +1,0 @@
-"""What experiments find in their numbers: claims and tables."""

@@ -1,1 +1,0 @@
-"""What gradient-rule is made of."""

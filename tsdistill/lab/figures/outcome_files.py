@@ -1,0 +1,159 @@
+"""An outcome as files: its JSON, its figures, and its animation where it has one."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from tsdistill.errors import TsdistillError
+from tsdistill.files import made_folder, replacing
+from tsdistill.lab import EXPERIMENTS, Claim, Outcome, Table
+from tsdistill.report.canvas import save
+from tsdistill.schema import LARGEST_OPTIONS, Finite, Schema, Text, read_json
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FORMAT, KIND = 1, "lab"
+JSON = "outcome.json"
+FRAMES = 12
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What `save_outcome` wrote: the outcome itself, and pictures, animations among them."""
+
+    outcome: Path
+    pictures: tuple[Path, ...]
+
+
+def figures(outcome: Outcome) -> dict[str, Figure]:
+    """The figures of an experiment, by name, drawn from nothing but its outcome.
+
+    Raises:
+        TsdistillError: there is no such experiment.
+    """
+    drawn: dict[str, Figure] = _drawing(outcome).draw(outcome)
+    return drawn
+
+
+def save_outcome(
+    outcome: Outcome, folder: str | Path, formats: Sequence[str] = ("png", "svg"), *, animated: bool = True
+) -> Saved:
+    """Write ``outcome.json``, a file for each figure and format, and the animation where there is one.
+
+    Args:
+        outcome: what `tsdistill.lab.run` returned, or `read_outcome`.
+        folder: is made where it is missing.
+        formats: suffixes that matplotlib knows.
+        animated: whether the animation of an experiment that has one (``boundaries``) is written as well.
+
+    Raises:
+        TsdistillError: the folder cannot be made, or a file cannot be written.
+    """
+    folder = made_folder(folder)
+    with replacing(folder / JSON) as beside:
+        beside.write_text(json.dumps(as_json(outcome), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    written = []
+    for name, figure in figures(outcome).items():
+        written += [save(figure, folder / f"{name}.{suffix.removeprefix('.')}") for suffix in formats]
+    if animated and hasattr(_drawing(outcome), "animate"):
+        written.append(_animate(_drawing(outcome).animate(outcome), folder / f"{outcome.name}.gif"))
+    return Saved(folder / JSON, tuple(written))
+
+
+def as_json(outcome: Outcome) -> dict[str, Any]:
+    """``{"format": 1, "kind": "lab", "name": ..., "claims": [...], ...}``.
+
+    What is no finite number becomes ``None``.
+    """
+    found: dict[str, Any] = plain({"format": FORMAT, "kind": KIND, **outcome.to_dict()})
+    return found
+
+
+def read_outcome(path: str | Path) -> Outcome:
+    """What `save_outcome` wrote, from ``outcome.json`` or its folder; lists in place of tuples in its data.
+
+    Raises:
+        TsdistillError: the file cannot be read, or holds something else.
+    """
+    path = Path(path)
+    path = path / JSON if path.is_dir() else path
+    found = read_json(path, _OutcomeFields, f"name an {JSON} that `tsdistill lab` wrote")
+    return Outcome(
+        name=found.name,
+        settings=found.settings,
+        claims=tuple(Claim(**claim.model_dump()) for claim in found.claims),
+        tables=tuple(
+            Table(each.title, tuple(each.columns), tuple(map(tuple, each.rows))) for each in found.tables
+        ),
+        data=found.data,
+        notes=tuple(found.notes),
+        seconds=found.seconds,
+    )
+
+
+def _drawing(outcome: Outcome) -> ModuleType:
+    if outcome.name not in EXPERIMENTS:
+        raise TsdistillError(f"nothing draws {outcome.name!r}: there are {', '.join(EXPERIMENTS)}")
+    return import_module(f"tsdistill.lab.figures.{outcome.name.replace('-', '_')}_figures")
+
+
+def _animate(animation: Any, path: Path) -> Path:
+    with replacing(path, ValueError) as beside:
+        animation.save(beside, writer="pillow", fps=FRAMES)
+    return path
+
+
+def plain(value: Any) -> Any:
+    """Numbers, text, lists and mappings of them: numpy's and torch's scalars and arrays become Python's."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+_Words = Annotated[str, Field(max_length=LARGEST_OPTIONS)]
+_Plain = str | int | float | bool | None
+
+
+class _ClaimFields(Schema):
+    """`Claim`."""
+
+    text: _Words
+    source: _Words
+    measured: _Words
+    held: bool | None
+
+
+class _TableFields(Schema):
+    """`Table`."""
+
+    title: _Words
+    columns: list[_Words]
+    rows: list[list[_Plain]]
+
+
+class _OutcomeFields(Schema):
+    """``outcome.json``: `Outcome` as `as_json` makes it plain."""
+
+    format: Literal[1]
+    kind: Literal["lab"]
+    name: Text
+    settings: dict[Text, Any]
+    claims: list[_ClaimFields]
+    tables: list[_TableFields]
+    data: dict[str, Any]
+    notes: list[_Words]
+    seconds: Finite

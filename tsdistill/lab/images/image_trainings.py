@@ -1,0 +1,173 @@
+"""A teacher, its strong nodes, and students of them: trainings that go on where they were stopped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from tsdistill.distillation import distill, train
+from tsdistill.distillation.alignment_tracker import Tracker
+from tsdistill.distillation.students import student_of
+from tsdistill.evaluation import evaluate
+from tsdistill.files import made_folder, replacing
+from tsdistill.lab.images.image_sets import ImageSet
+from tsdistill.models import example_input, load, save
+from tsdistill.pruning import prune_result
+from tsdistill.tracing import trace
+
+NETWORKS = "tsdistill.lab.images.networks"
+METRICS = ["output_mse", "agreement", "top1"]
+OBSERVED = 512
+
+Told = Callable[[int], None]
+"""Told how many epochs of a training are done."""
+
+
+class Trainings:
+    """The trainings of one experiment; each is kept in a folder and taken from there when it is done.
+
+    Args:
+        images: the data.
+        network: ``plain`` or ``strided``, see `tsdistill.lab.images.networks`.
+        folder: where everything is kept.
+        samples: how many training and evaluation images; 0: all.
+        batch_size: of every training.
+        device: where they run.
+    """
+
+    def __init__(
+        self, images: ImageSet, network: str, folder: Path, samples: int, batch_size: int, device: str
+    ) -> None:
+        self._images, self._folder, self._device = images, folder, device
+        self._batch_size = batch_size
+        self._train = images.part("train", samples, seed=0)
+        self._test = images.part("test", samples, seed=0)
+        self._arch = f"{NETWORKS}:{network}_{images.colours}"
+
+    def dense(self, epochs: int, seed: int, told: Told) -> nn.Module:
+        """The teacher 64-64-64-64 before it is pruned, trained on the labels by SGD.
+
+        Args:
+            epochs: how many.
+            seed: of its start and of the order of the images.
+            told: of its epochs.
+        """
+        reading: dict[str, Any] = {name: getattr(self._images, name) for name in ("mean", "std")}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            fresh = load(self._arch, input_size=self._images.size, device=self._device, **reading)
+        return train(
+            fresh,
+            data=self._train,
+            out=self._made("teacher"),
+            resume=True,
+            epochs=epochs,
+            batch_size=self._batch_size,
+            optimizer="sgd",
+            lr=0.1,
+            weight_decay=5e-4,
+            warmup=1 if epochs > 1 else 0,
+            label_smoothing=0.05,
+            augment="standard",
+            seed=seed,
+            device=self._device,
+            report=lambda line: told(line["epoch"]),
+        ).model
+
+    def strong(self, dense: nn.Module, kept: int, rounds: int, samples: int) -> nn.Module:
+        """The teacher: the strong nodes of ``dense``, re-aligned without labels or gradient steps.
+
+        Args:
+            dense: where they are from.
+            kept: how many stay in each layer.
+            rounds: in how many rounds the others leave.
+            samples: training images that are looked at.
+        """
+        path = self._folder / f"strong-{kept}.safetensors"
+        if not path.exists():
+            model = prune_result(
+                dense,
+                data=self._train.x[:samples],
+                nodes=str(kept * len(self.nodes(dense))),
+                min_nodes=kept,
+                keep_strong=True,
+                rounds=rounds,
+                batch_size=min(128, samples),
+            ).model
+            save(model, path)
+        return load(path, arch=self._arch, device=self._device).eval()
+
+    def student(self, teacher: nn.Module, width: float, seed: int, epochs: int, told: Told) -> dict[str, Any]:
+        """One student, started afresh and trained on nothing but the teacher's outputs.
+
+        Args:
+            teacher: what it learns from.
+            width: how many times as wide it is.
+            seed: of its start and of the order of the images.
+            epochs: how many.
+            told: of its epochs.
+
+        Returns:
+            ``width``, ``seed`` and ``epochs``: a mapping for each epoch, from 0 on, of ``loss`` (in
+            training), ``output_mse``, ``agreement``, ``top1`` (on evaluation images) and the figures of
+            `tsdistill.distillation.alignment_tracker.Tracker`.
+        """
+        folder = self._made(f"width-{width:g}-seed-{seed}-epochs-{epochs}")
+        file = folder / "figures.json"
+        known: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {"epochs": []}
+        known |= {"width": width, "seed": seed}
+        if len(known["epochs"]) > epochs:
+            told(epochs)
+            return known
+        made = student_of(teacher, width, seed=seed + 1)
+        student = made.model.to(self._device)
+        tracker = Tracker(student, teacher, self._observed(), given={name: name for name in made.widths})
+
+        def look(line: Mapping[str, Any]) -> None:
+            figures = {**self.judged(student, teacher), **tracker.look(f"epoch {line['epoch']}")}
+            known["epochs"][line["epoch"] :] = [{"loss": line.get("loss"), **figures}]
+            with replacing(file) as beside:
+                beside.write_text(json.dumps(known, indent=1))
+            told(line["epoch"])
+
+        if not known["epochs"]:
+            look({"epoch": 0})
+        distill(
+            student,
+            teacher,
+            data=self._train,
+            out=folder,
+            resume=True,
+            epochs=epochs,
+            batch_size=self._batch_size,
+            loss="logits",
+            optimizer="adamw",
+            lr=3e-3,
+            weight_decay=0.0,
+            augment="standard",
+            seed=seed,
+            track=False,
+            device=self._device,
+            report=look,
+        )
+        return known
+
+    def judged(self, model: nn.Module, reference: nn.Module) -> dict[str, float]:
+        """Evaluation loss (squared error over the variance of the reference), agreement, accuracy."""
+        return evaluate(model, self._test, METRICS, reference, batch_size=250)
+
+    def nodes(self, model: nn.Module) -> dict[str, int]:
+        """How many nodes each layer has, by name, in forward order."""
+        return dict(trace(model, example_input(model)).widths)
+
+    def _observed(self) -> list[tuple[Any, Any]]:
+        """Batches of evaluation images for alignment."""
+        return [(x.to(self._device), None) for x in self._test.x[:OBSERVED].split(128)]
+
+    def _made(self, name: str) -> Path:
+        return made_folder(self._folder / name)

@@ -1,0 +1,231 @@
+"""The quantities of Theorems 2 to 4 of arXiv 1909.13458: gradient, observers, strength, precision."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from tsdistill.lab.engine import Networks
+
+CONSTANT = 5.0
+"""In the bound on the gradient, α ε / (5 K^{3/2} √d)."""
+
+
+def wanted_ratio(nodes: int, inputs: int) -> float:
+    """5 K^{3/2} √d: the precision that the theorem grants, by gradient over α."""
+    return CONSTANT * nodes**1.5 * math.sqrt(inputs)
+
+
+def implied_precision(gradient: float | Tensor, alpha: Tensor, nodes: int, inputs: int) -> Tensor:
+    """The precision ε that the theorem grants at a gradient: 5 K^{3/2} √d · ‖g‖∞ / α.
+
+    Args:
+        gradient: the largest absolute entry of g_1(x) over samples and student nodes.
+        alpha: α_kj = v_kᵀ v*_j of the observer that serves best, any shape.
+        nodes: K = m + n, of the lowest layer of teacher and student.
+        inputs: d, a constant input for biases counted.
+
+    Returns:
+        ε, shaped as ``alpha``; infinite where α is not positive. Above 1 it says nothing.
+    """
+    ratio = wanted_ratio(nodes, inputs) * torch.as_tensor(gradient, dtype=alpha.dtype)
+    return torch.where(alpha > 0, ratio / alpha.clamp_min(torch.finfo(alpha.dtype).tiny), math.inf)
+
+
+def wanted_gradient(precision: float, alpha: Tensor, nodes: int, inputs: int) -> Tensor:
+    """The gradient below which the theorem grants ``precision``: α ε / (5 K^{3/2} √d)."""
+    return alpha * precision / wanted_ratio(nodes, inputs)
+
+
+def wanted_samples(precision: float, nodes: int, inputs: int) -> float:
+    """K^{5/2} d³ / ε, the order of the samples that the theorem asks for (its constant is not known)."""
+    return nodes**2.5 * inputs**3 / precision
+
+
+def misalignment(teacher: Tensor, student: Tensor) -> Tensor:
+    """sin of the angle between fan-in weights of teacher nodes and student nodes (bias as one more entry).
+
+    A node that points the other way is as far away as one at a right angle: sin 90° = 1.
+
+    Args:
+        teacher: ``[..., m, d]``.
+        student: ``[..., n, d]``.
+
+    Returns:
+        ``[..., m, n]``, from 0 (same direction) to 1. Computed from differences, so that it is precise where
+        it is small.
+    """
+    a = torch.nn.functional.normalize(teacher, dim=-1)
+    b = torch.nn.functional.normalize(student, dim=-1)
+    cosine = a @ b.transpose(-1, -2)
+    half = (a[..., :, None, :] - b[..., None, :, :]).norm(dim=-1) / 2
+    sine = 2 * half * (1 - half.square()).clamp_min(0).sqrt()
+    return torch.where(cosine > 0, sine, torch.ones_like(sine))
+
+
+@dataclass(frozen=True, eq=False)
+class Observed:
+    """Boundaries and their observers.
+
+    Attributes:
+        seen: bool ``[m]``: the data lie on both sides of the boundary.
+        share: float64 ``[m, n]``: part of the boundary points at which each node of the student is active.
+    """
+
+    seen: Tensor
+    share: Tensor
+
+    @property
+    def observers(self) -> Tensor:
+        """bool ``[m, n]``: student node k observes teacher node j."""
+        return (self.share > 0) & self.seen[:, None]
+
+    @property
+    def observed(self) -> Tensor:
+        """bool ``[m]``: at least one student node observes it."""
+        return self.observers.any(1)
+
+
+def onto_boundary(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Samples projected onto a node's boundary wᵀx + b = 0 along its normal.
+
+    Args:
+        x: samples ``[N, d]``.
+        weight: ``[d]``, not zero.
+        bias: a scalar.
+
+    Returns:
+        ``[N, d]``.
+    """
+    z = x @ weight + (0 if bias is None else bias)
+    return x - z[:, None] * weight / weight.square().sum()
+
+
+def observe(
+    x: Tensor,
+    teacher: tuple[Tensor, Tensor | None],
+    student: tuple[Tensor, Tensor | None],
+    fan_out: Tensor,
+    *,
+    dead: float = 1e-9,
+) -> Observed:
+    """Which student nodes observe which teacher nodes of the lowest layer (Definition of observers).
+
+    A student node observes a teacher node when it is active somewhere on that node's boundary. The boundary
+    is looked at where the data are: the samples projected onto it.
+
+    Args:
+        x: samples ``[N, d]``.
+        teacher: fan-in ``[m, d]`` and biases ``[m]`` or ``None``.
+        student: fan-in ``[n, d]`` and biases ``[n]`` or ``None``.
+        fan_out: the student's ``[n, c]``; a node without fan-out observes nothing.
+        dead: fan-out norms up to this part of the largest count as none.
+    """
+    weight, bias = teacher
+    mine, shift = student
+    z = x @ weight.T + (0 if bias is None else bias)
+    seen = (z > 0).any(0) & (z < 0).any(0)
+    norms = fan_out.norm(dim=1)
+    alive = norms > dead * norms.max()
+    shares = []
+    for j in range(len(weight)):
+        points = onto_boundary(x, weight[j], None if bias is None else bias[j])
+        active = (points @ mine.T + (0 if shift is None else shift)) > 0
+        shares.append(active.double().mean(0) * alive)
+    return Observed(seen, torch.stack(shares))
+
+
+NEAR = 0.1
+
+
+def augmented_fan_in(networks: Networks) -> Tensor:
+    """Fan-in weights of the lowest layer with the bias as one more entry ``[S, n, d + 1]``."""
+    fan_in = networks.fan_in
+    bias = networks.biases[0] if networks.biases else fan_in.new_zeros(fan_in.shape[:2])
+    return torch.cat([fan_in, bias[..., None]], -1)
+
+
+@torch.no_grad()
+def lowest_gradients(teachers: Networks, students: Networks, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradient of Lemma 1 at the nodes of two-layer students, g_1(x) = D V (f*(x) − f(x)).
+
+    Args:
+        teachers: S networks.
+        students: S two-layer networks.
+        x: samples ``[N, d]``.
+
+    Returns:
+        the largest absolute entry over samples and nodes ``[S]``; and ‖g_1(x)‖ by the root mean square (over
+        samples) of what it would be if the student gave 0, ``[S, N]``.
+    """
+    wanted = teachers(x)
+    on = students.hidden(x)[0] > 0
+    g = torch.bmm(students.fan_out, (wanted - students(x)).transpose(1, 2)) * on
+    whole = torch.bmm(students.fan_out, wanted.transpose(1, 2)) * on
+    tiny = torch.finfo(g.dtype).tiny
+    scale = whole.square().sum(1).mean(1, keepdim=True).sqrt()
+    return g.abs().amax((1, 2)), g.norm(dim=1) / scale.clamp_min(tiny)
+
+
+@torch.no_grad()
+def strengths(students: Networks, x: Tensor) -> Tensor:
+    """s_k = ‖v_k‖ σ(h_k) ``[S, n]``: the fan-out norm of the standardised node."""
+    return students.fan_out.norm(dim=2) * students.hidden(x)[-1].std(2)
+
+
+@torch.no_grad()
+def net_strengths(students: Networks, x: Tensor, near: float = NEAR) -> Tensor:
+    """Strength of the boundary that a node lies on ``[S, n]``: fan-outs of all students there, added up.
+
+    Students whose fan-in weights have the same direction are multiples of one node; Theorem 3 speaks of the
+    sum of their fan-out, ‖Σ ‖w_k‖ v_k‖, which can vanish while each of them has some.
+
+    Args:
+        students: S two-layer networks.
+        x: samples ``[N, d]``.
+        near: nodes whose fan-in weights differ by less than this (sin of the angle) count as one.
+    """
+    fan_in = augmented_fan_in(students)
+    size = fan_in.norm(dim=2)
+    one = (misalignment(fan_in, fan_in) < near).to(fan_in)
+    net = torch.bmm(one, size[..., None] * students.fan_out).norm(dim=2)
+    spread = students.hidden(x)[-1].std(2) / size.clamp_min(torch.finfo(size.dtype).tiny)
+    return net * spread
+
+
+def without(students: Networks, leaving: Tensor) -> Networks:
+    """The students with the fan-out of nodes ``leaving [S, n]`` at zero."""
+    last = students.fan_out * ~leaving[:, :, None]
+    return replace(students, weights=(*students.weights[:-1], last))
+
+
+def precision(teachers: Networks, students: Networks) -> Tensor:
+    """sin of the angle between each lowest teacher node and the student node nearest to it ``[S, m]``."""
+    return misalignment(augmented_fan_in(teachers), augmented_fan_in(students)).amin(2)
+
+
+@torch.no_grad()
+def observers(teachers: Networks, students: Networks, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Who observes whom, and how well that serves.
+
+    Returns:
+        bool ``[S, m, n]``: student node k observes teacher node j; and ``[S, m]``: the largest
+        α_kj = v_kᵀ v*_j among the observers of j (0 where none is positive).
+    """
+    found = []
+    for s in range(students.count):
+        mine, theirs = students.some([s]), teachers.some([s])
+        found.append(
+            observe(
+                x,
+                (theirs.fan_in[0], theirs.biases[0][0] if theirs.biases else None),
+                (mine.fan_in[0], mine.biases[0][0] if mine.biases else None),
+                mine.fan_out[0],
+            ).observers
+        )
+    who = torch.stack(found)
+    alpha = torch.bmm(teachers.fan_out, students.fan_out.transpose(1, 2))
+    return who, torch.where(who, alpha, 0).amax(2).clamp_min(0)
