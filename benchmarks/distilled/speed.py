@@ -25,7 +25,7 @@ from tsdistill.distillation.students import student_of
 from tsdistill.evaluation.cost import macs
 
 BATCH, TEMPERATURE, RATE = 64, 4.0, 0.02
-ARCH = str(Path(__file__).parents[1] / "fashion.py") + ":resnet20"
+ARCH = str(Path(__file__).parents[1] / "networks.py") + ":resnet20"
 
 
 def by_hand(student: nn.Module, teacher: nn.Module, x: Tensor, steps: int) -> None:

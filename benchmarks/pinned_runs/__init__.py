@@ -1,0 +1,1 @@
+"""The parts of ``benchmarks/pinned.py``: inputs, runs, digests of what they write, and the comparison."""
