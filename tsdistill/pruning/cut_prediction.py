@@ -21,6 +21,7 @@ from tsdistill.pruning.plan_file import PruningPlan
 from tsdistill.pruning.pruning_analysis import survey_prepared
 from tsdistill.pruning.realignment import Outputs
 from tsdistill.pruning.selection.planner import plan
+from tsdistill.runtime.call_layers import call_layers
 from tsdistill.runtime.forward import head
 from tsdistill.runtime.hooks import Hooks, Look
 from tsdistill.runtime.nests import count
@@ -69,6 +70,19 @@ def predict_cuts(
         TsdistillError: anything that ``analyze`` raises, or a forward pass that fails.
     """
     prepared = prepare(model, data, seed=seed, **how)
+    with call_layers(model, prepared.example):
+        return _predicted(model, report, prepared, macs, seed, progress)
+
+
+def _predicted(
+    model: nn.Module,
+    report: AlignmentReport | None,
+    prepared: Prepared,
+    macs: Sequence[float],
+    seed: int,
+    progress: Progress | None,
+) -> PredictedCuts:
+    """`predict_cuts` on data that have been opened."""
     report = _own(model, report, prepared, seed, progress)
     begin(progress, PREDICT)
     statistics = report.statistics

@@ -12,6 +12,7 @@ from torch import nn
 
 from tsdistill.errors import TsdistillError
 from tsdistill.models import Attribute, ModelInfo, attach, info_of
+from tsdistill.models.layers.call_kinds import ComputedCall
 from tsdistill.pruning.batchnorm_update import match_norms
 from tsdistill.pruning.calibration_check import groups_that_fail
 from tsdistill.pruning.compensate import absorb
@@ -19,6 +20,7 @@ from tsdistill.pruning.index_map import Lineage
 from tsdistill.pruning.plan_file import PrunedGroup, PruningPlan
 from tsdistill.pruning.realignment import ROUNDING, TURNS, Outputs, Realigned, realign
 from tsdistill.runtime.progress import Progress
+from tsdistill.runtime.weight_settings import find_settings
 from tsdistill.statistics.observation import Observation
 from tsdistill.statistics.prepared_data import Prepared
 from tsdistill.statistics.sites import Sites
@@ -52,6 +54,7 @@ class Course:
         self.rounds = 0
         self.put_back: dict[str, Frozen] = {}
         self.skipped: tuple[str, ...] = ()
+        self._unset: set[str] = set()
         self.realigned: Realigned | None = None
         self.graph = graph
         self._prepared = prepared
@@ -94,6 +97,7 @@ class Course:
         self._figures = graph.figures(kept)
         self._lineage.cut(graph, done.removed, done.gains)
         self.skipped = tuple(dict.fromkeys((*self.skipped, *skipped)))
+        self._unset |= {name for name in skipped if isinstance(self.model.get_submodule(name), ComputedCall)}
         self.model = done.model
         self.rounds += 1
         return True
@@ -156,6 +160,7 @@ class Course:
         would be further from the dense model's than they are, stays as it was."""
         before = copy.deepcopy(self.model.state_dict())
         try:
+            find_settings(self.model, self._prepared.example)
             was = self._outputs.error(self.model)
             self.realigned = realign(
                 self.dense,
@@ -194,6 +199,9 @@ class Course:
         ]
         if self.skipped:
             notes.append(f"these layers lost nodes without absorbing them: {', '.join(self.skipped)}")
+        if self._unset:
+            names = ", ".join(sorted(self._unset))
+            notes.append(f"no one parameter sets the weights that the forward computes for {names}")
         return [*notes, *(self.realigned.notes if self.realigned else ())]
 
     def plan(self) -> PruningPlan:

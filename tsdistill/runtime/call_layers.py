@@ -12,6 +12,7 @@ from torch import nn
 
 from tsdistill.models.layers.product_calls import calls_as_layers
 from tsdistill.runtime.forward import at_rest, forward
+from tsdistill.runtime.weight_settings import find_settings
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -60,4 +61,5 @@ def call_layers(model: nn.Module, example: Any) -> Iterator[None]:
             forward(model, example)
 
     with calls_as_layers(model, run):
+        find_settings(model, example)
         yield

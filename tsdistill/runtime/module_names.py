@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
-from tsdistill.models.layers.product_calls import CallLayer
+from tsdistill.models.layers.call_kinds import CallLayer
 
 
 @contextmanager

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tsdistill.models.layers.call_kinds import ProductCall
 from tsdistill.models.layers.effective_weights import (
     effective_weight,
     parameters_behind,
     shared_parameters,
 )
 from tsdistill.models.layers.layer_kind import LayerKind, groups_of, is_plain, kind_of
-from tsdistill.models.layers.product_calls import ProductCall
 from tsdistill.runtime.modes import tensors_in
 from tsdistill.runtime.quantisers import without_rounding
 from tsdistill.runtime.recorded_calls import RecordedCall, recorded_calls
@@ -71,7 +71,7 @@ def capacity(model: nn.Module, reader: Reader, call: RecordedCall | None) -> Cap
     weight, kind = effective_weight(module), kind_of(module)
     if weight is None or kind is None or reader.param not in parameters_behind(reader.module, module):
         return NOTHING
-    if _shared(model, module, weight.sources) or not weight.writable():
+    if _shared(model, module, weight.sources) or not weight.mixable():
         return NOTHING
     if is_plain(module):
         return Capacity(channels=True, constants=not pads_with_zeros(module))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tsdistill.errors import TsdistillError
 from tsdistill.models.layers.effective_weights import effective_weight
+from tsdistill.models.layers.layer_kind import kind_of
 from tsdistill.runtime.hooks import Hooks, Look
 from tsdistill.runtime.nests import count
 from tsdistill.statistics import distributed
@@ -232,13 +233,15 @@ def column_norms(model: nn.Module, reader: Reader) -> np.ndarray:
     module = dict(model.named_modules()).get(reader.module) if reader.module is not None else None
     effective = effective_weight(module) if module is not None else None
     weight = _weight(model, reader.param) if effective is None else effective.read()
+    kind = kind_of(module) if module is not None and effective is not None else None
+    dim = reader.dim if kind is None else 1 - kind.output_dim
     squares = widen(weight).square().double().cpu()
     groups = getattr(module, "groups", 1)
-    if groups > 1 and reader.dim == 1:
+    if groups > 1 and dim == 1:
         blocks = squares.reshape(groups, squares.shape[0] // groups, squares.shape[1], -1)
         flat = blocks.sum((1, 3)).reshape(-1)
     else:
-        flat = squares.movedim(reader.dim, 0).flatten(1).sum(1)
+        flat = squares.movedim(dim, 0).flatten(1).sum(1)
     return flat.numpy()[reader.coords]
 
 

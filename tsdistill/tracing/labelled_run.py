@@ -10,7 +10,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from tsdistill.errors import TsdistillError
-from tsdistill.models.layers.product_calls import CallLayer
+from tsdistill.models.layers.call_kinds import CallLayer
 from tsdistill.runtime.modes import (
     BY_SIZES,
     Inputs,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
+from tsdistill.models.layers.call_kinds import ComputedCall
 from tsdistill.models.layers.effective_weights import effective_weight, layer_of, parameters_behind
 from tsdistill.models.layers.layer_kind import input_width, kind_of
 from tsdistill.models.plain_tensors import named_constants
@@ -102,14 +103,22 @@ class _Owners:
             return None
         return self.rulers[int(np.searchsorted(self.starts, known[0], side="right")) - 1]
 
-    def behind(self, labels: np.ndarray | None, classes: Classes) -> Ruler | None:
-        """As ``of``; for the labels of a rearranged parameter, the ruler of one that goes with them."""
+    def behind(
+        self, labels: np.ndarray | None, classes: Classes, among: Collection[str] = ()
+    ) -> Ruler | None:
+        """As ``of``; for the labels of a rearranged parameter, the ruler of one that goes with them, if there
+        is one of a parameter ``among`` these."""
         found = self.of(labels)
-        if found is not None or labels is None:
+        if labels is None or (found is not None and (not among or found.param in among)):
             return found
         named = classes.of[1 : self.end]
-        places = np.flatnonzero(np.isin(named, classes.of[labels]) & ~classes.fixed[named])
-        return self.of(places[:1] + 1) if len(places) else None
+        places = np.flatnonzero(np.isin(named, classes.of[labels]) & ~classes.fixed[named]) + 1
+        if among:
+            rulers = (self.of(places[n : n + 1]) for n in range(len(places)))
+            wanted = next((each for each in rulers if each is not None and each.param in among), None)
+            if wanted is not None or found is not None:
+                return wanted or found
+        return self.of(places[:1])
 
 
 @dataclass
@@ -214,7 +223,7 @@ def _enter(
         return
     read = classes.of[contraction.contracted]
     seen = classes.of[contraction.activation]
-    owner = owners.behind(contraction.contracted, classes)
+    owner = owners.behind(contraction.contracted, classes, _computed_from(model, contraction))
     hook = owner is not None and _hookable(model, contraction, owner)
     touched = np.unique(group_of[read])
     for index in touched[touched >= 0]:
@@ -242,6 +251,12 @@ def _enter(
         known = {(r.module, r.param if r.module is None else "") for r in fans[index].readers}
         if (reader.module, reader.param if reader.module is None else "") not in known:
             fans[index].readers.append(reader)
+
+
+def _computed_from(model: nn.Module, contraction: Contraction) -> tuple[str, ...]:
+    """The parameters that the weight of a contraction is computed from, where it is a call's."""
+    module = model.get_submodule(contraction.module)
+    return module.sources if isinstance(module, ComputedCall) else ()
 
 
 def _hookable(model: nn.Module, contraction: Contraction, owner: Ruler) -> bool:

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tsdistill.models.layers.product_calls import CallLayer, without_call_layers
+from tsdistill.models.layers.call_kinds import CallLayer
+from tsdistill.models.layers.product_calls import without_call_layers
 from tsdistill.runtime.call_layers import call_layers
 from tsdistill.tracing.model_copy import copied
 
@@ -97,8 +98,8 @@ def test_calls_that_are_no_layers_are_left_alone():
             self.heads = nn.MultiheadAttention(4, 2)
 
         def forward(self, x):
-            x = F.linear(self.layer(x), 2 * self.weight) @ torch.eye(4)
-            x = x + self.heads(x, x, x)[0]
+            x = F.linear(self.layer(x), x.mean() * self.weight) @ torch.eye(4)
+            x = F.linear(x, self.weight * torch.rand(4, 4)) + self.heads(x, x, x)[0]
             return F.linear(x, self.words.get_parameter("weight"))
 
     model, x = Others().eval(), torch.randn(1, 4)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.prune import BasePruningMethod
 
-from tsdistill.models.layers.product_calls import CallLayer
+from tsdistill.models.layers.call_kinds import CallLayer, ComputedCall
 
 _BEHIND_WEIGHT = re.compile(r"\.(weight(_orig|_v|_g)?|parametrizations\.weight\.original\d*)$")
 
@@ -50,6 +50,11 @@ class EffectiveWeight(ABC):
     def writable(self) -> bool:
         """Whether `write` can make the weight anything (but where a mask forbids it)."""
         return True
+
+    def mixable(self) -> bool:
+        """Whether `write` can make the inputs of the weight mixtures of what they are, as a reader does that
+        compensates for inputs that leave."""
+        return self.writable()
 
 
 class _Parameter(EffectiveWeight):
@@ -194,6 +199,39 @@ class _Parametrized(EffectiveWeight):
         return bool(apart <= _EXACT * other.abs().max())
 
 
+class _Computed(EffectiveWeight):
+    """The weight of a call (`call_kinds.ComputedCall`), written through the parameter of its setting."""
+
+    def __init__(self, module: ComputedCall) -> None:
+        super().__init__(module, "weight")
+        self._call = module
+        self._setting = (
+            module.setting if module.setting is not None and module.setting.is_of(module) else None
+        )
+        self.sources = () if self._setting is None else (module.name_of(self._setting.source),)
+
+    @property
+    def shape(self) -> torch.Size:
+        return self._call.weight.shape
+
+    def read(self) -> Tensor:
+        return self._call.weight.detach()
+
+    def write(self, value: Tensor) -> None:
+        assert self._setting is not None
+        parameter, before = _own(self._call, self.sources[0]), self.read()
+        with torch.no_grad():
+            new = self._setting.solve(parameter.detach(), before, value.to(before))
+            parameter.copy_(new)
+        self._call.set(value.to(before))
+
+    def writable(self) -> bool:
+        return self._setting is not None and self._setting.any_weight
+
+    def mixable(self) -> bool:
+        return self._setting is not None
+
+
 def effective_weight(module: nn.Module, name: str = "weight") -> EffectiveWeight | None:
     """The weight (or bias) ``name`` of a layer; ``None`` where it has none, or computes it in a way that is
     not known, or is scripted."""
@@ -201,6 +239,8 @@ def effective_weight(module: nn.Module, name: str = "weight") -> EffectiveWeight
         return None
     if module._parameters.get(name) is not None:
         return _Parameter(module, name)
+    if isinstance(module, ComputedCall):
+        return _Computed(module) if name == "weight" else None
     if isinstance(module, nn.RNNBase | nn.RNNCellBase):
         held = (f"{name}_ih", f"{name}_ih_l0", f"{name}_ih_l0_reverse")
         sources = tuple(each for each in held if module._parameters.get(each) is not None)
@@ -220,6 +260,8 @@ def effective_weight(module: nn.Module, name: str = "weight") -> EffectiveWeight
 
 def parameters_behind(path: str, module: nn.Module) -> tuple[str, ...]:
     """Names, in the model, of the parameters behind the weight of the layer ``module`` at ``path``."""
+    if isinstance(module, ComputedCall):
+        return module.sources
     if isinstance(module, CallLayer):
         return (module.parameter,)
     weight = effective_weight(module)
@@ -228,8 +270,12 @@ def parameters_behind(path: str, module: nn.Module) -> tuple[str, ...]:
 
 
 def shared_parameters(model: nn.Module) -> set[int]:
-    """Identities of the parameters that several modules, or several calls, of ``model`` use."""
-    calls = Counter(m.parameter for m in model.modules() if isinstance(m, CallLayer))
+    """Identities of the parameters that several modules, or several calls, of ``model`` use. Calls with a
+    computed weight count as one: they are tried out together (`evaluation.computed_weights`)."""
+    calls = Counter(
+        m.parameter for m in model.modules() if isinstance(m, CallLayer) and not isinstance(m, ComputedCall)
+    )
+    calls.update({name for m in model.modules() if isinstance(m, ComputedCall) for name in m.sources})
     own = (m for m in set(model.modules()) if not isinstance(m, CallLayer))
     owners = Counter(id(p) for m in own for p in m._parameters.values() if p is not None)
     shared = {parameter for parameter, number in owners.items() if number > 1}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from tsdistill.models.layers.product_calls import ProductCall
+from tsdistill.models.layers.call_kinds import ProductCall
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tsdistill.models.layers.call_kinds import ComputedCall
+from tsdistill.models.layers.computed_weights import Entries
 from tsdistill.models.layers.effective_weights import parameters_behind
 from tsdistill.models.layers.layer_kind import groups_of, kind_of
 from tsdistill.pruning.realignment.dataflow import Flow
@@ -86,6 +88,10 @@ def output_side(name: str, module: nn.Module) -> tuple[str, int]:
     """The parameter behind the weight of the layer ``name``, and its dimension of the layer's outputs."""
     kind = kind_of(module)
     assert kind is not None
+    if isinstance(module, ComputedCall) and isinstance(module.setting, Entries):
+        dim = module.setting.dim_of(kind.output_dim)
+        assert dim is not None
+        return module.setting.source, dim
     return parameters_behind(name, module)[0], kind.output_dim
 
 

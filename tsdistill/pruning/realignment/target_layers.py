@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
+from tsdistill.models.layers.call_kinds import ComputedCall
 from tsdistill.models.layers.effective_weights import effective_weight, shared_parameters
 from tsdistill.models.layers.layer_kind import groups_of, kind_of
 from tsdistill.pruning.realignment.dataflow import Downstream, flow
@@ -86,7 +87,7 @@ def find_stops(
         dim = _norm_dim(module, output, width) if norm else channel_dim(module)
         param, side = (f"{name}.weight", 0) if norm else output_side(name, module)
         left = kept.get((param, side))
-        if dim is None or output.shape[dim] != width:
+        if dim is None or output.ndim < 2 or output.shape[dim] != width:  # without a batch: a constant
             continue
         sides = _alike(mine.downstream[name], theirs.downstream[name])
         index = index_of(left, theirs.downstream[name].output.shape[dim])
@@ -110,6 +111,8 @@ def _moves(module: nn.Module) -> bool:
     coordinates of its parameter (those of a transposed convolution in groups are not)."""
     weight, kind = effective_weight(module), kind_of(module)
     if weight is None or kind is None or not fits(module) or not weight.writable():
+        return False
+    if isinstance(module, ComputedCall) and module.setting.dim_of(kind.output_dim) is None:
         return False
     return not kind.output_dim or groups_of(module) == 1
 
