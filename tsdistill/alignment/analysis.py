@@ -240,6 +240,8 @@ def analyze_prepared(
                 queries or {},
                 {name: products.mean(blocks) for name, blocks in products.means.items()},
                 output_power=beta.power,
+                model=student,
+                data=prepared,
             ),
             sensitivity=beta,
             products=products,

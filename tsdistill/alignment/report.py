@@ -17,6 +17,7 @@ from tsdistill.errors import TsdistillError
 from tsdistill.statistics.fan_out import FanOut
 from tsdistill.statistics.observation import Observation
 from tsdistill.statistics.outer_products import Queries
+from tsdistill.statistics.prepared_data import Prepared
 from tsdistill.statistics.redundancy import Taking
 from tsdistill.statistics.sensitivity_passes import StrengthEstimate
 from tsdistill.statistics.sites import Sites
@@ -165,6 +166,8 @@ class Statistics:
         products: what the output makes of these products, float64 ``[nodes]`` (see `products.Products`).
         rebased: what was observed in place of the student, which computes the same: its nodes are meant.
         output_power: E‖f‖², the mean squared norm of all floating outputs of a sample.
+        model: what was observed; the nodes are its.
+        data: what it was observed on.
     """
 
     sites: Sites
@@ -176,6 +179,8 @@ class Statistics:
     products: Mapping[str, np.ndarray] = field(default_factory=dict)
     rebased: nn.Module | None = None
     output_power: float = 0.0
+    model: nn.Module | None = None
+    data: Prepared | None = None
 
 
 @dataclass(frozen=True, eq=False)

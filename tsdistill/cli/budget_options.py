@@ -43,6 +43,12 @@ _OPTIONS = (
     ),
     click.option("--exclude", multiple=True, metavar="PATTERN", help="Groups that stay whole."),
     click.option(
+        "--importance",
+        metavar="NAME",
+        help="What selects: magnitude, batchnorm-scale, taylor, fpgm, wanda, or a plugin's criterion (see "
+        "`tsdistill plugins`); without it reconstruction, the toolkit's own.",
+    ),
+    click.option(
         "--keep-strong/--no-keep-strong",
         default=True,
         show_default=True,
@@ -71,7 +77,7 @@ _CUTTING = (
 )
 
 BUDGETS = ("macs", "params", "nodes", "latency")
-_LIMITS = ("lossless", "min_nodes", "round_to", "only", "exclude")
+_LIMITS = ("lossless", "min_nodes", "round_to", "only", "exclude", "importance")
 
 
 def choosing_options(command: F) -> F:

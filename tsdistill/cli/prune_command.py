@@ -226,6 +226,8 @@ def _check_budget(plan: PruningPlan | None, given: dict[str, Any]) -> None:
     from tsdistill.pruning.accuracy_search import parse_drop
     from tsdistill.pruning.selection.budget import asked
 
+    if given["importance"]:
+        plugins.get("importance", given["importance"])
     if given["max_drop"] is not None:
         parse_drop(given["max_drop"])
         if given["metric"]:

@@ -36,6 +36,7 @@ _HOOKS = {
     "model source": "register_model_sources",
     "evaluation metric": "register_evaluation_metrics",
     "loss": "register_losses",
+    "importance": "register_importance",
 }
 KINDS = tuple(_HOOKS)
 
@@ -46,6 +47,7 @@ BUILTINS: Mapping[str, tuple[str, ...]] = {
     "model source": ("tsdistill.models.sources.builtin_sources",),
     "evaluation metric": ("tsdistill.evaluation.class_metrics",),
     "loss": ("tsdistill.distillation.losses.builtin_losses",),
+    "importance": ("tsdistill.pruning.selection.builtin_importances",),
 }
 
 _log = logging.getLogger(__name__)

@@ -76,7 +76,8 @@ class Descent:
             self._round(course, self._report, None, progress, last=True)
             return course
         if self._budget.kind != "latency":
-            limits_only = {name: value for name, value in self._choosing.items() if name != "keep_strong"}
+            criterion = ("keep_strong", "importance")
+            limits_only = {name: value for name, value in self._choosing.items() if name not in criterion}
             check_reachable(self._report, self._budget, **limits_only)
         whole, end = self._ends()
         parts = limits(1.0, end / whole, rounds_for(end / whole, rounds, realigns))

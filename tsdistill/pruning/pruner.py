@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from tsdistill import plugins
 from tsdistill.alignment.report import AlignmentReport
 from tsdistill.errors import TsdistillError
 from tsdistill.models.files.stored_weights import check_finite
@@ -20,6 +21,8 @@ from tsdistill.pruning.pruning_stages import CUT, pruning_stages, rounds_expecte
 from tsdistill.pruning.pruning_state import Course
 from tsdistill.pruning.realignment import TURNS
 from tsdistill.pruning.selection.budget import asked
+from tsdistill.pruning.selection.importance import DEFAULT, Importance
+from tsdistill.pruning.selection.importance import KIND as IMPORTANCE
 from tsdistill.runtime.call_layers import call_layers
 from tsdistill.runtime.progress import Progress, begin, expect
 from tsdistill.runtime.unchanged import unchanged
@@ -77,6 +80,7 @@ def prune_result(
     latency: float | str | None = None,
     lossless: bool = False,
     teacher: nn.Module | None = None,
+    importance: str | Importance = DEFAULT,
     keep_strong: bool = True,
     min_nodes: int | None = None,
     round_to: int | None = None,
@@ -117,7 +121,9 @@ def prune_result(
         latency: time of a forward pass that is kept, measured on this device: a part, or ``"10ms"``.
         lossless: in place of a budget: only nodes leave whose loss leaves the function as it is.
         teacher: a model whose nodes the selection serves.
-        keep_strong: teacher nodes weigh by strength.
+        importance: selection criterion, by name or as an object (see `tsdistill.plan`). What else is done is
+            the same for all: layers that read what leaves are compensated, and ``realign`` fits what stays.
+        keep_strong: teacher nodes weigh by strength (the toolkit's own criterion only).
         min_nodes: nodes that stay in every group, a tenth by default.
         round_to: groups that lose nodes end at a multiple of this.
         heads: what leaves an attention layer: ``"whole"`` heads, coordinates of all its heads (their
@@ -160,6 +166,9 @@ def prune_result(
             "both a plan and a budget are given; the plan has its budget, leave the other out"
         )
     check_heads(heads)
+    plugins.get(IMPORTANCE, plugins.name_of(importance))
+    if lossless and importance != DEFAULT:
+        raise TsdistillError("lossless removes what costs nothing by any importance; leave one out")
     if lossless and rounds is not None:
         raise TsdistillError("lossless takes no rounds, all that costs nothing leaves at once; leave one out")
     if plan is not None and rounds is not None:
@@ -202,6 +211,7 @@ def prune_result(
                     model, teacher, prepared, heads=way, seed=seed, progress=progress, **every
                 )
             choosing = {
+                "importance": importance,
                 "keep_strong": keep_strong,
                 "min_nodes": min_nodes,
                 "round_to": round_to,

@@ -14,6 +14,7 @@ from tsdistill.pruning.selection.budget import Budget, amount, asked
 from tsdistill.pruning.selection.constraints import Limits, limits_of
 from tsdistill.pruning.selection.cost_model import Meter, Price, meter_of, savings_per_node
 from tsdistill.pruning.selection.greedy import Choice, leaving, orders, select
+from tsdistill.pruning.selection.importance import DEFAULT, Importance
 from tsdistill.pruning.selection.lossless import free_choices
 from tsdistill.pruning.selection.order_cache import scored
 from tsdistill.pruning.selection.width_steps import give_back, round_off
@@ -38,6 +39,7 @@ def plan(
     limit: float | None = None,
     price: Price | None = None,
     dense: Mapping[str, int] | None = None,
+    importance: str | Importance = DEFAULT,
 ) -> PruningPlan:
     """Choose the nodes that leave, over all groups at once, by cost for what they save.
 
@@ -63,6 +65,8 @@ def plan(
             seconds), for a part of the way.
         price: what operations cost on this device.
         dense: group -> nodes that it had before earlier cuts, which the tenth of ``min_nodes`` is a part of.
+        importance: selection criterion, by name (see ``tsdistill plugins``) or as an object (see
+            `tsdistill.pruning.selection.importance.Importance`).
 
     Raises:
         TsdistillError: no or several budgets, one above what the model has, one that cannot be met (says the
@@ -83,7 +87,7 @@ def plan(
     if budget is None:
         choices = free_choices(report, limits)
     else:
-        choices = _within(report, budget, limits, limit, price, keep_strong)
+        choices = _within(report, budget, limits, limit, price, keep_strong, importance)
     groups = {
         group.name: _pruned(report.by_name[group.name], choices.get(group.name, _NOTHING))
         for group in graph.groups
@@ -108,6 +112,7 @@ def _within(
     limit: float | None,
     price: Price | None,
     keep_strong: bool,
+    importance: str | Importance,
 ) -> dict[str, Choice]:
     """The nodes that leave to meet a budget."""
     meter = meter_of(report.graph, budget.kind, price)
@@ -115,7 +120,8 @@ def _within(
     most = budget.absolute(before) if limit is None else limit
     if before > most:
         _check(report, budget, limits, meter, most, of=before if limit is None else None)
-        eliminations = scored(report, limits.floors, savings_per_node(meter), keep_strong=keep_strong)
+        savings = savings_per_node(meter)
+        eliminations = scored(report, limits.floors, savings, keep_strong=keep_strong, importance=importance)
         order = orders(eliminations)
         select(meter, eliminations, most)
         if any(step > 1 for step in limits.steps.values()):
