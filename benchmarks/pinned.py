@@ -66,9 +66,8 @@ def run_names(root: Path) -> list[str]:
         SystemExit: ``root`` has no toolkit.
     """
     code = "import tsdistill, pinned_runs.runs as r; print(tsdistill.__file__, *r.RUNS, sep='\\n')"
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment(root), capture_output=True, text=True, check=True
-    )
+    command = [sys.executable, "-P", "-c", code]
+    done = subprocess.run(command, env=environment(root), capture_output=True, text=True, check=True)
     file, *names = done.stdout.splitlines()
     if not Path(file).is_relative_to(root):
         raise SystemExit(f"pinned: {root} has no tsdistill/; give --root a checkout of the toolkit")
