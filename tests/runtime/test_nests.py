@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+import itertools
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given as example_of
+from hypothesis import settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import tsdistill as tsd
 from tsdistill.data.batches import split_batch
 from tsdistill.runtime.modes import tensors_in
-from tsdistill.runtime.nests import arguments_of, count, cut, mapped, repeated, shapes, tensors
+from tsdistill.runtime.nests import (
+    arguments_of,
+    as_tensors,
+    count,
+    cut,
+    holds_tensors,
+    leaves,
+    mapped,
+    moved,
+    repeated,
+    shapes,
+    tensors,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,6 +153,54 @@ def test_cutting_counting_and_repeating_agree(form):
     assert [t.dtype for t in tensors(x)] == [torch.float32] * 2
     assert all(one is other for one, other in zip(tensors_in(x), tensors(x), strict=True))
     assert "(5, 6)" in shapes(x)
+
+
+Named = collections.namedtuple("Named", ["x", "z"])
+
+
+class Hidden(collections.UserDict):
+    """A mapping that is no dict, as the tokenizers of transformers return one."""
+
+
+@st.composite
+def nests(draw):
+    """A nest and the numbers of its leaves in order."""
+    counter = itertools.count()
+    leaf = st.builds(lambda array: array(next(counter)), st.sampled_from([torch.tensor, np.array]))
+
+    def containers(inner):
+        pair = st.tuples(inner, inner)
+        return st.one_of(
+            st.lists(inner, max_size=3),
+            pair,
+            pair.map(lambda items: Named(*items)),
+            pair.map(lambda items: Hidden(x=items[0], z=items[1])),
+            st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
+            pair.map(lambda items: Record(*items)),
+        )
+
+    return draw(st.recursive(leaf, containers, max_leaves=8))
+
+
+@settings(max_examples=50, deadline=None)
+@example_of(nests())
+def test_every_walk_meets_the_same_leaves_in_one_order(nest):
+    found = [leaf for leaf in leaves(nest) if not isinstance(leaf, float)]
+    numbers = [int(leaf) for leaf in found]
+    assert [int(t) for t in tensors(nest)] == [int(leaf) for leaf in found if isinstance(leaf, Tensor)]
+    assert holds_tensors(nest) == bool(found)
+    converted = as_tensors(nest)
+    assert [int(t) for t in tensors(converted)] == numbers
+    assert [int(t) for t in tensors(moved(converted, torch.device("cpu"), torch.float64))] == numbers
+    assert [int(t) for t in tensors(mapped(converted, lambda t: t + 1))] == [n + 1 for n in numbers]
+
+
+def test_moving_copies_what_a_model_may_write_to():
+    graph, maps = Graph(*_pair(2)), [*_pair(2)]
+    for given in (graph, maps):
+        again = moved(given, torch.device("cpu"))
+        assert again is not given
+        assert all(one is other for one, other in zip(tensors(given), tensors(again), strict=True))
 
 
 def test_images_in_a_sequence_stay_samples():

@@ -18,6 +18,7 @@ from tsdistill.data.numpy_files import native, read_npy, read_npz
 from tsdistill.errors import TsdistillError
 from tsdistill.models.files import torch_save
 from tsdistill.models.sources import python_code
+from tsdistill.runtime.nests import as_tensors, mapped, tensors
 from tsdistill.untrusted import check_regular, refusing
 
 SUFFIXES = (".pt", ".pth", ".npy", ".npz", ".safetensors")
@@ -58,36 +59,14 @@ def _read(path: Path, what: str) -> Any:
 
 
 def _checked(found: Any, place: str) -> Any:
-    def tensors(value: Any) -> Any:
-        if isinstance(value, np.ndarray):
-            with refusing(f"--example-input {place}", "give plain numeric arrays"):
-                value = torch.from_numpy(value)
-        if isinstance(value, torch.Tensor):
-            return value.detach()
-        if isinstance(value, Mapping):
-            return {str(key): tensors(item) for key, item in value.items()}
-        if isinstance(value, (tuple, list)):
-            return type(value)(tensors(item) for item in value) if type(value) in (tuple, list) else value
-        return value
-
-    made = tensors(found)
-    inner = (
-        list(made.values()) if isinstance(made, dict) else list(made) if isinstance(made, tuple) else [made]
-    )
-    if not inner or isinstance(found, nn.Module) or not any(_holds_tensor(value) for value in inner):
+    with refusing(f"--example-input {place}", "give plain numeric arrays"):
+        example = mapped(as_tensors(found), torch.Tensor.detach)
+    if next(tensors(example), None) is None:
         raise TsdistillError(
             f"--example-input {place} holds a {type(found).__name__} without tensors; give a tensor, a tuple "
             "of arguments or a dict of keyword arguments"
         )
-    return made
-
-
-def _holds_tensor(value: Any) -> bool:
-    if isinstance(value, dict):
-        return any(_holds_tensor(item) for item in value.values())
-    if isinstance(value, (tuple, list)):
-        return any(_holds_tensor(item) for item in value)
-    return isinstance(value, torch.Tensor)
+    return {str(name): value for name, value in example.items()} if isinstance(example, dict) else example
 
 
 def by_name(model: nn.Module, example: Any) -> Any:

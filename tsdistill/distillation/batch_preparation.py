@@ -19,7 +19,7 @@ from tsdistill.distillation.options import Options
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.counted_positions import IGNORED, aligned_labels
 from tsdistill.runtime.forward import placement
-from tsdistill.runtime.nests import by_name, mapped
+from tsdistill.runtime.nests import by_name, moved
 
 _DRAWN = 5
 
@@ -66,8 +66,8 @@ class Batching:
             y = None
         spread = self._needs_labels and (self._mixes or self._options.label_smoothing)
         ignored = bool(spread) and isinstance(y, Tensor) and bool((y == self._options.ignore_index).any())
-        x = _moved(batch.x, device, self._precision)
-        y = _placed(y, device)
+        x = moved(batch.x, device, self._precision, non_blocking=True)
+        y = moved(y, device, non_blocking=True)
         if self._strategy is not None:
             if not isinstance(x, Tensor):
                 raise TsdistillError(
@@ -202,20 +202,3 @@ def _of_positions(y: Any) -> bool:
     if isinstance(y, Mapping):
         return any(_of_positions(each) for each in y.values())
     return isinstance(y, Tensor) and y.ndim > 1 and not y.is_floating_point()
-
-
-def _placed(y: Any, device: torch.device) -> Any:
-    """Labels on ``device``; what is neither a tensor nor a mapping of tensors as it is."""
-    if isinstance(y, Mapping):
-        return {name: _placed(each, device) for name, each in y.items()}
-    return y.to(device, non_blocking=True) if isinstance(y, Tensor) else y
-
-
-def _moved(x: Any, device: torch.device, precision: torch.dtype) -> Any:
-    """Inputs on ``device``, floating ones in ``precision``."""
-    return mapped(
-        x,
-        lambda tensor: tensor.to(
-            device, precision if tensor.is_floating_point() else tensor.dtype, non_blocking=True
-        ),
-    )

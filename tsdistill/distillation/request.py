@@ -22,7 +22,7 @@ from tsdistill.evaluation.named_outputs import outputs_or_main
 from tsdistill.evaluation.output_layout import CLASSES, layouts
 from tsdistill.models import info_of
 from tsdistill.runtime.forward import at_rest, forward, to_model
-from tsdistill.runtime.nests import arguments_of, by_name, count
+from tsdistill.runtime.nests import arguments_of, by_name, count, moved
 
 _MANY, _FEW = 512, 32
 
@@ -67,8 +67,7 @@ def samples_of(request: Request, device: torch.device, wanted: int) -> Pairs:
     found: Pairs = []
     seen = 0
     for batch in data.batches(0):
-        y = batch.y.to(device) if isinstance(batch.y, torch.Tensor) else batch.y
-        found.append((to_model(batch.x, request.student), y))
+        found.append((to_model(batch.x, request.student), moved(batch.y, device)))
         seen += count(batch.x)
         if seen >= wanted:
             break

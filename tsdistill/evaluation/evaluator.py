@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from tsdistill import plugins
 from tsdistill.data import Stream, open_data
@@ -30,7 +29,7 @@ from tsdistill.evaluation.output_layout import (
 from tsdistill.models.origin import info_of
 from tsdistill.models.requirements import check_runnable
 from tsdistill.runtime.forward import at_rest, placement
-from tsdistill.runtime.nests import arguments_of, by_name, count, tensors
+from tsdistill.runtime.nests import arguments_of, by_name, count, moved, tensors
 from tsdistill.runtime.progress import Progress
 from tsdistill.runtime.unchanged import unchanged
 
@@ -342,7 +341,5 @@ def _failed(name: str, error: Exception) -> TsdistillError:
 
 
 def _moved(value: Any, device: torch.device) -> Any:
-    """``value`` with its tensors on ``device``."""
-    if all(tensor.device == device for tensor in tensors(value)):
-        return value
-    return pytree.tree_map_only(Tensor, lambda tensor: tensor.to(device), value)
+    """``value`` with its tensors on ``device``; itself, whatever its class, where they are there already."""
+    return value if all(tensor.device == device for tensor in tensors(value)) else moved(value, device)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from tsdistill.runtime.forward import PREFERRED, main_output
 from tsdistill.runtime.modes import judged
+from tsdistill.runtime.nests import entries, is_graph
 
 WHOLE = "output"
 """The name of an output that is one tensor."""
@@ -71,14 +71,9 @@ def _walk(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
 
 
 def _items(value: Any) -> Iterator[tuple[Any, Any]]:
-    """The entries of a structure with their names; none of what is no structure."""
-    if isinstance(value, Mapping):
-        yield from value.items()
-    elif isinstance(value, tuple) and hasattr(value, "_fields"):
-        yield from zip(value._fields, value, strict=True)
-    elif isinstance(value, (tuple, list)):
-        yield from enumerate(value)
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        yield from ((field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
-    else:
-        yield from ((name, getattr(value, name)) for name in PREFERRED if hasattr(value, name))
+    """The entries of a structure with their names; of any other object what it has under a usual name of
+    outputs."""
+    inner = None if is_graph(value) else entries(value)
+    if inner is None:
+        inner = [(name, getattr(value, name)) for name in PREFERRED if hasattr(value, name)]
+    yield from inner

@@ -14,7 +14,7 @@ from tsdistill.models.attention import any_widths
 from tsdistill.runtime import modes
 from tsdistill.runtime.exclusive import exclusive
 from tsdistill.runtime.module_state import state_restored
-from tsdistill.runtime.nests import cut, mapped, shapes, tensors
+from tsdistill.runtime.nests import cut, moved, shapes, tensors
 
 PREFERRED = ("logits", "out", "last_hidden_state")
 """Names under which outputs keep the tensor that they are judged by."""
@@ -30,10 +30,8 @@ def placement(model: nn.Module) -> tuple[torch.device, torch.dtype]:
 
 
 def to_model(x: Any, model: nn.Module) -> Any:
-    """Tensors of ``x``, whatever its form (see `data.nests`), on the model's device, floating ones in its
-    precision."""
-    device, precision = placement(model)
-    return mapped(x, lambda t: t.to(device, precision) if t.is_floating_point() else t.to(device))
+    """Tensors of ``x``, whatever its form, on the model's device, floating ones in its precision."""
+    return moved(x, *placement(model))
 
 
 def forward(model: nn.Module, x: Any, role: str = "model") -> Any:

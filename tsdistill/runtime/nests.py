@@ -25,40 +25,84 @@ def is_graph(value: Any) -> bool:
     return not isinstance(value, own) and all(callable(getattr(value, n, None)) for n in ("to_dict", "apply"))
 
 
+def entries(value: Any) -> list[tuple[Any, Any]] | None:
+    """The entries of a container with their names, in order: keys of a mapping, fields of a named tuple or of
+    a data class, positions in a tuple or list, what a graph hands out; ``None`` of anything else.
+
+    Every walk through inputs and outputs stands on this function. ``torch.utils._pytree`` is not used for
+    it: it knows neither mappings of other classes, nor data classes, nor graphs, and what it does know
+    depends on what other libraries have registered in the process.
+    """
+    if isinstance(value, Tensor):
+        return None
+    if isinstance(value, Mapping):
+        return list(value.items())
+    if isinstance(value, (tuple, list)):
+        return list(zip(getattr(value, "_fields", range(len(value))), value, strict=True))
+    if is_record(value):
+        return [(field.name, getattr(value, field.name)) for field in fields(value)]
+    return list(value.to_dict().items()) if is_graph(value) else None
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    """Everything in ``value`` that is no container, in order."""
+    inner = entries(value)
+    if inner is None:
+        yield value
+    else:
+        for _, item in inner:
+            yield from leaves(item)
+
+
 def tensors(value: Any) -> Iterator[Tensor]:
     """Every tensor in ``value``, in order."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from tensors(item)
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            yield from tensors(item)
-    elif is_record(value):
-        for each in fields(value):
-            yield from tensors(getattr(value, each.name))
-    elif is_graph(value):
-        yield from tensors(value.to_dict())
+    return (leaf for leaf in leaves(value) if isinstance(leaf, Tensor))
 
 
-def mapped(value: Any, change: Callable[[Tensor], Any]) -> Any:
-    """A copy of ``value`` with ``change(t)`` in the place of every tensor ``t``; a mapping becomes a dict."""
-    if isinstance(value, Tensor):
+def mapped(value: Any, change: Callable[[Any], Any], kind: type = Tensor) -> Any:
+    """A copy of ``value`` with ``change(leaf)`` in the place of every leaf of a ``kind``.
+
+    Mappings become dicts. Of a graph only tensors are changed, whatever the ``kind``.
+    """
+    if isinstance(value, kind):
         return change(value)
-    if isinstance(value, Mapping):
-        return {key: mapped(item, change) for key, item in value.items()}
-    if isinstance(value, (tuple, list)):
-        items = [mapped(item, change) for item in value]
-        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
-    if is_record(value):
-        made = copy.copy(value)
-        for each in fields(value):
-            object.__setattr__(made, each.name, mapped(getattr(value, each.name), change))
-        return made
+    inner = entries(value)
+    if inner is None:
+        return value
     if is_graph(value):
-        return copy.copy(value).apply(change)
-    return value
+        return copy.copy(value).apply(change) if kind is Tensor else value
+    changed = {name: mapped(item, change, kind) for name, item in inner}
+    if isinstance(value, Mapping):
+        return changed
+    if isinstance(value, (tuple, list)):
+        items = list(changed.values())
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+    record = copy.copy(value)
+    for name, item in changed.items():
+        object.__setattr__(record, name, item)
+    return record
+
+
+def moved(
+    value: Any, device: torch.device, floating: torch.dtype | None = None, *, non_blocking: bool = False
+) -> Any:
+    """A copy of ``value`` with its tensors on ``device``.
+
+    Containers are new ones, also where no tensor moves, because a model may write to a graph or a list that
+    it is given.
+
+    Args:
+        value: inputs, labels or outputs, whatever their form.
+        device: where its tensors go.
+        floating: what its floating tensors are converted to; ``None`` leaves their types.
+        non_blocking: copies from page-locked memory to a GPU may go on after the call.
+    """
+
+    def to_device(tensor: Tensor) -> Tensor:
+        dtype = floating if floating is not None and tensor.is_floating_point() else tensor.dtype
+        return tensor.to(device, dtype, non_blocking=non_blocking)
+
+    return mapped(value, to_device)
 
 
 def count(x: Any) -> int:
@@ -113,35 +157,21 @@ def shapes(x: Any) -> str:
     """The shapes in ``x``, for messages."""
     if isinstance(x, Tensor):
         return f"of shape {tuple(x.shape)}"
-    if isinstance(x, Mapping):
-        return ", ".join(f"{key} {shapes(value)}" for key, value in x.items())
-    if isinstance(x, (tuple, list)):
-        return ", ".join(shapes(value) for value in x)
-    if is_record(x):
-        return shapes({each.name: getattr(x, each.name) for each in fields(x)})
-    return shapes(x.to_dict()) if is_graph(x) else type(x).__name__
+    inner = entries(x)
+    if inner is None:
+        return type(x).__name__
+    plain = isinstance(x, (tuple, list))
+    return ", ".join(shapes(item) if plain else f"{name} {shapes(item)}" for name, item in inner)
 
 
 def as_tensors(value: Any) -> Any:
     """``value`` with arrays as tensors."""
-    if isinstance(value, np.ndarray):
-        return torch.as_tensor(value)
-    if isinstance(value, Mapping):
-        return {key: as_tensors(item) for key, item in value.items()}
-    if isinstance(value, (tuple, list)) and not hasattr(value, "_fields"):
-        return type(value)(as_tensors(item) for item in value)
-    return value
+    return mapped(value, torch.as_tensor, np.ndarray)
 
 
 def holds_tensors(value: Any) -> bool:
     """Whether there is a tensor or an array of numbers anywhere in ``value``."""
-    if isinstance(value, np.ndarray):
-        return True
-    if isinstance(value, Mapping):
-        return any(holds_tensors(item) for item in value.values())
-    if isinstance(value, (tuple, list)):
-        return any(holds_tensors(item) for item in value)
-    return next(tensors(value), None) is not None
+    return any(isinstance(leaf, (Tensor, np.ndarray)) for leaf in leaves(value))
 
 
 def by_name(model: nn.Module, x: Any) -> Any:

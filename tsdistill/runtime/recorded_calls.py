@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
-from torch.utils import _pytree as pytree
 
 from tsdistill.runtime.forward import at_rest, forward
+from tsdistill.runtime.nests import mapped
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +58,7 @@ def recorded_calls(model: nn.Module, names: Collection[str], example: Any) -> di
     def recorder(name: str) -> Any:
         def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             if name not in calls:
-                held = pytree.tree_map_only(Tensor, lambda t: t.detach().clone(), (args, kwargs))
+                held = mapped((args, kwargs), lambda tensor: tensor.detach().clone())
                 calls[name] = RecordedCall(*held)
 
         return before
