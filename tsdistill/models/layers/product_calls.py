@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -27,6 +27,7 @@ from tsdistill.models.layers.call_kinds import (
     LinearCall,
     ProductCall,
 )
+from tsdistill.models.layers.einsum_form import LinearForm, linear_form
 from tsdistill.models.layers.provenance import Provenance
 
 _SIDES = {F.conv1d: 1, F.conv2d: 2, F.conv3d: 3}
@@ -62,6 +63,7 @@ class _Call:
         bias: another, or none.
         settings: the layer's attributes that the call must have, too.
         groups: of a convolution.
+        form: of an einsum, which is a layer once input and weight are laid out by it.
     """
 
     kind: type[CallLayer]
@@ -70,12 +72,21 @@ class _Call:
     bias: Tensor | None
     settings: tuple[Any, ...] = ()
     groups: int = 1
+    form: LinearForm | None = None
 
     @property
     def computed(self) -> bool:
         """Whether weight or bias are no parameters."""
-        return not isinstance(self.weight, nn.Parameter) or not (
-            self.bias is None or isinstance(self.bias, nn.Parameter)
+        if self.form is not None or not isinstance(self.weight, nn.Parameter):
+            return True
+        return not (self.bias is None or isinstance(self.bias, nn.Parameter))
+
+    def laid_out(self) -> _Call:
+        """The call of ``F.linear`` that an einsum amounts to; every other call as it is."""
+        if self.form is None:
+            return self
+        return replace(
+            self, input=self.form.input(self.input), weight=self.form.weight(self.weight), form=None
         )
 
     def is_of(self, layer: nn.Module, place: int = 0) -> bool:
@@ -94,6 +105,9 @@ class _Call:
 
     def layer(self, parameter: str) -> CallLayer:
         """A new layer that it is a call of."""
+        computed = self.computed
+        if self.form is not None:
+            return replace(self.laid_out(), weight=self.form.weight(self.weight).detach()).layer(parameter)
         if self.kind is ProductCall:
             layer: Any = ProductCall()
             layer.register_parameter("bias", None)
@@ -121,7 +135,7 @@ class _Call:
             )
         layer._parameters["weight"], layer._parameters["bias"] = self.weight, self.bias
         layer.parameter, layer.training = parameter, False
-        if self.computed:
+        if computed:
             del layer._parameters["weight"]
             layer._parameters["bias"] = self.bias if isinstance(self.bias, nn.Parameter) else None
             layer.__class__ = COMPUTED[self.kind]
@@ -177,7 +191,18 @@ def _taken_apart(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _C
         and args[0].ndim > 1
     ):
         return _product(args[0], args[1], None, turned=True)
+    if func is torch.einsum and len(args) == 3 and all(isinstance(each, Tensor) for each in args[1:]):
+        return _summed(*args)
     return None
+
+
+def _summed(equation: Any, x: Tensor, weight: Tensor) -> _Call | None:
+    """An einsum of two tensors. The second is taken for the weight, unless the first is a parameter."""
+    if isinstance(x, nn.Parameter):
+        inputs, arrow, output = str(equation).partition("->")
+        equation, x, weight = ",".join(reversed(inputs.split(","))) + arrow + output, weight, x
+    form = linear_form(equation, x, weight)
+    return None if form is None else _Call(LinearCall, x, weight, None, form=form)
 
 
 def _product(x: Tensor, weight: Any, bias: Tensor | None, *, turned: bool) -> _Call | None:
@@ -228,11 +253,13 @@ class _Diverting(TorchFunctionMode):
             layer.groups = call.groups  # type: ignore[assignment]
         if not isinstance(layer, ComputedCall):
             return layer(call.input)
-        layer.hold(call.weight, call.bias)
+        laid_out = call.laid_out()
+        layer.hold(laid_out.weight, laid_out.bias)
         try:
-            return layer(call.input)
+            result = layer(laid_out.input)
         finally:
             layer.given.running = None
+        return result if call.form is None else call.form.output(result, call.weight)
 
     def _layer(self, call: _Call) -> CallLayer | None:
         if call.computed and self._make is None:
