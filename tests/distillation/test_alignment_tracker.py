@@ -10,14 +10,14 @@ from torch.nn import functional
 
 import tsdistill as tsd
 from tests.distillation.networks import batches, convnet, digits, shuffled
-from tsdistill.distillation.alignment_tracker import Tracker, samples_for
+from tsdistill.distillation.alignment_tracker import AlignmentTracker, tracked_samples
 from tsdistill.errors import TsdistillError
 from tsdistill.report.history_table import history_table
 
 
 def test_it_equals_analyze_on_the_same_samples() -> None:
     teacher, student = convnet(6, 8), convnet(9, 7, seed=5)
-    tracker = Tracker(student, teacher, batches(), seed=3)
+    tracker = AlignmentTracker(student, teacher, batches(), seed=3)
     figures = tracker.look("start")
     report = tsd.analyze(
         student,
@@ -47,7 +47,7 @@ def test_it_equals_analyze_on_the_same_samples() -> None:
 
 def test_a_training_is_followed_and_shown() -> None:
     teacher, student = convnet(6, 8), convnet(6, 8, seed=5)
-    tracker = Tracker(student, teacher, batches())
+    tracker = AlignmentTracker(student, teacher, batches())
     first = tracker.look("start")
     x = digits()[0][:256]
     with torch.no_grad():
@@ -74,10 +74,10 @@ def test_a_training_is_followed_and_shown() -> None:
 
 def test_a_resumed_run_goes_on_where_it_was() -> None:
     teacher, student = convnet(6, 8), convnet(6, 8, seed=5)
-    tracker = Tracker(student, teacher, batches())
+    tracker = AlignmentTracker(student, teacher, batches())
     tracker.look("start")
     tracker.look("epoch 1")
-    other = Tracker(copy.deepcopy(student), teacher, batches())
+    other = AlignmentTracker(copy.deepcopy(student), teacher, batches())
     other.load_state_dict(tracker.state_dict())
     other.look("epoch 1")
     assert other.names == ("start", "epoch 1")
@@ -90,8 +90,8 @@ def test_a_resumed_run_goes_on_where_it_was() -> None:
 def test_it_costs_little_of_an_epoch() -> None:
     teacher, student = convnet(16, 16, 16), convnet(8, 8, 8, seed=5)
     x = digits()[0].repeat(5, 1, 1, 1)[:8192]
-    few = samples_for(len(x))
-    tracker = Tracker(student, teacher, [(part, None) for part in x[:few].split(128)])
+    few = tracked_samples(len(x))
+    tracker = AlignmentTracker(student, teacher, [(part, None) for part in x[:few].split(128)])
     tracker.look("start")
     seen: Counter[str] = Counter()
     for name, model in (("teacher", teacher), ("student", student)):
@@ -105,10 +105,15 @@ def test_it_costs_little_of_an_epoch() -> None:
 def test_what_cannot_be_tracked_is_said() -> None:
     teacher = convnet(6, 8)
     with pytest.raises(TsdistillError, match="no samples"):
-        Tracker(teacher, teacher, [])
+        AlignmentTracker(teacher, teacher, [])
     with pytest.raises(TsdistillError, match="call look"):
-        Tracker(teacher, convnet(6, 8, seed=1), batches()).history()
-    assert (samples_for(None), samples_for(10), samples_for(60000), samples_for(10**7)) == (64, 64, 937, 1024)
+        AlignmentTracker(teacher, convnet(6, 8, seed=1), batches()).history()
+    assert (tracked_samples(None), tracked_samples(10), tracked_samples(60000), tracked_samples(10**7)) == (
+        64,
+        64,
+        937,
+        1024,
+    )
 
 
 def test_groups_that_a_trial_cut_would_leave_out_are_followed_to_the_end() -> None:
@@ -129,7 +134,7 @@ def test_groups_that_a_trial_cut_would_leave_out_are_followed_to_the_end() -> No
 
     ids = torch.randint(30, (64, 6), generator=torch.Generator().manual_seed(0))
     x = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    tracker = Tracker(language_model(16, 1), language_model(32, 2), [(x, None)])
+    tracker = AlignmentTracker(language_model(16, 1), language_model(32, 2), [(x, None)])
     tracker.look("start")
     followed = {group.name for group in tracker.history().groups}
     assert followed == set(tracker.pairs)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from tests.distillation.networks import batches, convnet, digits
-from tsdistill.distillation.paired_groups import Beside, Samples
+from tsdistill.distillation.paired_groups import PairedGroups, Samples
 from tsdistill.errors import TsdistillError
 
 ROOT = str(Path(__file__).parents[2])
@@ -63,19 +63,19 @@ def test_two_processes_find_what_one_finds(tmp_path: Path) -> None:
 
 
 def test_other_architectures_are_paired_in_depth_order() -> None:
-    beside = Beside(convnet(5, 9, seed=5), convnet(6, 8, 7), batches())
+    beside = PairedGroups(convnet(5, 9, seed=5), convnet(6, 8, 7), batches())
     assert 1 <= len(beside.pairs) <= 2
     order = [["0", "3", "6"].index(other) for other in beside.pairs.values()]
     assert order == sorted(order)
     assert any("two architectures" in note for note in beside.notes)
-    given = Beside(convnet(5, 9, seed=5), convnet(6, 8, 7), batches(), {"0": "6"})
+    given = PairedGroups(convnet(5, 9, seed=5), convnet(6, 8, 7), batches(), {"0": "6"})
     assert given.pairs["0"] == "6"
 
 
 def test_maps_meet_at_the_coarser_resolution() -> None:
     teacher, student = convnet(6, 8), convnet(6, 8, seed=5)
     student[0] = nn.Conv2d(1, 6, 3, stride=2, padding=1)
-    first = Beside(student, teacher, batches()).met[0]
+    first = PairedGroups(student, teacher, batches()).shared_pairs[0]
     assert first.meeting.size == (4, 4)
     assert first.sizes == (6, 6)
     assert first.mapped
@@ -88,4 +88,4 @@ def test_samples_stop_at_the_limit() -> None:
     assert torch.equal(torch.cat([x for x, _ in some]), digits()[0][:50])
     assert Samples(batches(4, 32)).samples == 128
     with pytest.raises(TsdistillError, match="no samples to look at"):
-        Beside(convnet(4), convnet(4), [])
+        PairedGroups(convnet(4), convnet(4), [])

@@ -25,7 +25,7 @@ _DEVICE = "ACCELERATE_TORCH_DEVICE"
 _LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR")
 
 
-class Carrier(nn.Module):
+class StudentModule(nn.Module):
     """What accelerate wraps and changes in place of the student, which stays as it is.
 
     Args:
@@ -46,7 +46,7 @@ class Carrier(nn.Module):
 
 
 @contextmanager
-def machine(options: Options, folder: str | None = None) -> Iterator[Accelerator]:
+def accelerator_for(options: Options, folder: str | None = None) -> Iterator[Accelerator]:
     """accelerate's ``Accelerator`` for a run: the processes that ``accelerate launch`` or ``torchrun``
     started, or this one alone.
 
@@ -61,17 +61,17 @@ def machine(options: Options, folder: str | None = None) -> Iterator[Accelerator
         TsdistillError: the device is not there, does not have the precision, or the tracker is not installed.
     """
     with exclusive(), preserved_generators():
-        yield from _machine(options, folder)
+        yield from _open_accelerator(options, folder)
 
 
-def _machine(options: Options, folder: str | None) -> Iterator[Accelerator]:
+def _open_accelerator(options: Options, folder: str | None) -> Iterator[Accelerator]:
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState, GradientState
 
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
     own_group = not torch.distributed.is_initialized()
-    place = _place(options.device)
+    place = _accelerate_device(options.device)
     if options.amp == "fp16" and place == "cpu":
         raise TsdistillError("cannot run with amp fp16 on the CPU; bf16 works there")
     environment = os.environ.get(_DEVICE)
@@ -110,7 +110,7 @@ def launched() -> bool:
     return all(name in os.environ for name in _LAUNCHED) and os.environ["WORLD_SIZE"] != "1"
 
 
-def _place(device: str) -> str | None:
+def _accelerate_device(device: str) -> str | None:
     """What accelerate is told: ``None`` lets it choose."""
     if device == "auto":
         return None if torch.cuda.is_available() or _mps() else "cpu"

@@ -13,7 +13,7 @@ from tsdistill.alignment.analysis import analyze_prepared
 from tsdistill.alignment.history import THIRDS, AlignmentHistory, GroupHistory
 from tsdistill.alignment.report import Thresholds
 from tsdistill.distillation.losses.loss_protocol import Batches
-from tsdistill.distillation.paired_groups import Beside, Samples, similarities, strengths
+from tsdistill.distillation.paired_groups import PairedGroups, Samples, similarities, strengths
 from tsdistill.errors import TsdistillError
 from tsdistill.models import info_of
 from tsdistill.statistics.prepared_data import prepare
@@ -23,7 +23,7 @@ _SHARE = 64
 _POSITIONS = 32
 
 
-def samples_for(samples: int | None) -> int:
+def tracked_samples(samples: int | None) -> int:
     """How many samples are looked at in each epoch of ``samples``: one in 64, at least 64 and at most 1,024.
 
     A step costs a forward of the teacher and three of the student, a look one of each, so the forwards of a
@@ -32,7 +32,7 @@ def samples_for(samples: int | None) -> int:
     return FEWEST if samples is None else min(MOST, max(FEWEST, samples // _SHARE))
 
 
-class Tracker:
+class AlignmentTracker:
     """Mean best correlation of the teacher's nodes with the student's, group by group, over a training.
 
     The samples, the pairs of groups and the strengths of the teacher's nodes are settled at the beginning, so
@@ -43,7 +43,7 @@ class Tracker:
     Args:
         student: the bare student.
         teacher: the bare teacher.
-        batches: the samples that are looked at, on the models' device; see `samples_for`.
+        batches: the samples that are looked at, on the models' device; see `tracked_samples`.
         seed: of the positions that are looked at and of the strengths.
         given: student group -> teacher group, which overrides what is found.
         description: of the data, for the report.
@@ -68,7 +68,7 @@ class Tracker:
     ) -> None:
         self._samples = batches if isinstance(batches, Samples) else Samples(batches)
         self._seed, self._description = seed, description
-        self._beside = Beside(student, teacher, self._samples, given)
+        self._beside = PairedGroups(student, teacher, self._samples, given)
         self._sensitivity = self._beside.sensitivity(self._samples, self._samples.samples, seed)
         self._strength: dict[str, np.ndarray] = {}
         self._best: dict[str, list[np.ndarray]] = {}

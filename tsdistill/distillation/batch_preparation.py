@@ -24,7 +24,7 @@ from tsdistill.runtime.nests import by_name, moved
 _DRAWN = 5
 
 
-class Batching:
+class BatchPreparation:
     """Makes batches ready; what is random depends on seed, epoch, batch and process alone.
 
     Args:

@@ -40,13 +40,13 @@ def norms_of(model: nn.Module) -> list[_BatchNorm]:
     return [m for m in model.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
 
 
-def hold(model: nn.Module) -> None:
+def freeze_statistics(model: nn.Module) -> None:
     """Let batch norms of a model in train mode use their running statistics and leave them as they are."""
     for norm in norms_of(model):
         norm.eval()
 
 
-def learnt(model: nn.Module) -> bool:
+def has_trained_statistics(model: nn.Module) -> bool:
     """Whether some batch norm has statistics other than those that it is made with (mean 0, variance 1)."""
     return any(
         bool((norm.running_mean != 0).any()) or bool((norm.running_var != 1).any())
@@ -55,7 +55,7 @@ def learnt(model: nn.Module) -> bool:
     )
 
 
-def after_pass(
+def divergence_after_pass(
     model: nn.Module, batches: Iterable[Any], judge: Callable[[nn.Module], float | None]
 ) -> float | None:
     """What ``judge`` says of a copy of ``model`` whose batch norms have followed ``batches`` in train mode.
@@ -84,7 +84,7 @@ def divergence(figures: Mapping[str, float]) -> float | None:
     return None
 
 
-def moves_much(before: float | None, after: float | None) -> bool:
+def exceeds_tolerance(before: float | None, after: float | None) -> bool:
     """Whether a pass in train mode alone made the divergence from the teacher so much larger that the
     statistics are to stay."""
     if before is None or after is None:

@@ -72,7 +72,7 @@ class _PositionFields(Schema):
 
 
 class _TallyFields(Schema):
-    """What `tsdistill.distillation.running_means.Tally` keeps."""
+    """What `tsdistill.distillation.running_means.RunningMeans` keeps."""
 
     total: float
     parts: dict[Text, float]

@@ -12,7 +12,7 @@ from tsdistill.models import info_of
 from tsdistill.models.sources import catalog
 
 
-def start_afresh(model: nn.Module, seed: int, like: nn.Module | None = None) -> None:
+def reinitialise(model: nn.Module, seed: int, like: nn.Module | None = None) -> None:
     """Draw all parameters of ``model`` anew, in place; running statistics begin at 0 and 1.
 
     Every module that has ``reset_parameters`` is asked to; a parameter of another module (a position table, a

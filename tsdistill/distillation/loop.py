@@ -18,9 +18,9 @@ from tsdistill.data.training_transforms import mixed_seed
 from tsdistill.distillation import batchnorm_modes, signals
 from tsdistill.distillation.batch_preparation import refuse_one_class
 from tsdistill.distillation.checkpoints import WAY_OUT, Position
-from tsdistill.distillation.loop_state import Parts
+from tsdistill.distillation.loop_state import LoopState
 from tsdistill.distillation.losses import Features, Step
-from tsdistill.distillation.running_means import Tally
+from tsdistill.distillation.running_means import RunningMeans
 from tsdistill.distillation.training_log import Status
 from tsdistill.errors import TsdistillError
 from tsdistill.runtime.modes import plain_attention
@@ -31,7 +31,7 @@ _DRAWN = 6
 _TOLD = 0.5
 
 
-class Loop:
+class TrainingLoop:
     """A training under way.
 
     Attributes:
@@ -41,18 +41,18 @@ class Loop:
         notes: lines for people.
     """
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: LoopState) -> None:
         self._parts = parts
         self._options = parts.options
         self.position = Position()
         self.log: list[dict[str, Any]] = []
         self.skipped = 0
         self.notes: list[str] = []
-        self._tally = Tally()
-        self._watch = signals.Watch()
-        self._student = parts.updating.student
+        self._means = RunningMeans()
+        self._finite_check = signals.FiniteLossCheck()
+        self._student = parts.optimizer_step.student
         self._features = Features(self._student, parts.loss.student_taps) if parts.loss.student_taps else None
-        self._told = 0.0
+        self._reported_at = 0.0
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Go on from a checkpoint.
@@ -65,10 +65,10 @@ class Loop:
             self.log = [dict(line) for line in state["log"]]
             self.skipped = int(state["skipped"])
             self.notes = list(state["notes"])
-            self._tally.load(state["tally"])
+            self._means.load(state["tally"])
             self._parts.loss.load_state_dict(state["loss"])
-            self._parts.updating.load(state, self.position.updates)
-            self._parts.following.load(state["following"])
+            self._parts.optimizer_step.load(state, self.position.updates)
+            self._parts.validation.load(state["following"])
 
     def state(self) -> dict[str, Any]:
         """Everything that is needed to go on, as plain data."""
@@ -77,10 +77,10 @@ class Loop:
             "log": self.log,
             "skipped": self.skipped,
             "notes": list(self.notes),
-            "tally": self._tally.state(),
+            "tally": self._means.state(),
             "loss": self._parts.loss.state_dict(),
-            "following": self._parts.following.state(),
-            **self._parts.updating.state(),
+            "following": self._parts.validation.state(),
+            **self._parts.optimizer_step.state(),
         }
 
     def run(self) -> None:
@@ -90,29 +90,29 @@ class Loop:
             TsdistillError: the loss is no number, the data or a plugin fail, the disk is full.
             Interrupted: somebody asked to stop; the state is on disk.
         """
-        with signals.Asked() as stop:
+        with signals.StopRequest() as stop:
             self._stop = stop
             if not self.log and self.position == Position():
                 self._begin()
-            while self.position.epoch < self._options.epochs and not self._spent():
+            while self.position.epoch < self._options.epochs and not self._steps_done():
                 self._epoch(self.position.epoch)
 
     def _begin(self) -> None:
         """Look at the student as it is before training: epoch 0 of the log, where there are held-out data."""
         parts = self._parts
-        figures = parts.following.judge(parts.updating.result())
-        parts.updating.frozen = self._freezes(figures)
-        if not parts.following.judges_any:
+        figures = parts.validation.judge(parts.optimizer_step.result())
+        parts.optimizer_step.frozen = self._freezes_batchnorm(figures)
+        if not parts.validation.has_held_out_data:
             return
-        line: dict[str, Any] = {"epoch": 0, "lr": parts.updating.lr, "updates": 0}
+        line: dict[str, Any] = {"epoch": 0, "lr": parts.optimizer_step.lr, "updates": 0}
         line.update(figures)
         self.log.append(line)
-        parts.keeping.close_epoch(self.state(), self.log, 0)
-        parts.following.track(line, 0)
+        parts.writer.close_epoch(self.state(), self.log, 0)
+        parts.validation.track(line, 0)
         if parts.report is not None:
             parts.report(line)
 
-    def _freezes(self, figures: Mapping[str, Any]) -> bool:
+    def _freezes_batchnorm(self, figures: Mapping[str, Any]) -> bool:
         """Whether batch norms keep their statistics, all processes agreeing.
 
         Args:
@@ -120,35 +120,39 @@ class Loop:
         """
         parts, wanted = self._parts, self._options.freeze_bn
         student = self._student
-        if wanted != "auto" or parts.teaching.teacher is None or not batchnorm_modes.learnt(student):
+        if (
+            wanted != "auto"
+            or parts.teacher_forward.teacher is None
+            or not batchnorm_modes.has_trained_statistics(student)
+        ):
             return wanted == "yes" and bool(batchnorm_modes.norms_of(student))
         before = batchnorm_modes.divergence(
             {name.removeprefix("val/"): value for name, value in figures.items()}
         )
-        judge = parts.following.divergence
-        if not parts.following.judges_any:
-            judge = partial(parts.following.divergence, samples=parts.samples)
+        judge = parts.validation.divergence
+        if not parts.validation.has_held_out_data:
+            judge = partial(parts.validation.divergence, samples=parts.samples)
             before = judge(student)
-        after = batchnorm_modes.after_pass(student, self._probed(), judge)
-        frozen = batchnorm_modes.moves_much(before, after)
+        after = batchnorm_modes.divergence_after_pass(student, self._probe_inputs(), judge)
+        frozen = batchnorm_modes.exceeds_tolerance(before, after)
         if frozen:
             self.notes.append(
                 "batch norms keep their statistics: a pass over the training data in train mode alone takes "
                 f"the divergence from the teacher from {before:.3g} to {after:.3g} (otherwise: freeze_bn=no)"
             )
-        return self._first(frozen)
+        return self._from_first_process(frozen)
 
-    def _probed(self) -> Iterator[Any]:
+    def _probe_inputs(self) -> Iterator[Any]:
         """The inputs of the first batches, as they are trained on."""
         parts = self._parts
-        batching = copy.deepcopy(parts.batching)
+        preparation = copy.deepcopy(parts.preparation)
         for batch in islice(parts.data.batches(0), batchnorm_modes.PROBED):
             torch.manual_seed(
                 mixed_seed(self._options.seed, 0, batch.number, parts.accelerator.process_index, _DRAWN)
             )
-            yield batching(batch, 0, parts.accelerator.device)[0]
+            yield preparation(batch, 0, parts.accelerator.device)[0]
 
-    def _first(self, value: bool) -> bool:
+    def _from_first_process(self, value: bool) -> bool:
         """What the first process says."""
         if self._parts.accelerator.num_processes == 1:
             return value
@@ -156,37 +160,37 @@ class Loop:
 
         return bool(broadcast_object_list([value])[0])
 
-    def _spent(self) -> bool:
+    def _steps_done(self) -> bool:
         return self._options.steps is not None and self.position.updates >= self._options.steps
 
     def _epoch(self, epoch: int) -> None:
         parts, options = self._parts, self._options
         start = self.position.batch
-        parts.updating.begin_epoch(epoch)
+        parts.optimizer_step.begin_epoch(epoch)
         if not start:
             parts.loss.renew(parts.samples)
-            self._tally = Tally()
-        parts.updating.train()
-        self._tally.go()
+            self._means = RunningMeans()
+        parts.optimizer_step.train()
+        self._means.go()
         for batch, last in self._batches(epoch, start):
             ends = last or (batch.number + 1) % options.accumulate == 0
-            with parts.updating.apart(ends):
+            with parts.optimizer_step.apart(ends):
                 loss, seen = self._forward(batch, epoch)
-                group = self._group(batch.number, last)
-                parts.updating.backward(loss * (batch.weight / group))
-            self._tally.add(loss, seen, self._share(batch), parts.loss.parts)
+                group = self._batches_in_update(batch.number, last)
+                parts.optimizer_step.backward(loss * (batch.weight / group))
+            self._means.add(loss, seen, self._dealt_samples(batch), parts.loss.parts)
             if ends:
                 self._update(epoch, batch.number)
-            self._tell(epoch, batch.number)
-            if self._spent():
+            self._report_status(epoch, batch.number)
+            if self._steps_done():
                 break
-        self._settle(epoch)
+        self._check_losses(epoch)
         self._check_weights(epoch, self.position.batch - 1)
-        refuse_one_class(parts.batching.one_class if epoch == 0 and not start else None, parts.data.name)
+        refuse_one_class(parts.preparation.one_class if epoch == 0 and not start else None, parts.data.name)
         self.position = Position(epoch + 1, 0, self.position.updates)
-        self._close(epoch)
+        self._end_epoch(epoch)
 
-    def _group(self, number: int, last: bool) -> int:
+    def _batches_in_update(self, number: int, last: bool) -> int:
         """How many batches make up the update that a batch is part of."""
         size, length = self._options.accumulate, self._parts.data.length
         first = number - number % size
@@ -194,7 +198,7 @@ class Loop:
             return min(size, length - first)
         return number - first + 1 if last else size
 
-    def _share(self, batch: TrainingBatch) -> float:
+    def _dealt_samples(self, batch: TrainingBatch) -> float:
         """Samples that were dealt to this process, as the mean over processes is weighted by."""
         return batch.weight * self._parts.data.batch_size / self._parts.accelerator.num_processes
 
@@ -203,23 +207,23 @@ class Loop:
         data, many = self._parts.data, self._parts.accelerator.num_processes > 1
         source = data.batches(epoch, start)
         agree = many and data.numbers is None
-        now = self._agreed(next(source, None), agree)
+        now = self._batch_of_all(next(source, None), agree)
         while now is not None:
             if data.numbers is not None:
                 yield now, now.number + 1 == data.length
                 now = next(source, None)
             else:
-                coming = self._agreed(next(source, None), agree)
+                coming = self._batch_of_all(next(source, None), agree)
                 yield now, coming is None
                 now = coming
 
-    def _agreed(self, batch: TrainingBatch | None, agree: bool) -> TrainingBatch | None:
+    def _batch_of_all(self, batch: TrainingBatch | None, agree: bool) -> TrainingBatch | None:
         """The batch, ``None`` where any process has none."""
         if not agree:
             return batch
         accelerator = self._parts.accelerator
-        there = torch.tensor(float(batch is not None), device=accelerator.device)
-        return batch if float(accelerator.reduce(there, "sum")) == accelerator.num_processes else None
+        present = torch.tensor(float(batch is not None), device=accelerator.device)
+        return batch if float(accelerator.reduce(present, "sum")) == accelerator.num_processes else None
 
     def _forward(self, batch: TrainingBatch, epoch: int) -> tuple[Tensor, int]:
         """The loss of a batch, 0-dim, and how many samples were seen.
@@ -231,27 +235,27 @@ class Loop:
         torch.manual_seed(
             mixed_seed(self._options.seed, epoch, batch.number, accelerator.process_index, _DRAWN)
         )
-        x, y = parts.batching(batch, epoch, accelerator.device)
-        taught, theirs = parts.teaching(x, batch.index)
-        mine: Mapping[str, Tensor] = {}
+        x, y = parts.preparation(batch, epoch, accelerator.device)
+        taught, teacher_features = parts.teacher_forward(x, batch.index)
+        student_features: Mapping[str, Tensor] = {}
         with self._features or nullcontext(), plain_attention() if self._features else nullcontext():
-            given = parts.outputs.student(parts.updating.model(x))
+            outputs = parts.outputs.student(parts.optimizer_step.model(x))
         if self._features is not None:
-            mine = self._features.seen
+            student_features = self._features.seen
         known, main = parts.outputs, parts.outputs.main
         taught = known.taught(taught)
         done = epoch + batch.number / parts.data.length if parts.data.length else float(epoch)
         step = Step(
             x=x,
             y=y,
-            student_output=given[main],
+            student_output=outputs[main],
             teacher_output=taught.get(main),
             student=self._student,
-            teacher=parts.teaching.teacher,
+            teacher=parts.teacher_forward.teacher,
             epoch=done,
-            student_features=mine,
-            teacher_features=theirs,
-            student_outputs=given,
+            student_features=student_features,
+            teacher_features=teacher_features,
+            student_outputs=outputs,
             teacher_outputs=taught,
             layouts=known.layouts,
             layout=known.layouts[main],
@@ -259,22 +263,22 @@ class Loop:
         )
         if batch.skipped:
             self.skipped += batch.skipped
-            self._tally.skip(batch.skipped, batch.complaint)
+            self._means.skip(batch.skipped, batch.complaint)
         loss = parts.loss(step)
-        bad = self._watch.see(batch.number, loss.detach())
+        bad = self._finite_check.see(batch.number, loss.detach())
         if bad is not None:
-            broken = self._broken(step) if bad == batch.number else None
+            broken = self._teacher_fault(step) if bad == batch.number else None
             self._refuse(epoch, bad, broken)
         return loss, count(x)
 
-    def _broken(self, step: Step) -> str | None:
+    def _teacher_fault(self, step: Step) -> str | None:
         """What the teacher gave that is not finite, in words."""
         x = by_name(self._student, step.x)
         outputs = self._parts.outputs
         return outputs.broken(step.student_outputs, step.teacher_outputs, x, step.y, step.ignore_index)
 
-    def _settle(self, epoch: int) -> None:
-        bad = self._watch.settle()
+    def _check_losses(self, epoch: int) -> None:
+        bad = self._finite_check.settle()
         if bad is not None:
             self._refuse(epoch, bad)
 
@@ -286,7 +290,7 @@ class Loop:
             batch: the number of the batch whose loss is no finite number.
             teacher: what the teacher gives that is not finite, where that is the cause.
         """
-        sound = signals.sound(self._student)
+        sound = signals.all_finite(self._student)
         if teacher is not None:
             self._stop_at(
                 f"the teacher gives {teacher}", epoch, batch, sound, "see that its weights are finite"
@@ -297,45 +301,45 @@ class Loop:
 
     def _check_weights(self, epoch: int, batch: int) -> None:
         """Stop where weights are no finite numbers, so that no such state is kept."""
-        if not signals.sound(self._student):
+        if not signals.all_finite(self._student):
             self._stop_at("a weight is no finite number", epoch, batch, False)
 
     def _stop_at(
         self, what: str, epoch: int, batch: int, sound: bool, way_out: str = "lower --lr, or give --clip 1"
     ) -> NoReturn:
         updates = self.position.updates
-        kept = self._parts.keeping.keep_good(self, sound)
+        kept = self._parts.writer.keep_last_finite(self, sound)
         raise TsdistillError(
             f"{what} at batch {batch + 1} of epoch {epoch + 1}, after {updates} updates; {kept}{way_out}"
         )
 
     def _update(self, epoch: int, number: int) -> None:
-        options, keeping = self._options, self._parts.keeping
+        options, writer = self._options, self._parts.writer
         updates = self.position.updates + 1
-        self._parts.updating.update(updates)
+        self._parts.optimizer_step.update(updates)
         self.position = Position(epoch, number + 1, updates)
         if options.renew_steps and updates % options.renew_steps == 0:
             self._parts.loss.renew(self._parts.samples)
-            self._parts.updating.train()
+            self._parts.optimizer_step.train()
         if self._stop.asked:
-            self._keep(epoch, number)
-            raise signals.Interrupted(f"after {updates} updates{keeping.way_on}")
-        if keeping.due(updates) and number + 1 != self._parts.data.length:
-            self._keep(epoch, number)
-            self._tally.go()
+            self._write_checkpoint(epoch, number)
+            raise signals.Interrupted(f"after {updates} updates{writer.resume_hint}")
+        if writer.due(updates) and number + 1 != self._parts.data.length:
+            self._write_checkpoint(epoch, number)
+            self._means.go()
 
-    def _keep(self, epoch: int, number: int) -> None:
+    def _write_checkpoint(self, epoch: int, number: int) -> None:
         """Write the state, once it is known to be sound."""
-        self._settle(epoch)
+        self._check_losses(epoch)
         self._check_weights(epoch, number)
-        self._tally.pause()
-        self._parts.keeping.write(self.state(), self.position.updates)
+        self._means.pause()
+        self._parts.writer.write(self.state(), self.position.updates)
 
-    def _tell(self, epoch: int, number: int) -> None:
-        if self._parts.tell is None or time.monotonic() - self._told < _TOLD:
+    def _report_status(self, epoch: int, number: int) -> None:
+        if self._parts.tell is None or time.monotonic() - self._reported_at < _TOLD:
             return
-        self._told = time.monotonic()
-        length, rate = self._parts.data.length, self._tally.rate * self._parts.accelerator.num_processes
+        self._reported_at = time.monotonic()
+        length, rate = self._parts.data.length, self._means.rate * self._parts.accelerator.num_processes
         left = None
         if length and rate:
             batches = (self._options.epochs - epoch) * length - number - 1
@@ -349,22 +353,22 @@ class Loop:
             number + 1,
             length,
             self.position.updates,
-            self._tally.loss,
+            self._means.loss,
             rate,
             left,
         )
         self._parts.tell(status)
 
-    def _close(self, epoch: int) -> None:
+    def _end_epoch(self, epoch: int) -> None:
         """Log an epoch that is done, look at the model, keep its state."""
         parts = self._parts
-        self._tally.pause()
-        line = {"epoch": epoch + 1, **self._tally.line(parts.accelerator), "lr": parts.updating.lr}
+        self._means.pause()
+        line = {"epoch": epoch + 1, **self._means.line(parts.accelerator), "lr": parts.optimizer_step.lr}
         line["updates"] = self.position.updates
-        line.update(parts.following.look(parts.updating.result(), self.position))
-        parts.updating.train()
+        line.update(parts.validation.look(parts.optimizer_step.result(), self.position))
+        parts.optimizer_step.train()
         self.log.append(line)
-        parts.keeping.close_epoch(self.state(), self.log, self.position.updates)
-        parts.following.track(line, self.position.updates)
+        parts.writer.close_epoch(self.state(), self.log, self.position.updates)
+        parts.validation.track(line, self.position.updates)
         if parts.report is not None:
             parts.report(line)

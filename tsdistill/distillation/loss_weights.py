@@ -10,7 +10,7 @@ from tsdistill.errors import TsdistillError
 from tsdistill.printable import printable
 
 
-def losses(value: Any, at: str = "") -> dict[str, float]:
+def weighted_losses(value: Any, at: str = "") -> dict[str, float]:
     """``"a + 0.5*b"``, a list of such or a mapping to weights, as loss -> weight.
 
     Raises:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from tsdistill.distillation.accelerator import Carrier
-from tsdistill.distillation.batchnorm_modes import hold
+from tsdistill.distillation.accelerator import StudentModule
+from tsdistill.distillation.batchnorm_modes import freeze_statistics
 from tsdistill.distillation.options import Options
 from tsdistill.errors import TsdistillError
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _WARM = 0.01
 
 
-class Updating:
+class OptimizerStep:
     """The student on its devices, with what changes its weights.
 
     Args:
@@ -50,7 +50,7 @@ class Updating:
         student.to(accelerator.device)
         optimizer = _optimizer(student, self._extra, options)
         self._schedule = _schedule(optimizer, options, self.per_epoch)
-        self.model, self.optimizer = accelerator.prepare(Carrier(student), optimizer)
+        self.model, self.optimizer = accelerator.prepare(StudentModule(student), optimizer)
         self.average = _average(student, options.ema)
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self.optimizer.zero_grad()
@@ -59,7 +59,7 @@ class Updating:
         """Put the student into train mode; frozen batch norms keep their statistics."""
         self.model.train()
         if self.frozen:
-            hold(self.student)
+            freeze_statistics(self.student)
 
     @property
     def lr(self) -> float:

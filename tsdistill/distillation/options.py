@@ -15,7 +15,7 @@ from typing import Any, get_type_hints
 from pydantic import create_model
 
 from tsdistill.data.opener import LARGEST_SEED
-from tsdistill.distillation.loss_weights import losses
+from tsdistill.distillation.loss_weights import weighted_losses
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.output_layout import parse_stated
 from tsdistill.printable import printable
@@ -178,7 +178,7 @@ class Options:
                 near = difflib.get_close_matches(name[:_LONGEST_OPTION], fields, n=1)
                 way = f"did you mean {near[0]}?" if near else f"there are {', '.join(fields)}"
                 raise TsdistillError(f"{at}there is no training option {printable(key, 60)!r}; {way}")
-            known[name] = losses(value, at) if name == "loss" else value
+            known[name] = weighted_losses(value, at) if name == "loss" else value
             if name == "outputs" and isinstance(value, str):
                 known[name] = parse_stated(value, at)
         valid = validated(_declared(), known, where or "the training", "mend it")

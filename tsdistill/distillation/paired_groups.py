@@ -58,7 +58,7 @@ class Samples(Sequence[tuple[Any, Any]]):
 
 
 @dataclass(frozen=True, eq=False)
-class Pair:
+class GroupPair:
     """A student group and its teacher group, and how what is seen of them becomes nodes at common positions.
 
     Attributes:
@@ -73,8 +73,8 @@ class Pair:
 
     name: str
     teacher_group: str
-    mine: Reading
-    theirs: Reading
+    student_reading: Reading
+    teacher_reading: Reading
     site: Site
     teacher_site: Site
     meeting: Meeting
@@ -92,27 +92,29 @@ class Pair:
     @property
     def sizes(self) -> tuple[int, int]:
         """Number of nodes S and T."""
-        return len(self.mine.reader.coords), len(self.theirs.reader.coords)
+        return len(self.student_reading.reader.coords), len(self.teacher_reading.reader.coords)
 
     @property
     def mapped(self) -> bool:
         """Whether positions of a map remain that single channels have values at."""
-        return bool(self.meeting.size) and self.mine.reader.coords.shape[1] == 1
+        return bool(self.meeting.size) and self.student_reading.reader.coords.shape[1] == 1
 
     def blocks(self, step: Step) -> tuple[Tensor, Tensor]:
         """The nodes of one batch, ``[N, S, P]`` with gradient and ``[N, T, P]``, float32 at least."""
         samples = len(step.student_output)
-        mine = self._block(step.student_features[self.student_tap], self.site, self.mine, samples)
-        theirs = self._block(step.teacher_features[self.teacher_tap], self.teacher_site, self.theirs, samples)
+        mine = self._block(step.student_features[self.student_tap], self.site, self.student_reading, samples)
+        theirs = self._block(
+            step.teacher_features[self.teacher_tap], self.teacher_site, self.teacher_reading, samples
+        )
         return mine, theirs.detach()
 
     def _block(self, x: Tensor, site: Site, reading: Reading, samples: int) -> Tensor:
-        average = self.mine.reader.coords.shape[1] != self.theirs.reader.coords.shape[1]
+        average = self.student_reading.reader.coords.shape[1] != self.teacher_reading.reader.coords.shape[1]
         block = self.meeting.bring(channels_first(x, site.channel_dim), samples)
         return widen(nodes(block, reading.reader.coords, average=average))
 
 
-class Beside:
+class PairedGroups:
     """Student and teacher, traced, their groups paired (`tsdistill.alignment.matching.group_matching`).
 
     In a job of several processes all of them make one and ask it, with the same batches.
@@ -182,7 +184,7 @@ class Beside:
         }
 
     @cached_property
-    def met(self) -> tuple[Pair, ...]:
+    def shared_pairs(self) -> tuple[GroupPair, ...]:
         """Every pair of groups that both models pass when they run, with the positions where they meet."""
         found = []
         for name, other in self.pairs.items():
@@ -197,7 +199,9 @@ class Beside:
             a, b = seen.get(mine.site), those.get(theirs.site)
             if a is not None and b is not None:
                 meeting = meet(a[1:], b[1:], windows=a[0] != b[0])
-                made.append(Pair(name, other, mine, theirs, sites[mine.site], others[theirs.site], meeting))
+                made.append(
+                    GroupPair(name, other, mine, theirs, sites[mine.site], others[theirs.site], meeting)
+                )
         if not made:
             raise TsdistillError(
                 "the forward passes show no pair of groups of student and teacher; give other models, or a "

@@ -46,13 +46,13 @@ class Request:
     report: Report | None = None
 
 
-def enough(loss: Combined | None, options: Options) -> int:
+def probe_size(loss: Combined | None, options: Options) -> int:
     """How many samples losses and augmentations want to get to know the models on."""
-    plain = loss is None or not any(term.looks_inside for term in loss.terms)
+    plain = loss is None or not any(term.reads_features for term in loss.terms)
     return _FEW if plain and options.augment in ("none", "standard") else _MANY
 
 
-def samples_of(request: Request, device: torch.device, wanted: int) -> Pairs:
+def probe_batches(request: Request, device: torch.device, wanted: int) -> Pairs:
     """The batches, the same for every process, on which losses get to know the models."""
     options = request.options
     size = min(options.batch_size, wanted)
@@ -74,7 +74,7 @@ def samples_of(request: Request, device: torch.device, wanted: int) -> Pairs:
     return found
 
 
-def outputs_of(request: Request, samples: Pairs) -> tuple[TrainedOutputs, list[str]]:
+def probe_outputs(request: Request, samples: Pairs) -> tuple[TrainedOutputs, list[str]]:
     """What student and teacher give on the first batch in evaluation mode, and which outputs its labels are
     for.
 

@@ -14,24 +14,31 @@ from tsdistill.data import open_data
 from tsdistill.data.training_batch import Share, TrainingData
 from tsdistill.data.training_data import open_training
 from tsdistill.data.training_transforms import mixed_seed
-from tsdistill.distillation.accelerator import machine
-from tsdistill.distillation.alignment_tracker import Tracker, samples_for
-from tsdistill.distillation.batch_preparation import Batching, check_labels, strategy_of
+from tsdistill.distillation.accelerator import accelerator_for
+from tsdistill.distillation.alignment_tracker import AlignmentTracker, tracked_samples
+from tsdistill.distillation.batch_preparation import BatchPreparation, check_labels, strategy_of
 from tsdistill.distillation.checksums import fingerprint, fingerprint_of_samples
 from tsdistill.distillation.ensemble import Ensemble, members_of
-from tsdistill.distillation.loop import Loop
-from tsdistill.distillation.loop_state import Parts
+from tsdistill.distillation.loop import TrainingLoop
+from tsdistill.distillation.loop_state import LoopState
 from tsdistill.distillation.losses import Batches, Combined, parse
-from tsdistill.distillation.optimizer_step import Updating
+from tsdistill.distillation.optimizer_step import OptimizerStep
 from tsdistill.distillation.options import Options
 from tsdistill.distillation.output_pairs import TrainedOutputs
-from tsdistill.distillation.request import Request, default_loss, enough, outputs_of, samples_of
+from tsdistill.distillation.request import Request, default_loss, probe_batches, probe_outputs, probe_size
 from tsdistill.distillation.run_folder import RunFolder
-from tsdistill.distillation.run_writer import Keeping
+from tsdistill.distillation.run_writer import RunWriter
 from tsdistill.distillation.sharded_teacher import shard
-from tsdistill.distillation.teacher_outputs import CachedTeaching, NoTeacher, Teaching
+from tsdistill.distillation.teacher_outputs import CachedTeacher, NoTeacher, TeacherForward
 from tsdistill.distillation.training_log import TrainResult
-from tsdistill.distillation.validation import Following, best_of, check_tracker, is_best, judged_by, worsened
+from tsdistill.distillation.validation import (
+    Validation,
+    best_of,
+    check_tracker,
+    is_best,
+    selection_metric,
+    worsened,
+)
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.named_outputs import WHOLE
 from tsdistill.evaluation.output_layout import CLASSES
@@ -57,7 +64,7 @@ def run(request: Request) -> TrainResult:
     check_tracker(options.tracker)
     before = [(model, _device(model), model.training) for model in _whole(request)]
     folder = None if request.out is None else Path(request.out).expanduser()
-    with machine(options, None if folder is None else str(folder)) as accelerator:
+    with accelerator_for(options, None if folder is None else str(folder)) as accelerator:
         place = None if folder is None else RunFolder(folder, accelerator.is_main_process)
         main = accelerator.is_main_process
         try:
@@ -73,7 +80,7 @@ def run(request: Request) -> TrainResult:
 
 def _run(
     request: Request, named: Combined | None, accelerator: Accelerator, folder: RunFolder | None
-) -> tuple[TrainResult, Tracker | None]:
+) -> tuple[TrainResult, AlignmentTracker | None]:
     """The result without its history, and who followed the alignment."""
     options, student, teacher = request.options, request.student, request.teacher
     for model in _whole(request):
@@ -84,8 +91,8 @@ def _run(
         raise TsdistillError("--shard-teacher spreads one teacher; give one, or leave it out")
     if teacher is not None and options.shard_teacher:
         shard(teacher, accelerator, named, options.augment)
-    samples = samples_of(request, accelerator.device, enough(named, options))
-    outputs, labelled = outputs_of(request, samples)
+    samples = probe_batches(request, accelerator.device, probe_size(named, options))
+    outputs, labelled = probe_outputs(request, samples)
     written = dict(options.loss) or dict.fromkeys(default_loss(outputs, teacher is not None, labelled), 1.0)
     loss = (named or parse(written)).bound(outputs, labelled)
     alone = labelled[0] if len(labelled) == 1 else None
@@ -100,22 +107,22 @@ def _run(
     generator = torch.Generator().manual_seed(mixed_seed(options.seed, _DRAWN))
     lead = None if teacher is None else members_of(teacher)[0]
     loss.attach(student, lead, samples, generator)
-    taught = _teaching(request, loss, data, accelerator, folder, weights)
+    taught = _teacher_forward(request, loss, data, accelerator, folder, weights)
     if options.tracker:
         accelerator.init_trackers("tsdistill")
-    updating = Updating(
+    optimizer_step = OptimizerStep(
         student, _on(loss.parameters(), accelerator.device), options, accelerator, data.length
     )
-    following, notes = _following(request, accelerator, data, outputs)
-    keeping = Keeping(folder, options, updating.result, request.arch, is_best)
+    validation, notes = _validation(request, accelerator, data, outputs)
+    writer = RunWriter(folder, options, optimizer_step.result, request.arch, is_best)
     spec = info_of(student).input
     mean, std = (None, None) if spec is None else (spec.mean, spec.std)
     strategy = strategy_of(options, lead, samples, mean, std)
-    parts = Parts(
+    parts = LoopState(
         options=options,
         accelerator=accelerator,
         data=data,
-        batching=Batching(
+        preparation=BatchPreparation(
             options,
             strategy,
             classes if classes > 1 else None,
@@ -124,22 +131,22 @@ def _run(
             student,
         ),
         outputs=outputs,
-        teaching=taught,
+        teacher_forward=taught,
         loss=loss,
         samples=samples,
-        updating=updating,
-        keeping=keeping,
-        following=following,
+        optimizer_step=optimizer_step,
+        writer=writer,
+        validation=validation,
         tell=request.tell,
         report=request.report,
     )
-    loop = Loop(parts)
+    loop = TrainingLoop(parts)
     if state is not None:
         loop.load(state)
         assert folder is not None
         folder.write_log(loop.log)
     else:
-        keeping.check()
+        writer.check()
     resumed = loop.position.updates if state is not None else None
     try:
         loop.run()
@@ -147,24 +154,24 @@ def _run(
         if options.tracker:
             accelerator.end_training()
     result = TrainResult(
-        model=updating.result().eval(),
+        model=optimizer_step.result().eval(),
         options=replace(options, loss=written),
         log=tuple(loop.log),
         folder=None if folder is None else folder.path,
         updates=loop.position.updates,
         skipped=loop.skipped,
-        frozen_bn=updating.frozen,
+        frozen_bn=optimizer_step.frozen,
         resumed=resumed,
         best=best_of(loop.log),
-        judged_by=judged_by(loop.log),
+        judged_by=selection_metric(loop.log),
         notes=(
             *_notes(options, data, loss, outputs, loop, None if samples[0][1] is None else labelled),
             *_several(request),
             *notes,
-            *following.notes,
+            *validation.notes,
         ),
     )
-    return result, following.tracker
+    return result, validation.tracker
 
 
 def _begin(
@@ -232,20 +239,20 @@ def _identity(
     return {**identity, "options": options}
 
 
-def _teaching(
+def _teacher_forward(
     request: Request,
     loss: Combined,
     data: TrainingData,
     accelerator: Accelerator,
     folder: RunFolder | None,
     weights: str | None,
-) -> NoTeacher | Teaching | CachedTeaching:
+) -> NoTeacher | TeacherForward | CachedTeacher:
     options, teacher = request.options, request.teacher
     if teacher is None:
         return NoTeacher()
-    teaching = Teaching(teacher, loss.teacher_taps, accelerator.autocast, members_of(teacher)[0])
+    forward = TeacherForward(teacher, loss.teacher_taps, accelerator.autocast, members_of(teacher)[0])
     if not options.cache_teacher:
-        return teaching
+        return forward
     changing = {
         f"the augmentation {options.augment}": options.augment != "none",
         "mixup or cutmix": bool(options.mixup or options.cutmix),
@@ -264,14 +271,14 @@ def _teaching(
     if isinstance(teacher, Ensemble) and teacher.layouts is not None:
         identity["averaged"] = {name: vars(layout) for name, layout in teacher.layouts.items()}
     wait = accelerator.wait_for_everyone
-    return CachedTeaching(
-        teaching, folder.path, data.numbers, identity, accelerator.is_local_main_process, wait
+    return CachedTeacher(
+        forward, folder.path, data.numbers, identity, accelerator.is_local_main_process, wait
     )
 
 
-def _following(
+def _validation(
     request: Request, accelerator: Accelerator, data: TrainingData, outputs: TrainedOutputs
-) -> tuple[Following, tuple[str, ...]]:
+) -> tuple[Validation, tuple[str, ...]]:
     """What looks at the student after each epoch, and notes for people."""
     options, teacher, held_out = request.options, request.teacher, None
     if request.held_out is not None:
@@ -280,14 +287,14 @@ def _following(
         held_out = open_data(
             request.held_out, spec, batch_size=size, arguments=arguments, strict=options.strict
         )
-    tracker: Tracker | None = None
+    tracker: AlignmentTracker | None = None
     notes: tuple[str, ...] = ()
     if options.track and options.shard_teacher:
         notes = ("alignment is not followed: the teacher is spread over the processes",)
     elif options.track and teacher is not None:
-        looked_at = samples_of(request, accelerator.device, samples_for(data.samples))
+        looked_at = probe_batches(request, accelerator.device, tracked_samples(data.samples))
         try:
-            tracker = Tracker(
+            tracker = AlignmentTracker(
                 request.student,
                 members_of(teacher)[0],
                 looked_at,
@@ -297,7 +304,7 @@ def _following(
         except TsdistillError as error:
             notes = (f"alignment is not followed: {error}",)
     told = options.tracker is not None
-    following = Following(
+    validation = Validation(
         accelerator,
         held_out,
         teacher,
@@ -307,7 +314,7 @@ def _following(
         {**options.outputs, **outputs.untaught},
         options.ignore_index,
     )
-    return following, notes
+    return validation, notes
 
 
 def _on(parameters: Any, device: torch.device) -> list[nn.Parameter]:
@@ -334,7 +341,7 @@ def _notes(
     data: TrainingData,
     loss: Combined,
     outputs: TrainedOutputs,
-    loop: Loop,
+    loop: TrainingLoop,
     labelled: Sequence[str] | None,
 ) -> tuple[str, ...]:
     """Lines for people on a training that has ended.

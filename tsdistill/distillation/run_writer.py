@@ -19,14 +19,14 @@ Best = Callable[[Sequence[Mapping[str, Any]]], bool]
 """Whether the last line of a log is its best."""
 
 
-class Running(Protocol):
+class Resumable(Protocol):
     """What can take a checkpoint back."""
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Go on from a checkpoint."""
 
 
-class Keeping:
+class RunWriter:
     """Writes for all processes; only the first one does anything.
 
     Args:
@@ -52,7 +52,7 @@ class Keeping:
         self._at = -1
 
     @property
-    def way_on(self) -> str:
+    def resume_hint(self) -> str:
         """How a run that was stopped goes on, for a message."""
         return "" if self._folder is None else "; --resume (resume=True) goes on from there"
 
@@ -99,7 +99,7 @@ class Keeping:
         self.write(state, updates)
         self._folder.write_log(log)
 
-    def keep_good(self, loop: Running, sound: bool) -> str:
+    def keep_last_finite(self, loop: Resumable, sound: bool) -> str:
         """Keep the last state whose weights are finite numbers; says where, for a message.
 
         Args:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
-class Tally:
+class RunningMeans:
     """Sums over the batches of an epoch that this process has seen; they survive a resumed run.
 
     Nothing waits for a GPU: losses add up where they are.

@@ -37,7 +37,7 @@ def shard(teacher: nn.Module, accelerator: Accelerator, loss: Combined | None, a
     if accelerator.num_processes < 2:
         raise TsdistillError("--shard-teacher spreads a teacher over several processes; start some")
     terms = () if loss is None else loss.terms
-    asks = [f"the loss {term.name}" for term in terms if term.loss.needs_teacher and term.looks_inside]
+    asks = [f"the loss {term.name}" for term in terms if term.loss.needs_teacher and term.reads_features]
     if augment != "none" and needs_teacher(opened(augment)):
         asks.append(f"the augmentation {augment}")
     if asks:

@@ -18,14 +18,14 @@ class Interrupted(KeyboardInterrupt):
     """A run was asked to stop, and its state is on disk."""
 
 
-class Asked:
+class StopRequest:
     """Whether SIGINT (Ctrl-C) or SIGTERM came inside the block; a second Ctrl-C is not waited for."""
 
     def __init__(self) -> None:
         self.asked = False
         self._before: dict[int, Any] = {}
 
-    def __enter__(self) -> Asked:
+    def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self._ask)
@@ -43,7 +43,7 @@ class Asked:
         self.asked = True
 
 
-class Watch:
+class FiniteLossCheck:
     """Finds the first loss that is NaN or infinite: at once on the CPU, on a GPU without waiting for it."""
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class Watch:
         return next((batch for (batch, _), good in zip(waiting, sound, strict=True) if not good), None)
 
 
-def sound(model: nn.Module) -> bool:
+def all_finite(model: nn.Module) -> bool:
     """Whether every floating weight and buffer is finite."""
     tensors = [*model.parameters(), *model.buffers()]
     sums = [tensor.detach().float().sum() for tensor in tensors if tensor.is_floating_point()]

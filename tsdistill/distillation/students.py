@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from tsdistill.distillation.initialisation import start_afresh
+from tsdistill.distillation.initialisation import reinitialise
 from tsdistill.errors import TsdistillError
 from tsdistill.models import attach, example_input, info_of
 from tsdistill.models.plain_tensors import named_tensors
@@ -86,11 +86,11 @@ def student_of(
     sizes = {name: int(counts.sum()) for name, counts in copies.items()}
     copies = {name: counts for name, counts in copies.items() if (counts != 1).any()}
     kept: dict[str, str] = {}
-    made = _made(teacher, found, copies, inputs)
+    made = _built(teacher, found, copies, inputs)
     if isinstance(made, str):
         made, kept = _one_by_one(teacher, found, copies, inputs)
         sizes.update({name: found.widths[name] for name in kept})
-    start_afresh(made, seed, like=teacher)
+    reinitialise(made, seed, like=teacher)
     return Student(made.train(), sizes, dict(found.widths), kept)
 
 
@@ -131,7 +131,7 @@ def _one_by_one(
     kept: dict[str, str] = {}
     made: nn.Module | None = None
     for name, counts in copies.items():
-        tried = _made(teacher, graph, {**taken, name: counts}, inputs)
+        tried = _built(teacher, graph, {**taken, name: counts}, inputs)
         if isinstance(tried, str):
             kept[name] = tried
         else:
@@ -151,7 +151,7 @@ class _Copied(Record):
         return np.where(nodes < 0, 1, gone[nodes])
 
 
-def _made(
+def _built(
     teacher: nn.Module, graph: NodeGraph, copies: Mapping[str, np.ndarray], inputs: Any
 ) -> nn.Module | str:
     """A copy of the teacher with so many copies of its nodes, or what keeps it from running."""

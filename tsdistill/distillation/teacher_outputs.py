@@ -29,7 +29,7 @@ FORMAT = 2
 """Version of the files of kept outputs."""
 
 Within = Callable[[], AbstractContextManager[Any]]
-Taught = tuple[Mapping[str, Tensor], Mapping[str, Tensor]]
+TeacherOutputs = tuple[Mapping[str, Tensor], Mapping[str, Tensor]]
 """The teacher's outputs by name, none without a teacher, and its features by place."""
 
 
@@ -38,12 +38,12 @@ class NoTeacher:
 
     teacher: nn.Module | None = None
 
-    def __call__(self, x: Any, index: Tensor | None) -> Taught:
+    def __call__(self, x: Any, index: Tensor | None) -> TeacherOutputs:
         """Neither outputs nor features."""
         return {}, {}
 
 
-class Teaching:
+class TeacherForward:
     """A teacher in eval mode and without gradients.
 
     Args:
@@ -65,7 +65,7 @@ class Teaching:
         self._within = within
         self._features = Features(inside or teacher, taps, "teacher") if taps else None
 
-    def __call__(self, x: Any, index: Tensor | None) -> Taught:
+    def __call__(self, x: Any, index: Tensor | None) -> TeacherOutputs:
         """The outputs in float32, by name, and the features by place."""
         with torch.no_grad(), self._within():
             if self._features is None:
@@ -79,7 +79,7 @@ class Teaching:
         return {name: tensor.float() for name, tensor in found.items()}
 
 
-class CachedTeaching:
+class CachedTeacher:
     """A teacher that is asked once for each sample; its outputs are kept in a file by sample number.
 
     A batch of which every output is known costs a read. An output is known where it was computed from the
@@ -105,7 +105,7 @@ class CachedTeaching:
 
     def __init__(
         self,
-        teaching: Teaching,
+        teaching: TeacherForward,
         folder: Path,
         samples: int,
         identity: Mapping[str, Any],
@@ -120,7 +120,7 @@ class CachedTeaching:
         self._values: np.ndarray | None = None
         self._known: np.ndarray | None = None
 
-    def __call__(self, x: Any, index: Tensor | None) -> Taught:
+    def __call__(self, x: Any, index: Tensor | None) -> TeacherOutputs:
         """The outputs in float32, by name; no features.
 
         Raises:

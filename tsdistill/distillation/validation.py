@@ -9,7 +9,7 @@ from torch import nn
 
 from tsdistill.data import Stream
 from tsdistill.distillation import batchnorm_modes
-from tsdistill.distillation.alignment_tracker import Tracker
+from tsdistill.distillation.alignment_tracker import AlignmentTracker
 from tsdistill.distillation.checkpoints import Position
 from tsdistill.distillation.losses import Batches
 from tsdistill.errors import TsdistillError
@@ -25,7 +25,7 @@ JUDGED = {"top1": 1, "agreement": 1, "kl": -1, "mse": -1, "mae": -1, "output_mse
 outputs come before those of one (``kl@scores``)."""
 
 
-class Following:
+class Validation:
     """Looks at the student after every epoch.
 
     Args:
@@ -45,7 +45,7 @@ class Following:
         accelerator: Accelerator,
         held_out: Stream | None = None,
         reference: nn.Module | None = None,
-        tracker: Tracker | None = None,
+        tracker: AlignmentTracker | None = None,
         told: bool = False,
         together: bool = False,
         outputs: Mapping[str, str] | None = None,
@@ -57,7 +57,7 @@ class Following:
         self._judges = together or accelerator.is_main_process
 
     @property
-    def judges_any(self) -> bool:
+    def has_held_out_data(self) -> bool:
         """Whether there are held-out data."""
         return self._held_out is not None
 
@@ -147,13 +147,13 @@ def is_best(log: Sequence[Mapping[str, Any]]) -> bool:
     return bool(log) and (best := best_of(log)) is not None and best[0] == log[-1]["epoch"]
 
 
-def judged_by(log: Sequence[Mapping[str, Any]]) -> tuple[str, str] | None:
+def selection_metric(log: Sequence[Mapping[str, Any]]) -> tuple[str, str] | None:
     """The metric that epochs are judged by and the unit of its figures; ``None`` without held-out data."""
     found = next((figure for line in log if (figure := figure_of(line)) is not None), None)
     return None if found is None else (found[0], traits_of(metric_kind(found[0])).unit)
 
 
-def words_of(name: str, value: float, unit: str) -> str:
+def described(name: str, value: float, unit: str) -> str:
     """``"top1 70.2 %"``."""
     return f"{name} {value:.4g}{' ' if unit else ''}{unit}"
 
@@ -162,10 +162,10 @@ def worsened(log: Sequence[Mapping[str, Any]]) -> str:
     """A warning where the last epoch is worse than the model was before training; empty otherwise."""
     if len(log) < 2 or log[0]["epoch"] != 0:
         return ""
-    first, last, judge = figure_of(log[0]), figure_of(log[-1]), judged_by(log)
+    first, last, judge = figure_of(log[0]), figure_of(log[-1]), selection_metric(log)
     if first is None or last is None or judge is None or not last[1] < first[1]:
         return ""
-    before, after = (words_of(judge[0], abs(figure), judge[1]) for _, figure in (first, last))
+    before, after = (described(judge[0], abs(figure), judge[1]) for _, figure in (first, last))
     return (
         f"warning: training made the model worse: {after} after epoch {log[-1]['epoch']}, {before} before "
         "training; lower --lr, give more data, or keep best.safetensors"

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from tsdistill.distillation.losses.hints import chosen
 from tsdistill.distillation.losses.loss_protocol import FEATURES, Batches, PlainLoss, Step
-from tsdistill.distillation.paired_groups import Beside, Pair
+from tsdistill.distillation.paired_groups import GroupPair, PairedGroups
 from tsdistill.errors import TsdistillError
 
 
@@ -25,7 +25,7 @@ class AttentionTransfer(PlainLoss):
 
     def __init__(self, at: str = "all") -> None:
         self.at = at
-        self._pairs: tuple[Pair, ...] = ()
+        self._pairs: tuple[GroupPair, ...] = ()
 
     def attach(
         self, student: nn.Module, teacher: nn.Module | None, batches: Batches, generator: Generator
@@ -37,7 +37,7 @@ class AttentionTransfer(PlainLoss):
         """
         if teacher is None:
             raise TsdistillError("the loss attention-transfer needs a teacher; give --teacher")
-        maps = tuple(pair for pair in Beside(student, teacher, batches).met if pair.mapped)
+        maps = tuple(pair for pair in PairedGroups(student, teacher, batches).shared_pairs if pair.mapped)
         if not maps:
             raise TsdistillError(
                 "attention-transfer needs feature maps in both models; give --loss node-alignment"

@@ -48,7 +48,7 @@ class Term:
         return str(getattr(self.loss, "reads", MAIN))
 
     @property
-    def looks_inside(self) -> bool:
+    def reads_features(self) -> bool:
         """Whether the loss gets to know the models before the first step: its ``attach`` is its own."""
         return getattr(type(self.loss), "attach", None) is not PlainLoss.attach
 

@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from tsdistill.distillation.losses.loss_protocol import FEATURES, Batches, PlainLoss, Step
-from tsdistill.distillation.paired_groups import Beside, Pair
+from tsdistill.distillation.paired_groups import GroupPair, PairedGroups
 from tsdistill.errors import TsdistillError
 
 
@@ -29,7 +29,7 @@ class Hints(PlainLoss):
 
     def __init__(self, at: str = "middle") -> None:
         self.at = at
-        self._pairs: tuple[Pair, ...] = ()
+        self._pairs: tuple[GroupPair, ...] = ()
         self._maps = nn.ModuleList()
 
     def attach(
@@ -42,7 +42,7 @@ class Hints(PlainLoss):
         """
         if teacher is None:
             raise TsdistillError("the loss hints needs a teacher; give --teacher")
-        self._pairs = chosen(Beside(student, teacher, batches).met, self.at, "hints")
+        self._pairs = chosen(PairedGroups(student, teacher, batches).shared_pairs, self.at, "hints")
         self.student_taps = tuple(dict.fromkeys(pair.student_tap for pair in self._pairs))
         self.teacher_taps = tuple(dict.fromkeys(pair.teacher_tap for pair in self._pairs))
         device = next(student.parameters()).device
@@ -80,7 +80,7 @@ class Hints(PlainLoss):
             ) from error
 
 
-def chosen(pairs: tuple[Pair, ...], at: str, loss: str) -> tuple[Pair, ...]:
+def chosen(pairs: tuple[GroupPair, ...], at: str, loss: str) -> tuple[GroupPair, ...]:
     """The pairs that ``at`` names: ``"all"``, ``"middle"``, or a student's group.
 
     Raises:

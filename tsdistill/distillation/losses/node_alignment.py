@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn
 
 from tsdistill.alignment.matching.node_matching import match_nodes
 from tsdistill.distillation.losses.loss_protocol import FEATURES, Batches, PlainLoss, Step
-from tsdistill.distillation.paired_groups import Beside, Pair, Samples, similarities, strengths
+from tsdistill.distillation.paired_groups import GroupPair, PairedGroups, Samples, similarities, strengths
 from tsdistill.errors import TsdistillError
 
 _LEAST = 1e-10
@@ -51,8 +51,8 @@ class NodeAlignment(PlainLoss):
         if positions < 0 or samples < 4:
             raise TsdistillError("node-alignment: give positions from 0 and samples from 4")
         self.match, self.positions, self.samples, self.strength = match, positions, samples, strength
-        self._beside: Beside | None = None
-        self._pairs: tuple[Pair, ...] = ()
+        self._beside: PairedGroups | None = None
+        self._pairs: tuple[GroupPair, ...] = ()
         self._weights: dict[str, Tensor] = {}
         self._matches: dict[str, Tensor] = {}
         self._seed = 0
@@ -75,8 +75,8 @@ class NodeAlignment(PlainLoss):
             raise TsdistillError("the loss node-alignment needs a teacher; give --teacher")
         some = Samples(batches, self.samples)
         self._seed = int(torch.randint(2**31, (), generator=generator))
-        self._beside = Beside(student, teacher, some)
-        self._pairs = self._beside.met
+        self._beside = PairedGroups(student, teacher, some)
+        self._pairs = self._beside.shared_pairs
         self.student_taps = tuple(dict.fromkeys(pair.student_tap for pair in self._pairs))
         self.teacher_taps = tuple(dict.fromkeys(pair.teacher_tap for pair in self._pairs))
         moments = self._beside.moments(some, self._seed)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from tsdistill.distillation import distill, train
-from tsdistill.distillation.alignment_tracker import Tracker
+from tsdistill.distillation.alignment_tracker import AlignmentTracker
 from tsdistill.distillation.students import student_of
 from tsdistill.evaluation import evaluate
 from tsdistill.files import made_folder, replacing
@@ -115,7 +115,7 @@ class Trainings:
         Returns:
             ``width``, ``seed`` and ``epochs``: a mapping for each epoch, from 0 on, of ``loss`` (in
             training), ``output_mse``, ``agreement``, ``top1`` (on evaluation images) and the figures of
-            `tsdistill.distillation.alignment_tracker.Tracker`.
+            `tsdistill.distillation.alignment_tracker.AlignmentTracker`.
         """
         folder = self._made(f"width-{width:g}-seed-{seed}-epochs-{epochs}")
         file = folder / "figures.json"
@@ -126,7 +126,9 @@ class Trainings:
             return known
         made = student_of(teacher, width, seed=seed + 1)
         student = made.model.to(self._device)
-        tracker = Tracker(student, teacher, self._observed(), given={name: name for name in made.widths})
+        tracker = AlignmentTracker(
+            student, teacher, self._observed(), given={name: name for name in made.widths}
+        )
 
         def look(line: Mapping[str, Any]) -> None:
             figures = {**self.judged(student, teacher), **tracker.look(f"epoch {line['epoch']}")}
