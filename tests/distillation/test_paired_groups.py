@@ -21,7 +21,7 @@ import os, sys
 import numpy as np, torch, torch.distributed as dist
 from tests.distillation.networks import batches, convnet, generator
 from tsdistill.distillation.losses import parse
-from tsdistill.distillation.alignment_tracker import Tracker
+from tsdistill.distillation.alignment_tracker import AlignmentTracker
 
 if "RANK" in os.environ:
     dist.init_process_group("gloo")
@@ -33,7 +33,7 @@ loss.renew(batches(5))
 state = loss.state_dict()["node-alignment"]
 found = {f"match {name}": match.numpy() for name, match in state["matches"].items()}
 found.update({f"weight {name}": weight.numpy() for name, weight in state["weights"].items()})
-figures = Tracker(student, teacher, batches(5)).look("start")
+figures = AlignmentTracker(student, teacher, batches(5)).look("start")
 found["figures"] = np.array(list(figures.values()))
 np.savez(f"{sys.argv[1]}.{os.environ.get('RANK', 'one')}.npz", **found)
 """
