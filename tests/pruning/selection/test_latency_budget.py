@@ -18,7 +18,7 @@ from tsdistill.pruning.selection import latency_budget
 from tsdistill.pruning.selection.budget import Budget
 from tsdistill.pruning.selection.latency_budget import find_limit, next_limit, plan_for_latency, read
 from tsdistill.pruning.selection.latency_model import LatencyPrice
-from tsdistill.runtime import latency
+from tsdistill.runtime.latency import latency
 from tsdistill.tracing import Cut, Frozen, cut
 
 X = torch.zeros(1, 3, 8, 8)
