@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tsdistill.runtime.forward import at_rest, forward
+from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
 from tsdistill.runtime.nests import count
 from tsdistill.statistics.centred_sums import accumulator_device
 from tsdistill.statistics.sample_blocks import widen
@@ -105,19 +106,12 @@ def _kept_channels(
 
 
 def _run(model: nn.Module, call: Callable[[str, _BatchNorm, tuple[Tensor, Tensor]], None], x: Any) -> None:
-    def hook(name: str) -> Any:
-        def before(norm: nn.Module, args: tuple[Any, ...]) -> None:
-            assert isinstance(norm, _BatchNorm)
-            call(name, norm, _moments(args[0].detach()))
+    def before(each: ModuleCall) -> None:
+        assert isinstance(each.module, _BatchNorm)
+        call(each.name, each.module, _moments(each.args[0].detach()))
 
-        return before
-
-    handles = [norm.register_forward_pre_hook(hook(name)) for name, norm in _norms(model).items()]
-    try:
+    with ModuleHooks(_norms(model), before=before):
         forward(model, x)
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _moments(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -23,7 +23,7 @@ from tsdistill.pruning.realignment import Outputs
 from tsdistill.pruning.selection.planner import plan
 from tsdistill.runtime.call_layers import call_layers
 from tsdistill.runtime.forward import head
-from tsdistill.runtime.hooks import Hooks, Look
+from tsdistill.runtime.hooks import InputHooks, Look
 from tsdistill.runtime.nests import count
 from tsdistill.runtime.progress import Progress, begin
 from tsdistill.statistics.analysis_stages import PREDICT
@@ -150,7 +150,7 @@ def _error(
             module, look = _without(report, reading, nodes)
             hooks.setdefault(module, []).append(look)
         _silence(changed, report, name, nodes)
-    with Hooks(changed, hooks):
+    with InputHooks(changed, hooks):
         match_norms(model, changed, report.graph, {}, _first(prepared, SAMPLES))
         moved = outputs.error(changed)
     return sqrt(moved) if isfinite(moved) else None

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from tsdistill.errors import TsdistillError
 from tsdistill.runtime.forward import forward
+from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
 from tsdistill.runtime.nests import tensors
 
 
@@ -37,22 +38,10 @@ def _first_broken(model: nn.Module, x: Any) -> str | None:
     """The first module, in the order in which they finish, whose output is broken."""
     broken: list[str] = []
 
-    def look(name: str) -> Any:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
-            if (
-                name
-                and not broken
-                and isinstance(output, Tensor | tuple | list | dict)
-                and not _finite(output)
-            ):
-                broken.append(name)
+    def look(call: ModuleCall) -> None:
+        if not broken and isinstance(call.output, Tensor | tuple | list | dict) and not _finite(call.output):
+            broken.append(call.name)
 
-        return hook
-
-    handles = [module.register_forward_hook(look(name)) for name, module in model.named_modules()]
-    try:
+    with ModuleHooks({name: module for name, module in model.named_modules() if name}, after=look):
         forward(model, x)
-    finally:
-        for handle in handles:
-            handle.remove()
     return broken[0] if broken else None

@@ -1,12 +1,13 @@
-"""Looking at (or replacing) the first input of named layers during a forward."""
+"""Hooks on modules, which are there only inside a block."""
 
 from __future__ import annotations
 
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -44,8 +45,83 @@ class Clock:
             self.seconds[name] += time.perf_counter() - start
 
 
-class Hooks:
-    """Forward-pre-hooks on named modules, removed on exit whatever happens.
+@dataclass(slots=True, eq=False)
+class ModuleCall:
+    """One call of a module: ``module(*args, **kwargs)``, and what it returned once it has.
+
+    Attributes:
+        name: the key under which `ModuleHooks` was given the module.
+        module: the module.
+        args: its positional arguments.
+        kwargs: its keyword arguments.
+        output: what it returned; ``None`` before it runs.
+    """
+
+    name: str
+    module: nn.Module
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    output: Any = None
+
+    @property
+    def first(self) -> Any:
+        """The first argument, which may be given by the name ``input``; ``None`` where there is none."""
+        return self.args[0] if self.args else self.kwargs.get("input")
+
+
+class ModuleHooks:
+    """Forward hooks on modules, registered when a block begins and removed at its end, whatever happens.
+
+    The block may be entered again. Hooks fire in every thread that runs the modules.
+
+    Args:
+        modules: by a name of the caller's choice; scripted ones, which take no hooks, are left out.
+        before: called before a module runs; what it returns, unless ``None``, replaces ``(args, kwargs)``.
+        after: called after a module has run; what it returns, unless ``None``, replaces the output.
+        always: call ``after`` also where the module raises.
+    """
+
+    def __init__(
+        self,
+        modules: Mapping[str, nn.Module],
+        *,
+        before: Callable[[ModuleCall], Any] | None = None,
+        after: Callable[[ModuleCall], Any] | None = None,
+        always: bool = False,
+    ) -> None:
+        self._modules, self._before, self._after, self._always = modules, before, after, always
+        self._handles: list[Any] = []
+
+    def __enter__(self) -> Self:
+        for name, module in self._modules.items():
+            if not isinstance(module, torch.jit.ScriptModule):
+                self._register(name, module)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        while self._handles:
+            self._handles.pop().remove()
+
+    def _register(self, name: str, module: nn.Module) -> None:
+        before, after = self._before, self._after
+        if before is not None:
+
+            def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+                return before(ModuleCall(name, module, args, kwargs))
+
+            self._handles.append(module.register_forward_pre_hook(enter, with_kwargs=True))
+        if after is not None:
+
+            def leave(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+                return after(ModuleCall(name, module, args, kwargs, output))
+
+            self._handles.append(
+                module.register_forward_hook(leave, with_kwargs=True, always_call=self._always)
+            )
+
+
+class InputHooks(ModuleHooks):
+    """`ModuleHooks` that look at, or replace, the first input of modules of a model.
 
     Args:
         model: the model.
@@ -62,39 +138,17 @@ class Hooks:
         phase: str = "",
     ) -> None:
         modules = dict(model.named_modules())
-        self._wanted = [(modules[name], calls) for name, calls in hooks.items() if name in modules]
-        self._clock, self._phase = clock, phase
-        self._handles: list[Any] = []
+        super().__init__({name: modules[name] for name in hooks if name in modules}, before=self._look)
+        self._looks, self._clock, self._phase = hooks, clock, phase
 
-    def __enter__(self) -> Hooks:
-        for module, calls in self._wanted:
-            self._handles.append(module.register_forward_pre_hook(self._hook(calls), with_kwargs=True))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        while self._handles:
-            self._handles.pop().remove()
-
-    def _hook(self, calls: Sequence[Look]) -> Callable[..., Any]:
-        def look(x: Tensor) -> Tensor:
-            for call in calls:
-                replaced = call(x)
+    def _look(self, call: ModuleCall) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        first = call.first
+        x = first.data if isinstance(first, PackedSequence) else first
+        if x is None or torch._C._functorch.is_batchedtensor(x):
+            return None
+        with nullcontext() if self._clock is None else self._clock.phase(self._phase):
+            for look in self._looks[call.name]:
+                replaced = look(x)
                 x = x if replaced is None else replaced
-            return x
-
-        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            if not args and "input" not in kwargs:
-                return None
-            first = args[0] if args else kwargs["input"]
-            x = first.data if isinstance(first, PackedSequence) else first
-            if torch._C._functorch.is_batchedtensor(x):
-                return None
-            if self._clock is None:
-                seen = look(x)
-            else:
-                with self._clock.phase(self._phase):
-                    seen = look(x)
-            given = first._replace(data=seen) if isinstance(first, PackedSequence) else seen
-            return ((given, *args[1:]), kwargs) if args else ((), {**kwargs, "input": given})
-
-        return hook
+        given = first._replace(data=x) if isinstance(first, PackedSequence) else x
+        return ((given, *call.args[1:]), call.kwargs) if call.args else ((), {**call.kwargs, "input": given})

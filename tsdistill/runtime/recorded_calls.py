@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from tsdistill.runtime.forward import at_rest, forward
+from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
 from tsdistill.runtime.nests import mapped
 
 
@@ -55,20 +56,12 @@ def recorded_calls(model: nn.Module, names: Collection[str], example: Any) -> di
     if not names:
         return calls
 
-    def recorder(name: str) -> Any:
-        def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            if name not in calls:
-                held = mapped((args, kwargs), lambda tensor: tensor.detach().clone())
-                calls[name] = RecordedCall(*held)
-
-        return before
+    def record(call: ModuleCall) -> None:
+        if call.name not in calls:
+            copies = mapped((call.args, call.kwargs), lambda tensor: tensor.detach().clone())
+            calls[call.name] = RecordedCall(*copies)
 
     modules = dict(model.named_modules())
-    handles = [modules[name].register_forward_pre_hook(recorder(name), with_kwargs=True) for name in names]
-    try:
-        with at_rest(model), torch.no_grad():
-            forward(model, example)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with ModuleHooks({name: modules[name] for name in names}, before=record), at_rest(model), torch.no_grad():
+        forward(model, example)
     return calls

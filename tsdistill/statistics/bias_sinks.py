@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from tsdistill.runtime.calls import Calls
 from tsdistill.runtime.forward import at_rest, forward
+from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
 
 
 def following_norms(model: nn.Module, names: Collection[str], example: Any) -> dict[str, str]:
@@ -32,28 +33,17 @@ def following_norms(model: nn.Module, names: Collection[str], example: Any) -> d
     inputs: dict[str, list[Tensor]] = {}
     calls = Calls()
 
-    def made(name: str) -> Any:
-        def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            if isinstance(output, Tensor):
-                outputs.setdefault(name, []).append(output)
+    def record_output(call: ModuleCall) -> None:
+        if isinstance(call.output, Tensor):
+            outputs.setdefault(call.name, []).append(call.output)
 
-        return hook
+    def record_input(call: ModuleCall) -> None:
+        inputs.setdefault(call.name, []).append(call.args[0])
 
-    def taken(name: str) -> Any:
-        def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
-            inputs.setdefault(name, []).append(args[0])
-
-        return hook
-
-    handles = [modules[name].register_forward_hook(made(name)) for name in names if name in modules]
-    handles += [norm.register_forward_pre_hook(taken(name)) for name, norm in norms.items()]
-    try:
-        with at_rest(model), torch.no_grad(), calls:
-            forward(model, example)
-    finally:
-        for handle in handles:
-            handle.remove()
-    source = {id(made_[0]): name for name, made_ in outputs.items() if len(made_) == 1}
+    layers = ModuleHooks({name: modules[name] for name in names if name in modules}, after=record_output)
+    with layers, ModuleHooks(norms, before=record_input), at_rest(model), torch.no_grad(), calls:
+        forward(model, example)
+    source = {id(own[0]): name for name, own in outputs.items() if len(own) == 1}
     result = {}
     for name, took in inputs.items():
         layer = source.get(id(took[0]))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-from tsdistill.runtime.hooks import Clock, Hooks, Look
+from tsdistill.runtime.hooks import Clock, InputHooks, Look
 from tsdistill.statistics import distributed
 from tsdistill.statistics.covariance import Covariance, RunningCovariance
 from tsdistill.statistics.sample_blocks import Positions, channels_first, flat, spread, widen
@@ -34,7 +34,7 @@ class Watch:
         hooks: dict[str, list[Look]] = {}
         for site in sites:
             hooks.setdefault(site.module, []).append(self._call(site))
-        self._hooks = Hooks(model, hooks, clock, "covariances")
+        self._hooks = InputHooks(model, hooks, clock, "covariances")
 
     def __enter__(self) -> None:
         self._hooks.__enter__()

@@ -3,8 +3,8 @@ makes of that."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from tsdistill.models.layers.effective_weights import effective_weight
 from tsdistill.models.layers.layer_kind import groups_of, kind_of
-from tsdistill.runtime.hooks import branched
+from tsdistill.runtime.hooks import ModuleCall, ModuleHooks, branched
 from tsdistill.statistics import distributed
 from tsdistill.statistics.centred_sums import gram
 from tsdistill.statistics.covariance import Covariance, RunningCovariance
@@ -73,7 +73,7 @@ class FanOuts:
         self._kernels = _Kernels(model, self._wanted, seed, expected)
         self._betas = _Betas(model, self._wanted)
 
-    def batch(self, index: int) -> AbstractContextManager[None]:
+    def batch(self, index: int) -> AbstractContextManager[Any]:
         """Look at what kernels meet in the batch of that number, which runs inside the block."""
         return self._kernels.batch(index)
 
@@ -133,36 +133,25 @@ class _Kernels:
     def __init__(self, model: nn.Module, sites: Mapping[str, Site], seed: int, expected: int | None) -> None:
         modules = {key: model.get_submodule(site.module) for key, site in sites.items()}
         self._sites = {key: site for key, site in sites.items() if _taps(modules[key], site) > 1}
-        self._modules = modules
         self._running = {key: RunningCovariance() for key in self._sites}
         self._seed, self._expected = seed, expected
         self._drawn = torch.Generator()
+        self._hooks = ModuleHooks({key: modules[key] for key in self._sites}, after=self._look)
 
-    @contextmanager
-    def batch(self, index: int) -> Iterator[None]:
+    def batch(self, index: int) -> ModuleHooks:
         """Look at the batch of that number, which runs inside the block."""
         self._drawn.manual_seed(hash((self._seed, index)) % 2**63)
-        handles = [
-            self._modules[key].register_forward_hook(self._look(key, site))
-            for key, site in self._sites.items()
-        ]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
+        return self._hooks
 
-    def _look(self, key: str, site: Site) -> Any:
-        def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-            if not has_rows(module, args[0], output):
-                return
-            positions = output.shape[2:].numel()
-            rows = max(_ROWS, _ROWS_PER_ENTRY * _taps(module, site) * site.width)
-            take = min(positions, ceil(rows / (self._expected or _UNKNOWN)))
-            places = torch.randperm(positions, generator=self._drawn)[:take].to(output.device)
-            self._running[key].update(fan_in_rows(module, args[0].detach(), places)[0])
-
-        return hook
+    def _look(self, call: ModuleCall) -> None:
+        module, x, output, site = call.module, call.args[0], call.output, self._sites[call.name]
+        if not has_rows(module, x, output):
+            return
+        positions = output.shape[2:].numel()
+        rows = max(_ROWS, _ROWS_PER_ENTRY * _taps(module, site) * site.width)
+        take = min(positions, ceil(rows / (self._expected or _UNKNOWN)))
+        places = torch.randperm(positions, generator=self._drawn)[:take].to(output.device)
+        self._running[call.name].update(fan_in_rows(module, x.detach(), places)[0])
 
     def finish(self) -> dict[str, Covariance]:
         """By site, of all processes together."""
@@ -174,8 +163,8 @@ class _Betas:
     """E[β] of the outputs of the layers at some sites; backward passes run inside the block."""
 
     def __init__(self, model: nn.Module, sites: Mapping[str, Site]) -> None:
-        self._modules = {key: model.get_submodule(site.module) for key, site in sites.items()}
-        self._handles: list[Any] = []
+        modules = {key: model.get_submodule(site.module) for key, site in sites.items()}
+        self._hooks = ModuleHooks(modules, after=self._tap)
         self.reset()
 
     def reset(self) -> None:
@@ -184,13 +173,10 @@ class _Betas:
         self.seen = 0
 
     def __enter__(self) -> None:
-        self._handles = [
-            module.register_forward_hook(self._tap(key)) for key, module in self._modules.items()
-        ]
+        self._hooks.__enter__()
 
-    def __exit__(self, *_: object) -> None:
-        while self._handles:
-            self._handles.pop().remove()
+    def __exit__(self, *error: object) -> None:
+        self._hooks.__exit__(*error)
 
     def _collect(self, key: str, dim: int) -> Any:
         def hook(gradient: Tensor) -> None:
@@ -199,11 +185,8 @@ class _Betas:
 
         return hook
 
-    def _tap(self, key: str) -> Any:
-        def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
-            return branched(output, self._collect(key, channel_dim(module)))
-
-        return hook
+    def _tap(self, call: ModuleCall) -> Tensor:
+        return branched(call.output, self._collect(call.name, channel_dim(call.module)))
 
     def finish(self) -> dict[str, np.ndarray]:
         """By site, of all processes together."""

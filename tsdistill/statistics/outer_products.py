@@ -5,12 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 
-from tsdistill.runtime.hooks import branched
+from tsdistill.runtime.hooks import ModuleCall, ModuleHooks, branched
 from tsdistill.statistics.block_sums import BlockMeans, BlockSums
 from tsdistill.statistics.sample_blocks import channels_first, flat, widen
 from tsdistill.statistics.unfold import channel_dim, fits
@@ -48,10 +47,11 @@ class Products:
     """
 
     def __init__(self, model: nn.Module, graph: NodeGraph, queries: Mapping[str, Queries]) -> None:
-        self._model, self._graph = model, graph
+        self._graph = graph
         given = [(name, item) for name, item in queries.items() if name in graph.by_name]
         self._queries = [*given, *_tied_queries(model, graph)]
-        self._handles: list[Any] = []
+        modules = {item.module: model.get_submodule(item.module) for _, item in self._queries}
+        self._hooks = ModuleHooks(modules, after=self._tap)
         self.reset()
 
     def reset(self) -> None:
@@ -63,25 +63,19 @@ class Products:
         self._sums.begin(first, count)
 
     def __enter__(self) -> None:
-        for name in {item.module for _, item in self._queries}:
-            module = self._model.get_submodule(name)
-            self._handles.append(module.register_forward_hook(self._tap(name)))
+        self._hooks.__enter__()
 
-    def __exit__(self, *_: object) -> None:
-        while self._handles:
-            self._handles.pop().remove()
+    def __exit__(self, *error: object) -> None:
+        self._hooks.__exit__(*error)
 
-    def _tap(self, name: str) -> Any:
-        def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
-            values, dim = output.detach().clone(), channel_dim(module)
+    def _tap(self, call: ModuleCall) -> Tensor:
+        name, values, dim = call.name, call.output.detach().clone(), channel_dim(call.module)
 
-            def collect(gradient: Tensor) -> None:
-                block = widen(flat(channels_first(values * gradient, dim)))
-                self._sums.add(name, block.square().sum(2))
+        def collect(gradient: Tensor) -> None:
+            block = widen(flat(channels_first(values * gradient, dim)))
+            self._sums.add(name, block.square().sum(2))
 
-            return branched(output, collect)
-
-        return hook
+        return branched(call.output, collect)
 
     def finish(self) -> BlockMeans:
         """Group -> figures of its nodes by block of samples, of all processes together."""

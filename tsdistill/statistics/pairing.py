@@ -10,7 +10,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from tsdistill.errors import TsdistillError
-from tsdistill.runtime.hooks import Clock, Hooks
+from tsdistill.runtime.hooks import Clock, InputHooks
 from tsdistill.statistics import distributed
 from tsdistill.statistics.centred_sums import CentredSums, Pending
 from tsdistill.statistics.common_grid import Meeting, meet, nodes
@@ -126,11 +126,11 @@ class Pairing:
         model: nn.Module,
         look: Callable[[_Pair, Tensor], None],
         module: Callable[[_Pair], str],
-    ) -> Hooks:
+    ) -> InputHooks:
         hooks: dict[str, list[Callable[[Tensor], None]]] = {}
         for pair in self._pairs.values():
             hooks.setdefault(module(pair), []).append(partial(look, pair))
-        return Hooks(model, hooks, self._clock, "moments")
+        return InputHooks(model, hooks, self._clock, "moments")
 
     def measure(self, student: Callable[[], object], teacher: Callable[[], object]) -> None:
         """Run both models on one sample to see where their positions meet."""
@@ -148,11 +148,11 @@ class Pairing:
             pair.waiting.clear()
             pair.teacher_calls = pair.student_calls = 0
 
-    def student(self) -> Hooks:
+    def student(self) -> InputHooks:
         """Hooks to be entered around the student's forward, which comes second."""
         return self._student
 
-    def teacher(self) -> Hooks:
+    def teacher(self) -> InputHooks:
         """Hooks to be entered around the teacher's forward."""
         return self._teacher
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tsdistill.errors import TsdistillError
 from tsdistill.models.layers.effective_weights import effective_weight
 from tsdistill.models.layers.layer_kind import kind_of
-from tsdistill.runtime.hooks import Hooks, Look
+from tsdistill.runtime.hooks import InputHooks, Look
 from tsdistill.runtime.nests import count
 from tsdistill.statistics import distributed
 from tsdistill.statistics.block_sums import BlockMeans, BlockSums
@@ -52,7 +52,7 @@ class Sensitivity:
         hooks: dict[str, list[Look]] = {}
         for site in self._sites.values():
             hooks.setdefault(site.module, []).append(_tap(site, self.sums))
-        self._hooks = Hooks(model, hooks)
+        self._hooks = InputHooks(model, hooks)
 
     def reset(self) -> None:
         """Forget everything."""

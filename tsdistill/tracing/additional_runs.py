@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from tsdistill.errors import TsdistillError
+from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
 from tsdistill.runtime.modes import Inputs, OperatorMode, guarded, plain_evaluation, run, tensors_in
 from tsdistill.runtime.nests import count, cut
 from tsdistill.tracing.labelled_run import record_further, same_shapes
@@ -172,23 +173,14 @@ def _fitting(model: nn.Module, inputs: Inputs, candidates: Mapping[str, Sequence
             runs[other].append(unit)
     fits: dict[str, set[str]] = defaultdict(set)
 
-    def hook_of(name: str) -> Any:
-        def hook(_: nn.Module, args: tuple, kwargs: dict, __: Any) -> None:
-            for unit in runs[name]:
-                with suppress(Exception):  # somebody's code, on arguments that may not be its own
-                    model.get_submodule(unit)(*args, **kwargs)
-                    fits[unit].add(name)
+    def try_units(call: ModuleCall) -> None:
+        for unit in runs[call.name]:
+            with suppress(Exception):  # somebody's code, on arguments that may not be its own
+                model.get_submodule(unit)(*call.args, **call.kwargs)
+                fits[unit].add(call.name)
 
-        return hook
-
-    handles = [
-        model.get_submodule(name).register_forward_hook(hook_of(name), with_kwargs=True) for name in runs
-    ]
-    try:
-        with suppress(TsdistillError), plain_evaluation(model):
-            guarded(model, inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
+    hooks = ModuleHooks({name: model.get_submodule(name) for name in runs}, after=try_units)
+    with hooks, suppress(TsdistillError), plain_evaluation(model):
+        guarded(model, inputs)
     first = {unit: next((o for o in others if o in fits[unit]), None) for unit, others in candidates.items()}
     return {unit: other for unit, other in first.items() if other is not None}

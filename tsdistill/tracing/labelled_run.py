@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
@@ -11,6 +10,7 @@ from torch.overrides import TorchFunctionMode
 
 from tsdistill.errors import TsdistillError
 from tsdistill.models.layers.call_kinds import CallLayer
+from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
 from tsdistill.runtime.modes import (
     BY_SIZES,
     Inputs,
@@ -44,25 +44,17 @@ class _Calls(TorchFunctionMode):
             self.tracer.call = 0
 
 
-@contextmanager
-def _call_layers(model: nn.Module, tracer: Tracer) -> Iterator[None]:
+def _call_layers(model: nn.Module, tracer: Tracer) -> ModuleHooks:
     """Keep the name of the call that is running as a layer in ``tracer.layer``."""
-    handles: list[Any] = []
-    for name, module in model.named_modules():
-        if isinstance(module, CallLayer):
 
-            def enter(module: nn.Module, args: Any, name: str = name) -> None:
-                tracer.layer = name
+    def enter(call: ModuleCall) -> None:
+        tracer.layer = call.name
 
-            def leave(module: nn.Module, args: Any, output: Any) -> None:
-                tracer.layer = ""
+    def leave(_: ModuleCall) -> None:
+        tracer.layer = ""
 
-            handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, CallLayer)}
+    return ModuleHooks(layers, before=enter, after=leave)
 
 
 def record(model: nn.Module, inputs: Inputs) -> Trace:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
 from tsdistill.runtime.modes import Inputs, guarded, judged, tensors_in
 
 
@@ -38,25 +39,16 @@ def companions_called(
     calls: list[CompanionCall] = []
     called: set[str] = set()
 
-    def hook_of(name: str) -> Any:
-        def hook(_: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
-            if name in called:
-                return
-            called.add(name)
-            for other in companions[name]:
-                calls.append(CompanionCall(name, other, output, model.get_submodule(other)(*args, **kwargs)))
+    def call_companions(call: ModuleCall) -> None:
+        if call.name in called:
+            return
+        called.add(call.name)
+        for other in companions[call.name]:
+            output = model.get_submodule(other)(*call.args, **call.kwargs)
+            calls.append(CompanionCall(call.name, other, call.output, output))
 
-        return hook
-
-    handles = [
-        model.get_submodule(name).register_forward_hook(hook_of(name), with_kwargs=True)
-        for name in companions
-    ]
-    try:
+    with ModuleHooks({name: model.get_submodule(name) for name in companions}, after=call_companions):
         yield calls
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def run_beside(

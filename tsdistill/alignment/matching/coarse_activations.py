@@ -13,7 +13,7 @@ from torch.nn.functional import adaptive_avg_pool1d, adaptive_avg_pool2d
 
 from tsdistill.errors import TsdistillError
 from tsdistill.runtime.forward import forward
-from tsdistill.runtime.hooks import Hooks, Look
+from tsdistill.runtime.hooks import InputHooks, Look
 from tsdistill.runtime.nests import count
 from tsdistill.statistics.common_grid import grid
 from tsdistill.statistics.sample_blocks import channels_first, widen
@@ -64,7 +64,7 @@ class Activations:
             reading = side.sites.primary(group.name)
             if reading is not None and reading.reader.module is not None:
                 hooks.setdefault(reading.reader.module, []).append(self._look(group, reading))
-        self._hooks = Hooks(side.model, hooks)
+        self._hooks = InputHooks(side.model, hooks)
         self._calls = 0
 
     def look_at(self, x: Any) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from tsdistill.runtime.forward import at_rest, forward
+from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
 from tsdistill.runtime.modes import OperatorMode, tensors_in
 
 
@@ -89,26 +89,25 @@ class _Watch:
         self._deeper: set[str] = set()
         self._given: list[tuple[str, Tensor, int]] = []
 
-    @contextmanager
-    def hooked(self) -> Iterator[None]:
+    def hooked(self) -> ExitStack:
         """Listen inside the block."""
-        handles = []
+        layers, norms = {}, {}
         for name, module in self._model.named_modules():
             if isinstance(module, nn.Linear | _ConvNd):
-                handles.append(module.register_forward_hook(self._layer))
+                layers[name] = module
             elif isinstance(getattr(module, "running_var", None), Tensor) and hasattr(module, "eps"):
-                handles.append(module.register_forward_pre_hook(self._norm(name)))
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
+                norms[name] = module
+        stack = ExitStack()
+        stack.enter_context(ModuleHooks(layers, after=self._layer))
+        stack.enter_context(ModuleHooks(norms, before=self._norm))
+        return stack
 
-    def _layer(self, layer: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+    def _layer(self, call: ModuleCall) -> None:
+        layer, output = call.module, call.output
         name = self._weights.get(id(layer.weight))
-        if name is None or not args or not isinstance(output, Tensor):
+        if name is None or not call.args or not isinstance(output, Tensor):
             return
-        if args[0] in self._learnt:
+        if call.args[0] in self._learnt:
             self._deeper.add(name)
             self.found.pop(name, None)
         elif name not in self._deeper:
@@ -116,10 +115,7 @@ class _Watch:
             if output.ndim == 2 or isinstance(layer, _ConvNd):
                 self._given.append((name, output, output._version))
 
-    def _norm(self, name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-        def before(_: nn.Module, args: tuple[Any, ...]) -> None:
-            for writer, output, version in self._given:
-                if args and args[0] is output and output._version == version and writer in self.found:
-                    self.found[writer] = replace(self.found[writer], norm=name)
-
-        return before
+    def _norm(self, call: ModuleCall) -> None:
+        for writer, output, version in self._given:
+            if call.args and call.args[0] is output and output._version == version and writer in self.found:
+                self.found[writer] = replace(self.found[writer], norm=call.name)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from contextlib import ExitStack
 
 from torch import Tensor, nn
 
 from tsdistill.distillation.losses.loss_protocol import INPUT
 from tsdistill.errors import TsdistillError
+from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
 
 
 class Features:
@@ -26,26 +27,27 @@ class Features:
         taps: places, as in ``Loss.student_taps``.
         role: ``"student"`` or ``"teacher"``, for messages.
 
+    Attributes:
+        taps: the places, each once.
+
     Raises:
         TsdistillError: the model has no such module.
     """
 
     def __init__(self, model: nn.Module, taps: Iterable[str], role: str = "student") -> None:
         modules = dict(model.named_modules())
-        self._places: list[tuple[str, nn.Module, bool]] = []
+        self.taps = tuple(dict.fromkeys(taps))
         self._role = role
-        for tap in dict.fromkeys(taps):
-            name = tap.removesuffix(INPUT)
+        for name in (tap.removesuffix(INPUT) for tap in self.taps):
             if name not in modules:
                 raise TsdistillError(f"the {role} has no module {name!r}, which a loss asks for")
-            self._places.append((tap, modules[name], tap.endswith(INPUT)))
+        places = {tap: modules[tap.removesuffix(INPUT)] for tap in self.taps}
+        self._hooks = (
+            ModuleHooks({t: m for t, m in places.items() if t.endswith(INPUT)}, before=self._before),
+            ModuleHooks({t: m for t, m in places.items() if not t.endswith(INPUT)}, after=self._after),
+        )
+        self._entered = ExitStack()
         self._seen: dict[str, Tensor] = {}
-        self._handles: list[Any] = []
-
-    @property
-    def taps(self) -> tuple[str, ...]:
-        """The places, each once."""
-        return tuple(tap for tap, _, _ in self._places)
 
     @property
     def passed(self) -> Mapping[str, Tensor]:
@@ -59,7 +61,7 @@ class Features:
         Raises:
             TsdistillError: a place was not passed.
         """
-        missing = [tap for tap, _, _ in self._places if tap not in self._seen]
+        missing = [tap for tap in self.taps if tap not in self._seen]
         if missing:
             raise TsdistillError(
                 f"the {self._role}'s forward does not pass {missing[0]}, which a loss asks for; leave that "
@@ -69,28 +71,17 @@ class Features:
 
     def __enter__(self) -> Features:
         self._seen = {}
-        for tap, module, inputs in self._places:
-            if inputs:
-                self._handles.append(module.register_forward_pre_hook(self._before(tap), with_kwargs=True))
-            else:
-                self._handles.append(module.register_forward_hook(self._after(tap)))
+        for hooks in self._hooks:
+            self._entered.enter_context(hooks)
         return self
 
     def __exit__(self, *_: object) -> None:
-        while self._handles:
-            self._handles.pop().remove()
+        self._entered.close()
 
-    def _before(self, tap: str) -> Any:
-        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            x = args[0] if args else kwargs.get("input")
-            if isinstance(x, Tensor):
-                self._seen[tap] = x
+    def _before(self, call: ModuleCall) -> None:
+        if isinstance(call.first, Tensor):
+            self._seen[call.name] = call.first
 
-        return hook
-
-    def _after(self, tap: str) -> Any:
-        def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            if isinstance(output, Tensor):
-                self._seen[tap] = output
-
-        return hook
+    def _after(self, call: ModuleCall) -> None:
+        if isinstance(call.output, Tensor):
+            self._seen[call.name] = call.output

@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 from tsdistill.augmentation.rectifiers import by_node, run
 from tsdistill.errors import TsdistillError
 from tsdistill.runtime.forward import main_output, to_model
+from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
 
 SMOOTH = frozenset({"tanh", "sigmoid", "softmax", "softplus", "hardsigmoid", "scaled_dot_product_attention"})
 """Non-linear functions without a boundary, by name: the theorems say nothing of nodes behind them."""
@@ -97,27 +98,16 @@ def _listen(value: Tensor, dim: int, gate: Gate, name: str) -> None:
 def _where(model: nn.Module) -> Iterator[list[str]]:
     """The path of the module that is running, last of the list."""
     stack = [""]
-    handles = []
-    for path, module in model.named_modules():
-        if path:
-            handles.append(module.register_forward_pre_hook(_pusher(stack, path)))
-            handles.append(module.register_forward_hook(_popper(stack), always_call=True))
-    try:
-        yield stack
-    finally:
-        for handle in handles:
-            handle.remove()
 
+    def push(call: ModuleCall) -> None:
+        stack.append(call.name)
 
-def _pusher(stack: list[str], path: str) -> Callable[..., None]:
-    return lambda module, inputs: stack.append(path)
-
-
-def _popper(stack: list[str]) -> Callable[..., None]:
-    def pop(module: nn.Module, inputs: Any, output: Any) -> None:
+    def pop(_: ModuleCall) -> None:
         stack.pop()
 
-    return pop
+    modules = {path: module for path, module in model.named_modules() if path}
+    with ModuleHooks(modules, before=push, after=pop, always=True):
+        yield stack
 
 
 class _Noting(TorchFunctionMode):

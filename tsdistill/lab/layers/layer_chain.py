@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from tsdistill.errors import TsdistillError
+from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
 
 State = Mapping[str, Tensor]
 """Parameters by name."""
@@ -65,17 +66,12 @@ class Chain:
     def passing(self, state: State, x: Tensor) -> list[tuple[Tensor, Tensor]]:
         """What each weight layer receives and writes (before the rectifier), in forward order."""
         seen: list[tuple[Tensor, Tensor]] = []
-        handles = [
-            self.model.get_submodule(name).register_forward_hook(
-                lambda module, inputs, output: seen.append((inputs[0], output.clone()))
-            )
-            for name in self.names
-        ]
-        try:
+
+        def record(call: ModuleCall) -> None:
+            seen.append((call.args[0], call.output.clone()))
+
+        with ModuleHooks({name: self.model.get_submodule(name) for name in self.names}, after=record):
             self.output(state, x)
-        finally:
-            for handle in handles:
-                handle.remove()
         return seen
 
     def rows(self, layer: int, received: Tensor) -> Tensor:

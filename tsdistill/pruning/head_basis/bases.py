@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import ExitStack
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 
 from tsdistill.pruning.head_basis.head_layout import Heads
 from tsdistill.runtime.forward import at_rest, forward, head
+from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
 from tsdistill.runtime.nests import count
 from tsdistill.statistics.sample_blocks import channels_first, flat, widen
 from tsdistill.statistics.unfold import channel_dim
@@ -67,7 +70,7 @@ def find_bases(
     with at_rest(model), torch.no_grad():
         seen = 0
         for x, _ in batches:
-            with moments:
+            with moments.hooked():
                 forward(model, head(x, samples - seen))
             seen += count(x)
             if seen >= samples:
@@ -89,7 +92,7 @@ def _bases(model: nn.Module, layer: Heads, moments: _Moments) -> Bases:
 
 
 class _Moments:
-    """Second moments of what heads write and what is read of them; forwards run inside the block."""
+    """Second moments of what heads write and what is read of them; forwards run inside `hooked`."""
 
     def __init__(self, model: nn.Module, layers: list[Heads]) -> None:
         self._model = model
@@ -98,7 +101,6 @@ class _Moments:
         self._totals: dict[tuple[str, str, int], Tensor] = {}
         self._means: dict[tuple[str, str, int], Tensor] = {}
         self._seen: dict[tuple[str, str, int], int] = {}
-        self._handles: list[Any] = []
         for layer in layers:
             for kind, sets in (("query", layer.queries), ("key", (layer.keys,)), ("value", layer.readers)):
                 for number, (module, rows) in enumerate(sets):
@@ -116,33 +118,27 @@ class _Moments:
             found.append(self._totals[key] / seen - mean[:, :, None] * mean[:, None, :])
         return torch.stack(found).sum(0)
 
-    def __enter__(self) -> None:
+    def hooked(self) -> ExitStack:
+        """Forwards inside the block are added."""
+        stack = ExitStack()
         for name, key in self._wanted:
-            module = self._model.get_submodule(name)
-            look = self._look(module, key)
-            if key[0] == "value":
-                self._handles.append(
-                    module.register_forward_pre_hook(lambda _, args, look=look: look(args[0]))
-                )
-            else:
-                self._handles.append(module.register_forward_hook(lambda _, args, y, look=look: look(y)))
+            look, module = partial(self._look, key), {name: self._model.get_submodule(name)}
+            reads = key[0] == "value"
+            stack.enter_context(
+                ModuleHooks(module, before=look) if reads else ModuleHooks(module, after=look)
+            )
+        return stack
 
-    def __exit__(self, *_: object) -> None:
-        while self._handles:
-            self._handles.pop().remove()
-
-    def _look(self, module: nn.Module, key: tuple[str, str, int]) -> Any:
-        def look(values: Tensor) -> None:
-            block = widen(flat(channels_first(values.detach(), channel_dim(module))))
-            rows = self._rows[key].to(block.device)
-            own = block[:, rows.reshape(-1)].unflatten(1, rows.shape)
-            if key[0] == "key":
-                own = own - own.mean(-1, keepdim=True)
-            own = own.permute(1, 2, 0, 3).flatten(2)
-            square = (own @ own.mT).double().cpu()
-            self._totals[key] = self._totals.get(key, torch.zeros_like(square)) + square
-            mean = own.sum(-1).double().cpu()
-            self._means[key] = self._means.get(key, torch.zeros_like(mean)) + mean
-            self._seen[key] = self._seen.get(key, 0) + own.shape[-1]
-
-        return look
+    def _look(self, key: tuple[str, str, int], call: ModuleCall) -> None:
+        values = call.args[0] if key[0] == "value" else call.output
+        block = widen(flat(channels_first(values.detach(), channel_dim(call.module))))
+        rows = self._rows[key].to(block.device)
+        own = block[:, rows.reshape(-1)].unflatten(1, rows.shape)
+        if key[0] == "key":
+            own = own - own.mean(-1, keepdim=True)
+        own = own.permute(1, 2, 0, 3).flatten(2)
+        square = (own @ own.mT).double().cpu()
+        self._totals[key] = self._totals.get(key, torch.zeros_like(square)) + square
+        mean = own.sum(-1).double().cpu()
+        self._means[key] = self._means.get(key, torch.zeros_like(mean)) + mean
+        self._seen[key] = self._seen.get(key, 0) + own.shape[-1]

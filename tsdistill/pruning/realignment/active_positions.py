@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tsdistill.errors import TsdistillError
-from tsdistill.runtime.hooks import branched
+from tsdistill.runtime.hooks import ModuleCall, ModuleHooks, branched
 from tsdistill.statistics.derivatives import projected
 from tsdistill.statistics.sample_blocks import channels_first, flat
 
@@ -38,26 +38,21 @@ def reaching(model: nn.Module, dims: Mapping[str, int], x: Any, seed: int = 0) -
     found: dict[str, Tensor] = {}
     modules = dict(model.named_modules())
 
-    def tap(name: str, dim: int) -> Any:
+    def tap(call: ModuleCall) -> Tensor | None:
+        name, dim = call.name, dims[call.name]
+
         def look(slope: Tensor) -> None:
             found[name] = (flat(channels_first(slope, dim)) != 0).any(1)
 
-        def hook(module: nn.Module, args: Any, output: Any) -> Any:
-            return branched(output, look) if isinstance(output, Tensor) else None
+        return branched(call.output, look) if isinstance(call.output, Tensor) else None
 
-        return hook
-
-    handles = [modules[name].register_forward_hook(tap(name, dim)) for name, dim in dims.items()]
     try:
-        with torch.enable_grad():
+        with ModuleHooks({name: modules[name] for name in dims}, after=tap), torch.enable_grad():
             outputs, projections = projected(model, x, seed)
             if outputs:
                 torch.autograd.backward(outputs, projections)
     except (TsdistillError, RuntimeError):  # there is nothing that can be derived
         return {}
-    finally:
-        for handle in handles:
-            handle.remove()
     return {name: where for name, each in found.items() if (where := _some(each)) is not None}
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from tsdistill.pruning.realignment.pausable_forward import Walk
 from tsdistill.runtime.forward import forward
+from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
 from tsdistill.runtime.memory import Live
 from tsdistill.runtime.nests import count
 
@@ -94,30 +95,18 @@ def alive(model: nn.Module, stops: Sequence[str], x: Any, kept: Sequence[str] = 
     seen = dict.fromkeys(stops, 0)
     entered: dict[str, Any] = {}
 
-    def look(name: str) -> Any:
-        def hook(*_: Any) -> None:
-            seen[name] = max(seen[name], live.now)
+    def look(call: ModuleCall) -> None:
+        seen[call.name] = max(seen[call.name], live.now)
 
-        return hook
+    def enter(call: ModuleCall) -> None:
+        entered[call.name] = call.args
 
-    def enter(name: str) -> Any:
-        return lambda module, args: entered.update({name: args})
-
-    def leave(name: str) -> Any:
-        def hook(*_: Any) -> None:
-            entered.pop(name, None)
-
-        return hook
+    def leave(call: ModuleCall) -> None:
+        entered.pop(call.name, None)
 
     modules = dict(model.named_modules())
-    handles = [modules[name].register_forward_pre_hook(look(name)) for name in stops]
-    handles += [modules[name].register_forward_hook(look(name)) for name in stops]
-    handles += [modules[name].register_forward_pre_hook(enter(name)) for name in kept]
-    handles += [modules[name].register_forward_hook(leave(name)) for name in kept]
-    try:
-        with torch.no_grad(), live:
-            forward(model, x)
-    finally:
-        for handle in handles:
-            handle.remove()
+    looks = ModuleHooks({name: modules[name] for name in stops}, before=look, after=look)
+    inputs = ModuleHooks({name: modules[name] for name in kept}, before=enter, after=leave)
+    with looks, inputs, torch.no_grad(), live:
+        forward(model, x)
     return seen

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tsdistill.runtime.calls import Call, Calls
 from tsdistill.runtime.forward import forward
+from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
 
 _SAME = frozenset(("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "clone", "contiguous"))
 _MOVES = frozenset(("permute", "transpose", "movedim", "swapaxes", "moveaxis"))
@@ -103,31 +104,19 @@ def flow(model: nn.Module, names: Collection[str], x: Any) -> Flow:
     inputs: dict[str, Any] = {}
     passed: dict[str, list[Any]] = {}
 
-    def around(name: str) -> Any:
-        def behind(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-            alone = len(args) == 1 and isinstance(args[0], Tensor) and not kwargs
-            passed.setdefault(name, []).append(output if alone else None)
+    def record_block(call: ModuleCall) -> None:
+        alone = len(call.args) == 1 and isinstance(call.args[0], Tensor) and not call.kwargs
+        passed.setdefault(call.name, []).append(call.output if alone else None)
 
-        return behind
+    def record_layer(call: ModuleCall) -> None:
+        outputs.setdefault(call.name, []).append(call.output)
+        inputs[call.name] = call.first
+        starts[call.name] = len(calls.calls)
 
-    def hook(name: str) -> Any:
-        def behind(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-            outputs.setdefault(name, []).append(output)
-            inputs[name] = args[0] if args else kwargs.get("input")
-            starts[name] = len(calls.calls)
-
-        return behind
-
-    handles = [modules[name].register_forward_hook(hook(name), with_kwargs=True) for name in names]
-    for name, module in modules.items():
-        if name and any(module.children()):
-            handles.append(module.register_forward_hook(around(name), with_kwargs=True))
-    try:
-        with torch.no_grad(), calls:
-            forward(model, x)
-    finally:
-        for handle in handles:
-            handle.remove()
+    blocks = {name: module for name, module in modules.items() if name and any(module.children())}
+    layers = ModuleHooks({name: modules[name] for name in names}, after=record_layer)
+    with layers, ModuleHooks(blocks, after=record_block), torch.no_grad(), calls:
+        forward(model, x)
     fixed = {id(t) for t in (*model.parameters(), *model.buffers())}
     order = tuple(
         name

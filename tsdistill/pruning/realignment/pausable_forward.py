@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tsdistill.runtime.calls import Captured
 from tsdistill.runtime.forward import forward
+from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
 
 _walker = threading.local()
 
@@ -117,38 +118,31 @@ def stopping(
         blocks: where they stop behind the module, their input remembered; its output can be replaced.
     """
     modules = dict(model.named_modules())
-    handles = [_stop(modules[name], name, after) for name in names]
-    handles += [handle for name in blocks for handle in _around(modules[name], name)]
-    try:
+    stops = {name: modules[name] for name in names}
+    with (
+        ModuleHooks(stops, after=_stop_behind) if after else ModuleHooks(stops, before=_stop_before),
+        ModuleHooks({name: modules[name] for name in blocks}, before=_enter, after=_replace_output),
+    ):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
-def _stop(module: nn.Module, name: str, after: bool) -> Any:
-    def behind(module: nn.Module, args: Any, output: Any) -> None:
-        _hold(name, output)
-
-    def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        _hold(name, args[0] if args else kwargs["input"])
-
-    if after:
-        return module.register_forward_hook(behind)
-    return module.register_forward_pre_hook(before, with_kwargs=True)
+def _stop_before(call: ModuleCall) -> None:
+    _hold(call.name, call.first)
 
 
-def _around(module: nn.Module, name: str) -> tuple[Any, Any]:
-    def before(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-        walk: Walk | None = getattr(_walker, "walk", None)
-        if walk is not None:
-            with torch._C.DisableTorchFunction():
-                walk.entered[name] = args[0], args[0]._version
+def _stop_behind(call: ModuleCall) -> None:
+    _hold(call.name, call.output)
 
-    def behind(module: nn.Module, args: Any, output: Any) -> Any:
-        return _hold(name, output)
 
-    return module.register_forward_pre_hook(before), module.register_forward_hook(behind)
+def _enter(call: ModuleCall) -> None:
+    walk: Walk | None = getattr(_walker, "walk", None)
+    if walk is not None:
+        with torch._C.DisableTorchFunction():
+            walk.entered[call.name] = call.args[0], call.args[0]._version
+
+
+def _replace_output(call: ModuleCall) -> Any:
+    return _hold(call.name, call.output)
 
 
 def _hold(name: str, value: Any) -> Any:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from tsdistill.models.layers.layer_kind import kind_of
+from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
 from tsdistill.statistics.unfold import channel_dim, fan_in_rows, fits, inputs, output_rows
 
 Scales = dict[str, Callable[[Tensor], Tensor]]
@@ -46,14 +46,13 @@ def curvatures(
         if f"{name}.weight" in at and fits(child) and _outputs_first(child) and inputs(child)[1] <= _WIDEST
     }
     seen: dict[str, list[tuple[Tensor, Tensor]]] = {}
-    handles = [layer.register_forward_hook(_remember(seen, name)) for name, layer in layers.items()]
+
+    def record(call: ModuleCall) -> None:
+        seen.setdefault(call.name, []).append((call.args[0].detach(), call.output))
+
     leaves = {name: p.detach().clone().requires_grad_() for name, p in at.items()}
-    try:
-        with torch.enable_grad():
-            y = run(leaves, x)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with ModuleHooks(layers, after=record), torch.enable_grad():
+        y = run(leaves, x)
     once = [name for name, calls in seen.items() if len(calls) == 1]
     signs = torch.randint(0, 2, y.shape, generator=generator).to(y) * 2 - 1
     asked = [*leaves.values(), *(seen[name][0][1] for name in once)]
@@ -73,13 +72,6 @@ def _outputs_first(layer: nn.Module) -> bool:
     """Whether the first dimension of a layer's weight is that of its outputs."""
     kind = kind_of(layer)
     return kind is not None and kind.output_dim == 0
-
-
-def _remember(seen: dict[str, list[tuple[Tensor, Tensor]]], name: str) -> Any:
-    def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-        seen.setdefault(name, []).append((args[0].detach(), output))
-
-    return hook
 
 
 def _by_number(size: float) -> Callable[[Tensor], Tensor]:
