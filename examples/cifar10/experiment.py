@@ -25,7 +25,7 @@ def main(out: Path) -> None:
     print("written:", *save_outcome(outcome, out).pictures)
 
 
-def tell(phase: str, done: int, total: int) -> None:
+def tell(phase: str, done: int, total: int | None) -> None:
     """A line for each epoch."""
     print(f"{phase}: {done} of {total}", file=sys.stderr, flush=True)
 

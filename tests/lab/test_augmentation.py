@@ -70,7 +70,7 @@ def test_the_n_that_is_needed() -> None:
 
 
 def test_augmented_students_generalise_and_cells_are_kept(tmp_path: Path) -> None:
-    said: list[tuple[int, int]] = []
+    said: list[tuple[int, int | None]] = []
     first = run(
         "augmentation", keep=tmp_path, tell=lambda _, done, total: said.append((done, total)), settings=SMALL
     )

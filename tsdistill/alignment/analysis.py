@@ -23,7 +23,7 @@ from tsdistill.runtime.finite import checked_forward
 from tsdistill.runtime.forward import at_rest
 from tsdistill.runtime.hooks import Clock
 from tsdistill.runtime.pass_time import measure_pass
-from tsdistill.runtime.progress import Progress, begin, expect
+from tsdistill.runtime.progress import Progress, expect, tell
 from tsdistill.runtime.unchanged import unchanged
 from tsdistill.statistics import distributed
 from tsdistill.statistics.analysis_stages import (
@@ -184,7 +184,7 @@ def analyze_prepared(
     beside = theirs or mine
     matching = None
     if theirs is not None:
-        begin(progress, MATCH)
+        tell(progress, MATCH)
         with clock.phase("matching"):
             matching = distributed.agreed(match_groups(mine, theirs, prepared, given=pairs))
     partners = dict(matching.pairs) if matching else {name: name for name in mine.observable}
@@ -224,7 +224,7 @@ def analyze_prepared(
                 judge=lambda found: _partners_error(theirs, partners, observed, found),
                 **how,
             )
-    begin(progress, DESCRIBE)
+    tell(progress, DESCRIBE)
     with clock.phase("description"):
         results, first = compare_groups(mine, beside, partners, prepared.example, observed, measures)
         taking = takings(student, mine.sites, observed.covariances, prepared.example)
@@ -317,12 +317,12 @@ def sides(
             could be cut.
     """
     if graph is None:
-        begin(progress, CHECK)
+        tell(progress, CHECK)
     check_finite(student, "the student" if teacher is not None else "the model")
     run_example(student, prepared.example, "student" if teacher is not None else "model")
     if graph is None and like is None:
         measure_pass(progress, student, prepared.example)
-    begin(progress, TRACE)
+    tell(progress, TRACE)
     if graph is None:
         graph = trace(student, prepared.example, like=like, others=inputs_for(student, prepared))
     if not graph.groups:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Protocol, TextIO, TypeVar, cast
+from typing import Any, TextIO, TypeVar, cast
 
 import click
 
@@ -64,8 +64,8 @@ class State:
         return f"{self.done:,}" if self.total is None else f"{self.done:,} of {self.total:,}"
 
 
-class Display(Protocol):
-    """Where progress is shown."""
+class Display:
+    """Where progress is shown; this one shows nothing."""
 
     def show(self, state: State, left: Left) -> None:
         """Something has changed within a stage."""
@@ -86,29 +86,7 @@ class Display(Protocol):
         """Nothing more comes."""
 
 
-class Silence:
-    """Shows nothing."""
-
-    def show(self, state: State, left: Left) -> None:
-        """Nothing."""
-
-    def ended(self, state: State, seconds: float, left: Left) -> None:
-        """Nothing."""
-
-    def remind(self, state: State, seconds: float, left: Left) -> None:
-        """Nothing."""
-
-    def tick(self) -> None:
-        """Nothing."""
-
-    def line(self, text: str) -> None:
-        """Nothing."""
-
-    def close(self) -> None:
-        """Nothing."""
-
-
-class Lines(Silence):
+class Lines(Display):
     """A line a stage, with the time it took and how long the rest will take.
 
     That of the first stage waits for what comes next: a command that fails as it begins gives one line, the
@@ -155,7 +133,7 @@ class Lines(Silence):
         self._print(text)
 
 
-class Terminal(Silence):
+class Terminal(Display):
     """A bar that goes away at the end."""
 
     def __init__(self) -> None:
@@ -210,7 +188,7 @@ class Monitor:
     @property
     def silent(self) -> bool:
         """Whether nothing is shown."""
-        return type(self._display) is Silence
+        return type(self._display) is Display
 
     def __call__(self, stage: str, done: int, total: int | None) -> None:
         """``done`` of ``total`` of ``stage`` is done."""
@@ -341,7 +319,7 @@ def speaks() -> bool:
 
 def _display(quiet: bool) -> Display:
     if quiet or not speaks():
-        return Silence()
+        return Display()
     return Terminal() if sys.stderr.isatty() else Lines(sys.stderr)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +12,7 @@ from tsdistill.cli import output, progress_display
 
 if TYPE_CHECKING:
     from tsdistill.distillation import Status, TrainResult
-
-Tell = Callable[["Status"], None]
-Report = Callable[[Mapping[str, Any]], None]
+    from tsdistill.distillation.training_log import Report, Tell
 
 _WORDS = {
     "val/top1": "top-1 {:.2f} %",

@@ -30,10 +30,8 @@ from tsdistill.models.origin import info_of
 from tsdistill.models.requirements import check_runnable
 from tsdistill.runtime.forward import at_rest, placement
 from tsdistill.runtime.nests import arguments_of, by_name, count, moved, tensors
-from tsdistill.runtime.progress import Progress
+from tsdistill.runtime.progress import Progress, tell
 from tsdistill.runtime.unchanged import unchanged
-
-Tell = Progress
 
 _LOG = logging.getLogger("tsdistill")
 
@@ -117,7 +115,7 @@ def evaluate_all(
     names: Sequence[str] | None = None,
     outputs: Mapping[str, str] | None = None,
     ignore_index: int = IGNORED,
-    progress: Tell | None = None,
+    progress: Progress | None = None,
 ) -> list[dict[str, float]]:
     """The figures of several models in one pass over the stream, each as ``evaluate`` gives them.
 
@@ -173,8 +171,7 @@ def evaluate_all(
                 for name, metric in states.items():
                     _update(name, metric, judging, _Runs(run, theirs, first), named, target)
             done += count(x)
-            if progress is not None:
-                progress(EVALUATE, done, stream.samples)
+            tell(progress, EVALUATE, done, stream.samples)
     if not kinds:
         return [{} for _ in models]
     return [{name: _figure(name, metric) for name, metric in states.items()} for states in running]

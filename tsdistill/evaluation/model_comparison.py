@@ -14,7 +14,7 @@ from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.comparison import Comparison
 from tsdistill.evaluation.cost import file_size, macs, parameters
 from tsdistill.evaluation.counted_positions import IGNORED
-from tsdistill.evaluation.evaluator import EVALUATE, Tell, as_stream, evaluate_all
+from tsdistill.evaluation.evaluator import EVALUATE, as_stream, evaluate_all
 from tsdistill.evaluation.metric import metric_kind, traits_of
 from tsdistill.evaluation.named_outputs import WHOLE, describe, named_outputs
 from tsdistill.evaluation.output_layout import UNUSED, paired, parse_stated
@@ -26,7 +26,7 @@ from tsdistill.runtime.latency import WARM_UP, Timing, timings
 from tsdistill.runtime.memory import peak_memory
 from tsdistill.runtime.nests import repeated
 from tsdistill.runtime.pass_time import measure_pass
-from tsdistill.runtime.progress import begin, expect
+from tsdistill.runtime.progress import Progress, expect, tell
 from tsdistill.runtime.unchanged import unchanged
 
 COUNT, TIME, MEMORY = "counting", "timing, batch {}", "memory"
@@ -57,7 +57,7 @@ def compare(
     brief: bool = False,
     outputs: str | Mapping[str, str] | None = None,
     ignore_index: int = IGNORED,
-    progress: Tell | None = None,
+    progress: Progress | None = None,
 ) -> Comparison:
     """Costs and, where there are data, quality of models.
 
@@ -104,17 +104,17 @@ def compare(
     x = _example(first, example_input, stream)
     seen = 0 if stream is None else stream.samples
     expect(progress, comparison_stages(len(models), seen, batch_size, brief=brief))
-    begin(progress, COUNT)
+    tell(progress, COUNT)
     notes += _check_outputs(models, names, x, stated)
     measure_pass(progress, first, x)
-    begin(progress, COUNT)
+    tell(progress, COUNT)
     operations = tuple(macs(model, x) for model in models)
     sizes, held = ((), []) if brief else _file_sizes(models, names, files)
     notes += held
     figures: list[dict[str, float]] = [{} for _ in models]
     described = ""
     if stream is not None:
-        begin(progress, EVALUATE)
+        tell(progress, EVALUATE)
         reference = models[0] if len(models) > 1 else None
         figures = evaluate_all(
             models,
@@ -182,10 +182,10 @@ def _example(model: nn.Module, given: Any, stream: Stream | None) -> Any:
 
 
 def _timed(
-    models: Sequence[nn.Module], x: Any, batch_size: int, repeats: int, brief: bool, progress: Tell | None
+    models: Sequence[nn.Module], x: Any, batch_size: int, repeats: int, brief: bool, progress: Progress | None
 ) -> dict[str, Any]:
     """Latency and, unless ``brief``, throughput and peak memory, by the names of a comparison's fields."""
-    begin(progress, TIME.format(1))
+    tell(progress, TIME.format(1))
     alone = timings(models, x, repeats=repeats, min_seconds=_LEAST_SECONDS)
     found: dict[str, Any] = {
         "latency": tuple(timing.seconds for timing in alone),
@@ -194,9 +194,9 @@ def _timed(
     if brief:
         return found
     many = repeated(x, batch_size)
-    begin(progress, TIME.format(batch_size))
+    tell(progress, TIME.format(batch_size))
     together = timings(models, many, repeats=repeats, min_seconds=_LEAST_SECONDS)
-    begin(progress, MEMORY)
+    tell(progress, MEMORY)
     return {
         **found,
         "throughput": tuple(batch_size / timing.seconds for timing in together),

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from tsdistill.lab.experiment import EXPERIMENTS, Context, Experiment, Settings, experiment, run
 from tsdistill.lab.results import Claim, Conditions, Outcome, Table
+from tsdistill.runtime.progress import Progress
 
 if TYPE_CHECKING:
     from tsdistill.lab.conditions.condition_check import check as check
@@ -52,7 +52,7 @@ class _CallableModule(ModuleType):
         *,
         quick: bool = False,
         keep: str | Path | None = None,
-        tell: Callable[[str, int, int], None] | None = None,
+        tell: Progress | None = None,
         **settings: Any,
     ) -> Outcome:
         """`run` with the settings as keywords."""

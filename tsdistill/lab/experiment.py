@@ -13,6 +13,7 @@ from typing import Any
 
 from tsdistill.errors import TsdistillError
 from tsdistill.lab.results import Outcome
+from tsdistill.runtime.progress import Progress
 
 DTYPES = ("float32", "float64")
 
@@ -83,9 +84,6 @@ def _check(settings: Settings, names: Sequence[str], holds: Any, wanted: str) ->
                 raise TsdistillError(f"{flag(name)} {value:g}: give numbers {wanted}")
 
 
-Tell = Callable[[str, int, int], None]
-"""Told how far a phase is: its name, what is done, what there is to do."""
-
 HOME = "tsdistill.lab.experiments"
 
 EXPERIMENTS = {
@@ -113,7 +111,7 @@ class Context:
             is kept.
     """
 
-    tell: Tell
+    tell: Progress
     keep: Path | None = None
 
 
@@ -153,7 +151,7 @@ def run(
     *,
     quick: bool = False,
     keep: str | Path | None = None,
-    tell: Tell | None = None,
+    tell: Progress | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Outcome:
     """Run one of the experiments behind the theory.

@@ -25,7 +25,7 @@ from tsdistill.runtime.call_layers import call_layers
 from tsdistill.runtime.forward import head
 from tsdistill.runtime.hooks import InputHooks, Look
 from tsdistill.runtime.nests import count
-from tsdistill.runtime.progress import Progress, begin
+from tsdistill.runtime.progress import Progress, tell
 from tsdistill.statistics.analysis_stages import PREDICT
 from tsdistill.statistics.prepared_data import Prepared, prepare
 from tsdistill.statistics.sites import Reading
@@ -84,7 +84,7 @@ def _predicted(
 ) -> PredictedCuts:
     """`predict_cuts` on data that have been opened."""
     report = _own(model, report, prepared, seed, progress)
-    begin(progress, PREDICT)
+    tell(progress, PREDICT)
     statistics = report.statistics
     whole = statistics.rebased or model
     other = prepared.stream.held_out(SAMPLES)
@@ -93,8 +93,7 @@ def _predicted(
     outputs = Outputs(whole, prepared if other is None else other, SAMPLES)
     cuts, notes = [], []
     for number, part in enumerate(macs):
-        if progress is not None:
-            progress(PREDICT, number, len(macs))
+        tell(progress, PREDICT, number, len(macs))
         try:
             chosen = plan(report, macs=float(part))
         except BudgetUnreachable as error:
@@ -111,8 +110,7 @@ def _predicted(
                 widths={name: group.size - len(group.removed) for name, group in chosen.groups.items()},
             )
         )
-    if progress is not None:
-        progress(PREDICT, len(macs), len(macs))
+    tell(progress, PREDICT, len(macs), len(macs))
     return PredictedCuts(
         report.graph.widths,
         tuple(cuts),

@@ -8,8 +8,9 @@ from typing import Any
 from torch import nn
 
 from tsdistill.data import Stream
-from tsdistill.evaluation.evaluator import Tell, evaluate_all
+from tsdistill.evaluation.evaluator import evaluate_all
 from tsdistill.evaluation.metric import metric_kind, traits_of
+from tsdistill.runtime.progress import Progress
 from tsdistill.statistics.prepared_data import prepare
 
 JUDGED = 4096
@@ -82,7 +83,7 @@ class Judge:
     """
 
     def __init__(
-        self, dense: nn.Module, stream: Stream, metric: str | None = None, progress: Tell | None = None
+        self, dense: nn.Module, stream: Stream, metric: str | None = None, progress: Progress | None = None
     ) -> None:
         """Evaluate ``dense``; without a name the metric is the first that goes with the data and outputs.
 

@@ -21,7 +21,7 @@ from tsdistill.pruning.selection.latency_budget import TRIALS, find_limit
 from tsdistill.pruning.selection.latency_model import price_latency
 from tsdistill.pruning.selection.planner import check_reachable, plan
 from tsdistill.runtime.latency import latency
-from tsdistill.runtime.progress import Progress, begin, expect, prefixed
+from tsdistill.runtime.progress import Progress, expect, prefixed, tell
 from tsdistill.statistics.prepared_data import Prepared
 
 
@@ -128,9 +128,9 @@ class Descent:
         """One cut, to ``part`` of what the dense model has; the ``last`` meets the budget itself."""
         statistics = report.statistics
         while True:
-            begin(progress, CHOOSE)
+            tell(progress, CHOOSE)
             chosen = self._possible_plan(course, report, part, last)
-            begin(progress, CUT)
+            tell(progress, CUT)
             if course.cut(
                 chosen, report.graph, statistics.sites, statistics.observed, exact=self._budget is None
             ):

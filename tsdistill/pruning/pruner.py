@@ -24,7 +24,7 @@ from tsdistill.pruning.selection.budget import asked
 from tsdistill.pruning.selection.importance import DEFAULT, Importance
 from tsdistill.pruning.selection.importance import KIND as IMPORTANCE
 from tsdistill.runtime.call_layers import call_layers
-from tsdistill.runtime.progress import Progress, begin, expect
+from tsdistill.runtime.progress import Progress, expect, tell
 from tsdistill.runtime.unchanged import unchanged
 from tsdistill.statistics.analysis_stages import TRACE
 from tsdistill.statistics.observation import observe
@@ -257,7 +257,7 @@ def _follow(
     model: nn.Module, plan: PruningPlan, prepared: Prepared, seed: int, progress: Progress | None
 ) -> Course:
     """Cut by a plan that was given, without the groups of it that cannot be cut."""
-    begin(progress, TRACE)
+    tell(progress, TRACE)
     check_finite(model, "the model")
     graph = trace(model, prepared.example, others=inputs_for(model, prepared))
     if plan.by_size:
@@ -268,7 +268,7 @@ def _follow(
     sites = find_sites(model, graph, set(plan.removed))
     observed = observe(model, sites, prepared, seed=seed, progress=progress)
     course = Course(model, graph, prepared)
-    begin(progress, CUT)
+    tell(progress, CUT)
     while not course.cut(plan, graph, sites, observed):
         pass
     return course

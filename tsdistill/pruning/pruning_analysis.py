@@ -17,7 +17,7 @@ from tsdistill.pruning.head_basis.head_choice import cheaper_whole
 from tsdistill.pruning.pruning_stages import BASES
 from tsdistill.runtime.call_layers import observing_calls
 from tsdistill.runtime.pass_time import measure_pass
-from tsdistill.runtime.progress import Progress, begin, expect
+from tsdistill.runtime.progress import Progress, expect, tell
 from tsdistill.runtime.unchanged import unchanged
 from tsdistill.statistics.analysis_stages import CHECK, TRACE, analysis_stages
 from tsdistill.statistics.prepared_data import Prepared, inputs_for, prepare
@@ -76,13 +76,13 @@ def survey_prepared(
     if teacher is not None or heads == "whole":
         return analyze_prepared(model, teacher, prepared, **how)
     expect(progress, analysis_stages(prepared.samples))
-    begin(progress, CHECK)
+    tell(progress, CHECK)
     check_finite(model, "the model")
     run_example(model, prepared.example, "model")
     measure_pass(progress, model, prepared.example)
-    begin(progress, TRACE)
+    tell(progress, TRACE)
     graph = trace(model, prepared.example, others=inputs_for(model, prepared))
-    begin(progress, BASES)
+    tell(progress, BASES)
     found = rebase(model, graph, prepared.example, prepared)
     if found is None:
         return analyze_prepared(model, None, prepared, graph=graph, **how)

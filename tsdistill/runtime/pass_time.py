@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from tsdistill.runtime.forward import at_rest, forward
-from tsdistill.runtime.progress import Progress, begin
+from tsdistill.runtime.progress import Progress, tell
 
 FORWARD = "one forward pass"
 
@@ -25,6 +25,6 @@ def measure_pass(progress: Progress | None, model: nn.Module, example: Any) -> N
     if listener is None:
         return
     listener({FORWARD: 1.0})
-    begin(progress, FORWARD)
+    tell(progress, FORWARD)
     with at_rest(model), torch.no_grad():
         forward(model, example)

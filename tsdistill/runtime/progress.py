@@ -13,10 +13,10 @@ A stage begins with the first call that names it and ends with the first call th
 that has a method ``expect`` is also told which stages will come (see `Forecast.expect`)."""
 
 
-def begin(progress: Progress | None, stage: str) -> None:
-    """Say that ``stage`` begins."""
+def tell(progress: Progress | None, stage: str, done: int = 0, total: int | None = None) -> None:
+    """Call ``progress``, if there is one; without further arguments: ``stage`` begins."""
     if progress is not None:
-        progress(stage, 0, None)
+        progress(stage, done, total)
 
 
 def expect(progress: Progress | None, stages: Mapping[str, float]) -> None:

@@ -16,7 +16,7 @@ from tsdistill.runtime.finite import checked_forward
 from tsdistill.runtime.forward import at_rest, forward, head
 from tsdistill.runtime.hooks import Clock
 from tsdistill.runtime.nests import count
-from tsdistill.runtime.progress import Progress, begin
+from tsdistill.runtime.progress import Progress, tell
 from tsdistill.runtime.randomness import seeded
 from tsdistill.statistics import distributed
 from tsdistill.statistics.analysis_stages import OBSERVE
@@ -102,7 +102,7 @@ def observe(
     other = teacher if teacher is not model else None
     role = "model" if other is None else "student"
     samples = 0
-    begin(progress, OBSERVE)
+    tell(progress, OBSERVE)
     start = time.perf_counter()
     with ExitStack() as stack:
         stack.enter_context(at_rest(model, *([other] if other is not None else [])))
@@ -126,8 +126,7 @@ def observe(
             ):
                 checked_forward(model, x, role, f"in batch {index}")
             samples += count(x)
-            if progress is not None:
-                progress(OBSERVE, first + count(x), expected)
+            tell(progress, OBSERVE, first + count(x), expected)
     seconds = time.perf_counter() - start
     samples = distributed.total(samples)
     if samples == 0:

@@ -14,7 +14,7 @@ from torch import nn
 
 from tsdistill.runtime.forward import at_rest, head
 from tsdistill.runtime.nests import count
-from tsdistill.runtime.progress import Progress, begin
+from tsdistill.runtime.progress import Progress, tell
 from tsdistill.runtime.randomness import seeded
 from tsdistill.statistics import distributed
 from tsdistill.statistics.analysis_stages import STRENGTH
@@ -110,7 +110,7 @@ def output_sensitivity(
     Raises:
         TsdistillError: the model has no floating output or it cannot be differentiated.
     """
-    begin(progress, stage)
+    tell(progress, stage)
     passes = _Passes(Sensitivity(model, sites), batches, samples, seed, collectors, progress, stage)
     with at_rest(model), seeded(seed):
         found = passes.turn(FEW if target is not None else 0)
@@ -207,9 +207,8 @@ class _Passes:
                         stack.enter_context(collector)
                     self._derived += number * self._sensitivity.run(x, first, seed, most=most)
                 self._ran += number
-            if self._progress is not None:
-                done = self.turns * self._size
-                self._progress(self._stage, done + taken, done + self._expected)
+            done = self.turns * self._size
+            tell(self._progress, self._stage, done + taken, done + self._expected)
             if taken >= self._size:
                 break
         self.turns += 1

@@ -12,7 +12,7 @@ from tsdistill.augmentation.boundary_samples import Aim
 from tsdistill.augmentation.rectifiers import Stop, by_node, run
 from tsdistill.augmentation.teacher_nodes import nodes_of
 from tsdistill.runtime.forward import to_model
-from tsdistill.runtime.progress import Progress
+from tsdistill.runtime.progress import Progress, tell
 
 BOUNDARIES = "points on boundaries"
 
@@ -80,8 +80,7 @@ def watch_boundaries(
             if there:
                 reached[j] = True
                 watching[j] |= who
-        if progress is not None:
-            progress(BOUNDARIES, min(start + CHUNK, len(chosen)), len(chosen))
+        tell(progress, BOUNDARIES, min(start + CHUNK, len(chosen)), len(chosen))
     observed = watching.any(1)
     numbers = watching.sum(1)[observed].double()
     missed = int((~reached).sum())

@@ -18,7 +18,7 @@ from tsdistill.lab.results import Conditions
 from tsdistill.models import info_of
 from tsdistill.models.files.stored_weights import check_finite
 from tsdistill.runtime.forward import at_rest, head
-from tsdistill.runtime.progress import Progress, expect
+from tsdistill.runtime.progress import Progress, expect, tell
 from tsdistill.statistics.prepared_data import Prepared, prepare
 
 GRADIENTS = "gradients on samples"
@@ -147,8 +147,7 @@ def _gathered(
         x = head(x, samples - tally.seen)
         tally.add(Pass(model, x), Pass(teacher, x), generator)
         kept.append(x.cpu())
-        if progress is not None:
-            progress(GRADIENTS, tally.seen, samples)
+        tell(progress, GRADIENTS, tally.seen, samples)
     if tally.seen < 2:
         raise TsdistillError("the check needs at least 2 samples; give other data (data=)")
     return tally, torch.cat(kept)

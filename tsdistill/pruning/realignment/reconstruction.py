@@ -23,7 +23,7 @@ from tsdistill.pruning.realignment.pausable_forward import stopping
 from tsdistill.pruning.realignment.target_blocks import Block
 from tsdistill.pruning.realignment.target_layers import Stop, find_stops
 from tsdistill.runtime.forward import at_rest, head
-from tsdistill.runtime.progress import Progress, begin
+from tsdistill.runtime.progress import Progress, tell
 from tsdistill.runtime.randomness import seeded
 from tsdistill.tracing.attention_scale import Gains
 
@@ -92,7 +92,7 @@ def realign(
     Raises:
         TsdistillError: there are no data, or a forward fails.
     """
-    begin(progress, STAGE)
+    tell(progress, STAGE)
     there = iter(batches)
     first = next(there, None)
     if first is None:
@@ -133,8 +133,7 @@ def realign(
                 moved, note = fit_block(station, small, crowd, generator, turns, where.get(station.name))
                 together += moved
                 notes += [note] if note else []
-            if progress is not None:
-                progress(STAGE, number + 1, len(stations))
+            tell(progress, STAGE, number + 1, len(stations))
         samples = crowd.samples
     return Realigned(fitted, len(stops), samples, together, tuple(notes))
 
