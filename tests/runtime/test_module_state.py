@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 import tsdistill as tsd
-from tsdistill.runtime.forward import at_rest, forward
+from tsdistill.runtime.forward import forward
+from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.tracing.model_copy import copied
 
 
@@ -88,7 +89,7 @@ def test_every_run_begins_from_the_same_state(in_place):
     torch.manual_seed(0)
     model, x = Spiking(in_place).eval(), torch.randn(1, 6)
     first = model.first
-    with at_rest(model), torch.no_grad():
+    with evaluation_mode(model), torch.no_grad():
         one, other = forward(model, x), forward(model, x)
     assert torch.equal(one, other)
     assert model.first is first

@@ -14,8 +14,7 @@ import torch
 from torch import nn
 
 import tsdistill as tsd
-from tsdistill.runtime.forward import at_rest
-from tsdistill.runtime.modes import plain_evaluation
+from tsdistill.runtime.modes import evaluation_mode, plain_evaluation
 from tsdistill.runtime.module_names import module_names
 
 
@@ -91,7 +90,7 @@ def test_pruning_in_threads_gives_what_it_gives_in_turns() -> None:
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-@pytest.mark.parametrize("block", [plain_evaluation, at_rest])
+@pytest.mark.parametrize("block", [plain_evaluation, evaluation_mode])
 def test_a_block_that_sets_flags_of_the_process_keeps_others_out(block: Callable[..., Any]) -> None:
     model, inside, entered = nn.Linear(2, 2), Event(), Event()
 

@@ -20,8 +20,8 @@ from tsdistill.models import info_of
 from tsdistill.models.files.stored_weights import check_finite
 from tsdistill.runtime.call_layers import observing_calls
 from tsdistill.runtime.finite import checked_forward
-from tsdistill.runtime.forward import at_rest
 from tsdistill.runtime.hooks import Clock
+from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.runtime.pass_time import measure_pass
 from tsdistill.runtime.progress import Progress, expect, tell
 from tsdistill.runtime.unchanged import unchanged
@@ -340,7 +340,7 @@ def sides(
 
 def run_example(model: nn.Module, example: Any, role: str) -> None:
     """Refuse a model that fails on the example, or gives NaN there."""
-    with at_rest(model), torch.no_grad():
+    with evaluation_mode(model), torch.no_grad():
         checked_forward(model, example, role, "on the example input")
 
 

@@ -12,7 +12,7 @@ from tsdistill.augmentation.rectifiers import Stop, by_node, run
 from tsdistill.augmentation.strategy_protocol import Setting
 from tsdistill.augmentation.teacher_nodes import Nodes, nodes_of
 from tsdistill.errors import TsdistillError
-from tsdistill.runtime.forward import at_rest
+from tsdistill.runtime.modes import evaluation_mode
 
 _CLOSE = 1e-6
 
@@ -156,7 +156,7 @@ class Aim:
             the samples, and ``∇z/‖∇z‖²`` there: what to add for z to grow by 1. Where z does not depend on
             the sample, the sample stays and this is 0.
         """
-        with at_rest(self._teacher):
+        with evaluation_mode(self._teacher):
             best, (z, slope) = x, self._pre_activations(x)
             stride = torch.ones_like(z)
             tolerance = self._tolerance.to(z)
@@ -174,7 +174,7 @@ class Aim:
 
     def pre_activations(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """z ``[n]`` of each sample's node, and its gradient with respect to the sample, shaped as ``x``."""
-        with at_rest(self._teacher):
+        with evaluation_mode(self._teacher):
             return self._pre_activations(x)
 
 

@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 
 from tsdistill.augmentation.rectifiers import by_node, run
 from tsdistill.errors import TsdistillError
-from tsdistill.runtime.forward import at_rest
+from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.runtime.nests import tensors
 
 
@@ -86,7 +86,7 @@ def nodes_of(
         after.register_hook(collect)
         return after
 
-    with at_rest(teacher), torch.enable_grad():
+    with evaluation_mode(teacher), torch.enable_grad():
         for x in batches:
             x = x[: samples - seen].detach().requires_grad_(x.is_floating_point())
             outputs = [y for y in tensors(run(teacher, x, see)) if y.requires_grad]

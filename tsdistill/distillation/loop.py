@@ -23,7 +23,6 @@ from tsdistill.distillation.losses import Features, Step
 from tsdistill.distillation.running_means import RunningMeans
 from tsdistill.distillation.training_log import Status
 from tsdistill.errors import TsdistillError
-from tsdistill.runtime.modes import plain_attention
 from tsdistill.runtime.nests import by_name, count
 from tsdistill.untrusted import refusing
 
@@ -238,7 +237,7 @@ class TrainingLoop:
         x, y = parts.preparation(batch, epoch, accelerator.device)
         taught, teacher_features = parts.teacher_forward(x, batch.index)
         student_features: Mapping[str, Tensor] = {}
-        with self._features or nullcontext(), plain_attention() if self._features else nullcontext():
+        with self._features or nullcontext():
             outputs = parts.outputs.student(parts.optimizer_step.model(x))
         if self._features is not None:
             student_features = self._features.seen

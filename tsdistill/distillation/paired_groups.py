@@ -17,7 +17,8 @@ from tsdistill.alignment.metrics.correlation import Correlation
 from tsdistill.distillation.losses.features import Features
 from tsdistill.distillation.losses.loss_protocol import Batches, Step, input_of
 from tsdistill.errors import TsdistillError
-from tsdistill.runtime.forward import at_rest, forward, head
+from tsdistill.runtime.forward import forward, head
+from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.runtime.nests import count
 from tsdistill.statistics import distributed
 from tsdistill.statistics.common_grid import Meeting, meet, nodes
@@ -152,7 +153,7 @@ class PairedGroups:
         self.notes = matching.notes
 
     def _side(self, model: nn.Module) -> Side:
-        with at_rest(model):
+        with evaluation_mode(model):
             graph = trace(model, self.example, check=False)
         return Side(model, graph, find_sites(model, graph))
 
@@ -215,7 +216,7 @@ class PairedGroups:
         shapes: dict[str, tuple[int, ...]] = {}
         taps = [input_of(site.module) for site in sites]
         features = Features(side.model, taps, role)
-        with at_rest(side.model), torch.no_grad(), features:
+        with evaluation_mode(side.model), torch.no_grad(), features:
             forward(side.model, self.example, role)
         for site in sites:
             x = features.passed.get(input_of(site.module))

@@ -21,7 +21,8 @@ from tsdistill.evaluation.counted_positions import aligned_labels
 from tsdistill.evaluation.named_outputs import outputs_or_main
 from tsdistill.evaluation.output_layout import CLASSES, layouts
 from tsdistill.models import info_of
-from tsdistill.runtime.forward import at_rest, forward, to_model
+from tsdistill.runtime.forward import forward, to_model
+from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.runtime.nests import arguments_of, by_name, count, moved
 
 _MANY, _FEW = 512, 32
@@ -86,11 +87,11 @@ def probe_outputs(request: Request, samples: Pairs) -> tuple[TrainedOutputs, lis
     student, teacher, ignored = request.student, request.teacher, request.options.ignore_index
     named = by_name(student, x)
     y = aligned_labels(named, y, ignored)
-    with torch.no_grad(), at_rest(student):
+    with torch.no_grad(), evaluation_mode(student):
         mine = outputs_or_main(forward(student, x, "student"))
     theirs = None
     if teacher is not None:
-        with torch.no_grad(), at_rest(teacher):
+        with torch.no_grad(), evaluation_mode(teacher):
             theirs = outputs_or_main(forward(teacher, x, "teacher"))
     found = TrainedOutputs.of(mine, theirs, request.options.outputs, y)
     if isinstance(teacher, Ensemble) and theirs is not None:

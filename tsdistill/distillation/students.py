@@ -15,7 +15,8 @@ from tsdistill.errors import TsdistillError
 from tsdistill.models import attach, example_input, info_of
 from tsdistill.models.plain_tensors import named_tensors
 from tsdistill.pruning.plan_file import PruningPlan
-from tsdistill.runtime.forward import at_rest, forward, to_model
+from tsdistill.runtime.forward import forward, to_model
+from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.runtime.nests import tensors
 from tsdistill.tracing import trace
 from tsdistill.tracing.graph import NodeGraph
@@ -167,7 +168,7 @@ def _built(
         first = replayed.stale[0]
         return f"{first.step.module or 'the model'} computes {first.given} where it has {first.wanted}"
     try:
-        with at_rest(model, teacher), torch.no_grad():
+        with evaluation_mode(model, teacher), torch.no_grad():
             mine, theirs = (list(tensors(forward(each, inputs))) for each in (model, teacher))
     except TsdistillError as error:
         return str(error)

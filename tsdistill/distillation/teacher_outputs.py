@@ -20,7 +20,6 @@ from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.named_outputs import outputs_or_main
 from tsdistill.files import replacing
 from tsdistill.runtime.forward import forward
-from tsdistill.runtime.modes import plain_attention
 from tsdistill.runtime.nests import tensors
 from tsdistill.schema import LARGEST_OPTIONS
 from tsdistill.untrusted import read_text, refusing
@@ -70,7 +69,7 @@ class TeacherForward:
         with torch.no_grad(), self._within():
             if self._features is None:
                 return self._outputs(x), {}
-            with self._features, plain_attention():
+            with self._features:
                 outputs = self._outputs(x)
             return outputs, self._features.seen
 

@@ -3,39 +3,18 @@
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from tsdistill.errors import TsdistillError
 from tsdistill.models.origin import info_of
-from tsdistill.runtime.exclusive import exclusive
-from tsdistill.runtime.forward import at_rest, forward
-from tsdistill.runtime.modes import plain_attention
+from tsdistill.runtime.forward import forward
+from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.runtime.unchanged import unchanged
-
-
-@contextmanager
-def _plain_attention() -> Iterator[None]:
-    """Attention as matrix products: fused kernels for whole blocks hide theirs from the counter."""
-    with plain_attention(), sdpa_kernel(SDPBackend.MATH):
-        yield
-
-
-@contextmanager
-def _plain_recurrence() -> Iterator[None]:
-    """Recurrent layers as matrix products: oneDNN's kernel hides them from the counter."""
-    with exclusive(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        with torch.backends.mkldnn.flags(enabled=False):
-            yield
 
 
 @unchanged
@@ -52,13 +31,7 @@ def macs(model: nn.Module, example_input: Any) -> int:
         TsdistillError: the forward pass fails.
     """
     counter = FlopCounterMode(display=False)
-    with ExitStack() as stack:
-        stack.enter_context(at_rest(model, fast=True))
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(_plain_attention())
-        if any(isinstance(module, nn.LSTM) for module in model.modules()):
-            stack.enter_context(_plain_recurrence())
-        stack.enter_context(counter)
+    with evaluation_mode(model, fast=True, products=True), torch.no_grad(), counter:
         forward(model, example_input)
     return counter.get_total_flops() // 2
 

@@ -28,7 +28,8 @@ from tsdistill.evaluation.output_layout import (
 )
 from tsdistill.models.origin import info_of
 from tsdistill.models.requirements import check_runnable
-from tsdistill.runtime.forward import at_rest, placement
+from tsdistill.runtime.forward import placement
+from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.runtime.nests import arguments_of, by_name, count, moved, tensors
 from tsdistill.runtime.progress import Progress, tell
 from tsdistill.runtime.unchanged import unchanged
@@ -140,7 +141,7 @@ def evaluate_all(
     judging: _Judging | None = None
     done = 0
     others = [] if reference is None or any(model is reference for model in models) else [reference]
-    with at_rest(*models, *others, fast=True), torch.no_grad():
+    with evaluation_mode(*models, *others, fast=True), torch.no_grad():
         for x, target in stream:
             named = by_name(models[0], x)
             target = aligned_labels(named, target, ignore_index)

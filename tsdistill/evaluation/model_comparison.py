@@ -21,9 +21,10 @@ from tsdistill.evaluation.output_layout import UNUSED, paired, parse_stated
 from tsdistill.models.info import InputSpec
 from tsdistill.models.origin import info_of
 from tsdistill.models.requirements import check_runnable
-from tsdistill.runtime.forward import at_rest, forward, head, placement, to_model
+from tsdistill.runtime.forward import forward, head, placement, to_model
 from tsdistill.runtime.latency import WARM_UP, Timing, timings
 from tsdistill.runtime.memory import peak_memory
+from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.runtime.nests import repeated
 from tsdistill.runtime.pass_time import measure_pass
 from tsdistill.runtime.progress import Progress, expect, tell
@@ -235,7 +236,7 @@ def _check_outputs(
 ) -> list[str]:
     """Notes on outputs that only some models give; refuses models whose outputs differ in shape, unused ones
     aside."""
-    with at_rest(*models, fast=True), torch.no_grad():
+    with evaluation_mode(*models, fast=True), torch.no_grad():
         found = [
             named_outputs(forward(model, x, name if name.startswith("model") else f"model {name}"))
             for model, name in zip(models, names, strict=True)

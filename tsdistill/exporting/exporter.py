@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -18,7 +16,7 @@ from tsdistill.files import check_new_folder, check_place, replacing, replacing_
 from tsdistill.models import example_input as example_of
 from tsdistill.models.files.checkpoint import SAFETENSORS
 from tsdistill.models.files.stored_weights import check_finite
-from tsdistill.runtime.modes import Inputs, plain_evaluation
+from tsdistill.runtime.modes import Inputs, plain_evaluation, training_restored
 from tsdistill.runtime.unchanged import unchanged
 from tsdistill.tracing.model_copy import copied
 
@@ -69,12 +67,12 @@ def export(
     dynamic = dynamic_batch and example.can_grow
     if dynamic:
         example = example.resized(_TRACED_BATCH)
-    if path.suffix.lower() == SOURCE:
-        with _evaluation(model):
+    if path.suffix.lower() == SOURCE or path.suffix == FOLDER:
+        with training_restored(model.modules()):  # with the kernels that a user's process takes
+            model.eval()
+            if path.suffix == FOLDER:
+                return _folder(model, path, example, dynamic)
             return _source(model, path, example, dynamic, arch)
-    if path.suffix == FOLDER:
-        with _evaluation(model):
-            return _folder(model, path, example, dynamic)
     with plain_evaluation(model):
         return _program(model, path, example, dynamic, opset)
 
@@ -146,18 +144,6 @@ def _folder(model: nn.Module, path: Path, example: Example, dynamic: bool) -> Ex
         run, by = pretrained.reader(model, beside), pretrained.engine()
         found = check(model, run, example, dynamic=dynamic, by=by)
     return Exported((path,), SUFFIXES[FOLDER], found, dynamic, needs=("transformers",))
-
-
-@contextmanager
-def _evaluation(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode with the kernels that a user's process takes; put back afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def _torch() -> str:

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from tsdistill.runtime.forward import at_rest, forward
+from tsdistill.runtime.forward import forward
 from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
+from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.runtime.nests import count
 from tsdistill.statistics.centred_sums import accumulator_device
 from tsdistill.statistics.sample_blocks import widen
@@ -64,8 +65,8 @@ def match_norms(
             _move(norm, moments, known[name])
 
     with ExitStack() as stack:
-        stack.enter_context(at_rest(dense))
-        stack.enter_context(at_rest(small))
+        stack.enter_context(evaluation_mode(dense))
+        stack.enter_context(evaluation_mode(small))
         stack.enter_context(torch.no_grad())
         _run(dense, learn, x)
         _run(small, follow, x)

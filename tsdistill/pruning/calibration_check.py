@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from tsdistill.errors import TsdistillError
-from tsdistill.runtime.forward import at_rest, forward
+from tsdistill.runtime.forward import forward
+from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.statistics.prepared_data import Prepared
 from tsdistill.tracing import Cut, cut
 from tsdistill.tracing.graph import Frozen, NodeGraph
@@ -40,7 +41,7 @@ def groups_that_fail(done: Cut, model: nn.Module, graph: NodeGraph, prepared: Pr
 
 def _failure(model: nn.Module, x: Any) -> str | None:
     """Why a forward fails, None where it does not."""
-    with at_rest(model), torch.no_grad():
+    with evaluation_mode(model), torch.no_grad():
         try:
             forward(model, x)
         except TsdistillError as error:

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from tsdistill.models.layers.product_calls import calls_as_layers
-from tsdistill.runtime.forward import at_rest, forward
+from tsdistill.runtime.forward import forward
+from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.runtime.weight_settings import find_settings
 
 P = ParamSpec("P")
@@ -57,7 +58,7 @@ def call_layers(model: nn.Module, example: Any) -> Iterator[None]:
     """
 
     def run() -> None:
-        with at_rest(model), torch.no_grad():
+        with evaluation_mode(model), torch.no_grad():
             forward(model, example)
 
     with calls_as_layers(model, run):

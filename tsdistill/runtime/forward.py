@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from tsdistill.errors import TsdistillError
-from tsdistill.models.attention import any_widths
 from tsdistill.runtime import modes
-from tsdistill.runtime.exclusive import exclusive
-from tsdistill.runtime.module_state import state_restored
 from tsdistill.runtime.nests import cut, moved, shapes, tensors
 
 PREFERRED = ("logits", "out", "last_hidden_state")
@@ -91,32 +87,3 @@ def _first_floating(output: Any) -> Tensor | None:
     attributes = (getattr(output, name, None) for name in named)
     first = next((a for a in attributes if isinstance(a, Tensor) and a.is_floating_point()), None)
     return first if first is not None else next((t for t in tensors(output) if t.is_floating_point()), None)
-
-
-@contextmanager
-def at_rest(*models: nn.Module, fast: bool = False) -> Iterator[None]:
-    """Evaluation mode and no gradients for the parameters inside the block; everything is put back after it.
-
-    So is the state that modules keep of a forward (`tracing.module_state`), which every forward inside
-    begins anew, unless ``fast``.
-
-    The fused path of ``nn.TransformerEncoderLayer`` and ``nn.MultiheadAttention``'s own way to its last
-    layer, which skip the submodules' hooks, are off inside unless ``fast``.
-    """
-    training = {module: module.training for model in models for module in model.modules()}
-    wanted = {parameter: parameter.requires_grad for model in models for parameter in model.parameters()}
-    with exclusive(), modes.plain_attention(fast), ExitStack() as stack:
-        try:
-            for model in models:
-                model.eval()
-                if not fast:
-                    stack.enter_context(any_widths(model.modules()))
-                stack.enter_context(state_restored(model, each=not fast))
-            for parameter in wanted:
-                parameter.requires_grad_(False)
-            yield
-        finally:
-            for module, flag in training.items():
-                module.training = flag
-            for parameter, flag in wanted.items():
-                parameter.requires_grad_(flag)

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from tsdistill.runtime.forward import at_rest, forward, placement, to_model
+from tsdistill.runtime.forward import forward, placement, to_model
+from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.runtime.unchanged import unchanged
 
 WARM_UP = 2
@@ -78,7 +79,7 @@ def in_turns(
 ) -> list[list[float]]:
     """Seconds of each pass that `timings` sums up, per model, in order."""
     times: list[list[float]] = [[] for _ in models]
-    with at_rest(*models, fast=True), torch.no_grad():
+    with evaluation_mode(*models, fast=True), torch.no_grad():
         inputs = [to_model(example_input, model) for model in models]
         for _ in range(WARM_UP):
             for model, x in zip(models, inputs, strict=True):

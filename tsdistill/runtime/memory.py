@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tsdistill.runtime.forward import at_rest, forward, placement, to_model
-from tsdistill.runtime.modes import OperatorMode, tensors_in
+from tsdistill.runtime.forward import forward, placement, to_model
+from tsdistill.runtime.modes import OperatorMode, evaluation_mode, tensors_in
 from tsdistill.runtime.unchanged import unchanged
 
 
@@ -30,7 +30,7 @@ def peak_memory(model: nn.Module, example_input: Any) -> int:
         TsdistillError: the forward pass fails.
     """
     device, _ = placement(model)
-    with at_rest(model, fast=True), torch.no_grad():
+    with evaluation_mode(model, fast=True), torch.no_grad():
         x = to_model(example_input, model)
         if device.type == "cuda":
             return _allocated(model, x, device)

@@ -73,6 +73,71 @@ def plain_attention(enabled: bool = False) -> Iterator[None]:
 
 
 @contextmanager
+def _matrix_products(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Attention and LSTMs in plain operators: fused kernels and oneDNN's hide the products inside them."""
+    with ExitStack() as stack:
+        stack.enter_context(plain_attention())
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        if any(isinstance(module, nn.LSTM) for module in modules):
+            stack.enter_context(warnings.catch_warnings(action="ignore"))
+            stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
+        yield
+
+
+@contextmanager
+def training_restored(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Put the training mode of each of ``modules`` back at the end of the block."""
+    before = [(module, module.training) for module in modules]
+    try:
+        yield
+    finally:
+        for module, training in before:
+            _set_training(module, training)
+
+
+def _set_training(module: nn.Module, training: bool) -> None:
+    """Set the mode of this one module, whatever its class does when it is set; a scripted one keeps its mode
+    elsewhere."""
+    if isinstance(module, torch.jit.ScriptModule):
+        module.training = training
+    else:
+        module.__dict__["training"] = training
+
+
+@contextmanager
+def evaluation_mode(*models: nn.Module, fast: bool = False, products: bool = False) -> Iterator[None]:
+    """Evaluation mode and no gradients for the parameters inside the block; everything is put back after it.
+
+    So is the state that modules keep of a forward (`runtime.module_state`).
+
+    Args:
+        models: the models.
+        fast: run them as PyTorch does. Without it every forward inside begins with the same state, and the
+            fused path of ``nn.TransformerEncoderLayer`` and ``nn.MultiheadAttention``'s own way to its last
+            layer, which skip the submodules' hooks, are off.
+        products: attention and LSTMs in plain operators, so that every matrix product is seen.
+    """
+    modules = [module for model in models for module in model.modules()]
+    gradients = [(parameter, parameter.requires_grad) for model in models for parameter in model.parameters()]
+    with exclusive(), plain_attention(fast), ExitStack() as stack:
+        if products:
+            stack.enter_context(_matrix_products(modules))
+        stack.enter_context(training_restored(modules))
+        for model in models:
+            model.eval()
+            if not fast:
+                stack.enter_context(any_widths(model.modules()))
+            stack.enter_context(state_restored(model, each=not fast))
+        try:
+            for parameter, _ in gradients:
+                parameter.requires_grad_(False)
+            yield
+        finally:
+            for parameter, wanted in gradients:
+                parameter.requires_grad_(wanted)
+
+
+@contextmanager
 def plain_evaluation(model: nn.Module, *, training: bool = False, scales: bool = False) -> Iterator[None]:
     """Evaluation mode, no gradients, attention in plain operators, a fixed seed; all put back afterwards, the
     state that modules keep of their last forward, too.
@@ -83,23 +148,18 @@ def plain_evaluation(model: nn.Module, *, training: bool = False, scales: bool =
     modules = list(model.modules())
     held = {p.device for module in modules for p in module._parameters.values() if p is not None}
     devices = [device for device in held if device.type == "cuda"]
-    with exclusive(), ExitStack() as stack:
+    with exclusive(), training_restored(modules), ExitStack() as stack:
         for module in modules:
-            stack.callback(module.__dict__.__setitem__, "training", module.training)
-            module.__dict__["training"] = training and "Drop" not in type(module).__name__
+            _set_training(module, training and "Drop" not in type(module).__name__)
         if not training:
             _forget(modules)
-        stack.enter_context(plain_attention())
-        if any(isinstance(module, nn.LSTM) for module in modules):
-            stack.enter_context(warnings.catch_warnings(action="ignore"))
-            stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
+        stack.enter_context(_matrix_products(modules))
         stack.enter_context(any_widths(modules))
         stack.enter_context(state_restored(model))
         stack.enter_context(torch.random.fork_rng(devices))
         stack.enter_context(without_rounding(modules, observed_only=scales))
         stack.enter_context(fixed_generators())
         stack.enter_context(torch.no_grad())
-        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         torch.default_generator.manual_seed(0)
         if devices:
             torch.cuda.manual_seed_all(0)
@@ -109,16 +169,16 @@ def plain_evaluation(model: nn.Module, *, training: bool = False, scales: bool =
 @contextmanager
 def evaluation_in_use(model: nn.Module) -> Iterator[None]:
     """Evaluation as a user runs it: inference mode, the kernels that PyTorch chooses; a fixed seed."""
-    modes = [(module, module.training) for module in model.modules()]
     devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
-    with exclusive(), torch.random.fork_rng(devices), torch.inference_mode():
+    with (
+        exclusive(),
+        training_restored(model.modules()),
+        torch.random.fork_rng(devices),
+        torch.inference_mode(),
+    ):
         torch.manual_seed(0)
-        try:
-            model.eval()
-            yield
-        finally:
-            for module, training in modes:
-                module.training = training
+        model.eval()
+        yield
 
 
 def _forget(modules: Iterable[nn.Module]) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from tsdistill.runtime.forward import at_rest, forward
+from tsdistill.runtime.forward import forward
+from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.runtime.progress import Progress, tell
 
 FORWARD = "one forward pass"
@@ -26,5 +27,5 @@ def measure_pass(progress: Progress | None, model: nn.Module, example: Any) -> N
         return
     listener({FORWARD: 1.0})
     tell(progress, FORWARD)
-    with at_rest(model), torch.no_grad():
+    with evaluation_mode(model), torch.no_grad():
         forward(model, example)

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from tsdistill.runtime.forward import at_rest, forward
+from tsdistill.runtime.forward import forward
 from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
+from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.runtime.nests import mapped
 
 
@@ -62,6 +63,10 @@ def recorded_calls(model: nn.Module, names: Collection[str], example: Any) -> di
             calls[call.name] = RecordedCall(*copies)
 
     modules = dict(model.named_modules())
-    with ModuleHooks({name: modules[name] for name in names}, before=record), at_rest(model), torch.no_grad():
+    with (
+        ModuleHooks({name: modules[name] for name in names}, before=record),
+        evaluation_mode(model),
+        torch.no_grad(),
+    ):
         forward(model, example)
     return calls

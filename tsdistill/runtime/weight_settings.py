@@ -12,7 +12,9 @@ from tsdistill.models.layers.call_kinds import ComputedCall
 from tsdistill.models.layers.computed_weights import Setting, settings_of
 from tsdistill.models.layers.layer_kind import kind_of
 from tsdistill.models.widths import sync_module
-from tsdistill.runtime.forward import at_rest, forward
+from tsdistill.runtime.forward import forward
+from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
+from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.runtime.module_state import graphed_tensors
 
 _EXACT = 1e-4
@@ -39,7 +41,7 @@ def find_settings(model: nn.Module, example: Any) -> None:
     calls = _calls(model)
     if not calls:
         return
-    with at_rest(model), torch.no_grad():
+    with evaluation_mode(model), torch.no_grad():
         forward(model, example)
     for layer in calls.values():
         sync_module(layer)
@@ -67,23 +69,15 @@ def _graphed_weights(model: nn.Module, example: Any) -> dict[str, Tensor]:
     """The weights of the calls of ``model``, each on its autograd graph."""
     found: dict[str, Tensor] = {}
 
-    def look(name: str) -> Any:
-        def hook(module: nn.Module, args: Any) -> None:
-            weight = module.weight
-            assert isinstance(weight, Tensor)
-            found[name] = weight
+    def look(call: ModuleCall) -> None:
+        weight = call.module.weight
+        assert isinstance(weight, Tensor)
+        found[call.name] = weight
 
-        return hook
-
-    handles = [layer.register_forward_pre_hook(look(name)) for name, layer in _calls(model).items()]
-    try:
-        with at_rest(model), torch.enable_grad():
-            for parameter in model.parameters():
-                parameter.requires_grad_(parameter.is_floating_point())
-            forward(model, example)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with ModuleHooks(_calls(model), before=look), evaluation_mode(model), torch.enable_grad():
+        for parameter in model.parameters():
+            parameter.requires_grad_(parameter.is_floating_point())
+        forward(model, example)
     return found
 
 
@@ -98,7 +92,7 @@ def _holds(model: nn.Module, name: str, setting: Setting, example: Any) -> bool:
     with torch.no_grad():
         parameter.copy_(new)
     try:
-        with at_rest(model), torch.no_grad():
+        with evaluation_mode(model), torch.no_grad():
             forward(model, example)
         aims = {**before, name: wanted}
         return all(_equal(each.weight, aims[other]) for other, each in calls.items())

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tsdistill.runtime.calls import Calls
-from tsdistill.runtime.forward import at_rest, forward
+from tsdistill.runtime.forward import forward
 from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
+from tsdistill.runtime.modes import evaluation_mode
 
 
 def following_norms(model: nn.Module, names: Collection[str], example: Any) -> dict[str, str]:
@@ -41,7 +42,7 @@ def following_norms(model: nn.Module, names: Collection[str], example: Any) -> d
         inputs.setdefault(call.name, []).append(call.args[0])
 
     layers = ModuleHooks({name: modules[name] for name in names if name in modules}, after=record_output)
-    with layers, ModuleHooks(norms, before=record_input), at_rest(model), torch.no_grad(), calls:
+    with layers, ModuleHooks(norms, before=record_input), evaluation_mode(model), torch.no_grad(), calls:
         forward(model, example)
     source = {id(own[0]): name for name, own in outputs.items() if len(own) == 1}
     result = {}

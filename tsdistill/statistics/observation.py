@@ -13,8 +13,9 @@ from torch import nn
 
 from tsdistill.errors import TsdistillError
 from tsdistill.runtime.finite import checked_forward
-from tsdistill.runtime.forward import at_rest, forward, head
+from tsdistill.runtime.forward import forward, head
 from tsdistill.runtime.hooks import Clock
+from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.runtime.nests import count
 from tsdistill.runtime.progress import Progress, tell
 from tsdistill.runtime.randomness import seeded
@@ -105,7 +106,7 @@ def observe(
     tell(progress, OBSERVE)
     start = time.perf_counter()
     with ExitStack() as stack:
-        stack.enter_context(at_rest(model, *([other] if other is not None else [])))
+        stack.enter_context(evaluation_mode(model, *([other] if other is not None else [])))
         stack.enter_context(torch.no_grad())
         stack.enter_context(seeded(seed))
         measured = False

@@ -12,7 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 from torch import nn
 
-from tsdistill.runtime.forward import at_rest, head
+from tsdistill.runtime.forward import head
+from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.runtime.nests import count
 from tsdistill.runtime.progress import Progress, tell
 from tsdistill.runtime.randomness import seeded
@@ -112,7 +113,7 @@ def output_sensitivity(
     """
     tell(progress, stage)
     passes = _Passes(Sensitivity(model, sites), batches, samples, seed, collectors, progress, stage)
-    with at_rest(model), seeded(seed):
+    with evaluation_mode(model), seeded(seed):
         found = passes.turn(FEW if target is not None else 0)
         error = judge(found) if judge is not None else 1.0
         while target is not None and not passes.exact and error > target and passes.turns < TURNS:

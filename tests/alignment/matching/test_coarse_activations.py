@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from tests.alignment.small import images, mlp, residual
 from tsdistill.alignment.matching.coarse_activations import Activations, Side, on_grid, with_positions
 from tsdistill.errors import TsdistillError
-from tsdistill.runtime.forward import at_rest
+from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.statistics.sites import find_sites
 from tsdistill.tracing import trace
 
@@ -21,7 +21,7 @@ def side(model: nn.Module, example: Tensor) -> Side:
 
 def look(model: nn.Module, *batches: Tensor) -> tuple[Activations, Any]:
     seen = Activations(side(model, batches[0]), "student")
-    with at_rest(model), torch.no_grad():
+    with evaluation_mode(model), torch.no_grad():
         for x in batches:
             seen.look_at(x)
     return seen, seen.finish()
@@ -123,7 +123,7 @@ def test_activations_that_are_not_finite_name_the_layer() -> None:
     weight = model[2].weight
     assert isinstance(weight, Tensor)
     weight.data[0, 0] = torch.nan
-    with at_rest(model), torch.no_grad():
+    with evaluation_mode(model), torch.no_grad():
         seen.look_at(torch.randn(5, 4))
     with pytest.raises(TsdistillError, match="enter layer '4' of the teacher are not finite"):
         seen.finish()

@@ -7,11 +7,11 @@ from torch import Tensor, nn
 from tests.alignment.small import images, residual
 from tests.pruning.realignment.test_reconstruction import Classified, Transformer
 from tsdistill.pruning.realignment.active_positions import reaching
-from tsdistill.runtime.forward import at_rest
+from tsdistill.runtime.modes import evaluation_mode
 
 
 def found(model: nn.Module, dims: dict[str, int], samples: int = 8) -> dict[str, list[int]]:
-    with at_rest(model):
+    with evaluation_mode(model):
         return {
             name: where.tolist() for name, where in reaching(model, dims, images(samples, seed=3)).items()
         }

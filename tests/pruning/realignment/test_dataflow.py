@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from tests.alignment.small import randomise
 from tsdistill.pruning.realignment.activation_targets import behind
 from tsdistill.pruning.realignment.dataflow import Downstream, flow
-from tsdistill.runtime.forward import at_rest
+from tsdistill.runtime.modes import evaluation_mode
 
 
 class Block(nn.Module):
@@ -28,7 +28,7 @@ class Block(nn.Module):
 def followed(after: Callable[[Tensor, Tensor], Tensor]) -> Downstream:
     model = Block(after)
     randomise(model)
-    with at_rest(model):
+    with evaluation_mode(model):
         found = flow(model, ["first", "layer"], torch.randn(2, 3, 5, 5))
     assert found.order == ("first", "layer")
     assert [call.name for call in found.downstream["first"].chain] == []
@@ -80,7 +80,7 @@ def test_what_is_more_than_that_ends_the_chain(after: Callable[[Tensor, Tensor],
 
 def test_a_batch_norm_that_takes_the_batch_s_statistics_is_no_scaling() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4, track_running_stats=False))
-    with at_rest(model):
+    with evaluation_mode(model):
         found = flow(model, ["0"], torch.randn(2, 3, 5, 5))
     assert found.downstream["0"].chain == ()
 
@@ -88,13 +88,13 @@ def test_a_batch_norm_that_takes_the_batch_s_statistics_is_no_scaling() -> None:
 def test_layers_that_run_twice_are_left_out() -> None:
     layer = nn.Linear(3, 3)
     model = nn.Sequential(layer, layer, nn.Linear(3, 2))
-    with at_rest(model):
+    with evaluation_mode(model):
         assert flow(model, ["0", "2"], torch.randn(2, 3)).order == ("2",)
 
 
 def bend(name: str) -> Downstream:
     model = nn.Sequential(nn.Linear(1, 1), getattr(nn, name)())
-    with at_rest(model):
+    with evaluation_mode(model):
         return flow(model, ["0"], torch.randn(2, 1)).downstream["0"]
 
 

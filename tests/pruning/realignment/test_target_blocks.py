@@ -9,7 +9,7 @@ from tests.alignment.small import randomise
 from tsdistill.pruning.index_map import Lineage
 from tsdistill.pruning.realignment.target_blocks import Block
 from tsdistill.pruning.realignment.target_layers import find_stops
-from tsdistill.runtime.forward import at_rest
+from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.tracing import cut, trace
 
 
@@ -20,7 +20,7 @@ def blocks(model: nn.Module, x: Tensor, part: float = 1.0) -> tuple[list[Block],
     removed = {group.name: np.arange(int((1 - part) * group.size)) for group in graph.groups}
     done = cut(model, graph, {name: nodes for name, nodes in removed.items() if len(nodes)}, x)
     lineage.cut(graph, done.removed)
-    with at_rest(model, done.model):
+    with evaluation_mode(model, done.model):
         return find_stops(model, done.model, lineage.kept, lineage.gains, x)[1], done.model
 
 
@@ -65,5 +65,5 @@ class Shared(nn.Module):
 def test_what_runs_twice_or_shares_weights_is_no_block() -> None:
     model = randomise(Shared())
     small = copy.deepcopy(model)
-    with at_rest(model, small):
+    with evaluation_mode(model, small):
         assert find_stops(model, small, {}, {}, torch.randn(2, 6))[1] == []

@@ -16,7 +16,8 @@ from tsdistill.alignment.matching.pair_preference import against
 from tsdistill.alignment.matching.similarity import FEWEST, in_order, linear_cka
 from tsdistill.errors import TsdistillError
 from tsdistill.models import info_of
-from tsdistill.runtime.forward import at_rest, head
+from tsdistill.runtime.forward import head
+from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.runtime.nests import count
 
 __all__ = ["GroupMatching", "Side", "common_inputs", "match_groups"]
@@ -196,7 +197,7 @@ def _by_similarity(
 ) -> _Found:
     mine, theirs = Activations(student, "student"), Activations(teacher, "teacher")
     seen = 0
-    with at_rest(student.model, teacher.model), torch.no_grad():
+    with evaluation_mode(student.model, teacher.model), torch.no_grad():
         for x, _ in batches:
             x = head(x, samples - seen)
             with common_inputs(student.model, teacher.model):

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from tsdistill.runtime.forward import at_rest, forward
+from tsdistill.runtime.forward import forward
 from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
-from tsdistill.runtime.modes import OperatorMode, tensors_in
+from tsdistill.runtime.modes import OperatorMode, evaluation_mode, tensors_in
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +47,7 @@ def lowest_layers(model: nn.Module, example_input: Any) -> dict[str, Lowest]:
     """
     learnt = _Learnt(model)
     watch = _Watch(model, learnt)
-    with at_rest(model), torch.no_grad(), watch.hooked(), learnt:
+    with evaluation_mode(model), torch.no_grad(), watch.hooked(), learnt:
         forward(model, example_input)
     return watch.found
 

@@ -10,13 +10,15 @@ from torch import Tensor, nn
 from tsdistill.distillation.losses.loss_protocol import INPUT
 from tsdistill.errors import TsdistillError
 from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
+from tsdistill.runtime.modes import plain_attention
 
 
 class Features:
     """Hooks on the named places of a model, there only inside ``with``.
 
     The hooks sit on the modules themselves, so it does not matter what devices or processes have wrapped
-    around the model. A module that runs several times leaves what it saw last. Use::
+    around the model; the fused path of attention, which calls no hooks, is off. A module that runs several
+    times leaves what it saw last. Use::
 
         with features:
             output = wrapped(x)
@@ -71,6 +73,7 @@ class Features:
 
     def __enter__(self) -> Features:
         self._seen = {}
+        self._entered.enter_context(plain_attention())
         for hooks in self._hooks:
             self._entered.enter_context(hooks)
         return self

@@ -17,7 +17,8 @@ from tsdistill.lab.layers.theorem_quantities import implied_precision
 from tsdistill.lab.results import Conditions
 from tsdistill.models import info_of
 from tsdistill.models.files.stored_weights import check_finite
-from tsdistill.runtime.forward import at_rest, head
+from tsdistill.runtime.forward import head
+from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.runtime.progress import Progress, expect, tell
 from tsdistill.statistics.prepared_data import Prepared, prepare
 
@@ -94,7 +95,7 @@ def check(
         interpolation=interpolation,
         transform=transform,
     )
-    with at_rest(model, teacher):
+    with evaluation_mode(model, teacher):
         expect(progress, {GRADIENTS: _GRADIENTS * samples, BOUNDARIES: 0.0})
         tally, kept = _gathered(model, teacher, prepared, samples, seed, progress)
         boundaries = watch_boundaries(model, teacher, kept, points, seed, progress)

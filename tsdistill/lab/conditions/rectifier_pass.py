@@ -43,7 +43,7 @@ class Pass:
     """A forward pass of a model on a batch that can be differentiated as often as is wanted.
 
     Args:
-        model: at rest (``at_rest``).
+        model: at rest (``evaluation_mode``).
         x: samples ``(n, ...)``, floating.
 
     Attributes:

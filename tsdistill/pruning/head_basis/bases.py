@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from tsdistill.pruning.head_basis.head_layout import Heads
-from tsdistill.runtime.forward import at_rest, forward, head
+from tsdistill.runtime.forward import forward, head
 from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
+from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.runtime.nests import count
 from tsdistill.statistics.sample_blocks import channels_first, flat, widen
 from tsdistill.statistics.unfold import channel_dim
@@ -67,7 +68,7 @@ def find_bases(
         by name of the layer; the same in every process.
     """
     moments = _Moments(model, layers)
-    with at_rest(model), torch.no_grad():
+    with evaluation_mode(model), torch.no_grad():
         seen = 0
         for x, _ in batches:
             with moments.hooked():

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from tsdistill.pruning.head_basis.bases import Bases, find_bases
 from tsdistill.pruning.head_basis.head_layout import Heads, find_heads
-from tsdistill.runtime.forward import at_rest, forward, head
+from tsdistill.runtime.forward import forward, head
+from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.runtime.nests import tensors
 from tsdistill.statistics.outer_products import Queries
 from tsdistill.tracing import trace
@@ -106,7 +107,7 @@ def _equal(model: nn.Module, layers: list[Heads], bases: Mapping[str, Bases], x:
 
 
 def _outputs(model: nn.Module, x: Any) -> list[Tensor]:
-    with at_rest(model), torch.no_grad():
+    with evaluation_mode(model), torch.no_grad():
         return list(tensors(forward(model, x)))
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tsdistill.runtime.forward import at_rest, forward, head
-from tsdistill.runtime.modes import judged, tensors_in
+from tsdistill.runtime.forward import forward, head
+from tsdistill.runtime.modes import evaluation_mode, judged, tensors_in
 from tsdistill.runtime.nests import count
 from tsdistill.runtime.randomness import seeded
 
@@ -61,6 +61,6 @@ class Outputs:
 
 
 def _values(model: nn.Module, x: Any) -> list[Tensor]:
-    with torch.no_grad(), at_rest(model), seeded(0):
+    with torch.no_grad(), evaluation_mode(model), seeded(0):
         made = tensors_in(judged(forward(model, x)))
     return [y.clone() for y in made if y.is_floating_point()]

@@ -22,7 +22,8 @@ from tsdistill.pruning.realignment.gauss_newton import TURNS
 from tsdistill.pruning.realignment.pausable_forward import stopping
 from tsdistill.pruning.realignment.target_blocks import Block
 from tsdistill.pruning.realignment.target_layers import Stop, find_stops
-from tsdistill.runtime.forward import at_rest, head
+from tsdistill.runtime.forward import head
+from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.runtime.progress import Progress, tell
 from tsdistill.runtime.randomness import seeded
 from tsdistill.tracing.attention_scale import Gains
@@ -100,7 +101,7 @@ def realign(
     fitted = together = 0
     notes: list[str] = []
     with ExitStack() as stack:
-        stack.enter_context(at_rest(dense, small))
+        stack.enter_context(evaluation_mode(dense, small))
         stack.enter_context(seeded(seed))
         stops, blocks = find_stops(dense, small, kept, gains or {}, head(first[0], 2))
         names, around = [stop.name for stop in stops], [block.name for block in blocks if turns]

@@ -25,7 +25,8 @@ from tsdistill.pruning.selection.importance import (
     ranks_only,
 )
 from tsdistill.pruning.selection.pruning_order import Elimination, score
-from tsdistill.runtime.forward import at_rest, forward, main_output, to_model
+from tsdistill.runtime.forward import forward, main_output, to_model
+from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.tracing.graph import Group
 
 
@@ -126,7 +127,7 @@ class Taylor:
         model, generator = observed_model(report), torch.Generator().manual_seed(self._SEED)
         used = {name: p for name, p in model.named_parameters() if p.is_floating_point()}
         for x, y in report.statistics.data or ():
-            with at_rest(model), torch.enable_grad():
+            with evaluation_mode(model), torch.enable_grad():
                 for parameter in used.values():
                     parameter.requires_grad_(True)
                 loss = _loss(main_output(forward(model, to_model(x, model))), y, generator)

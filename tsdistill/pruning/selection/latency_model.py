@@ -14,8 +14,9 @@ import torch
 from torch import nn
 
 from tsdistill.errors import TsdistillError
-from tsdistill.runtime.forward import at_rest, forward, placement
+from tsdistill.runtime.forward import forward, placement
 from tsdistill.runtime.latency import latency, synchronise
+from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.runtime.module_names import module_names
 from tsdistill.runtime.nests import repeated
 from tsdistill.tracing import cut
@@ -166,7 +167,7 @@ def profile(
     """
     holders = {term.name for term in graph.operations}
     passes: list[list[dict[Key, float]]] = [[] for _ in models]
-    with at_rest(*models), torch.no_grad():
+    with evaluation_mode(*models), torch.no_grad():
         start = time.perf_counter()
         for turn in range(max(2, repeats) + 1):
             if turn > 2 and time.perf_counter() - start > max_seconds:
