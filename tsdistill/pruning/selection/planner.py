@@ -11,6 +11,7 @@ from tsdistill.alignment.report import AlignmentReport, GroupReport
 from tsdistill.errors import BudgetUnreachable
 from tsdistill.pruning.plan_file import PrunedGroup, PruningPlan
 from tsdistill.pruning.selection.budget import Budget, amount, asked
+from tsdistill.pruning.selection.coarse_steps import avoid_overshoot
 from tsdistill.pruning.selection.constraints import Limits, limits_of
 from tsdistill.pruning.selection.cost_model import Meter, Price, meter_of, savings_per_node
 from tsdistill.pruning.selection.greedy import Choice, leaving, orders, select
@@ -128,6 +129,11 @@ def _within(
             round_off(meter, order, limits, most)
         else:
             give_back(meter, order, limits, most)
+
+            def new_meter() -> Meter:
+                return meter_of(report.graph, budget.kind, price)
+
+            meter = avoid_overshoot(meter, new_meter, eliminations, order, limits, most)
         return leaving(meter, order)
     return {}
 

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from tests.pruning.selection.test_greedy import _elimination
+from tsdistill.pruning.selection.coarse_steps import LEAST_GAIN, avoid_overshoot
+from tsdistill.pruning.selection.constraints import limits_of
+from tsdistill.pruning.selection.cost_model import Meter, meter_of
+from tsdistill.pruning.selection.greedy import orders, select
+from tsdistill.pruning.selection.width_steps import give_back
+from tsdistill.tracing import Group, NodeGraph, Term
+
+SIZES = {"stream": 8, "first": 64, "second": 64}
+
+
+def _tied_network() -> NodeGraph:
+    """Two MLPs on a stream whose nodes are eight channels and one coordinate of eight heads each."""
+    groups = tuple(Group(name, size, (), (), ()) for name, size in SIZES.items())
+    stream = (0, (("stream", 8),))
+    terms = [Term(name, 2, (stream, (0, ((name, 1),)))) for name in ("first", "second")]
+    terms.append(Term("attention", 4, (stream, stream)))
+    return NodeGraph(groups, tuple(terms), tuple(terms))
+
+
+def _selected(costs: dict[str, np.ndarray], part: float) -> tuple[Meter, Meter]:
+    """Widths before and after the coarse steps are looked at again."""
+    graph = _tied_network()
+    limits = limits_of(graph, min_nodes=1)
+    lists = [_elimination(name, costs[name][: size - 1].tolist()) for name, size in SIZES.items()]
+    walked = meter_of(graph, "macs")
+    limit = part * walked.total
+    select(walked, lists, limit)
+    give_back(walked, orders(lists), limits, limit)
+    kept = dict(walked.kept)
+    chosen = avoid_overshoot(walked, lambda: meter_of(graph, "macs"), lists, orders(lists), limits, limit)
+    assert walked.kept == kept
+    assert chosen.total <= limit
+    return walked, chosen
+
+
+def _spent(kept: dict[str, int], costs: dict[str, np.ndarray]) -> float:
+    return sum(float(costs[name][: size - kept[name]].sum()) for name, size in SIZES.items())
+
+
+def _costs(seed: int) -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    return {
+        "stream": np.sort(generator.gamma(2.0, generator.uniform(0.5, 6), 8)),
+        **{name: np.geomspace(1e-3, generator.uniform(0.3, 3), 64) for name in ("first", "second")},
+    }
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_no_cut_with_fewer_nodes_of_a_coarse_group_is_much_cheaper(seed: int) -> None:
+    """Against every combination of widths that keeps at least as much of the stream."""
+    costs, graph = _costs(seed), _tied_network()
+    for part in (0.75, 0.6, 0.5, 0.4):
+        walked, chosen = _selected(costs, part)
+        limit = part * graph.macs()
+        tables = np.indices((9 - chosen.kept["stream"], 64, 64)).reshape(3, -1).T
+        tables += np.array([chosen.kept["stream"], 1, 1])
+        macs = 16 * tables[:, 0] * (tables[:, 1] + tables[:, 2]) + 256 * tables[:, 0] ** 2
+        assert macs[-1] == graph.macs()
+        spent = [np.concatenate([[0.0], np.cumsum(costs[name])]) for name in SIZES]
+        total = sum(spent[i][size - tables[:, i]] for i, size in enumerate(SIZES.values()))
+        best = float(total[macs <= limit].min())
+        assert _spent(chosen.kept, costs) * (1 - LEAST_GAIN) <= best * 1.05
+        assert _spent(chosen.kept, costs) <= _spent(walked.kept, costs)
+
+
+def test_a_large_step_is_not_taken_for_a_small_rest() -> None:
+    """One node of the stream costs as much as half of the cut, and saves far more than was missing."""
+    costs = {"stream": np.full(8, 10.0), **{name: np.geomspace(1e-3, 2, 64) for name in ("first", "second")}}
+    found = [_selected(costs, part) for part in np.linspace(0.95, 0.5, 40)]
+    changed = [(walked, chosen) for walked, chosen in found if chosen is not walked]
+    assert changed
+    for walked, chosen in changed:
+        assert chosen.kept["stream"] > walked.kept["stream"]
+        assert _spent(chosen.kept, costs) <= (1 - LEAST_GAIN) * _spent(walked.kept, costs)
+
+
+def test_ordinary_groups_are_selected_as_before() -> None:
+    generator = np.random.default_rng(0)
+    groups = tuple(Group(name, 64, (), (), ()) for name in "abcd")
+    terms = [Term(f"{a}{b}", 1, ((0, ((a, 1),)), (0, ((b, 1),)))) for a, b in itertools.pairwise("abcd")]
+    graph = NodeGraph(groups, tuple(terms), tuple(terms))
+    lists = [_elimination(name, np.sort(generator.gamma(1.0, 1.0, 63)).tolist()) for name in "abcd"]
+    limits = limits_of(graph, min_nodes=1)
+    for part in (0.8, 0.5, 0.3):
+        walked = meter_of(graph, "macs")
+        limit = part * walked.total
+        select(walked, lists, limit)
+        give_back(walked, orders(lists), limits, limit)
+        new = avoid_overshoot(walked, lambda: meter_of(graph, "macs"), lists, orders(lists), limits, limit)
+        assert new is walked
