@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +113,18 @@ def test_synthetic_samples_depend_on_seed_and_position_alone(kind: str, spec: In
 def test_workers_read_what_the_process_itself_reads(photographs: Path, spec: InputSpec) -> None:
     alone = everything(open_data(str(photographs), spec))
     assert torch.equal(alone, everything(open_data(str(photographs), spec, workers=2)))
+
+
+def test_workers_leave_an_interrupt_to_the_process_that_started_them() -> None:
+    class Handlers(torch.utils.data.Dataset):
+        def __len__(self) -> int:
+            return 4
+
+        def __getitem__(self, index: int) -> torch.Tensor:
+            ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+            return torch.tensor([float(ignored), torch.get_num_threads(), 0, 0, 0])
+
+    assert everything(open_data(Handlers(), VECTOR, workers=1))[:, :2].tolist() == [[1, 1]] * 4
 
 
 def test_the_global_generator_is_left_alone(spec: InputSpec) -> None:

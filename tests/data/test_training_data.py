@@ -16,9 +16,9 @@ from torch.utils.data import IterableDataset, TensorDataset
 
 from tsdistill.data.training_batch import Share, TrainingData
 from tsdistill.data.training_data import open_training
-from tsdistill.data.training_transforms import drawing
 from tsdistill.errors import TsdistillError
 from tsdistill.models import InputSpec
+from tsdistill.runtime.seeds import drawing
 
 SPEC = InputSpec((3, 12, 12))
 

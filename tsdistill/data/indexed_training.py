@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import Dataset, TensorDataset
 
 from tsdistill.data.arrays import ArraySamples
 from tsdistill.data.batches import check_finite
 from tsdistill.data.opener import synthetic_samples
-from tsdistill.data.sample_source import Reading, collate
+from tsdistill.data.sample_reader import Part, SampleReader, assemble, loader
 from tsdistill.data.targets import labels_of
 from tsdistill.data.training_batch import Share, TrainingBatch
-from tsdistill.data.training_transforms import drawing, mixed_seed
-from tsdistill.data.unreadable import Failure
 from tsdistill.errors import TsdistillError
 from tsdistill.models.info import InputSpec
+from tsdistill.runtime.seeds import drawing, mixed_seed
 
-_PREFETCHED = 4
 _TRIES = 64
-
-
-class Part(tuple):
-    """What a worker hands over: ``(x, y, numbers, failures)``."""
 
 
 class _Numbered(Dataset):
     """Reads parts of batches: ``[(epoch, sample), ...]`` at once, each sample with a seed of its own."""
 
-    def __init__(self, reading: Reading, dataset: Any, name: str, seed: int, drawn: bool) -> None:
+    def __init__(self, reading: SampleReader, dataset: Any, name: str, seed: int, drawn: bool) -> None:
         self._reading, self._dataset, self._name, self._seed = reading, dataset, name, seed
         self._drawn = drawn
         self._whole = isinstance(dataset, ArraySamples)
@@ -52,26 +45,8 @@ class _Numbered(Dataset):
             return self._reading[number]
 
 
-def assemble(items: Sequence[Any], numbers: Sequence[int] | None, name: str) -> Part:
-    """Read samples as a part of a batch; those that failed are left out and told of."""
-    failures = [str(item) for item in items if isinstance(item, Failure)]
-    kept = [place for place, item in enumerate(items) if not isinstance(item, Failure)]
-    if not kept:
-        return Part((None, None, torch.empty(0, dtype=torch.int64), failures))
-    x, y = collate([items[place] for place in kept], name)
-    check_finite(x, 0, f"a batch of {name}")
-    index = None if numbers is None else torch.tensor([numbers[place] for place in kept])
-    return Part((x, y, index, failures))
-
-
-def _as_it_is(part: Any) -> Any:
+def _unchanged(part: Part) -> Part:
     return part
-
-
-def calm(_: int) -> None:
-    """Workers leave Ctrl-C to the process that started them, and compute on one thread."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
 
 
 class _Order:
@@ -123,22 +98,18 @@ class IndexedTraining:
         self.labels = None if self._synthetic else labels_of(dataset)
         which = f"all {there}" if self.samples == there else f"{self.samples} of {there} (seed {how.seed})"
         self.description = "; ".join(part for part in (f"{which} {name}", details) if part)
-        reading = Reading(dataset, spec, name)
+        reading = SampleReader(dataset, spec, name)
         own = type(dataset).__module__.startswith("tsdistill.")
         self.repeatable = own or type(dataset) is TensorDataset
         self._read = _Numbered(reading, dataset, name, how.seed, drawn=not fixed or not own)
         self._order = _Order(self.batch_size, how.share)
-        self._loader = DataLoader(
+        self._loader = loader(
             self._read,
-            batch_size=None,
+            seed=how.seed,
+            workers=how.workers,
+            collate=_unchanged,
             sampler=self._order,
-            num_workers=how.workers,
-            prefetch_factor=_PREFETCHED if how.workers else None,
-            persistent_workers=bool(how.workers),
-            collate_fn=_as_it_is,
-            worker_init_fn=calm,
-            generator=torch.Generator().manual_seed(how.seed),
-            pin_memory=how.pin,
+            pin=how.pin,
         )
 
     def _numbers(self, epoch: int) -> Tensor:

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Protocol
 
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset
 
 from tsdistill.data.arrays import ArraySamples
 from tsdistill.data.batches import batch_size as size_of
 from tsdistill.data.batches import split_batch
-from tsdistill.data.targets import collate_targets, cut_target
-from tsdistill.data.transforms import ImageTransform, is_image
-from tsdistill.data.unreadable import Failure, Unreadable
+from tsdistill.data.sample_reader import Batch, SampleReader, collate, loader
+from tsdistill.data.targets import cut_target
+from tsdistill.data.transforms import is_image
+from tsdistill.data.unreadable import Unreadable
 from tsdistill.errors import TsdistillError
 from tsdistill.models.info import InputSpec
 from tsdistill.runtime.exclusive import exclusive
 from tsdistill.runtime.nests import cut
-
-Batch = tuple[Any, Any]
-"""Inputs and targets: labels in a tensor, a structure such as boxes of each sample, or ``None``."""
 
 
 class Backing(Protocol):
@@ -71,59 +69,6 @@ class PrivateRandom:
             yield item
 
 
-class Reading(Dataset):
-    """Samples of a data set as ``(tensor, label or None)``, or what went wrong."""
-
-    def __init__(self, dataset: Any, spec: InputSpec | None, name: str) -> None:
-        self._dataset, self._spec, self._name = dataset, spec, name
-        self._transform: ImageTransform | None = None
-
-    def prepare(self, item: Any) -> tuple[Any, Any]:
-        """What the model reads of an item of the data set, and its label."""
-        x, y = item[:2] if isinstance(item, (tuple, list)) and len(item) > 1 else (item, None)
-        if isinstance(x, (tuple, list)) and len(x) == 1:
-            x = x[0]
-        if not isinstance(x, (torch.Tensor, Mapping)):
-            if self._spec is None:
-                raise TsdistillError("how inputs look is not known; say with --input-size (input_size=)")
-            if self._transform is None:
-                self._transform = ImageTransform(self._spec)
-            x = self._transform(x)
-        return x, y
-
-    def __getitem__(self, index: int) -> tuple[Any, Any] | Failure:
-        return self._attempt(lambda: self._dataset[index], index)
-
-    def attempt(self, item: Any, place: int) -> tuple[Any, Any] | Failure:
-        """`prepare` of the item at a place, or what went wrong."""
-        return self._attempt(lambda: item, place)
-
-    def _attempt(self, item: Callable[[], Any], index: int) -> tuple[Any, Any] | Failure:
-        try:
-            return self.prepare(item())
-        except TsdistillError as error:
-            return Failure(error)
-        except Exception as error:  # a data set may raise anything; a worker's traceback would bury it
-            return Failure(f"cannot read sample {index} of {self._name}: {type(error).__name__}: {error}")
-
-
-def collate(items: Sequence[Any], name: str) -> Batch:
-    """The batch of samples that `Reading` gave.
-
-    Raises:
-        TsdistillError: their shapes differ.
-    """
-    first = items[0][0]
-    try:
-        if isinstance(first, Mapping):
-            x: Any = {key: torch.stack([torch.as_tensor(item[0][key]) for item in items]) for key in first}
-        else:
-            x = torch.stack([item[0] for item in items])
-    except (RuntimeError, TypeError) as error:
-        raise TsdistillError(f"samples of {name} differ in shape: {' '.join(str(error).split())}") from error
-    return x, collate_targets([item[1] for item in items])
-
-
 class IndexedBacking:
     """A map-style data set in a seeded random order; the whole of it in its own order.
 
@@ -144,7 +89,7 @@ class IndexedBacking:
         self.unreadable = unreadable or Unreadable()
         self.name, self._seed, self._workers = name, seed, workers
         self._endless = bool(getattr(dataset, "synthetic", False))
-        self._prepared = Reading(dataset, spec, name)
+        self._prepared = SampleReader(dataset, spec, name)
         self.total = None if self._endless else len(dataset)
 
     def _indices(self, skip: int, samples: int | None) -> Sequence[int]:
@@ -159,16 +104,16 @@ class IndexedBacking:
 
     def batches(self, skip: int, samples: int | None, size: int) -> Iterator[Batch]:
         """Batches of ``size``, shorter by samples that cannot be read; the last one is shorter, too."""
-        loader = DataLoader(
+        batches = loader(
             self._prepared,
+            seed=self._seed,
+            workers=self._workers,
+            collate=list,
             batch_size=size,
             sampler=self._indices(skip, samples),
-            num_workers=self._workers,
-            collate_fn=list,
-            generator=torch.Generator().manual_seed(self._seed),
         )
         first = skip
-        for items in PrivateRandom(self._seed).walk(loader):
+        for items in PrivateRandom(self._seed).walk(batches):
             read = self.unreadable.sift(items, first)
             first += len(items)
             if read:
@@ -190,7 +135,7 @@ class OrderedBacking:
     ) -> None:
         self.unreadable = unreadable or Unreadable()
         self.name, self._dataset, self._seed = name, dataset, seed
-        self._prepared = Reading(dataset, spec, name)
+        self._prepared = SampleReader(dataset, spec, name)
         self.total = _length(dataset) or None
 
     def _walk(self) -> Iterator[Any]:

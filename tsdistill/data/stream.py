@@ -9,7 +9,8 @@ from torch import Tensor
 
 from tsdistill.data.batches import batch_size as size_of
 from tsdistill.data.batches import check_finite
-from tsdistill.data.sample_source import Backing, Batch
+from tsdistill.data.sample_reader import Batch
+from tsdistill.data.sample_source import Backing
 from tsdistill.data.targets import check_target
 from tsdistill.data.unreadable import left_out
 from tsdistill.errors import TsdistillError

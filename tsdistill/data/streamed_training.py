@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -11,15 +12,15 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from tsdistill.data.batches import LABEL_KEYS
 from tsdistill.data.batches import batch_size as size_of
-from tsdistill.data.indexed_training import Part, assemble, calm
-from tsdistill.data.sample_source import GivenBacking, Reading
+from tsdistill.data.sample_reader import SampleReader, assemble, loader
+from tsdistill.data.sample_source import GivenBacking
 from tsdistill.data.targets import cut_target
 from tsdistill.data.training_batch import Share, TrainingBatch
-from tsdistill.data.training_transforms import drawing, mixed_seed
 from tsdistill.data.unreadable import Failure
 from tsdistill.errors import TsdistillError
 from tsdistill.models.info import InputSpec
 from tsdistill.runtime.nests import cut
+from tsdistill.runtime.seeds import drawing, mixed_seed
 
 BUFFER = 512
 """Of so many samples, read but not decoded further, the next one is drawn at random."""
@@ -37,7 +38,7 @@ class _Dealt(IterableDataset):
 
     def __init__(self, dataset: Any, spec: InputSpec | None, name: str, how: Any, epoch: int) -> None:
         self._dataset, self._name, self._how, self._epoch = dataset, name, how, epoch
-        self._reading = Reading(dataset, spec, name)
+        self._reading = SampleReader(dataset, spec, name)
 
     def _items(self) -> Iterator[Any]:
         share: Share = self._how.share
@@ -104,14 +105,6 @@ def _shuffled(items: Iterator[Any], generator: torch.Generator) -> Iterator[Any]
         yield held[place]
 
 
-class _Collating:
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __call__(self, items: list[Any]) -> Part:
-        return assemble(items, None, self._name)
-
-
 class StreamTraining:
     """An iterable data set, shuffled in a buffer, from as many workers as there are.
 
@@ -147,18 +140,17 @@ class StreamTraining:
             TsdistillError: the stream cannot be read, or a sample of a strict one.
         """
         how = self._how
-        loader = DataLoader(
+        batches = loader(
             _Dealt(self._dataset, self._spec, self.name, how, epoch),
+            seed=mixed_seed(how.seed, epoch),
+            workers=how.workers,
+            collate=partial(assemble, numbers=None, name=self.name),
             batch_size=how.batch_size // how.share.of,
-            num_workers=how.workers,
-            collate_fn=_Collating(self.name),
-            worker_init_fn=calm,
-            generator=torch.Generator().manual_seed(mixed_seed(how.seed, epoch)),
-            pin_memory=how.pin,
+            pin=how.pin,
             drop_last=self.samples is None or self.samples >= how.batch_size,
         )
         read = 0
-        for number, part in enumerate(islice(loader, self.length)):
+        for number, part in enumerate(islice(batches, self.length)):
             x, y, _, failures = part
             if failures and how.strict:
                 raise TsdistillError(" ".join(failures[0].split()))

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 
 from tsdistill.data.transforms import channel_figures, convert, is_image
 from tsdistill.errors import TsdistillError
 from tsdistill.models.info import InputSpec
-from tsdistill.runtime.unchanged import preserved_generators
 
 OPTIONS = ("scale", "ratio", "hflip", "vflip", "color_jitter", "auto_augment", "re_prob", "train_crop_mode")
 """What ``timm.data.create_transform`` is told of these for training."""
@@ -65,23 +61,3 @@ class TrainingTransform:
     def words(options: Mapping[str, Any]) -> str:
         """The options, for people."""
         return ", ".join(f"{name} {value}" for name, value in options.items()) or "as timm sets it"
-
-
-def mixed_seed(*numbers: int) -> int:
-    """A seed below 2**63 from several numbers, the same in every process and on every machine."""
-    return (
-        int(np.random.SeedSequence([abs(n) for n in numbers]).generate_state(2, np.uint32).view(np.uint64)[0])
-        >> 1
-    )
-
-
-@contextmanager
-def drawing(*numbers: int) -> Iterator[None]:
-    """While the block runs the global generators of Python, NumPy and torch give what ``numbers`` say; after
-    it they are as they were."""
-    seed = mixed_seed(*numbers)
-    with preserved_generators():
-        random.seed(seed)
-        np.random.seed(seed % 2**32)
-        torch.default_generator.manual_seed(seed)
-        yield

@@ -14,12 +14,12 @@ from tsdistill.augmentation import MixesLabels, Setting, augmented, opened, prep
 from tsdistill.augmentation.application import title
 from tsdistill.augmentation.strategy_protocol import Strategy
 from tsdistill.data.training_batch import TrainingBatch, TrainingData
-from tsdistill.data.training_transforms import mixed_seed
 from tsdistill.distillation.options import Options
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.counted_positions import IGNORED, aligned_labels
 from tsdistill.runtime.forward import placement
 from tsdistill.runtime.nests import by_name, moved
+from tsdistill.runtime.seeds import mixed_seed
 
 _DRAWN = 5
 

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from tsdistill.data.training_batch import TrainingBatch
-from tsdistill.data.training_transforms import mixed_seed
 from tsdistill.distillation import batchnorm_modes, signals
 from tsdistill.distillation.batch_preparation import refuse_one_class
 from tsdistill.distillation.checkpoints import WAY_OUT, Position
@@ -24,6 +23,7 @@ from tsdistill.distillation.running_means import RunningMeans
 from tsdistill.distillation.training_log import Status
 from tsdistill.errors import TsdistillError
 from tsdistill.runtime.nests import by_name, count
+from tsdistill.runtime.seeds import mixed_seed
 from tsdistill.untrusted import refusing
 
 _DRAWN = 6

@@ -13,7 +13,6 @@ from torch import nn
 from tsdistill.data import open_data
 from tsdistill.data.training_batch import Share, TrainingData
 from tsdistill.data.training_data import open_training
-from tsdistill.data.training_transforms import mixed_seed
 from tsdistill.distillation.accelerator import accelerator_for
 from tsdistill.distillation.alignment_tracker import AlignmentTracker, tracked_samples
 from tsdistill.distillation.batch_preparation import BatchPreparation, check_labels, strategy_of
@@ -45,6 +44,7 @@ from tsdistill.evaluation.output_layout import CLASSES
 from tsdistill.models import info_of
 from tsdistill.models.requirements import check_open, check_runnable
 from tsdistill.runtime.nests import arguments_of
+from tsdistill.runtime.seeds import mixed_seed
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -20,6 +20,7 @@ from tsdistill.models.requirements import check_open
 from tsdistill.models.sources.hf_inputs import is_transformers
 from tsdistill.runtime.forward import head, placement, to_model
 from tsdistill.runtime.nests import arguments_of
+from tsdistill.runtime.seeds import mixed_seed
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +75,7 @@ class Prepared:
             yield from self.stream
             return
         for index, (x, y) in enumerate(self.stream):
-            generator = torch.Generator().manual_seed(hash((self.seed, index)) % 2**63)
+            generator = torch.Generator().manual_seed(mixed_seed(self.seed, index))
             yield augmented(self.strategy, x, y, generator) if isinstance(x, Tensor) else (x, y)
 
 
