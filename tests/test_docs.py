@@ -33,13 +33,24 @@ y, ranks = torch.randn(9, 4), parse("ranks:scale=2")
 assert abs(ranks(Step(None, None, 3 * y + 1, y, model))) < 1e-4 < ranks(Step(None, None, -y, y, model)) - 3.9
 detector = type("Detector", (torch.nn.Module,), {"forward": lambda self, x: boxes})()
 assert tsd.evaluate(detector, [(torch.zeros(2, 3, 8, 8), targets)], ["iou"]) == {"iou": 50}
+group = tsd.plan(report, nodes=0.5, importance="spread").groups["0"]
+assert group.removed == tuple(model[0].weight.std(1).argsort()[:3].tolist()), group
+class Own(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = (torch.nn.Linear(4, 4) for _ in range(3))
+    def forward(self, x):
+        x = self.b(torch.ops.docs.softcap(self.a(x)))
+        return self.c(x) * torch.ops.docs.mean_of_squares(x)[:, None]
+graph = tsd.trace(Own().eval(), torch.zeros(1, 4))
+assert graph.widths == {"a": 4}, graph
 print("all used")
 """
 
 
 def test_every_example_works_as_an_installed_plugin(tmp_path: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "plugins.md").read_text(), re.DOTALL)
-    assert len(blocks) == 8
+    assert len(blocks) == 10
     info = tmp_path / "examples-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: examples\nVersion: 1.0\n")

@@ -23,7 +23,7 @@ def test_every_public_name_is_there() -> None:
     assert set(tsdistill.__all__) <= set(dir(tsdistill))
 
 
-@pytest.mark.parametrize("module", ["tsdistill"])
+@pytest.mark.parametrize("module", ["tsdistill", "tsdistill.plugin_api"])
 def test_a_public_name_is_what_the_stub_says_and_said_once(module: str) -> None:
     loaded = importlib.import_module(module)
     assert loaded.__file__ is not None
@@ -90,6 +90,7 @@ FLOORS = (
     ("alignment",),
     ("pruning",),
     ("distillation",),
+    ("plugin_api",),
     ("report",),
     ("cli",),
     ("lab",),
@@ -158,3 +159,10 @@ def test_no_file_names_a_registry() -> None:
         file = ROOT / name
         if file.suffix in (".py", ".toml", ".md", ".txt", ".cfg", "") and file.is_file():
             assert not hosts.search(file.read_text(errors="ignore")), name
+
+
+def test_the_example_plugin_imports_nothing_but_the_plugin_api() -> None:
+    files = list((ROOT / "plugins").rglob("*.py"))
+    text = "\n".join(file.read_text() for file in files)
+    imported = set(re.findall(r"(?:from|import) (tsdistill(?:\.\w+)*)\b", text))
+    assert imported - {"tsdistill_gratings"} == {"tsdistill.plugin_api"}

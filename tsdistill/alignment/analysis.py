@@ -13,8 +13,10 @@ from tsdistill.alignment.matching.coarse_activations import Side
 from tsdistill.alignment.matching.group_matching import common_inputs, match_groups
 from tsdistill.alignment.metric_moments import compare_groups, observe_sides, partner_of
 from tsdistill.alignment.metric_runner import DEFAULT, Measures
+from tsdistill.alignment.metrics.metric_protocols import MetricChoice
 from tsdistill.alignment.node_figures import Context, describe_group
 from tsdistill.alignment.report import AlignmentReport, GroupReport, Statistics, Thresholds
+from tsdistill.augmentation import Strategy
 from tsdistill.errors import TsdistillError
 from tsdistill.models import info_of
 from tsdistill.models.files.stored_weights import check_finite
@@ -63,9 +65,9 @@ def analyze(
     seed: int = 0,
     strict: bool = False,
     example_input: Any = None,
-    metric: str | Sequence[str] = DEFAULT,
+    metric: MetricChoice | Sequence[MetricChoice] = DEFAULT,
     pairs: Mapping[str, str] | None = None,
-    augment: str = "none",
+    augment: str | Strategy = "none",
     strength_samples: int = 256,
     strength_target: float | None = TARGET,
     positions: int | str | None = "auto",
@@ -92,10 +94,10 @@ def analyze(
         seed: of everything random.
         strict: a sample that cannot be read is an error; otherwise it is left out, counted and named.
         example_input: one input (batch 1) when the model does not know how its inputs look.
-        metric: alignment metrics by name. The first that compares nodes gives the matches (correlation, when
-            none does).
+        metric: alignment metrics, by name or as objects (see docs/plugins.md). The first that compares nodes
+            gives the matches (correlation, when none does).
         pairs: student group -> teacher group, which overrides what the matching of groups finds.
-        augment: augmentation strategy by name, applied to every batch.
+        augment: augmentation strategy by name, or one itself, applied to every batch.
         strength_samples: samples for strength, which needs backward passes; more where the next is not met.
         strength_target: standard error of strength, in parts of a group's largest, that is gone on to (see
             `strength_passes.output_sensitivity`); ``None`` for one backward pass of these samples.
@@ -153,7 +155,7 @@ def analyze_prepared(
     teacher: nn.Module | None,
     prepared: Prepared,
     *,
-    metric: str | Sequence[str] = DEFAULT,
+    metric: MetricChoice | Sequence[MetricChoice] = DEFAULT,
     pairs: Mapping[str, str] | None = None,
     thresholds: Thresholds | None = None,
     strength_samples: int = 256,

@@ -15,6 +15,7 @@ from tsdistill.alignment.history import AlignmentHistory, GroupHistory
 from tsdistill.alignment.matching.coarse_activations import Side
 from tsdistill.alignment.metric_moments import compare_groups, observe_sides
 from tsdistill.alignment.metric_runner import DEFAULT, Measures
+from tsdistill.alignment.metrics.metric_protocols import MetricChoice
 from tsdistill.alignment.report import AlignmentReport, Thresholds
 from tsdistill.errors import TsdistillError
 from tsdistill.models import info_of, load
@@ -43,7 +44,7 @@ def analyze_training(
     teacher_arch: str | None = None,
     trust: bool = False,
     device: str | torch.device = "cpu",
-    metric: str | Sequence[str] = DEFAULT,
+    metric: MetricChoice | Sequence[MetricChoice] = DEFAULT,
     pairs: Mapping[str, str] | None = None,
     thresholds: Thresholds | None = None,
     strength_samples: int = 256,

@@ -45,7 +45,8 @@ class Measures:
     """The metrics of one analysis.
 
     Args:
-        names: of the metrics, in the order in which they were asked for.
+        names: of the metrics, or the metrics themselves, in the order in which they were asked for: one,
+            or several.
 
     Attributes:
         names: likewise, each once.
@@ -55,9 +56,8 @@ class Measures:
         TsdistillError: there is no metric of such a name, or it does not say what it wants.
     """
 
-    def __init__(self, names: str | Iterable[str]) -> None:
-        asked = (names,) if isinstance(names, str) else tuple(names)
-        self.names = tuple(dict.fromkeys(asked or (DEFAULT,)))
+    def __init__(self, names: Any) -> None:
+        self.names = plugins.names_of(names) or (DEFAULT,)
         self.failed: dict[str, str] = {}
         self._metrics = {name: plugins.get("alignment metric", name) for name in self.names}
         for name, metric in self._metrics.items():

@@ -6,7 +6,7 @@
 
 from tsdistill.augmentation.application import augmented, expansion, needs_teacher, prepared
 from tsdistill.augmentation.strategy_protocol import MixesLabels, Prepares, Setting, Strategy
-from tsdistill.augmentation.strategy_syntax import opened
+from tsdistill.augmentation.strategy_syntax import chained, opened
 
 __all__ = [
     "MixesLabels",
@@ -14,6 +14,7 @@ __all__ = [
     "Setting",
     "Strategy",
     "augmented",
+    "chained",
     "expansion",
     "needs_teacher",
     "opened",

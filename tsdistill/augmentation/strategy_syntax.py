@@ -12,12 +12,13 @@ from tsdistill import plugins
 from tsdistill.augmentation.application import augmented, expansion, needs_teacher, prepared
 from tsdistill.augmentation.strategy_protocol import MixesLabels, Setting, Strategy
 from tsdistill.errors import TsdistillError
+from tsdistill.plugins import NamedObject
 
 _WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
-def opened(text: str) -> Strategy:
-    """The strategy that ``text`` names, not yet prepared.
+def opened(text: str | Strategy) -> Strategy:
+    """The strategy that ``text`` names or is, not yet prepared.
 
     Args:
         text: ``standard``, ``teacher-aware:steps=3,share=0.5``, ``standard+mixup``, ...; strategies joined by
@@ -27,7 +28,19 @@ def opened(text: str) -> Strategy:
         TsdistillError: a name that is not registered, an option that the strategy does not have, a value that
             does not suit it, or two strategies that mix labels.
     """
-    parts = tuple(_one(part.strip()) for part in text.split("+"))
+    if isinstance(text, NamedObject):
+        return text.thing
+    if not isinstance(text, str):
+        return text
+    return chained([_one(part.strip()) for part in text.split("+")], text)
+
+
+def chained(parts: Sequence[Strategy], text: str) -> Strategy:
+    """Strategies applied one after the other; ``text`` is what messages call them.
+
+    Raises:
+        TsdistillError: two strategies that mix labels, or one that is not the last.
+    """
     if len(parts) == 1:
         return parts[0]
     mixing = [part for part in parts if isinstance(part, MixesLabels)]

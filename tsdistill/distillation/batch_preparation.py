@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from tsdistill.augmentation import MixesLabels, Setting, augmented, opened, prepared
+from tsdistill.augmentation import MixesLabels, Setting, augmented, chained, opened, prepared
 from tsdistill.augmentation.application import title
 from tsdistill.augmentation.strategy_protocol import Strategy
 from tsdistill.data.training_batch import TrainingBatch, TrainingData
@@ -194,7 +194,7 @@ def strategy_of(
         mean=mean,
         std=std,
     )
-    return prepared(opened("+".join(parts)), setting)
+    return prepared(chained([opened(part) for part in parts], "+".join(parts)), setting)
 
 
 def _of_positions(y: Any) -> bool:

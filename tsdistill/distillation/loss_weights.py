@@ -7,24 +7,27 @@ from collections.abc import Mapping
 from typing import Any
 
 from tsdistill.errors import TsdistillError
+from tsdistill.plugins import name_of
 from tsdistill.printable import printable
 
 
 def weighted_losses(value: Any, at: str = "") -> dict[str, float]:
-    """``"a + 0.5*b"``, a list of such or a mapping to weights, as loss -> weight.
+    """``"a + 0.5*b"``, a loss itself, a list of such or a mapping to weights, as loss -> weight.
 
     Raises:
         TsdistillError: it is none of these, a loss comes twice, or a weight is no number; ``at`` (a place,
             with its colon) is in the message.
     """
     if isinstance(value, Mapping):
-        pairs = [(str(key), weight) for key, weight in value.items()]
+        pairs = [(name_of(key) if callable(key) else str(key), weight) for key, weight in value.items()]
+    elif callable(value):
+        pairs = [(name_of(value), 1.0)]
     elif isinstance(value, (str, list, tuple)):
         texts = [value] if isinstance(value, str) else value
-        if not all(isinstance(text, str) for text in texts):
+        if not all(isinstance(text, str) or callable(text) for text in texts):
             raise TsdistillError(f"{at}loss is a list of other things than text; write names of losses")
-        pairs = []
-        for part in (part for text in texts for part in text.split("+")):
+        pairs = [(name_of(loss), 1.0) for loss in texts if callable(loss)]
+        for part in (part for text in texts if isinstance(text, str) for part in text.split("+")):
             weight, star, rest = part.partition("*")
             pairs.append((rest.strip(), weight.strip()) if star else (part.strip(), 1.0))
     else:

@@ -18,6 +18,7 @@ from tsdistill.data.opener import LARGEST_SEED
 from tsdistill.distillation.loss_weights import weighted_losses
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.output_layout import parse_stated
+from tsdistill.plugins import name_of
 from tsdistill.printable import printable
 from tsdistill.schema import LARGEST_OPTIONS, Integer, Schema, parse, validated
 from tsdistill.untrusted import read_text
@@ -56,7 +57,7 @@ class Options:
             ``"classes:DIM"``, ``"values"``, ``"unused"`` (see `tsdistill.evaluation.output_layout.layouts`).
         ignore_index: the label that counts for nothing; so does padding, where an attention mask is 0.
         renew_steps: losses renew their matches after so many updates as well as at every epoch; 0: not.
-        augment: augmentation strategies (see ``tsdistill.augmentation.opened``).
+        augment: augmentation strategies (see ``tsdistill.augmentation.opened``), or one itself.
         mixup: timm's mixup alpha, 0 for none.
         cutmix: timm's cutmix alpha, 0 for none.
         label_smoothing: part of the labels' probability that is spread over all classes.
@@ -124,6 +125,7 @@ class Options:
     checkpoint_minutes: float = 10.0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "augment", name_of(self.augment))
         for each in dataclasses.fields(self):
             value = getattr(self, each.name)
             if isinstance(value, float) and not math.isfinite(value):
@@ -179,12 +181,16 @@ class Options:
                 way = f"did you mean {near[0]}?" if near else f"there are {', '.join(fields)}"
                 raise TsdistillError(f"{at}there is no training option {printable(key, 60)!r}; {way}")
             known[name] = weighted_losses(value, at) if name == "loss" else value
+            if name == "augment" and callable(value):
+                known[name] = name_of(value)
             if name == "outputs" and isinstance(value, str):
                 known[name] = parse_stated(value, at)
         valid = validated(_declared(), known, where or "the training", "mend it")
         if "outputs" in known:
             parse_stated(valid.outputs, at)  # type: ignore[attr-defined]
-        return cls(**{name: getattr(valid, name) for name in known})
+        read = {name: getattr(valid, name) for name in known}
+        read.update({name: known[name] for name in ("loss", "augment") if name in known})  # not mere names
+        return cls(**read)
 
 
 @cache

@@ -43,7 +43,7 @@ EVALUATE = "evaluating samples"
 def evaluate(
     model: nn.Module,
     data: Any,
-    metrics: Sequence[str] | None = None,
+    metrics: Sequence[str | type[Metric]] | None = None,
     reference: nn.Module | None = None,
     *,
     samples: int | None = None,
@@ -110,7 +110,7 @@ def as_stream(
 def evaluate_all(
     models: Sequence[nn.Module],
     stream: Stream,
-    metrics: Sequence[str] | None,
+    metrics: Sequence[str | type[Metric]] | None,
     reference: nn.Module | None,
     *,
     names: Sequence[str] | None = None,
@@ -130,8 +130,8 @@ def evaluate_all(
         ignore_index: the label that counts for nothing.
         progress: is told how many samples are done.
     """
-    if isinstance(metrics, str):
-        metrics = [metrics]
+    if metrics is not None:
+        metrics = plugins.names_of(metrics)
     have = {"labels": stream.labelled, "reference": reference is not None}
     kinds = None if metrics is None else _kinds(metrics, have)
     called = ["the model"] * len(models) if names is None else [f"the model {name}" for name in names]
@@ -333,7 +333,8 @@ def _figure(name: str, metric: Any) -> float:
 
 
 def _failed(name: str, error: Exception) -> TsdistillError:
-    origin = plugins.origin(KIND, name.partition("@")[0])
+    registered = name if isinstance(name, plugins.NamedObject) else name.partition("@")[0]
+    origin = plugins.origin(KIND, registered)
     cause = " ".join(f"{type(error).__name__}: {error}".split())[:300]
     return TsdistillError(f"the metric {name} ({origin}) fails: {cause}; leave it out or mend it")
 

@@ -90,7 +90,7 @@ def metric_kind(name: str) -> Any:
     Raises:
         TsdistillError: there is no such metric.
     """
-    return plugins.get(KIND, name.partition("@")[0])
+    return plugins.get(KIND, name if isinstance(name, plugins.NamedObject) else name.partition("@")[0])
 
 
 class RunningMean:

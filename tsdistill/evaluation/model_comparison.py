@@ -15,7 +15,7 @@ from tsdistill.evaluation.comparison import Comparison
 from tsdistill.evaluation.cost import file_size, macs, parameters
 from tsdistill.evaluation.counted_positions import IGNORED
 from tsdistill.evaluation.evaluator import EVALUATE, as_stream, evaluate_all
-from tsdistill.evaluation.metric import metric_kind, traits_of
+from tsdistill.evaluation.metric import Metric, metric_kind, traits_of
 from tsdistill.evaluation.named_outputs import WHOLE, describe, named_outputs
 from tsdistill.evaluation.output_layout import UNUSED, paired, parse_stated
 from tsdistill.models.info import InputSpec
@@ -47,7 +47,7 @@ def compare(
     data: Any = None,
     *,
     names: Sequence[str] | None = None,
-    metrics: Sequence[str] | None = None,
+    metrics: Sequence[str | type[Metric]] | None = None,
     samples: int | None = None,
     batch_size: int = 32,
     seed: int = 0,

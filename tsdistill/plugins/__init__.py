@@ -7,6 +7,7 @@ from tsdistill.plugins.manager import (
     PluginSummary,
     Registry,
     commands,
+    generation,
     get,
     items,
     load_plugin,
@@ -14,7 +15,7 @@ from tsdistill.plugins.manager import (
     origin,
     summaries,
 )
-from tsdistill.plugins.named_object import NamedObject, name_of
+from tsdistill.plugins.named_object import NamedObject, name_of, names_of
 
 __all__ = [
     "BUILTINS",
@@ -24,12 +25,14 @@ __all__ = [
     "Register",
     "Registry",
     "commands",
+    "generation",
     "get",
     "hookimpl",
     "items",
     "load_plugin",
     "name_of",
     "names",
+    "names_of",
     "origin",
     "summaries",
 ]

@@ -37,6 +37,7 @@ _HOOKS = {
     "evaluation metric": "register_evaluation_metrics",
     "loss": "register_losses",
     "importance": "register_importance",
+    "operator rule": "register_operator_rules",
 }
 KINDS = tuple(_HOOKS)
 
@@ -48,6 +49,7 @@ BUILTINS: Mapping[str, tuple[str, ...]] = {
     "evaluation metric": ("tsdistill.evaluation.class_metrics",),
     "loss": ("tsdistill.distillation.losses.builtin_losses",),
     "importance": ("tsdistill.pruning.selection.builtin_importances",),
+    "operator rule": ("tsdistill.tracing.rules.builtin_rules",),
 }
 
 _log = logging.getLogger(__name__)
@@ -73,6 +75,9 @@ class Registry:
 
     Args:
         builtins: per kind the names of the modules that implement its hook.
+
+    Attributes:
+        generation: how many plugins were loaded after the installed ones; what is kept of look-ups is of one.
     """
 
     def __init__(self, builtins: Mapping[str, tuple[str, ...]] = BUILTINS) -> None:
@@ -81,6 +86,7 @@ class Registry:
         self._manager.add_hookspecs(hookspecs)
         self._kinds: dict[str, dict[str, Any]] = {}
         self._owners: dict[str, dict[str, str]] = {}
+        self.generation = 0
         self._third_party_loaded = False
         self._problems: dict[str, str] = {}
         self._collected: dict[tuple[str, str], dict[str, Any]] = {}
@@ -153,6 +159,7 @@ class Registry:
         except Exception as error:
             raise TsdistillError(f"{title}: {in_a_line(error)}") from error
         self._kinds.clear()
+        self.generation += 1
         for kind in KINDS:
             try:
                 self._from_plugin(kind, title)
@@ -326,6 +333,11 @@ def items(kind: str) -> dict[str, Any]:
 def origin(kind: str, name: str) -> str:
     """Who registered that name (see `Registry.origin`)."""
     return registry().origin(kind, name)
+
+
+def generation() -> int:
+    """Another number after every plugin that is loaded (see `Registry.generation`)."""
+    return registry().generation
 
 
 def load_plugin(place: str) -> PluginSummary:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
+
+from tsdistill.errors import TsdistillError
 
 
 class NamedObject(str):
@@ -27,6 +30,10 @@ class NamedObject(str):
         made.thing = thing
         return made
 
+    def __deepcopy__(self, memo: object) -> NamedObject:
+        """Itself: what is copied is a name."""
+        return self
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled with its object."""
         return NamedObject, (self.thing,)
@@ -35,3 +42,19 @@ class NamedObject(str):
 def name_of(given: Any) -> str:
     """A name as it is given, or the `NamedObject` of an object that is given in its place."""
     return given if isinstance(given, str) else NamedObject(given)
+
+
+def names_of(given: Any) -> tuple[str, ...]:
+    """The names of one thing or of several (an iterable), each a name or an object, each once.
+
+    Raises:
+        TsdistillError: two different objects of one name.
+    """
+    single = isinstance(given, str) or callable(given) or not isinstance(given, Iterable)
+    names: dict[str, str] = {}
+    for each in [given] if single else given:
+        name = name_of(each)
+        known = names.setdefault(name, name)
+        if getattr(known, "thing", None) is not getattr(name, "thing", None):
+            raise TsdistillError(f"two of these are called {name}; give one of them another name= attribute")
+    return tuple(names.values())

@@ -11,6 +11,7 @@ from torch import nn
 
 from tsdistill.alignment.report import AlignmentReport
 from tsdistill.errors import BudgetUnreachable, TsdistillError
+from tsdistill.evaluation.metric import Metric
 from tsdistill.pruning.holdout import JUDGED, OPENING, Judge, repeatable, split_data
 from tsdistill.pruning.pruner import PruneResult, prune_result
 from tsdistill.pruning.pruning_analysis import survey
@@ -87,7 +88,7 @@ def prune_to_drop(
     max_drop: float | str,
     *,
     data: Any = None,
-    metric: str | None = None,
+    metric: str | type[Metric] | None = None,
     trials: int = TRIALS,
     judged: int = JUDGED,
     report: AlignmentReport | None = None,

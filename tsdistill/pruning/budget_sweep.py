@@ -11,6 +11,7 @@ from torch import nn
 from tsdistill.alignment.report import AlignmentReport
 from tsdistill.errors import BudgetUnreachable, TsdistillError
 from tsdistill.evaluation import Comparison, compare
+from tsdistill.evaluation.metric import Metric
 from tsdistill.pruning.accuracy_search import BUDGETS
 from tsdistill.pruning.holdout import JUDGED, OPENING, repeatable, split_data
 from tsdistill.pruning.pruner import PruneResult, prune_result
@@ -93,7 +94,7 @@ def sweep(
     *,
     kind: str = "macs",
     data: Any = None,
-    metrics: Sequence[str] | None = None,
+    metrics: Sequence[str | type[Metric]] | None = None,
     judged: int = JUDGED,
     report: AlignmentReport | None = None,
     progress: Progress | None = None,

@@ -9,7 +9,7 @@ from torch import nn
 
 from tsdistill.data import Stream
 from tsdistill.evaluation.evaluator import evaluate_all
-from tsdistill.evaluation.metric import metric_kind, traits_of
+from tsdistill.evaluation.metric import Metric, metric_kind, traits_of
 from tsdistill.runtime.progress import Progress
 from tsdistill.statistics.prepared_data import prepare
 
@@ -83,7 +83,11 @@ class Judge:
     """
 
     def __init__(
-        self, dense: nn.Module, stream: Stream, metric: str | None = None, progress: Progress | None = None
+        self,
+        dense: nn.Module,
+        stream: Stream,
+        metric: str | type[Metric] | None = None,
+        progress: Progress | None = None,
     ) -> None:
         """Evaluate ``dense``; without a name the metric is the first that goes with the data and outputs.
 
@@ -108,5 +112,5 @@ class Judge:
         """A figure with its unit."""
         return f"{figure:.4g}{' ' if self.unit else ''}{self.unit}"
 
-    def _figures(self, model: nn.Module, metrics: list[str] | None) -> dict[str, float]:
+    def _figures(self, model: nn.Module, metrics: list[str | type[Metric]] | None) -> dict[str, float]:
         return evaluate_all([model], self._stream, metrics, self._model, progress=self.progress)[0]

@@ -21,6 +21,9 @@ from tsdistill.report.table_layout import SOFT, breakable, table
 
 _BAR = 24
 
+_MOST_ROWS = 40
+"""Names of a kind that have a row each in the list of plugins; more (operators) have one for each module."""
+
 _KINDS = {
     "dead": "dead",
     "weak": "weak",
@@ -222,6 +225,12 @@ def offers_table(
     """What plugins and built-ins register: a row a name, with what ``helps`` says of it."""
     made = table("Plugins", "<kind", "<name", "<from", *(["<what"] if helps else []))
     for kind, names in offers.items():
+        if len(names) > _MOST_ROWS:
+            for position, origin in enumerate(dict.fromkeys(names.values())):
+                alike = [name for name, place in names.items() if place == origin]
+                what = f"{counted(len(alike), 'name')}: {', '.join(alike)}"
+                made.add_row("" if position else kind, *(["", origin, what] if helps else [what, origin]))
+            continue
         said = (helps or {}).get(kind, {})
         for position, (name, origin) in enumerate(names.items()):
             made.add_row("" if position else kind, name, origin, *([said.get(name, "")] if helps else []))

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tsdistill import plugins
 from tsdistill.augmentation import Setting, Strategy, augmented, opened, prepared
 from tsdistill.data import Stream, open_data
 from tsdistill.data.examples import LikeExample, by_name
@@ -111,7 +112,7 @@ def prepare(
     seed: int = 0,
     strict: bool = False,
     example_input: Any = None,
-    augment: str = "none",
+    augment: str | Strategy = "none",
     input_size: Sequence[int] | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
@@ -147,6 +148,7 @@ def prepare(
                 "a transform was given but not the size of its results; give input_size= as well"
             )
         spec = replace(spec, transform=transform)
+    augment = plugins.name_of(augment)
     strategy = None if augment == "none" else opened(augment)
     data = data if data is not None else made_up(example_input)
     if spec is None and (data is None or isinstance(data, str)):

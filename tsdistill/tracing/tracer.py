@@ -33,6 +33,7 @@ class Tracer(OperatorMode):
         """Take ``model``; or it (or a copy) and the ``ledger`` that has its rulers, for another ``turn``, by
         whose name its blocks begin."""
         super().__init__()
+        rules.load()
         self.ledger = ledger or Ledger()
         self.steps: list[Step] = []
         self.contractions: list[Contraction] = []

@@ -11,10 +11,10 @@ import click
 @click.argument("model")
 def layers(model: str) -> None:
     """Print how many parameters each type of layer of MODEL holds."""
-    import tsdistill
+    from tsdistill.plugin_api import load
 
     counts: Counter[str] = Counter()
-    for module in tsdistill.load(model).modules():
+    for module in load(model).modules():
         own = sum(parameter.numel() for parameter in module.parameters(recurse=False))
         if own:
             counts[type(module).__name__] += own

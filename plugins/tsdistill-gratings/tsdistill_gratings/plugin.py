@@ -1,25 +1,31 @@
-"""What this plugin registers: two alignment metrics, one augmentation, one data source, one loss."""
+"""What this plugin registers: two alignment metrics, and an augmentation, data source, loss, importance."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from tsdistill import hookimpl
-from tsdistill.distillation.losses import PlainLoss, Step, rows_of
-from tsdistill.errors import TsdistillError
-from tsdistill.models.info import InputSpec
+from tsdistill.plugin_api import (
+    AlignmentReport,
+    Group,
+    InputSpec,
+    Moments,
+    PlainLoss,
+    Register,
+    Step,
+    TsdistillError,
+    fan_in,
+    hookimpl,
+    ranks_only,
+    rows_of,
+)
 
 ORIENTATIONS = 4
 _DEFAULT = 64
-
-Register = Callable[[str, Any], None]
 
 
 class ExplainedVariance:
@@ -28,7 +34,7 @@ class ExplainedVariance:
     name = "r2"
     wants = "moments"
 
-    def from_moments(self, moments: Any) -> Tensor:
+    def from_moments(self, moments: Moments) -> Tensor:
         """Shares ``[S, T]`` in [0, 1]; 0 where a node does not vary."""
         scale = torch.outer(moments.var_s(), moments.var_t())
         share = moments.cov().square() / torch.where(scale > 0, scale, torch.ones_like(scale))
@@ -118,6 +124,12 @@ class Gratings(Dataset[tuple[Tensor, int]]):
         return wave.expand(channels, height, width).clone(), label
 
 
+@ranks_only
+def largest_weight(report: AlignmentReport, group: Group) -> Tensor:
+    """The largest weight of each node's fan-in, ``[nodes]``: nodes without any large one leave first."""
+    return fan_in(report, group).abs().amax(1)
+
+
 def gratings(argument: str, spec: InputSpec) -> Gratings:
     """``gratings[:COUNT]``: so many gratings, 64 when nothing is said."""
     if len(spec.size) != 3:
@@ -144,6 +156,12 @@ def register_augmentations(register: Register) -> None:
 def register_data_sources(register: Register) -> None:
     """The data source ``gratings``."""
     register("gratings", gratings)
+
+
+@hookimpl
+def register_importance(register: Register) -> None:
+    """The importance ``largest-weight``."""
+    register("largest-weight", largest_weight)
 
 
 @hookimpl

@@ -13,7 +13,7 @@ from tsdistill.errors import TsdistillError
 from tsdistill.pruning.selection import latency_model
 from tsdistill.pruning.selection.cost_model import meter_of
 from tsdistill.pruning.selection.latency_model import Key, fit, price_latency, profile
-from tsdistill.runtime import latency
+from tsdistill.runtime.latency import latency
 from tsdistill.tracing import cut, trace
 
 X = torch.zeros(1, 3, 8, 8)

@@ -106,3 +106,6 @@ class WeightMetric(Protocol):
 
 
 AlignmentMetric: TypeAlias = MomentMetric | BatchMetric | WeightMetric
+
+MetricChoice: TypeAlias = str | AlignmentMetric
+"""A metric, or the name of one that is registered."""

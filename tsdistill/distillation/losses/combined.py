@@ -22,6 +22,7 @@ from tsdistill.distillation.losses.loss_protocol import (
 )
 from tsdistill.distillation.output_pairs import TrainedOutputs
 from tsdistill.errors import TsdistillError
+from tsdistill.imported_code import in_a_line
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +47,12 @@ class Term:
     def reads(self) -> str:
         """What the loss reads (see ``PlainLoss.reads``)."""
         return str(getattr(self.loss, "reads", MAIN))
+
+    @property
+    def compares_outputs(self) -> bool:
+        """Whether the two models' outputs have to be of one shape (see ``PlainLoss.compares_outputs``)."""
+        said = getattr(self.loss, "compares_outputs", None)
+        return self.loss.needs_teacher and self.reads != FEATURES if said is None else bool(said)
 
     @property
     def reads_features(self) -> bool:
@@ -98,12 +105,12 @@ class Combined:
         """The weighted sum of one batch, 0-dim.
 
         Raises:
-            TsdistillError: a loss raises it, or returns something else than a 0-dim floating tensor; names
-                the loss.
+            TsdistillError: a loss raises (a plugin's anything), or returns something else than a 0-dim
+                floating tensor; names the loss.
         """
         total: Tensor | None = None
         for term in self.terms:
-            value = _checked(term, term.loss(step if term.output is None else step.of(term.output)))
+            value = _checked(term, _value(term, step if term.output is None else step.of(term.output)))
             self.parts[term.name] = value.detach()
             weighted = term.weight * value
             total = weighted if total is None else total + weighted
@@ -194,13 +201,15 @@ def _bound(term: Term, outputs: TrainedOutputs, labelled: Sequence[str]) -> list
         outputs.check(term.name, term.output)
         names = [term.output]
     elif term.reads == MAIN:
+        if term.compares_outputs:
+            outputs.check_same(outputs.main)
         return [term]
     else:
         names = _reached(term, outputs, labelled)
     for name in names:
         if term.reads == CLASSES:
             outputs.check_classes(term.name, name)
-        if term.loss.needs_teacher:
+        if term.compares_outputs:
             outputs.check_same(name)
     if term.output is not None:
         return [term]
@@ -236,6 +245,20 @@ def _reached(term: Term, outputs: TrainedOutputs, labelled: Sequence[str]) -> li
             f"{term.name}@NAME, or say it with --outputs NAME=classes (outputs=)"
         )
     return names
+
+
+def _value(term: Term, step: Step) -> Any:
+    """What a loss makes of a step; what one of a plugin raises names the plugin."""
+    try:
+        return term.loss(step)
+    except TsdistillError:
+        raise
+    except Exception as error:
+        if term.origin == "tsdistill":
+            raise
+        raise TsdistillError(
+            f"the loss {term.name} ({term.origin}) fails: {in_a_line(error)}; leave it out or mend it"
+        ) from error
 
 
 def _checked(term: Term, value: Any) -> Tensor:

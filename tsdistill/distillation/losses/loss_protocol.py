@@ -158,9 +158,13 @@ class PlainLoss:
         reads: ``"main"``: the main output, or one that is named (the default); ``"classes"``: class scores,
             all outputs that hold some unless one is named; ``"any"``: every output unless one is named;
             ``"features"``: no output.
+        compares_outputs: whether the student's output is compared with the teacher's, so that both have to
+            be of one shape, which is seen to before the first step. ``None``: where it needs a teacher and
+            reads outputs.
     """
 
     reads = MAIN
+    compares_outputs: bool | None = None
     needs_teacher = True
     needs_labels = False
     student_taps: tuple[str, ...] = ()

@@ -11,6 +11,7 @@ from tsdistill import plugins
 from tsdistill.distillation.losses.combined import Combined, Term
 from tsdistill.distillation.losses.loss_protocol import Loss
 from tsdistill.errors import TsdistillError
+from tsdistill.plugins import NamedObject
 
 KIND = "loss"
 
@@ -35,7 +36,7 @@ def parse(given: Given | Loss) -> Combined:
         texts = [given] if isinstance(given, str) else list(given)
         pairs = [_split(part) for text in texts for part in text.split("+")]
     elif isinstance(given, Loss):
-        return Combined([Term(type(given).__name__, 1.0, given)])
+        return Combined([_term(NamedObject(given), 1.0)])
     else:
         raise TsdistillError(f"a loss is given by name or as a Loss, not as a {type(given).__name__}")
     terms = [_term(text, weight) for text, weight in pairs]
@@ -66,6 +67,9 @@ def _weight(given: Any, text: str) -> float:
 
 
 def _term(text: str, weight: float) -> Term:
+    if isinstance(text, NamedObject):
+        loss = text.thing() if isinstance(text.thing, type) else text.thing
+        return Term(text, weight, _known(loss, text), plugins.origin(KIND, text))
     front, _, output = text.partition("@")
     output, colon, behind = (part.strip() for part in output.partition(":"))
     name, _, rest = (front + colon + behind).partition(":")
@@ -86,12 +90,18 @@ def _term(text: str, weight: float) -> Term:
         raise TsdistillError(
             f"the loss {text} ({origin}) cannot be made: {type(error).__name__}: {error}"
         ) from error
+    loss = _known(loss, name)
+    return Term(f"{name}@{output}" if output else name, weight, loss, origin, output or None)
+
+
+def _known(loss: Any, name: str) -> Loss:
+    """A loss that was made or given, if it is one."""
     if not isinstance(loss, Loss):
         raise TsdistillError(
-            f"the loss {name} ({origin}) makes a {type(loss).__name__}, which is no loss; derive it from "
-            "tsdistill.distillation.losses.PlainLoss"
+            f"the loss {name} ({plugins.origin(KIND, name)}) is a {type(loss).__name__}, which is no loss; "
+            "derive it from tsdistill.plugin_api.PlainLoss"
         )
-    return Term(f"{name}@{output}" if output else name, weight, loss, origin, output or None)
+    return loss
 
 
 def _value(make: Callable[..., Loss], name: str, key: str, value: str) -> Any:

@@ -13,41 +13,37 @@ from typing import Any
 
 import torch
 
+from tsdistill import plugins
 from tsdistill.runtime.modes import tensors_in
-from tsdistill.tracing.rules import (
-    contraction,
-    elementwise,
-    factories,
-    index_tables,
-    movement,
-    normalisation,
-    quantisation,
-    recurrent,
-    reduction,
-    reparametrisation,
-    spatial,
-)
+from tsdistill.tracing.rules import elementwise, factories
 
-_FAMILIES = (
-    movement,
-    index_tables,
-    contraction,
-    normalisation,
-    reduction,
-    spatial,
-    reparametrisation,
-    quantisation,
-    recurrent,
-    elementwise,
-)
+KIND = "operator rule"
+
 Rule = Callable[[Any, tuple, dict, Any], None]
-_RULES: dict[str, Rule] = {name: rule for family in _FAMILIES for name, rule in family.RULES.items()}
+
+
+def load() -> None:
+    """Import the rules; not while operators are watched, as plugins may run some when they are imported."""
+    plugins.items(KIND)
+
+
+def _rule(func: Any) -> Rule | None:
+    return _registered(func, plugins.generation())
 
 
 @cache
-def _rule(func: Any) -> Rule | None:
-    name = func._schema.name.split("::")[-1]
-    rule = _RULES.get(name) or _RULES.get(name.rstrip("_"))
+def _registered(func: Any, generation: int) -> Rule | None:
+    """The rule of an operator: by its whole name (``"library::name"``), or by what is behind the ``::``, also
+    without the underscore of operators that work in place; element-wise operators need none.
+
+    Args:
+        func: the operator.
+        generation: of the registered plugins.
+    """
+    whole = func._schema.name
+    name = whole.split("::")[-1]
+    rules: dict[str, Rule] = plugins.items(KIND)
+    rule = next((rules[key] for key in (whole, name, name.rstrip("_")) if key in rules), None)
     if rule is None and (torch.Tag.pointwise in func.tags or name.rstrip("_") in elementwise.UNTAGGED):
         return elementwise.elementwise
     return rule
