@@ -4,8 +4,13 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from tests.pruning.selection.test_greedy import _elimination
+from tsdistill.alignment import analyze
+from tsdistill.pruning import plan
 from tsdistill.pruning.selection.coarse_steps import LEAST_GAIN, avoid_overshoot
 from tsdistill.pruning.selection.constraints import limits_of
 from tsdistill.pruning.selection.cost_model import Meter, meter_of
@@ -96,3 +101,46 @@ def test_ordinary_groups_are_selected_as_before() -> None:
         give_back(walked, orders(lists), limits, limit)
         new = avoid_overshoot(walked, lambda: meter_of(graph, "macs"), lists, orders(lists), limits, limit)
         assert new is walked
+
+
+class _Attention(nn.Module):
+    """Attention that takes the size of a head from its input, so that the stream loses 4 channels a node."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads = 4
+        self.qkv, self.proj = nn.Linear(16, 48), nn.Linear(16, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, length, width = x.shape
+        q, k, v = (
+            y.view(batch, length, self.heads, width // self.heads).transpose(1, 2)
+            for y in self.qkv(x).split(width, dim=2)
+        )
+        y = F.scaled_dot_product_attention(q, k, v)
+        return self.proj(y.transpose(1, 2).reshape(batch, length, width))
+
+
+class _Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.head = nn.Linear(5, 16), nn.Linear(16, 3)
+        self.attention, self.up, self.down = _Attention(), nn.Linear(16, 64), nn.Linear(64, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x)
+        x = x + self.attention(x)
+        return self.head(x + self.down(F.gelu(self.up(x))))
+
+
+def test_a_plan_costs_no_more_than_one_that_leaves_a_tied_stream_whole() -> None:
+    torch.manual_seed(1)
+    model = _Block().eval()
+    with torch.no_grad():
+        model.down.weight.mul_(100 * torch.logspace(-3, 0, 64))
+    report = analyze(model, data=torch.randn(64, 6, 5), example_input=torch.randn(1, 6, 5))
+    assert report.graph.widths == {"embed": 4, "up": 64}
+    for part in np.linspace(0.7, 0.6, 5):
+        every, fewer = (plan(report, macs=float(part), exclude=out) for out in ((), "embed"))
+        spent = [sum(sum(group.costs) for group in made.groups.values()) for made in (every, fewer)]
+        assert (1 - LEAST_GAIN) * spent[0] <= spent[1]
