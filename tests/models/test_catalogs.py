@@ -107,8 +107,8 @@ def test_one_line_errors(spec, message):
 )
 def test_no_network_and_no_cache(spec, proxies, tmp_path):
     """In a process of its own: the hub has no address, the proxies lead nowhere, the caches are empty."""
-    load_it = f"from tsdistill import models\ntry:\n    models.load({spec!r})\n"
-    code = f"{load_it}except models.loading.TsdistillError as error:\n    print(error)"
+    load_it = f"from tsdistill import TsdistillError, models\ntry:\n    models.load({spec!r})\n"
+    code = f"{load_it}except TsdistillError as error:\n    print(error)"
     env = {**os.environ, "HF_HOME": str(tmp_path), "TORCH_HOME": str(tmp_path)}
     env |= {"HF_HUB_OFFLINE": "1" if proxies else "0", "HF_ENDPOINT": "http://nowhere.invalid"}
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
