@@ -31,12 +31,12 @@ import torch
 from torch import Tensor
 
 from tsdistill.lab.engine import (
-    Fresh,
+    GaussianSamples,
     Networks,
     best_correlations,
     decaying_teachers,
-    drawn_students,
     losses,
+    random_students,
     stacked,
     train,
 )
@@ -88,7 +88,7 @@ class Speeds:
 def pair(width: int, seeds: range | list[int], decay: float) -> tuple[Networks, Networks]:
     """Teachers and students of one decay, in float32."""
     teachers = decaying_teachers(seeds, INPUTS, NODES, OUTPUTS, decay)
-    return teachers, drawn_students(seeds, INPUTS, (width * NODES,), OUTPUTS, scale=START)
+    return teachers, random_students(seeds, INPUTS, (width * NODES,), OUTPUTS, scale=START)
 
 
 def plain_seconds(width: int, seed: int, steps: int, given: bool) -> float:
@@ -117,7 +117,7 @@ def engine_rate(width: int, steps: int, own: bool) -> float:
     """Networks times steps a second of the engine on all cores: every decay and seed at once."""
     pairs = [pair(width, SEEDS, decay) for decay in DECAYS]
     teachers, students = (stacked([each[side] for each in pairs]) for side in (0, 1))
-    samples = Fresh(0, INPUTS, networks=students.count if own else None)
+    samples = GaussianSamples(0, INPUTS, networks=students.count if own else None)
     start = time.perf_counter()
     train(students, teachers, samples, steps=steps, batch=BATCH, rate=RATE)
     return students.count * steps / (time.perf_counter() - start)
@@ -154,7 +154,7 @@ def agreement(width: int, steps: int, count: int = 4) -> tuple[float, float, flo
     seeds = list(range(count))
     teachers, students = pair(width, seeds, 1.0)
     loops = [Plain(teachers, students, place) for place in seeds]
-    samples = Fresh(1, INPUTS)
+    samples = GaussianSamples(1, INPUTS)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     for _ in range(steps // 50):
@@ -163,14 +163,14 @@ def agreement(width: int, steps: int, count: int = 4) -> tuple[float, float, flo
             for k in range(50):
                 loop.step(x[k * BATCH : (k + 1) * BATCH])
     torch.set_num_threads(threads)
-    train(students, teachers, Fresh(1, INPUTS), steps=steps, batch=BATCH, rate=RATE)
+    train(students, teachers, GaussianSamples(1, INPUTS), steps=steps, batch=BATCH, rate=RATE)
     plain, exact = stacked([loop.student() for loop in loops]), teachers.to(dtype=torch.float64)
     ours = students.to(dtype=torch.float64)
     apart = max(
         float((a - b).flatten(1).norm(dim=1).div(b.flatten(1).norm(dim=1)).max())
         for a, b in zip(ours.weights, plain.weights, strict=True)
     )
-    x = Fresh(2, INPUTS, dtype=torch.float64).rows(4096)
+    x = GaussianSamples(2, INPUTS, dtype=torch.float64).rows(4096)
     loss, reference = losses(exact, ours, x), losses(exact, plain, x)
     matched = best_correlations(exact, ours, x)[0] - best_correlations(exact, plain, x)[0]
     return (

@@ -13,7 +13,13 @@ from tsdistill.errors import TsdistillError
 from tsdistill.lab import run
 from tsdistill.lab.engine import decaying_teachers
 from tsdistill.lab.experiments.augmentation import claims
-from tsdistill.lab.experiments.few_sample_students import Augmentation, Sets, loss, needed, training_set
+from tsdistill.lab.experiments.few_sample_students import (
+    Augmentation,
+    SeparateSamples,
+    output_losses,
+    samples_needed,
+    training_set,
+)
 from tsdistill.lab.figures import figures
 
 SMALL: dict[str, Any] = {
@@ -53,18 +59,18 @@ def test_other_sets_are_gaussian_samples_and_those_around_them() -> None:
 
 def test_what_is_drawn_of_one_set_does_not_depend_on_the_others() -> None:
     sets = [torch.randn(2, 9, 3), torch.randn(2, 30, 3)]
-    both, alone = Sets(sets, 5).rows(7), Sets(sets[1:], 5).rows(7)
+    both, alone = SeparateSamples(sets, 5).rows(7), SeparateSamples(sets[1:], 5).rows(7)
     assert both.shape == (4, 7, 3)
     assert torch.equal(both[2:], alone)
     assert all((row == sets[0][0]).all(1).any() for row in both[0])
 
 
 def test_the_n_that_is_needed() -> None:
-    assert needed([10, 100, 1000], [1.0, 0.1, 0.01], 0.1) == 100
-    assert needed([10, 100], [1.0, 0.01], 0.1) == pytest.approx(10**1.5)
-    assert needed([10, 100], [0.01, 0.02], 0.1) == 10
-    assert needed([10, 100], [1.0, 0.5], 0.1) is None
-    assert needed([10, 20, 40], [0.05, 1.0, 0.05], 0.1) == pytest.approx(
+    assert samples_needed([10, 100, 1000], [1.0, 0.1, 0.01], 0.1) == 100
+    assert samples_needed([10, 100], [1.0, 0.01], 0.1) == pytest.approx(10**1.5)
+    assert samples_needed([10, 100], [0.01, 0.02], 0.1) == 10
+    assert samples_needed([10, 100], [1.0, 0.5], 0.1) is None
+    assert samples_needed([10, 20, 40], [0.05, 1.0, 0.05], 0.1) == pytest.approx(
         20 * 2 ** (math.log(10) / math.log(20))
     )
 
@@ -112,7 +118,7 @@ def test_the_loss_is_half_the_mean_squared_distance() -> None:
         (teachers.module(k)(x[k]) - students.module(k)(x[k])).square().sum(1).mean().item() / 2
         for k in (0, 1)
     ]
-    assert loss(students, teachers, x).tolist() == pytest.approx(wanted)
+    assert output_losses(students, teachers, x).tolist() == pytest.approx(wanted)
 
 
 def cells(aware: float, none: float = 0.3) -> list[dict[str, Any]]:

@@ -87,7 +87,7 @@ def test_two_layer_is_the_same_for_a_seed():
 
 def test_two_layer_pairs_students_with_their_teachers():
     settings = two_layer.TwoLayer(**SMALL, nodes=(3,), over=(2,), decay=(0.0, 2.0), seed=1)
-    teachers, students = two_layer.pair_of(settings, 3, 2)
+    teachers, students = two_layer.networks_of(settings, 3, 2)
     assert teachers.count == students.count == 12
     assert torch.equal(teachers.fan_in[2], teachers.fan_in[8])
     assert torch.equal(students.fan_in[2], students.fan_in[8])

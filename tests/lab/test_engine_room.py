@@ -4,9 +4,16 @@ import pytest
 import torch
 
 from tsdistill.errors import TsdistillError
-from tsdistill.lab.engine import check_room, kept, kept_tensors, place, spaced, training_bytes
+from tsdistill.lab.engine import (
+    cached,
+    cached_tensors,
+    check_memory,
+    device_and_dtype,
+    observation_steps,
+    training_bytes,
+)
 from tsdistill.lab.engine.memory_estimate import free_bytes
-from tsdistill.lab.engine.node_statistics import l_curve, mean, rank_correlation, rounded, some_points
+from tsdistill.lab.engine.node_statistics import curve_points, l_curve, mean, rank_correlation, rounded
 
 
 def test_what_is_kept_is_not_made_again(tmp_path):
@@ -18,32 +25,32 @@ def test_what_is_kept_is_not_made_again(tmp_path):
 
     folder = tmp_path / "new" / "cells"
     for _ in range(2):
-        assert kept(folder, "cell", {"p": (1, 2)}, make) == {"a": [1.5, None]}
+        assert cached(folder, "cell", {"p": (1, 2)}, make) == {"a": [1.5, None]}
     assert len(made) == 1
-    kept(folder, "cell", {"p": (1, 3)}, make)
+    cached(folder, "cell", {"p": (1, 3)}, make)
     assert len(made) == 2
     assert len(list(folder.iterdir())) == 2
-    kept(None, "cell", {"p": (1, 2)}, make)
+    cached(None, "cell", {"p": (1, 2)}, make)
     assert len(made) == 3
 
 
 def test_a_file_that_is_broken_or_another_one_is_made_anew(tmp_path):
-    kept(tmp_path, "cell", {"p": 1}, lambda: 1)
+    cached(tmp_path, "cell", {"p": 1}, lambda: 1)
     (file,) = tmp_path.iterdir()
     file.write_text("{")
-    assert kept(tmp_path, "cell", {"p": 1}, lambda: 2) == 2
+    assert cached(tmp_path, "cell", {"p": 1}, lambda: 2) == 2
     file.write_text(json.dumps({"key": {"p": 7}, "value": 0}))
-    assert kept(tmp_path, "cell", {"p": 1}, lambda: 3) == 3
+    assert cached(tmp_path, "cell", {"p": 1}, lambda: 3) == 3
 
 
 def test_tensors_are_kept_with_what_belongs_to_them(tmp_path):
     tensors = {"w": torch.randn(3, 4, dtype=torch.float64).T}
-    kept_tensors(tmp_path, "part", {"p": 1}, lambda: (tensors, {"loss": 0.25}))
+    cached_tensors(tmp_path, "part", {"p": 1}, lambda: (tensors, {"loss": 0.25}))
 
     def never():
         raise AssertionError
 
-    found, value = kept_tensors(tmp_path, "part", {"p": 1}, never)
+    found, value = cached_tensors(tmp_path, "part", {"p": 1}, never)
     assert torch.equal(found["w"], tensors["w"])
     assert value == {"loss": 0.25}
 
@@ -51,14 +58,14 @@ def test_tensors_are_kept_with_what_belongs_to_them(tmp_path):
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(TsdistillError, match="cannot be made"):
-        kept(tmp_path / "file" / "cells", "cell", {}, lambda: 1)
+        cached(tmp_path / "file" / "cells", "cell", {}, lambda: 1)
 
 
 def test_more_memory_than_there_is_is_refused_with_what_to_reduce():
     cpu = torch.device("cpu")
-    check_room(training_bytes(8, 100, (5,), (50,), 50, 16), cpu, "--seeds")
+    check_memory(training_bytes(8, 100, (5,), (50,), 50, 16), cpu, "--seeds")
     with pytest.raises(TsdistillError, match=r"needs about .* GB are free on cpu: reduce --seeds"):
-        check_room(training_bytes(10**7, 100, (5,), (5000,), 50, 16), cpu, "--seeds")
+        check_memory(training_bytes(10**7, 100, (5,), (5000,), 50, 16), cpu, "--seeds")
     assert free_bytes(cpu) > 0
 
 
@@ -72,15 +79,15 @@ def test_the_estimate_covers_the_weights_and_grows_with_everything():
 
 
 def test_a_device_that_is_not_there_is_one_line():
-    assert place("cpu", "float64") == (torch.device("cpu"), torch.float64)
+    assert device_and_dtype("cpu", "float64") == (torch.device("cpu"), torch.float64)
     for name in ("cuda:99", "toaster"):
-        with pytest.raises(TsdistillError, match="there is none here"):
-            place(name, "float32")
+        with pytest.raises(TsdistillError, match="not available"):
+            device_and_dtype(name, "float32")
 
 
 @pytest.mark.parametrize("steps", [1, 2, 7, 50_000])
 def test_spaced_steps_rise_from_the_start_to_the_end(steps):
-    at = spaced(steps, 16, max(1, steps // 10))
+    at = observation_steps(steps, 16, max(1, steps // 10))
     assert at[0] == 0
     assert at[-1] == steps
     assert max(1, steps // 10) in at
@@ -103,5 +110,5 @@ def test_the_l_curve_tells_who_has_the_strength():
     assert curve["ratio"] == pytest.approx(0.2 / 3, rel=1e-3)
     assert curve["unaligned"] == pytest.approx((0.01 + 0.09 + 1 + 0.04) / 21.14, rel=1e-3)
     assert l_curve(correlation[:1], strength[:1])["ratio"] is None
-    assert len(some_points(correlation, strength, 4)) <= 4
+    assert len(curve_points(correlation, strength, 4)) <= 4
     assert rounded(torch.tensor([1.23456, float("nan")])) == [1.235, None]

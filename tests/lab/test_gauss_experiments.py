@@ -9,7 +9,7 @@ from torch import nn
 from tsdistill.errors import TsdistillError
 from tsdistill.lab import Outcome, run
 from tsdistill.lab.experiments import population_gradient
-from tsdistill.lab.experiments.random_pairs import compared
+from tsdistill.lab.experiments.random_pairs import compare_with_autograd
 
 SMALL: dict[str, dict[str, Any]] = {
     "population-gradient": {
@@ -108,5 +108,5 @@ def test_a_student_that_is_silent_is_counted_and_no_error() -> None:
     student = nn.Sequential(nn.Linear(2, 2, bias=False), nn.ReLU(), nn.Linear(2, 1, bias=False)).double()
     for value in student.parameters():
         value.data.fill_(-1)
-    found = compared(student, student, torch.ones(3, 2, dtype=torch.float64))
+    found = compare_with_autograd(student, student, torch.ones(3, 2, dtype=torch.float64))
     assert found == {"errors": [0.0], "output": 0.0, "silent": True}

@@ -5,28 +5,28 @@ import torch
 from torch import Tensor
 
 from tsdistill.errors import TsdistillError
-from tsdistill.lab.gaussian.closed_gradient import gated, velocity
+from tsdistill.lab.gaussian.closed_gradient import velocity
 from tsdistill.lab.gaussian.convergence_region import (
-    chance_gaussian,
-    chance_in_ball,
-    descended,
-    distances,
-    in_plane,
-    inside,
-    radius,
+    ball_probability,
+    ball_radius,
+    flow_distances,
+    gaussian_probability,
+    in_guaranteed_region,
+    plane_coordinates,
+    sgd_end,
 )
 from tsdistill.lab.gaussian.critical_points import (
-    critical,
-    moved,
-    orbit_size,
-    outside,
-    rotation,
-    saddle,
-    solved,
-    students_at,
+    component_outside_span,
+    critical_point,
+    find_critical_point,
+    orbit_dimension,
+    random_rotation,
+    symmetric_saddle,
+    symmetric_students,
+    symmetric_velocity,
 )
-from tsdistill.lab.gaussian.expected_loss import expected_loss, sampled
-from tsdistill.lab.gaussian.gradient_flow import flow, integrate
+from tsdistill.lab.gaussian.expected_loss import expected_loss, monte_carlo
+from tsdistill.lab.gaussian.gradient_flow import gradient_flow, integrate
 
 
 def drawn(*shape: int, seed: int = 0) -> Tensor:
@@ -42,18 +42,10 @@ def test_the_closed_gradient_is_that_of_the_closed_loss(students: int, teachers:
 
 def test_gradient_and_loss_are_the_sampled_ones() -> None:
     w, goal = drawn(4, 6), drawn(3, 6, seed=1)
-    found = sampled(w, goal, 200_000, torch.Generator().manual_seed(2))
+    found = monte_carlo(w, goal, 200_000, torch.Generator().manual_seed(2))
     assert ((found.velocity - velocity(w, goal).total) / found.velocity_error).abs().max() < 4.5
     assert ((found.loss - expected_loss(w, goal)) / found.loss_error).abs() < 4
     assert found.velocity_error.max() < 0.05 * velocity(w, goal).total.norm()
-
-
-def test_f_is_the_expectation_that_it_stands_for() -> None:
-    direction, w = torch.tensor([0.6, 0.8, 0.0]).double(), torch.tensor([-1.0, 0.5, 2.0]).double()
-    x = drawn(400_000, 3)
-    each = x * ((x @ direction > 0) & (x @ w > 0)).unsqueeze(1) * (x @ w).unsqueeze(1)
-    deviation = (each.mean(0) - gated(direction, w)) / (each.std(0) / len(x) ** 0.5)
-    assert deviation.abs().max() < 4
 
 
 def test_one_node_splits_as_in_the_paper() -> None:
@@ -95,10 +87,10 @@ def test_the_integrator_is_exact_to_its_tolerance_and_sets_do_not_disturb_one_an
 
 def test_loss_falls_along_the_flow_and_the_linear_part_goes_straight() -> None:
     goal, start = drawn(2, 5), drawn(6, 3, 5, seed=1)
-    path = flow(start, goal, [0.1, 1.0, 10.0, 100.0])
+    path = gradient_flow(start, goal, [0.1, 1.0, 10.0, 100.0])
     loss = expected_loss(torch.cat([start.unsqueeze(0), path]), goal)
     assert (loss.diff(dim=0) < 1e-12).all()
-    one = flow(start[:, :1], goal[:1], [3.0], linear=True)[0]
+    one = gradient_flow(start[:, :1], goal[:1], [3.0], linear=True)[0]
     torch.testing.assert_close(one, goal[0] + math.exp(-1.5) * (start[:, :1] - goal[0]), rtol=0, atol=1e-5)
 
 
@@ -106,66 +98,68 @@ def test_loss_falls_along_the_flow_and_the_linear_part_goes_straight() -> None:
 def test_chances_are_counted_ones(dimension: int, deviation: float) -> None:
     teacher = torch.eye(dimension).double()[0]
     draws = drawn(40_000, dimension)
-    counted = inside(deviation * draws, teacher).double().mean()
-    assert abs(float(counted) - chance_gaussian(dimension, deviation)) < 0.012
+    counted = in_guaranteed_region(deviation * draws, teacher).double().mean()
+    assert abs(float(counted) - gaussian_probability(dimension, deviation)) < 0.012
     share = torch.rand(len(draws), 1, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     ball = draws / draws.norm(dim=1, keepdim=True) * share ** (1 / dimension)
-    reach = radius(0.5, dimension)
-    counted = inside(reach * ball, teacher).double().mean()
-    assert abs(float(counted) - chance_in_ball(dimension, reach)) < 0.012
+    reach = ball_radius(0.5, dimension)
+    counted = in_guaranteed_region(reach * ball, teacher).double().mean()
+    assert abs(float(counted) - ball_probability(dimension, reach)) < 0.012
 
 
 @pytest.mark.parametrize("dimension", [2, 3, 10, 100, 1000])
 @pytest.mark.parametrize("epsilon", [0.01, 0.5, 0.99])
 def test_the_ball_of_the_theorem_keeps_its_promise(dimension: int, epsilon: float) -> None:
-    assert chance_in_ball(dimension, radius(epsilon, dimension)) >= (1 - epsilon) / 2
+    assert ball_probability(dimension, ball_radius(epsilon, dimension)) >= (1 - epsilon) / 2
 
 
 def test_one_node_in_its_plane_moves_as_in_all_dimensions() -> None:
     teacher = 2.5 * torch.eye(9).double()[3]
     start = drawn(30, 9)
-    path = flow(start.unsqueeze(1), teacher.unsqueeze(0), [0.5, 3.0, 20.0])[:, :, 0]
+    path = gradient_flow(start.unsqueeze(1), teacher.unsqueeze(0), [0.5, 3.0, 20.0])[:, :, 0]
     wanted = (path - teacher).norm(dim=-1) / teacher.norm()
     torch.testing.assert_close(
-        distances(in_plane(start, teacher), [0.5, 3.0, 20.0]), wanted, rtol=1e-4, atol=1e-5
+        flow_distances(plane_coordinates(start, teacher), [0.5, 3.0, 20.0]), wanted, rtol=1e-4, atol=1e-5
     )
 
 
 def test_within_the_region_the_distance_falls_and_descent_gets_there() -> None:
     teacher = torch.eye(8).double()[0]
     start = 0.3 * drawn(3000, 8)
-    start = start[inside(start, teacher)]
+    start = start[in_guaranteed_region(start, teacher)]
     rate = ((start - teacher) * velocity(start.unsqueeze(1), teacher.unsqueeze(0)).total[:, 0]).sum(1)
     assert len(start) > 200
     assert rate.max() < 0
-    ended = descended(start, teacher, 60.0, 64, torch.Generator().manual_seed(0))[0]
+    ended = sgd_end(start, teacher, 60.0, 64, torch.Generator().manual_seed(0))[0]
     assert (ended - teacher).norm(dim=1).max() < 1e-3
 
 
 @pytest.mark.parametrize("count", [2, 3, 5, 10])
 def test_the_symmetric_saddle_and_the_teachers_are_critical(count: int) -> None:
-    x = saddle(count)
-    assert moved(torch.tensor([[x, x], [1, 0]], dtype=torch.float64), count).abs().max() < 1e-12
-    known = critical(students_at(torch.tensor([x, x], dtype=torch.float64), count), torch.eye(count).double())
+    x = symmetric_saddle(count)
+    assert symmetric_velocity(torch.tensor([[x, x], [1, 0]], dtype=torch.float64), count).abs().max() < 1e-12
+    known = critical_point(
+        symmetric_students(torch.tensor([x, x], dtype=torch.float64), count), torch.eye(count).double()
+    )
     assert known.kind() == "saddle"
-    assert critical(torch.eye(count).double(), torch.eye(count).double()).kind() == "minimum"
+    assert critical_point(torch.eye(count).double(), torch.eye(count).double()).kind() == "minimum"
 
 
 def test_students_that_are_permutations_stay_so() -> None:
     plane = torch.tensor([0.7, 0.2]).double()
-    full = velocity(students_at(plane, 4), torch.eye(4).double()).total
-    torch.testing.assert_close(full, students_at(moved(plane, 4), 4))
+    full = velocity(symmetric_students(plane, 4), torch.eye(4).double()).total
+    torch.testing.assert_close(full, symmetric_students(symmetric_velocity(plane, 4), 4))
 
 
 def test_critical_points_outside_the_span_turn_into_others_and_are_flat() -> None:
     teachers = torch.eye(2, 5).double()
     start = torch.tensor([[0.5, 0.5, 0.3, 0.1, 0.2], [0.5, 0.5, -0.3, -0.1, -0.2]]).double()
-    point = solved(start, teachers)
+    point = find_critical_point(start, teachers)
     assert point is not None
-    assert outside(point.students, teachers).norm() > 0.1
-    assert orbit_size(point.students, teachers) == 2 == point.flat()
+    assert component_outside_span(point.students, teachers).norm() > 0.1
+    assert orbit_dimension(point.students, teachers) == 2 == point.flat()
     for seed in range(5):
-        turn = rotation(teachers, torch.Generator().manual_seed(seed))
+        turn = random_rotation(teachers, torch.Generator().manual_seed(seed))
         torch.testing.assert_close(turn @ turn.T, torch.eye(5).double())
         torch.testing.assert_close(teachers @ turn.T, teachers)
         assert torch.linalg.det(turn) > 0

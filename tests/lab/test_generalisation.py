@@ -10,7 +10,14 @@ import torch
 
 from tsdistill.lab import run
 from tsdistill.lab.engine import decaying_teachers
-from tsdistill.lab.experiments.generalisation import SHIFTS, _agreement, claims_of, given, over_all, within
+from tsdistill.lab.experiments.generalisation import (
+    SHIFTS,
+    _agreement,
+    claims_of,
+    partial_rank,
+    rank_over_runs,
+    rank_within_cells,
+)
 
 
 def made(alignment, training, evaluation):
@@ -38,8 +45,8 @@ def test_at_equal_third_a_shared_cause_vanishes():
         "c": list(cause),
     }
     reads = [lambda cell, name=name: cell[name] for name in "abc"]
-    assert over_all([cell], *reads[:2]) > 0.4
-    assert abs(given([cell], *reads)) < 0.08
+    assert rank_over_runs([cell], *reads[:2]) > 0.4
+    assert abs(partial_rank([cell], *reads)) < 0.08
 
 
 def test_within_cells_what_differs_between_them_does_not_count():
@@ -48,9 +55,9 @@ def test_within_cells_what_differs_between_them_does_not_count():
         for k in range(5)
     ]
     reads = [lambda cell, name=name: cell[name] for name in "ab"]
-    assert over_all(cells, *reads) > 0.8
-    assert within(cells, *reads) == pytest.approx(-1)
-    assert math.isnan(within([{"a": [1, 2], "b": [1, 2]}], *reads))
+    assert rank_over_runs(cells, *reads) > 0.8
+    assert rank_within_cells(cells, *reads) == pytest.approx(-1)
+    assert math.isnan(rank_within_cells([{"a": [1, 2], "b": [1, 2]}], *reads))
 
 
 def test_shifted_inputs_are_what_they_are_called():
@@ -87,4 +94,4 @@ def test_more_samples_align_better_and_generalise_better():
     assert np.median(many["alignment"]) > np.median(few["alignment"])
     assert np.median(many["evaluation"]) < 0.1 * np.median(few["evaluation"])
     reads = [lambda cell, name=name: cell[name] for name in ("alignment", "evaluation")]
-    assert over_all(outcome.data["cells"], *reads) < -0.5
+    assert rank_over_runs(outcome.data["cells"], *reads) < -0.5

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from tsdistill.errors import TsdistillError
-from tsdistill.lab.layers.recursive_gradient import gradient_rule, layers, modulation
+from tsdistill.lab.layers.recursive_gradient import gradient_rule, modulation, node_layers
 
 
 def by_autograd(student: nn.Sequential, teacher: nn.Module, x: Tensor) -> list[Tensor]:
@@ -111,7 +111,7 @@ def test_lemma_1_equals_autograd_for_convnets(pool: nn.Module, act: Callable[[],
 def test_each_layer_gives_the_output() -> None:
     model = drawn(convnet(4, nn.ReLU, nn.MaxPool2d(2)), 3)
     x = torch.randn(2, 2, 10, 10, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    for layer in layers(model, x):
+    for layer in node_layers(model, x):
         found = (layer.fan_out * layer.nodes.unsqueeze(1)).flatten(2).sum(2) + layer.constant
         torch.testing.assert_close(found, model(x), rtol=1e-11, atol=1e-11)
 
@@ -138,7 +138,7 @@ def test_modulation_of_channels_sums_over_positions() -> None:
     x = torch.randn(2, 2, 10, 10, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     found = modulation(student, teacher, [x])
     assert [tuple(each.alpha.shape) for each in found if each.alpha is not None] == [(4, 3), (5, 4), (5, 5)]
-    v = layers(student, x)[0].fan_out
+    v = node_layers(student, x)[0].fan_out
     torch.testing.assert_close(found[0].beta.diagonal(), v.square().sum((1, 3, 4)).mean(0))
 
 

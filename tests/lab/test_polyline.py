@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from tsdistill.errors import TsdistillError
-from tsdistill.lab.layers.node_elimination import survivors
-from tsdistill.lab.layers.polyline import Polyline, connect, straight
+from tsdistill.lab.layers.node_elimination import select_nodes
+from tsdistill.lab.layers.polyline import Polyline, connecting_polyline, straight_line
 
 
 def mlp(seed: int, *sizes: int, bias: bool = True) -> Any:
@@ -52,10 +52,10 @@ def test_students_with_the_teachers_function_are_joined_at_no_loss(keep):
     x = torch.randn(300, 7, dtype=torch.float64)
     y = teacher(x).detach()
     one, two = specialised(teacher, 12, 1), specialised(teacher, 12, 2)
-    path = connect(one, two, x, keep=keep)
+    path = connecting_polyline(one, two, x, keep=keep)
     found, _ = losses(path, x, y)
     assert max(found) < 1e-18
-    assert max(losses(straight(one, two), x, y)[0]) > 1e-2
+    assert max(losses(straight_line(one, two), x, y)[0]) > 1e-2
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -64,7 +64,7 @@ def test_two_layer_loss_is_nowhere_above_the_vertices_whatever_the_students(seed
     one, two = (mlp(2 * seed + k, 5, 9, 3, bias=bias) for k in (0, 1))
     x, fresh = torch.randn(2, 64, 5, dtype=torch.float64).unbind()
     y = mlp(99, 5, 3, 3)(fresh).detach()
-    path = connect(one, two, x)
+    path = connecting_polyline(one, two, x)
     found, ends = losses(path, fresh, y)
     assert max(found) <= max(ends) * (1 + 1e-12)
 
@@ -83,7 +83,7 @@ def convnet(seed: int) -> nn.Sequential:
 def test_ends_are_the_students_and_moves_between_free_slots_leave_the_function():
     one, two = convnet(0), convnet(1)
     x = torch.randn(40, 2, 10, 10, dtype=torch.float64)
-    path = connect(one, two, x)
+    path = connecting_polyline(one, two, x)
     out = [path.chain.output(vertex, x) for vertex in path.vertices]
     torch.testing.assert_close(out[0], one(x).detach())
     torch.testing.assert_close(out[-1], two(x).detach())
@@ -125,7 +125,7 @@ def test_deep_students_with_copies_lose_nothing_either():
         return big
 
     x = torch.randn(200, 6, dtype=torch.float64)
-    path = connect(doubled(1), doubled(2), x)
+    path = connecting_polyline(doubled(1), doubled(2), x)
     found, _ = losses(path, x, small(x).detach())
     assert max(found) < 1e-16
 
@@ -137,8 +137,10 @@ def test_the_node_that_costs_least_leaves_first():
     readers = torch.randn(6, 3, generator=generator, dtype=torch.float64)
     readers[3] *= 1e-3
     cov = h.T @ h / len(h)
-    assert len(set(survivors(cov, readers, 4).tolist()) & {0, 1, 4}) == 2
-    assert survivors(cov, readers, 3).tolist() == [k for k in survivors(cov, readers, 4).tolist() if k != 3]
+    assert len(set(select_nodes(cov, readers, 4).tolist()) & {0, 1, 4}) == 2
+    assert select_nodes(cov, readers, 3).tolist() == [
+        k for k in select_nodes(cov, readers, 4).tolist() if k != 3
+    ]
 
 
 def test_a_node_whose_readers_vanish_once_they_took_another_over_is_free():
@@ -147,7 +149,7 @@ def test_a_node_whose_readers_vanish_once_they_took_another_over_is_free():
     h = torch.cat([h, h[:, :1] + h[:, 1:2]], 1)
     cov = h.T @ h / len(h)
     readers = torch.tensor([[1.0], [1.0], [0.1], [1.0]], dtype=torch.float64)
-    assert survivors(cov, readers, 2).tolist() == [2, 3]
+    assert select_nodes(cov, readers, 2).tolist() == [2, 3]
 
 
 @pytest.mark.parametrize(
@@ -164,4 +166,4 @@ def test_a_node_whose_readers_vanish_once_they_took_another_over_is_free():
 def test_what_cannot_be_joined_is_said_in_a_line(build, said):
     one, two, keep = build()
     with pytest.raises(TsdistillError, match=said):
-        connect(one, two, torch.randn(8, 4), keep=keep)
+        connecting_polyline(one, two, torch.randn(8, 4), keep=keep)

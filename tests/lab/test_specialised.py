@@ -7,19 +7,18 @@ import math
 import pytest
 import torch
 
-from tsdistill.lab.engine import Networks, decaying_teachers, drawn_students
+from tsdistill.lab.engine import Networks, decaying_teachers, random_students
 from tsdistill.lab.layers.theorem_quantities import (
     implied_precision,
     lowest_gradients,
     misalignment,
     net_strengths,
-    observe,
-    observers,
-    onto_boundary,
-    precision,
-    strengths,
-    wanted_gradient,
-    without,
+    node_strengths,
+    observed_by,
+    observer_mask,
+    project_on_boundary,
+    recovery_precision,
+    without_fan_out,
 )
 
 D = torch.float64
@@ -27,7 +26,7 @@ D = torch.float64
 
 @pytest.fixture
 def pair():
-    return decaying_teachers(range(3), 6, 4, 5, 1.0, dtype=D), drawn_students(range(3), 6, (9,), 5, dtype=D)
+    return decaying_teachers(range(3), 6, 4, 5, 1.0, dtype=D), random_students(range(3), 6, (9,), 5, dtype=D)
 
 
 @pytest.fixture
@@ -61,37 +60,38 @@ def test_precision_counts_the_bias(pair):
     teachers, _ = pair
     exact = Networks((2 * teachers.fan_in, teachers.fan_out), (2 * teachers.biases[0],))
     moved = Networks((2 * teachers.fan_in, teachers.fan_out), (2 * teachers.biases[0] + 0.1,))
-    assert float(precision(teachers, exact).max()) < 1e-12
-    assert float(precision(teachers, moved).min()) > 1e-3
+    assert float(recovery_precision(teachers, exact).max()) < 1e-12
+    assert float(recovery_precision(teachers, moved).min()) > 1e-3
 
 
-def test_bound_and_wanted_gradient_are_each_others_inverse():
+def test_the_bound_is_proportional_to_the_gradient():
     alpha = torch.tensor([0.5, 2.0, 0.0, -1.0], dtype=D)
-    granted = implied_precision(wanted_gradient(0.01, alpha[:2], 20, 10), alpha[:2], 20, 10)
+    gradient = alpha[:2] * 0.01 / (5 * 20**1.5 * 10**0.5)
+    granted = implied_precision(gradient, alpha[:2], 20, 10)
     torch.testing.assert_close(granted, torch.full_like(granted, 0.01))
     assert implied_precision(1.0, alpha, 20, 10)[2:].isinf().all()
 
 
 def test_observers_are_active_on_the_boundary(x):
     weight, bias = torch.tensor([[1.0, 0, 0, 0, 0, 0]], dtype=D), torch.tensor([0.2], dtype=D)
-    points = onto_boundary(x, weight[0], bias[0])
+    points = project_on_boundary(x, weight[0], bias[0])
     torch.testing.assert_close(points[:, 0], torch.full((len(x),), -0.2, dtype=D))
     torch.testing.assert_close(points[:, 1:], x[:, 1:])
     student = torch.zeros(4, 6, dtype=D)
     student[0, 0], student[1, 0], student[2, 3], student[3, 3] = 1, -1, 1, 1
     fan_out = torch.ones(4, 2, dtype=D)
     fan_out[3] = 0
-    found = observe(x, (weight, bias), (student, torch.zeros(4, dtype=D)), fan_out)
+    found = observed_by(x, (weight, bias), (student, torch.zeros(4, dtype=D)), fan_out)
     assert found.observers[0].tolist() == [False, True, True, False]
     assert float(found.share[0, 2]) == pytest.approx(0.5, abs=0.1)
-    hidden = observe(x, (weight, bias + 100), (student, None), fan_out)
+    hidden = observed_by(x, (weight, bias + 100), (student, None), fan_out)
     assert not hidden.seen.any()
     assert not hidden.observed.any()
 
 
 def test_alpha_is_the_best_observers(pair, x):
     teachers, students = pair
-    who, alpha = observers(teachers, students, x)
+    who, alpha = observer_mask(teachers, students, x)
     for s in range(3):
         every = teachers.fan_out[s] @ students.fan_out[s].T
         for j in range(4):
@@ -105,9 +105,9 @@ def test_fan_outs_on_one_boundary_cancel(x):
     fan_out = torch.ones(1, 4, 2, dtype=D)
     fan_out[0, 1] = -fan_out[0, 0] / 3
     students = Networks((fan_in, fan_out))
-    own, net = strengths(students, x)[0], net_strengths(students, x)[0]
+    own, net = node_strengths(students, x)[0], net_strengths(students, x)[0]
     assert float(own[:2].min()) > 0.1
     assert float(net[:2].max()) < 1e-12
     torch.testing.assert_close(net[2:], own[2:])
     leaving = torch.tensor([[True, True, False, False]])
-    torch.testing.assert_close(without(students, leaving)(x), students(x))
+    torch.testing.assert_close(without_fan_out(students, leaving)(x), students(x))

@@ -44,7 +44,7 @@ def __getattr__(name: str) -> object:
 
 
 class _CallableModule(ModuleType):
-    """This package while ``tsdistill.lab(NAME, ...)``, the call of version 0.1, still works."""
+    """The package as a callable: the deprecated call ``tsdistill.lab(NAME, ...)`` of version 0.1."""
 
     def __call__(
         self,

@@ -25,14 +25,14 @@ def option(default: Any, text: str) -> Any:
 
 @dataclass(frozen=True)
 class Settings:
-    """What every experiment can be told; each has a class of its own that adds fields (see `option`).
+    """The settings of every experiment; each experiment adds fields in a subclass (see `option`).
 
-    Fields are numbers, text, flags or tuples of one kind of them; ``__post_init__`` checks them with
-    `positive`, `not_negative` and `one_of`, so that a wrong value is one line before any work is done.
+    Fields are numbers, text, flags, or tuples of one of these types. ``__post_init__`` checks them with
+    `positive`, `not_negative` and `one_of`, so that a wrong value is reported before any work is done.
     """
 
-    seed: int = option(0, "decides everything that is drawn")
-    device: str = option("cpu", "where tensors live: cpu, cuda, cuda:1")
+    seed: int = option(0, "seed of all random draws")
+    device: str = option("cpu", "device of the tensors: cpu, cuda, cuda:1")
     dtype: str = option("float32", "precision of the networks: float32 or float64")
 
     def __post_init__(self) -> None:
@@ -40,7 +40,7 @@ class Settings:
 
 
 def positive(settings: Settings, *names: str) -> None:
-    """Refuse a value, or an item of a list, that is not above zero.
+    """Raise unless each value, or each item of a list, is above 0.
 
     Raises:
         TsdistillError: one is not, or a list is empty.
@@ -49,7 +49,7 @@ def positive(settings: Settings, *names: str) -> None:
 
 
 def not_negative(settings: Settings, *names: str) -> None:
-    """Refuse a value, or an item of a list, below zero.
+    """Raise unless each value, or each item of a list, is 0 or more.
 
     Raises:
         TsdistillError: one is, or a list is empty.
@@ -58,10 +58,10 @@ def not_negative(settings: Settings, *names: str) -> None:
 
 
 def one_of(settings: Settings, name: str, known: Sequence[str]) -> None:
-    """Refuse text that is not known.
+    """Raise unless the value is one of ``known``.
 
     Raises:
-        TsdistillError: it is not among ``known``.
+        TsdistillError: it is not.
     """
     value = getattr(settings, name)
     if value not in known:
@@ -75,8 +75,8 @@ def flag(name: str) -> str:
 
 def _check(settings: Settings, names: Sequence[str], holds: Any, wanted: str) -> None:
     for name in names:
-        given = getattr(settings, name)
-        values = given if isinstance(given, tuple) else (given,)
+        setting = getattr(settings, name)
+        values = setting if isinstance(setting, tuple) else (setting,)
         if not values:
             raise TsdistillError(f"{flag(name)}: the list is empty; give at least one number")
         for value in values:
@@ -84,7 +84,7 @@ def _check(settings: Settings, names: Sequence[str], holds: Any, wanted: str) ->
                 raise TsdistillError(f"{flag(name)} {value:g}: give numbers {wanted}")
 
 
-HOME = "tsdistill.lab.experiments"
+EXPERIMENT_PACKAGE = "tsdistill.lab.experiments"
 
 EXPERIMENTS = {
     "population-gradient": "The analytic gradient for Gaussian input, its basins and critical points.",
@@ -103,12 +103,11 @@ EXPERIMENTS = {
 
 @dataclass(frozen=True)
 class Context:
-    """What an experiment is given beside its settings.
+    """The surroundings of a run.
 
     Attributes:
-        tell: told of the progress.
-        keep: a folder for what is finished already, so that a run that was stopped goes on; ``None``: nothing
-            is kept.
+        tell: progress callback.
+        keep: folder of finished parts, from which a stopped run resumes; ``None``: none are stored.
     """
 
     tell: Progress
@@ -117,12 +116,12 @@ class Context:
 
 @dataclass(frozen=True)
 class Experiment:
-    """One result of the talk, runnable; every module of ``lab.experiments`` has one called ``EXPERIMENT``.
+    """One experiment; every module of ``lab.experiments`` that has one calls it ``EXPERIMENT``.
 
     Attributes:
         settings: the class of its settings.
-        quick: fields that ``--quick`` sets so that it ends within two minutes on two cores.
-        run: does it. ``seconds`` of the outcome is filled in by `run`.
+        quick: fields that ``--quick`` sets, for a run within two minutes on two cores.
+        run: runs it; the function `run` adds ``seconds`` to the outcome.
     """
 
     settings: type[Settings]
@@ -134,7 +133,7 @@ def experiment(name: str) -> Experiment:
     """The experiment called ``name``.
 
     Raises:
-        TsdistillError: there is none; the message lists them.
+        TsdistillError: there is none of that name; the message lists all.
     """
     if name not in EXPERIMENTS:
         near = get_close_matches(name, EXPERIMENTS, 1)
@@ -142,8 +141,8 @@ def experiment(name: str) -> Experiment:
         raise TsdistillError(
             f"there is no experiment called {name!r}: {hint}there are {', '.join(EXPERIMENTS)}"
         )
-    found: Experiment = import_module(f"{HOME}.{name.replace('-', '_')}").EXPERIMENT
-    return found
+    definition: Experiment = import_module(f"{EXPERIMENT_PACKAGE}.{name.replace('-', '_')}").EXPERIMENT
+    return definition
 
 
 def run(
@@ -157,32 +156,31 @@ def run(
     """Run one of the experiments behind the theory.
 
     Args:
-        name: of the experiment, such as ``two-layer``; `EXPERIMENTS` lists them.
-        quick: the reduced version, which ends within two minutes.
-        keep: a folder for what is finished, so that the same call goes on where it was stopped.
-        tell: told of the progress.
+        name: name of the experiment, such as ``two-layer``; `EXPERIMENTS` lists all.
+        quick: run the reduced version, which ends within two minutes.
+        keep: folder of finished parts, from which the same call resumes after a stop.
+        tell: called with a phase, the units done and their total.
         settings: fields of the experiment's settings, such as ``{"seed": 1, "decay": (0.0, 1.0)}``.
 
     Returns:
         the claims, tables and numbers; `tsdistill.lab.figures.save_outcome` writes them and draws figures.
 
     Raises:
-        TsdistillError: no such experiment or setting, a value that makes no sense, or more memory than there
-            is.
+        TsdistillError: an unknown experiment or setting, an invalid value, or not enough memory.
     """
-    found = experiment(name)
-    known = [each.name for each in fields(found.settings)]
-    for given in settings or {}:
-        if given not in known:
+    definition = experiment(name)
+    known = [each.name for each in fields(definition.settings)]
+    for setting in settings or {}:
+        if setting not in known:
             options = ", ".join(map(flag, known))
-            raise TsdistillError(f"{name} has no setting {given!r}: there are {options}")
-    chosen = {**(found.quick if quick else {}), **(settings or {})}
-    made = found.settings(**{key: _tupled(value) for key, value in chosen.items()})
+            raise TsdistillError(f"{name} has no setting {setting!r}: there are {options}")
+    chosen = {**(definition.quick if quick else {}), **(settings or {})}
+    configured = definition.settings(**{key: _tupled(value) for key, value in chosen.items()})
     start = time.perf_counter()
     context = Context(tell or (lambda phase, done, total: None), None if keep is None else Path(keep))
-    outcome = found.run(made, context)
+    outcome = definition.run(configured, context)
     spent = round(time.perf_counter() - start, 2)
-    return replace(outcome, name=name, settings=asdict(made), seconds=spent)
+    return replace(outcome, name=name, settings=asdict(configured), seconds=spent)
 
 
 def _tupled(value: Any) -> Any:

@@ -9,12 +9,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence of the theory beside what was measured.
+    """A statement of the theory and its measurement.
 
     Attributes:
         text: what is claimed, in words.
         source: where: paper, theorem or equation, or the talk.
-        measured: what came out, with its figures.
+        measured: the measured figures, in words.
         held: whether it held; ``None`` where this run cannot say.
     """
 
@@ -26,7 +26,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows to be shown: text as it is, numbers by whoever shows them."""
+    """A table; numbers are formatted where it is shown."""
 
     title: str
     columns: tuple[str, ...]
@@ -35,7 +35,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came out of an experiment.
+    """The result of an experiment.
 
     Attributes:
         name: of the experiment.
@@ -43,7 +43,7 @@ class Outcome:
         claims: what was checked.
         tables: what is shown.
         data: what the figures are drawn from: numbers, text, lists and mappings of them.
-        notes: what a reader should know.
+        notes: remarks for the reader.
         seconds: how long it took.
     """
 
@@ -61,7 +61,7 @@ class Outcome:
         return all(claim.held is not False for claim in self.claims)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as what JSON can hold."""
+        """All fields as values that JSON can hold."""
         return asdict(self)
 
 
@@ -95,8 +95,8 @@ class Conditions:
     Attributes:
         arch: the student's architecture, if it is known.
         teacher_arch: the teacher's.
-        data: what was looked at.
-        synthetic: whether it was made up.
+        data: description of the data.
+        synthetic: whether the data are synthetic.
         samples: how many samples.
         claims: the conditions: what the theorems ask, what was measured, and whether it holds.
         student: its rectified layers in forward order.
@@ -107,7 +107,7 @@ class Conditions:
         precision: of each lowest teacher node: the ε that Theorem 4 grants at this gradient (above 1 it says
             nothing); ``None`` where the layers' maps differ in size.
         advice: one sentence on how much to trust the candidates for pruning.
-        notes: what a reader should know.
+        notes: remarks for the reader.
     """
 
     arch: str | None
@@ -130,5 +130,5 @@ class Conditions:
         return all(claim.held is not False for claim in self.claims)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as what JSON can hold."""
+        """All fields as values that JSON can hold."""
         return asdict(self)

@@ -16,7 +16,7 @@ import pytest
 from tests.cli.conftest import Run, one_line
 from tsdistill.cli.main import main
 from tsdistill.lab import EXPERIMENTS, Experiment, Outcome, Settings
-from tsdistill.lab.cli.setting_options import given_settings, settings_options
+from tsdistill.lab.cli.setting_options import chosen_settings, settings_options
 from tsdistill.lab.experiment import option
 
 SMALL = (
@@ -114,7 +114,7 @@ def test_an_interrupted_run_says_how_it_goes_on(
         main(["lab", "augmentation", "--out", str(tmp_path)])
     assert left.value.code == 130
     said = capsys.readouterr().err.strip().splitlines()
-    assert said == [f"tsdistill: interrupted (the same command goes on from {tmp_path}/cells)"]
+    assert said == [f"tsdistill: interrupted (the same command resumes from {tmp_path}/cells)"]
 
 
 def test_check_of_a_pair(fork: Run, tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ class Made(Settings):
 def parsed(*arguments: str) -> dict[str, Any]:
     found = Experiment(Made, {"counts": (1,)}, lambda settings, context: Outcome("made", {}, (), ()))
     command = click.Command("made", params=[*settings_options(found)])
-    return given_settings(command.make_context("made", list(arguments)).params)
+    return chosen_settings(command.make_context("made", list(arguments)).params)
 
 
 def test_settings_become_options_of_their_type() -> None:

@@ -1,1 +1,1 @@
-"""``tsdistill lab``: the experiments and the check as commands."""
+"""The command ``tsdistill lab``: a subcommand for each experiment, and ``check``."""

@@ -26,34 +26,34 @@ from tsdistill.errors import TsdistillError
 )
 @click.option("--json", "json_file", metavar="FILE|-", help="Write what was measured as JSON; - for stdout.")
 @progress_display.progress_options
-def command(model: str, points: int, json_file: str | None, **given: Any) -> None:
-    """Measure how far the theorems' conditions hold for MODEL and the teacher that it has learnt from.
+def command(model: str, points: int, json_file: str | None, **params: Any) -> None:
+    """Measure how far the theorems' conditions hold for MODEL and its teacher.
 
-    The gradient of Lemma 1 at each sample, how much of a rectifier the activations are, and which of the
-    teacher's lowest nodes have a boundary that samples see and student nodes observe: how much the
-    candidates for pruning that `tsdistill analyze` names can be trusted.
+    Measures the gradient of Lemma 1 at each sample, how close the activations are to rectifiers, and which of
+    the teacher's lowest nodes have a boundary that is crossed by the data and observed by student nodes. The
+    result says how far the pruning candidates of `tsdistill analyze` can be trusted.
     """
     output.check(output.Output("--json", json_file))
-    if not given["teacher"]:
-        raise TsdistillError("there is no teacher to learn from; name one with --teacher MODEL")
+    if not params["teacher"]:
+        raise TsdistillError("lab check needs a teacher: give --teacher MODEL")
     from tsdistill.lab import check
     from tsdistill.models import info_of
 
     with progress_display.working(f"reading {model}"):
-        student, teacher = options.load_models(model, given)
+        student, teacher = options.load_models(model, params)
     assert teacher is not None
-    how = options.reading(given)
-    if how["samples"] is None:
-        del how["samples"]
+    reading = options.reading(params)
+    if reading["samples"] is None:
+        del reading["samples"]
     with progress_display.progress() as tell:
-        found = check(student, teacher, given["data"], points=points, progress=tell, **how)
+        conditions = check(student, teacher, params["data"], points=points, progress=tell, **reading)
     if json_file:
-        from tsdistill.lab.figures.outcome_files import plain
+        from tsdistill.lab.figures.outcome_files import to_plain
 
-        output.write_json(json_file, plain({"format": 1, "kind": "lab check", **found.to_dict()}))
+        output.write_json(json_file, to_plain({"format": 1, "kind": "lab check", **conditions.to_dict()}))
     if json_file != output.STDOUT:
-        from tsdistill.lab.figures.terminal_tables import conditions_shown
+        from tsdistill.lab.figures.terminal_tables import conditions_report
 
         console = output.console()
-        for shown in conditions_shown(found, (*info_of(student).notes, *info_of(teacher).notes)):
+        for shown in conditions_report(conditions, (*info_of(student).notes, *info_of(teacher).notes)):
             console.print(shown)

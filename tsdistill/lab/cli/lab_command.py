@@ -1,4 +1,4 @@
-"""``tsdistill lab``: the experiments behind the theory, one subcommand each."""
+"""``tsdistill lab``: one subcommand for each experiment, and ``check``."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from tsdistill.lab import EXPERIMENTS, experiment, run
 
 if TYPE_CHECKING:
     from tsdistill.lab import Outcome
-    from tsdistill.lab.figures import Saved
+    from tsdistill.lab.figures import SavedOutcome
 
 CHECK = "check"
-CHECK_LINE = "How far the theorems' conditions hold for a model of yours and its teacher."
+CHECK_LINE = "Check how far the theorems' conditions hold for your model and its teacher."
 CELLS = "cells"
 FILES = ("outcome.json", "*.png", "*.svg", "*.gif", f"{CELLS}/*")
-"""What a run writes into its folder, as patterns of ``fnmatch``."""
+"""Files that a run writes into its folder, as patterns of ``fnmatch``."""
 
 
 class LabGroup(click.Group):
-    """A subcommand an experiment, made from its settings when it is called, and ``check``."""
+    """The subcommands of ``lab``: one for each experiment, built from its settings, and ``check``."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The experiments and ``check``; imports none of them."""
+        """The names of the experiments, and ``check``; imports none of them."""
         return [*EXPERIMENTS, CHECK]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
-        """Make the command of one experiment.
+        """The command of one experiment, or ``check``.
 
         Raises:
             TsdistillError: there is no such experiment.
@@ -42,7 +42,7 @@ class LabGroup(click.Group):
         return _command(cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the experiments and what else there is, a line each."""
+        """List the experiments and ``check``, one line each."""
         with formatter.section("Experiments"):
             formatter.write_dl(list(EXPERIMENTS.items()))
         with formatter.section("For networks of yours"):
@@ -59,21 +59,21 @@ def command() -> None:
 
     \b
     tsdistill lab NAME --quick        a reduced version, within two minutes
-    tsdistill lab NAME --out DIR      the whole; called again, it goes on where it was stopped
+    tsdistill lab NAME --out DIR      the full run; the same command resumes it after a stop
     """
 
 
 def _command(name: str) -> click.Command:
-    from tsdistill.lab.cli.setting_options import given_settings, settings_options
+    from tsdistill.lab.cli.setting_options import chosen_settings, settings_options
 
-    found = experiment(name)
+    definition = experiment(name)
 
     @progress_display.monitored
-    def callback(quick: bool, out: str | None, json_file: str | None, **given: Any) -> None:
-        _run(name, quick, out, json_file, given_settings(given))
+    def callback(quick: bool, out: str | None, json_file: str | None, **settings: Any) -> None:
+        _run(name, quick, out, json_file, chosen_settings(settings))
 
     plain = [
-        click.Option(["--quick"], is_flag=True, help="The reduced version, which ends within two minutes."),
+        click.Option(["--quick"], is_flag=True, help="Run a reduced version, within two minutes."),
         click.Option(
             ["-o", "--out"],
             metavar="DIR",
@@ -86,39 +86,39 @@ def _command(name: str) -> click.Command:
     return click.Command(
         name,
         callback=callback,
-        params=[*plain, *settings_options(found), progress_display.quiet_option()],
+        params=[*plain, *settings_options(definition), progress_display.quiet_option()],
         help=EXPERIMENTS[name],
     )
 
 
-def _run(name: str, quick: bool, out: str | None, json_file: str | None, given: dict[str, Any]) -> None:
+def _run(name: str, quick: bool, out: str | None, json_file: str | None, settings: dict[str, Any]) -> None:
     folder = _folder(name, quick, out, json_file)
-    if "device" in given:
+    if "device" in settings:
         from tsdistill.devices import check_device
 
-        check_device(given["device"])
+        check_device(settings["device"])
     with progress_display.progress() as tell:
         tell.expect({})
         try:
-            outcome = run(name, quick=quick, keep=folder / CELLS, tell=tell, settings=given)
+            outcome = run(name, quick=quick, keep=folder / CELLS, tell=tell, settings=settings)
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(f"(the same command goes on from {folder / CELLS})") from None
+            raise KeyboardInterrupt(f"(the same command resumes from {folder / CELLS})") from None
     from tsdistill.lab.figures import save_outcome
-    from tsdistill.lab.figures.outcome_files import as_json
+    from tsdistill.lab.figures.outcome_files import outcome_document
 
     with progress_display.working(f"drawing into {folder}"):
         saved = save_outcome(outcome, folder)
     if json_file:
-        output.write_json(json_file, as_json(outcome))
+        output.write_json(json_file, outcome_document(outcome))
     if json_file != output.STDOUT:
         _show(outcome, saved)
 
 
 def _folder(name: str, quick: bool, out: str | None, json_file: str | None) -> Path:
-    """The folder of a run, made where it is missing.
+    """The folder of a run; creates it if needed.
 
     Raises:
-        TsdistillError: it cannot be made, or an output would destroy something.
+        TsdistillError: the folder cannot be created, or an output would overwrite an input.
     """
     folder = Path(out) if out else Path("lab") / (f"{name}-quick" if quick else name)
     if not out:
@@ -128,7 +128,7 @@ def _folder(name: str, quick: bool, out: str | None, json_file: str | None) -> P
     return folder
 
 
-def _show(outcome: Outcome, saved: Saved) -> None:
+def _show(outcome: Outcome, saved: SavedOutcome) -> None:
     from tsdistill.lab.figures import claims_table, outcome_table
     from tsdistill.report.numbers import counted, seconds
 
@@ -143,5 +143,5 @@ def _show(outcome: Outcome, saved: Saved) -> None:
     names = ", ".join(path.name for path in (saved.outcome, *saved.pictures))
     console.print(f"files   {saved.outcome.parent}: {names}")
     verdicts = [claim.held for claim in outcome.claims]
-    said = f"{verdicts.count(True)} of {counted(len(verdicts), 'claim')} held"
-    console.print(f"time    {seconds(outcome.seconds)}; {said}")
+    verdict_text = f"{verdicts.count(True)} of {counted(len(verdicts), 'claim')} held"
+    console.print(f"time    {seconds(outcome.seconds)}; {verdict_text}")

@@ -1,4 +1,4 @@
-"""An experiment's settings as options of the command line, and what was given of them."""
+"""The settings of an experiment as options of the command line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tsdistill.lab.experiment import DTYPES, flag
 _WORDS = {int: "a whole number", float: "a number", str: "text"}
 
 
-class Several(click.ParamType):
+class ListType(click.ParamType):
     """``0,0.5,1`` as a tuple of numbers or texts.
 
     Args:
@@ -31,7 +31,7 @@ class Several(click.ParamType):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[Any, ...]:
-        """The tuple; a usage error for anything else."""
+        """The parsed tuple; a usage error for any other text."""
         if isinstance(value, tuple):
             return value
         parts = [part.strip() for part in value.split(",") if part.strip()]
@@ -42,34 +42,34 @@ class Several(click.ParamType):
             self.fail(f"{value!r}: each item, between commas, has to be {word}", param, ctx)
 
 
-def settings_options(found: Experiment) -> list[click.Option]:
-    """An option for each field of an experiment's settings, those of its own first.
+def settings_options(experiment: Experiment) -> list[click.Option]:
+    """One option for each field of an experiment's settings, its own fields first.
 
     Raises:
-        TypeError: a field is no number, text, flag or tuple of one kind of them.
+        TypeError: a field is not a number, text, flag, or tuple of one of these types.
     """
-    hints = typing.get_type_hints(found.settings)
+    hints = typing.get_type_hints(experiment.settings)
     shared = ("seed", "device", "dtype")
-    known = sorted(fields(found.settings), key=lambda field: field.name in shared)
-    return [_option(field, hints[field.name], found) for field in known]
+    known = sorted(fields(experiment.settings), key=lambda field: field.name in shared)
+    return [_option(field, hints[field.name], experiment) for field in known]
 
 
-def given_settings(given: dict[str, Any]) -> dict[str, Any]:
-    """What the user said: options that were not given are left to the experiment."""
-    return {name: value for name, value in given.items() if value is not None}
+def chosen_settings(params: dict[str, Any]) -> dict[str, Any]:
+    """The options that were given; the others keep the experiment's defaults."""
+    return {name: value for name, value in params.items() if value is not None}
 
 
-def _option(field: Field[Any], hint: Any, found: Experiment) -> click.Option:
+def _option(field: Field[Any], hint: Any, experiment: Experiment) -> click.Option:
     kind, several = _kind(hint)
     names = [flag(field.name), field.name]
-    said = _help(field, found)
+    help_text = _help(field, experiment)
     if kind is bool:
-        return click.Option([f"{names[0]}/--no-{names[0][2:]}", field.name], default=None, help=said)
+        return click.Option([f"{names[0]}/--no-{names[0][2:]}", field.name], default=None, help=help_text)
     if several:
-        return click.Option(names, type=Several(kind), metavar=_metavar(kind, "{0},{0},..."), help=said)
+        return click.Option(names, type=ListType(kind), metavar=_metavar(kind, "{0},{0},..."), help=help_text)
     if field.name == "dtype":
-        return click.Option(names, type=click.Choice(DTYPES), help=said)
-    return click.Option(names, type=kind, metavar=_metavar(kind, "{0}"), help=said)
+        return click.Option(names, type=click.Choice(DTYPES), help=help_text)
+    return click.Option(names, type=kind, metavar=_metavar(kind, "{0}"), help=help_text)
 
 
 def _metavar(kind: type, form: str) -> str:
@@ -77,7 +77,7 @@ def _metavar(kind: type, form: str) -> str:
 
 
 def _kind(hint: Any) -> tuple[type, bool]:
-    """The type of a field's values, and whether it takes several."""
+    """The type of a field's values, and whether the field is a list."""
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         hint = next(part for part in typing.get_args(hint) if part is not type(None))
     several = typing.get_origin(hint) is tuple
@@ -87,14 +87,14 @@ def _kind(hint: Any) -> tuple[type, bool]:
     return kind, several
 
 
-def _help(field: Field[Any], found: Experiment) -> str:
-    """The field's sentence, with its default and what ``--quick`` makes of it."""
+def _help(field: Field[Any], experiment: Experiment) -> str:
+    """The help text of a field, with its default and its value under ``--quick``."""
     default = _default(field)
-    said = _words(default)
-    if found.quick.get(field.name, default) != default:
-        said += f"; with --quick {_words(found.quick[field.name])}"
+    values = _words(default)
+    if experiment.quick.get(field.name, default) != default:
+        values += f"; with --quick {_words(experiment.quick[field.name])}"
     text = field.metadata.get("help", "")
-    return f"{text[:1].upper()}{text[1:]}" + (f" [{said}]" if said else "")
+    return f"{text[:1].upper()}{text[1:]}" + (f" [{values}]" if values else "")
 
 
 def _default(field: Field[Any]) -> Any:

@@ -1,1 +1,1 @@
-"""How far the theorems' conditions hold for a real pair of models."""
+"""The conditions of the theorems, measured on a trained student and its teacher."""

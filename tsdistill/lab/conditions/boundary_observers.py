@@ -1,4 +1,4 @@
-"""Observers in real models: samples moved onto the teacher's lowest boundaries, and who is active there."""
+"""Observers in trained models: student nodes that are active on the teacher's lowest boundaries."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from tsdistill.runtime.progress import Progress, tell
 
 BOUNDARIES = "points on boundaries"
 
-CHUNK = 64
-STEPS = 5
+BATCH_POINTS = 64
+"""Points that are moved onto boundaries in one batch; bounds the memory of the passes."""
+NEWTON_STEPS = 5
+"""Steps of each point towards its boundary, as many as the augmentation ``teacher-aware`` takes."""
 NEAR = 1e-3
 """A sample is on a boundary when |z| is at most this part of the pre-activation's standard deviation."""
 ALIVE = 0.01
@@ -25,14 +27,14 @@ ALIVE = 0.01
 
 
 @dataclass(frozen=True)
-class Boundaries:
-    """Boundaries of the teacher's lowest nodes.
+class BoundaryObservers:
+    """The observers of the teacher's lowest nodes.
 
     Attributes:
-        share: of the nodes, those that an active student node observes.
-        observers: median over these of the number of student nodes that do.
-        reached: share of the nodes whose boundary a sample could be moved to.
-        notes: what a reader should know.
+        share: share of these nodes that an active student node observes, from 0 to 1.
+        observers: median number of student nodes that observe such a node.
+        reached: share of the nodes whose boundary a sample was moved onto, from 0 to 1.
+        notes: remarks for the report.
     """
 
     share: float
@@ -41,22 +43,22 @@ class Boundaries:
     notes: tuple[str, ...] = ()
 
 
-def watch_boundaries(
+def observe_boundaries(
     model: nn.Module, teacher: nn.Module, x: Tensor, points: int, seed: int, progress: Progress | None = None
-) -> Boundaries:
+) -> BoundaryObservers:
     """Move samples onto the boundary of each of the teacher's lowest nodes and run the student there.
 
     Args:
-        model: the student, at rest.
-        teacher: the teacher, at rest.
+        model: the student, in evaluation mode.
+        teacher: the teacher, in evaluation mode.
         x: samples ``[N, ...]``.
-        points: samples a node.
-        seed: which samples, and positions of a feature map.
-        progress: is told how many points are done.
+        points: samples for each node.
+        seed: of the choice of samples and of positions of a feature map.
+        progress: called with the number of points done.
 
     Returns:
-        who observes what. Where both models' lowest maps are of one size, a student node observes where the
-        boundary is met, else anywhere.
+        the observers. If the lowest maps of both models have the same size, a student node has to be active
+        at the position of the boundary, else at any position.
     """
     generator = torch.Generator().manual_seed(seed)
     nodes = nodes_of(teacher, [x], generator, samples=len(x), depth=1)
@@ -69,23 +71,23 @@ def watch_boundaries(
     reached = torch.zeros(count, dtype=torch.bool)
     watching = torch.zeros(count, len(alive), dtype=torch.bool)
     positions = _first(teacher, x[:1]).shape[2]
-    for start in range(0, len(chosen), CHUNK):
-        part = slice(start, start + CHUNK)
+    for start in range(0, len(chosen), BATCH_POINTS):
+        part = slice(start, start + BATCH_POINTS)
         aim = Aim(teacher, nodes, chosen[part], place[part])
-        moved, _ = aim.approach(to_model(x[picked[part]], teacher), STEPS)
+        moved, _ = aim.approach(to_model(x[picked[part]], teacher), NEWTON_STEPS)
         z, _ = aim.pre_activations(moved)
         arrived = z.abs().cpu() <= NEAR * nodes.spread[chosen[part]]
         active = _active(model, moved, place[part], positions).cpu() & alive
-        for j, there, who in zip(chosen[part].tolist(), arrived.tolist(), active, strict=True):
-            if there:
+        for j, is_on_boundary, is_active in zip(chosen[part].tolist(), arrived.tolist(), active, strict=True):
+            if is_on_boundary:
                 reached[j] = True
-                watching[j] |= who
-        tell(progress, BOUNDARIES, min(start + CHUNK, len(chosen)), len(chosen))
+                watching[j] |= is_active
+        tell(progress, BOUNDARIES, min(start + BATCH_POINTS, len(chosen)), len(chosen))
     observed = watching.any(1)
     numbers = watching.sum(1)[observed].double()
     missed = int((~reached).sum())
     notes = (f"{missed} of the teacher's {count} lowest nodes: no sample could be moved to the boundary",)
-    return Boundaries(
+    return BoundaryObservers(
         float(observed.double().mean()),
         float(numbers.median()) if len(numbers) else 0.0,
         float(reached.double().mean()),
@@ -95,15 +97,15 @@ def watch_boundaries(
 
 def _first(model: nn.Module, x: Tensor) -> Tensor:
     """Pre-activations of the first rectifier ``[samples, nodes, positions]``."""
-    found: list[Tensor] = []
+    pre_activations: list[Tensor] = []
 
     def see(call: int, before: Tensor, through: Callable[[], Tensor], dim: int) -> Tensor:
-        found.append(by_node(before.detach(), dim))
+        pre_activations.append(by_node(before.detach(), dim))
         raise Stop
 
     with torch.no_grad():
         run(model, x, see)
-    return found[0]
+    return pre_activations[0]
 
 
 def _active(model: nn.Module, x: Tensor, place: Tensor, positions: int) -> Tensor:

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from tsdistill.errors import TsdistillError
-from tsdistill.lab.conditions.boundary_observers import BOUNDARIES, watch_boundaries
-from tsdistill.lab.conditions.condition_claims import advise, judge
-from tsdistill.lab.conditions.pair_sums import Tally
-from tsdistill.lab.conditions.rectifier_pass import Pass
+from tsdistill.lab.conditions.boundary_observers import BOUNDARIES, observe_boundaries
+from tsdistill.lab.conditions.condition_claims import advice, condition_claims
+from tsdistill.lab.conditions.pair_sums import PairSums
+from tsdistill.lab.conditions.rectifier_pass import RectifierPass
 from tsdistill.lab.layers.theorem_quantities import implied_precision
 from tsdistill.lab.results import Conditions
 from tsdistill.models import info_of
@@ -24,7 +24,7 @@ from tsdistill.statistics.prepared_data import Prepared, prepare
 
 GRADIENTS = "gradients on samples"
 _GRADIENTS = 8.0
-"""Its cost for each sample, in forward passes of one model: both run forwards and backwards."""
+"""Cost of one sample, in forward passes of one model: both models run forward, and backward three times."""
 
 
 def check(
@@ -45,29 +45,30 @@ def check(
     transform: Callable[[Any], Any] | None = None,
     progress: Progress | None = None,
 ) -> Conditions:
-    """Measure what the theorems of arXiv 1909.13458 ask for on a student and its teacher.
+    """Measure the conditions of the theorems of arXiv 1909.13458 on a student and its teacher.
 
-    The gradient is the one of Lemma 1: g_l(x) = D_l (A_l f*_l − B_l f_l), that is the output's difference
-    carried back to the student's pre-activations; its norm is divided by that of the first term (root mean
-    square over samples), so a student that gives 0 is at 1 and one without gradient at 0. Observers (Theorems
-    2 and 3) are looked for where samples have been moved onto the boundaries of the teacher's lowest nodes.
+    The gradient is that of Lemma 1, g_l(x) = D_l (A_l f*_l − B_l f_l): the difference of the outputs,
+    propagated back to the student's pre-activations. Its norm is divided by that of the first term (root mean
+    square over samples), so it is 1 for a student with output 0, and 0 at a critical point. Observers
+    (Theorems 2 and 3) are counted on samples that are moved onto the boundaries of the teacher's lowest
+    nodes.
 
     Args:
-        model: the student; it is left as it was.
+        model: the student; it is not changed.
         teacher: a model that takes the same inputs and gives outputs of the same shape.
-        data: what ``tsdistill.data.open_data`` takes; ``None`` for a synthetic source.
-        samples: how many samples to look at.
-        batch_size: samples a pass.
+        data: any argument of ``tsdistill.data.open_data``; ``None`` for a synthetic source.
+        samples: number of samples, at least 2.
+        batch_size: samples of one forward pass.
         points: samples moved onto the boundary of each of the teacher's lowest nodes.
-        seed: of everything random.
-        strict: a sample that cannot be read is an error; otherwise it is left out, counted and named.
-        example_input: one input (batch 1) when the model does not know how its inputs look.
-        input_size: shape of one sample, in place of what the model says.
-        mean: per-channel mean, likewise.
-        std: per-channel standard deviation, likewise.
-        interpolation: of resizing, likewise.
+        seed: of all random choices.
+        strict: raise if a sample cannot be read; otherwise skip, count and report it.
+        example_input: one input (batch 1), for a model without a known input shape.
+        input_size: shape of one sample; replaces that of the model.
+        mean: mean of each channel; replaces that of the model.
+        std: standard deviation of each channel; replaces that of the model.
+        interpolation: of resizing; replaces that of the model.
         transform: replaces resizing, cropping and normalising.
-        progress: is called with the phase, the samples done and how many there are.
+        progress: called with the phase, the samples done and their total.
 
     Raises:
         TsdistillError: weights that are not finite, data that do not fit, samples that are not floating
@@ -98,16 +99,16 @@ def check(
     with evaluation_mode(model, teacher):
         expect(progress, {GRADIENTS: _GRADIENTS * samples, BOUNDARIES: 0.0})
         tally, kept = _gathered(model, teacher, prepared, samples, seed, progress)
-        boundaries = watch_boundaries(model, teacher, kept, points, seed, progress)
+        boundaries = observe_boundaries(model, teacher, kept, points, seed, progress)
     student, lessons = tally.student(), tally.teacher()
     inputs = kept[0].numel() + 1
     precision = None
     alpha = tally.alpha()
     if alpha is not None:
         best = alpha.max(0).values
-        found = implied_precision(tally.largest, best, sum(alpha.shape), inputs)
-        precision = tuple(found.tolist())
-    claims = judge(student, lessons, boundaries, precision, tally.smooth, tally.seen, inputs)
+        bounds = implied_precision(tally.largest, best, sum(alpha.shape), inputs)
+        precision = tuple(bounds.tolist())
+    claims = condition_claims(student, lessons, boundaries, precision, tally.smooth, tally.seen, inputs)
     return Conditions(
         arch=info_of(model).arch,
         teacher_arch=info_of(teacher).arch,
@@ -120,7 +121,7 @@ def check(
         observed=boundaries.share,
         observers=boundaries.observers,
         precision=precision,
-        advice=advise(claims),
+        advice=advice(claims),
         notes=(*prepared.notes, *boundaries.notes),
     )
 
@@ -132,21 +133,21 @@ def _gathered(
     samples: int,
     seed: int,
     progress: Progress | None,
-) -> tuple[Tally, Tensor]:
-    """Sums over the data, and the samples themselves (floating, at most ``samples``)."""
+) -> tuple[PairSums, Tensor]:
+    """The sums over the data, and the samples themselves (at most ``samples``)."""
     generator = torch.Generator().manual_seed(seed)
-    tally = Tally()
+    tally = PairSums()
     kept: list[Tensor] = []
     for x, _ in prepared:
         if tally.seen >= samples:
             break
         if not isinstance(x, Tensor) or not x.is_floating_point():
             raise TsdistillError(
-                "the check follows gradients to real-valued samples, these are not a floating tensor; give "
-                "data of images or vectors"
+                "the check needs gradients with respect to real-valued samples, these are not a floating "
+                "tensor; give images or vectors"
             )
         x = head(x, samples - tally.seen)
-        tally.add(Pass(model, x), Pass(teacher, x), generator)
+        tally.add(RectifierPass(model, x), RectifierPass(teacher, x), generator)
         kept.append(x.cpu())
         tell(progress, GRADIENTS, tally.seen, samples)
     if tally.seen < 2:

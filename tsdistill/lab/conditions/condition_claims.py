@@ -1,17 +1,23 @@
-"""The theorems' conditions as claims with their figures, and one sentence of advice."""
+"""The conditions of the theorems as claims with measured figures, and one sentence of advice."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from tsdistill.lab.conditions.boundary_observers import Boundaries
-from tsdistill.lab.layers.theorem_quantities import wanted_samples
+from tsdistill.lab.conditions.boundary_observers import BoundaryObservers
+from tsdistill.lab.layers.theorem_quantities import required_samples
 from tsdistill.lab.results import Claim, LayerConditions
 
 PAPER = "arXiv 1909.13458"
 RECTIFIED = 0.999
+"""Share of an activation's energy that two slopes explain, from which on it counts as ReLU or Leaky ReLU.
+
+Both have exactly 1; the rest is rounding.
+"""
 SMALL = 0.1
+"""Relative gradient at the 95 % quantile of the samples up to which the gradient counts as small."""
 NEARLY_ALL = 0.99
+"""Share of nodes from which on a condition on all nodes counts as met."""
 
 KINDS, DEPTH, WIDTH, GRADIENT, SEEN, OBSERVED, PRECISION, SAMPLES = (
     "every node is a rectifier",
@@ -25,10 +31,10 @@ KINDS, DEPTH, WIDTH, GRADIENT, SEEN, OBSERVED, PRECISION, SAMPLES = (
 )
 
 
-def judge(
+def condition_claims(
     student: Sequence[LayerConditions],
     teacher: Sequence[LayerConditions],
-    boundaries: Boundaries,
+    boundaries: BoundaryObservers,
     precision: Sequence[float] | None,
     smooth: Collection[str],
     samples: int,
@@ -37,13 +43,13 @@ def judge(
     """The conditions of Theorems 2 to 5, in the order in which they should be read.
 
     Args:
-        student: its rectified layers.
-        teacher: likewise.
-        boundaries: who observes the teacher's lowest nodes.
-        precision: what Theorem 4 grants each of these.
-        smooth: smooth functions that were called.
-        samples: how many were looked at.
-        inputs: d, values a sample and one.
+        student: the student's rectified layers.
+        teacher: the teacher's rectified layers.
+        boundaries: the observers of the teacher's lowest nodes.
+        precision: the ε that Theorem 4 grants each of these nodes.
+        smooth: names of smooth functions that were called.
+        samples: number of samples.
+        inputs: d, the values of a sample and one for the bias.
     """
     worst = min((*student, *teacher), key=lambda layer: layer.rectified)
     others = f"; called besides: {', '.join(sorted(smooth))}" if smooth else ""
@@ -94,7 +100,7 @@ def judge(
         Claim(
             SAMPLES,
             f"{PAPER}, Theorem 4",
-            f"looked at {samples}; the theorem asks for about {wanted_samples(0.1, nodes, inputs):.0e} "
+            f"looked at {samples}; the theorem asks for about {required_samples(0.1, nodes, inputs):.0e} "
             "at precision 0.1 (its constant is not known)",
             None,
         ),
@@ -112,19 +118,19 @@ def _precise(precision: Sequence[float] | None, depth: int, nodes: int, inputs: 
     if precision is None:
         return Claim(PRECISION, source, "the lowest layers' maps differ in size: not compared", None)
     granted = [each for each in precision if each < 1]
-    said = f"{len(granted)} of {len(precision)} teacher nodes are granted a precision below 1"
+    measured = f"{len(granted)} of {len(precision)} teacher nodes are granted a precision below 1"
     if granted:
-        said += f" (best {min(granted):.2g})"
-    said += f"; K = {nodes}, d = {inputs}"
+        measured += f" (best {min(granted):.2g})"
+    measured += f"; K = {nodes}, d = {inputs}"
     if depth > 1:
         return Claim(
-            PRECISION, source, said + "; the theorem is for two layers, here it only indicates", None
+            PRECISION, source, measured + "; the theorem is for two layers, here it only indicates", None
         )
-    return Claim(PRECISION, source, said, len(granted) == len(precision))
+    return Claim(PRECISION, source, measured, len(granted) == len(precision))
 
 
-def advise(claims: Sequence[Claim]) -> str:
-    """How much to trust that unaligned nodes can go, by the first condition that fails."""
+def advice(claims: Sequence[Claim]) -> str:
+    """How far unaligned nodes can be pruned safely, by the first condition that fails."""
     failed = [claim.text for claim in claims if claim.held is False]
 
     def fails(start: str) -> bool:

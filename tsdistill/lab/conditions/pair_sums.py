@@ -8,13 +8,13 @@ import torch
 from torch import Generator, Tensor
 
 from tsdistill.errors import TsdistillError
-from tsdistill.lab.conditions.rectifier_pass import Gate, Pass
+from tsdistill.lab.conditions.rectifier_pass import RectifierCall, RectifierPass
 from tsdistill.lab.results import LayerConditions
 
 
 @dataclass
-class GateSums:
-    """What is kept of one rectified layer, node by node."""
+class RectifierSums:
+    """Sums over samples for each node of one rectified layer."""
 
     place: str
     nodes: int
@@ -24,7 +24,7 @@ class GateSums:
     whole: list[Tensor] = field(default_factory=list)
 
     @classmethod
-    def of(cls, gate: Gate) -> GateSums:
+    def of(cls, gate: RectifierCall) -> RectifierSums:
         """Empty sums for the layer."""
         nodes = gate.before.shape[1]
         return cls(
@@ -34,8 +34,8 @@ class GateSums:
             torch.zeros(2, nodes, dtype=torch.bool),
         )
 
-    def add(self, gate: Gate) -> None:
-        """One batch: moments of z⁺, z⁻ and φ(z), and which sides of the boundary were seen."""
+    def add(self, gate: RectifierCall) -> None:
+        """Add a batch: moments of z⁺, z⁻ and φ(z), and on which sides of the boundary samples lie."""
         z, h = gate.before.double(), gate.after.double()
         above, below = z.clamp_min(0), z.clamp_max(0)
         rows = (h * above, above.square(), h * below, below.square(), h.square())
@@ -50,7 +50,7 @@ class GateSums:
         return float(explained.sum() / energy.sum()) if float(energy.sum()) > 0 else 1.0
 
     def conditions(self) -> LayerConditions:
-        """The layer's line of the report."""
+        """The conditions of the layer."""
         crossed = float(self.both.all(0).double().mean())
         if not self.left:
             return LayerConditions(self.place, self.nodes, self.rectified(), crossed)
@@ -60,11 +60,11 @@ class GateSums:
         return LayerConditions(self.place, self.nodes, self.rectified(), crossed, *quantiles)
 
 
-class Tally:
-    """What `tsdistill.lab.check` gathers batch by batch.
+class PairSums:
+    """The sums over batches that `tsdistill.lab.check` needs.
 
     Attributes:
-        seen: samples so far.
+        seen: number of samples so far.
         largest: the largest absolute entry of g_1(x) over samples, nodes and positions.
         smooth: names of smooth non-linear functions that either model calls.
     """
@@ -73,12 +73,12 @@ class Tally:
         self.seen = 0
         self.largest = 0.0
         self.smooth: set[str] = set()
-        self._mine: list[GateSums] = []
-        self._theirs: list[GateSums] = []
+        self._mine: list[RectifierSums] = []
+        self._theirs: list[RectifierSums] = []
         self._alpha: Tensor | None = None
 
-    def add(self, mine: Pass, theirs: Pass, generator: Generator) -> None:
-        """A batch that went through the student and the teacher; random projections by ``generator``.
+    def add(self, mine: RectifierPass, theirs: RectifierPass, generator: Generator) -> None:
+        """Add a batch of the student and the teacher; ``generator`` draws random projections.
 
         Raises:
             TsdistillError: outputs of different shapes, or no rectifier.
@@ -91,11 +91,10 @@ class Tally:
         for one, sums, role in ((mine, self._mine, "student"), (theirs, self._theirs, "teacher")):
             if not one.gates:
                 raise TsdistillError(
-                    f"no rectifier (ReLU, GELU, SiLU, ...) is called in the {role}: "
-                    "the theorems do not speak of it"
+                    f"the {role} calls no rectifier (ReLU, GELU, SiLU, ...): the theorems do not apply to it"
                 )
             if not sums:
-                sums.extend(GateSums.of(gate) for gate in one.gates)
+                sums.extend(RectifierSums.of(gate) for gate in one.gates)
             for gate, each in zip(one.gates, sums, strict=True):
                 each.add(gate)
             self.smooth |= one.smooth
@@ -115,7 +114,7 @@ class Tally:
         """E[α_kj] ``[n, m]`` of the lowest layers, float64; ``None`` where their maps differ in size."""
         return None if self._alpha is None else self._alpha / self.seen
 
-    def _gradients(self, mine: Pass, theirs: Pass) -> None:
+    def _gradients(self, mine: RectifierPass, theirs: RectifierPass) -> None:
         target = theirs.output.detach().to(mine.output)
         mine.back(target - mine.output.detach())
         lowest = mine.gates[0].to_before
@@ -127,7 +126,7 @@ class Tally:
             sums.left.append(norm)
             sums.whole.append(_norms(gate, len(target)))
 
-    def _modulation(self, mine: Pass, theirs: Pass, generator: Generator) -> None:
+    def _modulation(self, mine: RectifierPass, theirs: RectifierPass, generator: Generator) -> None:
         r = torch.randn(mine.output.shape, generator=generator)
         mine.back(r)
         theirs.back(r)
@@ -138,8 +137,8 @@ class Tally:
         self._alpha = part if self._alpha is None else self._alpha + part
 
 
-def _norms(gate: Gate, samples: int) -> Tensor:
-    """‖g_l(x)‖ ``[samples]``, float64; zeros where nothing came back."""
+def _norms(gate: RectifierCall, samples: int) -> Tensor:
+    """‖g_l(x)‖ ``[samples]``, float64; 0 without a gradient."""
     if gate.to_before is None:
         return torch.zeros(samples, dtype=torch.float64)
     return gate.to_before.double().flatten(1).norm(dim=1).cpu()

@@ -1,4 +1,4 @@
-"""What the rectifiers of any model see in a forward pass, and the gradients that come back to them."""
+"""Inputs and outputs of a model's rectifiers in a forward pass, and the gradients with respect to them."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from tsdistill.runtime.forward import main_output, to_model
 from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
 
 SMOOTH = frozenset({"tanh", "sigmoid", "softmax", "softplus", "hardsigmoid", "scaled_dot_product_attention"})
-"""Non-linear functions without a boundary, by name: the theorems say nothing of nodes behind them."""
+"""Names of non-linear functions without a boundary: the theorems do not cover nodes behind them."""
 
 
 @dataclass
-class Gate:
+class RectifierCall:
     """One call of a rectifier on one batch.
 
     Attributes:
         place: path of the module that calls it, with ``#2`` at its second call.
         before: pre-activations ``[samples, nodes, positions]``.
         after: activations, likewise.
-        to_before: gradient with respect to ``before`` of the last `Pass.back`, likewise.
-        to_after: with respect to ``after``.
+        to_before: gradient with respect to ``before`` of the last `RectifierPass.back`, likewise.
+        to_after: gradient with respect to ``after``, likewise.
     """
 
     place: str
@@ -39,12 +39,12 @@ class Gate:
     to_after: Tensor | None = None
 
 
-class Pass:
-    """A forward pass of a model on a batch that can be differentiated as often as is wanted.
+class RectifierPass:
+    """A forward pass of a model on a batch that can be differentiated several times.
 
     Args:
-        model: at rest (``evaluation_mode``).
-        x: samples ``(n, ...)``, floating.
+        model: in evaluation mode.
+        x: samples ``[n, ...]``, floating.
 
     Attributes:
         output: ``[n, values]``, the main output, flattened.
@@ -56,18 +56,18 @@ class Pass:
     """
 
     def __init__(self, model: nn.Module, x: Tensor) -> None:
-        self.gates: list[Gate] = []
+        self.gates: list[RectifierCall] = []
         self.smooth: set[str] = set()
         self._x = to_model(x, model).detach().requires_grad_()
         calls: dict[str, int] = {}
-        with torch.enable_grad(), _where(model) as stack, _Noting(self.smooth):
+        with torch.enable_grad(), _where(model) as stack, _SmoothFunctionMode(self.smooth):
 
             def see(call: int, before: Tensor, through: Callable[[], Tensor], dim: int) -> Tensor:
                 name = stack[-1]
                 calls[name] = calls.get(name, 0) + 1
                 place = name if calls[name] == 1 else f"{name}#{calls[name]}"
                 values = by_node(before.detach(), dim).clone()
-                gate = Gate(place, values, values)
+                gate = RectifierCall(place, values, values)
                 self.gates.append(gate)
                 _listen(before, dim, gate, "to_before")
                 after = through()
@@ -75,28 +75,28 @@ class Pass:
                 _listen(after, dim, gate, "to_after")
                 return after
 
-            found = main_output(run(model, self._x, see))
-        self.output = found.flatten(1)
+            output = main_output(run(model, self._x, see))
+        self.output = output.flatten(1)
         if not self.output.requires_grad:
             raise TsdistillError(
                 "the model's output does not depend on its input in a way that has a gradient"
             )
 
     def back(self, direction: Tensor) -> None:
-        """Fill in the gates' gradients of Σ direction · output; ``direction`` ``[n, values]``."""
+        """Set the gradients of all calls for Σ direction · output, ``direction`` ``[n, values]``."""
         for gate in self.gates:
             gate.to_before = gate.to_after = None
         torch.autograd.grad(self.output, self._x, direction.to(self.output), retain_graph=True)
 
 
-def _listen(value: Tensor, dim: int, gate: Gate, name: str) -> None:
+def _listen(value: Tensor, dim: int, gate: RectifierCall, name: str) -> None:
     if value.requires_grad:
         value.register_hook(lambda gradient: setattr(gate, name, by_node(gradient.detach(), dim)))
 
 
 @contextmanager
 def _where(model: nn.Module) -> Iterator[list[str]]:
-    """The path of the module that is running, last of the list."""
+    """A stack of module paths; its last entry is the module that runs."""
     stack = [""]
 
     def push(call: ModuleCall) -> None:
@@ -110,7 +110,7 @@ def _where(model: nn.Module) -> Iterator[list[str]]:
         yield stack
 
 
-class _Noting(TorchFunctionMode):
+class _SmoothFunctionMode(TorchFunctionMode):
     def __init__(self, names: set[str]) -> None:
         super().__init__()
         self._names = names

@@ -1,4 +1,4 @@
-"""Where networks live, and whether they have room there, known before any are made."""
+"""The device of an experiment, and its memory, estimated before any network is created."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ import psutil
 import torch
 
 from tsdistill.errors import TsdistillError
-from tsdistill.lab.engine.node_statistics import HELD
-from tsdistill.lab.engine.sgd import DRAWN, ROUND
+from tsdistill.lab.engine.node_statistics import ACTIVATION_BYTES
+from tsdistill.lab.engine.sgd import DRAW_BYTES, STEPS_A_PART
 
-SPARE = 0.9
+PLANNED_SHARE = 0.9
 """The share of free memory that may be planned with."""
 
 
-def place(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
-    """A device that is there, and a precision, by their names.
+def device_and_dtype(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
+    """The device and the precision with these names.
 
     Raises:
-        TsdistillError: there is no such device here.
+        TsdistillError: the device does not exist on this machine.
     """
     try:
-        found = torch.device(device)
-        torch.empty(1, device=found)
+        resolved = torch.device(device)
+        torch.empty(1, device=resolved)
     except (RuntimeError, AssertionError) as error:
-        raise TsdistillError(f"--device {device}: there is none here; cpu always works") from error
-    return found, getattr(torch, dtype)
+        raise TsdistillError(f"--device {device}: not available on this machine; use cpu") from error
+    return resolved, getattr(torch, dtype)
 
 
 def training_bytes(
@@ -41,7 +41,7 @@ def training_bytes(
     own: bool = False,
     dtype: torch.dtype = torch.float32,
 ) -> int:
-    """About how much memory a stack of students takes while it is trained and observed.
+    """Estimate of the memory that training and observing a stack of students takes, in bytes.
 
     Args:
         networks: S.
@@ -50,13 +50,13 @@ def training_bytes(
         student: n_l of each hidden layer.
         outputs: c.
         batch: B.
-        samples: how many are used to observe the nodes.
-        own: whether each network draws samples of its own.
+        samples: number of samples on which nodes are observed.
+        own: whether each network draws its own samples.
         dtype: of the weights.
 
     Returns:
-        bytes: weights drawn in float64 and kept, activations of a step, drawn samples, targets of the steps
-        that a part makes at once, activations that are observed at once.
+        the sum of weights (drawn in float64, kept in ``dtype``), activations of a step, drawn samples,
+        targets of the steps of one part, and activations of one observation.
     """
     item = dtype.itemsize
     weights = networks * sum(
@@ -65,34 +65,34 @@ def training_bytes(
         for read, written in zip((inputs, *widths), (*widths, outputs), strict=True)
     )
     step = networks * batch * (2 * sum(student) + outputs)
-    drawn = min(DRAWN, ROUND * batch * inputs * item * (networks if own else 1))
+    drawn = min(DRAW_BYTES, STEPS_A_PART * batch * inputs * item * (networks if own else 1))
     drawn = max(drawn, batch * inputs * item * (networks if own else 1))
-    wanted = networks * ROUND * batch * (outputs + max(teacher))
+    wanted = networks * STEPS_A_PART * batch * (outputs + max(teacher))
     correlations = networks * max(m * n for m, n in zip(teacher, student, strict=True))
-    observed = max(HELD, 2 * samples * (inputs + 2 * max(*student, outputs)) * item)
+    observed = max(ACTIVATION_BYTES, 2 * samples * (inputs + 2 * max(*student, outputs)) * item)
     return weights * (item + 8) + (step + wanted + correlations) * item + 2 * drawn + 2 * observed
 
 
 def free_bytes(device: torch.device) -> int:
-    """Free memory where ``device`` keeps its tensors."""
+    """Free memory of ``device``, in bytes."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return int(psutil.virtual_memory().available)
 
 
-def check_room(needed: int, device: torch.device, reduce: str) -> None:
-    """Refuse what would not fit, before it is made.
+def check_memory(needed: int, device: torch.device, reduce: str) -> None:
+    """Raise unless ``needed`` bytes are free.
 
     Args:
         needed: bytes.
-        device: where.
-        reduce: what makes it smaller, for the message.
+        device: the device that has to hold them.
+        reduce: options that reduce ``needed``, for the message.
 
     Raises:
         TsdistillError: there is less memory free.
     """
     free = free_bytes(device)
-    if needed > SPARE * free:
+    if needed > PLANNED_SHARE * free:
         raise TsdistillError(
             f"this needs about {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free on {device}: "
             f"reduce {reduce}"

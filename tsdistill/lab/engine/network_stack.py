@@ -1,4 +1,4 @@
-"""Many small ReLU networks of one shape, held as stacks of weights and run at once."""
+"""A stack of small ReLU networks of one shape that run at once."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from tsdistill.errors import TsdistillError
 class Networks:
     """S ReLU networks of one shape: hidden layers relu(W h + b) and a linear output without bias.
 
-    Every matrix has a row a node: the first holds fan-in weights, each later one the fan-out weights of the
-    layer before it. So ``weights[0][s, k]`` is what node k of network s reads, ``weights[1][s, k]`` what is
-    read from it. Training (`train`) changes the tensors in place.
+    Each matrix has one row for each node: the first holds fan-in weights, each later one the fan-out weights
+    of the layer below. ``weights[0][s, k]`` are the fan-in weights of node k of network s, ``weights[1][s,
+    k]`` its fan-out weights. Training (`train`) changes the tensors in place.
 
     Attributes:
         weights: ``[S, n_1, d]``, then ``[S, n_l, n_(l+1)]`` for each hidden layer l, n_L = c the outputs.
@@ -86,18 +86,18 @@ class Networks:
         Args:
             x: ``[N, d]``, the same for all networks, or ``[S, N, d]``, each its own.
         """
-        found: list[Tensor] = []
+        activations: list[Tensor] = []
         for layer, weight in enumerate(self.weights[:-1]):
             if layer:
-                z = torch.bmm(weight.transpose(1, 2), found[-1])
+                z = torch.bmm(weight.transpose(1, 2), activations[-1])
             elif x.dim() == 2:
                 z = (weight.flatten(0, 1) @ x.T).unflatten(0, weight.shape[:2])
             else:
                 z = torch.bmm(weight, x.transpose(1, 2))
             if self.biases:
                 z += self.biases[layer][:, :, None]
-            found.append(z.relu_())
-        return found
+            activations.append(z.relu_())
+        return activations
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
@@ -105,13 +105,13 @@ class Networks:
         return torch.bmm(self.hidden(x)[-1].transpose(1, 2), self.fan_out)
 
     def some(self, which: Sequence[int] | slice) -> Networks:
-        """The networks at these places: views for a slice, copies for a list of places."""
+        """The networks at these indices: views for a slice, copies for a list."""
         return Networks(
             tuple(each[which] for each in self.weights), tuple(each[which] for each in self.biases)
         )
 
     def clone(self) -> Networks:
-        """The same networks in memory of their own."""
+        """A copy of the networks."""
         return Networks(tuple(w.clone() for w in self.weights), tuple(b.clone() for b in self.biases))
 
     def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Networks:
@@ -122,7 +122,7 @@ class Networks:
         )
 
     def module(self, place: int) -> nn.Sequential:
-        """Network ``place`` as Linear, ReLU, Linear …, in memory of its own."""
+        """Network ``place`` as a copy: Linear, ReLU, Linear, …"""
         last = len(self.weights) - 1
         layers: list[nn.Module] = []
         for layer, stack in enumerate(self.weights):
@@ -150,31 +150,4 @@ def stacked(networks: Sequence[Networks]) -> Networks:
         networks[0],
         weights=tuple(torch.cat(layer) for layer in zip(*(n.weights for n in networks), strict=True)),
         biases=tuple(torch.cat(layer) for layer in zip(*(n.biases for n in networks), strict=True)),
-    )
-
-
-def of_modules(modules: Sequence[nn.Sequential]) -> Networks:
-    """The stack of Sequential networks Linear, ReLU, …, Linear, without a bias at the output.
-
-    Raises:
-        TsdistillError: a module is something else, or their shapes differ.
-    """
-    return stacked([_of_module(each) for each in modules])
-
-
-def _of_module(module: nn.Sequential) -> Networks:
-    linear = [each for each in module if isinstance(each, nn.Linear)]
-    between = [type(each) for each in module][1::2]
-    alternate = len(module) == 2 * len(linear) - 1 and all(kind is nn.ReLU for kind in between)
-    biased = [each.bias is not None for each in linear[:-1]]
-    if len(linear) < 2 or not alternate or linear[-1].bias is not None or len(set(biased)) > 1:
-        raise TsdistillError(
-            "a network of the lab is Linear, ReLU, …, Linear, with biases in all hidden layers or none, "
-            "and none at the output; this is something else"
-        )
-    weights = [linear[0].weight, *(each.weight.T for each in linear[1:])]
-    biases = [each.bias for each in linear[:-1] if each.bias is not None]
-    return Networks(
-        tuple(each.detach()[None].clone().contiguous() for each in weights),
-        tuple(each.detach()[None].clone() for each in biases),
     )

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from tsdistill.lab.engine.network_stack import Networks
 from tsdistill.lab.engine.random_draws import generator_of
-from tsdistill.lab.engine.sgd import targets
+from tsdistill.lab.engine.sgd import teacher_outputs
 
 ALIGNED = 0.9
-"""Correlation from which on a student node counts as aligned with a teacher node."""
-EDGES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
-"""Of the bins of correlation by which an L-shaped curve is summed up; those below 0 go to the first."""
+"""Correlation from which on a student node counts as aligned with a teacher node (no unit, at most 1)."""
+CORRELATION_EDGES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
+"""Edges of the bins of correlation of `l_curve`; nodes below 0 count in the first."""
 
 
 def rank_correlation(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> float:
@@ -30,7 +30,7 @@ def rank_correlation(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.nd
 
 
 def mean(values: Sequence[float]) -> float:
-    """Mean of those that are numbers; NaN if none is."""
+    """Mean of the values that are not NaN; NaN if all are."""
     known = [value for value in values if not math.isnan(value)]
     return sum(known) / len(known) if known else math.nan
 
@@ -43,15 +43,15 @@ def l_curve(correlation: Tensor, strength: Tensor) -> dict[str, Any]:
         strength: of each student node, the same shape.
 
     Returns:
-        ``count`` and quartiles ``low``, ``median``, ``high`` of the strength for each bin between `EDGES`
-        (``None`` where it is empty); ``unaligned``: the share of all squared strength that nodes below
-        `ALIGNED` have; ``ratio``: median strength of nodes below 0.5 over that of aligned ones (``None`` if
-        there are none of either).
+        ``count`` and quartiles ``low``, ``median``, ``high`` of the strength in each bin of
+        `CORRELATION_EDGES` (``None`` where it is empty); ``unaligned``: the share of all squared strength
+        of nodes below `ALIGNED`; ``ratio``: median strength of nodes below 0.5 over that of aligned ones
+        (``None`` without one of either).
     """
     x = correlation.flatten().double().clamp(0, 1).numpy()
     y = strength.flatten().double().numpy()
-    place = np.clip(np.digitize(x, EDGES) - 1, 0, len(EDGES) - 2)
-    bins = [y[place == k] for k in range(len(EDGES) - 1)]
+    place = np.clip(np.digitize(x, CORRELATION_EDGES) - 1, 0, len(CORRELATION_EDGES) - 2)
+    bins = [y[place == k] for k in range(len(CORRELATION_EDGES) - 1)]
     low, aligned, total = y[x < 0.5], y[x >= ALIGNED], float((y**2).sum())
     return {
         "count": [len(each) for each in bins],
@@ -64,15 +64,15 @@ def l_curve(correlation: Tensor, strength: Tensor) -> dict[str, Any]:
     }
 
 
-def some_points(correlation: Tensor, strength: Tensor, count: int) -> list[list[float]]:
-    """At most ``count`` points [correlation, strength] of those there are, at even distances."""
+def curve_points(correlation: Tensor, strength: Tensor, count: int) -> list[list[float]]:
+    """At most ``count`` evenly spaced points [correlation, strength] of all nodes."""
     x, y = correlation.flatten(), strength.flatten()
     step = max(1, -(-len(x) // count))
     return [[rounded(a), rounded(b)] for a, b in zip(x[::step].tolist(), y[::step].tolist(), strict=True)]
 
 
 def rounded(value: Any, digits: int = 4) -> Any:
-    """Numbers, and lists and tensors of them, with so many significant digits; ``None`` for NaN."""
+    """Numbers, lists or tensors rounded to ``digits`` significant digits; ``None`` for NaN."""
     if isinstance(value, Tensor | np.ndarray):
         return rounded(value.tolist(), digits)
     if isinstance(value, list | tuple):
@@ -82,9 +82,10 @@ def rounded(value: Any, digits: int = 4) -> Any:
     return float(f"{value:.{digits}g}") if math.isfinite(value) else None
 
 
-HELD = 1 << 26
-"""Bytes of activations that are held at once."""
-DIRECTIONS = 5
+ACTIVATION_BYTES = 1 << 26
+"""Bytes of activations that are held at once: 64 MiB."""
+OUTPUT_DIRECTIONS = 5
+"""Random output directions that E[β_kk] is averaged over; each costs one backward pass."""
 
 
 @torch.no_grad()
@@ -100,18 +101,18 @@ def correlations(teachers: Networks, students: Networks, x: Tensor, layer: int =
     Returns:
         ``[S, m_l, n_l]`` in [-1, 1]; 0 where a node does not vary.
     """
-    found = []
+    parts = []
     for where, own in _parts(students, x):
         ours = _standardised(teachers.some(where).hidden(own)[layer])
         theirs = _standardised(students.some(where).hidden(own)[layer])
-        found.append(torch.bmm(ours, theirs.transpose(1, 2)).clamp_(-1, 1))
-    return torch.cat(found)
+        parts.append(torch.bmm(ours, theirs.transpose(1, 2)).clamp_(-1, 1))
+    return torch.cat(parts)
 
 
 def best_correlations(
     teachers: Networks, students: Networks, x: Tensor, layer: int = 0
 ) -> tuple[Tensor, Tensor]:
-    """The best student node's correlation for each teacher node, and the other way round.
+    """The largest correlation of each teacher node, and of each student node.
 
     Returns:
         ``[S, m_l]`` and ``[S, n_l]``; see `correlations`.
@@ -123,19 +124,19 @@ def best_correlations(
 @torch.no_grad()
 def losses(teachers: Networks, students: Networks, x: Tensor) -> Tensor:
     """J = E‖f*(x) − f(x)‖²/2 ``[S]`` of each student over ``x [N, d]`` or ``[S, N, d]``."""
-    found = []
+    parts = []
     for where, own in _parts(students, x):
-        left = targets(teachers.some(where), own) - targets(students.some(where), own)
-        found.append(left.square_().sum(1).mean(1) / 2)
-    return torch.cat(found)
+        left = teacher_outputs(teachers.some(where), own) - teacher_outputs(students.some(where), own)
+        parts.append(left.square_().sum(1).mean(1) / 2)
+    return torch.cat(parts)
 
 
 @torch.no_grad()
 def energies(networks: Networks, x: Tensor) -> Tensor:
-    """E‖f(x)‖²/2 ``[S]``: the loss of a student that gives 0."""
+    """E‖f(x)‖²/2 ``[S]``: the loss of a student with output 0."""
     return torch.cat(
         [
-            targets(networks.some(where), own).square_().sum(1).mean(1) / 2
+            teacher_outputs(networks.some(where), own).square_().sum(1).mean(1) / 2
             for where, own in _parts(networks, x)
         ]
     )
@@ -149,11 +150,11 @@ def fan_out_norms(networks: Networks) -> Tensor:
 @torch.no_grad()
 def deviations(networks: Networks, x: Tensor) -> list[Tensor]:
     """Standard deviations ``[S, n_l]`` of every hidden layer over ``x [N, d]`` or ``[S, N, d]``."""
-    found = []
+    parts = []
     for where, own in _parts(networks, x):
         acts = networks.some(where).hidden(own)
-        found.append([act.std(2) for act in acts])
-    return [torch.cat(layer) for layer in zip(*found, strict=True)]
+        parts.append([act.std(2) for act in acts])
+    return [torch.cat(layer) for layer in zip(*parts, strict=True)]
 
 
 @torch.no_grad()
@@ -172,21 +173,21 @@ def modulations(networks: Networks, x: Tensor, seed: int = 0) -> list[Tensor]:
         ``[S, n_l]`` for each hidden layer l.
     """
     generator = generator_of(seed)
-    found: list[list[Tensor]] = []
+    parts: list[list[Tensor]] = []
     for where, own in _parts(networks, x):
         some = networks.some(where)
         acts = some.hidden(own)
         sums = [torch.zeros_like(act[:, :, 0]) for act in acts[:-1]]
-        for _ in range(DIRECTIONS if len(acts) > 1 else 0):
+        for _ in range(OUTPUT_DIRECTIONS if len(acts) > 1 else 0):
             shape = (some.count, some.outputs, acts[0].shape[2])
             above = torch.randn(shape, generator=generator).to(acts[0])
             for layer in range(some.depth - 1, -1, -1):
                 above = torch.bmm(some.weights[layer + 1], above)
                 if layer < some.depth - 1:
-                    sums[layer] += above.square().mean(2) / DIRECTIONS
+                    sums[layer] += above.square().mean(2) / OUTPUT_DIRECTIONS
                 above *= acts[layer] > 0
-        found.append([*(each.sqrt() for each in sums), fan_out_norms(some)])
-    return [torch.cat(layer) for layer in zip(*found, strict=True)]
+        parts.append([*(each.sqrt() for each in sums), fan_out_norms(some)])
+    return [torch.cat(layer) for layer in zip(*parts, strict=True)]
 
 
 def _standardised(activations: Tensor) -> Tensor:
@@ -197,10 +198,10 @@ def _standardised(activations: Tensor) -> Tensor:
 
 
 def _parts(networks: Networks, x: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """So many networks at a time that their activations can be held, with their own samples."""
+    """Parts of the stack whose activations fit into `ACTIVATION_BYTES`, with their samples."""
     nodes = 2 * max(*networks.widths, networks.outputs) + networks.inputs
     one = nodes * x.shape[-2] * x.element_size()
-    most = max(1, HELD // one)
+    most = max(1, ACTIVATION_BYTES // one)
     for start in range(0, networks.count, most):
         where = slice(start, start + most)
         yield where, x if x.dim() == 2 else x[where]

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from tsdistill.lab.engine.network_stack import Networks
 
-TEACHER, STUDENT, PROBE = 1, 2, 4096
+TEACHER_DRAW, STUDENT_DRAW, PROBE_SAMPLES = 1, 2, 4096
+"""Keys of the random streams of teachers and students, and samples on which boundaries of `deep_teachers` are
+placed, so that a share of samples is exact to 1/4096."""
 
 
 def generator_of(*parts: int) -> torch.Generator:
@@ -31,23 +33,21 @@ def decaying_teachers(
     decay: float,
     *,
     biases: bool = True,
-    orthogonal: bool = False,
     dtype: torch.dtype = torch.float32,
 ) -> Networks:
     """Two-layer teachers whose node j has fan-out norm 1/j^p (the strength decay of arXiv 1909.13458).
 
     Fan-in weights are unit vectors in random directions, so that pre-activations of x ~ N(0, I) have
-    variance 1; biases are uniform in ±1/2; fan-out directions are random. Teachers of one seed are the same
-    but for their strengths.
+    variance 1; biases are uniform in ±1/2; fan-out directions are random. Teachers of one seed differ
+    in their strengths only.
 
     Args:
         seeds: one for each teacher.
         inputs: d.
         nodes: m.
         outputs: c.
-        decay: p; 0 makes all nodes as strong.
-        biases: whether boundaries miss the origin.
-        orthogonal: fan-in directions at right angles to each other (needs m ≤ d).
+        decay: p; at 0 all nodes have the same strength.
+        biases: whether nodes have biases.
         dtype: of the weights; the draw is the same in each.
 
     Returns:
@@ -56,18 +56,15 @@ def decaying_teachers(
     fan_in, bias, fan_out = [], [], []
     strength = torch.arange(1, nodes + 1, dtype=torch.float64) ** -decay
     for seed in seeds:
-        generator = generator_of(TEACHER, seed)
-        direction = _normal(generator, nodes, inputs)
-        if orthogonal:
-            direction = torch.linalg.qr(direction.T).Q.T
-        fan_in.append(_unit(direction))
+        generator = generator_of(TEACHER_DRAW, seed)
+        fan_in.append(_unit(_normal(generator, nodes, inputs)))
         bias.append(torch.rand(nodes, generator=generator, dtype=torch.float64) - 0.5)
         fan_out.append(_unit(_normal(generator, nodes, outputs)) * strength[:, None])
-    made = Networks((torch.stack(fan_in), torch.stack(fan_out)), (torch.stack(bias),) if biases else ())
-    return made.to(dtype=dtype)
+    teachers = Networks((torch.stack(fan_in), torch.stack(fan_out)), (torch.stack(bias),) if biases else ())
+    return teachers.to(dtype=dtype)
 
 
-def seen_teachers(
+def deep_teachers(
     seeds: Sequence[int],
     inputs: int,
     widths: Sequence[int],
@@ -76,11 +73,11 @@ def seen_teachers(
     *,
     dtype: torch.dtype = torch.float32,
 ) -> Networks:
-    """Deep teachers whose every boundary lies within the data.
+    """Deep teachers all of whose boundaries lie within the data.
 
     On x ~ N(0, I) every node's pre-activation is scaled to variance 1 and shifted so that it is positive for
     a share of the samples that is uniform in [0.35, 0.65]: the condition of Theorem 2 of arXiv 1909.13458
-    that samples see each boundary. Fan-out norms to the output are 1/j^p with p = ``decay``.
+    that samples lie on both sides of each boundary. Fan-out norms to the output are 1/j^p with p = ``decay``.
 
     Args:
         seeds: one for each teacher.
@@ -90,13 +87,13 @@ def seen_teachers(
         decay: p.
         dtype: of the weights; the draw is the same in each.
     """
-    drawn = [_seen(generator_of(TEACHER, seed), inputs, widths, outputs, decay) for seed in seeds]
+    drawn = [_seen(generator_of(TEACHER_DRAW, seed), inputs, widths, outputs, decay) for seed in seeds]
     weights = tuple(torch.stack(layer) for layer in zip(*(each[0] for each in drawn), strict=True))
     biases = tuple(torch.stack(layer) for layer in zip(*(each[1] for each in drawn), strict=True))
     return Networks(weights, biases).to(dtype=dtype)
 
 
-def drawn_students(
+def random_students(
     seeds: Sequence[int],
     inputs: int,
     widths: Sequence[int],
@@ -107,7 +104,7 @@ def drawn_students(
     biases: bool = True,
     dtype: torch.dtype = torch.float32,
 ) -> Networks:
-    """Students at their start: Gaussian weights, biases of zero.
+    """Students before training: Gaussian weights, biases 0.
 
     Args:
         seeds: one for each student.
@@ -116,14 +113,14 @@ def drawn_students(
         outputs: c.
         scale: for two layers: expected norm of each node's fan-in and fan-out weights; ``None``: standard
             deviations ``gain`` · sqrt(2 / fan-in).
-        gain: 1: depth neither shrinks nor grows what passes; below 1 a deep student starts near 0.
-        biases: whether nodes have one.
+        gain: 1 keeps the size of activations over depth; below 1 a deep student starts with outputs near 0.
+        biases: whether nodes have biases.
         dtype: of the weights; the draw is the same in each.
     """
     sizes = [inputs, *widths, outputs]
     stacks: list[list[Tensor]] = [[] for _ in sizes[1:]]
     for seed in seeds:
-        generator = generator_of(STUDENT, seed)
+        generator = generator_of(STUDENT_DRAW, seed)
         for layer, (read, written) in enumerate(pairwise(sizes)):
             shape = (written, read) if layer == 0 else (read, written)
             last = layer == len(sizes) - 2
@@ -138,7 +135,7 @@ def drawn_students(
 def _seen(
     generator: torch.Generator, inputs: int, widths: Sequence[int], outputs: int, decay: float
 ) -> tuple[list[Tensor], list[Tensor]]:
-    h = _normal(generator, PROBE, inputs)
+    h = _normal(generator, PROBE_SAMPLES, inputs)
     weights, biases = [], []
     for layer, nodes in enumerate(widths):
         weight = _normal(generator, nodes, h.shape[1])
@@ -146,7 +143,7 @@ def _seen(
         weight /= z.std(0)[:, None]
         z = h @ weight.T
         share = 0.35 + 0.3 * torch.rand(nodes, generator=generator, dtype=torch.float64)
-        places = ((1 - share) * (PROBE - 1)).round().long()
+        places = ((1 - share) * (PROBE_SAMPLES - 1)).round().long()
         bias = -z.sort(0).values.gather(0, places[None])[0]
         weights.append(weight if layer == 0 else weight.T.contiguous())
         biases.append(bias)
@@ -164,11 +161,12 @@ def _unit(rows: Tensor) -> Tensor:
     return rows / rows.norm(dim=1, keepdim=True)
 
 
-SAMPLES = 3
+SAMPLE_DRAW = 3
+"""Key of the random stream of samples."""
 
 
 class Samples(Protocol):
-    """Gives inputs for the steps of a training, many steps at once.
+    """A source of training inputs.
 
     Attributes:
         shared: whether all networks get the same samples.
@@ -180,19 +178,18 @@ class Samples(Protocol):
         """The next ``count`` samples: ``[count, d]`` if shared, else ``[S, count, d]``."""
 
 
-class Fresh:
-    """x ~ N(0, σ² I), never the same sample twice.
+class GaussianSamples:
+    """x ~ N(0, σ² I), each sample drawn once.
 
     Args:
-        seed: decides what is drawn.
+        seed: of the draw.
         inputs: d.
         spread: σ.
-        networks: ``None``: the same samples for all networks of a stack, which costs one draw instead of S
-            and makes the lowest layer one product of matrices. Each network still has a start, and as a rule
-            a teacher, of its own: their results are coupled by common samples only. A number S: samples of
-            their own for S networks.
-        dtype: what the samples are given in; they are drawn in float32 whatever it is.
-        device: where they are given.
+        networks: ``None``: all networks of a stack share the samples, which costs one draw instead of S and
+            makes the lowest layer one matrix product; results of different networks are then coupled by the
+            samples. A number S: separate samples for S networks.
+        dtype: of the returned samples; they are drawn in float32.
+        device: of the returned samples.
     """
 
     def __init__(
@@ -208,7 +205,7 @@ class Fresh:
         self.shared = networks is None
         self._lead = () if networks is None else (networks,)
         self._inputs, self._spread, self._dtype, self._device = inputs, spread, dtype, device
-        self._generator = generator_of(SAMPLES, seed)
+        self._generator = generator_of(SAMPLE_DRAW, seed)
 
     def rows(self, count: int) -> Tensor:
         """The next ``count`` samples: ``[count, d]`` if shared, else ``[S, count, d]``."""
@@ -218,18 +215,18 @@ class Fresh:
         return drawn.to(dtype=self._dtype, device=self._device)
 
 
-class Finite:
+class FiniteSamples:
     """Samples drawn with replacement from finite sets.
 
     Args:
-        x: ``[N, d]``, one set and one order for all networks, or ``[S, N, d]``, each network its own.
-        seed: decides the order.
+        x: ``[N, d]``, one set and one order for all networks, or ``[S, N, d]``, one set for each network.
+        seed: of the order.
     """
 
     def __init__(self, x: Tensor, seed: int) -> None:
         self.shared = x.dim() == 2
         self._x = x
-        self._generator = generator_of(SAMPLES, seed)
+        self._generator = generator_of(SAMPLE_DRAW, seed)
 
     def rows(self, count: int) -> Tensor:
         """The next ``count`` samples: ``[count, d]`` if shared, else ``[S, count, d]``."""

@@ -1,4 +1,4 @@
-"""Finished parts of a long experiment in files, so that one that was stopped goes on."""
+"""Files of the finished parts of an experiment, from which a stopped run resumes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tsdistill.files import made_folder, replacing
 from tsdistill.models.files.tensor_file import write_tensors
 
 
-def kept(folder: Path | None, name: str, key: Mapping[str, Any], make: Callable[[], Any]) -> Any:
-    """What ``make`` gives, taken from a file when the same was made before.
+def cached(folder: Path | None, name: str, key: Mapping[str, Any], make: Callable[[], Any]) -> Any:
+    """The result of ``make``, read from its file if there is one for the same key.
 
     Args:
-        folder: where files are; made when it is not there; ``None``: nothing is kept.
-        name: what the file's name starts with.
-        key: everything that decides the result; a file made with another is left alone.
-        make: gives what JSON can hold.
+        folder: folder of the files, created if needed; ``None``: no file is read or written.
+        name: start of the file's name.
+        key: all values that the result depends on; files of other keys are not touched.
+        make: returns a value that JSON can hold.
 
     Raises:
         TsdistillError: a file cannot be written.
@@ -31,25 +31,22 @@ def kept(folder: Path | None, name: str, key: Mapping[str, Any], make: Callable[
         return make()
     path = _path(folder, name, key, "json")
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if found["key"] == _plain(key):
-            return found["value"]
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        if stored["key"] == _plain(key):
+            return stored["value"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         pass
     made_folder(folder)
     value = make()
-    with replacing(path) as beside:
-        beside.write_text(json.dumps({"key": key, "value": value}), encoding="utf-8")
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps({"key": key, "value": value}), encoding="utf-8")
     return value
 
 
-def kept_tensors(
-    folder: Path | None,
-    name: str,
-    key: Mapping[str, Any],
-    make: Callable[[], tuple[dict[str, Tensor], Any]],
+def cached_tensors(
+    folder: Path | None, name: str, key: Mapping[str, Any], make: Callable[[], tuple[dict[str, Tensor], Any]]
 ) -> tuple[dict[str, Tensor], Any]:
-    """As `kept`, for tensors by name and something that JSON can hold.
+    """As `cached`, for named tensors and a value that JSON can hold.
 
     Raises:
         TsdistillError: a file cannot be written.
@@ -59,16 +56,16 @@ def kept_tensors(
     path = _path(folder, name, key, "safetensors")
     try:
         with safe_open(path, framework="pt") as file:
-            noted = file.metadata()
-            if json.loads(noted["key"]) == _plain(key):
-                return {each: file.get_tensor(each) for each in file.keys()}, json.loads(noted["value"])  # noqa: SIM118
+            metadata = file.metadata()
+            if json.loads(metadata["key"]) == _plain(key):
+                return {each: file.get_tensor(each) for each in file.keys()}, json.loads(metadata["value"])  # noqa: SIM118
     except (OSError, ValueError, KeyError, TypeError, SafetensorError):
         pass
     made_folder(folder)
     tensors, value = make()
-    with replacing(path, SafetensorError) as beside:
+    with replacing(path, SafetensorError) as temporary:
         whole = {each: tensor.contiguous() for each, tensor in tensors.items()}
-        write_tensors(beside, whole, {"key": json.dumps(key), "value": json.dumps(value)})
+        write_tensors(temporary, whole, {"key": json.dumps(key), "value": json.dumps(value)})
     return tensors, value
 
 

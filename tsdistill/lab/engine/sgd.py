@@ -15,15 +15,15 @@ from tsdistill.lab.engine.random_draws import Samples
 _gate = torch.ops.aten.threshold_backward.grad_input
 
 
-class Passes:
-    """Forward and backward of S networks on batches of B samples, into buffers that are used again.
+class BatchedStep:
+    """Forward and backward pass of S networks on batches of B samples, in reused buffers.
 
-    Activations are kept as ``[S, n_l, B]``, so that products with weights that have a row a node are plain
-    (batched) matrix products. The negative gradient of J = E‖y − f(x)‖²/2 with respect to a layer's
-    pre-activation is ``_back``; a step adds its products with the layer's inputs to the weights.
+    Activations are stored as ``[S, n_l, B]``, so that products with the weights are batched matrix products.
+    The negative gradient of J = E‖y − f(x)‖²/2 with respect to a layer's pre-activation is ``_back``; a step
+    adds its products with the layer's inputs to the weights.
 
     Args:
-        networks: whose weights a step changes, in place.
+        networks: their weights are changed in place.
         batch: B.
         shared: whether all networks get the same inputs.
     """
@@ -40,7 +40,7 @@ class Passes:
         Args:
             x: ``[B, d]`` if shared, else ``[S, B, d]``.
             y: targets ``[S, c, B]``.
-            rate: what the gradient of the batch's mean is multiplied with.
+            rate: step size, for the gradient of the mean over the batch.
         """
         self._forward(x)
         self._residual.copy_(y).baddbmm_(self._of.fan_out.transpose(1, 2), self._acts[-1], alpha=-1)
@@ -75,18 +75,18 @@ class Passes:
             self._of.fan_in.baddbmm_(above, x, alpha=rate)
 
 
-CACHED = 1 << 20
-"""Bytes of weights of the networks that are stepped in turn: about what a core's own cache holds."""
-LARGE = 1 << 21
-"""Bytes of weights of one network from which on PyTorch's own threads share its matrices."""
-DRAWN = 1 << 25
-"""Bytes of the samples that are drawn at once."""
-ROUND = 16
-"""Steps that one part of the networks makes before the next part makes them."""
+CACHE_BYTES = 1 << 20
+"""Bytes of weights of one part: about the second-level cache of a core (1 MiB)."""
+LARGE_BYTES = 1 << 21
+"""Bytes of weights of one network from which on PyTorch's threads share its matrices."""
+DRAW_BYTES = 1 << 25
+"""Bytes of samples that are drawn at once (32 MiB)."""
+STEPS_A_PART = 16
+"""Steps of one part of the networks before the next part takes them: its weights stay in the cache."""
 
 Rate = float | Callable[[int], float]
-Record = Callable[[int, Networks], None]
-"""Told how many steps are done, with the students as they are then (not to be changed)."""
+RecordCallback = Callable[[int, Networks], None]
+"""Called with the number of steps done and the students, which it must not change."""
 
 
 def train(
@@ -97,28 +97,28 @@ def train(
     steps: int,
     batch: int,
     rate: Rate,
-    record: Record | None = None,
+    record: RecordCallback | None = None,
     at: Sequence[int] = (),
 ) -> None:
     """Train student s on the outputs of teacher s, for every s, in place.
 
     Each step takes ``batch`` samples and descends the gradient of J = ‖f*(x) − f(x)‖²/2, averaged over them:
-    the plain SGD of arXiv 1909.13458's experiments. On the CPU the stack is cut into parts whose weights a
-    core's cache holds, and parts are trained on ``torch.get_num_threads()`` threads; results do not depend on
-    how many those are.
+    the SGD of the experiments of arXiv 1909.13458. On the CPU the stack is cut into parts whose weights fit
+    into the cache of a core, and parts are trained on ``torch.get_num_threads()`` threads; results do not
+    depend on the number of threads.
 
     Args:
         students: S networks, changed.
         teachers: S networks with the same inputs and outputs, of any depth and width.
-        samples: where batches come from; they are taken on from where they are.
-        steps: how many.
+        samples: source of the batches; continues at its present position.
+        steps: number of steps.
         batch: B.
         rate: step size, or a function of the step's number.
-        record: called after the steps in ``at``; 0: before the first. None of them is skipped.
-        at: numbers of steps, rising, at most ``steps``.
+        record: called after the steps in ``at``; 0 is before the first step.
+        at: increasing numbers of steps, at most ``steps``.
 
     Raises:
-        TsdistillError: teachers and students do not fit, or a student's weights are not finite any more.
+        TsdistillError: teachers and students do not fit, or a student's weights became infinite or NaN.
     """
     _check(students, teachers, steps, batch)
     parts = _parts(students, teachers, batch, samples.shared)
@@ -129,7 +129,7 @@ def train(
     with _Workers(len(parts), students) as workers:
         for stop in stops:
             while done < stop:
-                length = min(stop - done, ROUND, max(1, DRAWN // drawn))
+                length = min(stop - done, STEPS_A_PART, max(1, DRAW_BYTES // drawn))
                 x = samples.rows(length * batch)
                 rates = [rate(done + k) if callable(rate) else rate for k in range(length)]
                 workers.each([(part, x, rates) for part in parts])
@@ -140,39 +140,39 @@ def train(
     _check_finite(students, steps)
 
 
-def targets(teachers: Networks, x: Tensor) -> Tensor:
+def teacher_outputs(teachers: Networks, x: Tensor) -> Tensor:
     """Outputs ``[S, c, N]`` of the teachers for ``x [N, d]`` or ``[S, N, d]``."""
     return torch.bmm(teachers.fan_out.transpose(1, 2), teachers.hidden(x)[-1])
 
 
 class _Part:
-    """Networks ``where`` of the stacks."""
+    """The networks ``where`` of both stacks, with the buffers of their steps."""
 
     def __init__(
         self, students: Networks, teachers: Networks, where: slice, batch: int, shared: bool
     ) -> None:
         self._teachers, self._where, self._batch, self._shared = teachers.some(where), where, batch, shared
-        self._passes = Passes(students.some(where), batch, shared)
+        self._passes = BatchedStep(students.some(where), batch, shared)
 
     @torch.no_grad()
     def run(self, x: Tensor, rates: Sequence[float]) -> None:
         own = x if self._shared else x[self._where]
-        wanted = targets(self._teachers, own)
+        wanted = teacher_outputs(self._teachers, own)
         for step, rate in enumerate(rates):
             here = slice(step * self._batch, (step + 1) * self._batch)
             self._passes.step(own[..., here, :], wanted[..., here], rate)
 
 
 class _Workers:
-    """Runs parts on threads of their own, each with one thread of PyTorch's; large networks one by one.
+    """Runs parts on threads, each with one thread of PyTorch; large networks one after the other.
 
-    Small matrices are never shared by PyTorch's threads: waiting for each other costs more than it saves.
+    PyTorch's threads never share small matrices: their synchronisation costs more than it saves.
     """
 
     def __init__(self, parts: int, networks: Networks) -> None:
         self._before = torch.get_num_threads()
         cpu = networks.fan_in.device.type == "cpu"
-        self._small = cpu and _bytes(networks) < LARGE
+        self._small = cpu and _bytes(networks) < LARGE_BYTES
         count = min(self._before, parts) if self._small else 1
         self._pool: ThreadPoolExecutor | None = None
         if count > 1:
@@ -200,13 +200,13 @@ class _Workers:
 def _parts(students: Networks, teachers: Networks, batch: int, shared: bool) -> list[_Part]:
     count = most = students.count
     if students.fan_in.device.type == "cpu":
-        most = max(1, min(CACHED // _bytes(students), -(-count // 2)))
+        most = max(1, min(CACHE_BYTES // _bytes(students), -(-count // 2)))
     cuts = range(0, count, most)
     return [_Part(students, teachers, slice(cut, min(cut + most, count)), batch, shared) for cut in cuts]
 
 
 def _bytes(networks: Networks) -> int:
-    """Of the weights of one network."""
+    """Size of the weights of one network, in bytes."""
     return sum(w[0].numel() for w in networks.weights) * networks.fan_in.element_size()
 
 

@@ -1,4 +1,4 @@
-"""A training watched: how well each teacher node is matched, and the loss, at chosen steps."""
+"""The record of a training: best correlation of each teacher node, and the loss, at chosen steps."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tsdistill.lab.engine.sgd import Rate, train
 
 
 @dataclass(frozen=True)
-class Followed:
-    """What was seen of S students at R steps.
+class TrainingRecord:
+    """Correlations and losses of S students at R steps.
 
     Attributes:
         at: the steps.
-        correlations: ``[R, S, m]``, each teacher node's with its best student node.
-        losses: ``[R, S]``, E‖f* − f‖² over E‖f*‖² on samples that were not trained on.
+        correlations: ``[R, S, m]``, the largest correlation of each teacher node with a student node.
+        losses: ``[R, S]``, E‖f* − f‖² / E‖f*‖² on samples outside the training.
     """
 
     at: tuple[int, ...]
@@ -29,7 +29,7 @@ class Followed:
     losses: Tensor
 
 
-def spaced(steps: int, count: int, *also: int) -> tuple[int, ...]:
+def observation_steps(steps: int, count: int, *also: int) -> tuple[int, ...]:
     """About ``count`` steps from 0 to ``steps``, dense at the start, and those in ``also``."""
     first = max(1, steps // 200)
     ratio = (steps / first) ** (1 / max(1, count - 2))
@@ -37,7 +37,7 @@ def spaced(steps: int, count: int, *also: int) -> tuple[int, ...]:
     return tuple(sorted({0, steps, *also, *(step for step in rising if step < steps)}))
 
 
-def follow(
+def train_and_record(
     students: Networks,
     teachers: Networks,
     samples: Samples,
@@ -48,19 +48,19 @@ def follow(
     rate: Rate,
     at: Sequence[int],
     tell: Callable[[int], None],
-) -> Followed:
+) -> TrainingRecord:
     """Train as `train` does and observe the lowest hidden layer at the steps ``at``.
 
     Args:
-        students: changed.
-        teachers: theirs.
-        samples: what is trained on.
-        x: ``[N, d]``, what is observed on.
-        steps: how many.
+        students: trained in place.
+        teachers: one for each student.
+        samples: source of the training samples.
+        x: samples ``[N, d]`` of the observation.
+        steps: number of steps.
         batch: B.
         rate: step size.
         at: steps to observe after.
-        tell: told each observed step.
+        tell: called with each observed step.
     """
     energy = energies(teachers, x)
     matched: list[Tensor] = []
@@ -72,4 +72,4 @@ def follow(
         tell(step)
 
     train(students, teachers, samples, steps=steps, batch=batch, rate=rate, record=record, at=at)
-    return Followed(tuple(at), torch.stack(matched), torch.stack(lost))
+    return TrainingRecord(tuple(at), torch.stack(matched), torch.stack(lost))

@@ -1,1 +1,1 @@
-"""One file an experiment."""
+"""The experiments: one module for each, named as on the command line."""

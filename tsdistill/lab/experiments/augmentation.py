@@ -1,4 +1,4 @@
-"""Few samples: moved by the teacher's boundaries, in random directions, or not at all."""
+"""Few training samples: augmented on the teacher's boundaries, in random directions, or not at all."""
 
 from __future__ import annotations
 
@@ -7,46 +7,47 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from tsdistill.lab.engine import check_room, kept, place, spaced, training_bytes
+from tsdistill.lab.engine import cached, check_memory, device_and_dtype, observation_steps, training_bytes
 from tsdistill.lab.experiment import Context, Experiment
 from tsdistill.lab.experiments.few_sample_students import (
-    EVALUATED,
+    EVALUATION_SAMPLES,
     STRATEGIES,
     Augmentation,
     Cell,
-    cell,
-    means,
-    needed,
+    few_sample_cell,
+    mean_losses,
+    samples_needed,
 )
 from tsdistill.lab.results import Claim, Outcome, Table
 
 PAPER = "arXiv 1909.13458, Theorem 5 and figure 9"
 FEWER, SMALL = 10.0, 0.1
+"""Asked by the claims: how many times lower a loss is, and the largest loss relative to that of output 0."""
 
 
 def run(settings: Augmentation, context: Context) -> Outcome:
-    """Train students on N samples in all and see what they make of fresh ones.
+    """Train students on N samples and measure their loss on fresh samples.
 
-    The paper's setting (`PAPER`): two-layer ReLU networks, SGD. Samples are made once, before the training:
-    ``none`` is N Gaussian ones; ``agnostic`` x, x + ε u and x − ε u of N/3, u random and orthonormal;
-    ``aware`` the point on a teacher node's boundary and one at either side along its normal, of N/3. All N,
-    augmentations and seeds of an over-realisation are one stack of networks and one cell that is kept.
+    The paper's setting (`PAPER`): two-layer ReLU networks, SGD. Samples are augmented once, before the
+    training: ``none`` is N Gaussian ones; ``agnostic`` x, x + ε u and x − ε u of N/3, u random and
+    orthonormal; ``aware`` the point on a teacher node's boundary and one at either side along its normal, of
+    N/3. All N, augmentations and seeds of an over-realisation are one stack of networks and one cached cell.
 
     Raises:
         TsdistillError: the largest stack does not fit into memory.
     """
-    device, dtype = place(settings.device, settings.dtype)
+    device, dtype = device_and_dtype(settings.device, settings.dtype)
     count = len(settings.counts) * len(STRATEGIES) * settings.seeds
     widest = settings.nodes * max(settings.over)
-    check_room(
+    check_memory(
         training_bytes(
             count, settings.inputs, (settings.nodes,), (widest,), settings.outputs, settings.batch,
-            samples=EVALUATED, own=True, dtype=dtype,
+            samples=EVALUATION_SAMPLES, own=True, dtype=dtype,
         ),
         device,
         "--seeds, --counts, --over or --inputs",
     )  # fmt: skip
-    at = spaced(settings.steps, 12)
+    at = observation_steps(settings.steps, 12)
     shared = {
         key: value for key, value in asdict(settings).items() if key not in ("over", "device", "target")
     }
@@ -57,9 +58,9 @@ def run(settings: Augmentation, context: Context) -> Outcome:
             context.tell("students", number * len(at) + at.index(step) + 1, len(at) * len(settings.over))
 
         def make(over: int = over, tell: Any = tell) -> Cell:
-            return cell(settings, over, at, tell, device)
+            return few_sample_cell(settings, over, at, tell, device)
 
-        cells.append(kept(context.keep, f"augmentation-{over}x", {**shared, "over": over}, make))
+        cells.append(cached(context.keep, f"augmentation-{over}x", {**shared, "over": over}, make))
     return Outcome(
         "augmentation",
         {},
@@ -76,26 +77,26 @@ def run(settings: Augmentation, context: Context) -> Outcome:
 
 
 def claims(settings: Augmentation, cells: Sequence[Cell]) -> tuple[Claim, ...]:
-    """What the theory says of the cells, and whether it held."""
+    """The claims of the theory on the cells, and whether they held."""
     return _lower(settings, cells), _fewer(settings, cells), _sound(settings, cells)
 
 
 def _lower(settings: Augmentation, cells: Sequence[Cell]) -> Claim:
     few = [k for k, count in enumerate(settings.counts) if count <= settings.inputs]
     against = {
-        other: [means(each, other)[k] / means(each, "aware")[k] for each in cells for k in few]
+        other: [mean_losses(each, other)[k] / mean_losses(each, "aware")[k] for each in cells for k in few]
         for other in ("none", "agnostic")
     }
-    told = ", ".join(
-        f"{min(found):.1f} to {max(found):.1f} times lower than {other}"
-        for other, found in against.items()
-        if found
+    measured = ", ".join(
+        f"{min(ratios):.1f} to {max(ratios):.1f} times lower than {other}"
+        for other, ratios in against.items()
+        if ratios
     )
     return Claim(
         "with few samples, those moved by the teacher's boundaries lower the evaluation loss by orders of "
         "magnitude",
         PAPER,
-        f"N up to d = {settings.inputs}: {told}; held from {FEWER:g} times on"
+        f"N up to d = {settings.inputs}: {measured}; held from {FEWER:g} times on"
         if few
         else f"no N is up to d = {settings.inputs}",
         min(map(min, against.values())) >= FEWER if few else None,
@@ -103,31 +104,33 @@ def _lower(settings: Augmentation, cells: Sequence[Cell]) -> Claim:
 
 
 def _fewer(settings: Augmentation, cells: Sequence[Cell]) -> Claim:
-    found = {each["over"]: _needed(settings, each) for each in cells}
-    told = "; ".join(
+    by_width = {each["over"]: _needed(settings, each) for each in cells}
+    measured = "; ".join(
         f"{over}x: " + ", ".join(f"{name} {_words(n, settings)}" for name, n in by_name.items())
-        for over, by_name in found.items()
+        for over, by_name in by_width.items()
     )
-    said = [by_name for by_name in found.values() if any(n is not None for n in by_name.values())]
-    reached = [{name: math.inf if n is None else n for name, n in by_name.items()} for by_name in said]
+    known = [by_name for by_name in by_width.values() if any(n is not None for n in by_name.values())]
+    reached = [{name: math.inf if n is None else n for name, n in by_name.items()} for by_name in known]
     ends = [n["aware"] < min(n["none"], n["agnostic"]) for n in reached]
     return Claim(
         "with teacher-aware samples fewer are needed for a given evaluation loss than with random directions "
         "or without augmentation",
         PAPER,
-        f"N for {settings.target:g} of the loss of giving 0: {told}",
-        all(ends) if said else None,
+        f"N for {settings.target:g} of the loss of giving 0: {measured}",
+        all(ends) if known else None,
     )
 
 
 def _sound(settings: Augmentation, cells: Sequence[Cell]) -> Claim:
-    worst = {name: max(max(means(each, name)) / each["energy"] for each in cells) for name in STRATEGIES}
-    told = ", ".join(f"{name} {value:.2g}" for name, value in worst.items())
+    worst = {
+        name: max(max(mean_losses(each, name)) / each["energy"] for each in cells) for name in STRATEGIES
+    }
+    measured = ", ".join(f"{name} {value:.2g}" for name, value in worst.items())
     return Claim(
         "with teacher-aware samples even a few dozen do not over-fit",
         f"{PAPER}; the talk",
         f"largest evaluation loss over all N from {min(settings.counts)} on, as a part of that of giving 0: "
-        f"{told}; held if teacher-aware stays below {SMALL:g}",
+        f"{measured}; held if teacher-aware stays below {SMALL:g}",
         worst["aware"] < SMALL,
     )
 
@@ -136,7 +139,10 @@ def _needed(settings: Augmentation, cell: Cell) -> dict[str, float | None]:
     target = settings.target * cell["energy"]
     order = sorted(range(len(settings.counts)), key=settings.counts.__getitem__)
     counts = [settings.counts[k] for k in order]
-    return {name: needed(counts, [means(cell, name)[k] for k in order], target) for name in STRATEGIES}
+    return {
+        name: samples_needed(counts, [mean_losses(cell, name)[k] for k in order], target)
+        for name in STRATEGIES
+    }
 
 
 def _words(n: float | None, settings: Augmentation) -> str:
@@ -149,7 +155,7 @@ def _losses(settings: Augmentation, cells: Sequence[Cell]) -> Table:
     rows: list[tuple[str | int | float | None, ...]] = []
     for k, count in enumerate(settings.counts):
         for each in cells:
-            none, agnostic, aware = (means(each, name)[k] for name in STRATEGIES)
+            none, agnostic, aware = (mean_losses(each, name)[k] for name in STRATEGIES)
             shown = (f"{value:.2g}" for value in (none, agnostic, aware))
             ratios = (f"{none / aware:.1f}", f"{agnostic / aware:.1f}")
             rows.append((count, f"{each['over']}x", *shown, *ratios))
@@ -171,8 +177,4 @@ def _needs(settings: Augmentation, cells: Sequence[Cell]) -> Table:
     )
 
 
-EXPERIMENT = Experiment(
-    Augmentation,
-    {"counts": (30, 60, 270), "over": (1, 10), "seeds": 3},
-    run,
-)
+EXPERIMENT = Experiment(Augmentation, {"counts": (30, 60, 270), "over": (1, 10), "seeds": 3}, run)

@@ -1,4 +1,4 @@
-"""boundaries: student boundaries that move onto the teacher's, in two dimensions."""
+"""The experiment boundaries: student boundaries move onto the teacher's, in two dimensions."""
 
 from __future__ import annotations
 
@@ -13,18 +13,21 @@ from torch import Tensor
 from tsdistill.errors import TsdistillError
 from tsdistill.lab.experiment import Context, Experiment, Settings, not_negative, option, positive
 from tsdistill.lab.layers import plane_networks
-from tsdistill.lab.layers.plane_networks import ON
+from tsdistill.lab.layers.plane_networks import SAME_BOUNDARY
 from tsdistill.lab.results import Claim, Outcome, Table
 
 PAPER = "arXiv 1909.13458"
 ALIGNED = 0.99
+"""Correlation from which on a student and a teacher node count as active on the same side."""
 SMALL = 0.05
+"""Strength, by the median aligned node's, below which an unaligned node counts as without fan-out."""
 OUTPUTS, BATCH, START = 8, 256, 0.1
+"""Output dimension, points of a step, and norm of a student node's fan-out at the start."""
 
 
 @dataclass(frozen=True)
 class Boundaries(Settings):
-    """Settings of boundaries: the pairs are trained side by side, one of them is drawn."""
+    """Settings of boundaries: pairs are trained together, one of them is drawn."""
 
     students: int = option(6, "student nodes")
     teachers: int = option(2, "teacher nodes, at most 6")
@@ -47,13 +50,13 @@ class Boundaries(Settings):
 
 
 def run(settings: Boundaries, context: Context) -> Outcome:
-    """Train the pairs, count who ended where, and keep the frames of one of them."""
+    """Train the pairs, count boundaries on teacher nodes at the end, and record the frames of one pair."""
     generator = torch.Generator().manual_seed(settings.seed)
-    goals = plane_networks.teachers(
+    goals = plane_networks.plane_teachers(
         settings.pairs, settings.teachers, OUTPUTS, generator, decay=settings.decay
     )
-    pairs = plane_networks.students(settings.pairs, settings.students, OUTPUTS, START, generator)
-    held = plane_networks.points(4096, generator)
+    pairs = plane_networks.plane_students(settings.pairs, settings.students, OUTPUTS, START, generator)
+    held = plane_networks.square_points(4096, generator)
     power = [round(settings.steps * (place / (settings.frames - 1)) ** 3) for place in range(settings.frames)]
     when = set(power)
     frames: list[dict[str, Any]] = []
@@ -64,7 +67,7 @@ def run(settings: Boundaries, context: Context) -> Outcome:
         if step in when:
             frames.append({"step": step, **_seen(pairs, goals, held)})
 
-    plane_networks.train(pairs, goals, settings.steps, settings.rate, BATCH, generator, record)
+    plane_networks.train_pairs(pairs, goals, settings.steps, settings.rate, BATCH, generator, record)
     if not bool(torch.isfinite(pairs.fan_in).all()):
         raise TsdistillError(f"--rate {settings.rate:g}: the training diverged; give a lower one")
     end = _ended(pairs, goals, held)
@@ -73,23 +76,23 @@ def run(settings: Boundaries, context: Context) -> Outcome:
 
 
 def _seen(pairs: plane_networks.Pairs, goals: plane_networks.Pairs, x: Tensor) -> dict[str, Tensor]:
-    found, strength = plane_networks.correlations(pairs, goals, x)
+    correlation, strength = plane_networks.pair_correlations(pairs, goals, x)
     return {
         "lines": pairs.fan_in.mT.clone(),
         "strength": strength,
-        "best": found.amax(2),
-        "node": found.argmax(2),
-        "loss": plane_networks.loss(pairs, goals, x),
+        "best": correlation.amax(2),
+        "node": correlation.argmax(2),
+        "loss": plane_networks.pair_losses(pairs, goals, x),
     }
 
 
 def _ended(pairs: plane_networks.Pairs, goals: plane_networks.Pairs, x: Tensor) -> list[dict[str, Any]]:
-    """Of every pair: each student's correlation, nearest boundary and distance to it, strength; the loss."""
+    """Loss of each pair; correlation, nearest boundary, distance and strength of each student node."""
     seen = _seen(pairs, goals, x)
     lines, goal_lines = seen["lines"].tolist(), goals.fan_in.mT.tolist()
     ended = []
     for place, own in enumerate(lines):
-        away = [[plane_networks.gap(line, goal) for goal in goal_lines[place]] for line in own]
+        away = [[plane_networks.boundary_distance(line, goal) for goal in goal_lines[place]] for line in own]
         nearest = [min(each) for each in away]
         ended.append(
             {
@@ -104,15 +107,17 @@ def _ended(pairs: plane_networks.Pairs, goals: plane_networks.Pairs, x: Tensor) 
 
 
 def _on(pair: dict[str, Any], node: int, least: float = -1.0) -> int:
-    """How many students have their boundary on a teacher node's and correlate with it above ``least``."""
+    """Number of student nodes on a teacher node's boundary that correlate with it by more than ``least``."""
     each = zip(pair["best"], pair["node"], pair["gap"], strict=True)
-    return sum(best > least and at == node and gap is not None and gap < ON for best, at, gap in each)
+    return sum(
+        best > least and at == node and gap is not None and gap < SAME_BOUNDARY for best, at, gap in each
+    )
 
 
 def _chosen(ended: list[dict[str, Any]], teachers: int) -> int:
-    """The first pair with all teacher nodes found and two students aligned with none, else the first."""
+    """The first pair with all teacher nodes recovered and two students aligned with none, else the first."""
     for place, pair in enumerate(ended):
-        off = sum(gap is None or gap >= ON for gap in pair["gap"])
+        off = sum(gap is None or gap >= SAME_BOUNDARY for gap in pair["gap"])
         if off == 2 and all(_on(pair, node, ALIGNED) for node in range(teachers)):
             return place
     return 0
@@ -146,8 +151,8 @@ def _outcome(
         for pair in ended
         for best, strength, gap in zip(pair["best"], pair["strength"], pair["gap"], strict=True)
     ]
-    strong = sorted(strength for _, strength, gap in nodes if gap is not None and gap < ON)
-    weak = sorted(strength for _, strength, gap in nodes if gap is not None and gap >= ON)
+    strong = sorted(strength for _, strength, gap in nodes if gap is not None and gap < SAME_BOUNDARY)
+    weak = sorted(strength for _, strength, gap in nodes if gap is not None and gap >= SAME_BOUNDARY)
     typical = strong[len(strong) // 2] if strong else 0.0
     high = weak[int(0.9 * len(weak))] / typical if weak and typical else math.nan
     loud = sum(strength >= SMALL * typical for strength in weak)
@@ -160,27 +165,24 @@ def _outcome(
         Claim(
             "For every teacher node there is a student node whose boundary lies on its own.",
             f"{PAPER}, theorem 2; the talk",
-            f"{covered:.1%} of {total} teacher nodes in {len(ended)} pairs (boundaries within {ON:g} in a "
-            f"square of side 2, from either side; 99 % asked); {alike / total:.1%} have one that is "
-            "active on the "
-            f"same side, with a correlation above {ALIGNED:g}; loss at most {losses[-1]:.0e}, median "
-            f"{losses[len(losses) // 2]:.0e}",
+            f"{covered:.1%} of {total} teacher nodes in {len(ended)} pairs (boundaries within "
+            f"{SAME_BOUNDARY:g} in a square of side 2, from either side; 99 % asked); {alike / total:.1%} "
+            f"have one that is active on the same side, with a correlation above {ALIGNED:g}; loss at most "
+            f"{losses[-1]:.0e}, median {losses[len(losses) // 2]:.0e}",
             covered >= 0.99,
         ),
         Claim(
             "Not all students align: some boundaries stay where no teacher node's is.",
             "the talk (6 student and 2 teacher nodes)",
             f"{len(weak)} of {len(nodes)} student nodes have a boundary in the square that lies on no "
-            "teacher "
-            f"node's, {sum(gap is None for _, _, gap in nodes)} have theirs outside",
+            f"teacher node's, {sum(gap is None for _, _, gap in nodes)} have theirs outside",
             bool(weak),
         ),
         Claim(
             "Those have next to no fan-out.",
             f"{PAPER}, theorem 3; the talk",
-            f"nine tenths of them have a strength below {high:.2g} of the median aligned node's "
-            f"({SMALL:g} asked); {loud} of {len(weak)} are above it, at most "
-            f"{weak[-1] / (typical or 1):.1f} of the "
+            f"nine tenths of them have a strength below {high:.2g} of the median aligned node's ({SMALL:g} "
+            f"asked); {loud} of {len(weak)} are above it, at most {weak[-1] / (typical or 1):.1f} of the "
             f"median; with correlation below 0.9 in place of boundaries: {apart:.2g}"
             if weak
             else "there are none",
@@ -189,9 +191,8 @@ def _outcome(
         Claim(
             "Two or three students align with each teacher node.",
             "the talk",
-            f"{each:.1f} on average with {settings.students / settings.teachers:g} for each; students on "
-            f"a teacher node: {listed} "
-            "(an average of 1.5 to 3.5 asked)",
+            f"{each:.1f} on average with {settings.students / settings.teachers:g} for each; students on a "
+            f"teacher node: {listed} (an average of 1.5 to 3.5 asked)",
             1.5 <= each <= 3.5,
         ),
     )
@@ -199,7 +200,7 @@ def _outcome(
         (
             number + 1,
             f"{best:.3f}",
-            node + 1 if gap is not None and gap < ON else None,
+            node + 1 if gap is not None and gap < SAME_BOUNDARY else None,
             "outside" if gap is None else f"{gap:.3f}",
             f"{strength:.1e}",
         )
@@ -224,14 +225,11 @@ def _outcome(
         (table,),
         {**course, "ended": ended[shown], "nodes": flat[:3000]},
         (
-            "A student may lie on a teacher node's boundary and be active on the other side of it: "
-            "relu(z) = z + "
-            "relu(−z), and other students together make the linear part. Such a node is aligned in the "
-            "sense of "
-            "the theorem (of boundaries), but not in correlation.",
-            "Two students on one boundary that is no teacher node's can cancel but for a linear part: "
-            "then they keep "
-            "their fan-out. Theorem 3 asks for independent observers, which is not checked here.",
+            "A student may lie on a teacher node's boundary and be active on the other side of it: relu(z) "
+            "= z + relu(−z), and other students together make the linear part. Such a node is aligned in "
+            "the sense of the theorem (of boundaries), but not in correlation.",
+            "Two students on one boundary that is no teacher node's can cancel but for a linear part: then "
+            "they keep their fan-out. Theorem 3 asks for independent observers, which is not checked here.",
             "The pair drawn is the first in which every teacher node is found and two students align "
             "with none.",
         ),

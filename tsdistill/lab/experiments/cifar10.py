@@ -1,4 +1,4 @@
-"""Over-realised students of a pruned ConvNet, on images: are wider ones better aligned, and better?"""
+"""Over-realised students of a pruned ConvNet, on images: alignment and loss by width."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ PAPER = "arXiv 1909.13458, section 6"
 LOSS, ALIGNMENT = "output_mse", "alignment"
 THIRDS = ("strong", "middle", "weak")
 CORRELATION_TOLERANCE, LOSS_TOLERANCE = 0.01, 0.05
+"""What a step in width may lose, in correlation and relatively in loss, without failing a claim."""
 
 Runs = Mapping[float, Sequence[Mapping[str, Any]]]
 
 
 @dataclass(frozen=True)
 class Cifar10(Settings):
-    """What it can be told."""
+    """The settings of cifar10."""
 
     data: str = option("fashion-mnist", "fashion-mnist, or cifar10, which is downloaded")
     data_dir: str | None = option(None, "where the data set is, or is put")
@@ -51,7 +52,7 @@ class Cifar10(Settings):
 
 
 def run(settings: Cifar10, context: Context) -> Outcome:
-    """Train a teacher, prune it to its strong nodes, train students on its outputs, lay them side by side."""
+    """Train a teacher, prune it to its strong nodes, train students on its outputs, and compare them."""
     images = image_set(settings.data, settings.data_dir)
     with nullcontext(context.keep) if context.keep else tempfile.TemporaryDirectory() as place:
         folder = Path(place) / _name(settings)
@@ -70,12 +71,12 @@ def run(settings: Cifar10, context: Context) -> Outcome:
         runs: dict[float, list[dict[str, Any]]] = {width: [] for width in sorted(settings.widths)}
         for done, (width, seed) in enumerate(jobs):
 
-            def told(epoch: int, done: int = done) -> None:
+            def report_epoch(epoch: int, done: int = done) -> None:
                 context.tell(
                     "epochs of students", done * settings.epochs + epoch, len(jobs) * settings.epochs
                 )
 
-            runs[width].append(trainings.student(teacher, width, seed, settings.epochs, told))
+            runs[width].append(trainings.student(teacher, width, seed, settings.epochs, report_epoch))
         judged = {"dense": trainings.judged(dense, dense), "teacher": trainings.judged(teacher, dense)}
         nodes = trainings.nodes(teacher)
     return Outcome(
@@ -95,10 +96,10 @@ def run(settings: Cifar10, context: Context) -> Outcome:
 
 
 def claims(runs: Runs) -> tuple[Claim, ...]:
-    """What the talk says of over-realisation, beside the last epochs.
+    """The claims of the talk on over-realisation, from the last epochs.
 
     Args:
-        runs: width -> what `Trainings.student` gave for each seed.
+        runs: for each width the results of `Trainings.student` for each seed.
     """
     aligned = {width: last(some, ALIGNMENT) for width, some in runs.items()}
     lost = {width: last(some, LOSS) for width, some in runs.items()}
@@ -129,7 +130,7 @@ def claims(runs: Runs) -> tuple[Claim, ...]:
 
 
 def table(runs: Runs, layers: Sequence[str]) -> Table:
-    """A row a width: mean ± standard deviation over seeds after the last epoch."""
+    """A row for each width: mean ± standard deviation over seeds after the last epoch."""
     rows: list[tuple[str | int | float | None, ...]] = []
     for width, some in runs.items():
         cells = [_cell(some, LOSS, 4), _cell(some, "agreement", 2), _cell(some, "top1", 2)]
@@ -146,17 +147,17 @@ def table(runs: Runs, layers: Sequence[str]) -> Table:
 
 
 def last(runs: Sequence[Mapping[str, Any]], name: str) -> list[float]:
-    """A figure after the last epoch, of each run that has it."""
+    """The figure ``name`` after the last epoch, for each run that has it."""
     return [run["epochs"][-1][name] for run in runs if name in run["epochs"][-1]]
 
 
 def _rises(steps: Sequence[float], tolerance: float) -> bool | None:
-    """Whether no step falls by more than the tolerance and all together rise; ``None``: there is no step."""
+    """Whether no step falls by more than ``tolerance`` and their sum is positive; ``None`` without steps."""
     return min(steps) > -tolerance and sum(steps) > 0 if steps else None
 
 
-def _by_width(found: Mapping[float, Sequence[float]], form: str) -> str:
-    return ", ".join(f"{fmean(values):{form}} at {width:g}x" for width, values in found.items())
+def _by_width(by_width: Mapping[float, Sequence[float]], form: str) -> str:
+    return ", ".join(f"{fmean(values):{form}} at {width:g}x" for width, values in by_width.items())
 
 
 def _cell(runs: Sequence[Mapping[str, Any]], name: str, digits: int) -> str:
@@ -168,7 +169,7 @@ def _cell(runs: Sequence[Mapping[str, Any]], name: str, digits: int) -> str:
 
 
 def _name(settings: Cifar10) -> str:
-    """A folder for all that has this teacher."""
+    """The name of the folder for the trainings of one teacher."""
     parts = (
         settings.data,
         settings.network,

@@ -1,4 +1,4 @@
-"""Two students trained apart, joined by a straight line and by the polyline of `tsdistill.lab.layers`."""
+"""Loss between two independently trained students: on the straight line, and on a polyline."""
 
 from __future__ import annotations
 
@@ -12,30 +12,32 @@ from torch import Tensor, nn
 
 from tsdistill.errors import TsdistillError
 from tsdistill.lab.engine import (
-    Fresh,
-    check_room,
+    GaussianSamples,
+    cached,
+    check_memory,
     decaying_teachers,
-    drawn_students,
+    device_and_dtype,
     generator_of,
-    kept,
-    place,
+    random_students,
     train,
     training_bytes,
 )
 from tsdistill.lab.engine.node_statistics import rounded
 from tsdistill.lab.experiment import Context, Experiment, Settings, not_negative, option, positive
-from tsdistill.lab.layers.polyline import Polyline, connect, straight
-from tsdistill.lab.layers.small_convnets import convnet, pictures, trained
+from tsdistill.lab.layers.polyline import Polyline, connecting_polyline, straight_line
+from tsdistill.lab.layers.small_convnets import dead_leaves_images, random_convnet, train_by_adam
 from tsdistill.lab.results import Claim, Outcome, Table
 
-FITTED = 2048
-TRAINED, WATCHED, SAMPLED, CONVOLVED = 11, 12, 13, 14
+FIT_SAMPLES = 2048
+"""Samples on which readers are refitted, and as many others on which losses are measured."""
+TRAINING_DRAW, LOSS_DRAW, FIT_DRAW, CONVNET_DRAW = 11, 12, 13, 14
+"""Keys of the random streams: training, losses, refits, ConvNets."""
 Cell = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Connectivity(Settings):
-    """Pairs of students and how finely their paths are looked at."""
+    """Pairs of students, and the points of their paths."""
 
     dtype: str = option("float64", "precision of the networks: float32 or float64")
     pairs: int = option(16, "pairs of two-layer students, each with a teacher of its own")
@@ -73,11 +75,11 @@ def run(settings: Connectivity, context: Context) -> Outcome:
     Raises:
         TsdistillError: the largest stack of students does not fit into memory.
     """
-    device, dtype = place(settings.device, settings.dtype)
-    check_room(
+    device, dtype = device_and_dtype(settings.device, settings.dtype)
+    check_memory(
         training_bytes(
             2 * settings.pairs, settings.inputs, (settings.nodes,), (settings.nodes * max(settings.over),),
-            settings.outputs, settings.batch, samples=FITTED, dtype=dtype,
+            settings.outputs, settings.batch, samples=FIT_SAMPLES, dtype=dtype,
         ),
         device,
         "--pairs, --over or --nodes",
@@ -91,8 +93,8 @@ def run(settings: Connectivity, context: Context) -> Outcome:
         def make(over: int = over) -> Cell:
             return two_layers(settings, over, device, dtype)
 
-        cells.append(kept(context.keep, f"connectivity-{over}x", {**shared, "over": over}, make))
-    found = []
+        cells.append(cached(context.keep, f"connectivity-{over}x", {**shared, "over": over}, make))
+    conv_cells = []
     for number in range(settings.conv_pairs):
         context.tell("pairs", len(settings.over) + number, total)
 
@@ -100,10 +102,10 @@ def run(settings: Connectivity, context: Context) -> Outcome:
             return convolutional(settings, number, device)
 
         key = {**shared, "pair": number}
-        found.append(kept(context.keep, f"connectivity-conv-{number}", key, convolve))
+        conv_cells.append(cached(context.keep, f"connectivity-conv-{number}", key, convolve))
     context.tell("pairs", total, total)
-    if found:
-        cells.append(_together(found, settings.conv_over))
+    if conv_cells:
+        cells.append(_together(conv_cells, settings.conv_over))
     return Outcome(
         "connectivity",
         {},
@@ -126,20 +128,20 @@ def two_layers(settings: Connectivity, over: int, device: torch.device, dtype: t
         seeds, settings.inputs, settings.nodes, settings.outputs, settings.decay, dtype=dtype
     ).to(device=device)
     starts = [1000 * settings.seed + place for place in range(len(seeds))]
-    students = drawn_students(
+    students = random_students(
         starts, settings.inputs, (width,), settings.outputs, scale=settings.start, dtype=dtype
     ).to(device=device)
     options: dict[str, Any] = {"dtype": dtype, "device": device}
     train(
         students,
         teachers,
-        Fresh(settings.seed + TRAINED, settings.inputs, **options),
+        GaussianSamples(settings.seed + TRAINING_DRAW, settings.inputs, **options),
         steps=settings.steps,
         batch=settings.batch,
         rate=lambda step: settings.rate * (1 if step < 0.7 * settings.steps else 1 / 3),
     )
-    fitted = Fresh(settings.seed + SAMPLED, settings.inputs, **options).rows(FITTED)
-    x = Fresh(settings.seed + WATCHED, settings.inputs, **options).rows(FITTED)
+    fitted = GaussianSamples(settings.seed + FIT_DRAW, settings.inputs, **options).rows(FIT_SAMPLES)
+    x = GaussianSamples(settings.seed + LOSS_DRAW, settings.inputs, **options).rows(FIT_SAMPLES)
     rows = []
     for pair in range(settings.pairs):
         y = teachers.some([2 * pair])(x)[0]
@@ -152,18 +154,19 @@ def convolutional(settings: Connectivity, number: int, device: torch.device) -> 
     """One pair of ConvNets; widths of the teacher 6 and 8."""
     teacher_widths = (6, 8)
     seed = 1000 * settings.seed + number
-    teacher = convnet(teacher_widths, settings.outputs, generator_of(CONVOLVED, seed, 0)).to(device)
+    teacher = random_convnet(teacher_widths, settings.outputs, generator_of(CONVNET_DRAW, seed, 0)).to(device)
     widths = (teacher_widths[0] * settings.conv_over, teacher_widths[1] * settings.conv_over)
     x, fitted, watched = (
-        pictures(count, 3 * seed + k).to(device) for k, count in enumerate((settings.conv_samples, 512, 512))
+        dead_leaves_images(count, 3 * seed + k).to(device)
+        for k, count in enumerate((settings.conv_samples, 512, 512))
     )
     with torch.no_grad():
         y, right = teacher(x), teacher(watched)
     students: list[nn.Module] = []
     for place_ in (1, 2):
-        generator = generator_of(CONVOLVED, seed, place_)
-        model = convnet(widths, settings.outputs, generator).to(device)
-        trained(
+        generator = generator_of(CONVNET_DRAW, seed, place_)
+        model = random_convnet(widths, settings.outputs, generator).to(device)
+        train_by_adam(
             model, x, y,
             steps=settings.conv_steps, batch=32, rate=3e-3, generator=generator, tell=lambda step: None,
         )  # fmt: skip
@@ -183,7 +186,7 @@ def _measured(
     points: int,
     centred: bool,
 ) -> Cell:
-    """Losses along the three paths between a pair."""
+    """Losses along the three paths between the students of a pair."""
     energy = (y - y.mean(0) if centred else y).square().sum(1).mean() / 2
 
     def along(path: Polyline) -> dict[str, Any]:
@@ -199,14 +202,14 @@ def _measured(
         }
 
     return {
-        "straight": along(straight(one, two)),
-        "half": along(connect(one, two, fitted)),
-        "least": along(connect(one, two, fitted, keep=least)),
+        "straight": along(straight_line(one, two)),
+        "half": along(connecting_polyline(one, two, fitted)),
+        "least": along(connecting_polyline(one, two, fitted, keep=least)),
     }
 
 
 def _columns(rows: list[Cell]) -> Cell:
-    """Pairs side by side: a list of losses for each path."""
+    """All pairs together: a list of losses for each path."""
     return {
         path: {
             "places": rows[0][path]["places"],
@@ -218,8 +221,8 @@ def _columns(rows: list[Cell]) -> Cell:
     }
 
 
-def _together(found: list[Cell], over: int) -> Cell:
-    return {"kind": "ConvNet", "over": over, "width": None, **_columns(found)}
+def _together(cells: list[Cell], over: int) -> Cell:
+    return {"kind": "ConvNet", "over": over, "width": None, **_columns(cells)}
 
 
 EXPERIMENT = Experiment(
@@ -239,7 +242,9 @@ EXPERIMENT = Experiment(
 
 SOURCE = "arXiv 1909.13458, section 3 (mode connectivity); the talk"
 EXACT = 1e-9
+"""Excess over the highest vertex, relative to it, that counts as rounding of float64 sums."""
 LOW = 0.1
+"""Rise on a polyline, by the rise on the straight line, below which its error counts as low."""
 
 Cells = Sequence[dict[str, Any]]
 
@@ -274,7 +279,7 @@ def table_of(cells: Cells) -> Table:
 
 
 def claims_of(cells: Cells) -> tuple[Claim, ...]:
-    """What the theory says, two layers first."""
+    """The claims of the theory, two-layer students first."""
     two = [cell for cell in cells if cell["kind"] == "two layers"]
     conv = [cell for cell in cells if cell["kind"] == "ConvNet"]
     claims = [_apart(cells), _exact(two), _low(two, "half"), _low(two, "least")]

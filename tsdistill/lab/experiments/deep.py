@@ -11,35 +11,39 @@ import torch
 from torch import Tensor
 
 from tsdistill.lab.engine import (
-    Fresh,
+    GaussianSamples,
     Networks,
-    check_room,
+    cached_tensors,
+    check_memory,
     correlations,
+    deep_teachers,
     deviations,
-    drawn_students,
+    device_and_dtype,
     energies,
-    kept_tensors,
     losses,
     modulations,
-    place,
-    seen_teachers,
-    spaced,
+    observation_steps,
+    random_students,
     train,
     training_bytes,
 )
-from tsdistill.lab.engine.node_statistics import ALIGNED, l_curve, rank_correlation, rounded, some_points
+from tsdistill.lab.engine.node_statistics import ALIGNED, curve_points, l_curve, rank_correlation, rounded
 from tsdistill.lab.experiment import Context, Experiment, Settings, not_negative, option, positive
 from tsdistill.lab.results import Claim, Outcome, Table
 
-OBSERVED = 2048
-WATCHED = 0
+OBSERVED_SAMPLES = 2048
+"""Samples on which nodes are observed: independent nodes then correlate by about 1/√2048 = 0.02."""
+OBSERVED_DRAW = 0
+"""Seed of these samples."""
 SEGMENTS = 8
+"""About how many parts the training has; weights are kept and nodes observed after each."""
 POINTS = 300
+"""Largest number of student nodes that the figure of a layer shows."""
 
-SMALL = 0.02
+SMALL_LOSS = 0.02
 """Relative loss below which a student counts as trained, so that its gradient is small."""
 
-Moment = dict[str, Any]
+Snapshot = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -64,41 +68,41 @@ class Deep(Settings):
 
 
 def run(settings: Deep, context: Context) -> Outcome:
-    """Train deep students and observe every hidden layer from time to time.
+    """Train deep students and measure every hidden layer after each part of the training.
 
     A student node's strength is sqrt(E[β_kk]) · σ_k, β = V_lᵀ V_l of Lemma 1 of arXiv 1909.13458 (its
     depth-general fan-out norm) and σ_k the standard deviation of its activation. The teacher's boundaries all
-    lie within the data (see `seen_teachers`). The weights after each part of the training are kept, so that
-    one that was stopped goes on.
+    lie within the data (see `deep_teachers`). The weights after each part of the training are stored, so that
+    a stopped run resumes.
 
     Raises:
         TsdistillError: the networks do not fit into memory, or a student diverged.
     """
-    device, dtype = place(settings.device, settings.dtype)
+    device, dtype = device_and_dtype(settings.device, settings.dtype)
     wide = tuple(width * settings.over for width in settings.widths)
     needed = training_bytes(
         settings.seeds, settings.inputs, settings.widths, wide, settings.outputs, settings.batch,
-        samples=OBSERVED, dtype=dtype,
+        samples=OBSERVED_SAMPLES, dtype=dtype,
     )  # fmt: skip
-    check_room(needed, device, "--over, --widths, --batch or --seeds")
+    check_memory(needed, device, "--over, --widths, --batch or --seeds")
     seeds = [settings.seed * 1000 + seed for seed in range(settings.seeds)]
-    teachers = seen_teachers(
+    teachers = deep_teachers(
         seeds, settings.inputs, settings.widths, settings.outputs, settings.decay, dtype=dtype
     ).to(device=device)
-    x = Fresh(WATCHED, settings.inputs, dtype=dtype, device=device).rows(OBSERVED)
-    students = drawn_students(
+    x = GaussianSamples(OBSERVED_DRAW, settings.inputs, dtype=dtype, device=device).rows(OBSERVED_SAMPLES)
+    students = random_students(
         seeds, settings.inputs, wide, settings.outputs, gain=settings.start, dtype=dtype
     ).to(device=device)
     moments = [_moment(teachers, students, x, 0)]
-    stops = spaced(settings.steps, SEGMENTS)
+    stops = observation_steps(settings.steps, SEGMENTS)
     key = {name: value for name, value in asdict(settings).items() if name != "device"}
     for since, stop in pairwise(stops):
 
-        def make(now: Networks = students, since: int = since, stop: int = stop) -> tuple[Any, Moment]:
+        def make(now: Networks = students, since: int = since, stop: int = stop) -> tuple[Any, Snapshot]:
             _go_on(settings, now, teachers, since, stop)
             return _named(now), _moment(teachers, now, x, stop)
 
-        tensors, moment = kept_tensors(context.keep, f"deep-{stop}", {**key, "stops": stops}, make)
+        tensors, moment = cached_tensors(context.keep, f"deep-{stop}", {**key, "stops": stops}, make)
         students = _unnamed(tensors, students, device)
         moments.append(moment)
         context.tell("steps", stop, settings.steps)
@@ -116,7 +120,7 @@ def run(settings: Deep, context: Context) -> Outcome:
 
 
 def _go_on(settings: Deep, students: Networks, teachers: Networks, since: int, stop: int) -> None:
-    samples = Fresh(
+    samples = GaussianSamples(
         settings.seed * 1_000_000 + stop, settings.inputs, dtype=students.fan_in.dtype,
         device=students.fan_in.device,
     )  # fmt: skip
@@ -127,7 +131,7 @@ def _go_on(settings: Deep, students: Networks, teachers: Networks, since: int, s
     train(students, teachers, samples, steps=stop - since, batch=settings.batch, rate=rate)
 
 
-def _moment(teachers: Networks, students: Networks, x: Tensor, step: int) -> Moment:
+def _moment(teachers: Networks, students: Networks, x: Tensor, step: int) -> Snapshot:
     layers = []
     for layer, (beta, deviation) in enumerate(
         zip(modulations(students, x), deviations(students, x), strict=True)
@@ -142,7 +146,7 @@ def _moment(teachers: Networks, students: Networks, x: Tensor, step: int) -> Mom
                 "aligned": rounded((best >= ALIGNED).double().mean()),
                 "order": rounded(rank_correlation(best.flatten().numpy(), strength.flatten().numpy())),
                 "curve": l_curve(best, strength),
-                "points": some_points(best, strength, POINTS),
+                "points": curve_points(best, strength, POINTS),
             }
         )
     loss = losses(teachers, students, x) / energies(teachers, x)
@@ -161,26 +165,27 @@ def _unnamed(tensors: dict[str, Tensor], like: Networks, device: torch.device) -
     )
 
 
-def _claims(moments: Sequence[Moment]) -> tuple[Claim, ...]:
+def _claims(moments: Sequence[Snapshot]) -> tuple[Claim, ...]:
     first, last = moments[0]["layers"], moments[-1]["layers"]
     loss = moments[-1]["loss"]
-    found, orders = last[0]["found"], [layer["order"] for layer in last]
+    aligned_share, orders = last[0]["found"], [layer["order"] for layer in last]
     ratios = [layer["curve"]["ratio"] for layer in last]
-    told = ", ".join("none to compare" if ratio is None else f"{ratio:.3f}" for ratio in ratios)
+    ratio_text = ", ".join("none to compare" if ratio is None else f"{ratio:.3f}" for ratio in ratios)
     rises = [(a["matched"], b["matched"]) for a, b in zip(first, last, strict=True)]
     reached = f"relative loss {max(loss):.2g}"
     return (
         Claim(
             "every teacher node of the lowest layer has an aligned student node",
             "arXiv 1909.13458, Theorem 2 (which asks for a gradient of zero)",
-            f"{found:.1%} at {reached}; held from 99 % on, and not to be said above a loss of {SMALL:g}",
-            found >= 0.99 if found >= 0.99 or max(loss) <= SMALL else None,
+            f"{aligned_share:.1%} at {reached}; held from 99 % on, and not to be said above a "
+            f"loss of {SMALL_LOSS:g}",
+            aligned_share >= 0.99 if aligned_share >= 0.99 or max(loss) <= SMALL_LOSS else None,
         ),
         Claim(
             "the L-shaped curve appears in every layer: weakly correlated student nodes have little strength",
             "arXiv 1909.13458, experiments; the talk",
             "median strength of nodes with correlation below 0.5 over that of aligned ones, by layer: "
-            f"{told}; rank correlation of strength with correlation: "
+            f"{ratio_text}; rank correlation of strength with correlation: "
             f"{', '.join(f'{order:.2f}' for order in orders)}; held if the ratio is below 0.2 in every layer",
             None if None in ratios else max(ratios) < 0.2,
         ),
@@ -195,7 +200,7 @@ def _claims(moments: Sequence[Moment]) -> tuple[Claim, ...]:
     )
 
 
-def _table(settings: Deep, moment: Moment) -> Table:
+def _table(settings: Deep, moment: Snapshot) -> Table:
     rows = [
         (
             number + 1, settings.widths[number], settings.widths[number] * settings.over,

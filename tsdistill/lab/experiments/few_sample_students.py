@@ -13,17 +13,17 @@ from torch import Tensor, nn
 
 from tsdistill.augmentation import Setting, augmented, opened, prepared
 from tsdistill.errors import TsdistillError
-from tsdistill.lab.engine import Finite, Networks, decaying_teachers, drawn_students, stacked, train
+from tsdistill.lab.engine import FiniteSamples, Networks, decaying_teachers, random_students, stacked, train
 from tsdistill.lab.engine.random_draws import generator_of
 from tsdistill.lab.experiment import Settings, option, positive
 
-MADE = 3
-"""Samples that augmentation makes of one."""
+COPIES = 3
+"""Samples that augmentation makes of one: on a boundary and either side, or itself and two moved ones."""
 
 
 @dataclass(frozen=True)
 class Augmentation(Settings):
-    """What is swept, and the training."""
+    """The settings of augmentation: the sweep, and the training."""
 
     counts: tuple[int, ...] = option(
         (30, 60, 120, 270, 510, 1110), "training samples N in all, augmented ones counted; multiples of 3"
@@ -51,14 +51,14 @@ class Augmentation(Settings):
         if not math.isfinite(self.decay) or self.decay < 0:
             raise TsdistillError(f"--decay {self.decay:g}: give numbers 0 or more")
         for count in self.counts:
-            if count % MADE:
+            if count % COPIES:
                 raise TsdistillError(
-                    f"--counts {count}: augmentation makes {MADE} samples of one; give multiples"
+                    f"--counts {count}: augmentation makes {COPIES} samples of one; give multiples"
                 )
 
     @property
     def strategies(self) -> dict[str, str]:
-        """Name -> what `tsdistill.augmentation.opened` takes."""
+        """The argument of `tsdistill.augmentation.opened` for each strategy."""
         return {
             "none": "none",
             "agnostic": f"teacher-agnostic:copies=yes,scale={self.spread}",
@@ -67,20 +67,22 @@ class Augmentation(Settings):
 
 
 STRATEGIES = ("none", "agnostic", "aware")
-EVALUATED, MEASURED = 4096, 512
-BASE, MOVED, FRESH, KNOWN = 11, 12, 13, 14
+EVALUATION_SAMPLES, STRENGTH_SAMPLES = 4096, 512
+"""Fresh samples of the evaluation loss, and samples on which augmentation measures the teacher's nodes."""
+BASE_DRAW, SHIFT_DRAW, EVALUATION_DRAW, STRENGTH_DRAW = 11, 12, 13, 14
+"""Keys of the random streams: base samples, their moves, evaluation, strength of the teacher's nodes."""
 
 Cell = dict[str, Any]
 
 
 @torch.no_grad()
-def cell(
+def few_sample_cell(
     settings: Augmentation, over: int, at: Sequence[int], tell: Callable[[int], None], device: torch.device
 ) -> Cell:
     """Losses E‖f*(x) − f(x)‖²/2 of all students of one over-realisation.
 
     Returns:
-        ``over``, ``energy`` (the loss of giving 0), ``evaluation`` (on fresh samples) and ``training``, both
+        ``over``, ``energy`` (the loss of output 0), ``evaluation`` (on fresh samples) and ``training``, both
         ``[counts][strategies][seeds]``.
     """
     dtype = getattr(torch, settings.dtype)
@@ -96,7 +98,7 @@ def cell(
         ])
         for count in settings.counts
     ]  # fmt: skip
-    students = drawn_students(
+    students = random_students(
         seeds, settings.inputs, (settings.nodes * over,), settings.outputs,
         scale=settings.start, biases=False, dtype=dtype,
     )  # fmt: skip
@@ -106,7 +108,7 @@ def cell(
     train(
         students,
         taught,
-        Sets([x.to(device) for x in sets], settings.seed),
+        SeparateSamples([x.to(device) for x in sets], settings.seed),
         steps=settings.steps,
         batch=settings.batch,
         rate=lambda step: settings.rate if step < 0.7 * settings.steps else settings.rate / 10,
@@ -114,30 +116,33 @@ def cell(
         at=at,
     )
     fresh = torch.randn(
-        EVALUATED, settings.inputs, generator=generator_of(FRESH, settings.seed), dtype=torch.float64
+        EVALUATION_SAMPLES,
+        settings.inputs,
+        generator=generator_of(EVALUATION_DRAW, settings.seed),
+        dtype=torch.float64,
     ).to(dtype=dtype, device=device)
     evaluation, training = [], []
     for number, x in enumerate(sets):
         here = slice(number * len(x), (number + 1) * len(x))
         pair = students.some(here), taught.some(here)
-        evaluation.append(_rows(loss(*pair, fresh)))
-        training.append(_rows(loss(*pair, x.to(device))))
+        evaluation.append(_rows(output_losses(*pair, fresh)))
+        training.append(_rows(output_losses(*pair, x.to(device))))
     energy = float(teachers.to(device=device)(fresh).square().sum(2).mean()) / 2
     return {"over": over, "energy": energy, "evaluation": evaluation, "training": training}
 
 
-class Sets:
-    """Finite sets of several sizes, one after the other: each network draws from its own.
+class SeparateSamples:
+    """Finite sets of several sizes; each network draws from one of them.
 
     Args:
         sets: ``[s, N, d]`` each, N different.
-        seed: decides the order; what is drawn of one set does not depend on the others.
+        seed: of the order; the draw from one set does not depend on the others.
     """
 
     shared = False
 
     def __init__(self, sets: Sequence[Tensor], seed: int) -> None:
-        self._sets = [Finite(x, seed * 100_003 + x.shape[1]) for x in sets]
+        self._sets = [FiniteSamples(x, seed * 100_003 + x.shape[1]) for x in sets]
 
     def rows(self, count: int) -> Tensor:
         """The next ``count`` samples of every network, ``[S, count, d]``."""
@@ -145,59 +150,59 @@ class Sets:
 
 
 def training_set(settings: Augmentation, teacher: nn.Module, strategy: str, count: int, seed: int) -> Tensor:
-    """Samples ``[count, d]``: as many x ~ N(0, I) as give ``count`` when augmented, and what is made of them.
+    """Samples ``[count, d]``: x ~ N(0, I) and their augmentations, ``count`` in all.
 
-    How strong the teacher's nodes are and how far they vary is measured on inputs that no student sees.
+    The teacher's strengths and deviations are measured on inputs outside every training set.
 
     Args:
         settings: of the experiment.
-        teacher: whose boundaries samples may be moved to.
+        teacher: network whose boundaries samples are moved onto.
         strategy: one of `STRATEGIES`.
         count: N.
-        seed: of the samples and of how they are moved; the x of a smaller N are the first ones of a larger.
+        seed: of the samples and their moves; the x of a smaller N are the first x of a larger one.
     """
-    base = count if strategy == "none" else count // MADE
+    base = count if strategy == "none" else count // COPIES
     dtype = next(teacher.parameters()).dtype
     x, known = (
         torch.randn(rows, settings.inputs, generator=generator_of(kind, seed), dtype=torch.float64).to(dtype)
-        for kind, rows in ((BASE, base), (KNOWN, MEASURED))
+        for kind, rows in ((BASE_DRAW, base), (STRENGTH_DRAW, STRENGTH_SAMPLES))
     )
-    how = Setting(teacher, lambda: [known], generator_of(MOVED, seed))
-    made = prepared(opened(settings.strategies[strategy]), how)
-    return augmented(made, x, None, how.generator)[0]
+    setting = Setting(teacher, lambda: [known], generator_of(SHIFT_DRAW, seed))
+    strategy_state = prepared(opened(settings.strategies[strategy]), setting)
+    return augmented(strategy_state, x, None, setting.generator)[0]
 
 
-def loss(students: Networks, teachers: Networks, x: Tensor) -> Tensor:
+def output_losses(students: Networks, teachers: Networks, x: Tensor) -> Tensor:
     """E‖f*(x) − f(x)‖²/2 ``[S]`` on ``x [N, d]`` or ``[S, N, d]``."""
     return (students(x) - teachers(x)).square().sum(2).mean(1) / 2
 
 
-def needed(counts: Sequence[int], losses: Sequence[float], target: float) -> float | None:
+def samples_needed(counts: Sequence[int], losses: Sequence[float], target: float) -> float | None:
     """The N from which on a loss stays at ``target`` or below, by log-log interpolation; ``None``: more.
 
     Args:
         counts: N, rising.
         losses: at each N.
-        target: the loss that is asked for.
+        target: largest loss.
     """
-    found: float | None = None
+    least: float | None = None
     for k in range(len(counts) - 1, -1, -1):
         if losses[k] > target:
-            if found is not None:
+            if least is not None:
                 (n0, l0), (n1, l1) = zip(counts[k : k + 2], losses[k : k + 2], strict=True)
                 part = math.log(l0 / target) / math.log(l0 / max(l1, 1e-300))
-                found = n0 * (n1 / n0) ** part
-            return found
-        found = float(counts[k])
-    return found
+                least = n0 * (n1 / n0) ** part
+            return least
+        least = float(counts[k])
+    return least
 
 
-def means(cell: Cell, strategy: str, what: str = "evaluation") -> list[float]:
+def mean_losses(cell: Cell, strategy: str, what: str = "evaluation") -> list[float]:
     """Geometric mean over seeds of the loss at each N."""
     which = STRATEGIES.index(strategy)
     return [geometric_mean([max(value, 1e-300) for value in rows[which]]) for rows in cell[what]]
 
 
 def _rows(values: Tensor) -> list[list[float]]:
-    found: list[list[float]] = values.double().cpu().view(len(STRATEGIES), -1).tolist()
-    return found
+    rows: list[list[float]] = values.double().cpu().view(len(STRATEGIES), -1).tolist()
+    return rows

@@ -1,4 +1,4 @@
-"""Over many runs: does alignment on the training inputs predict what happens on other inputs?"""
+"""Alignment on the training inputs as a predictor of the loss on other inputs, over many runs."""
 
 from __future__ import annotations
 
@@ -12,28 +12,30 @@ import torch
 from torch import Tensor
 
 from tsdistill.lab.engine import (
-    Finite,
-    Fresh,
+    FiniteSamples,
+    GaussianSamples,
     Networks,
     best_correlations,
-    check_room,
+    cached,
+    check_memory,
     decaying_teachers,
-    drawn_students,
+    device_and_dtype,
     energies,
     generator_of,
-    kept,
     losses,
-    place,
+    random_students,
     train,
     training_bytes,
 )
 from tsdistill.lab.engine.node_statistics import mean, rank_correlation, rounded
 from tsdistill.lab.experiment import Context, Experiment, Settings, not_negative, option, positive
-from tsdistill.lab.layers.theorem_quantities import precision
+from tsdistill.lab.layers.theorem_quantities import recovery_precision
 from tsdistill.lab.results import Claim, Outcome, Table
 
-EVALUATED = 4096
-DRAWN, WATCHED, SHIFTED = 21, 22, 23
+EVALUATION_SAMPLES = 4096
+"""Fresh samples of the evaluation loss and of each shift."""
+TRAINING_DRAW, EVALUATION_DRAW, SHIFT_DRAW = 21, 22, 23
+"""Keys of the random streams: training, evaluation, shifts."""
 Cell = dict[str, Any]
 
 
@@ -67,11 +69,11 @@ def run(settings: Generalisation, context: Context) -> Outcome:
     Raises:
         TsdistillError: the largest stack does not fit into memory.
     """
-    device, dtype = place(settings.device, settings.dtype)
-    check_room(
+    device, dtype = device_and_dtype(settings.device, settings.dtype)
+    check_memory(
         training_bytes(
             settings.seeds, settings.inputs, (settings.nodes,), (settings.nodes * max(settings.over),),
-            settings.outputs, settings.batch, samples=EVALUATED, own=True, dtype=dtype,
+            settings.outputs, settings.batch, samples=EVALUATION_SAMPLES, own=True, dtype=dtype,
         ),
         device,
         "--seeds, --over or --nodes",
@@ -86,7 +88,7 @@ def run(settings: Generalisation, context: Context) -> Outcome:
             return cell(settings, samples, over, device, dtype)
 
         key = {**shared, "samples": samples, "over": over}
-        cells.append(kept(context.keep, f"generalisation-{samples}-{over}x", key, make))
+        cells.append(cached(context.keep, f"generalisation-{samples}-{over}x", key, make))
     context.tell("students", len(pairs), len(pairs))
     return Outcome(
         "generalisation",
@@ -124,7 +126,7 @@ SHIFTS: dict[str, tuple[str, Callable[[Tensor, torch.Generator], Tensor]]] = {
     "uneven": ("coordinates times 0.2 to 2", _uneven),
     "heavy": ("a t distribution with 3 degrees of freedom", _heavy),
 }
-"""Kinds of shifted inputs: in words, and how they are made of Gaussian ones."""
+"""Kinds of shifted inputs: a description, and the function that makes them of Gaussian inputs."""
 
 
 def cell(settings: Generalisation, samples: int, over: int, device: torch.device, dtype: torch.dtype) -> Cell:
@@ -133,34 +135,36 @@ def cell(settings: Generalisation, samples: int, over: int, device: torch.device
     teachers = decaying_teachers(
         seeds, settings.inputs, settings.nodes, settings.outputs, settings.decay, dtype=dtype
     ).to(device=device)
-    students = drawn_students(
+    students = random_students(
         seeds, settings.inputs, (settings.nodes * over,), settings.outputs, scale=settings.start, dtype=dtype
     ).to(device=device)
     options: dict[str, Any] = {"dtype": dtype, "device": device}
-    draw = Fresh(DRAWN + settings.seed, settings.inputs, networks=settings.seeds, **options)
+    draw = GaussianSamples(TRAINING_DRAW + settings.seed, settings.inputs, networks=settings.seeds, **options)
     x = draw.rows(samples)
     train(
         students,
         teachers,
-        Finite(x, settings.seed),
+        FiniteSamples(x, settings.seed),
         steps=settings.steps,
         batch=settings.batch,
         rate=lambda step: settings.rate * (1 if step < 0.7 * settings.steps else 0.3),
     )
-    fresh = Fresh(WATCHED + settings.seed, settings.inputs, **options).rows(EVALUATED)
-    found, _ = best_correlations(teachers, students, x)
+    fresh = GaussianSamples(EVALUATION_DRAW + settings.seed, settings.inputs, **options).rows(
+        EVALUATION_SAMPLES
+    )
+    matched, _ = best_correlations(teachers, students, x)
     result = {
         "samples": samples,
         "over": over,
-        "alignment": rounded(found.double().mean(1), 9),
-        "precision": rounded(precision(teachers, students).mean(1)),
+        "alignment": rounded(matched.double().mean(1), 9),
+        "precision": rounded(recovery_precision(teachers, students).mean(1)),
         "training": rounded(losses(teachers, students, x) / energies(teachers, x)),
         "evaluation": rounded(losses(teachers, students, fresh) / energies(teachers, fresh)),
         "agreement": rounded(_agreement(teachers, students, fresh)),
         "shifted": {},
     }
     for name, (_, shift) in SHIFTS.items():
-        moved = shift(fresh, generator_of(SHIFTED, settings.seed))
+        moved = shift(fresh, generator_of(SHIFT_DRAW, settings.seed))
         result["shifted"][name] = {
             "loss": rounded(losses(teachers, students, moved) / energies(teachers, moved)),
             "agreement": rounded(_agreement(teachers, students, moved)),
@@ -169,7 +173,7 @@ def cell(settings: Generalisation, samples: int, over: int, device: torch.device
 
 
 def _agreement(teachers: Networks, students: Networks, x: Tensor) -> Tensor:
-    """Share of samples whose largest output is the same one ``[S]``."""
+    """Share of samples on which the largest output of both networks is the same ``[S]``."""
     return torch.stack(
         [
             (teachers.some([s])(x)[0].argmax(1) == students.some([s])(x)[0].argmax(1)).double().mean()
@@ -186,15 +190,18 @@ EXPERIMENT = Experiment(
 
 
 TALK = "the talk: a student with the teacher's inner structure agrees with it on new inputs"
-STRONG = 0.8
-WITHIN = 0.5
-FEWEST = 5
+STRONG_RANK = 0.8
+"""Absolute rank correlation over all runs from which on one figure counts as predicting another."""
+CLEAR_RANK = 0.5
+"""The same within cells, and at equal training loss, where less differs between runs."""
+FEWEST_RUNS = 5
+"""Runs of a cell below which a rank correlation within it says too little."""
 
 Cells = Sequence[dict[str, Any]]
 Read = Callable[[dict[str, Any]], Sequence[float]]
 
 
-def over_all(cells: Cells, first: Read, second: Read) -> float:
+def rank_over_runs(cells: Cells, first: Read, second: Read) -> float:
     """Spearman's coefficient over all runs."""
     return rank_correlation(
         [value for cell in cells for value in first(cell)],
@@ -202,14 +209,20 @@ def over_all(cells: Cells, first: Read, second: Read) -> float:
     )
 
 
-def within(cells: Cells, first: Read, second: Read) -> float:
+def rank_within_cells(cells: Cells, first: Read, second: Read) -> float:
     """Mean over cells of Spearman's coefficient among runs that differ only in the seed."""
-    return mean([rank_correlation(first(cell), second(cell)) for cell in cells if len(first(cell)) >= FEWEST])
+    return mean(
+        [rank_correlation(first(cell), second(cell)) for cell in cells if len(first(cell)) >= FEWEST_RUNS]
+    )
 
 
-def given(cells: Cells, first: Read, second: Read, third: Read) -> float:
-    """Partial rank correlation of the first two, the third held fixed."""
-    a, b, c = over_all(cells, first, second), over_all(cells, first, third), over_all(cells, second, third)
+def partial_rank(cells: Cells, first: Read, second: Read, third: Read) -> float:
+    """Partial rank correlation of ``first`` and ``second`` at fixed ``third``."""
+    a, b, c = (
+        rank_over_runs(cells, first, second),
+        rank_over_runs(cells, first, third),
+        rank_over_runs(cells, second, third),
+    )
     left = (1 - b * b) * (1 - c * c)
     return (a - b * c) / math.sqrt(left) if left > 0 else math.nan
 
@@ -226,31 +239,37 @@ ALIGNMENT, TRAINING, EVALUATION, AGREEMENT = map(_of, ("alignment", "training", 
 
 
 def claims_of(cells: Cells) -> tuple[Claim, ...]:
-    """Whether alignment predicts, better than the training loss, also among runs that differ only in seed."""
+    """The claims: alignment as a predictor, alone, against the training loss, and within cells."""
     runs = sum(len(cell["alignment"]) for cell in cells)
-    aligned, trained = over_all(cells, ALIGNMENT, EVALUATION), over_all(cells, TRAINING, EVALUATION)
-    partial = given(cells, ALIGNMENT, EVALUATION, TRAINING)
-    inside, other = within(cells, ALIGNMENT, EVALUATION), within(cells, TRAINING, EVALUATION)
+    aligned, trained = (
+        rank_over_runs(cells, ALIGNMENT, EVALUATION),
+        rank_over_runs(cells, TRAINING, EVALUATION),
+    )
+    partial = partial_rank(cells, ALIGNMENT, EVALUATION, TRAINING)
+    inside, other = (
+        rank_within_cells(cells, ALIGNMENT, EVALUATION),
+        rank_within_cells(cells, TRAINING, EVALUATION),
+    )
     return (
         Claim(
             "alignment on the training inputs predicts the loss on fresh inputs",
             TALK,
-            f"rank correlation {aligned:.2f} over {runs} runs (asked: below -{STRONG})",
-            aligned < -STRONG,
+            f"rank correlation {aligned:.2f} over {runs} runs (asked: below -{STRONG_RANK})",
+            aligned < -STRONG_RANK,
         ),
         Claim(
             "it predicts better than the training loss does",
             TALK,
             f"training loss: {trained:.2f}; alignment at equal training loss: {partial:.2f} (asked: "
-            f"stronger, and below -{WITHIN})",
-            abs(aligned) > abs(trained) and partial < -WITHIN,
+            f"stronger, and below -{CLEAR_RANK})",
+            abs(aligned) > abs(trained) and partial < -CLEAR_RANK,
         ),
         Claim(
             "it predicts among runs that differ only in their seed",
             TALK,
             f"mean rank correlation within the {len(cells)} cells {inside:.2f}; training loss {other:.2f} "
-            f"(asked: below -{WITHIN})",
-            None if math.isnan(inside) else inside < -WITHIN,
+            f"(asked: below -{CLEAR_RANK})",
+            None if math.isnan(inside) else inside < -CLEAR_RANK,
         ),
         *_on_shifted(cells),
     )
@@ -258,19 +277,20 @@ def claims_of(cells: Cells) -> tuple[Claim, ...]:
 
 def _on_shifted(cells: Cells) -> tuple[Claim, ...]:
     agreement = {
-        name: over_all(cells, ALIGNMENT, _shifted(name, "agreement")) for name in cells[0]["shifted"]
+        name: rank_over_runs(cells, ALIGNMENT, _shifted(name, "agreement")) for name in cells[0]["shifted"]
     }
-    loss = {name: over_all(cells, ALIGNMENT, _shifted(name, "loss")) for name in cells[0]["shifted"]}
-    said = ", ".join(f"{name} {value:.2f}" for name, value in agreement.items())
-    lost = ", ".join(f"{name} {value:.2f}" for name, value in loss.items())
+    loss = {name: rank_over_runs(cells, ALIGNMENT, _shifted(name, "loss")) for name in cells[0]["shifted"]}
+    agreement_text = ", ".join(f"{name} {value:.2f}" for name, value in agreement.items())
+    loss_text = ", ".join(f"{name} {value:.2f}" for name, value in loss.items())
     aligned = [_spread(cell) for cell in cells]
     high = [value for values in aligned for value in values]
     return (
         Claim(
             "alignment on the training inputs predicts agreement with the teacher on shifted inputs",
             TALK,
-            f"rank correlations with agreement: {said} (asked: above {STRONG} in all); with the loss: {lost}",
-            min(agreement.values()) > STRONG,
+            f"rank correlations with agreement: {agreement_text} (asked: above {STRONG_RANK} in all); "
+            f"with the loss: {loss_text}",
+            min(agreement.values()) > STRONG_RANK,
         ),
         Claim(
             "well-aligned students (alignment above 0.99) agree with the teacher there",
@@ -291,7 +311,7 @@ def _spread(cell: dict[str, Any]) -> list[float]:
 
 
 def tables_of(cells: Cells) -> tuple[Table, ...]:
-    """Medians of each cell, and what predicts what."""
+    """Medians of each cell, and rank correlations of predictors with results."""
     shifts = tuple(cells[0]["shifted"])
     medians = Table(
         "medians over seeds (losses by the teacher's energy)",
@@ -317,9 +337,11 @@ def tables_of(cells: Cells) -> tuple[Table, ...]:
         tuple(
             (
                 what,
-                f"{over_all(cells, ALIGNMENT, read):.2f} ({within(cells, ALIGNMENT, read):.2f})",
-                f"{over_all(cells, TRAINING, read):.2f} ({within(cells, TRAINING, read):.2f})",
-                f"{given(cells, ALIGNMENT, read, TRAINING):.2f}",
+                *(
+                    f"{rank_over_runs(cells, by, read):.2f} ({rank_within_cells(cells, by, read):.2f})"
+                    for by in (ALIGNMENT, TRAINING)
+                ),
+                f"{partial_rank(cells, ALIGNMENT, read, TRAINING):.2f}",
             )
             for what, read in targets.items()
         ),

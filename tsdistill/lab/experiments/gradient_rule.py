@@ -1,4 +1,4 @@
-"""gradient-rule: Lemma 1, the gradient as a combination of teacher and student activations."""
+"""The experiment gradient-rule: Lemma 1, the gradient as a combination of teacher and student activations."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from torch import Tensor, nn
 
 from tsdistill.errors import TsdistillError
 from tsdistill.lab.experiment import Context, Experiment, Settings, option, positive
-from tsdistill.lab.experiments.random_pairs import families, mlp
+from tsdistill.lab.experiments.random_pairs import family_errors, random_mlp
 from tsdistill.lab.layers.recursive_gradient import gradient_rule, modulation
 from tsdistill.lab.results import Claim, Outcome, Table
 
 PAPER = "arXiv 1909.13458"
 _EXACT = 1e-11
+"""Relative difference to autograd that counts as rounding of float64."""
 
 
 @dataclass(frozen=True)
 class GradientRule(Settings):
-    """Settings of gradient-rule. Everything is done in float64 on the processor."""
+    """Settings of gradient-rule. All computations are in float64 on the CPU."""
 
     dtype: str = option("float64", "precision of the networks: float64 only")
     depths: tuple[int, ...] = option((1, 2, 3, 4, 6, 8), "numbers of hidden layers of the random networks")
@@ -39,11 +40,11 @@ class GradientRule(Settings):
 
 
 def run(settings: GradientRule, context: Context) -> Outcome:
-    """Random pairs against autograd, then one pair while it learns."""
+    """Compare random pairs with autograd, then measure one pair during its training."""
     context.tell("random pairs", 0, 2)
-    kinds = families(settings.depths, settings.repeats, settings.slope, settings.seed)
+    kinds = family_errors(settings.depths, settings.repeats, settings.slope, settings.seed)
     context.tell("training", 1, 2)
-    pair = trained(settings.steps, settings.seed)
+    pair = train_pair(settings.steps, settings.seed)
     context.tell("done", 2, 2)
     largest = max(item["largest"] for item in kinds)
     output = max(item["output"] for item in kinds)
@@ -61,9 +62,8 @@ def run(settings: GradientRule, context: Context) -> Outcome:
             "The gradient of a node is D (A f* − B f), for any depth, ReLU and Leaky ReLU, MLPs and "
             "ConvNets.",
             f"{PAPER}, Lemma 1",
-            f"{pairs} random pairs ({silent} with a student that is 0 at every sample), {len(kinds)} "
-            f"kinds, every layer: within {largest:.1e} of autograd, "
-            f"relative ({_EXACT:.0e} allowed)",
+            f"{pairs} random pairs ({silent} with a student that is 0 at every sample), {len(kinds)} kinds, "
+            f"every layer: within {largest:.1e} of autograd, relative ({_EXACT:.0e} allowed)",
             largest < _EXACT,
         ),
         Claim(
@@ -103,19 +103,23 @@ EXPERIMENT = Experiment(
 
 
 INPUTS, OUTPUTS = 10, 10
+"""Dimensions of the trained pair's input and output."""
 TEACHER = (5, 6)
+"""Nodes of the teacher's hidden layers."""
 TIMES = 4
-BATCH = 64
-RATE = 3e-3
+"""Student nodes for each teacher node."""
+BATCH, RATE = 64, 3e-3
+"""Samples of a step, and Adam's learning rate until 60 % of the steps."""
 CHECKS = 24
+"""About how many times the pair is measured, at steps that grow geometrically."""
 
 
-def trained(steps: int, seed: int) -> dict[str, Any]:
+def train_pair(steps: int, seed: int) -> dict[str, Any]:
     """A 10-5-6-10 teacher and a student four times as wide, trained by Adam on fresh Gaussian samples."""
     generator = torch.Generator().manual_seed(seed + 7)
     act = nn.ReLU()
-    teacher = mlp((INPUTS, *TEACHER, OUTPUTS), act, True, generator)
-    student = mlp((INPUTS, *(TIMES * width for width in TEACHER), OUTPUTS), act, True, generator)
+    teacher = random_mlp((INPUTS, *TEACHER, OUTPUTS), act, True, generator)
+    student = random_mlp((INPUTS, *(TIMES * width for width in TEACHER), OUTPUTS), act, True, generator)
     held = torch.randn(512, INPUTS, generator=generator, dtype=torch.float64)
     start = copy.deepcopy(student)
     optimiser = torch.optim.Adam(student.parameters(), lr=RATE)
@@ -155,16 +159,16 @@ def _shares(student: nn.Sequential, teacher: nn.Sequential, x: Tensor) -> dict[s
 
 def _map(student: nn.Sequential, teacher: nn.Sequential, x: Tensor) -> dict[str, Any]:
     """E[α], E[β] and correlations of the lowest layer, students in the order of their best teacher node."""
-    found = modulation(student, teacher, [x])[0]
-    assert found.alpha is not None
+    products = modulation(student, teacher, [x])[0]
+    assert products.alpha is not None
     correlation = _correlation(student[:2](x).detach(), teacher[:2](x).detach())
     best, node = correlation.max(1)
     order = sorted(range(len(best)), key=lambda k: (int(node[k]), -float(best[k])))
     return {
-        "alpha": found.alpha[order].tolist(),
-        "beta": found.beta[order][:, order].tolist(),
+        "alpha": products.alpha[order].tolist(),
+        "beta": products.beta[order][:, order].tolist(),
         "correlation": correlation[order].tolist(),
-        "strength": found.beta.diagonal()[order].sqrt().tolist(),
+        "strength": products.beta.diagonal()[order].sqrt().tolist(),
         "best": best[order].tolist(),
     }
 
@@ -181,12 +185,12 @@ def _probe(
     exact = modulation(student, teacher, [x])[0].beta.diagonal()
     hidden = student[:2](x).detach().requires_grad_()
     output = student[2:](hidden)
-    found = []
+    estimates = []
     for _ in range(draws):
         r = torch.randn(output.shape, generator=generator, dtype=torch.float64)
         (pulled,) = torch.autograd.grad(output, hidden, r, retain_graph=True)
-        found.append(pulled.square().mean(0))
-    each = torch.stack(found)
+        estimates.append(pulled.square().mean(0))
+    each = torch.stack(estimates)
     deviation = (each.mean(0) - exact) / (each.std(0) / draws**0.5).clamp_min(1e-300)
     alive = exact > 1e-12 * exact.max()
     return {

@@ -1,4 +1,4 @@
-"""population-gradient: the analytic gradient for Gaussian input, its basins and critical points."""
+"""The experiment population-gradient: the gradient for Gaussian input, basins and critical points."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tsdistill.lab.experiments.population import (
     symmetry_breaking,
     two_node_phase,
 )
-from tsdistill.lab.experiments.population.study import PopulationGradient, kept
+from tsdistill.lab.experiments.population.study import PopulationGradient, cached_study
 from tsdistill.lab.results import Outcome
 
 STUDIES = {
@@ -23,12 +23,12 @@ STUDIES = {
 
 
 def run(settings: PopulationGradient, context: Context) -> Outcome:
-    """Every study after the other; those that a stopped run finished are read from ``context.keep``."""
+    """Run every study; those that a stopped run finished are read from ``context.keep``."""
     parts = []
     for place, (name, study) in enumerate(STUDIES.items()):
         context.tell(name, place, len(STUDIES))
         file = f"population-{name.replace(' ', '-')}"
-        parts.append(kept(context.keep, file, settings, lambda study=study: study(settings)))  # type: ignore[misc]
+        parts.append(cached_study(context.keep, file, settings, study))
     context.tell("done", len(STUDIES), len(STUDIES))
     return Outcome(
         name="population-gradient",

@@ -1,4 +1,4 @@
-"""At small gradient: which students are aligned with which teacher node, and what can be pruned."""
+"""Students at small gradient: their alignment with teacher nodes, and the nodes that can be pruned."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import torch
 from torch import Tensor
 
 from tsdistill.lab.engine import (
-    Fresh,
+    GaussianSamples,
     Networks,
     best_correlations,
-    check_room,
+    cached,
+    check_memory,
     correlations,
     decaying_teachers,
-    drawn_students,
+    device_and_dtype,
     energies,
-    kept,
     losses,
-    place,
-    spaced,
+    observation_steps,
+    random_students,
     train,
     training_bytes,
 )
@@ -30,20 +30,22 @@ from tsdistill.lab.experiments.specialization_claims import claims_of, tables_of
 from tsdistill.lab.layers.theorem_quantities import (
     lowest_gradients,
     net_strengths,
-    observers,
-    precision,
-    strengths,
-    without,
+    node_strengths,
+    observer_mask,
+    recovery_precision,
+    without_fan_out,
 )
 from tsdistill.lab.results import Outcome
 
-EVALUATED = 2048
+EVALUATION_SAMPLES = 2048
+"""Samples on which nodes and losses are measured."""
 SNAPSHOTS = 13
+"""About how many times students are measured while they are trained."""
 
 
 @dataclass(frozen=True)
 class Specialization(Settings):
-    """What is trained, and when a student node counts as aligned."""
+    """The settings of specialization."""
 
     dtype: str = option("float64", "precision of the networks: float32 or float64")
     seeds: int = option(12, "teachers and students drawn for each cell")
@@ -61,31 +63,21 @@ class Specialization(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         positive(
-            self,
-            "seeds",
-            "inputs",
-            "nodes",
-            "outputs",
-            "over",
-            "steps",
-            "batch",
-            "rate",
-            "start",
-            "aligned",
+            self, "seeds", "inputs", "nodes", "outputs", "over", "steps", "batch", "rate", "start", "aligned"
         )
         not_negative(self, "decay")
 
 
 def run(settings: Specialization, context: Context) -> Outcome:
-    """Train a cell for every input dimension and over-realisation, and measure what the theorems say."""
-    device, dtype = place(settings.device, settings.dtype)
+    """Train a cell for every input dimension and over-realisation, and measure the theorems' quantities."""
+    device, dtype = device_and_dtype(settings.device, settings.dtype)
     pairs = [(inputs, over) for inputs in settings.inputs for over in settings.over]
     for inputs, over in pairs:
         m = settings.nodes
-        check_room(
+        check_memory(
             training_bytes(
                 settings.seeds, inputs, (m,), (m * over,), settings.outputs, settings.batch,
-                samples=EVALUATED, dtype=dtype,
+                samples=EVALUATION_SAMPLES, dtype=dtype,
             ),
             device,
             "--seeds, --nodes, --over or --inputs",
@@ -101,7 +93,7 @@ def run(settings: Specialization, context: Context) -> Outcome:
             return cell(settings, inputs, over, device, dtype)
 
         key = {**shared, "inputs": inputs, "over": over}
-        cells.append(kept(context.keep, f"specialization-{inputs}-{over}x", key, make))
+        cells.append(cached(context.keep, f"specialization-{inputs}-{over}x", key, make))
     context.tell("students", len(pairs), len(pairs))
     return Outcome(
         name="specialization",
@@ -123,16 +115,16 @@ def cell(
     seeds = range(1000 * settings.seed, 1000 * settings.seed + settings.seeds)
     width = over * settings.nodes
     teachers = decaying_teachers(seeds, inputs, settings.nodes, settings.outputs, settings.decay, dtype=dtype)
-    students = drawn_students(seeds, inputs, (width,), settings.outputs, scale=settings.start, dtype=dtype)
+    students = random_students(seeds, inputs, (width,), settings.outputs, scale=settings.start, dtype=dtype)
     teachers, students = teachers.to(device=device), students.to(device=device)
     where: dict[str, Any] = {"dtype": dtype, "device": device}
-    x = Fresh(10_000 + settings.seed, inputs, **where).rows(EVALUATED)
+    x = GaussianSamples(10_000 + settings.seed, inputs, **where).rows(EVALUATION_SAMPLES)
     snapshots: list[dict[str, Any]] = []
-    at = spaced(settings.steps, SNAPSHOTS)
+    at = observation_steps(settings.steps, SNAPSHOTS)
     train(
         students,
         teachers,
-        Fresh(settings.seed, inputs, **where),
+        GaussianSamples(settings.seed, inputs, **where),
         steps=settings.steps,
         batch=settings.batch,
         rate=lambda step: settings.rate * (1 if step < 0.7 * settings.steps else 1 / 3),
@@ -151,22 +143,22 @@ def cell(
 
 def _snapshot(step: int, teachers: Networks, students: Networks, x: Tensor) -> dict[str, Any]:
     largest, _ = lowest_gradients(teachers, students, x)
-    _, alpha = observers(teachers, students, x)
+    _, alpha = observer_mask(teachers, students, x)
     return {
         "step": step,
         "loss": rounded(losses(teachers, students, x)),
         "gradient": rounded(largest),
-        "precision": rounded(precision(teachers, students)),
+        "precision": rounded(recovery_precision(teachers, students)),
         "alpha": rounded(alpha),
     }
 
 
 def _end(teachers: Networks, students: Networks, x: Tensor, aligned: float) -> dict[str, Any]:
-    """Nodes at the end of the training, and what their leaving costs."""
+    """Nodes at the end of the training, and the loss without them."""
     _, ratio = lowest_gradients(teachers, students, x)
-    who, _ = observers(teachers, students, x)
-    found, best = best_correlations(teachers, students, x)
-    strong = strengths(students, x)
+    who, _ = observer_mask(teachers, students, x)
+    matched, best = best_correlations(teachers, students, x)
+    strong = node_strengths(students, x)
     other = best < aligned
     energy = energies(teachers, x)
     order = torch.where(other, torch.inf, strong).argsort(1).argsort(1)
@@ -174,16 +166,16 @@ def _end(teachers: Networks, students: Networks, x: Tensor, aligned: float) -> d
     return {
         "left": rounded(ratio.quantile(0.95, dim=1)),
         "students": _each(teachers, students, x, aligned),
-        "found": rounded(found),
+        "found": rounded(matched),
         "observers": who.sum(2).tolist(),
         "best": rounded(best),
         "strength": rounded(strong),
         "net": rounded(net_strengths(students, x)),
         "aligned": (~other).int().tolist(),
         "loss": rounded(losses(teachers, students, x) / energy),
-        "without": rounded(losses(teachers, without(students, other), x) / energy),
-        "instead": rounded(losses(teachers, without(students, instead), x) / energy),
-        "moved": rounded(losses(without(students, other), students, x) / energy),
+        "without": rounded(losses(teachers, without_fan_out(students, other), x) / energy),
+        "instead": rounded(losses(teachers, without_fan_out(students, instead), x) / energy),
+        "moved": rounded(losses(without_fan_out(students, other), students, x) / energy),
     }
 
 

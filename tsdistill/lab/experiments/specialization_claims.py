@@ -7,19 +7,22 @@ from typing import Any
 
 import numpy as np
 
-from tsdistill.lab.layers.theorem_quantities import wanted_ratio
+from tsdistill.lab.layers.theorem_quantities import bound_constant
 from tsdistill.lab.results import Claim, Table
 
 PAPER = "arXiv 1909.13458"
 SMALL = 0.1
+"""Relative gradient at the 95 % quantile of the samples up to which a student counts as trained."""
 NEARLY_ALL = 0.99
+"""Share of teacher nodes from which on a claim on all of them counts as met."""
 UNCHANGED = 1e-3
+"""Change of the outputs, by the teacher's energy, up to which the function counts as unchanged."""
 
 Cells = Sequence[dict[str, Any]]
 
 
 def tables_of(cells: Cells) -> tuple[Table, ...]:
-    """What trained students look like, and the bound beside what was measured."""
+    """Trained students, and the bound of Theorem 4 with its measurement."""
     return (
         Table(
             "students at the end of the training (medians over networks; losses by the teacher's energy)",
@@ -35,7 +38,7 @@ def tables_of(cells: Cells) -> tuple[Table, ...]:
 
 
 def claims_of(cells: Cells) -> tuple[Claim, ...]:
-    """Theorems 2, 3 and 4 and what the talk says of them."""
+    """The claims of Theorems 2, 3 and 4 and of the talk."""
     return (
         _found(cells),
         _two_or_three(cells),
@@ -72,11 +75,11 @@ def _two_or_three(cells: Cells) -> Claim:
     for over in dict.fromkeys(cell["over"] for cell in cells if cell["over"] > 1):
         rows = [v for cell in cells if cell["over"] == over for row in cell["end"]["students"] for v in row]
         medians[over] = (float(np.median(rows)), float(np.mean(rows)))
-    said = ", ".join(f"{over}x: median {low:g}, mean {mean:.1f}" for over, (low, mean) in medians.items())
+    measured = ", ".join(f"{over}x: median {low:g}, mean {mean:.1f}" for over, (low, mean) in medians.items())
     return Claim(
         "usually two or three student nodes are aligned with a teacher node",
         "the talk",
-        f"{said or 'no over-realised students'} (asked: every median 2 or 3; it depends on the number of "
+        f"{measured or 'no over-realised students'} (asked: every median 2 or 3; it depends on the number of "
         "student nodes and on the scale at the start)",
         all(2 <= low <= 3 for low, _ in medians.values()) if medians else None,
     )
@@ -102,9 +105,9 @@ def _unaligned(cells: Cells) -> Iterable[Claim]:
         if left <= SMALL and _others(cell, place)
     ]
     if not with_some:
-        said = "no student with a small gradient has an unaligned node"
-        yield Claim("unaligned nodes have no fan-out", f"{PAPER}, Theorem 3", said, None)
-        yield Claim("they can be pruned without changing the function", f"{PAPER}, Theorem 3", said, None)
+        reason = "no student with a small gradient has an unaligned node"
+        yield Claim("unaligned nodes have no fan-out", f"{PAPER}, Theorem 3", reason, None)
+        yield Claim("they can be pruned without changing the function", f"{PAPER}, Theorem 3", reason, None)
         return
     wide = [cell for cell in cells if cell["over"] > 1]
     weak, strong = (np.array(each) for each in _strengths(wide, "strength"))
@@ -182,11 +185,13 @@ def _row(cell: dict[str, Any]) -> tuple[str | float | None, ...]:
 
 
 FLOOR = 1e-12
+"""Precision below which what is measured is rounding."""
 NEAR = 0.3
+"""Precision (sine of the angle) below which a teacher node counts as being recovered."""
 
 
 def bound_table(cells: Cells) -> Table:
-    """What the theorem grants beside what was measured, a row a cell."""
+    """The precision that the theorem grants and the measured one, a row for each cell."""
     return Table(
             "Theorem 4: precision ε of recovery at gradient G, all snapshots and teacher nodes",
             (
@@ -198,7 +203,7 @@ def bound_table(cells: Cells) -> Table:
 
 
 def granted(cells: Cells) -> Claim:
-    """Whether the bound is kept wherever it says something."""
+    """Whether the bound holds wherever it is below 1."""
     _, measured, implied = _points(cells)
     speaks = implied < 1
     kept = int((measured[speaks] <= implied[speaks]).sum())
@@ -213,7 +218,7 @@ def granted(cells: Cells) -> Claim:
 
 
 def scaling(cells: Cells) -> Iterable[Claim]:
-    """How the measured precision grows with what is in the bound, by least squares of the logarithms."""
+    """Exponents of the measured precision in G, α, K and d, by least squares of the logarithms."""
     logs, measured, _ = _points(cells)
     fits = (measured > FLOOR) & (measured < NEAR)
     if fits.sum() < 20:
@@ -247,17 +252,17 @@ def _points(cells: Cells) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     for cell in cells:
         for shot in cell["snapshots"]:
             for place, gradient in enumerate(shot["gradient"]):
-                for alpha, found in zip(shot["alpha"][place], shot["precision"][place], strict=True):
+                for alpha, sine in zip(shot["alpha"][place], shot["precision"][place], strict=True):
                     if alpha > 0 and gradient > 0:
                         logs.append(np.log([gradient, alpha, cell["K"], cell["d"]]))
-                        measured.append(found)
+                        measured.append(sine)
                         implied.append(gradient / alpha * constant(cell))
     return np.array(logs).reshape(-1, 4), np.array(measured), np.array(implied)
 
 
 def constant(cell: dict[str, Any]) -> float:
-    """5 K^{3/2} √d of a cell, the bias counted as an input: what Theorem 4 grants is this times G / α."""
-    return wanted_ratio(cell["K"], cell["d"] + 1)
+    """5 K^{3/2} √d of a cell, the bias counted as an input; Theorem 4 grants this times G / α."""
+    return bound_constant(cell["K"], cell["d"] + 1)
 
 
 def _bound_row(cell: dict[str, Any]) -> tuple[str | float | int | None, ...]:

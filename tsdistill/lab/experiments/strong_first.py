@@ -10,33 +10,35 @@ import torch
 from torch import Tensor
 
 from tsdistill.lab.engine import (
-    Fresh,
-    check_room,
+    GaussianSamples,
+    cached,
+    check_memory,
     correlations,
     decaying_teachers,
-    drawn_students,
-    follow,
-    kept,
-    place,
-    spaced,
+    device_and_dtype,
+    observation_steps,
+    random_students,
     stacked,
+    train_and_record,
     training_bytes,
 )
 from tsdistill.lab.engine.node_statistics import ALIGNED, mean, rank_correlation, rounded
 from tsdistill.lab.experiment import Context, Experiment, Settings, not_negative, option, positive
 from tsdistill.lab.results import Claim, Outcome, Table
 
-OBSERVED = 2048
-TRAINED, WATCHED = 0, 1
-HELD = 0.5
-"""Rank correlation from which on an order counts as held."""
+OBSERVED_SAMPLES = 2048
+"""Samples on which nodes are observed: independent nodes then correlate by about 1/√2048 = 0.02."""
+TRAINING_DRAW, OBSERVED_DRAW = 0, 1
+"""What is added to twice the seed for the samples of the training and of the observation."""
+CLEAR_ORDER = 0.5
+"""Rank correlation from which on a claim on an order counts as held."""
 
 Decay = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class StrongFirst(Settings):
-    """Teachers whose nodes differ in strength, and the training."""
+    """The settings of strong-first: teachers of decaying strength, and the training."""
 
     nodes: int = option(10, "nodes m of the teachers")
     over: int = option(10, "over-realisation: student nodes for each teacher node")
@@ -59,37 +61,44 @@ class StrongFirst(Settings):
 
 
 def run(settings: StrongFirst, context: Context) -> Outcome:
-    """Follow each teacher node's best correlation and count the student nodes that it has at the end.
+    """Record the best correlation of each teacher node, and count its student nodes at the end.
 
-    Theorem 5 of arXiv 1909.13458 asks less of the gradient for a stronger teacher node, so that it is
+    Theorem 5 of arXiv 1909.13458 allows a larger gradient for a stronger teacher node, so that it is
     recovered earlier. A student node is counted for the teacher node with which it correlates best, if by
     0.9 or more.
 
     Raises:
         TsdistillError: the stack does not fit into memory.
     """
-    device, dtype = place(settings.device, settings.dtype)
+    device, dtype = device_and_dtype(settings.device, settings.dtype)
     count = len(settings.decay) * settings.seeds
     m, n = settings.nodes, settings.nodes * settings.over
     needed = training_bytes(
-        count, settings.inputs, (m,), (n,), settings.outputs, settings.batch, samples=OBSERVED, dtype=dtype
+        count,
+        settings.inputs,
+        (m,),
+        (n,),
+        settings.outputs,
+        settings.batch,
+        samples=OBSERVED_SAMPLES,
+        dtype=dtype,
     )
-    check_room(needed, device, "--seeds, --decay, --nodes, --over or --inputs")
-    at = spaced(settings.steps, 32)
+    check_memory(needed, device, "--seeds, --decay, --nodes, --over or --inputs")
+    at = observation_steps(settings.steps, 32)
 
     def tell(step: int) -> None:
         context.tell("students", at.index(step) + 1, len(at))
 
     key = {name: value for name, value in asdict(settings).items() if name != "device"} | {"at": at}
-    found: list[Decay] = kept(
+    decays: list[Decay] = cached(
         context.keep, "strong-first", key, lambda: _trained(settings, at, tell, device, dtype)
     )
     return Outcome(
         "strong-first",
         {},
-        _claims(found),
-        (_table(found),),
-        {"at": list(at), "decays": found},
+        _claims(decays),
+        (_table(decays),),
+        {"at": list(at), "decays": decays},
         ("All networks draw the same samples, every one of them once.",),
     )
 
@@ -102,13 +111,16 @@ def _trained(
     teachers = stacked(
         [decaying_teachers(seeds, d, m, c, p, biases=settings.biases, dtype=dtype) for p in settings.decay]
     ).to(device=device)
-    start = drawn_students(
+    start = random_students(
         seeds, d, (m * settings.over,), c, scale=settings.start, biases=settings.biases, dtype=dtype
     )
     students = stacked([start] * len(settings.decay)).to(device=device)
-    x = Fresh(2 * settings.seed + WATCHED, d, dtype=dtype, device=device).rows(OBSERVED)
-    seen = follow(
-        students, teachers, Fresh(2 * settings.seed + TRAINED, d, dtype=dtype, device=device), x,
+    x = GaussianSamples(2 * settings.seed + OBSERVED_DRAW, d, dtype=dtype, device=device).rows(
+        OBSERVED_SAMPLES
+    )
+    samples = GaussianSamples(2 * settings.seed + TRAINING_DRAW, d, dtype=dtype, device=device)
+    seen = train_and_record(
+        students, teachers, samples, x,
         steps=settings.steps, batch=settings.batch, rate=settings.rate, at=at, tell=tell,
     )  # fmt: skip
     every = correlations(teachers, students, x).cpu()
@@ -120,7 +132,7 @@ def _trained(
 
 
 def _decay(p: float, m: int, at: Sequence[int], matched: Tensor, owned: Tensor) -> Decay:
-    """Of all seeds of a decay: ``matched [R, S, m]``, ``owned [S, m]``."""
+    """The figures of one decay over all seeds, from ``matched [R, S, m]`` and ``owned [S, m]``."""
     strength = torch.arange(1, m + 1, dtype=torch.float64) ** -p
     index = list(range(m, 0, -1))
     reached = _reached(at, matched)
@@ -140,7 +152,8 @@ def _decay(p: float, m: int, at: Sequence[int], matched: Tensor, owned: Tensor) 
 def _reached(at: Sequence[int], matched: Tensor) -> Tensor:
     """The first of the steps ``at`` after which each teacher node has an aligned student, ``[S, m]``.
 
-    Never: later than the last by a step for each hundredth that its best correlation is short of 0.9.
+    If there is none: after the last step, by one step for each hundredth that its best correlation lacks to
+    0.9.
     """
     aligned = matched >= ALIGNED
     steps = torch.tensor(at, dtype=torch.float64)
@@ -148,17 +161,17 @@ def _reached(at: Sequence[int], matched: Tensor) -> Tensor:
     return torch.where(aligned.any(0), first, steps[-1] + 1 + 100 * (ALIGNED - matched[-1]).double())
 
 
-def _claims(found: Sequence[Decay]) -> tuple[Claim, ...]:
-    decaying = [each for each in found if each["decay"] > 0]
-    even = [each for each in found if each["decay"] == 0]
+def _claims(decays: Sequence[Decay]) -> tuple[Claim, ...]:
+    decaying = [each for each in decays if each["decay"] > 0]
+    even = [each for each in decays if each["decay"] == 0]
 
-    def told(name: str) -> str:
+    def values_text(name: str) -> str:
         known = [f"p = {each['decay']:g}: {each[name]:.2f}" for each in decaying if each[name] is not None]
         return ", ".join(known) or "none, since there are not several strengths"
 
     def held(name: str) -> bool | None:
         known = [each[name] for each in decaying if each[name] is not None]
-        return min(known) >= HELD if known else None
+        return min(known) >= CLEAR_ORDER if known else None
 
     control = even[0]["order"] if even else None
     return (
@@ -166,14 +179,14 @@ def _claims(found: Sequence[Decay]) -> tuple[Claim, ...]:
             "strong teacher nodes are learnt first",
             "arXiv 1909.13458, Theorem 5; the talk",
             "rank correlation of strength with how early a teacher node has an aligned student node, mean "
-            f"over students: {told('order')}; held from {HELD} on for every p",
+            f"over students: {values_text('order')}; held from {CLEAR_ORDER} on for every p",
             held("order"),
         ),
         Claim(
             "strong teacher nodes gather more student nodes",
             "the talk",
             "rank correlation of strength with the number of aligned student nodes at the end, mean over "
-            f"students: {told('gathering')}; held from {HELD} on for every p",
+            f"students: {values_text('gathering')}; held from {CLEAR_ORDER} on for every p",
             held("gathering"),
         ),
         Claim(
@@ -187,13 +200,13 @@ def _claims(found: Sequence[Decay]) -> tuple[Claim, ...]:
     )
 
 
-def _table(found: Sequence[Decay]) -> Table:
+def _table(decays: Sequence[Decay]) -> Table:
     rows = [
         (
             f"{each['decay']:g}", j + 1, round(each["strength"][j], 3), each["reached"][j],
             f"{each['found'][j]:.0%}", round(each["owned"][j], 1),
         )
-        for each in found
+        for each in decays
         for j in range(len(each["strength"]))
     ]  # fmt: skip
     columns = (

@@ -12,39 +12,42 @@ from torch import Tensor
 
 from tsdistill.errors import TsdistillError
 from tsdistill.lab.engine import (
-    Fresh,
+    GaussianSamples,
     Networks,
-    check_room,
+    cached,
+    check_memory,
     correlations,
     decaying_teachers,
     deviations,
-    drawn_students,
+    device_and_dtype,
     fan_out_norms,
-    follow,
-    kept,
-    place,
-    spaced,
+    observation_steps,
+    random_students,
     stacked,
+    train_and_record,
     training_bytes,
 )
-from tsdistill.lab.engine.node_statistics import l_curve, mean, rank_correlation, rounded, some_points
+from tsdistill.lab.engine.node_statistics import curve_points, l_curve, mean, rank_correlation, rounded
 from tsdistill.lab.experiment import Context, Experiment, Settings, not_negative, option, positive
 from tsdistill.lab.results import Claim, Outcome, Table
 
 RECOVERED = 0.95
 """Correlation from which on a teacher node counts as recovered."""
-SMALL = 1e-3
+SMALL_LOSS = 1e-3
 """Relative loss below which a student counts as trained: its gradient is small."""
-OBSERVED = 2048
-TRAINED, WATCHED = 0, 1
-POINTS = 60
+OBSERVED_SAMPLES = 2048
+"""Samples on which nodes are observed: independent nodes then correlate by about 1/√2048 = 0.02."""
+TRAINING_DRAW, OBSERVED_DRAW = 0, 1
+"""What is added to twice the seed for the samples of the training and of the observation."""
+CURVE_POINTS = 60
+"""Largest number of student nodes that the figure of a decay shows."""
 
 Cell = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class TwoLayer(Settings):
-    """What is swept, and the training."""
+    """The settings of two-layer: the sweep, and the training."""
 
     nodes: tuple[int, ...] = option((5, 10, 20), "nodes m of the teachers")
     over: tuple[int, ...] = option((1, 2, 5, 10), "over-realisation: student nodes for each teacher node")
@@ -70,32 +73,32 @@ class TwoLayer(Settings):
 
     @property
     def early_step(self) -> int:
-        """The step that counts as early."""
+        """The step at which recovery counts as early."""
         return min(self.steps, max(1, round(self.early * self.steps)))
 
 
 def run(settings: TwoLayer, context: Context) -> Outcome:
-    """Train every student and compare early with late.
+    """Train every student and compare recovery early and late in the training.
 
     Strength decay as in arXiv 1909.13458: teacher node j has a fan-out norm of 1/j^p. All decays and seeds of
-    a number of nodes and over-realisation are one stack and one cell that is kept. Student nodes' strength
+    a number of nodes and over-realisation are one stack and one cached cell. Student nodes' strength
     is ‖v_k‖ · σ_k, σ_k the standard deviation of their activation.
 
     Raises:
         TsdistillError: the largest stack does not fit into memory.
     """
-    device, dtype = place(settings.device, settings.dtype)
+    device, dtype = device_and_dtype(settings.device, settings.dtype)
     sizes = [(m, over) for m in settings.nodes for over in settings.over]
     for m, over in sizes:
-        check_room(
+        check_memory(
             training_bytes(
                 len(settings.decay) * settings.seeds, settings.inputs, (m,), (m * over,), settings.outputs,
-                settings.batch, samples=OBSERVED, dtype=dtype,
+                settings.batch, samples=OBSERVED_SAMPLES, dtype=dtype,
             ),
             device,
             "--seeds, --decay, --nodes, --over or --inputs",
         )  # fmt: skip
-    at = spaced(settings.steps, 16, settings.early_step)
+    at = observation_steps(settings.steps, 16, settings.early_step)
     shared = {key: value for key, value in asdict(settings).items() if key not in ("nodes", "over", "device")}
     cells: list[Cell] = []
     for number, (m, over) in enumerate(sizes):
@@ -107,7 +110,7 @@ def run(settings: TwoLayer, context: Context) -> Outcome:
         def make(m: int = m, over: int = over, tell: Any = tell) -> Cell:
             return cell(settings, m, over, at, tell, device, dtype)
 
-        cells.append(kept(context.keep, name, {**shared, "nodes": m, "over": over, "at": at}, make))
+        cells.append(cached(context.keep, name, {**shared, "nodes": m, "over": over, "at": at}, make))
     return Outcome(
         "two-layer",
         {},
@@ -121,15 +124,15 @@ def run(settings: TwoLayer, context: Context) -> Outcome:
     )
 
 
-def pair_of(settings: TwoLayer, m: int, over: int) -> tuple[Networks, Networks]:
-    """Teachers and students: decays one after the other, each with all seeds."""
+def networks_of(settings: TwoLayer, m: int, over: int) -> tuple[Networks, Networks]:
+    """Teachers and students, sorted by decay, then by seed."""
     seeds = [settings.seed * 1000 + seed for seed in range(settings.seeds)]
     dtype = getattr(torch, settings.dtype)
     teachers = [
         decaying_teachers(seeds, settings.inputs, m, settings.outputs, p, biases=settings.biases, dtype=dtype)
         for p in settings.decay
     ]
-    students = drawn_students(
+    students = random_students(
         seeds, settings.inputs, (m * over,), settings.outputs,
         scale=settings.start, biases=settings.biases, dtype=dtype,
     )  # fmt: skip
@@ -145,12 +148,12 @@ def cell(
     device: torch.device,
     dtype: torch.dtype,
 ) -> Cell:
-    """Everything that is kept of the students of one size: a list over decays in each entry."""
-    teachers, students = (each.to(device=device) for each in pair_of(settings, m, over))
+    """The figures of the students of one size: each entry is a list over decays."""
+    teachers, students = (each.to(device=device) for each in networks_of(settings, m, over))
     options: dict[str, Any] = {"dtype": dtype, "device": device}
-    x = Fresh(2 * settings.seed + WATCHED, settings.inputs, **options).rows(OBSERVED)
-    samples = Fresh(2 * settings.seed + TRAINED, settings.inputs, **options)
-    seen = follow(
+    x = GaussianSamples(2 * settings.seed + OBSERVED_DRAW, settings.inputs, **options).rows(OBSERVED_SAMPLES)
+    samples = GaussianSamples(2 * settings.seed + TRAINING_DRAW, settings.inputs, **options)
+    seen = train_and_record(
         students, teachers, samples, x,
         steps=settings.steps, batch=settings.batch, rate=settings.rate, at=at, tell=tell,
     )  # fmt: skip
@@ -161,7 +164,7 @@ def cell(
     strengths = deviations(students, x)[0].cpu().view_as(best) * norms
     recovered = (matched > RECOVERED).float()
     early = list(at).index(settings.early_step)
-    small = lost[-1] < SMALL
+    small = lost[-1] < SMALL_LOSS
     return {
         "nodes": m,
         "over": over,
@@ -174,32 +177,32 @@ def cell(
         "found": rounded([_found(matched[-1, p], small[p]) for p in range(shape[1])]),
         "order": rounded([_order(matched[early, p]) for p in range(shape[1])]),
         "curve": [l_curve(best[p], strengths[p]) for p in range(shape[1])],
-        "points": [some_points(best[p], strengths[p], POINTS) for p in range(shape[1])],
-        "norms": [some_points(best[p], norms[p], POINTS) for p in range(shape[1])],
+        "points": [curve_points(best[p], strengths[p], CURVE_POINTS) for p in range(shape[1])],
+        "norms": [curve_points(best[p], norms[p], CURVE_POINTS) for p in range(shape[1])],
     }
 
 
 def claims(settings: TwoLayer, cells: Sequence[Cell]) -> tuple[Claim, ...]:
-    """What the theory says of the cells, and whether it held."""
+    """The claims of the theory on the cells, and whether they held."""
     return _everyone(cells), _shape(settings, cells), _more(settings, cells), _strong(settings, cells)
 
 
 def _everyone(cells: Sequence[Cell]) -> Claim:
     small = sum(sum(each["small"]) for each in cells)
-    found = [
+    shares = [
         (share, count)
         for each in cells
         for share, count in zip(each["found"], each["small"], strict=True)
         if count
     ]
-    share = sum(a * b for a, b in found) / small if small else 0.0
+    share = sum(a * b for a, b in shares) / small if small else 0.0
     return Claim(
         "at small loss every teacher node has an aligned student node (correlation 0.9 or more)",
         "arXiv 1909.13458, Theorems 2 and 4",
-        f"{share:.1%} of the teacher nodes of the {small} students with a relative loss below {SMALL:g}; "
-        "held from 99 % on"
+        f"{share:.1%} of the teacher nodes of the {small} students with a relative loss below "
+        f"{SMALL_LOSS:g}; held from 99 % on"
         if small
-        else f"no student came below a relative loss of {SMALL:g}",
+        else f"no student came below a relative loss of {SMALL_LOSS:g}",
         share >= 0.99 if small else None,
     )
 
@@ -215,15 +218,15 @@ def _shape(settings: TwoLayer, cells: Sequence[Cell]) -> Claim:
     ]
     ratios = [curve["ratio"] for curve in curves if curve["ratio"] is not None]
     unaligned = mean([curve["unaligned"] for curve in curves])
-    told = (
-        f"{widest}x, decays whose students mostly have a relative loss below {SMALL:g}: nodes with "
+    measured = (
+        f"{widest}x, decays whose students mostly have a relative loss below {SMALL_LOSS:g}: nodes with "
         f"correlation below 0.5 have {mean(ratios):.3f} times the strength of aligned ones (medians), all "
         f"that are not aligned {unaligned:.1%} of the squared strength; held below 0.2 and 5 %"
     )
     return Claim(
         "student nodes that are aligned with no teacher node have next to no fan-out: the L-shaped curve",
         "arXiv 1909.13458, Theorem 3",
-        told if ratios else f"no decay at {widest}x has such students, or all their nodes are aligned",
+        measured if ratios else f"no decay at {widest}x has such students, or all their nodes are aligned",
         mean(ratios) < 0.2 and unaligned < 0.05 if ratios else None,
     )
 
@@ -236,12 +239,12 @@ def _more(settings: TwoLayer, cells: Sequence[Cell]) -> Claim:
         ]
         for over in sorted(settings.over)
     }
-    told = ", ".join(f"{over}x {early:.0%} / {late:.0%}" for over, (early, late) in rates.items())
+    measured = ", ".join(f"{over}x {early:.0%} / {late:.0%}" for over, (early, late) in rates.items())
     least, most = min(rates), max(rates)
     return Claim(
         "over-realised students recover more of the teacher",
         "arXiv 1909.13458, experiments; the talk",
-        f"teacher nodes recovered early / late: {told}; held if {most}x recovers more than {least}x late",
+        f"teacher nodes recovered early / late: {measured}; held if {most}x recovers more than {least}x late",
         None if least == most else rates[most][1] > rates[least][1],
     )
 
@@ -252,12 +255,12 @@ def _strong(settings: TwoLayer, cells: Sequence[Cell]) -> Claim:
         for k, p in enumerate(settings.decay)
     }
     decaying = [value for p, value in by_decay.items() if p > 0 and not math.isnan(value)]
-    told = ", ".join(f"p = {p:g}: {value:.2f}" for p, value in by_decay.items())
+    measured = ", ".join(f"p = {p:g}: {value:.2f}" for p, value in by_decay.items())
     return Claim(
         "strong teacher nodes are recovered first, weak ones late",
         "arXiv 1909.13458, Theorem 5",
-        f"rank correlation of strength with early best correlation, mean over students: {told}; held if 0.5 "
-        "or more for every p above 0",
+        f"rank correlation of strength with early best correlation, mean over students: {measured}; held if "
+        "0.5 or more for every p above 0",
         min(decaying) >= 0.5 if decaying else None,
     )
 
@@ -296,8 +299,4 @@ def _losses(settings: TwoLayer, cells: Sequence[Cell]) -> Table:
     )
 
 
-EXPERIMENT = Experiment(
-    TwoLayer,
-    {"nodes": (5,), "decay": (0.0, 1.0, 2.5), "seeds": 6, "steps": 20_000},
-    run,
-)
+EXPERIMENT = Experiment(TwoLayer, {"nodes": (5,), "decay": (0.0, 1.0, 2.5), "seeds": 6, "steps": 20_000}, run)

@@ -1,10 +1,10 @@
-"""What the experiments of the lab look like: a module each that draws it, and how outcomes are written."""
+"""Figures of the experiments, one module for each, and the files of outcomes."""
 
-from tsdistill.lab.figures.outcome_files import Saved, figures, read_outcome, save_outcome
+from tsdistill.lab.figures.outcome_files import SavedOutcome, figures, read_outcome, save_outcome
 from tsdistill.lab.figures.terminal_tables import claims_table, outcome_table, verdict
 
 __all__ = [
-    "Saved",
+    "SavedOutcome",
     "claims_table",
     "figures",
     "outcome_table",

@@ -1,4 +1,4 @@
-"""The experiment on few samples drawn: evaluation loss against the number of samples."""
+"""Figure of augmentation: evaluation loss against the number of samples."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WORDS = {"none": "no augmentation", "agnostic": "teacher-agnostic", "aware": "te
 
 
 def draw(outcome: Outcome) -> dict[str, Figure]:
-    """``loss``: a panel an over-realisation; lines are geometric means, small marks the seeds."""
+    """``loss``: a panel for each over-realisation; lines are geometric means, small marks the seeds."""
     from matplotlib.ticker import NullFormatter, NullLocator
 
     cells, counts = outcome.data["cells"], outcome.data["counts"]

@@ -1,4 +1,4 @@
-"""Figures of boundaries, and the animation of their way."""
+"""Figures of boundaries, and their animation over the training."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tsdistill.errors import TsdistillError
-from tsdistill.lab.layers.plane_networks import ON, SIDE, segment
+from tsdistill.lab.layers.plane_networks import HALF_SIDE, SAME_BOUNDARY, boundary_segment
 from tsdistill.lab.results import Outcome
-from tsdistill.report.canvas import INK, QUIET, UNALIGNED, dress, grid, save
+from tsdistill.report.canvas import INK, QUIET, UNALIGNED, dress, grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,14 +23,14 @@ WRITERS = {".gif": "pillow", ".webp": "pillow", ".mp4": "ffmpeg", ".mov": "ffmpe
 
 
 @dataclass(frozen=True)
-class Film:
-    """Like matplotlib's animations, but every frame is drawn once.
+class Animation:
+    """An animation whose frames are drawn once each, unlike matplotlib's.
 
     Attributes:
-        figure: what changes.
-        show: draws a frame into it.
-        count: how many there are.
-        hold: how many times the last is shown again.
+        figure: the figure that changes.
+        show: draws frame number k into the figure.
+        count: number of frames.
+        hold: number of repetitions of the last frame.
     """
 
     figure: Figure
@@ -43,45 +43,32 @@ class Film:
 
         Args:
             path: ends in .gif or .mp4.
-            writer: of matplotlib; by default what the suffix asks for.
-            fps: frames a second.
+            writer: name of matplotlib's writer; by default that of the suffix.
+            fps: frames for each second.
 
         Raises:
-            TsdistillError: a suffix of no film, or the writer is not installed.
+            TsdistillError: an unknown suffix, or the writer is not installed.
         """
         from matplotlib.animation import writers
 
         suffix = Path(path).suffix.lower()
         chosen = writer or WRITERS.get(suffix)
         if chosen is None:
-            raise TsdistillError(
-                f"{path}: no film is written as {suffix or 'a file without suffix'}; name a .gif or .mp4"
-            )
+            raise TsdistillError(f"{path}: no animation has the suffix {suffix!r}; name a .gif or .mp4")
         if not writers.is_available(chosen):
             raise TsdistillError(f"{path} needs {chosen}, which is not installed; install it or name a .gif")
-        made = writers[chosen](fps=fps)
-        with made.saving(self.figure, str(path), self.figure.dpi):
+        frame_writer = writers[chosen](fps=fps)
+        with frame_writer.saving(self.figure, str(path), self.figure.dpi):
             for place in range(self.count + self.hold):
                 self.show(min(place, self.count - 1))
-                made.grab_frame()
-
-    def frames(self, folder: str | Path) -> list[Path]:
-        """Write every frame as ``frame-000.png`` and so on into a folder that exists.
-
-        Raises:
-            TsdistillError: a frame cannot be written.
-        """
-        written = []
-        for place in range(self.count):
-            self.show(place)
-            written.append(save(self.figure, Path(folder) / f"frame-{place:03d}.png"))
-        return written
+                frame_writer.grab_frame()
 
 
 TEACHERS = ("#2f77b4", "#c1762b", "#7a5ea8", "#8a6d3b", "#2b8a8a", "#a34f86")
 LEFT = ("#b23a48", "#4f8f5b", "#d08fa0", "#93b88f")
-"""Colours of students that end on a teacher node, by teacher node, and of those that end on none."""
+"""Colours of students that end on a teacher node's boundary, by teacher node, and of the others."""
 FLOOR = 1e-6
+"""Least strength on a logarithmic axis."""
 
 
 def draw(outcome: Outcome) -> dict[str, Figure]:
@@ -89,8 +76,8 @@ def draw(outcome: Outcome) -> dict[str, Figure]:
     return {"boundaries": _moments(outcome.data), "boundaries-course": _course(outcome.data)}
 
 
-def animate(outcome: Outcome) -> Film:
-    """The boundaries beside correlation and strength of the students, a frame for each that was kept."""
+def animate(outcome: Outcome) -> Animation:
+    """Boundaries, and correlation and strength of the students, with a frame for each recorded step."""
     data = outcome.data
     figure, (square, curve) = grid(2)
     figure.set_size_inches(9.2, 4.6)
@@ -104,7 +91,7 @@ def animate(outcome: Outcome) -> Film:
     show(len(data["frames"]) - 1)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
-    return Film(figure, show, len(data["frames"]))
+    return Animation(figure, show, len(data["frames"]))
 
 
 def _moments(data: Any) -> Figure:
@@ -134,9 +121,9 @@ def _square(panel: Axes, data: Any, frame: Any) -> None:
 
     panel.add_patch(
         Rectangle(
-            (-SIDE, -SIDE),
-            2 * SIDE,
-            2 * SIDE,
+            (-HALF_SIDE, -HALF_SIDE),
+            2 * HALF_SIDE,
+            2 * HALF_SIDE,
             facecolor="#f6f7f9",
             edgecolor=UNALIGNED,
             linewidth=0.8,
@@ -148,8 +135,8 @@ def _square(panel: Axes, data: Any, frame: Any) -> None:
     top = max(frame["strength"]) or 1.0
     for line, (colour, style), strength in zip(frame["lines"], _styles(data), frame["strength"], strict=True):
         _line(panel, line, color=colour, linestyle=style, linewidth=1.1 + 1.1 * strength / top, zorder=2)
-    panel.set_xlim(-1.06 * SIDE, 1.06 * SIDE)
-    panel.set_ylim(-1.06 * SIDE, 1.06 * SIDE)
+    panel.set_xlim(-1.06 * HALF_SIDE, 1.06 * HALF_SIDE)
+    panel.set_ylim(-1.06 * HALF_SIDE, 1.06 * HALF_SIDE)
     panel.set_aspect("equal")
     dress(panel, f"step {frame['step']:,}", f"loss {frame['loss']:.1e}", lines="")
     panel.set_xticks([-1, 0, 1])
@@ -159,7 +146,7 @@ def _square(panel: Axes, data: Any, frame: Any) -> None:
 
 
 def _line(panel: Axes, node: Any, **look: Any) -> None:
-    ends = segment(node)
+    ends = boundary_segment(node)
     if ends is None:
         return
     panel.plot(*np.array(ends).T, solid_capstyle="butt", **look)
@@ -174,12 +161,14 @@ def _line(panel: Axes, node: Any, **look: Any) -> None:
 
 
 def _styles(data: Any) -> list[tuple[str, str]]:
-    """Colour and dashes of every student, by where it ends."""
+    """Colour and line style of every student, by the teacher node that it ends on."""
     left = iter(LEFT * 50)
-    found = []
+    styles = []
     for gap, node in zip(data["ended"]["gap"], data["ended"]["node"], strict=True):
-        found.append((TEACHERS[node], "--") if gap is not None and gap < ON else (next(left), "-."))
-    return found
+        styles.append(
+            (TEACHERS[node], "--") if gap is not None and gap < SAME_BOUNDARY else (next(left), "-.")
+        )
+    return styles
 
 
 def _corner(panel: Axes, data: Any, frame: Any) -> None:
@@ -218,13 +207,13 @@ def _course(data: Any) -> Figure:
         dress(panel, title)
     strength.set_yscale("log")
     nodes = data["nodes"]
-    for colour, said, items in (
+    for colour, kind, items in (
         (TEACHERS[0], "boundary on a teacher node's", [item for item in nodes if _lies(item)]),
         (LEFT[0], "elsewhere", [item for item in nodes if item["gap"] is not None and not _lies(item)]),
         (QUIET, "outside the square", [item for item in nodes if item["gap"] is None]),
     ):
         across, up = [item["best"] for item in items], [max(item["strength"], FLOOR) for item in items]
-        corner.scatter(across, up, s=11, color=colour, alpha=0.6, linewidths=0, label=said)
+        corner.scatter(across, up, s=11, color=colour, alpha=0.6, linewidths=0, label=kind)
     corner.set_yscale("log")
     corner.set_xlabel("correlation with the best teacher node", fontsize=9, color=INK)
     corner.set_ylabel("strength ‖v‖ σ", fontsize=9, color=INK)
@@ -234,4 +223,4 @@ def _course(data: Any) -> Figure:
 
 
 def _lies(item: Any) -> bool:
-    return item["gap"] is not None and bool(item["gap"] < ON)
+    return item["gap"] is not None and bool(item["gap"] < SAME_BOUNDARY)

@@ -1,4 +1,4 @@
-"""The experiment on images drawn: correlation of each layer and evaluation loss over the epochs."""
+"""Figures of cifar10: correlation of each layer and evaluation loss over the epochs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Runs = Mapping[float, Sequence[Mapping[str, Any]]]
 
 
 def draw(outcome: Outcome) -> dict[str, Figure]:
-    """``alignment``, a panel a layer, and ``loss``, both over epochs: a line a width, seeds as thin lines."""
+    """``alignment`` (a panel for each layer) and ``loss`` over epochs; thick lines are means over seeds."""
     runs: dict[float, list[Mapping[str, Any]]] = {}
     for run in outcome.data["runs"]:
         runs.setdefault(run["width"], []).append(run)
@@ -59,9 +59,9 @@ def _legend(panel: Axes) -> None:
 
 def _lines(panel: Axes, runs: Runs, name: str) -> None:
     for place, (width, some) in enumerate(runs.items()):
-        found = [[epoch.get(name, np.nan) for epoch in run["epochs"]] for run in some]
-        shortest = min(map(len, found))
-        values = np.array([each[:shortest] for each in found], dtype=float)
+        histories = [[epoch.get(name, np.nan) for epoch in run["epochs"]] for run in some]
+        shortest = min(map(len, histories))
+        values = np.array([each[:shortest] for each in histories], dtype=float)
         epochs, colour = np.arange(shortest), COLOURS[place % len(COLOURS)]
         panel.plot(epochs, values.T, color=colour, linewidth=0.7, alpha=0.35)
         panel.plot(epochs, values.mean(0), color=colour, linewidth=1.8, marker="o", markersize=3,

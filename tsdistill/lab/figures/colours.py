@@ -1,4 +1,4 @@
-"""Colours of the lab's figures beside those of every figure, and names of axes."""
+"""Colours of the lab's figures, and the labels of small panels' axes."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ RED = "#b23a48"
 SEVERAL = (ALIGNED, WARM, GREEN, RED, "#7a5ea8", "#8a8a8a")
 
 
-def named(panel: Axes, across: str, up: str) -> None:
-    """Name the axes of a small panel."""
+def name_axes(panel: Axes, across: str, up: str) -> None:
+    """Label the axes of a small panel."""
     panel.set_xlabel(across, fontsize=8.5, color=INK)
     panel.set_ylabel(up, fontsize=8.5, color=INK)
 
 
 QUIETEST, STRONGEST = (0xC9, 0xDD, 0xEE), (0x14, 0x3C, 0x66)
+"""Red, green and blue of the ends of `blue_shades`."""
 
 
-def ramp(count: int) -> list[str]:
+def blue_shades(count: int) -> list[str]:
     """``count`` blues from the quietest to the strongest; one alone is the strongest."""
     shares = [k / (count - 1) for k in range(count)] if count > 1 else [1.0]
     return [

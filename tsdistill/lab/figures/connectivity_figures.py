@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LEAST = 1e-12
+"""Least loss on a logarithmic axis."""
 PATHS = (
     ("straight", "#c1666b", "straight line"),
     ("least", UNALIGNED, "polyline, as many nodes kept as the teacher has"),
@@ -22,7 +23,7 @@ PATHS = (
 
 
 def draw(outcome: Outcome) -> dict[str, Figure]:
-    """Loss along the paths, a panel a kind of student."""
+    """Loss along the paths, a panel for each kind of student."""
     cells = outcome.data["cells"]
     figure, panels = grid(len(cells))
     for panel, cell in zip(panels, cells, strict=True):

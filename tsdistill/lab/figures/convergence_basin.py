@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tsdistill.lab.figures.colours import RED, SEVERAL, WARM, named
+from tsdistill.lab.figures.colours import RED, SEVERAL, WARM, name_axes
 from tsdistill.report.canvas import ALIGNED, INK, UNALIGNED, dress, grid
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def basin(data: Any) -> Figure:
-    """The flow in the plane, the guaranteed region, what is observed, and the time."""
+    """The flow in the plane, the guaranteed region, observed convergence, and its time."""
     figure, (plane, balls, promised, time) = grid(4)
     _plane(plane, data["plane"])
     epsilons = sorted({item["epsilon"] for item in data["balls"]})
@@ -37,7 +37,7 @@ def basin(data: Any) -> Figure:
     balls.set_xscale("log")
     balls.set_xlim(right=across[-1] * 2.4)
     balls.set_ylim(0, 0.55)
-    named(balls, "dimension d", "probability to start in the region")
+    name_axes(balls, "dimension d", "probability to start in the region")
     dress(balls, "Ball of radius ε√(2π/(d+1))", "dashed: (1 − ε)/2")
     _chances(promised, data["grid"])
     _times(time, data["grid"])
@@ -71,7 +71,7 @@ def _plane(panel: Axes, plane: Any) -> None:
     panel.plot([], [], color=WARM, linewidth=0.9, linestyle=":", label="linear part alone")
     panel.legend(fontsize=7, framealpha=0.85, edgecolor="none", labelcolor=INK, loc="lower right")
     panel.set_aspect("equal")
-    named(panel, "along w*", "across")
+    name_axes(panel, "along w*", "across")
     dress(panel, "Flow of one node", "disc: guaranteed", lines="")
 
 
@@ -95,7 +95,7 @@ def _chances(panel: Axes, cells: Any) -> None:
     panel.set_xscale("log")
     panel.set_ylim(-0.03, 1.08)
     panel.legend(fontsize=7, frameon=False, labelcolor=INK, loc="center right")
-    named(panel, "σ of the start / ‖w*‖", "probability")
+    name_axes(panel, "σ of the start / ‖w*‖", "probability")
     dress(panel, "Guaranteed and observed", "– – / ● flow, × SGD")
 
 
@@ -112,7 +112,7 @@ def _times(panel: Axes, cells: Any) -> None:
         )
     panel.set_xscale("log")
     panel.set_ylim(bottom=0)
-    named(panel, "σ of the start / ‖w*‖", "median time")
+    name_axes(panel, "σ of the start / ‖w*‖", "median time")
     dress(panel, "Time until ‖w − w*‖ < 0.01 ‖w*‖")
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tsdistill.lab import Outcome
 from tsdistill.lab.engine.node_statistics import ALIGNED
-from tsdistill.lab.figures.colours import ramp
+from tsdistill.lab.figures.colours import blue_shades
 from tsdistill.report.canvas import ALIGNED as COLOUR
 from tsdistill.report.canvas import GRID, UNALIGNED, axes_names, dress, grid
 
@@ -44,7 +44,7 @@ def _alignment(outcome: Outcome) -> Figure:
     steps = [moment["step"] for moment in moments]
     figure, (panel,) = grid(1)
     layers = len(moments[-1]["layers"])
-    for layer, colour in enumerate(reversed(ramp(layers))):
+    for layer, colour in enumerate(reversed(blue_shades(layers))):
         matched = [moment["layers"][layer]["matched"] for moment in moments]
         panel.plot(steps, matched, "o-", markersize=3, color=colour, label=f"layer {layer + 1}")
     panel.set_ylim(0, 1.04)

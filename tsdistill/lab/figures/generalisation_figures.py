@@ -18,7 +18,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
 def draw(outcome: Outcome) -> dict[str, Figure]:
-    """What alignment, and what the training loss, says of fresh inputs; agreement on shifted inputs."""
+    """Alignment and training loss against the loss on fresh inputs; agreement on shifted inputs."""
     cells = outcome.data["cells"]
     return {"prediction": _prediction(cells), "shifted": _shifted(cells)}
 
@@ -31,7 +31,7 @@ def _colours(cells: list[dict[str, Any]]) -> dict[int, Any]:
 
 
 def _scatter(panel: Axes, cells: list[dict[str, Any]], across: Any, up: Any, *, legend: bool = False) -> str:
-    """A dot a run; gives the rank correlation as a remark."""
+    """Draw a dot for each run; returns the rank correlation as a remark."""
     colours = _colours(cells)
     widths = sorted({cell["over"] for cell in cells})
     for cell in cells:

@@ -18,7 +18,7 @@ COLOURS = (ALIGNED, WARM, "#4f8f5b", "#b23a48")
 
 
 def draw(outcome: Outcome) -> dict[str, Figure]:
-    """Lemma 1 against autograd and its two shares while a student learns; E[α] and E[β] before and after."""
+    """Lemma 1 against autograd, its two terms during a training, and E[α] and E[β] before and after it."""
     figure, (errors, shares) = grid(2)
     figure.set_size_inches(10.5, 4.4)
     _errors(errors, outcome.data["families"])
@@ -82,9 +82,9 @@ def _shares(panel: Axes, course: Any) -> None:
 def _modulation(data: Any) -> Figure:
     figure, panels = grid(4)
     for place, (key, when) in enumerate((("start", "before training"), ("end", "after training"))):
-        found = data[key]
-        alpha, beta = np.array(found["alpha"]), np.array(found["beta"])
-        students = [f"{value:.2f}" for value in found["best"]]
+        products = data[key]
+        alpha, beta = np.array(products["alpha"]), np.array(products["beta"])
+        students = [f"{value:.2f}" for value in products["best"]]
         _heat(panels[2 * place], alpha, f"E[α] {when}", "teacher node", students)
         _heat(panels[2 * place + 1], beta, f"E[β] {when}", "student node", students)
     return figure

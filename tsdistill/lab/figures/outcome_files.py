@@ -23,104 +23,108 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORMAT, KIND = 1, "lab"
+"""Version and kind of the file, as its first two fields."""
 JSON = "outcome.json"
-FRAMES = 12
+FRAMES_A_SECOND = 12
+"""Of animations."""
 
 
 @dataclass(frozen=True)
-class Saved:
-    """What `save_outcome` wrote: the outcome itself, and pictures, animations among them."""
+class SavedOutcome:
+    """The files that `save_outcome` wrote: the outcome, and figures including animations."""
 
     outcome: Path
     pictures: tuple[Path, ...]
 
 
 def figures(outcome: Outcome) -> dict[str, Figure]:
-    """The figures of an experiment, by name, drawn from nothing but its outcome.
+    """The figures of an experiment by name, drawn from its outcome alone.
 
     Raises:
         TsdistillError: there is no such experiment.
     """
-    drawn: dict[str, Figure] = _drawing(outcome).draw(outcome)
-    return drawn
+    by_name: dict[str, Figure] = _drawing(outcome).draw(outcome)
+    return by_name
 
 
 def save_outcome(
     outcome: Outcome, folder: str | Path, formats: Sequence[str] = ("png", "svg"), *, animated: bool = True
-) -> Saved:
-    """Write ``outcome.json``, a file for each figure and format, and the animation where there is one.
+) -> SavedOutcome:
+    """Write ``outcome.json``, a file for each figure and format, and the animation if there is one.
 
     Args:
-        outcome: what `tsdistill.lab.run` returned, or `read_outcome`.
-        folder: is made where it is missing.
-        formats: suffixes that matplotlib knows.
-        animated: whether the animation of an experiment that has one (``boundaries``) is written as well.
+        outcome: result of `tsdistill.lab.run` or `read_outcome`.
+        folder: created if needed.
+        formats: file suffixes of matplotlib.
+        animated: whether to write the animation of an experiment that has one (``boundaries``).
 
     Raises:
-        TsdistillError: the folder cannot be made, or a file cannot be written.
+        TsdistillError: the folder cannot be created, or a file cannot be written.
     """
     folder = made_folder(folder)
-    with replacing(folder / JSON) as beside:
-        beside.write_text(json.dumps(as_json(outcome), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    with replacing(folder / JSON) as temporary:
+        temporary.write_text(
+            json.dumps(outcome_document(outcome), indent=1, allow_nan=False) + "\n", encoding="utf-8"
+        )
     written = []
     for name, figure in figures(outcome).items():
         written += [save(figure, folder / f"{name}.{suffix.removeprefix('.')}") for suffix in formats]
     if animated and hasattr(_drawing(outcome), "animate"):
         written.append(_animate(_drawing(outcome).animate(outcome), folder / f"{outcome.name}.gif"))
-    return Saved(folder / JSON, tuple(written))
+    return SavedOutcome(folder / JSON, tuple(written))
 
 
-def as_json(outcome: Outcome) -> dict[str, Any]:
+def outcome_document(outcome: Outcome) -> dict[str, Any]:
     """``{"format": 1, "kind": "lab", "name": ..., "claims": [...], ...}``.
 
-    What is no finite number becomes ``None``.
+    NaN and infinity become ``None``.
     """
-    found: dict[str, Any] = plain({"format": FORMAT, "kind": KIND, **outcome.to_dict()})
-    return found
+    document: dict[str, Any] = to_plain({"format": FORMAT, "kind": KIND, **outcome.to_dict()})
+    return document
 
 
 def read_outcome(path: str | Path) -> Outcome:
-    """What `save_outcome` wrote, from ``outcome.json`` or its folder; lists in place of tuples in its data.
+    """The outcome in ``outcome.json`` or its folder, with lists in place of tuples in its data.
 
     Raises:
-        TsdistillError: the file cannot be read, or holds something else.
+        TsdistillError: the file cannot be read, or is no outcome.
     """
     path = Path(path)
     path = path / JSON if path.is_dir() else path
-    found = read_json(path, _OutcomeFields, f"name an {JSON} that `tsdistill lab` wrote")
+    stored = read_json(path, _OutcomeFields, f"name an {JSON} that `tsdistill lab` wrote")
     return Outcome(
-        name=found.name,
-        settings=found.settings,
-        claims=tuple(Claim(**claim.model_dump()) for claim in found.claims),
+        name=stored.name,
+        settings=stored.settings,
+        claims=tuple(Claim(**claim.model_dump()) for claim in stored.claims),
         tables=tuple(
-            Table(each.title, tuple(each.columns), tuple(map(tuple, each.rows))) for each in found.tables
+            Table(each.title, tuple(each.columns), tuple(map(tuple, each.rows))) for each in stored.tables
         ),
-        data=found.data,
-        notes=tuple(found.notes),
-        seconds=found.seconds,
+        data=stored.data,
+        notes=tuple(stored.notes),
+        seconds=stored.seconds,
     )
 
 
 def _drawing(outcome: Outcome) -> ModuleType:
     if outcome.name not in EXPERIMENTS:
-        raise TsdistillError(f"nothing draws {outcome.name!r}: there are {', '.join(EXPERIMENTS)}")
+        raise TsdistillError(f"no experiment is called {outcome.name!r}: there are {', '.join(EXPERIMENTS)}")
     return import_module(f"tsdistill.lab.figures.{outcome.name.replace('-', '_')}_figures")
 
 
 def _animate(animation: Any, path: Path) -> Path:
-    with replacing(path, ValueError) as beside:
-        animation.save(beside, writer="pillow", fps=FRAMES)
+    with replacing(path, ValueError) as temporary:
+        animation.save(temporary, writer="pillow", fps=FRAMES_A_SECOND)
     return path
 
 
-def plain(value: Any) -> Any:
+def to_plain(value: Any) -> Any:
     """Numbers, text, lists and mappings of them: numpy's and torch's scalars and arrays become Python's."""
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+        return [to_plain(item) for item in value]
     if hasattr(value, "tolist"):
-        return plain(value.tolist())
+        return to_plain(value.tolist())
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -146,7 +150,7 @@ class _TableFields(Schema):
 
 
 class _OutcomeFields(Schema):
-    """``outcome.json``: `Outcome` as `as_json` makes it plain."""
+    """``outcome.json``: `Outcome` as `outcome_document` makes it plain."""
 
     format: Literal[1]
     kind: Literal["lab"]

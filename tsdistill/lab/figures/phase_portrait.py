@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tsdistill.lab.figures.colours import RED, WARM, named
+from tsdistill.lab.figures.colours import RED, WARM, name_axes
 from tsdistill.report.canvas import ALIGNED, INK, QUIET, UNALIGNED, dress, grid
 
 if TYPE_CHECKING:
@@ -35,11 +35,11 @@ def phase_portrait(phase: Any) -> Figure:
         "maximum": ("^", INK, 80, "maximum"),
     }
     for kind, (mark, colour, size, label) in marks.items():
-        found = [(item["x"], item["y"]) for item in phase["points"] if item["kind"] == kind]
-        if found:
+        coordinates = [(item["x"], item["y"]) for item in phase["points"] if item["kind"] == kind]
+        if coordinates:
             panel.scatter(
-                [x for x, _ in found],
-                [y for _, y in found],
+                [x for x, _ in coordinates],
+                [y for _, y in coordinates],
                 marker=mark,
                 color=colour,
                 s=size,
@@ -62,7 +62,7 @@ def phase_portrait(phase: Any) -> Figure:
     panel.set_ylim(side[0], side[-1])
     panel.set_aspect("equal")
     panel.legend(fontsize=8.5, framealpha=0.9, edgecolor="none", labelcolor=INK, loc="lower left")
-    named(panel, "x: weight on the own teacher node", "y: weight on the other")
+    name_axes(panel, "x: weight on the own teacher node", "y: weight on the other")
     dress(
         panel,
         "Two students, two orthonormal teacher nodes",
@@ -73,11 +73,11 @@ def phase_portrait(phase: Any) -> Figure:
     return figure
 
 
-def manifolds(found: Any) -> Figure:
+def manifolds(data: Any) -> Figure:
     """The circle of critical points outside the span, the loss around it, and flat directions."""
     figure, (ring, land, flat) = grid(3)
     for place, colour in ((0, ALIGNED), (1, WARM)):
-        points = np.array([item["outside"][place] for item in found["ring"]]).reshape(-1, 2)
+        points = np.array([item["outside"][place] for item in data["ring"]]).reshape(-1, 2)
         ring.scatter(
             points[:, 0],
             points[:, 1],
@@ -87,11 +87,11 @@ def manifolds(found: Any) -> Figure:
             alpha=0.85,
             label=f"student {place + 1}",
         )
-    for item in found["ring"]:
+    for item in data["ring"]:
         ring.plot(*np.array(item["outside"]).T, color=UNALIGNED, linewidth=0.5, zorder=0)
-    if found["ring"]:
+    if data["ring"]:
         angle = np.linspace(0, 2 * np.pi, 200)
-        length = np.mean([np.linalg.norm(item["outside"][0]) for item in found["ring"]])
+        length = np.mean([np.linalg.norm(item["outside"][0]) for item in data["ring"]])
         ring.plot(
             length * np.cos(angle),
             length * np.sin(angle),
@@ -102,10 +102,10 @@ def manifolds(found: Any) -> Figure:
         )
     ring.plot(0, 0, marker="+", color=INK, markersize=8)
     ring.set_aspect("equal", adjustable="datalim")
-    named(ring, "third coordinate", "fourth coordinate")
+    name_axes(ring, "third coordinate", "fourth coordinate")
     ring.legend(fontsize=7.5, frameon=False, labelcolor=INK, loc="upper right")
-    dress(ring, "Outside the span of 2 teachers, d = 4", f"{len(found['ring'])} searches")
-    scene = found["landscape"]
+    dress(ring, "Outside the span of 2 teachers, d = 4", f"{len(data['ring'])} searches")
+    scene = data["landscape"]
     loss = np.array(scene["loss"])
     land.contourf(scene["across"], scene["up"], loss, levels=22, cmap="Blues_r", alpha=0.8)
     land.contour(scene["across"], scene["up"], loss, levels=22, colors="white", linewidths=0.4)
@@ -113,9 +113,9 @@ def manifolds(found: Any) -> Figure:
     middle = loss[len(loss) // 2].argmin()
     for a, b in ((column, scene["up"][row]), (column, -scene["up"][row]), (middle, 0.0)):
         land.plot(scene["across"][a], b, marker="X", color=RED, markersize=8, markeredgecolor="white")
-    named(land, "a: along the teachers' middle", "±b: out of the span")
+    name_axes(land, "a: along the teachers' middle", "±b: out of the span")
     dress(land, "Loss of w = a m ± b u", "X: critical points", lines="")
-    points = found["points"]
+    points = data["points"]
     inside = [item for item in points if item["away"] <= 1e-4]
     out = [item for item in points if item["away"] > 1e-4]
     top = max([item["flat"] for item in points] + [1])
@@ -146,7 +146,7 @@ def manifolds(found: Any) -> Figure:
             )
     flat.set_xlim(-0.6, top + 0.9)
     flat.set_ylim(-0.6, top + 0.9)
-    named(flat, "dimension of the manifold of rotations", "flat directions of the Hessian")
+    name_axes(flat, "dimension of the manifold of rotations", "flat directions of the Hessian")
     if points:
         flat.legend(fontsize=7.5, frameon=False, labelcolor=INK, loc="upper left")
     dress(flat, "Critical points found", "how many")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tsdistill.lab.figures.colours import SEVERAL, WARM, named
+from tsdistill.lab.figures.colours import SEVERAL, WARM, name_axes
 from tsdistill.lab.figures.convergence_basin import basin
 from tsdistill.lab.figures.phase_portrait import manifolds, phase_portrait
 from tsdistill.lab.results import Outcome
@@ -38,7 +38,7 @@ def _formula(data: Any) -> Figure:
         max(max(item["closed"]) for item in data["checks"]),
     ]
     points.plot(ends, ends, color=QUIET, linewidth=0.8, zorder=0)
-    named(points, "closed form", "Monte-Carlo")
+    name_axes(points, "closed form", "Monte-Carlo")
     points.legend(fontsize=7, frameon=False, labelcolor=INK, loc="upper left")
     dress(points, "Every coordinate of the gradient")
     counts, relative = data["errors"]["samples"], data["errors"]["relative"]
@@ -46,7 +46,7 @@ def _formula(data: Any) -> Figure:
     middle = len(counts) // 2
     law = relative[middle] * np.sqrt(counts[middle] / np.array(counts))
     errors.loglog(counts, law, color=QUIET, linewidth=1, linestyle="--", label="1/√samples")
-    named(errors, "samples", "relative error of Monte-Carlo")
+    name_axes(errors, "samples", "relative error of Monte-Carlo")
     errors.minorticks_off()
     errors.legend(fontsize=8, frameon=False, labelcolor=INK)
     dress(errors, "To sampling error", f"{data['errors']['students']} student nodes")
@@ -58,7 +58,7 @@ def _formula(data: Any) -> Figure:
     ):
         split.plot(angle, data["split"][key], color=colour, linewidth=1.5, label=label)
     split.set_xticks([0, 45, 90, 135, 180])
-    named(split, "angle θ between w and w*, ‖w‖ = ‖w*‖ (degrees)", "norm / ‖w*‖")
+    name_axes(split, "angle θ between w and w*, ‖w‖ = ‖w*‖ (degrees)", "norm / ‖w*‖")
     split.legend(fontsize=8, frameon=False, labelcolor=INK)
     dress(split, "Its two parts, one node")
     return figure
@@ -74,7 +74,7 @@ def _symmetry(symmetry: Any) -> Figure:
         cosines.plot(
             shown["times"], cosine[:, student, teacher], color=SEVERAL[student % 6], linewidth=1.6, zorder=2
         )
-    named(cosines, "time of the flow", "cosine with each teacher node")
+    name_axes(cosines, "time of the flow", "cosine with each teacher node")
     dress(cosines, f"{shown['nodes']} students, equal to {shown['size']:g}", "colour: the node found")
     losses.semilogy(shown["times"], shown["loss"], color=ALIGNED, linewidth=1.5)
     losses.axhline(shown["saddle_loss"], color=QUIET, linewidth=1, linestyle="--")
@@ -87,7 +87,7 @@ def _symmetry(symmetry: Any) -> Figure:
         fontsize=8,
         color=QUIET,
     )
-    named(losses, "time of the flow", "expected loss")
+    name_axes(losses, "time of the flow", "expected loss")
     dress(losses, "It waits at the saddle, then leaves")
     for run, colour in zip(symmetry["runs"], SEVERAL, strict=False):
         sizes = [cell["size"] for cell in run["cells"]]
@@ -103,10 +103,10 @@ def _symmetry(symmetry: Any) -> Figure:
             )
         times.semilogx(sizes, _law(run, sizes), color=colour, linewidth=1, linestyle="--")
     shares.set_ylim(-0.04, 1.08)
-    named(shares, "size ε of the perturbation", "share of runs")
+    name_axes(shares, "size ε of the perturbation", "share of runs")
     shares.legend(fontsize=8, frameon=False, labelcolor=INK)
     dress(shares, "One student on every teacher node")
-    named(times, "size ε of the perturbation", "time until they are told apart")
+    name_axes(times, "size ε of the perturbation", "time until they are told apart")
     times.legend(fontsize=8, frameon=False, labelcolor=INK)
     dress(times, "Time to break", "dashed: slope 1/λ of the saddle")
     return figure

@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LEAST = 1e-6
+"""Least strength on a logarithmic axis."""
 NODES = ("#1b4965", "#2f77b4", "#5fa8d3", "#e0a458", "#c1666b", "#8a8a8a")
 
 
 def draw(outcome: Outcome) -> dict[str, Figure]:
-    """The L-shaped curve of every cell; precision against gradient; students for each teacher node."""
+    """The L-shaped curve of every cell; precision against gradient; students of each teacher node."""
     cells = outcome.data["cells"]
     return {
         "l-curve": _curves(cells, outcome.data["aligned"]),

@@ -1,4 +1,4 @@
-"""Figures of strong-first: teacher nodes over training, and the student nodes that they have at the end."""
+"""Figures of strong-first: correlation of teacher nodes over training, and their student nodes at the end."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tsdistill.lab import Outcome
 from tsdistill.lab.engine.node_statistics import ALIGNED
-from tsdistill.lab.figures.colours import ramp
+from tsdistill.lab.figures.colours import blue_shades
 from tsdistill.report.canvas import INK, axes_names, dress, grid
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def _over_time(outcome: Outcome) -> Figure:
     figure, panels = grid(len(decays))
     for each, panel in zip(decays, panels, strict=True):
         count = len(each["strength"])
-        for j, colour in enumerate(reversed(ramp(count))):
+        for j, colour in enumerate(reversed(blue_shades(count))):
             panel.plot(at, each["correlation"][j], color=colour, label=f"{each['strength'][j]:.2g}")
         panel.axhline(ALIGNED, color=INK, linewidth=0.6, linestyle=":")
         panel.set_ylim(0, 1.04)
@@ -40,10 +40,16 @@ def _over_time(outcome: Outcome) -> Figure:
 def _gathering(outcome: Outcome) -> Figure:
     decays = outcome.data["decays"]
     figure, panels = grid(len(decays))
-    for each, panel, colour in zip(decays, panels, ramp(len(decays)), strict=True):
+    for each, panel, colour in zip(decays, panels, blue_shades(len(decays)), strict=True):
         across = each["strength"] if each["decay"] else range(1, len(each["strength"]) + 1)
         panel.errorbar(
-            across, each["owned"], yerr=each["spread"], fmt="o", markersize=4, color=ramp(1)[0], ecolor=colour
+            across,
+            each["owned"],
+            yerr=each["spread"],
+            fmt="o",
+            markersize=4,
+            color=blue_shades(1)[0],
+            ecolor=colour,
         )
         panel.set_ylim(bottom=0)
         dress(panel, f"p = {each['decay']:g}", "" if each["decay"] else "by index: all as strong")

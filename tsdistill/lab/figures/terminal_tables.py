@@ -13,42 +13,43 @@ from tsdistill.lab.results import LayerConditions
 from tsdistill.report.table_layout import table
 
 _SOURCE, _TITLE = 26, 60
+"""Characters: the width of the column of sources, and the most by which a title widens its table."""
 VERDICTS = {True: "held", False: "did not hold", None: "cannot say"}
 
 
 def verdict(held: bool | None) -> str:
-    """What came of a claim, in words."""
+    """The verdict on a claim, in words."""
     return VERDICTS[held]
 
 
 def claims_table(
     claims: Sequence[Claim], title: str = "What the theory says, and what came out"
 ) -> rich.table.Table:
-    """A row a claim: whether it held, what it says and where it is from, and what was measured."""
-    made = table(title, "<", "<claim and what was measured", "<source")
-    made.columns[0].no_wrap = True
-    made.columns[2].max_width = _SOURCE
+    """A row for each claim: verdict, text, measurement and source."""
+    result = table(title, "<", "<claim and what was measured", "<source")
+    result.columns[0].no_wrap = True
+    result.columns[2].max_width = _SOURCE
     for place, claim in enumerate(claims, start=1):
         last = place == len(claims)
-        made.add_row(
+        result.add_row(
             verdict(claim.held), f"{claim.text}\n{claim.measured}", claim.source, end_section=not last
         )
-    return made
+    return result
 
 
-def outcome_table(found: Table) -> rich.table.Table:
-    """One of an outcome's tables; columns of text are flushed left."""
-    left = [any(isinstance(row[place], str) for row in found.rows) for place in range(len(found.columns))]
-    names = [f"<{name}" if text else name for name, text in zip(found.columns, left, strict=True)]
-    made = table(found.title, *names, close=True)
-    made.min_width = min(len(found.title), _TITLE)
-    for row in found.rows:
-        made.add_row(*(cell(value) for value in row))
-    return made
+def outcome_table(source: Table) -> rich.table.Table:
+    """A table of an outcome; columns of text are left-aligned."""
+    left = [any(isinstance(row[place], str) for row in source.rows) for place in range(len(source.columns))]
+    names = [f"<{name}" if text else name for name, text in zip(source.columns, left, strict=True)]
+    result = table(source.title, *names, close=True)
+    result.min_width = min(len(source.title), _TITLE)
+    for row in source.rows:
+        result.add_row(*(cell_text(value) for value in row))
+    return result
 
 
-def cell(value: str | int | float | None) -> str:
-    """Text as it is, whole numbers with separators, others with three digits, nothing for none."""
+def cell_text(value: str | int | float | None) -> str:
+    """The text of a cell: integers with separators, floats with three digits, ``None`` and NaN empty."""
     if value is None or isinstance(value, str):
         return value or ""
     if isinstance(value, float) and math.isnan(value):
@@ -58,38 +59,38 @@ def cell(value: str | int | float | None) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
 
 
-def conditions_shown(found: Conditions, notes: Iterable[str] = ()) -> Iterator[RenderableType]:
-    """Lines and tables: what was looked at, layer by layer, the conditions, and what to make of them.
+def conditions_report(conditions: Conditions, notes: Iterable[str] = ()) -> Iterator[RenderableType]:
+    """The report of `tsdistill lab check` as lines and tables.
 
     Args:
-        found: what `tsdistill.lab.check` returned.
-        notes: further ones, such as those of loading.
+        conditions: result of `tsdistill.lab.check`.
+        notes: additional notes, such as those of loading.
     """
-    yield f"model   {found.arch or 'the given model'}"
-    yield f"teacher {found.teacher_arch or 'the given teacher'}"
-    yield f"data    {found.data}"
-    for note in dict.fromkeys((*notes, *found.notes)):
+    yield f"model   {conditions.arch or 'the given model'}"
+    yield f"teacher {conditions.teacher_arch or 'the given teacher'}"
+    yield f"data    {conditions.data}"
+    for note in dict.fromkeys((*notes, *conditions.notes)):
         yield f"note    {note}"
-    yield layers_table("Rectified layers of the student", found.student)
-    yield layers_table("Rectified layers of the teacher", found.teacher)
-    yield claims_table(found.claims, "What the theorems ask for, and what was measured")
-    yield f"advice  {found.advice}"
+    yield layers_table("Rectified layers of the student", conditions.student)
+    yield layers_table("Rectified layers of the teacher", conditions.teacher)
+    yield claims_table(conditions.claims, "What the theorems ask for, and what was measured")
+    yield f"advice  {conditions.advice}"
 
 
 def layers_table(title: str, layers: Sequence[LayerConditions]) -> rich.table.Table:
-    """A row a layer: its nodes, how much of a rectifier it is, its boundaries and its gradient."""
+    """A row for each layer: nodes, rectified share, crossed boundaries and gradient."""
     learns = any(layer.gradient is not None for layer in layers)
     names = ["<layer", "nodes", "rectified", "boundaries\namong the data"]
-    made = table(title, *names, *(["gradient,\nmedian", "gradient,\n95 %"] if learns else []))
+    result = table(title, *names, *(["gradient,\nmedian", "gradient,\n95 %"] if learns else []))
     for layer in layers:
-        made.add_row(
+        result.add_row(
             layer.place,
             str(layer.nodes),
             f"{layer.rectified:.3f}",
             f"{layer.crossed:.0%}",
             *([_share(layer.gradient), _share(layer.gradient_worst)] if learns else []),
         )
-    return made
+    return result
 
 
 def _share(value: float | None) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tsdistill.lab import Outcome
 from tsdistill.lab.engine.node_statistics import ALIGNED as FROM
-from tsdistill.lab.figures.colours import ramp
+from tsdistill.lab.figures.colours import blue_shades
 from tsdistill.report.canvas import ALIGNED, GRID, axes_names, dress, grid
 
 if TYPE_CHECKING:
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 def draw(outcome: Outcome) -> dict[str, Figure]:
     """For each number of teacher nodes m: ``two-layer-recovery-m``, ``-curve-m`` and ``-convergence-m``."""
-    made: dict[str, Figure] = {}
+    figures: dict[str, Figure] = {}
     cells = outcome.data["cells"]
     for m in dict.fromkeys(each["nodes"] for each in cells):
         some = [each for each in cells if each["nodes"] == m]
-        made[f"two-layer-recovery-{m}"] = _recovery(outcome, m, some)
-        made[f"two-layer-curve-{m}"] = _curves(m, some)
-        made[f"two-layer-convergence-{m}"] = _convergence(outcome, m, some)
-    return made
+        figures[f"two-layer-recovery-{m}"] = _recovery(outcome, m, some)
+        figures[f"two-layer-curve-{m}"] = _curves(m, some)
+        figures[f"two-layer-convergence-{m}"] = _convergence(outcome, m, some)
+    return figures
 
 
 def _recovery(outcome: Outcome, m: int, cells: list[dict[str, Any]]) -> Figure:
@@ -30,7 +30,7 @@ def _recovery(outcome: Outcome, m: int, cells: list[dict[str, Any]]) -> Figure:
     figure, panels = grid(len(decays))
     index = range(1, m + 1)
     for k, panel in enumerate(panels):
-        for each, colour in zip(cells, ramp(len(cells)), strict=True):
+        for each, colour in zip(cells, blue_shades(len(cells)), strict=True):
             panel.plot(index, each["late"][k], "-", color=colour, label=f"{each['over']}x")
             panel.plot(index, each["early"][k], "--", color=colour, linewidth=1)
         panel.set_ylim(-0.04, 1.04)
@@ -46,7 +46,7 @@ def _curves(m: int, cells: list[dict[str, Any]]) -> Figure:
     figure, panels = grid(len(cells))
     decays = cells[0]["decay"]
     for each, panel in zip(cells, panels, strict=True):
-        for points, colour, p in zip(each["points"], ramp(len(decays)), decays, strict=True):
+        for points, colour, p in zip(each["points"], blue_shades(len(decays)), decays, strict=True):
             x, y = zip(*points, strict=True)
             panel.scatter(x, y, s=7, color=colour, linewidths=0, label=f"p = {p:g}")
         panel.axvline(FROM, color=GRID, linewidth=1.2, zorder=0)
@@ -62,7 +62,7 @@ def _convergence(outcome: Outcome, m: int, cells: list[dict[str, Any]]) -> Figur
     decays, at = cells[0]["decay"], outcome.data["at"]
     figure, panels = grid(len(decays))
     for k, panel in enumerate(panels):
-        for each, colour in zip(cells, ramp(len(cells)), strict=True):
+        for each, colour in zip(cells, blue_shades(len(cells)), strict=True):
             panel.plot(at, each["loss"][k], color=colour, label=f"{each['over']}x")
         panel.set_yscale("log")
         matched = panel.twinx()

@@ -16,9 +16,9 @@ class Velocity:
     """The negative gradient −∂J/∂w_j of each student node, in two parts.
 
     Attributes:
-        linear: ½ (Σ w* − Σ w), ``[..., n, d]``: what there would be without gates; with one node it leads
-            straight to the teacher's.
-        nonlinear: what the gates add, ``[..., n, d]``.
+        linear: ½ (Σ w* − Σ w), ``[..., n, d]``: the gradient of linear nodes; for one node it points
+            to the teacher's weights.
+        nonlinear: the contribution of the gates, ``[..., n, d]``.
     """
 
     linear: Tensor
@@ -30,27 +30,12 @@ class Velocity:
         return self.linear + self.nonlinear
 
 
-def gated(direction: Tensor, weights: Tensor) -> Tensor:
-    """F(e, w) = E[x 1(eᵀx > 0) 1(wᵀx > 0) xᵀw] = ((π − θ) w + ‖w‖ sin θ e) / 2π, x ~ N(0, I).
-
-    Source: arXiv 1703.00560, theorem 1 (for one sample).
-
-    Args:
-        direction: e ``[..., d]`` of norm 1.
-        weights: w ``[..., d]``.
-
-    Returns:
-        ``[..., d]``.
-    """
-    angle, across, _ = between(direction.unsqueeze(-2), weights.unsqueeze(-2))
-    return ((math.pi - angle[..., 0]) * weights + across[..., 0] * direction) / (2 * math.pi)
-
-
 def velocity(students: Tensor, teachers: Tensor) -> Velocity:
     """The negative gradient of J = ½ E(Σ relu(w*ᵀx) − Σ relu(wᵀx))², x ~ N(0, I), in closed form.
 
-    −∂J/∂w_j = Σ_j' F(ŵ_j, w*_j') − Σ_j' F(ŵ_j, w_j'); source: arXiv 1703.00560, theorem 1
-    summed over nodes. A node whose weights are all zero has no gate, and is not moved.
+    −∂J/∂w_j = Σ_j' F(ŵ_j, w*_j') − Σ_j' F(ŵ_j, w_j') with F(e, w) = E[x 1(eᵀx > 0) 1(wᵀx > 0) xᵀw]
+    = ((π − θ) w + ‖w‖ sin θ e) / 2π; source: arXiv 1703.00560, theorem 1
+    summed over nodes. A node whose weights are all 0 has velocity 0.
 
     Args:
         students: w ``[..., n, d]``.
@@ -59,10 +44,10 @@ def velocity(students: Tensor, teachers: Tensor) -> Velocity:
     Raises:
         TsdistillError: the two differ in the dimension of their input, or one has no nodes.
     """
-    matching(students, teachers)
-    direction, alive = directions(students)
-    to_teacher, across_teacher, _ = between(direction, teachers)
-    to_student, across_student, _ = between(direction, students)
+    check_shapes(students, teachers)
+    direction, alive = unit_vectors(students)
+    to_teacher, across_teacher, _ = angles(direction, teachers)
+    to_student, across_student, _ = angles(direction, students)
     linear = (teachers.sum(-2, keepdim=True) - students.sum(-2, keepdim=True)) / 2
     turned = to_student @ students - to_teacher @ teachers
     kept = (across_teacher.sum(-1) - across_student.sum(-1)).unsqueeze(-1) * direction
@@ -70,18 +55,18 @@ def velocity(students: Tensor, teachers: Tensor) -> Velocity:
     return Velocity(linear * alive, nonlinear * alive)
 
 
-def directions(weights: Tensor) -> tuple[Tensor, Tensor]:
-    """ŵ ``[..., n, d]``, and whether a node has any weights at all ``[..., n, 1]``; ŵ is 0 where not."""
+def unit_vectors(weights: Tensor) -> tuple[Tensor, Tensor]:
+    """ŵ ``[..., n, d]``, and whether a node has non-zero weights ``[..., n, 1]``; ŵ is 0 where not."""
     norm = weights.norm(dim=-1, keepdim=True)
     alive = norm > 0
     return weights / torch.where(alive, norm, 1.0), alive
 
 
-def between(direction: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def angles(direction: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Angle, ‖w‖ sin θ and ‖w‖ cos θ, each ``[..., n, m]``, of unit vectors and weights.
 
-    By the part of w across e, so that angles near 0 and π keep their digits. Derivatives of parallel pairs
-    are those of the limit: 0 for the first two.
+    Computed from the part of w orthogonal to e, so that angles near 0 and π are precise. Derivatives of
+    parallel pairs are those of the limit: 0 for the first two.
 
     Args:
         direction: e ``[..., n, d]``.
@@ -95,8 +80,8 @@ def between(direction: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]
     return torch.atan2(across, along), across, along
 
 
-def matching(students: Tensor, teachers: Tensor) -> None:
-    """Refuse nodes that no input fits.
+def check_shapes(students: Tensor, teachers: Tensor) -> None:
+    """Raise unless students and teachers have nodes and the same input dimension.
 
     Raises:
         TsdistillError: the two differ in the dimension of their input, or one has no nodes.

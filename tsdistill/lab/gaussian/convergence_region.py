@@ -1,4 +1,4 @@
-"""One student node and one teacher node: where convergence is guaranteed, and where it is seen."""
+"""One student node and one teacher node: guaranteed and observed convergence."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from scipy import integrate, special, stats
 from torch import Tensor
 
 from tsdistill.errors import TsdistillError
-from tsdistill.lab.gaussian.gradient_flow import flow
+from tsdistill.lab.gaussian.gradient_flow import gradient_flow
 
 
-def inside(students: Tensor, teacher: Tensor) -> Tensor:
+def in_guaranteed_region(students: Tensor, teacher: Tensor) -> Tensor:
     """Whether ‖w − w*‖ < ‖w*‖, from where the flow is guaranteed to reach w*.
 
     Source: arXiv 1703.00560, the theorem on one node (½‖w − w*‖² is a Lyapunov function there).
@@ -25,7 +25,7 @@ def inside(students: Tensor, teacher: Tensor) -> Tensor:
     return (students - teacher).norm(dim=-1) < teacher.norm()
 
 
-def radius(epsilon: float, dimension: int) -> float:
+def ball_radius(epsilon: float, dimension: int) -> float:
     """r = ε √(2π / (d + 1)), in lengths of w*.
 
     A start that is uniform in the ball of that radius is in the guaranteed region with probability at least
@@ -41,7 +41,7 @@ def radius(epsilon: float, dimension: int) -> float:
     return epsilon * math.sqrt(2 * math.pi / (dimension + 1))
 
 
-def chance_in_ball(dimension: int, reach: float) -> float:
+def ball_probability(dimension: int, reach: float) -> float:
     """Probability that a start uniform in the ball ‖w‖ ≤ reach is in the guaranteed region, ‖w*‖ = 1.
 
     At distance s the region is the cap cos θ > s/2 of the sphere.
@@ -58,11 +58,11 @@ def chance_in_ball(dimension: int, reach: float) -> float:
         cap = special.betainc((dimension - 1) / 2, 0.5, 1 - half * half) / 2
         return float(dimension * share ** (dimension - 1) * cap)
 
-    found, _ = integrate.quad(at, 0, 1, limit=200, epsabs=1e-11)
-    return float(found)
+    probability, _ = integrate.quad(at, 0, 1, limit=200, epsabs=1e-11)
+    return float(probability)
 
 
-def chance_gaussian(dimension: int, deviation: float) -> float:
+def gaussian_probability(dimension: int, deviation: float) -> float:
     """Probability that a start with coordinates N(0, deviation²) is in the guaranteed region, ‖w*‖ = 1.
 
     With z ~ N(0, I) and q = Σ_{i>1} z_i² ~ χ²(d − 1), it is there where σ z₁² − 2 z₁ + σ q < 0.
@@ -84,11 +84,11 @@ def chance_gaussian(dimension: int, deviation: float) -> float:
 
     top = min(1 / deviation**2, float(stats.chi2.isf(1e-14, freedom)))
     middle = [point for point in (float(stats.chi2.median(freedom)),) if point < top]
-    found, _ = integrate.quad(at, 0, top, points=middle, limit=400, epsabs=1e-11)
-    return float(found)
+    probability, _ = integrate.quad(at, 0, top, points=middle, limit=400, epsabs=1e-11)
+    return float(probability)
 
 
-def in_plane(students: Tensor, teacher: Tensor) -> Tensor:
+def plane_coordinates(students: Tensor, teacher: Tensor) -> Tensor:
     """Coordinates along w* and across it, in lengths of w*: all that the flow of one node depends on.
 
     Args:
@@ -104,22 +104,22 @@ def in_plane(students: Tensor, teacher: Tensor) -> Tensor:
     return torch.stack([along, across], -1) / length
 
 
-def distances(plane: Tensor, times: Sequence[float]) -> Tensor:
+def flow_distances(plane: Tensor, times: Sequence[float]) -> Tensor:
     """‖w(t) − w*‖/‖w*‖ under the gradient flow of one node.
 
     Args:
-        plane: starts as `in_plane` gives them, ``[S, 2]``, from whatever dimensions.
+        plane: starts as `plane_coordinates` gives them, ``[S, 2]``, of any dimensions.
         times: increasing, from 0.
 
     Returns:
         ``[len(times), S]``.
     """
     goal = plane.new_tensor([[1.0, 0.0]])
-    path = flow(plane.unsqueeze(1), goal, times)
+    path = gradient_flow(plane.unsqueeze(1), goal, times)
     return (path - goal).norm(dim=-1)[..., 0]
 
 
-def descended(
+def sgd_end(
     students: Tensor, teacher: Tensor, time: float, batch: int, generator: torch.Generator
 ) -> tuple[Tensor, int]:
     """Stochastic gradient descent from each start, on fresh Gaussian batches that all starts share.
@@ -129,12 +129,12 @@ def descended(
     Args:
         students: starts ``[S, d]``.
         teacher: w* ``[d]``.
-        time: to be covered.
+        time: end of the descent, rate times steps.
         batch: samples of a step.
-        generator: draws them.
+        generator: of the samples.
 
     Returns:
-        the weights ``[S, d]`` and how many steps were taken.
+        the weights ``[S, d]`` and the number of steps.
     """
     dimension = students.shape[1]
     rate = batch / (batch + dimension)

@@ -14,7 +14,7 @@ from tsdistill.lab.gaussian.closed_gradient import velocity
 
 
 @dataclass(frozen=True)
-class Critical:
+class CriticalPoint:
     """A point where the population gradient is zero.
 
     Attributes:
@@ -28,11 +28,11 @@ class Critical:
     curvatures: Tensor
 
     def flat(self, tolerance: float = 1e-6) -> int:
-        """In how many directions the loss is flat to second order."""
+        """Number of directions in which the loss is flat to second order."""
         return int((self.curvatures.abs() < tolerance).sum())
 
     def falling(self, tolerance: float = 1e-6) -> int:
-        """In how many directions the loss falls to second order."""
+        """Number of directions in which the loss falls to second order."""
         return int((self.curvatures < -tolerance).sum())
 
     def kind(self, tolerance: float = 1e-6) -> str:
@@ -50,22 +50,22 @@ def hessian(students: Tensor, teachers: Tensor) -> Tensor:
     def pulled(flat: Tensor) -> Tensor:
         return -velocity(flat.view(shape), teachers).total.flatten()
 
-    found = torch.autograd.functional.jacobian(pulled, students.flatten(), vectorize=True)
-    return (found + found.T) / 2
+    jacobian = torch.autograd.functional.jacobian(pulled, students.flatten(), vectorize=True)
+    return (jacobian + jacobian.T) / 2
 
 
-def critical(students: Tensor, teachers: Tensor) -> Critical:
-    """What is known of a point: the size of its gradient and its curvatures."""
+def critical_point(students: Tensor, teachers: Tensor) -> CriticalPoint:
+    """The point ``students`` with its gradient and curvatures."""
     gradient = float(velocity(students, teachers).total.abs().max())
-    return Critical(students, gradient, torch.linalg.eigvalsh(hessian(students, teachers)))
+    return CriticalPoint(students, gradient, torch.linalg.eigvalsh(hessian(students, teachers)))
 
 
-def solved(students: Tensor, teachers: Tensor, tolerance: float = 1e-10) -> Critical | None:
+def find_critical_point(students: Tensor, teachers: Tensor, tolerance: float = 1e-10) -> CriticalPoint | None:
     """The critical point that Levenberg-Marquardt on the gradient reaches from ``students [n, d]``.
 
     Returns:
-        ``None`` where it ends at a gradient above ``tolerance``, or at a node of next to no weights (the loss
-        has a corner there, not a critical point).
+        ``None`` where it ends at a gradient above ``tolerance``, or at a node with weights near 0 (where the
+        loss is not differentiable).
     """
     shape, dtype = students.shape, students.dtype
 
@@ -75,29 +75,31 @@ def solved(students: Tensor, teachers: Tensor, tolerance: float = 1e-10) -> Crit
     def slope(flat: np.ndarray) -> np.ndarray:
         return -hessian(torch.tensor(flat, dtype=dtype).view(shape), teachers).numpy()
 
-    found = optimize.root(pulled, students.flatten().numpy(), jac=slope, method="lm", options={"xtol": 1e-15})
-    point = torch.tensor(found.x, dtype=dtype).view(shape)
+    solution = optimize.root(
+        pulled, students.flatten().numpy(), jac=slope, method="lm", options={"xtol": 1e-15}
+    )
+    point = torch.tensor(solution.x, dtype=dtype).view(shape)
     if not torch.isfinite(point).all() or float(point.norm(dim=1).min()) < 1e-3 * float(teachers.norm()):
         return None
-    made = critical(point, teachers)
-    return made if made.gradient <= tolerance else None
+    candidate = critical_point(point, teachers)
+    return candidate if candidate.gradient <= tolerance else None
 
 
-def outside(students: Tensor, teachers: Tensor) -> Tensor:
+def component_outside_span(students: Tensor, teachers: Tensor) -> Tensor:
     """The part of each student outside the span of the teachers, ``[n, d]``."""
-    basis = span(teachers)
+    basis = span_basis(teachers)
     return students - students @ basis @ basis.T
 
 
-def span(teachers: Tensor) -> Tensor:
-    """An orthonormal basis of what the teachers span, ``[d, rank]``."""
+def span_basis(teachers: Tensor) -> Tensor:
+    """An orthonormal basis of the teachers' span, ``[d, rank]``."""
     left, size, _ = torch.linalg.svd(teachers.T, full_matrices=False)
     return left[:, size > 1e-10 * size[0]]
 
 
-def rotation(teachers: Tensor, generator: torch.Generator) -> Tensor:
+def random_rotation(teachers: Tensor, generator: torch.Generator) -> Tensor:
     """A random rotation R ``[d, d]`` with R w* = w* for every teacher, Haar-distributed on the rest."""
-    basis = span(teachers)
+    basis = span_basis(teachers)
     rest = torch.linalg.svd(torch.cat([basis, torch.zeros_like(teachers.T)], 1))[0][:, basis.shape[1] :]
     size = rest.shape[1]
     drawn = torch.randn(size, size, generator=generator, dtype=teachers.dtype)
@@ -108,19 +110,19 @@ def rotation(teachers: Tensor, generator: torch.Generator) -> Tensor:
     return basis @ basis.T + rest @ turn @ rest.T
 
 
-def orbit_size(students: Tensor, teachers: Tensor, tolerance: float = 1e-6) -> int:
+def orbit_dimension(students: Tensor, teachers: Tensor, tolerance: float = 1e-6) -> int:
     """Dimension of the manifold on which the rotations that keep the teachers carry ``students``.
 
     With D = d − rank(teachers) free dimensions and students that span r of them it is the dimension of the
     Stiefel manifold, r D − r (r + 1)/2. Source: arXiv 1703.00560, the theorem on critical points outside
-    the teachers' span: with d ≥ K + 2 they form manifolds, for every rotation of one is another.
+    the teachers' span: with d ≥ K + 2 they form manifolds, as each rotation of a critical point is one.
     """
-    free = teachers.shape[1] - span(teachers).shape[1]
-    rank = int((torch.linalg.svdvals(outside(students, teachers)) > tolerance).sum())
+    free = teachers.shape[1] - span_basis(teachers).shape[1]
+    rank = int((torch.linalg.svdvals(component_outside_span(students, teachers)) > tolerance).sum())
     return rank * free - rank * (rank + 1) // 2
 
 
-def students_at(plane: Tensor, count: int) -> Tensor:
+def symmetric_students(plane: Tensor, count: int) -> Tensor:
     """w_j = x w*_j + y Σ_{j' ≠ j} w*_j', for teachers that are the rows of the identity.
 
     Source: arXiv 1703.00560, the section on several nodes.
@@ -137,14 +139,14 @@ def students_at(plane: Tensor, count: int) -> Tensor:
     return own * identity + others * (1 - identity)
 
 
-def moved(plane: Tensor, count: int) -> Tensor:
+def symmetric_velocity(plane: Tensor, count: int) -> Tensor:
     """Velocity of (x, y) under gradient flow, ``[..., 2]``; symmetric starts stay symmetric."""
-    found = velocity(students_at(plane, count), torch.eye(count, dtype=plane.dtype)).total
-    return torch.stack([found[..., 0, 0], found[..., 0, 1]], -1)
+    velocities = velocity(symmetric_students(plane, count), torch.eye(count, dtype=plane.dtype)).total
+    return torch.stack([velocities[..., 0, 0], velocities[..., 0, 1]], -1)
 
 
-def saddle(count: int) -> float:
-    """x = y = (√(K − 1) − arccos(1/√K) + π) / (πK), the critical point where all students are one.
+def symmetric_saddle(count: int) -> float:
+    """x = y = (√(K − 1) − arccos(1/√K) + π) / (πK), the critical point at which all students are equal.
 
     Source: arXiv 1703.00560, the theorem on symmetric starts of several nodes.
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tsdistill.lab.gaussian.closed_gradient import between, directions, matching
+from tsdistill.lab.gaussian.closed_gradient import angles, check_shapes, unit_vectors
 
 
-def overlap(first: Tensor, second: Tensor) -> Tensor:
+def activation_product(first: Tensor, second: Tensor) -> Tensor:
     """E[relu(aᵀx) relu(bᵀx)] = ‖a‖‖b‖ (sin θ + (π − θ) cos θ) / 2π for every pair, x ~ N(0, I).
 
     Source: Cho and Saul, Kernel methods for deep learning (2009), equation 3, n = 1; it is aᵀF(â, b) of
@@ -24,8 +24,8 @@ def overlap(first: Tensor, second: Tensor) -> Tensor:
     Returns:
         ``[..., n, m]``.
     """
-    direction, _ = directions(first)
-    angle, across, along = between(direction, second)
+    direction, _ = unit_vectors(first)
+    angle, across, along = angles(direction, second)
     norm = first.norm(dim=-1).unsqueeze(-1)
     return norm * (across + (math.pi - angle) * along) / (2 * math.pi)
 
@@ -43,15 +43,15 @@ def expected_loss(students: Tensor, teachers: Tensor) -> Tensor:
     Raises:
         TsdistillError: the two differ in the dimension of their input, or one has no nodes.
     """
-    matching(students, teachers)
-    own = overlap(students, students).sum((-2, -1))
-    shared = overlap(students, teachers).sum((-2, -1))
-    wanted = overlap(teachers, teachers).sum((-2, -1))
+    check_shapes(students, teachers)
+    own = activation_product(students, students).sum((-2, -1))
+    shared = activation_product(students, teachers).sum((-2, -1))
+    wanted = activation_product(teachers, teachers).sum((-2, -1))
     return (own - 2 * shared + wanted) / 2
 
 
 @dataclass(frozen=True)
-class Sampled:
+class MonteCarloEstimate:
     """Loss and negative gradient estimated from samples, each with its standard error.
 
     Attributes:
@@ -67,19 +67,19 @@ class Sampled:
     velocity_error: Tensor
 
 
-def sampled(
+def monte_carlo(
     students: Tensor, teachers: Tensor, samples: int, generator: torch.Generator, chunk: int = 16384
-) -> Sampled:
-    """Loss and gradient by Monte Carlo, with no formula but the chain rule.
+) -> MonteCarloEstimate:
+    """Loss and gradient by Monte Carlo, using the chain rule only.
 
     Args:
         students: w ``[n, d]``.
         teachers: w* ``[m, d]``.
-        samples: how many Gaussian x are drawn, at least 2.
-        generator: draws them.
-        chunk: how many are held at a time.
+        samples: number of Gaussian x, at least 2.
+        generator: of the samples.
+        chunk: samples that are held at once.
     """
-    matching(students, teachers)
+    check_shapes(students, teachers)
     total = students.new_zeros(2, 1 + students.numel())
     for start in range(0, samples, chunk):
         count = min(chunk, samples - start)
@@ -92,4 +92,4 @@ def sampled(
     mean = total[0] / samples
     error = ((total[1] / samples - mean.square()).clamp_min(0) / (samples - 1)).sqrt()
     shape = students.shape
-    return Sampled(mean[0], error[0], mean[1:].view(shape), error[1:].view(shape))
+    return MonteCarloEstimate(mean[0], error[0], mean[1:].view(shape), error[1:].view(shape))

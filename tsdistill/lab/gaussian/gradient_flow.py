@@ -1,4 +1,4 @@
-"""Gradient flow dw/dt = −∂J/∂w of many students at once, with a step size of its own for each."""
+"""Gradient flow dw/dt = −∂J/∂w of many students at once, with separate step sizes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tsdistill.errors import TsdistillError
-from tsdistill.lab.gaussian.closed_gradient import matching, velocity
+from tsdistill.lab.gaussian.closed_gradient import check_shapes, velocity
 
 _STAGES = (
     (),
@@ -29,12 +29,15 @@ _FOURTH = (
     Of(187, 2100),
     Of(1, 40),
 )
+"""Weights of earlier slopes in each stage of the method of Dormand and Prince (1980), and the weights of its
+fourth-order solution."""
 _STEPS = tuple(tuple(map(float, stage)) for stage in _STAGES)
 _ERROR = tuple(float(a - b) for a, b in zip((*_STAGES[-1], Of(0)), _FOURTH, strict=True))
 _SMALLEST = 1e-9
+"""Shortest step, in units of time: it is taken whatever its error."""
 
 
-def flow(
+def gradient_flow(
     students: Tensor,
     teachers: Tensor,
     times: Sequence[float],
@@ -42,12 +45,12 @@ def flow(
     linear: bool = False,
     tolerance: float = 1e-7,
 ) -> Tensor:
-    """Where students are at each time when they follow the population gradient.
+    """The students at each time of the population gradient flow.
 
     Source: arXiv 1703.00560 (its dynamics, dw/dt = −E ∂J/∂w).
 
     Args:
-        students: where they start, ``[S, n, d]``: S sets of n nodes.
+        students: start ``[S, n, d]``: S sets of n nodes.
         teachers: ``[m, d]``, the same for all.
         times: increasing, from 0.
         linear: follow the linear part of the gradient only.
@@ -57,13 +60,13 @@ def flow(
         ``[len(times), S, n, d]``.
 
     Raises:
-        TsdistillError: nodes that do not fit, or times that do not increase.
+        TsdistillError: input dimensions that differ, or times that do not increase.
     """
-    matching(students, teachers)
+    check_shapes(students, teachers)
 
     def moved(weights: Tensor) -> Tensor:
-        found = velocity(weights, teachers)
-        return found.linear if linear else found.total
+        parts = velocity(weights, teachers)
+        return parts.linear if linear else parts.total
 
     return integrate(moved, students, times, tolerance=tolerance)
 
@@ -89,7 +92,7 @@ def integrate(
         raise TsdistillError("times of a flow start at 0 and increase; sort them")
     state, now = start.clone(), start.new_zeros(len(start))
     step = start.new_full((len(start),), 1e-3)
-    found = []
+    states = []
     for target in times:
         while len(left := (now < target).nonzero()[:, 0]):
             size = torch.minimum(step[left], target - now[left])
@@ -104,8 +107,8 @@ def integrate(
             step[left] = torch.where(good & last, torch.maximum(grown, step[left]), grown).clamp_min(
                 _SMALLEST
             )
-        found.append(state.clone())
-    return torch.stack(found)
+        states.append(state.clone())
+    return torch.stack(states)
 
 
 def _stepped(moved: Callable[[Tensor], Tensor], state: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,1 +1,1 @@
-"""The talk's experiment on images: its networks, its data, and the trainings that it is made of."""
+"""The networks, data sets and trainings of the experiment cifar10."""

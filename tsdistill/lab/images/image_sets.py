@@ -1,4 +1,4 @@
-"""The data sets of the experiment on images: where they are, and how a network reads them."""
+"""The data sets of the experiment cifar10: folders, sizes and normalisation."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class ImageSet:
 
     Attributes:
         name: as in ``NAME:FOLDER``.
-        folder: where it is.
-        colours: ``gray`` or ``rgb``: which network reads it.
+        folder: folder of its files.
+        colours: ``gray`` or ``rgb``, which selects the network.
         size: channels, height and width of an image.
-        mean: of each channel.
-        std: of each channel.
+        mean: mean of each channel, for pixels in [0, 1].
+        std: standard deviation of each channel.
     """
 
     name: str
@@ -36,19 +36,21 @@ class ImageSet:
     std: tuple[float, ...]
 
     def part(self, split: str, most: int, seed: int) -> ArraySamples:
-        """Its ``train`` or ``test`` part, normalised, in memory.
+        """The ``train`` or ``test`` images, normalised, in memory.
 
         Args:
-            split: which part.
-            most: so many of them, a random part; 0: all.
-            seed: of the random part.
+            split: ``train`` or ``test``.
+            most: size of a random subset; 0: all images.
+            seed: of the subset.
 
         Raises:
-            TsdistillError: the data are not there.
+            TsdistillError: the files are missing.
         """
-        found: Any = torchvision_dataset(self.name, f"{self.folder},split={split}")
-        pixels = torch.tensor(found.images if self.colours == "gray" else found.data)
-        labels = torch.tensor(found.labels if self.colours == "gray" else found.targets, dtype=torch.int64)
+        dataset: Any = torchvision_dataset(self.name, f"{self.folder},split={split}")
+        pixels = torch.tensor(dataset.images if self.colours == "gray" else dataset.data)
+        labels = torch.tensor(
+            dataset.labels if self.colours == "gray" else dataset.targets, dtype=torch.int64
+        )
         if 0 < most < len(pixels):
             chosen = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(seed))[:most]
             pixels, labels = pixels[chosen], labels[chosen]
@@ -74,20 +76,20 @@ SETS = {
 
 
 def image_set(name: str, folder: str | None = None) -> ImageSet:
-    """One of `SETS`; CIFAR-10 is downloaded by torchvision where it is not there yet.
+    """One of `SETS`; CIFAR-10 is downloaded by torchvision if it is missing.
 
     Args:
-        name: of the set.
-        folder: where it is, or is put; ``None`` for the usual place.
+        name: name of the set.
+        folder: folder of the set; ``None`` for the default folder.
 
     Raises:
         TsdistillError: it cannot be downloaded.
     """
     known = SETS[name]
-    found = known if folder is None else ImageSet(**{**vars(known), "folder": Path(folder).expanduser()})
-    if name == "cifar10" and not (found.folder / CIFAR).is_dir():
-        _download(found.folder)
-    return found
+    chosen = known if folder is None else ImageSet(**{**vars(known), "folder": Path(folder).expanduser()})
+    if name == "cifar10" and not (chosen.folder / CIFAR).is_dir():
+        _download(chosen.folder)
+    return chosen
 
 
 def _download(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""A teacher, its strong nodes, and students of them: trainings that go on where they were stopped."""
+"""The trainings of a teacher, its pruned version and students; each resumes after a stop."""
 
 from __future__ import annotations
 
@@ -22,22 +22,23 @@ from tsdistill.tracing import trace
 
 NETWORKS = "tsdistill.lab.images.networks"
 METRICS = ["output_mse", "agreement", "top1"]
-OBSERVED = 512
+ALIGNMENT_IMAGES = 512
+"""Evaluation images on which alignment is measured after each epoch."""
 
-Told = Callable[[int], None]
-"""Told how many epochs of a training are done."""
+EpochCallback = Callable[[int], None]
+"""Called with the number of epochs done."""
 
 
 class Trainings:
-    """The trainings of one experiment; each is kept in a folder and taken from there when it is done.
+    """The trainings of one experiment; results are stored in a folder and read from it when finished.
 
     Args:
         images: the data.
         network: ``plain`` or ``strided``, see `tsdistill.lab.images.networks`.
-        folder: where everything is kept.
-        samples: how many training and evaluation images; 0: all.
+        folder: folder of the results.
+        samples: number of training and of evaluation images; 0: all.
         batch_size: of every training.
-        device: where they run.
+        device: of every training.
     """
 
     def __init__(
@@ -49,13 +50,13 @@ class Trainings:
         self._test = images.part("test", samples, seed=0)
         self._arch = f"{NETWORKS}:{network}_{images.colours}"
 
-    def dense(self, epochs: int, seed: int, told: Told) -> nn.Module:
+    def dense(self, epochs: int, seed: int, report_epoch: EpochCallback) -> nn.Module:
         """The teacher 64-64-64-64 before it is pruned, trained on the labels by SGD.
 
         Args:
-            epochs: how many.
-            seed: of its start and of the order of the images.
-            told: of its epochs.
+            epochs: number of epochs.
+            seed: of the initial weights and of the order of the images.
+            report_epoch: called with the number of epochs done.
         """
         reading: dict[str, Any] = {name: getattr(self._images, name) for name in ("mean", "std")}
         with torch.random.fork_rng(devices=[]):
@@ -76,17 +77,17 @@ class Trainings:
             augment="standard",
             seed=seed,
             device=self._device,
-            report=lambda line: told(line["epoch"]),
+            report=lambda line: report_epoch(line["epoch"]),
         ).model
 
     def strong(self, dense: nn.Module, kept: int, rounds: int, samples: int) -> nn.Module:
         """The teacher: the strong nodes of ``dense``, re-aligned without labels or gradient steps.
 
         Args:
-            dense: where they are from.
-            kept: how many stay in each layer.
-            rounds: in how many rounds the others leave.
-            samples: training images that are looked at.
+            dense: the teacher before pruning.
+            kept: nodes that stay in each layer.
+            rounds: rounds of pruning.
+            samples: number of training images for pruning, without labels.
         """
         path = self._folder / f"strong-{kept}.safetensors"
         if not path.exists():
@@ -102,15 +103,17 @@ class Trainings:
             save(model, path)
         return load(path, arch=self._arch, device=self._device).eval()
 
-    def student(self, teacher: nn.Module, width: float, seed: int, epochs: int, told: Told) -> dict[str, Any]:
-        """One student, started afresh and trained on nothing but the teacher's outputs.
+    def student(
+        self, teacher: nn.Module, width: float, seed: int, epochs: int, report_epoch: EpochCallback
+    ) -> dict[str, Any]:
+        """One student with new weights, trained on the teacher's outputs alone.
 
         Args:
-            teacher: what it learns from.
-            width: how many times as wide it is.
+            teacher: the pruned teacher.
+            width: width relative to the teacher.
             seed: of its start and of the order of the images.
             epochs: how many.
-            told: of its epochs.
+            report_epoch: of its epochs.
 
         Returns:
             ``width``, ``seed`` and ``epochs``: a mapping for each epoch, from 0 on, of ``loss`` (in
@@ -122,20 +125,20 @@ class Trainings:
         known: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {"epochs": []}
         known |= {"width": width, "seed": seed}
         if len(known["epochs"]) > epochs:
-            told(epochs)
+            report_epoch(epochs)
             return known
-        made = student_of(teacher, width, seed=seed + 1)
-        student = made.model.to(self._device)
+        start = student_of(teacher, width, seed=seed + 1)
+        student = start.model.to(self._device)
         tracker = AlignmentTracker(
-            student, teacher, self._observed(), given={name: name for name in made.widths}
+            student, teacher, self._observed(), given={name: name for name in start.widths}
         )
 
         def look(line: Mapping[str, Any]) -> None:
             figures = {**self.judged(student, teacher), **tracker.look(f"epoch {line['epoch']}")}
             known["epochs"][line["epoch"] :] = [{"loss": line.get("loss"), **figures}]
-            with replacing(file) as beside:
-                beside.write_text(json.dumps(known, indent=1))
-            told(line["epoch"])
+            with replacing(file) as temporary:
+                temporary.write_text(json.dumps(known, indent=1))
+            report_epoch(line["epoch"])
 
         if not known["epochs"]:
             look({"epoch": 0})
@@ -164,12 +167,12 @@ class Trainings:
         return evaluate(model, self._test, METRICS, reference, batch_size=250)
 
     def nodes(self, model: nn.Module) -> dict[str, int]:
-        """How many nodes each layer has, by name, in forward order."""
+        """Number of nodes of each layer by name, in forward order."""
         return dict(trace(model, example_input(model)).widths)
 
     def _observed(self) -> list[tuple[Any, Any]]:
         """Batches of evaluation images for alignment."""
-        return [(x.to(self._device), None) for x in self._test.x[:OBSERVED].split(128)]
+        return [(x.to(self._device), None) for x in self._test.x[:ALIGNMENT_IMAGES].split(128)]
 
     def _made(self, name: str) -> Path:
         return made_folder(self._folder / name)

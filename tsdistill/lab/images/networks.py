@@ -4,6 +4,7 @@ from torch import nn
 
 NODES = 64
 CLASSES = 10
+"""Nodes of each convolution, as in the paper, and classes of both data sets."""
 
 
 def plain_rgb() -> nn.Sequential:

@@ -1,1 +1,1 @@
-"""Deep networks node by node (arXiv 1909.13458)."""
+"""Quantities of deep networks node by node (arXiv 1909.13458)."""

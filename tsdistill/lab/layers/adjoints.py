@@ -1,4 +1,4 @@
-"""How the linear map to the output is carried back through a module of a piecewise linear network."""
+"""Adjoints of the modules of a piecewise linear network: the map to the output, pulled back through each."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ GATES = (nn.ReLU, nn.LeakyReLU)
 """Modules whose output is a layer of nodes."""
 
 
-def gate(module: nn.Module, pre: Tensor) -> Tensor:
+def gate_values(module: nn.Module, pre: Tensor) -> Tensor:
     """The diagonal of D at pre-activations: 1 above zero, else the slope of the other side."""
     low = module.negative_slope if isinstance(module, nn.LeakyReLU) else 0.0
     return torch.where(pre > 0, torch.ones_like(pre), low)
 
 
-def carried(module: nn.Module, h: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+def pull_back(module: nn.Module, h: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """V before a module from V behind it, at its input ``h``, and what its bias adds to the output.
 
     Raises:
-        TsdistillError: the module is none that is linear at x, or a batch norm that is training.
+        TsdistillError: the module is not linear at x, or is a batch norm in training mode.
     """
     for kinds, back in _BACK:
         if isinstance(module, kinds):
@@ -42,7 +42,7 @@ def carried(module: nn.Module, h: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _gated(module: nn.Module, h: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    return v * gate(module, h).unsqueeze(1), v.new_zeros(v.shape[:2])
+    return v * gate_values(module, h).unsqueeze(1), v.new_zeros(v.shape[:2])
 
 
 def _linear(module: nn.Module, h: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -80,7 +80,7 @@ def _flattened(module: nn.Module, h: Tensor, v: Tensor) -> tuple[Tensor, Tensor]
 
 
 def _pooled(module: nn.Module, h: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """Linear at h without bias, and the same for every sample apart: one backward pass for each output."""
+    """Linear at h, without bias, for each sample separately: one backward pass for each output."""
     pull = torch.func.vjp(module, h)[1]
     return torch.stack([pull(each)[0] for each in v.unbind(1)], 1), v.new_zeros(v.shape[:2])
 

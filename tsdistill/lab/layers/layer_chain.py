@@ -1,4 +1,4 @@
-"""Plain chains of weights and rectifiers: which coordinates of which parameters are a node, by layer."""
+"""Chains of weight layers and rectifiers: the parameters of each node, by layer."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _BETWEEN = (
 
 @dataclass(frozen=True, eq=False)
 class Chain:
-    """A model whose weights follow one another.
+    """A model that is a sequence of weight layers.
 
     Attributes:
         model: ``nn.Sequential`` in evaluation mode, without batch norms.
@@ -40,7 +40,7 @@ class Chain:
 
     @property
     def hidden(self) -> int:
-        """How many layers of nodes there are."""
+        """Number of hidden layers."""
         return len(self.names) - 1
 
     def state(self) -> dict[str, Tensor]:
@@ -50,13 +50,13 @@ class Chain:
     @torch.no_grad()
     def output(self, state: State, x: Tensor) -> Tensor:
         """The model's output with the parameters ``state``, flattened to ``[N, values]``."""
-        found: Tensor = functional_call(self.model, dict(state), (x,))
-        return found.flatten(1)
+        output: Tensor = functional_call(self.model, dict(state), (x,))
+        return output.flatten(1)
 
     def by_node(self, state: State, layer: int) -> Tensor:
         """The weight of a layer as ``[written, read, rest]``: by the node read, kernel (positions) last.
 
-        A view: what is written into it is written into ``state``.
+        A view: changes of it change ``state``.
         """
         weight = state[f"{self.names[layer]}.weight"]
         read = weight.shape[1] if layer == 0 else self.widths[layer - 1]
@@ -64,7 +64,7 @@ class Chain:
 
     @torch.no_grad()
     def passing(self, state: State, x: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """What each weight layer receives and writes (before the rectifier), in forward order."""
+        """Input and output (before the rectifier) of each weight layer, in forward order."""
         seen: list[tuple[Tensor, Tensor]] = []
 
         def record(call: ModuleCall) -> None:
@@ -75,7 +75,7 @@ class Chain:
         return seen
 
     def rows(self, layer: int, received: Tensor) -> Tensor:
-        """What a weight layer multiplies, ``[samples and positions, read, rest]``, in `by_node`'s order."""
+        """The rows that a weight layer multiplies ``[samples × positions, read, rest]``, as in `by_node`."""
         module = self.model.get_submodule(self.names[layer])
         if isinstance(module, nn.Conv2d):
             patches = F.unfold(received, module.kernel_size, module.dilation, _padding(module), module.stride)
@@ -88,7 +88,7 @@ class Chain:
         return flat.view(len(flat), read, -1)
 
 
-def chain(model: nn.Module) -> Chain:
+def chain_of(model: nn.Module) -> Chain:
     """A model as a chain; batch norms are folded into the weights before them (evaluation mode).
 
     Args:
@@ -96,7 +96,7 @@ def chain(model: nn.Module) -> Chain:
             either, ReLU, LeakyReLU, pooling, Flatten, Dropout and Identity.
 
     Raises:
-        TsdistillError: it is anything else.
+        TsdistillError: the model has another structure.
     """
     if not isinstance(model, nn.Sequential):
         raise TsdistillError(f"a {type(model).__name__} is no chain: give an nn.Sequential of layers")

@@ -1,4 +1,4 @@
-"""Nodes left out of a chain, layer by layer, and what remains fitted to what was: least squares, no steps."""
+"""Elimination of nodes from a chain, layer by layer, with least-squares refits of their readers."""
 
 from __future__ import annotations
 
@@ -10,32 +10,34 @@ from torch import Tensor
 from tsdistill.lab.layers.layer_chain import Chain, State
 
 RIDGE = 1e-10
-ROWS = 20_000
+"""Share of the mean diagonal that is added to it, so that a singular covariance can be inverted."""
+LARGEST_ROWS = 20_000
+"""Most rows (samples times positions) of a fit; bounds its memory."""
 
 
 @dataclass(frozen=True, eq=False)
-class Thinned:
-    """A chain on fewer nodes, in the weights of the whole one.
+class Elimination:
+    """A chain with fewer active nodes, in parameters of the full shape.
 
     Attributes:
-        states: the parameters at first and after each layer; nodes that left have no fan-out.
-        kept: int64 indices of the nodes that stay, one tensor a hidden layer.
+        states: parameters before, and after each layer; eliminated nodes have fan-out 0.
+        kept: int64 indices of the remaining nodes, one tensor for each hidden layer.
     """
 
     states: tuple[State, ...]
     kept: tuple[Tensor, ...]
 
 
-def survivors(covariance: Tensor, readers: Tensor, count: int) -> Tensor:
-    """Nodes that stay when one after the other leaves, each time the one that costs least.
+def select_nodes(covariance: Tensor, readers: Tensor, count: int) -> Tensor:
+    """Nodes that remain when the cheapest node is eliminated repeatedly.
 
-    The cost of node k is ‖v_k‖² / (G⁻¹)_kk, what its readers lose once they have taken over the best linear
-    prediction of it (the optimal-brain-surgeon score).
+    The cost of node k is ‖v_k‖² / (G⁻¹)_kk: the error of its readers once they use the best linear prediction
+    of it from the others (optimal brain surgeon, Hassibi and Stork 1993).
 
     Args:
         covariance: G ``[n, n]`` of the activations.
         readers: v_k, the weights that read each node ``[n, q]``.
-        count: how many stay.
+        count: number of nodes that remain.
 
     Returns:
         int64 ``[count]``, in order.
@@ -53,18 +55,18 @@ def survivors(covariance: Tensor, readers: Tensor, count: int) -> Tensor:
 
 
 @torch.no_grad()
-def thinned(chain: Chain, state: State, x: Tensor, counts: list[int], seed: int = 0) -> Thinned:
-    """Leave out nodes from the input on; the readers of a layer are refitted to what they wrote before.
+def eliminate_nodes(chain: Chain, state: State, x: Tensor, counts: list[int], seed: int = 0) -> Elimination:
+    """Eliminate nodes from the lowest layer on; readers of each layer are refitted to their original outputs.
 
     Args:
         chain: the model.
         state: its parameters.
-        x: samples ``[N, ...]`` to fit on.
-        counts: how many nodes stay in each hidden layer.
-        seed: which positions of feature maps are fitted on, where there are more than `ROWS` rows.
+        x: samples ``[N, ...]`` of the fit.
+        counts: number of remaining nodes of each hidden layer.
+        seed: of the choice of rows, if there are more than `LARGEST_ROWS`.
 
     Returns:
-        the steps; the first state is ``state``.
+        the eliminations; the first of their states is ``state``.
     """
     generator = torch.Generator().manual_seed(seed)
     wanted = [written for _, written in chain.passing(state, x)]
@@ -76,19 +78,19 @@ def thinned(chain: Chain, state: State, x: Tensor, counts: list[int], seed: int 
         rows = chain.rows(layer + 1, received)
         target = wanted[layer + 1]
         target = (target.movedim(1, -1) if target.ndim == 4 else target).flatten(0, -2)
-        if len(rows) > ROWS:
-            picked = torch.randperm(len(rows), generator=generator)[:ROWS]
+        if len(rows) > LARGEST_ROWS:
+            picked = torch.randperm(len(rows), generator=generator)[:LARGEST_ROWS]
             rows, target = rows[picked], target[picked]
         weight = chain.by_node(now, layer + 1)
         bias = now.get(f"{chain.names[layer + 1]}.bias")
         nodes = rows.movedim(1, 2).flatten(0, 1).double()
         if bias is not None:
             nodes = nodes - nodes.mean(0)
-        stay = survivors(nodes.T @ nodes / len(nodes), weight.movedim(1, 0).flatten(1), count)
+        stay = select_nodes(nodes.T @ nodes / len(nodes), weight.movedim(1, 0).flatten(1), count)
         _refit(weight, bias, rows, target, stay)
         states.append(now)
         kept.append(stay)
-    return Thinned(tuple(states), tuple(kept))
+    return Elimination(tuple(states), tuple(kept))
 
 
 def _refit(weight: Tensor, bias: Tensor | None, rows: Tensor, target: Tensor, stay: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Boundaries of two-layer ReLU networks on the plane: many small pairs, trained at once, and their lines."""
+"""Pairs of two-layer ReLU networks on the plane, trained together, and the lines of their boundaries."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch import Tensor
 
 from tsdistill.errors import TsdistillError
 
-SIDE = 1.0
+HALF_SIDE = 1.0
 """Inputs are uniform in the square from −SIDE to SIDE."""
 
-ON = 0.05
+SAME_BOUNDARY = 0.05
 """Distance between boundaries within the square up to which one lies on the other."""
 
 
@@ -35,10 +35,10 @@ class Pairs:
         return (x @ self.fan_in).relu()
 
 
-def teachers(
+def plane_teachers(
     count: int, nodes: int, outputs: int, generator: torch.Generator, *, decay: float = 0.0
 ) -> Pairs:
-    """Teachers whose boundaries cross the square, in directions a good angle apart.
+    """Teachers whose boundaries cross the square, with separated directions.
 
     Args:
         count: S.
@@ -48,7 +48,7 @@ def teachers(
         decay: p of the fan-out norms 1/j^p.
 
     Raises:
-        TsdistillError: more nodes than there is room for.
+        TsdistillError: more than 6 nodes.
     """
     if nodes > 6:
         raise TsdistillError(
@@ -63,20 +63,20 @@ def teachers(
     return Pairs(_lines(angle, 0.45, generator), fan_out)
 
 
-def students(count: int, nodes: int, outputs: int, start: float, generator: torch.Generator) -> Pairs:
+def plane_students(count: int, nodes: int, outputs: int, start: float, generator: torch.Generator) -> Pairs:
     """Students with unit fan-in in random directions and fan-out of norm ``start``."""
     angle = torch.rand(count, nodes, generator=generator) * 2 * math.pi
     fan_out = torch.randn(count, nodes, outputs, generator=generator)
     return Pairs(_lines(angle, 0.7, generator), start * fan_out / fan_out.norm(dim=2, keepdim=True))
 
 
-def points(count: int, generator: torch.Generator) -> Tensor:
+def square_points(count: int, generator: torch.Generator) -> Tensor:
     """``[count, 3]``: uniform in the square, and a 1 for the bias."""
-    x = SIDE * (2 * torch.rand(count, 2, generator=generator) - 1)
+    x = HALF_SIDE * (2 * torch.rand(count, 2, generator=generator) - 1)
     return torch.cat([x, torch.ones(count, 1)], 1)
 
 
-def train(
+def train_pairs(
     pairs: Pairs,
     goals: Pairs,
     steps: int,
@@ -92,20 +92,20 @@ def train(
     that of Lemma 1: fan-in [x, 1] ⊗ gate · vᵀ(f* − f), fan-out h ⊗ (f* − f).
 
     Args:
-        pairs: are trained in place.
-        goals: what they learn.
-        steps: how many.
-        rate: of the first steps.
+        pairs: students, trained in place.
+        goals: their teachers.
+        steps: number of steps.
+        rate: step size of the first half.
         batch: points of a step.
-        generator: draws them.
-        record: is told every step's number before it is taken, and ``steps`` at the end.
+        generator: of the points.
+        record: called with the number of each step before it, and with ``steps`` at the end.
         momentum: of heavy-ball descent.
     """
     moved_in, moved_out = torch.zeros_like(pairs.fan_in), torch.zeros_like(pairs.fan_out)
     for step in range(steps):
         record(step)
         now = rate * (1 if step < 0.5 * steps else 0.1 if step < 0.8 * steps else 0.01) / batch
-        x = points(batch, generator)
+        x = square_points(batch, generator)
         hidden = pairs.nodes(x)
         left = torch.bmm(goals.nodes(x), goals.fan_out).baddbmm_(hidden, pairs.fan_out, alpha=-1)
         back = torch.bmm(left, pairs.fan_out.mT).mul_(hidden > 0)
@@ -116,25 +116,25 @@ def train(
     record(steps)
 
 
-def loss(pairs: Pairs, goals: Pairs, x: Tensor) -> Tensor:
+def pair_losses(pairs: Pairs, goals: Pairs, x: Tensor) -> Tensor:
     """½ mean ‖f* − f‖² over points ``x [N, 3]``, ``[S]``."""
     left = torch.bmm(goals.nodes(x), goals.fan_out) - torch.bmm(pairs.nodes(x), pairs.fan_out)
     return left.square().sum(2).mean(1) / 2
 
 
-def correlations(pairs: Pairs, goals: Pairs, x: Tensor) -> tuple[Tensor, Tensor]:
+def pair_correlations(pairs: Pairs, goals: Pairs, x: Tensor) -> tuple[Tensor, Tensor]:
     """Correlation of each student with each teacher node ``[S, n, m]`` over ``x``, and strength ``[S, n]``.
 
-    Strength is ‖v_k‖ σ(h_k); nodes that never vary correlate with nothing.
+    Strength is ‖v_k‖ σ(h_k); nodes without variance have correlation 0.
     """
     own, other = pairs.nodes(x).double(), goals.nodes(x).double()
     own, other = own - own.mean(1, keepdim=True), other - other.mean(1, keepdim=True)
     size, length = own.norm(dim=1), other.norm(dim=1)
-    found = own.mT @ other / (size.unsqueeze(2) * length.unsqueeze(1)).clamp_min(1e-12)
-    return found, pairs.fan_out.norm(dim=2) * size.float() / math.sqrt(len(x))
+    correlation = own.mT @ other / (size.unsqueeze(2) * length.unsqueeze(1)).clamp_min(1e-12)
+    return correlation, pairs.fan_out.norm(dim=2) * size.float() / math.sqrt(len(x))
 
 
-def gap(first: Sequence[float], second: Sequence[float]) -> float:
+def boundary_distance(first: Sequence[float], second: Sequence[float]) -> float:
     """Largest distance from the first boundary, within the square, to the line of the second.
 
     Args:
@@ -142,9 +142,9 @@ def gap(first: Sequence[float], second: Sequence[float]) -> float:
         second: of another.
 
     Returns:
-        infinity where the first boundary does not cross the square or one of the two is no line.
+        infinity if the first boundary does not cross the square, or one of the two is not a line.
     """
-    ends = segment(first)
+    ends = boundary_segment(first)
     norm = math.hypot(second[0], second[1])
     if ends is None or norm == 0:
         return math.inf
@@ -153,23 +153,23 @@ def gap(first: Sequence[float], second: Sequence[float]) -> float:
     return max(away)
 
 
-def segment(
-    node: Sequence[float], side: float = SIDE
+def boundary_segment(
+    node: Sequence[float], side: float = HALF_SIDE
 ) -> tuple[tuple[float, float], tuple[float, float]] | None:
-    """The two ends of a boundary within the square; ``None`` where it does not cross it.
+    """The two ends of a boundary within the square; ``None`` if it does not cross the square.
 
     Args:
         node: (w_x, w_y, bias), the boundary is w_x x + w_y y + bias = 0.
         side: half the width of the square.
     """
     a, b, c = node
-    found = []
+    crossings = []
     for edge in (-side, side):
         if b:
-            found.append((edge, -(a * edge + c) / b))
+            crossings.append((edge, -(a * edge + c) / b))
         if a:
-            found.append((-(b * edge + c) / a, edge))
-    within = sorted({(round(x, 9), round(y, 9)) for x, y in found if max(abs(x), abs(y)) <= side + 1e-9})
+            crossings.append((-(b * edge + c) / a, edge))
+    within = sorted({(round(x, 9), round(y, 9)) for x, y in crossings if max(abs(x), abs(y)) <= side + 1e-9})
     return (within[0], within[-1]) if len(within) > 1 else None
 
 

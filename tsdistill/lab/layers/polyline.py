@@ -1,10 +1,10 @@
-"""Two trained students joined by a polyline of low error (1909.13458, section 3; Kuditipudi 2019).
+"""A polyline of low error between two trained students (arXiv 1909.13458, section 3).
 
-What the theory says of a student that has specialised (every teacher node has an aligned student node, the
-others have no fan-out) is enough to walk from one student to another: nodes that nothing depends on may be
-moved at no cost, so the second student's nodes are laid into the slots that the first one frees, the output
-is handed over, and its nodes are moved to where they belong. R. Kuditipudi et al., "Explaining landscape
-connectivity of low-cost solutions for multilayer nets" (2019), walk the same way without a teacher.
+In a specialised student every teacher node has an aligned student node, and the other nodes have no fan-out:
+they can be changed without changing the function. So the weights of the second student's nodes are copied
+into free nodes of the first, the output weights are interpolated, and the copies are moved to their own
+indices. R. Kuditipudi et al., "Explaining landscape connectivity of low-cost solutions for multilayer nets"
+(2019), construct such a path without a teacher.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from tsdistill.errors import TsdistillError
-from tsdistill.lab.layers.layer_chain import Chain, State, chain
-from tsdistill.lab.layers.node_elimination import Thinned, thinned
+from tsdistill.lab.layers.layer_chain import Chain, State, chain_of
+from tsdistill.lab.layers.node_elimination import Elimination, eliminate_nodes
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,10 +26,10 @@ class Polyline:
     """A path through weights, straight between its vertices.
 
     Attributes:
-        chain: the model that takes them.
-        vertices: parameters; the first student's, ..., the second's.
-        segments: what each of the pieces does, one fewer.
-        kept: how many nodes carry the function on the way, one number a hidden layer.
+        chain: the model of the parameters.
+        vertices: parameters, from the first student's to the second's.
+        segments: descriptions of the segments, one fewer than vertices.
+        kept: number of nodes in use on the inner vertices, for each hidden layer.
     """
 
     chain: Chain
@@ -45,49 +45,51 @@ class Polyline:
         return {name: torch.lerp(value, end[name], share) for name, value in start.items()}
 
     def along(self, measure: Callable[[State], float], points: int) -> tuple[list[float], list[float]]:
-        """``measure`` of the parameters at ``points`` even steps of each segment, both ends of the path too.
+        """``measure`` of the parameters at ``points`` evenly spaced places of each segment, and at both ends.
 
         Returns:
-            the places and what was measured.
+            the places and the measurements.
         """
         places = [step / points for step in range(points * len(self.segments) + 1)]
         return places, [measure(self.at(place)) for place in places]
 
 
-def straight(first: nn.Module, second: nn.Module) -> Polyline:
+def straight_line(first: nn.Module, second: nn.Module) -> Polyline:
     """The straight line between two students.
 
     Raises:
-        TsdistillError: they are no chains of the same shape.
+        TsdistillError: the students are not chains of the same shape.
     """
     one, two = _pair(first, second)
     return Polyline(one, (one.state(), two.state()), ("straight",))
 
 
-def connect(
+def connecting_polyline(
     first: nn.Module, second: nn.Module, x: Tensor, *, keep: Sequence[int] | None = None, seed: int = 0
 ) -> Polyline:
     """The polyline between two students.
 
-    Segments: (1) in each hidden layer in turn, nodes of the first student leave and their readers take over
-    what the others predict of them; for two layers the loss is convex on this piece, so not above both ends;
-    (2) fan-in weights of the second student's kept nodes move into the freed slots: the function does not
-    change; (3) the output is handed over, a mixture of the two students' functions: convex again; (4, 5) kept
-    nodes move on to their own slots where these were taken: no change; (6) the freed slots take the second
-    student's other nodes: no change; (7) these get their fan-out back, as (1).
+    Segments: (1) in each hidden layer in turn, nodes of the first student are eliminated and their readers
+        are
+    refitted; for two layers the loss is convex on this segment, so at most that of the worse end; (2) the
+    fan-in weights of the second student's kept nodes are copied into free nodes: the function does not
+    change; (3) the output weights are interpolated, which mixes the two students' functions: convex again;
+    (4, 5) kept nodes whose own index was in use are moved to it: no change; (6) the free nodes take the
+    weights of the second student's other nodes: no change; (7) these regain their fan-out, the reverse of
+    (1).
 
     So for two layers the loss on the path is nowhere above the largest of the four ends: both students, and
     both with their kept nodes only; this is exact for any loss that is convex in the output.
 
     Args:
-        first: ``nn.Sequential`` as `chain` takes it.
+        first: ``nn.Sequential`` as `chain_of` takes it.
         second: another of the same shape.
         x: samples ``[N, ...]`` on which readers are refitted; no labels and no teacher are needed.
-        keep: nodes that stay in each hidden layer, at most half of them; half by default.
-        seed: see `thinned`.
+        keep: number of kept nodes of each hidden layer, at most half; by default half.
+        seed: see `eliminate_nodes`.
 
     Raises:
-        TsdistillError: models that are no chains of the same shape, or too many nodes to keep.
+        TsdistillError: models that are not chains of the same shape, or too many nodes to keep.
     """
     one, two = _pair(first, second)
     counts = [width // 2 for width in one.widths[:-1]] if keep is None else list(keep)
@@ -101,8 +103,8 @@ def connect(
                 f"layer {one.names[layer]}: {count} of {width} nodes cannot stay while the other student's "
                 f"are laid beside them; keep from 1 to {width // 2}, or take wider students"
             )
-    leaving = thinned(one, one.state(), x, counts, seed)
-    coming = thinned(two, two.state(), x, counts, seed)
+    leaving = eliminate_nodes(one, one.state(), x, counts, seed)
+    coming = eliminate_nodes(two, two.state(), x, counts, seed)
     vertices = [*leaving.states, *_across(one, leaving, coming), *reversed(coming.states[:-1])]
     parts = [f"layer {name}" for name in one.names[1:]] if one.hidden > 1 else [""]
     segments = [
@@ -122,7 +124,7 @@ def _of(part: str) -> str:
 
 
 def _pair(first: nn.Module, second: nn.Module) -> tuple[Chain, Chain]:
-    one, two = chain(first), chain(second)
+    one, two = chain_of(first), chain_of(second)
     shapes = [{name: tuple(value.shape) for name, value in each.state().items()} for each in (one, two)]
     if shapes[0] != shapes[1]:
         raise TsdistillError("the two students differ in shape; a path joins students of the same widths")
@@ -130,7 +132,7 @@ def _pair(first: nn.Module, second: nn.Module) -> tuple[Chain, Chain]:
 
 
 def _slots(taken: Tensor, wanted: Tensor, width: int) -> Tensor:
-    """Where the nodes ``wanted`` lie while ``taken`` slots are not free: their own slot where it is free."""
+    """Free indices for the nodes ``wanted`` while ``taken`` are in use: their own where it is free."""
     free = torch.ones(width, dtype=torch.bool)
     free[taken.cpu()] = False
     own = free[wanted.cpu()]
@@ -140,8 +142,8 @@ def _slots(taken: Tensor, wanted: Tensor, width: int) -> Tensor:
     return slots.to(wanted.device)
 
 
-def _across(chain: Chain, leaving: Thinned, coming: Thinned) -> list[State]:
-    """The vertices between the two thinned students, the second one at the end."""
+def _across(chain: Chain, leaving: Elimination, coming: Elimination) -> list[State]:
+    """The vertices between the two reduced students, and the second of them."""
     last = chain.hidden
     slots = [
         _slots(taken, wanted, chain.widths[layer])
@@ -177,16 +179,16 @@ def _write(
     kept: Sequence[Tensor],
     slots: Sequence[Tensor],
 ) -> None:
-    """Give the slots ``rows`` of a layer the fan-in weights of ``source``'s ``nodes``.
+    """Copy the fan-in weights of ``source``'s ``nodes`` to the nodes ``rows`` of ``into``.
 
-    Of the layer below they read ``kept`` where it lies in ``slots``, and nothing else.
+    They read the nodes ``kept`` of the layer below, at the indices ``slots``, and no others.
     """
-    target, given = chain.by_node(into, layer), chain.by_node(source, layer)
+    target, source_weight = chain.by_node(into, layer), chain.by_node(source, layer)
     if layer == 0:
-        target[rows] = given[nodes]
+        target[rows] = source_weight[nodes]
     else:
-        row = torch.zeros_like(given[nodes])
-        row[:, slots[layer - 1]] = given[nodes][:, kept[layer - 1]]
+        row = torch.zeros_like(source_weight[nodes])
+        row[:, slots[layer - 1]] = source_weight[nodes][:, kept[layer - 1]]
         target[rows] = row
     bias = f"{chain.names[layer]}.bias"
     if bias in into:

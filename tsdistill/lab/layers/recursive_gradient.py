@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tsdistill.errors import TsdistillError
-from tsdistill.lab.layers.adjoints import GATES, carried, gate
+from tsdistill.lab.layers.adjoints import GATES, gate_values, pull_back
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class Layer:
         nodes: f_l(x), ``[B, *s]``.
         gates: the diagonal of D_l(x), ``[B, *s]``.
         fan_out: V_l(x), the map from the layer to the output that is in force at x, ``[B, c, *s]``.
-        constant: what biases above the layer add to the output, ``[B, c]``: the column of V_l of the constant
-            node, so that f(x) = V_l f_l + constant.
+        constant: contribution of the biases above the layer to the output, ``[B, c]``: the column of V_l of
+            the constant node, so that f(x) = V_l f_l + constant.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Rule:
         return self.student.gates * pulled[..., 0].view_as(self.student.gates)
 
 
-def layers(model: nn.Module, x: Tensor) -> list[Layer]:
+def node_layers(model: nn.Module, x: Tensor) -> list[Layer]:
     """Nodes, gates and V of every ReLU or Leaky ReLU layer of a plain network, the lowest first.
 
     V_L = I, V_{l−1} = V_l D_l W_l. Source: arXiv 1909.13458, Lemma 1.
@@ -85,17 +85,17 @@ def layers(model: nn.Module, x: Tensor) -> list[Layer]:
         v = torch.eye(output.shape[1], dtype=x.dtype, device=x.device)
         v = v.expand(len(x), -1, -1).reshape(len(x), output.shape[1], *inputs[-1].shape[1:])
         constant = torch.zeros_like(output)
-        found = []
+        result = []
         for place in range(len(modules) - 1, -1, -1):
             name, module = modules[place]
             if isinstance(module, GATES):
-                gates = gate(module, inputs[place])
-                found.append(Layer(name, inputs[place] * gates, gates, v, constant))
-            v, added = carried(module, inputs[place], v)
+                gates = gate_values(module, inputs[place])
+                result.append(Layer(name, inputs[place] * gates, gates, v, constant))
+            v, added = pull_back(module, inputs[place], v)
             constant = constant + added
-    if not found:
+    if not result:
         raise TsdistillError("the gradient rule needs at least one nn.ReLU or nn.LeakyReLU in the network")
-    return found[::-1]
+    return result[::-1]
 
 
 def gradient_rule(student: nn.Module, teacher: nn.Module, x: Tensor) -> list[Rule]:
@@ -104,14 +104,14 @@ def gradient_rule(student: nn.Module, teacher: nn.Module, x: Tensor) -> list[Rul
     Source: arXiv 1909.13458, Lemma 1, with biases folded in by a constant node.
 
     Args:
-        student: a plain network as in `layers`.
-        teacher: one with as many layers of nodes and as many outputs; widths are free.
+        student: a plain network as in `node_layers`.
+        teacher: a network with the same number of hidden layers and outputs, of any widths.
         x: samples ``[B, ...]``.
 
     Raises:
         TsdistillError: the two differ in depth or outputs, or hold a module that is not linear at a sample.
     """
-    own, other = layers(student, x), layers(teacher, x)
+    own, other = node_layers(student, x), node_layers(teacher, x)
     if len(own) != len(other):
         raise TsdistillError(
             f"the student has {len(own)} layers of nodes, the teacher {len(other)}: give both the same"
@@ -214,7 +214,7 @@ def _nodes(layer: Layer) -> Tensor:
 
 
 def _plain(model: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """Modules in the order in which they run; what is no nn.Sequential is one of them."""
+    """The modules in forward order; nested nn.Sequential are unpacked."""
     if isinstance(model, nn.Sequential):
         for place, module in enumerate(model):
             yield from _plain(module, f"{name}.{place}" if name else str(place))

@@ -1,4 +1,4 @@
-"""Small plain ConvNets on made-up pictures: a teacher with random weights, and students trained on it."""
+"""Small ConvNets on synthetic images: a teacher with random weights, and students trained on it."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from torch.nn import functional as F
 from tsdistill.data.dead_leaves import dead_leaves
 
 CHANNELS, SIDE, POOLED = 3, 12, 2
+"""Channels and side of the images, side of the pooled map."""
 
 
-def pictures(count: int, seed: int) -> Tensor:
-    """Dead leaves ``[count, 3, 12, 12]``, mean 0 and variance 1 a channel."""
+def dead_leaves_images(count: int, seed: int) -> Tensor:
+    """Dead-leaves images ``[count, 3, 12, 12]``, each channel with mean 0 and variance 1."""
     rng = np.random.default_rng(seed)
     x = torch.from_numpy(np.stack([dead_leaves(CHANNELS, SIDE, SIDE, rng) for _ in range(count)])).float()
     return (x - x.mean((0, 2, 3), keepdim=True)) / x.std((0, 2, 3), keepdim=True)
 
 
-def convnet(widths: tuple[int, int], outputs: int, generator: torch.Generator) -> nn.Sequential:
+def random_convnet(widths: tuple[int, int], outputs: int, generator: torch.Generator) -> nn.Sequential:
     """Two convolutions with ReLU and pooling, and a linear output; Gaussian weights, variance 2 / fan-in."""
     first, second = widths
     model = nn.Sequential(
@@ -44,7 +45,7 @@ def convnet(widths: tuple[int, int], outputs: int, generator: torch.Generator) -
     return model
 
 
-def trained(
+def train_by_adam(
     model: nn.Module,
     x: Tensor,
     y: Tensor,
@@ -55,17 +56,18 @@ def trained(
     generator: torch.Generator,
     tell: Callable[[int], None],
 ) -> nn.Module:
-    """The model trained in place on ``(x, y)`` by Adam, squared error, the rate falling to 0 as a cosine.
+    """Train the model in place on ``(x, y)`` by Adam with squared error and a cosine schedule of the rate to
+    0.
 
     Args:
         model: on the device of the samples.
         x: inputs.
         y: targets.
-        steps: how many.
-        batch: samples a step, drawn with replacement.
-        rate: at the start.
-        generator: of the draw.
-        tell: told the number of steps done, now and then.
+        steps: number of steps.
+        batch: samples of a step, drawn with replacement.
+        rate: step size at the start.
+        generator: of the draws.
+        tell: called with the number of steps done, every 50 steps.
     """
     optimiser = torch.optim.Adam(model.parameters(), rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)

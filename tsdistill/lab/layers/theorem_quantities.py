@@ -10,13 +10,13 @@ from torch import Tensor
 
 from tsdistill.lab.engine import Networks
 
-CONSTANT = 5.0
+BOUND_FACTOR = 5.0
 """In the bound on the gradient, α ε / (5 K^{3/2} √d)."""
 
 
-def wanted_ratio(nodes: int, inputs: int) -> float:
-    """5 K^{3/2} √d: the precision that the theorem grants, by gradient over α."""
-    return CONSTANT * nodes**1.5 * math.sqrt(inputs)
+def bound_constant(nodes: int, inputs: int) -> float:
+    """5 K^{3/2} √d: the precision that the theorem grants, divided by gradient / α."""
+    return BOUND_FACTOR * nodes**1.5 * math.sqrt(inputs)
 
 
 def implied_precision(gradient: float | Tensor, alpha: Tensor, nodes: int, inputs: int) -> Tensor:
@@ -24,31 +24,26 @@ def implied_precision(gradient: float | Tensor, alpha: Tensor, nodes: int, input
 
     Args:
         gradient: the largest absolute entry of g_1(x) over samples and student nodes.
-        alpha: α_kj = v_kᵀ v*_j of the observer that serves best, any shape.
+        alpha: α_kj = v_kᵀ v*_j of the observer k with the largest one, any shape.
         nodes: K = m + n, of the lowest layer of teacher and student.
         inputs: d, a constant input for biases counted.
 
     Returns:
-        ε, shaped as ``alpha``; infinite where α is not positive. Above 1 it says nothing.
+        ε, shaped as ``alpha``; infinite where α is not positive. Values above 1 are void.
     """
-    ratio = wanted_ratio(nodes, inputs) * torch.as_tensor(gradient, dtype=alpha.dtype)
+    ratio = bound_constant(nodes, inputs) * torch.as_tensor(gradient, dtype=alpha.dtype)
     return torch.where(alpha > 0, ratio / alpha.clamp_min(torch.finfo(alpha.dtype).tiny), math.inf)
 
 
-def wanted_gradient(precision: float, alpha: Tensor, nodes: int, inputs: int) -> Tensor:
-    """The gradient below which the theorem grants ``precision``: α ε / (5 K^{3/2} √d)."""
-    return alpha * precision / wanted_ratio(nodes, inputs)
-
-
-def wanted_samples(precision: float, nodes: int, inputs: int) -> float:
-    """K^{5/2} d³ / ε, the order of the samples that the theorem asks for (its constant is not known)."""
+def required_samples(precision: float, nodes: int, inputs: int) -> float:
+    """K^{5/2} d³ / ε, the order of the number of samples in the theorem (its constant is unknown)."""
     return nodes**2.5 * inputs**3 / precision
 
 
 def misalignment(teacher: Tensor, student: Tensor) -> Tensor:
     """sin of the angle between fan-in weights of teacher nodes and student nodes (bias as one more entry).
 
-    A node that points the other way is as far away as one at a right angle: sin 90° = 1.
+    It is 1 for angles above 90°.
 
     Args:
         teacher: ``[..., m, d]``.
@@ -67,12 +62,12 @@ def misalignment(teacher: Tensor, student: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Observed:
+class ObserverTable:
     """Boundaries and their observers.
 
     Attributes:
         seen: bool ``[m]``: the data lie on both sides of the boundary.
-        share: float64 ``[m, n]``: part of the boundary points at which each node of the student is active.
+        share: float64 ``[m, n]``: share of the boundary points at which each student node is active.
     """
 
     seen: Tensor
@@ -89,7 +84,7 @@ class Observed:
         return self.observers.any(1)
 
 
-def onto_boundary(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def project_on_boundary(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Samples projected onto a node's boundary wᵀx + b = 0 along its normal.
 
     Args:
@@ -104,25 +99,25 @@ def onto_boundary(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
     return x - z[:, None] * weight / weight.square().sum()
 
 
-def observe(
+def observed_by(
     x: Tensor,
     teacher: tuple[Tensor, Tensor | None],
     student: tuple[Tensor, Tensor | None],
     fan_out: Tensor,
     *,
     dead: float = 1e-9,
-) -> Observed:
+) -> ObserverTable:
     """Which student nodes observe which teacher nodes of the lowest layer (Definition of observers).
 
-    A student node observes a teacher node when it is active somewhere on that node's boundary. The boundary
-    is looked at where the data are: the samples projected onto it.
+    A student node observes a teacher node if it is active somewhere on that node's boundary. The points of
+    the boundary are the samples, projected onto it.
 
     Args:
         x: samples ``[N, d]``.
         teacher: fan-in ``[m, d]`` and biases ``[m]`` or ``None``.
         student: fan-in ``[n, d]`` and biases ``[n]`` or ``None``.
         fan_out: the student's ``[n, c]``; a node without fan-out observes nothing.
-        dead: fan-out norms up to this part of the largest count as none.
+        dead: fan-out norms up to this share of the largest count as 0.
     """
     weight, bias = teacher
     mine, shift = student
@@ -132,13 +127,14 @@ def observe(
     alive = norms > dead * norms.max()
     shares = []
     for j in range(len(weight)):
-        points = onto_boundary(x, weight[j], None if bias is None else bias[j])
+        points = project_on_boundary(x, weight[j], None if bias is None else bias[j])
         active = (points @ mine.T + (0 if shift is None else shift)) > 0
         shares.append(active.double().mean(0) * alive)
-    return Observed(seen, torch.stack(shares))
+    return ObserverTable(seen, torch.stack(shares))
 
 
-NEAR = 0.1
+SAME_DIRECTION = 0.1
+"""Sine of the angle below which fan-in weights count as of one direction."""
 
 
 def augmented_fan_in(networks: Networks) -> Tensor:
@@ -159,7 +155,7 @@ def lowest_gradients(teachers: Networks, students: Networks, x: Tensor) -> tuple
 
     Returns:
         the largest absolute entry over samples and nodes ``[S]``; and ‖g_1(x)‖ by the root mean square (over
-        samples) of what it would be if the student gave 0, ``[S, N]``.
+        samples) of its value for a student with output 0, ``[S, N]``.
     """
     wanted = teachers(x)
     on = students.hidden(x)[0] > 0
@@ -171,13 +167,13 @@ def lowest_gradients(teachers: Networks, students: Networks, x: Tensor) -> tuple
 
 
 @torch.no_grad()
-def strengths(students: Networks, x: Tensor) -> Tensor:
+def node_strengths(students: Networks, x: Tensor) -> Tensor:
     """s_k = ‖v_k‖ σ(h_k) ``[S, n]``: the fan-out norm of the standardised node."""
     return students.fan_out.norm(dim=2) * students.hidden(x)[-1].std(2)
 
 
 @torch.no_grad()
-def net_strengths(students: Networks, x: Tensor, near: float = NEAR) -> Tensor:
+def net_strengths(students: Networks, x: Tensor, near: float = SAME_DIRECTION) -> Tensor:
     """Strength of the boundary that a node lies on ``[S, n]``: fan-outs of all students there, added up.
 
     Students whose fan-in weights have the same direction are multiples of one node; Theorem 3 speaks of the
@@ -196,36 +192,36 @@ def net_strengths(students: Networks, x: Tensor, near: float = NEAR) -> Tensor:
     return net * spread
 
 
-def without(students: Networks, leaving: Tensor) -> Networks:
+def without_fan_out(students: Networks, leaving: Tensor) -> Networks:
     """The students with the fan-out of nodes ``leaving [S, n]`` at zero."""
     last = students.fan_out * ~leaving[:, :, None]
     return replace(students, weights=(*students.weights[:-1], last))
 
 
-def precision(teachers: Networks, students: Networks) -> Tensor:
+def recovery_precision(teachers: Networks, students: Networks) -> Tensor:
     """sin of the angle between each lowest teacher node and the student node nearest to it ``[S, m]``."""
     return misalignment(augmented_fan_in(teachers), augmented_fan_in(students)).amin(2)
 
 
 @torch.no_grad()
-def observers(teachers: Networks, students: Networks, x: Tensor) -> tuple[Tensor, Tensor]:
+def observer_mask(teachers: Networks, students: Networks, x: Tensor) -> tuple[Tensor, Tensor]:
     """Who observes whom, and how well that serves.
 
     Returns:
         bool ``[S, m, n]``: student node k observes teacher node j; and ``[S, m]``: the largest
         α_kj = v_kᵀ v*_j among the observers of j (0 where none is positive).
     """
-    found = []
+    active = []
     for s in range(students.count):
         mine, theirs = students.some([s]), teachers.some([s])
-        found.append(
-            observe(
+        active.append(
+            observed_by(
                 x,
                 (theirs.fan_in[0], theirs.biases[0][0] if theirs.biases else None),
                 (mine.fan_in[0], mine.biases[0][0] if mine.biases else None),
                 mine.fan_out[0],
             ).observers
         )
-    who = torch.stack(found)
+    who = torch.stack(active)
     alpha = torch.bmm(teachers.fan_out, students.fan_out.transpose(1, 2))
     return who, torch.where(who, alpha, 0).amax(2).clamp_min(0)

@@ -1,1 +1,1 @@
-"""The studies that population-gradient is made of."""
+"""The studies of the experiment population-gradient."""

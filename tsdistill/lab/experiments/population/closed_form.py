@@ -1,4 +1,4 @@
-"""The closed form against Monte-Carlo and autograd, and its two parts."""
+"""The closed form of the gradient, compared with Monte Carlo and autograd, and its two parts."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tsdistill.lab.experiments.population.study import Part, PopulationGradient
+from tsdistill.lab.experiments.population.study import PopulationGradient, StudyResult
 from tsdistill.lab.gaussian.closed_gradient import velocity
-from tsdistill.lab.gaussian.expected_loss import expected_loss, sampled
-from tsdistill.lab.gaussian.gradient_flow import flow
+from tsdistill.lab.gaussian.expected_loss import expected_loss, monte_carlo
+from tsdistill.lab.gaussian.gradient_flow import gradient_flow
 from tsdistill.lab.results import Claim, Table
 
 PAPER = "arXiv 1703.00560"
 _EXACT = 1e-12
+"""Relative difference to autograd that counts as rounding of float64."""
 _DRAWN = 400
+"""About how many coordinates of a gradient the figure shows."""
 
 
-def study(settings: PopulationGradient) -> Part:
-    """Checks for each number of nodes, the error by number of samples, and the one-node split by angle."""
+def study(settings: PopulationGradient) -> StudyResult:
+    """Checks for each number of nodes, the error by the number of samples, and the two parts by angle."""
     generator = torch.Generator().manual_seed(settings.seed)
     pairs = [_pair(count, settings.dimension, generator) for count in settings.nodes]
     checks = [_check(*pair, settings.samples, generator) for pair in pairs]
@@ -36,17 +38,15 @@ def study(settings: PopulationGradient) -> Part:
             "The gradient has a closed form for any number of nodes, equal to the sampled one.",
             f"{PAPER}, theorem 1",
             f"{settings.samples:,} samples, {len(checks)} sizes: the difference is {spread:.2f} standard "
-            "errors (root mean "
-            f"square; 1 is chance, 0.7 to 1.4 allowed), the largest of all coordinates {worst:.1f} (5 "
-            "allowed)",
+            "errors (root mean square; 1 is chance, 0.7 to 1.4 allowed), the largest of all coordinates "
+            f"{worst:.1f} (5 allowed)",
             0.7 < spread < 1.4 and worst < 5,
         ),
         Claim(
             "It is the gradient that autograd finds.",
             f"{PAPER}, theorem 1",
-            f"largest relative difference {exact:.1e} to autograd of the closed-form loss, and of "
-            "autograd of the "
-            f"sampled loss to the sampled gradient ({_EXACT:.0e} allowed)",
+            f"largest relative difference {exact:.1e} to autograd of the closed-form loss, and of autograd "
+            f"of the sampled loss to the sampled gradient ({_EXACT:.0e} allowed)",
             exact < _EXACT,
         ),
         Claim(
@@ -90,20 +90,20 @@ def study(settings: PopulationGradient) -> Part:
     table = Table(
         f"Closed form against {settings.samples:,} samples, d = {settings.dimension}", columns, rows
     )
-    return Part(claims, (table,), {"checks": checks, "errors": errors, "split": split})
+    return StudyResult(claims, (table,), {"checks": checks, "errors": errors, "split": split})
 
 
 def _pair(count: int, dimension: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """``count`` students and about half as many teachers, weights N(0, 1/d)."""
-    made = torch.randn(count + (count + 1) // 2, dimension, generator=generator, dtype=torch.float64)
-    made /= math.sqrt(dimension)
-    return made[:count], made[count:]
+    weights = torch.randn(count + (count + 1) // 2, dimension, generator=generator, dtype=torch.float64)
+    weights /= math.sqrt(dimension)
+    return weights[:count], weights[count:]
 
 
 def _check(students: Tensor, teachers: Tensor, samples: int, generator: torch.Generator) -> dict[str, Any]:
     parts = velocity(students, teachers)
     exact = parts.total
-    drawn = sampled(students, teachers, samples, generator)
+    drawn = monte_carlo(students, teachers, samples, generator)
     deviation = (drawn.velocity - exact) / drawn.velocity_error
     leaf = students.clone().requires_grad_()
     loss = expected_loss(leaf, teachers)
@@ -126,9 +126,9 @@ def _check(students: Tensor, teachers: Tensor, samples: int, generator: torch.Ge
 
 
 def _chain(students: Tensor, teachers: Tensor, generator: torch.Generator) -> float:
-    """Relative difference of `sampled` and autograd on the very same samples."""
+    """Relative difference of `monte_carlo` and autograd on the very same samples."""
     state = generator.get_state()
-    drawn = sampled(students, teachers, 4096, generator)
+    drawn = monte_carlo(students, teachers, 4096, generator)
     generator.set_state(state)
     x = torch.randn(4096, students.shape[1], generator=generator, dtype=students.dtype)
     leaf = students.clone().requires_grad_()
@@ -141,11 +141,11 @@ def _errors(students: Tensor, teachers: Tensor, samples: int, generator: torch.G
     """Relative error ‖sampled − closed‖/‖closed‖ of Monte-Carlo by number of samples."""
     exact = velocity(students, teachers).total
     counts = [round(1000 * (samples / 1000) ** (step / 6)) for step in range(7)]
-    found = []
+    relative = []
     for count in counts:
-        drawn = sampled(students, teachers, count, generator)
-        found.append(float((drawn.velocity - exact).norm() / exact.norm()))
-    return {"samples": counts, "relative": found, "students": len(students)}
+        drawn = monte_carlo(students, teachers, count, generator)
+        relative.append(float((drawn.velocity - exact).norm() / exact.norm()))
+    return {"samples": counts, "relative": relative, "students": len(students)}
 
 
 def _split() -> dict[str, list[float]]:
@@ -166,7 +166,7 @@ def _straight(dimension: int, generator: torch.Generator) -> dict[str, float]:
     goal = torch.zeros(1, dimension, dtype=torch.float64)
     goal[0, 0] = 1
     times = [1.0, 60.0]
-    alone, whole = (flow(start, goal, times, linear=linear) for linear in (True, False))
+    alone, whole = (gradient_flow(start, goal, times, linear=linear) for linear in (True, False))
     cosine = [torch.cosine_similarity(path[0] - start, goal - start, dim=-1) for path in (alone, whole)]
     return {
         "bend": float(1 - cosine[0].min()),

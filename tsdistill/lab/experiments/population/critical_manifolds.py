@@ -1,4 +1,4 @@
-"""Critical points outside the teachers' span: found, rotated, and counted in flat directions."""
+"""Critical points outside the teachers' span: search, rotations, and flat directions."""
 
 from __future__ import annotations
 
@@ -9,9 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tsdistill.lab.experiments.population.study import Part, PopulationGradient
+from tsdistill.lab.experiments.population.study import PopulationGradient, StudyResult
 from tsdistill.lab.gaussian.closed_gradient import velocity
-from tsdistill.lab.gaussian.critical_points import Critical, orbit_size, outside, rotation, solved
+from tsdistill.lab.gaussian.critical_points import (
+    CriticalPoint,
+    component_outside_span,
+    find_critical_point,
+    orbit_dimension,
+    random_rotation,
+)
 from tsdistill.lab.gaussian.expected_loss import expected_loss
 from tsdistill.lab.results import Claim, Table
 
@@ -19,27 +25,28 @@ PAPER = "arXiv 1703.00560"
 AWAY = 1e-4
 """Length of the part outside the span above which a critical point counts as outside."""
 TURNS = 20
+"""Random rotations that each critical point is checked under."""
 SIZES = ((2, 4), (2, 4), (2, 5), (3, 5), (3, 6))
 """Nodes and input dimensions that are searched, all with d ≥ K + 2; the first, which is drawn, twice."""
 
 
-def study(settings: PopulationGradient) -> Part:
-    """Searches critical points from random starts, in and out of the span."""
+def study(settings: PopulationGradient) -> StudyResult:
+    """Search critical points from random starts, inside and outside the span."""
     generator = torch.Generator().manual_seed(settings.seed + 100)
     share = max(1, settings.searches // len(SIZES)) if settings.searches else 0
-    found: list[dict[str, Any]] = []
+    items: list[dict[str, Any]] = []
     ring: list[Any] = []
     turned = 0.0
     for count, dimension in SIZES:
         teachers = torch.eye(count, dimension, dtype=torch.float64)
         for point in _searched(teachers, share, generator):
             item = _item(point, teachers)
-            found.append(item)
+            items.append(item)
             if item["away"] > AWAY:
                 turned = max(turned, _turned(point.students, teachers, generator))
                 if (count, dimension) == (2, 4):
                     ring.append({"outside": point.students[:, 2:].tolist(), "loss": item["loss"]})
-    out = [item for item in found if item["away"] > AWAY]
+    out = [item for item in items if item["away"] > AWAY]
     match = sum(item["flat"] == item["orbit"] for item in out)
     enough = all(item["flat"] >= item["orbit"] >= 1 for item in out)
     cone = _in_cone(share, generator)
@@ -48,7 +55,7 @@ def study(settings: PopulationGradient) -> Part:
             "Critical points outside the teachers' span form manifolds: every rotation that keeps the "
             "teachers gives another.",
             f"{PAPER}, critical points outside the span (d ≥ K + 2)",
-            f"{len(out)} found outside (of {len(found)}); largest gradient after {TURNS} random rotations "
+            f"{len(out)} found outside (of {len(items)}); largest gradient after {TURNS} random rotations "
             f"of each {turned:.0e} (1e-9 allowed)",
             turned < 1e-9 if out else None,
         ),
@@ -78,41 +85,41 @@ def study(settings: PopulationGradient) -> Part:
             item["flat"],
             item["orbit"],
         )
-        for item in found
+        for item in items
     )
     rows = tuple((*kind, times) for kind, times in sorted(kinds.items()))
     columns = ("K", "d", "loss", "kind", "falling", "flat", "manifold's dimension", "found")
     table = Table("Critical points from random starts, by kind", columns, rows)
-    data = {"manifolds": {"points": found, "ring": ring, "landscape": _landscape()}}
-    return Part(claims, (table,), data)
+    data = {"manifolds": {"points": items, "ring": ring, "landscape": _landscape()}}
+    return StudyResult(claims, (table,), data)
 
 
-def _searched(teachers: Tensor, count: int, generator: torch.Generator) -> list[Critical]:
+def _searched(teachers: Tensor, count: int, generator: torch.Generator) -> list[CriticalPoint]:
     nodes, dimension = teachers.shape
-    found = []
+    points = []
     for _ in range(count):
         start = 0.6 * torch.randn(nodes, dimension, generator=generator, dtype=torch.float64)
-        point = solved(start, teachers)
+        point = find_critical_point(start, teachers)
         if point is not None:
-            found.append(point)
-    return found
+            points.append(point)
+    return points
 
 
-def _item(point: Critical, teachers: Tensor) -> dict[str, Any]:
+def _item(point: CriticalPoint, teachers: Tensor) -> dict[str, Any]:
     return {
         "nodes": len(teachers),
         "dimension": teachers.shape[1],
         "loss": round(float(expected_loss(point.students, teachers)), 8),
-        "away": float(outside(point.students, teachers).norm()),
+        "away": float(component_outside_span(point.students, teachers).norm()),
         "kind": point.kind(),
         "falling": point.falling(),
         "flat": point.flat(),
-        "orbit": orbit_size(point.students, teachers),
+        "orbit": orbit_dimension(point.students, teachers),
     }
 
 
 def _turned(students: Tensor, teachers: Tensor, generator: torch.Generator) -> float:
-    turns = torch.stack([rotation(teachers, generator) for _ in range(TURNS)])
+    turns = torch.stack([random_rotation(teachers, generator) for _ in range(TURNS)])
     return float(velocity(students @ turns.mT, teachers).total.abs().max())
 
 

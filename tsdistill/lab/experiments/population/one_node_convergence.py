@@ -1,4 +1,4 @@
-"""One node: from where it is guaranteed to converge, from where it does, over deviation and dimension."""
+"""One node: guaranteed and observed convergence, by standard deviation of the start and dimension."""
 
 from __future__ import annotations
 
@@ -8,29 +8,31 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tsdistill.lab.experiments.population.study import Part, PopulationGradient
+from tsdistill.lab.experiments.population.study import PopulationGradient, StudyResult, four_decimals
 from tsdistill.lab.gaussian.closed_gradient import velocity
 from tsdistill.lab.gaussian.convergence_region import (
-    chance_gaussian,
-    chance_in_ball,
-    descended,
-    distances,
-    in_plane,
-    inside,
-    radius,
+    ball_probability,
+    ball_radius,
+    flow_distances,
+    gaussian_probability,
+    in_guaranteed_region,
+    plane_coordinates,
+    sgd_end,
 )
-from tsdistill.lab.gaussian.gradient_flow import flow
+from tsdistill.lab.gaussian.gradient_flow import gradient_flow
 from tsdistill.lab.results import Claim, Table
 
 PAPER = "arXiv 1703.00560"
 EPSILONS = (0.1, 0.3, 0.5, 0.7, 0.9)
+"""ε of the theorem on random starts."""
 NEAR = 0.01
 """Distance to w*, in lengths of it, below which a start counts as converged."""
 BATCH = 64
+"""Samples of a step of SGD."""
 
 
-def study(settings: PopulationGradient) -> Part:
-    """The guaranteed region as a region, as a probability, and what is observed in and out of it."""
+def study(settings: PopulationGradient) -> StudyResult:
+    """The guaranteed region, its probability, and the observed convergence inside and outside of it."""
     generator = torch.Generator().manual_seed(settings.seed + 1)
     grid = _grid(settings, generator)
     balls = [_ball(dimension, epsilon) for dimension in settings.dimensions for epsilon in EPSILONS]
@@ -53,29 +55,26 @@ def study(settings: PopulationGradient) -> Part:
             "probability at least (1 − ε)/2.",
             f"{PAPER}, one node (random starts)",
             f"exact probability less (1 − ε)/2, over d = {settings.dimensions[0]} to "
-            f"{settings.dimensions[-1]} and "
-            f"ε = 0.1 to 0.9: at least {margin:+.4f}",
+            f"{settings.dimensions[-1]} and ε = 0.1 to 0.9: at least {margin:+.4f}",
             margin >= 0,
         ),
         Claim(
             "One node from a random start of standard deviation O(ε/√d) reaches w* with probability at "
             "least (1 − ε)/2.",
             f"{PAPER}, abstract; the talk",
-            f"σ = ε/√d per coordinate, ε = 0.5: {wide['observed']:.1%} observed at every d (0.25 "
-            "promised) — but at d = "
-            f"{wide['dimension']} only {wide['each']:.2g} start in the guaranteed region: the argument "
-            "carries the length of the start to "
-            f"O(ε/√d), a coordinate to σ = ε √(2π)/d ({wide['length']:.2f} start in it)",
+            f"σ = ε/√d per coordinate, ε = 0.5: {wide['observed']:.1%} observed at every d (0.25 promised) "
+            f"— but at d = {wide['dimension']} only {wide['each']:.2g} start in the guaranteed region: the "
+            "argument carries the length of the start to O(ε/√d), a coordinate to σ = ε √(2π)/d "
+            f"({wide['length']:.2f} start in it)",
             wide["observed"] >= 0.25,
         ),
         Claim(
             "The guarantee is a lower bound: what is observed is no less.",
             f"{PAPER}, one node",
             f"gradient flow to t = {settings.time:g}: at least {lowest['observed']:.1%} converge (d = "
-            f"{lowest['dimension']}, σ = "
-            f"{lowest['deviation']:g}); SGD on samples for as long: at least {noisy['descent']:.1%}; the "
-            "region promises "
-            f"at most {max(item['promised'] for item in grid):.1%}",
+            f"{lowest['dimension']}, σ = {lowest['deviation']:g}); SGD on samples for as long: at least "
+            f"{noisy['descent']:.1%}; the region promises at most "
+            f"{max(item['promised'] for item in grid):.1%}",
             all(min(item["observed"], item["descent"]) >= item["promised"] - 0.05 for item in grid),
         ),
     )
@@ -94,11 +93,10 @@ def study(settings: PopulationGradient) -> Part:
     table = Table(f"One node, {settings.starts} Gaussian starts each", columns, rows)
     note = (
         "The flow of one node turns towards w* at the rate (π − θ) ‖w*‖ sin θ / (2π ‖w‖) from any angle "
-        "below π and "
-        "its norm follows ‖w*‖ (sin θ + (π − θ) cos θ)/π > 0, so almost every start converges; what the "
-        "start decides is the time."
+        "below π and its norm follows ‖w*‖ (sin θ + (π − θ) cos θ)/π > 0, so almost every start converges; "
+        "what the start decides is the time."
     )
-    return Part(claims, (table,), {"grid": grid, "balls": balls, "plane": plane}, (note,))
+    return StudyResult(claims, (table,), {"grid": grid, "balls": balls, "plane": plane}, (note,))
 
 
 def _starts(
@@ -110,25 +108,25 @@ def _starts(
 
 
 def _grid(settings: PopulationGradient, generator: torch.Generator) -> list[dict[str, Any]]:
-    """Every dimension and deviation; the flows of all are solved in one go, in their planes."""
+    """Every dimension and standard deviation; all flows are solved together, in their planes."""
     cells: list[dict[str, Any]] = []
     starts = []
     for dimension in settings.dimensions:
         for deviation in settings.deviations:
             students, teacher = _starts(settings.starts, dimension, deviation, generator)
-            after, steps = descended(students, teacher, settings.time, BATCH, generator)
-            starts.append(in_plane(students, teacher))
+            after, steps = sgd_end(students, teacher, settings.time, BATCH, generator)
+            starts.append(plane_coordinates(students, teacher))
             cells.append(
                 {
                     "dimension": dimension,
                     "deviation": deviation,
-                    "promised": chance_gaussian(dimension, deviation),
+                    "promised": gaussian_probability(dimension, deviation),
                     "descent": float(((after - teacher).norm(dim=1) < NEAR).double().mean()),
                     "steps": steps,
                 }
             )
     times = torch.tensor([settings.time * (step / 40) ** 1.5 for step in range(1, 41)])
-    near = (distances(torch.cat(starts), times.tolist()) < NEAR).view(len(times), len(cells), -1)
+    near = (flow_distances(torch.cat(starts), times.tolist()) < NEAR).view(len(times), len(cells), -1)
     for place, cell in enumerate(cells):
         reached = near[:, place]
         cell["observed"] = float(reached[-1].double().mean())
@@ -140,11 +138,11 @@ def _grid(settings: PopulationGradient, generator: torch.Generator) -> list[dict
 
 
 def _ball(dimension: int, epsilon: float) -> dict[str, float]:
-    reach = radius(epsilon, dimension)
+    reach = ball_radius(epsilon, dimension)
     return {
         "dimension": dimension,
         "epsilon": epsilon,
-        "chance": chance_in_ball(dimension, reach),
+        "chance": ball_probability(dimension, reach),
         "promised": (1 - epsilon) / 2,
     }
 
@@ -154,13 +152,13 @@ def _gaussian(dimensions: tuple[int, ...]) -> dict[str, float]:
     largest, epsilon = max(dimensions), 0.5
     generator = torch.Generator().manual_seed(1)
     drawn = [_starts(400, each, epsilon / math.sqrt(each), generator) for each in dimensions]
-    close = distances(torch.cat([in_plane(*pair) for pair in drawn]), [60.0])[-1] < NEAR
+    close = flow_distances(torch.cat([plane_coordinates(*pair) for pair in drawn]), [60.0])[-1] < NEAR
     observed = float(close.view(len(dimensions), -1).double().mean(1).min())
     return {
         "dimension": largest,
         "observed": observed,
-        "each": chance_gaussian(largest, epsilon / math.sqrt(largest)),
-        "length": chance_gaussian(largest, epsilon * math.sqrt(2 * math.pi) / largest),
+        "each": gaussian_probability(largest, epsilon / math.sqrt(largest)),
+        "length": gaussian_probability(largest, epsilon * math.sqrt(2 * math.pi) / largest),
     }
 
 
@@ -168,11 +166,11 @@ def _region(settings: PopulationGradient, generator: torch.Generator) -> dict[st
     goal = torch.tensor([1.0, 0.0], dtype=torch.float64)
     side = torch.linspace(-0.02, 2.02, 205, dtype=torch.float64)
     points = torch.cartesian_prod(side, side.abs())
-    points = points[inside(points, goal) & ((points - goal).norm(dim=1) > 1e-3)]
+    points = points[in_guaranteed_region(points, goal) & ((points - goal).norm(dim=1) > 1e-3)]
     rate = ((points - goal) * velocity(points.unsqueeze(1), goal.unsqueeze(0)).total[:, 0]).sum(1)
     students, teacher = _starts(4 * settings.starts, settings.dimensions[0], 1.0, generator)
-    students = students[inside(students, teacher)]
-    reached = distances(in_plane(students, teacher), [settings.time])[-1] < NEAR
+    students = students[in_guaranteed_region(students, teacher)]
+    reached = flow_distances(plane_coordinates(students, teacher), [settings.time])[-1] < NEAR
     return {
         "points": len(points),
         "rising": int((rate >= 0).sum()),
@@ -192,17 +190,12 @@ def _plane() -> dict[str, Any]:
     circle = torch.stack([angle.cos(), angle.sin()], -1)
     start = torch.cat([0.15 * circle, 1.45 * circle]).unsqueeze(1)
     times = [0.05 * 1.25**step for step in range(32)]
-    whole, linear = (flow(start, goal, times, linear=alone) for alone in (False, True))
+    whole, linear = (gradient_flow(start, goal, times, linear=alone) for alone in (False, True))
     return {
         "across": across.tolist(),
         "up": up.tolist(),
-        "field": _rounded(field),
-        "rising": _rounded(rising),
-        "paths": _rounded(torch.cat([start.unsqueeze(0), whole])[:, :, 0].transpose(0, 1)),
-        "linear_paths": _rounded(torch.cat([start.unsqueeze(0), linear])[:, :, 0].transpose(0, 1)),
+        "field": four_decimals(field),
+        "rising": four_decimals(rising),
+        "paths": four_decimals(torch.cat([start.unsqueeze(0), whole])[:, :, 0].transpose(0, 1)),
+        "linear_paths": four_decimals(torch.cat([start.unsqueeze(0), linear])[:, :, 0].transpose(0, 1)),
     }
-
-
-def _rounded(values: Tensor) -> list[Any]:
-    found: list[Any] = (values * 1e4).round().div(1e4).tolist()
-    return found

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from tsdistill.errors import TsdistillError
-from tsdistill.files import replacing
+from tsdistill.lab.engine.result_cache import cached
 from tsdistill.lab.experiment import Settings, not_negative, option, positive
 from tsdistill.lab.results import Claim, Table
 
 
 @dataclass(frozen=True)
 class PopulationGradient(Settings):
-    """Settings of population-gradient. Everything is solved in float64 on the processor."""
+    """Settings of population-gradient. All computations are in float64 on the CPU."""
 
     dtype: str = option("float64", "precision of the networks: float64 only")
     dimension: int = option(20, "input dimension d where the formula is checked")
@@ -47,15 +47,15 @@ class PopulationGradient(Settings):
                 "population-gradient is solved in float64 on the cpu; leave --dtype and --device"
             )
         for name, least in (("symmetric", 2), ("dimensions", 2), ("samples", 1000)):
-            given = getattr(self, name)
-            if min(given if isinstance(given, tuple) else (given,)) < least:
-                raise TsdistillError(f"--{name} {given}: give {least} or more")
+            value = getattr(self, name)
+            if min(value if isinstance(value, tuple) else (value,)) < least:
+                raise TsdistillError(f"--{name} {value}: give {least} or more")
         if self.dimension * max(self.nodes) > 20_000:
             raise TsdistillError("--dimension times --nodes is above 20,000; give fewer or smaller ones")
 
 
 @dataclass(frozen=True)
-class Part:
+class StudyResult:
     """Claims, tables and numbers of one study, as in an `Outcome`."""
 
     claims: tuple[Claim, ...]
@@ -64,31 +64,22 @@ class Part:
     notes: tuple[str, ...] = ()
 
 
-def kept(folder: Path | None, name: str, settings: Settings, make: Callable[[], Part]) -> Part:
-    """What ``make`` returns, read from ``folder`` where the same settings were finished before.
-
-    Args:
-        folder: where finished studies are; ``None``: nothing is kept.
-        name: of the study.
-        settings: all that decides the numbers.
-        make: does the study.
-    """
-    if folder is None:
-        return make()
-    mark = sha256(json.dumps(asdict(settings), sort_keys=True).encode()).hexdigest()[:12]
-    place = folder / f"{name}-{mark}.json"
-    if not place.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(asdict(make()))
-        with replacing(place) as beside:
-            beside.write_text(text)
-    return _read(json.loads(place.read_text()))
-
-
-def _read(found: dict[str, Any]) -> Part:
+def cached_study(
+    folder: Path | None,
+    name: str,
+    settings: PopulationGradient,
+    study: Callable[[PopulationGradient], StudyResult],
+) -> StudyResult:
+    """The result of ``study``, or that of the same study and settings in ``folder`` (see `cached`)."""
+    stored = cached(folder, name, asdict(settings), lambda: asdict(study(settings)))
     tables = (
         Table(each["title"], tuple(each["columns"]), tuple(map(tuple, each["rows"])))
-        for each in found["tables"]
+        for each in stored["tables"]
     )
-    claims = tuple(Claim(**each) for each in found["claims"])
-    return Part(claims, tuple(tables), found["data"], tuple(found["notes"]))
+    claims = tuple(Claim(**each) for each in stored["claims"])
+    return StudyResult(claims, tuple(tables), stored["data"], tuple(stored["notes"]))
+
+
+def four_decimals(values: Tensor) -> Any:
+    """The values as nested lists, rounded to four decimals: more than a figure shows."""
+    return (values * 1e4).round().div(1e4).tolist()

@@ -1,4 +1,4 @@
-"""Several nodes that start all but equal: the symmetry breaks, and each finds a teacher node."""
+"""Several nodes from nearly equal starts: the symmetry breaks, and each aligns with a teacher node."""
 
 from __future__ import annotations
 
@@ -8,22 +8,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tsdistill.lab.experiments.population.study import Part, PopulationGradient
-from tsdistill.lab.gaussian.critical_points import critical, saddle, students_at
+from tsdistill.lab.experiments.population.study import PopulationGradient, StudyResult, four_decimals
+from tsdistill.lab.gaussian.critical_points import critical_point, symmetric_saddle, symmetric_students
 from tsdistill.lab.gaussian.expected_loss import expected_loss
-from tsdistill.lab.gaussian.gradient_flow import flow
+from tsdistill.lab.gaussian.gradient_flow import gradient_flow
 from tsdistill.lab.results import Claim, Table
 
 PAPER = "arXiv 1703.00560"
 START = 0.1
+"""Each weight of the common start."""
 APART = 0.1
-"""Students count as told apart when a coordinate is this far from their mean."""
+"""Distance of a coordinate from the students' mean from which on the symmetry counts as broken."""
 ALIGNED = 0.99
+"""Cosine from which on a student counts as aligned with a teacher node."""
 LAST = 600.0
+"""Time at which the flow ends, at least."""
 
 
-def study(settings: PopulationGradient) -> Part:
-    """For each number of nodes and size of the perturbation: who ends where, and how long it takes."""
+def study(settings: PopulationGradient) -> StudyResult:
+    """Final assignment and time, for each number of nodes and size of the perturbation."""
     runs = [_broken(count, settings) for count in settings.symmetric]
     cells = [cell for run in runs for cell in run["cells"]]
     worst = min(cells, key=lambda cell: cell["found"])
@@ -39,9 +42,8 @@ def study(settings: PopulationGradient) -> Part:
             "However small what breaks the symmetry, each student finds a teacher node of its own.",
             f"{PAPER}, several nodes; the talk",
             f"random perturbations of a common start, {settings.repeats} for each of "
-            f"{len(settings.perturbations)} sizes, that end with one student on "
-            f"every teacher node: {by_count}; lowest cell {worst['found']:.0%} (K = {worst['nodes']}, ε = "
-            f"{worst['size']:g}); "
+            f"{len(settings.perturbations)} sizes, that end with one student on every teacher node: "
+            f"{by_count}; lowest cell {worst['found']:.0%} (K = {worst['nodes']}, ε = {worst['size']:g}); "
             f"of {missed} that did not, {traps} ended at local minima (95 % in every cell asked)",
             worst["found"] >= 0.95,
         ),
@@ -67,17 +69,16 @@ def study(settings: PopulationGradient) -> Part:
     )
     table = Table(f"Symmetry breaking, {settings.repeats} perturbations each", columns, rows)
     note = (
-        "The theorem speaks of perturbations that keep the students permutations of one another; random "
-        "ones are "
-        "harder: from K = 6 on the loss has local minima besides the teachers (Safran and Shamir, arXiv "
+        "The theorem speaks of perturbations that keep the students permutations of one another; random ones "
+        "are harder: from K = 6 on the loss has local minima besides the teachers (Safran and Shamir, arXiv "
         "1712.08968)."
     )
-    return Part(claims, (table,), {"symmetry": {"runs": runs, "shown": _shown(settings)}}, (note,))
+    return StudyResult(claims, (table,), {"symmetry": {"runs": runs, "shown": _shown(settings)}}, (note,))
 
 
 def _broken(count: int, settings: PopulationGradient) -> dict[str, Any]:
     teachers = torch.eye(count, dtype=torch.float64)
-    rate = -float(critical(_merged(count), teachers).curvatures[0])
+    rate = -float(critical_point(_merged(count), teachers).curvatures[0])
     generator = torch.Generator().manual_seed(settings.seed + 10 + count)
     shape = (len(settings.perturbations), settings.repeats, count, count)
     noise = torch.randn(shape, generator=generator, dtype=torch.float64)
@@ -85,19 +86,19 @@ def _broken(count: int, settings: PopulationGradient) -> dict[str, Any]:
     start = (START + sizes * noise).flatten(0, 1)
     window = (math.log(1 / min(settings.perturbations)) + 6) / rate
     times = [window * step / 120 for step in range(1, 121)]
-    path = flow(start, teachers, [*times, max(LAST, 2 * window)])
+    path = gradient_flow(start, teachers, [*times, max(LAST, 2 * window)])
     spread = (path - path.mean(2, keepdim=True)).abs().flatten(2).amax(2)
     taken = torch.tensor(times)[(spread[:-1] > APART).to(torch.uint8).argmax(0)].view(shape[:2])
     end = path[-1]
     loss = expected_loss(end, teachers).view(shape[:2])
-    found = _assigned(end).view(shape[:2])
-    missed = end[~found.flatten()]
-    known = [critical(each, teachers) for each in missed]
+    assigned = _assigned(end).view(shape[:2])
+    missed = end[~assigned.flatten()]
+    known = [critical_point(each, teachers) for each in missed]
     cells = [
         {
             "nodes": count,
             "size": size,
-            "found": float(found[place].double().mean()),
+            "found": float(assigned[place].double().mean()),
             "loss": float(loss[place].median()),
             "time": float(taken[place].median()),
         }
@@ -108,14 +109,14 @@ def _broken(count: int, settings: PopulationGradient) -> dict[str, Any]:
         "rate": rate,
         "cells": cells,
         "slope": _slope([math.log(1 / cell["size"]) for cell in cells], [cell["time"] for cell in cells]),
-        "found": float(found.double().mean()),
+        "found": float(assigned.double().mean()),
         "missed": len(missed),
         "minima": sum(each.gradient < 1e-5 and each.kind() == "minimum" for each in known),
     }
 
 
 def _merged(count: int) -> Tensor:
-    return students_at(torch.full((2,), saddle(count), dtype=torch.float64), count)
+    return symmetric_students(torch.full((2,), symmetric_saddle(count), dtype=torch.float64), count)
 
 
 def _assigned(students: Tensor) -> Tensor:
@@ -139,14 +140,14 @@ def _shown(settings: PopulationGradient) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(settings.seed)
     noise = torch.randn(1, count, count, generator=generator, dtype=torch.float64)
     times = [0.6 * step for step in range(1, 101)]
-    path = flow(START + size * noise, teachers, times)[:, 0]
+    path = gradient_flow(START + size * noise, teachers, times)[:, 0]
     cosine = torch.nn.functional.normalize(path, dim=-1)
     loss = expected_loss(path, teachers).clamp_min(1e-16)
     return {
         "nodes": count,
         "size": size,
         "times": times,
-        "cosine": cosine.mul(1e4).round().div(1e4).tolist(),
+        "cosine": four_decimals(cosine),
         "loss": [float(f"{value:.4g}") for value in loss],
         "saddle_loss": float(expected_loss(_merged(count), teachers)),
     }

@@ -9,24 +9,31 @@ import torch
 from scipy import optimize
 from torch import Tensor
 
-from tsdistill.lab.experiments.population.study import Part, PopulationGradient
-from tsdistill.lab.gaussian.critical_points import critical, moved, saddle, students_at
+from tsdistill.lab.experiments.population.study import PopulationGradient, StudyResult, four_decimals
+from tsdistill.lab.gaussian.critical_points import (
+    critical_point,
+    symmetric_saddle,
+    symmetric_students,
+    symmetric_velocity,
+)
 from tsdistill.lab.gaussian.expected_loss import expected_loss
 from tsdistill.lab.gaussian.gradient_flow import integrate
 from tsdistill.lab.results import Claim, Table
 
 PAPER = "arXiv 1703.00560"
 LOW, HIGH = -0.6, 1.5
+"""Range of x and y that is searched and drawn."""
 NEAR = 1e-3
+"""Distance to the teachers below which a path counts as converged."""
 
 
-def study(settings: PopulationGradient) -> Part:
+def study(settings: PopulationGradient) -> StudyResult:
     """The field over (x, y), all its critical points, paths from the region of the theorem."""
     identity = torch.eye(2, dtype=torch.float64)
     points = _critical_points()
     kinds: list[dict[str, Any]] = []
     for point in points:
-        known = critical(students_at(point, 2), identity)
+        known = critical_point(symmetric_students(point, 2), identity)
         kinds.append(
             {
                 "x": float(point[0]),
@@ -37,7 +44,9 @@ def study(settings: PopulationGradient) -> Part:
                 "curvatures": known.curvatures.tolist(),
             }
         )
-    on_line = min(abs(item["x"] - saddle(2)) + abs(item["y"] - saddle(2)) for item in kinds)
+    on_line = min(
+        abs(item["x"] - symmetric_saddle(2)) + abs(item["y"] - symmetric_saddle(2)) for item in kinds
+    )
     minima = sorted((round(item["x"], 6), round(item["y"], 6)) for item in kinds if item["kind"] == "minimum")
     counts = tuple(dict.fromkeys((2, *settings.symmetric)))
     reached = {count: _from_region(count, settings.seed) for count in counts}
@@ -81,50 +90,54 @@ def study(settings: PopulationGradient) -> Part:
         ("x", "y", "kind", "falling directions", "loss", "eigenvalues of the Hessian"),
         rows,
     )
-    return Part(claims, (table,), {"phase": {"points": kinds, **_field(), "saddle": saddle(2)}})
+    return StudyResult(
+        claims, (table,), {"phase": {"points": kinds, **_field(), "saddle": symmetric_saddle(2)}}
+    )
 
 
 def _critical_points() -> list[Tensor]:
     """Zeros of the field of (x, y) in the square, found from a grid of starts."""
 
     def pulled(point: np.ndarray) -> np.ndarray:
-        return moved(torch.tensor(point), 2).numpy()
+        return symmetric_velocity(torch.tensor(point), 2).numpy()
 
-    found: list[np.ndarray] = []
+    zeros: list[np.ndarray] = []
     side = np.linspace(LOW, HIGH, 12)
     for x in side:
         for y in side + 0.013:
             ended = optimize.root(pulled, np.array([x, y]), tol=1e-13)
             point = ended.x
             inside = (point > LOW).all() and (point < HIGH).all() and np.abs(point).max() > 1e-3
-            new = all(np.abs(point - other).max() > 1e-5 for other in found)
+            new = all(np.abs(point - other).max() > 1e-5 for other in zeros)
             if inside and new and np.abs(pulled(point)).max() < 1e-11:
-                found.append(point)
+                zeros.append(point)
     return [
         torch.tensor(point).where(torch.tensor(np.abs(point) > 1e-11), 0.0)
-        for point in sorted(found, key=tuple)
+        for point in sorted(zeros, key=tuple)
     ]
 
 
 def _from_region(count: int, seed: int) -> float:
     generator = torch.Generator().manual_seed(seed + count)
     drawn = torch.rand(400, 2, generator=generator, dtype=torch.float64).sort(dim=1, descending=True).values
-    path = integrate(lambda plane: moved(plane, count), drawn, [100.0])
+    path = integrate(lambda plane: symmetric_velocity(plane, count), drawn, [100.0])
     goal = drawn.new_tensor([1.0, 0.0])
     return float(((path[-1] - goal).norm(dim=1) < NEAR).double().mean())
 
 
 def _on_diagonal(count: int) -> float:
     start = torch.linspace(0.05, 1.5, 20, dtype=torch.float64).unsqueeze(1).repeat(1, 2)
-    path = integrate(lambda plane: moved(plane.mean(1, keepdim=True).repeat(1, 2), count), start, [100.0])
-    return float((path[-1] - saddle(count)).abs().max())
+    path = integrate(
+        lambda plane: symmetric_velocity(plane.mean(1, keepdim=True).repeat(1, 2), count), start, [100.0]
+    )
+    return float((path[-1] - symmetric_saddle(count)).abs().max())
 
 
 def _field() -> dict[str, Any]:
     side = torch.linspace(LOW, HIGH, 43, dtype=torch.float64)
     plane = torch.stack(torch.meshgrid(side, side, indexing="xy"), -1)
-    field = moved(plane, 2)
-    loss = expected_loss(students_at(plane, 2), torch.eye(2, dtype=torch.float64))
+    field = symmetric_velocity(plane, 2)
+    loss = expected_loss(symmetric_students(plane, 2), torch.eye(2, dtype=torch.float64))
     starts = torch.tensor(
         [
             [0.02, 0.01],
@@ -140,15 +153,12 @@ def _field() -> dict[str, Any]:
     )
     starts = torch.cat([starts, starts.flip(1)])
     times = [0.05 * 1.22**step for step in range(38)]
-    paths = torch.cat([starts.unsqueeze(0), integrate(lambda plane: moved(plane, 2), starts, times)])
+    paths = torch.cat(
+        [starts.unsqueeze(0), integrate(lambda plane: symmetric_velocity(plane, 2), starts, times)]
+    )
     return {
         "side": side.tolist(),
-        "field": _rounded(field),
-        "loss": _rounded(loss),
-        "paths": _rounded(paths.transpose(0, 1)),
+        "field": four_decimals(field),
+        "loss": four_decimals(loss),
+        "paths": four_decimals(paths.transpose(0, 1)),
     }
-
-
-def _rounded(values: Tensor) -> list[Any]:
-    found: list[Any] = (values * 1e4).round().div(1e4).tolist()
-    return found
