@@ -15,8 +15,12 @@ from tsdistill.pruning.selection.width_steps import give_back
 
 LEAST_GAIN = 0.1
 """Part of the predicted cost of a cut by which another must be cheaper to replace it. Predicted costs are
-off by some tens of percent, so that smaller differences say nothing. One node of a group with many nodes
-costs less than this part: the groups that are looked at again are the coarse ones."""
+off by some tens of percent, so that smaller differences say nothing."""
+
+LEAST_SAVING = 0.1
+"""Part of the whole network's cost (MACs, parameters, nodes or seconds) that a node of a coarse group saves.
+A node of a stream that is tied to every head saves 0.16 in a transformer with 8 heads of 8; finer groups are
+selected as the walk says."""
 
 
 def avoid_overshoot(
@@ -29,10 +33,11 @@ def avoid_overshoot(
 ) -> Meter:
     """Select again with fewer nodes of a coarse group, where that costs less.
 
-    The walk takes what costs least for what it saves. Its last step may save far more than was missing: a
-    node that is one coordinate of every head and as many channels of a stream, or a whole head, may be a
-    sixth of the MACs where a hundredth was missing. For each group whose last node costs at least
-    `LEAST_GAIN` of the whole cut, the walk runs again with one node fewer to take from it.
+    The walk takes what costs least for what it saves. Its last step may save far more than was missing:
+    a node that is one coordinate of every head and as many channels of a stream may be a sixth of the
+    MACs where a hundredth was missing. For each group of which a node saves at least `LEAST_SAVING` and
+    the last one costs at least `LEAST_GAIN` of the cut, the walk runs again with one node fewer to take
+    from it.
 
     Args:
         meter: at the widths that the walk came to, within the limit.
@@ -51,14 +56,16 @@ def avoid_overshoot(
         gone = other.gone
         return float(sum(costs[gone[name]] for name, costs in spent.items()))
 
+    whole = new_meter()
+    large = [name for name in spent if whole.saving({name: 1}) >= LEAST_SAVING * whole.total]
     best, lowest = meter, cost(meter)
     most: dict[str, int] = {}
     while True:
         gone, needed = best.gone, LEAST_GAIN * lowest
         coarse = [
             name
-            for name, costs in spent.items()
-            if gone[name] and 0 < needed <= costs[gone[name]] - costs[gone[name] - 1]
+            for name in large
+            if gone[name] and 0 < needed <= spent[name][gone[name]] - spent[name][gone[name] - 1]
         ]
         trials = []
         for name in coarse:
