@@ -7,10 +7,12 @@ import resource
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+import torch
 
 import tsdistill
 
@@ -78,7 +80,7 @@ def test_every_dependency_has_a_tested_version() -> None:
 
 
 FLOORS = (
-    ("lazy_names", "printable", "version", "yaml_text"),
+    ("lazy_names", "printable", "torch_private", "version", "yaml_text"),
     ("errors",),
     ("untrusted", "devices", "files", "imported_code"),
     ("schema", "output_paths", "plugins"),
@@ -166,3 +168,28 @@ def test_the_example_plugin_imports_nothing_but_the_plugin_api() -> None:
     text = "\n".join(file.read_text() for file in files)
     imported = set(re.findall(r"(?:from|import) (tsdistill(?:\.\w+)*)\b", text))
     assert imported - {"tsdistill_gratings"} == {"tsdistill.plugin_api"}
+
+
+OF_TORCH = {*dir(torch.Tensor), *dir(torch.nn.Module()), *dir(torch.nn.RNN(1, 1))}
+"""Attributes of tensors and modules."""
+
+CARRIED = {"tsdistill.models.attention", "tsdistill.models.widths"}
+"""Modules whose text exported models carry: they import nothing of this package."""
+
+
+def _private_names_of_torch(file: Path) -> Iterator[str]:
+    """What a file imports from torch, or reads off its objects, that begins with an underscore."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "torch":
+            names = (f"{node.module}.{alias.name}" for alias in node.names)
+            yield from (name for name in names if "._" in name and "__" not in name)
+        elif isinstance(node, ast.Attribute) and re.match("_[a-zA-Z]", node.attr):
+            owner = ast.unparse(node.value)
+            if owner.partition(".")[0] == "torch" or (node.attr in OF_TORCH and owner != "self"):
+                yield f"{owner}.{node.attr}"
+
+
+def test_private_names_of_torch_are_used_in_one_module() -> None:
+    for module, file in MODULES.items():
+        if module not in {"tsdistill.torch_private", *CARRIED}:
+            assert not [*_private_names_of_torch(file)], module

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from tsdistill.runtime.forward import forward
 from tsdistill.runtime.unchanged import preserved_generators
+from tsdistill.torch_private import BatchNorm
 from tsdistill.tracing.model_copy import copied
 
 PROBED = 32
@@ -35,9 +35,9 @@ all). The ratio leaves a student that is far from its teacher, after a hard cut,
 """
 
 
-def norms_of(model: nn.Module) -> list[_BatchNorm]:
+def norms_of(model: nn.Module) -> list[BatchNorm]:
     """The batch norms of ``model`` that keep running statistics."""
-    return [m for m in model.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
+    return [m for m in model.modules() if isinstance(m, BatchNorm) and m.running_mean is not None]
 
 
 def freeze_statistics(model: nn.Module) -> None:

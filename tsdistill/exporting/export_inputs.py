@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils import _pytree as pytree
 
 from tsdistill.runtime.modes import Inputs
+from tsdistill.torch_private import pytree
 
 
 @dataclass(frozen=True)

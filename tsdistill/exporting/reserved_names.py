@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import fx, nn
 
+from tsdistill.torch_private import buffers_of, children_of, parameters_of
+
 
 class Enclosed(nn.Module):
     """A module inside another, so that all its names begin with ``model.``; its signature is the same."""
@@ -31,6 +33,6 @@ def enclosed(model: nn.Module) -> nn.Module:
     over them: the program is written and does not run.
     """
     taken, free = fx.GraphModule(nn.Module(), fx.Graph()), nn.Module()
-    names = (*model._modules, *model._parameters, *model._buffers)
+    names = (*children_of(model), *parameters_of(model), *buffers_of(model))
     reserved = any(hasattr(taken, name) and not hasattr(free, name) for name in names)
     return Enclosed(model) if reserved else model

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from tsdistill.errors import TsdistillError
+from tsdistill.torch_private import buffers_of
 
 
 def named_constants(model: nn.Module, *, remove_duplicate: bool = True) -> Iterator[tuple[str, torch.Tensor]]:
@@ -56,7 +57,7 @@ def hold(model: nn.Module, names: Collection[str], tensors: Mapping[str, torch.T
             module = model.get_submodule(owner)
         except AttributeError as error:
             raise TsdistillError(f"there is no module {owner!r} for a buffer {leaf!r}") from error
-        if leaf in module._buffers:
+        if leaf in buffers_of(module):
             continue
         value = vars(module).get(leaf)
         if value is None:

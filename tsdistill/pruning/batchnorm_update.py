@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from tsdistill.runtime.forward import forward
 from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
@@ -17,6 +16,7 @@ from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.runtime.nests import count
 from tsdistill.statistics.centred_sums import accumulator_device
 from tsdistill.statistics.sample_blocks import widen
+from tsdistill.torch_private import BatchNorm
 from tsdistill.tracing.graph import NodeGraph
 
 _SAMPLES = 128
@@ -54,13 +54,13 @@ def match_norms(
     known: dict[str, tuple[Tensor, ...]] = {}
     calls: dict[str, int] = {}
 
-    def learn(name: str, norm: _BatchNorm, moments: tuple[Tensor, Tensor]) -> None:
+    def learn(name: str, norm: BatchNorm, moments: tuple[Tensor, Tensor]) -> None:
         calls[name] = calls.get(name, 0) + 1
         index = kept[name].to(moments[0].device)
         stored = (norm.running_mean, norm.running_var)
         known[name] = tuple(widen(value)[index] for value in (*moments, *stored) if value is not None)
 
-    def follow(name: str, norm: _BatchNorm, moments: tuple[Tensor, Tensor]) -> None:
+    def follow(name: str, norm: BatchNorm, moments: tuple[Tensor, Tensor]) -> None:
         if calls.get(name) == 1:
             _move(norm, moments, known[name])
 
@@ -85,11 +85,11 @@ def _one_batch(batches: Iterable[tuple[Any, Any]]) -> Any:
     return torch.cat(taken)[:_SAMPLES]
 
 
-def _norms(model: nn.Module) -> dict[str, _BatchNorm]:
+def _norms(model: nn.Module) -> dict[str, BatchNorm]:
     return {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, _BatchNorm) and module.running_mean is not None
+        if isinstance(module, BatchNorm) and module.running_mean is not None
     }
 
 
@@ -106,9 +106,9 @@ def _kept_channels(
     return {name: torch.from_numpy(np.flatnonzero(flags)) for name, flags in stays.items()}
 
 
-def _run(model: nn.Module, call: Callable[[str, _BatchNorm, tuple[Tensor, Tensor]], None], x: Any) -> None:
+def _run(model: nn.Module, call: Callable[[str, BatchNorm, tuple[Tensor, Tensor]], None], x: Any) -> None:
     def before(each: ModuleCall) -> None:
-        assert isinstance(each.module, _BatchNorm)
+        assert isinstance(each.module, BatchNorm)
         call(each.name, each.module, _moments(each.args[0].detach()))
 
     with ModuleHooks(_norms(model), before=before):
@@ -124,7 +124,7 @@ def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
     return mean, var
 
 
-def _move(norm: _BatchNorm, now: tuple[Tensor, Tensor], then: tuple[Tensor, ...]) -> None:
+def _move(norm: BatchNorm, now: tuple[Tensor, Tensor], then: tuple[Tensor, ...]) -> None:
     """Set the running statistics of ``norm`` from its input's moments and what the dense model had."""
     mean, var, stored_mean, stored_var = then
     assert norm.running_mean is not None

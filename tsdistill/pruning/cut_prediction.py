@@ -29,6 +29,7 @@ from tsdistill.runtime.progress import Progress, tell
 from tsdistill.statistics.analysis_stages import PREDICT
 from tsdistill.statistics.prepared_data import Prepared, prepare
 from tsdistill.statistics.sites import Reading
+from tsdistill.torch_private import parameters_of
 from tsdistill.tracing.model_copy import copied
 
 KEPT = (0.9, 0.75, 0.5, 0.25)
@@ -184,7 +185,7 @@ def _silence(model: nn.Module, report: AlignmentReport, name: str, nodes: np.nda
     slots = report.graph.by_name[name].slots
     slot = next(each for each in slots if (each.param, each.dim) == (f"{item.module}.weight", 0))
     rows = torch.as_tensor(slot.coords[nodes][:, item.columns].reshape(-1))
-    written: Mapping[str, Tensor | None] = model.get_submodule(item.module)._parameters
+    written: Mapping[str, Tensor | None] = parameters_of(model.get_submodule(item.module))
     with torch.no_grad():
         for tensor in (written["weight"], written.get("bias")):
             if tensor is not None:

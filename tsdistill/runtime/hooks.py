@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from tsdistill.torch_private import is_batched
+
 Look = Callable[[Tensor], Tensor | None]
 
 
@@ -22,7 +24,7 @@ def branched(output: Tensor, look: Callable[[Tensor], None]) -> Tensor:
     It is no view: what comes behind may work in place, which takes a view's hooks away. The output of a layer
     that runs inside ``torch.vmap`` goes on as it is, nothing can be hooked there.
     """
-    if torch._C._functorch.is_batchedtensor(output):
+    if is_batched(output):
         return output
     branch = (output if output.requires_grad else output.detach().requires_grad_()).clone()
     branch.register_hook(look)
@@ -144,7 +146,7 @@ class InputHooks(ModuleHooks):
     def _look(self, call: ModuleCall) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         first = call.first
         x = first.data if isinstance(first, PackedSequence) else first
-        if x is None or torch._C._functorch.is_batchedtensor(x):
+        if x is None or is_batched(x):
             return None
         with nullcontext() if self._clock is None else self._clock.phase(self._phase):
             for look in self._looks[call.name]:

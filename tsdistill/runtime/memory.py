@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tsdistill.runtime.forward import forward, placement, to_model
 from tsdistill.runtime.modes import OperatorMode, evaluation_mode, tensors_in
 from tsdistill.runtime.unchanged import unchanged
+from tsdistill.torch_private import storage_key
 
 
 @unchanged
@@ -66,14 +67,14 @@ class Live(OperatorMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        given = {storage._cdata for storage in _storages((args, kwargs))}
+        given = {storage_key(storage) for storage in _storages((args, kwargs))}
         for storage in _storages(result):
-            if storage._cdata not in given or storage._cdata in self._held:
+            if storage_key(storage) not in given or storage_key(storage) in self._held:
                 self._hold(storage)
         return result
 
     def _hold(self, storage: Any) -> None:
-        key, size = storage._cdata, storage.nbytes()
+        key, size = storage_key(storage), storage.nbytes()
         before = self._held.get(key)
         reference = before[1] if before else weakref.ref(storage, lambda _: self._free(key))
         self._held[key] = (size, reference)

@@ -13,8 +13,6 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from tsdistill.errors import TsdistillError
 from tsdistill.models.attention import any_widths
@@ -23,6 +21,7 @@ from tsdistill.runtime.module_state import state_restored
 from tsdistill.runtime.nests import is_graph, is_record, tensors
 from tsdistill.runtime.quantisers import without_rounding
 from tsdistill.runtime.randomness import fixed_generators
+from tsdistill.torch_private import TorchDispatchMode, parameters_of, pytree
 
 Inputs = Any
 """A tensor, a tuple of positional arguments, or a dict of keyword arguments."""
@@ -146,7 +145,7 @@ def plain_evaluation(model: nn.Module, *, training: bool = False, scales: bool =
     round (with ``scales``, those of torch.ao go on with the scales that they have).
     """
     modules = list(model.modules())
-    held = {p.device for module in modules for p in module._parameters.values() if p is not None}
+    held = {p.device for module in modules for p in parameters_of(module).values() if p is not None}
     devices = [device for device in held if device.type == "cuda"]
     with exclusive(), training_restored(modules), ExitStack() as stack:
         for module in modules:

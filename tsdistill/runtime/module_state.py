@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from tsdistill.models.layers.effective_weights import computed_attributes
+from tsdistill.torch_private import buffers_of, version_of
 
 _SKIPPED = frozenset(("_parameters", "_buffers", "_modules"))
 _CONTAINERS = (list, dict)
@@ -34,13 +35,13 @@ class ModuleState:
         self._tables = [
             _Table(table, frozenset(computed_attributes(module)))
             for module in modules
-            for table in (vars(module), module._buffers)
+            for table in (vars(module), buffers_of(module))
         ]
         self._buffers = [
-            (tensor, tensor._version, tensor.detach().clone())
+            (tensor, version_of(tensor), tensor.detach().clone())
             for module in modules
-            if not type(module).__module__.startswith("torch.") and "running_mean" not in module._buffers
-            for tensor in module._buffers.values()
+            if not type(module).__module__.startswith("torch.") and "running_mean" not in buffers_of(module)
+            for tensor in buffers_of(module).values()
             if tensor is not None
         ]
         self._contents = [
@@ -53,10 +54,10 @@ class ModuleState:
     def restore(self) -> None:
         """Put the state back."""
         for number, (tensor, version, copy) in enumerate(self._buffers):
-            if tensor._version != version and tensor.shape == copy.shape:
+            if version_of(tensor) != version and tensor.shape == copy.shape:
                 with torch.no_grad():
                     tensor.detach().copy_(copy)
-                self._buffers[number] = tensor, tensor._version, copy
+                self._buffers[number] = tensor, version_of(tensor), copy
         for value, old in self._contents:
             if any(_graphed(item) for item in _items(value)):
                 value.clear()
@@ -121,7 +122,7 @@ def _items(value: Any) -> Iterator[Any]:
 def graphed_tensors(module: nn.Module) -> Iterator[torch.Tensor]:
     """The tensors among the attributes and buffers of ``module`` (in lists, tuples and dictionaries, too)
     that hang on an autograd graph, which ``copy.deepcopy`` refuses."""
-    for table in (vars(module), module._buffers):
+    for table in (vars(module), buffers_of(module)):
         for name, value in table.items():
             if name not in _SKIPPED:
                 yield from (item for item in _items(value) if _graphed(item))

@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import nn
 
+from tsdistill.torch_private import buffers_of
+
 
 @contextmanager
 def without_rounding(modules: Iterable[nn.Module], *, observed_only: bool = False) -> Iterator[None]:
@@ -51,4 +53,4 @@ def _rounds_by_range(module: nn.Module) -> bool:
 
 def is_quantiser(module: nn.Module) -> bool:
     """Whether a module rounds what it is given, to train for quantisation."""
-    return _rounds_by_range(module) or "fake_quant_enabled" in module._buffers
+    return _rounds_by_range(module) or "fake_quant_enabled" in buffers_of(module)

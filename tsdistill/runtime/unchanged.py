@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from tsdistill.runtime.exclusive import exclusive
+from tsdistill.torch_private import buffers_of, version_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -101,7 +102,7 @@ class _ModuleState:
             for name, value in own.items()
             if type(value) in _TABLES and (not name.startswith("_") or name == "_buffers")
         ]
-        tensors = [*module._buffers.values(), *own.values()]
+        tensors = [*buffers_of(module).values(), *own.values()]
         self._tensors = [
             (tensor, _version(tensor), tensor.detach().clone())
             for tensor in tensors
@@ -137,7 +138,7 @@ def _held(tensor: torch.Tensor) -> bool:
 
 def _version(tensor: torch.Tensor) -> int | None:
     """How many times ``tensor`` was written in place; None for an inference tensor, which does not count."""
-    return None if tensor.is_inference() else tensor._version
+    return None if tensor.is_inference() else version_of(tensor)
 
 
 def _models(values: Iterable[Any]) -> Iterator[nn.Module]:

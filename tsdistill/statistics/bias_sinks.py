@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from tsdistill.runtime.calls import Calls
 from tsdistill.runtime.forward import forward
 from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
 from tsdistill.runtime.modes import evaluation_mode
+from tsdistill.torch_private import BatchNorm
 
 
 def following_norms(model: nn.Module, names: Collection[str], example: Any) -> dict[str, str]:
@@ -28,7 +28,7 @@ def following_norms(model: nn.Module, names: Collection[str], example: Any) -> d
     """
     modules = dict(model.named_modules())
     norms = {
-        name: m for name, m in modules.items() if isinstance(m, _BatchNorm) and m.running_mean is not None
+        name: m for name, m in modules.items() if isinstance(m, BatchNorm) and m.running_mean is not None
     }
     outputs: dict[str, list[Tensor]] = {}
     inputs: dict[str, list[Tensor]] = {}

@@ -12,6 +12,7 @@ from tsdistill.statistics import distributed
 from tsdistill.statistics.covariance import Covariance, RunningCovariance
 from tsdistill.statistics.sample_blocks import Positions, channels_first, flat, spread, widen
 from tsdistill.statistics.sites import Site
+from tsdistill.torch_private import version_of
 
 
 class Watch:
@@ -60,13 +61,14 @@ class Watch:
         """The site that keeps the statistics of ``x``, settled on the first batch."""
         if not self._settled:
             seen = self._seen.get(id(x))
-            if seen is not None and seen[0]() is x and seen[1] == x._version and site.key not in self._owner:
+            same = seen is not None and seen[0]() is x and seen[1] == version_of(x)
+            if seen is not None and same and site.key not in self._owner:
                 other = self._sites[seen[2]]
                 if site.layout is None and other.layout is None and site.channel_dim == other.channel_dim:
                     self._owner[site.key] = other.key
             self._owner.setdefault(site.key, site.key)
             if self._owner[site.key] == site.key:
-                self._seen[id(x)] = (weakref.ref(x), x._version, site.key)
+                self._seen[id(x)] = (weakref.ref(x), version_of(x), site.key)
         return self._owner.get(site.key, site.key)
 
     def broken(self) -> str | None:

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
 
 from tsdistill.models.layers.effective_weights import effective_weight
 from tsdistill.models.layers.layer_kind import LINEAR, ROWWISE, groups_of, is_plain, kind_of
 from tsdistill.statistics.sample_blocks import channels_first, flat, widen
+from tsdistill.torch_private import ConvNd
 
 
 def fits(module: nn.Module) -> bool:
@@ -40,7 +40,7 @@ def outputs(module: nn.Module) -> int:
 def has_rows(module: nn.Module, x: Tensor, y: Tensor) -> bool:
     """Whether `fan_in_rows` of ``x`` has the rows of the output ``y`` (a transposed convolution can be asked
     for another size than it has by itself)."""
-    if not isinstance(module, _ConvNd) or not module.transposed:
+    if not isinstance(module, ConvNd) or not module.transposed:
         return True
     return tuple(y.shape[2:]) == tuple(_spread_sides(module, x))
 
@@ -60,7 +60,7 @@ def fan_in_rows(module: nn.Module, x: Tensor, places: Tensor) -> Tensor:
     if kind_of(module) in (LINEAR, ROWWISE):
         block = flat(channels_first(x, -1))
         return widen(block[:, :, places]).transpose(1, 2).reshape(1, -1, block.shape[1])
-    assert isinstance(module, _ConvNd)
+    assert isinstance(module, ConvNd)
     met: Tensor | None = None
     if module.transposed:
         index, met = _spread_taps(module, x, places)
@@ -76,7 +76,7 @@ def fan_in_rows(module: nn.Module, x: Tensor, places: Tensor) -> Tensor:
     return taken.permute(1, 0, 3, 2, 4).reshape(groups, samples * len(places), -1)
 
 
-def _taps(module: _ConvNd, x: Tensor, places: Tensor) -> Tensor:
+def _taps(module: ConvNd, x: Tensor, places: Tensor) -> Tensor:
     """Flattened position of the padded input ``x`` that each tap of the kernel meets at each place,
     ``[p, taps]``."""
     sides, dims = x.shape[2:], len(module.kernel_size)
@@ -91,7 +91,7 @@ def _taps(module: _ConvNd, x: Tensor, places: Tensor) -> Tensor:
     return index
 
 
-def _spread_taps(module: _ConvNd, x: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+def _spread_taps(module: ConvNd, x: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
     """The same of a transposed convolution, and which taps meet the input at all (the others fall between
     its entries, or beside it), both ``[p, taps]``."""
     sides = x.shape[2:]
@@ -108,7 +108,7 @@ def _spread_taps(module: _ConvNd, x: Tensor, places: Tensor) -> tuple[Tensor, Te
     return index, met
 
 
-def _spread_sides(module: _ConvNd, x: Tensor) -> list[int]:
+def _spread_sides(module: ConvNd, x: Tensor) -> list[int]:
     """Sides of what a transposed convolution makes of ``x``."""
     each = zip(
         x.shape[2:],
@@ -134,7 +134,7 @@ def _coordinates(places: Tensor, sides: Sequence[int]) -> list[Tensor]:
     return found[::-1]
 
 
-def _padded(module: _ConvNd, x: Tensor) -> Tensor:
+def _padded(module: ConvNd, x: Tensor) -> Tensor:
     mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
     if isinstance(module.padding, str) or mode != "constant":
         return F.pad(x, module._reversed_padding_repeated_twice, mode=mode)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
 
 from tsdistill.models.layers.layer_kind import kind_of
 from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
+from tsdistill.torch_private import NormBase, is_batched
 from tsdistill.tracing.trace_record import Contraction
 from tsdistill.tracing.tracer import Tracer
 
-_OTHERS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.MultiheadAttention, nn.RNNBase)
+_OTHERS = (NormBase, nn.LayerNorm, nn.GroupNorm, nn.MultiheadAttention, nn.RNNBase)
 """Layers, beside those of `kind_of`, whose input is an activation."""
 
 
@@ -26,7 +26,7 @@ def inputs_of_layers(model: nn.Module, tracer: Tracer) -> ModuleHooks:
         kind, given = kind_of(call.module), (*call.args, *call.kwargs.values())
         channel_dim = -1 if kind is None else kind.channel_dim
         for x in given if kind is None else given[:1]:
-            if not isinstance(x, torch.Tensor) or torch._C._functorch.is_batchedtensor(x):
+            if not isinstance(x, torch.Tensor) or is_batched(x):
                 continue
             if not x.is_floating_point() or tracer.is_data(x):
                 continue

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from tsdistill.torch_private import LOCAL_SCALAR
+
 Chosen = tuple[torch.Tensor | None, ...]
 """For every tensor that an operator gives: what was chosen, or None where it gives values."""
 
@@ -20,7 +22,7 @@ def chosen(op: str, given: Sequence[torch.Tensor]) -> Chosen:
 
 def choosing(func: Any, args: Sequence[Any], kwargs: dict[str, Any], choices: Chosen) -> Any:
     """The operator with another's choices: the values that it gives along are those of the chosen places."""
-    if func is torch.ops.aten._local_scalar_dense.default:
+    if func is LOCAL_SCALAR:
         return choices[0].item() if choices[0] is not None else func(*args, **kwargs)
     clones = [t.clone() for t in choices if t is not None]
     if len(clones) == len(choices):

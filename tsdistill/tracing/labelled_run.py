@@ -18,6 +18,7 @@ from tsdistill.runtime.modes import (
     tensors_in,
 )
 from tsdistill.runtime.module_names import attributes_read, module_names
+from tsdistill.torch_private import buffers_of
 from tsdistill.tracing.activation_inputs import inputs_of_layers
 from tsdistill.tracing.labels import Labels
 from tsdistill.tracing.sibling_modules import CompanionCall, run_beside
@@ -79,7 +80,7 @@ def _held(model: nn.Module) -> list[Any]:
     return [
         value
         for module in model.modules()
-        for values in (vars(module), module._buffers)
+        for values in (vars(module), buffers_of(module))
         for value in values.values()
     ]
 

@@ -8,7 +8,9 @@ from typing import Any
 
 from torch import nn
 
-STANDARD = (nn.modules.conv._ConvNd, nn.Linear, nn.GroupNorm, nn.modules.batchnorm._NormBase)
+from tsdistill.torch_private import ConvNd, NormBase
+
+STANDARD = (ConvNd, nn.Linear, nn.GroupNorm, NormBase)
 """PyTorch's own modules whose numbers say what their tensors do, and concern no other module."""
 
 

@@ -13,6 +13,7 @@ from torch import nn
 from tsdistill.errors import TsdistillError
 from tsdistill.models.plain_tensors import constants_of, hold, named_constants
 from tsdistill.models.widths import sync_widths
+from tsdistill.torch_private import buffers_of, parameters_of, temporary_buffers_of
 from tsdistill.tracing.graph import NodeGraph
 from tsdistill.tracing.model_copy import copied
 from tsdistill.tracing.weight_norm import keep_lengths
@@ -126,15 +127,16 @@ def _held(model: nn.Module) -> dict[str, torch.Tensor]:
     return {
         f"{path}.{name}" if path else name: tensor
         for path, module in model.named_modules(remove_duplicate=False)
-        for name, tensor in (*module._parameters.items(), *module._buffers.items(), *constants_of(module))
+        for table in (parameters_of(module).items(), buffers_of(module).items(), constants_of(module))
+        for name, tensor in table
         if tensor is not None
     }
 
 
 def _unsaved(model: nn.Module, replaced: Collection[int]) -> Iterator[str]:
     for prefix, module in model.named_modules():
-        for name in module._non_persistent_buffers_set:
-            if id(module._buffers.get(name)) in replaced:
+        for name in temporary_buffers_of(module):
+            if id(buffers_of(module).get(name)) in replaced:
                 yield f"{prefix}.{name}" if prefix else name
 
 

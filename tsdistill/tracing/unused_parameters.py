@@ -10,6 +10,7 @@ from itertools import takewhile
 import numpy as np
 from torch import nn
 
+from tsdistill.torch_private import ConvNd
 from tsdistill.tracing.additional_runs import units
 from tsdistill.tracing.graph import Group, NodeGraph
 from tsdistill.tracing.trace_record import Trace
@@ -57,7 +58,7 @@ def precaution(
     result = Precaution()
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict(keep_vars=True).items()}
     shapes |= {name: tuple(p.shape) for name, p in model.named_parameters(remove_duplicate=False)}
-    convolutions = {n for n, m in model.named_modules() if isinstance(m, nn.modules.conv._ConvNd)}
+    convolutions = {n for n, m in model.named_modules() if isinstance(m, ConvNd)}
     kept: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for unit, names in units(model, unrun).items():
         sizes = {

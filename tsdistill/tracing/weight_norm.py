@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from tsdistill.torch_private import pre_hooks_of
+
 
 def keep_lengths(model: nn.Module, small: nn.Module, leaving: Mapping[tuple[str, int], np.ndarray]) -> None:
     """Set the lengths of weight-normed layers of ``small``, cut out of ``model``, to those of their weights.
@@ -35,7 +37,7 @@ def _normed(model: nn.Module) -> Iterator[tuple[str, str, int]]:
     """``(length, direction, dimension)`` of every weight norm: names of its two parameters."""
     for path, module in model.named_modules():
         prefix = f"{path}." if path else ""
-        for hook in module._forward_pre_hooks.values():
+        for hook in pre_hooks_of(module):
             if type(hook).__name__ == "WeightNorm":
                 yield f"{prefix}{hook.name}_g", f"{prefix}{hook.name}_v", hook.dim
         for name, steps in getattr(module, "parametrizations", {}).items():

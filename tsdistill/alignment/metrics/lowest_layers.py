@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
 
 from tsdistill.runtime.forward import forward
 from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
 from tsdistill.runtime.modes import OperatorMode, evaluation_mode, tensors_in
+from tsdistill.torch_private import ConvNd, version_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +93,7 @@ class _Watch:
         """Listen inside the block."""
         layers, norms = {}, {}
         for name, module in self._model.named_modules():
-            if isinstance(module, nn.Linear | _ConvNd):
+            if isinstance(module, nn.Linear | ConvNd):
                 layers[name] = module
             elif isinstance(getattr(module, "running_var", None), Tensor) and hasattr(module, "eps"):
                 norms[name] = module
@@ -112,10 +112,15 @@ class _Watch:
             self.found.pop(name, None)
         elif name not in self._deeper:
             self.found.setdefault(name, Lowest(self._learnt.weight(layer, output)))
-            if output.ndim == 2 or isinstance(layer, _ConvNd):
-                self._given.append((name, output, output._version))
+            if output.ndim == 2 or isinstance(layer, ConvNd):
+                self._given.append((name, output, version_of(output)))
 
     def _norm(self, call: ModuleCall) -> None:
         for writer, output, version in self._given:
-            if call.args and call.args[0] is output and output._version == version and writer in self.found:
+            if (
+                call.args
+                and call.args[0] is output
+                and version_of(output) == version
+                and writer in self.found
+            ):
                 self.found[writer] = replace(self.found[writer], norm=call.name)

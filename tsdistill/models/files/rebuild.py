@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.conv import _ConvNd
 
 from tsdistill.errors import TsdistillError
 from tsdistill.models.files.stored_weights import check_types, difference, place
@@ -21,6 +20,7 @@ from tsdistill.models.plain_tensors import awaited, hold, named_constants
 from tsdistill.models.sources import catalog
 from tsdistill.models.sources.specs import in_catalog
 from tsdistill.models.widths import sync_widths
+from tsdistill.torch_private import ConvNd, temporary_buffers_of
 
 _WITHOUT_EFFECT = (
     *("training", "fused_attn", "grad_checkpointing", "inplace", "init_weights", "requires_grad"),
@@ -122,7 +122,7 @@ def _stored(model: nn.Module, extra: tuple[str, ...]) -> dict[str, torch.Tensor]
 
 def _persistent(model: nn.Module, name: str) -> bool:
     owner, _, leaf = name.rpartition(".")
-    return leaf not in model.get_submodule(owner)._non_persistent_buffers_set
+    return leaf not in temporary_buffers_of(model.get_submodule(owner))
 
 
 def _set(model: nn.Module, attribute: Attribute, where: str | Path) -> None:
@@ -147,7 +147,7 @@ def _changed_groups(model: nn.Module, fresh: nn.Module) -> tuple[Attribute, ...]
     return tuple(
         Attribute(name, "groups", module.groups)
         for name, module in model.named_modules()
-        if isinstance(module, _ConvNd) and getattr(theirs.get(name), "groups", module.groups) != module.groups
+        if isinstance(module, ConvNd) and getattr(theirs.get(name), "groups", module.groups) != module.groups
     )
 
 

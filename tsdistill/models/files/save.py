@@ -24,6 +24,7 @@ from tsdistill.models.info import ModelInfo
 from tsdistill.models.origin import info_of
 from tsdistill.models.sources import catalog, hf_source
 from tsdistill.models.sources.specs import in_catalog
+from tsdistill.torch_private import buffers_of, temporary_buffers_of
 
 OUTPUTS = (SAFETENSORS, ".pt", ".pth")
 
@@ -114,9 +115,9 @@ def _tensors(model: nn.Module, extra: tuple[str, ...]) -> tuple[dict[str, torch.
             first[id(parameter)] = name
             tensors[name] = parameter.detach()
     for prefix, module in model.named_modules(remove_duplicate=False):
-        for leaf, buffer in module._buffers.items():
+        for leaf, buffer in buffers_of(module).items():
             name = f"{prefix}.{leaf}" if prefix else leaf
-            if buffer is not None and (leaf not in module._non_persistent_buffers_set or name in extra):
+            if buffer is not None and (leaf not in temporary_buffers_of(module) or name in extra):
                 tensors[name] = buffer.detach()
     return tensors, tied
 

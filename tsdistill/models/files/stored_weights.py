@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from tsdistill.errors import TsdistillError
+from tsdistill.torch_private import buffers_of, parameters_of
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -95,12 +96,12 @@ def place(
             shared[keys[name]] = nn.Parameter(tensor.detach(), requires_grad=grad)
     for owner, leaf, name, _, _ in slots:
         if keys[name] in shared:
-            owner._parameters[leaf] = shared[keys[name]]
+            parameters_of(owner)[leaf] = shared[keys[name]]
     for prefix, module in model.named_modules(remove_duplicate=False):
-        for leaf in list(module._buffers.keys()):  # a scripted module's table can only be asked
+        for leaf in list(buffers_of(module).keys()):  # a scripted module's table can only be asked
             name = f"{prefix}.{leaf}" if prefix else leaf
             if name in tensors:
-                module._buffers[leaf] = tensors[name].detach()
+                buffers_of(module)[leaf] = tensors[name].detach()
 
 
 def check_types(arch: Mapping[str, torch.Tensor], file: Mapping[str, torch.Tensor], where: object) -> None:
@@ -126,12 +127,12 @@ def unify(model: nn.Module) -> nn.Module:
         return model
     widest = reduce(torch.promote_types, types)
     for module in model.modules():
-        for parameter in module._parameters.values():
+        for parameter in parameters_of(module).values():
             if parameter is not None and parameter.is_floating_point() and parameter.dtype != widest:
                 parameter.data = parameter.data.to(widest)
-        for name, buffer in module._buffers.items():
+        for name, buffer in buffers_of(module).items():
             if buffer is not None and buffer.is_floating_point() and buffer.dtype != widest:
-                module._buffers[name] = buffer.to(widest)
+                buffers_of(module)[name] = buffer.to(widest)
     return model
 
 
@@ -163,6 +164,6 @@ def _kind(tensor: torch.Tensor) -> str:
 
 def _slots(model: nn.Module) -> Iterator[tuple[nn.Module, str, str, nn.Parameter]]:
     for prefix, module in model.named_modules(remove_duplicate=False):
-        for leaf, parameter in module._parameters.items():
+        for leaf, parameter in parameters_of(module).items():
             if parameter is not None:
                 yield module, leaf, f"{prefix}.{leaf}" if prefix else leaf, parameter

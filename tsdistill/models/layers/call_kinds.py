@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
+
+from tsdistill.torch_private import is_wrapped, parameters_of
 
 
 class CallLayer(nn.Module):
@@ -102,15 +103,15 @@ class ComputedCall(CallLayer):
     @property
     def bias(self) -> Tensor | None:
         """The bias: a parameter, or of the call that runs, or of the last one."""
-        if self._parameters.get("bias") is not None:
-            return self._parameters["bias"]
+        if parameters_of(self).get("bias") is not None:
+            return parameters_of(self)["bias"]
         return self.given.bias if self.given.running is None else self.given.running[1]
 
     def take(self, parameters: Sequence[tuple[str, nn.Parameter]]) -> None:
         """Be computed from these parameters, by their names in the model."""
         self.sources = tuple(name for name, _ in parameters)
         for name, parameter in parameters:
-            self._parameters[self.name_of(name)] = parameter
+            parameters_of(self)[self.name_of(name)] = parameter
 
     def name_of(self, parameter: str) -> str:
         """The name that a parameter of the model has here."""
@@ -119,7 +120,7 @@ class ComputedCall(CallLayer):
     def hold(self, weight: Tensor, bias: Tensor | None) -> None:
         """Take over what a call is given."""
         self.given.running = weight, bias
-        if not torch._C._functorch.is_functorch_wrapped_tensor(weight):
+        if not is_wrapped(weight):
             self.given.weight = weight.detach()
             self.given.bias = None if bias is None else bias.detach()
 

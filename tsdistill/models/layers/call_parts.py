@@ -24,6 +24,7 @@ from tsdistill.models.layers.call_kinds import (
     ProductCall,
 )
 from tsdistill.models.layers.einsum_form import LinearForm, linear_form
+from tsdistill.torch_private import ConvNd, base_of, parameters_of
 
 _SIDES = {F.conv1d: 1, F.conv2d: 2, F.conv3d: 3}
 _TRANSPOSED_SIDES = {F.conv_transpose1d: 1, F.conv_transpose2d: 2, F.conv_transpose3d: 3}
@@ -91,8 +92,8 @@ class Call:
             return own.place == place and own.settings[:-1] == self.settings[:-1]
         return (
             type(layer) is self.kind
-            and layer._parameters.get("weight") is self.weight
-            and layer._parameters.get("bias") is self.bias
+            and parameters_of(layer).get("weight") is self.weight
+            and parameters_of(layer).get("bias") is self.bias
             and _settings(layer) == self.settings
         )
 
@@ -126,11 +127,12 @@ class Call:
                 device="meta",
                 **({"output_padding": more} if transposed else {}),
             )
-        layer._parameters["weight"], layer._parameters["bias"] = self.weight, self.bias
+        held: dict[str, Any] = parameters_of(layer)
+        held["weight"], held["bias"] = self.weight, self.bias
         layer.parameter, layer.training = parameter, False
         if computed:
-            del layer._parameters["weight"]
-            layer._parameters["bias"] = self.bias if isinstance(self.bias, nn.Parameter) else None
+            del held["weight"]
+            held["bias"] = self.bias if isinstance(self.bias, nn.Parameter) else None
             layer.__class__ = COMPUTED[self.kind]
             layer.settings, layer.given = self.settings, Given()
             layer.given.weight = self.weight.detach()
@@ -138,7 +140,7 @@ class Call:
 
 
 def _settings(layer: Any) -> tuple[Any, ...]:
-    if not isinstance(layer, nn.modules.conv._ConvNd):
+    if not isinstance(layer, ConvNd):
         return ()
     more = layer.output_padding if layer.transposed else ()
     return layer.stride, layer.padding, layer.dilation, more, layer.kernel_size
@@ -212,7 +214,7 @@ def _product(x: Tensor, weight: Any, bias: Tensor | None, *, turned: bool) -> Ca
 
 def _transposed(weight: Tensor) -> nn.Parameter | None:
     """The parameter that a matrix is the transpose of."""
-    base = weight._base
+    base = base_of(weight)
     if isinstance(weight, nn.Parameter) or not isinstance(base, nn.Parameter):
         return None
     same = base.data_ptr() == weight.data_ptr() and base.stride() == weight.stride()[::-1]

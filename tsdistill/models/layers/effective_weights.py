@@ -15,6 +15,7 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.prune import BasePruningMethod
 
 from tsdistill.models.layers.call_kinds import CallLayer, ComputedCall
+from tsdistill.torch_private import parameters_of, pre_hooks_of, weight_norm
 
 _BEHIND_WEIGHT = re.compile(r"\.(weight(_orig|_v|_g)?|parametrizations\.weight\.original\d*)$")
 
@@ -125,7 +126,7 @@ class _WeightNorm(_Hooked):
 
     def read(self) -> Tensor:
         length = _own(self._module, f"{self._name}_g").detach()
-        return torch._weight_norm(_own(self._module, self._source).detach(), length, self._hook.dim)
+        return weight_norm(_own(self._module, self._source).detach(), length, self._hook.dim)
 
     def _set(self, value: Tensor) -> None:
         _own(self._module, self._source).copy_(value)
@@ -237,13 +238,13 @@ def effective_weight(module: nn.Module, name: str = "weight") -> EffectiveWeight
     not known, or is scripted."""
     if isinstance(module, torch.jit.ScriptModule):
         return None
-    if module._parameters.get(name) is not None:
+    if parameters_of(module).get(name) is not None:
         return _Parameter(module, name)
     if isinstance(module, ComputedCall):
         return _Computed(module) if name == "weight" else None
     if isinstance(module, nn.RNNBase | nn.RNNCellBase):
         held = (f"{name}_ih", f"{name}_ih_l0", f"{name}_ih_l0_reverse")
-        sources = tuple(each for each in held if module._parameters.get(each) is not None)
+        sources = tuple(each for each in held if parameters_of(module).get(each) is not None)
         return _Stacked(module, sources) if sources else None
     if parametrize.is_parametrized(module, name):
         return _Parametrized(module, name)
@@ -277,7 +278,7 @@ def shared_parameters(model: nn.Module) -> set[int]:
     )
     calls.update({name for m in model.modules() if isinstance(m, ComputedCall) for name in m.sources})
     own = (m for m in set(model.modules()) if not isinstance(m, CallLayer))
-    owners = Counter(id(p) for m in own for p in m._parameters.values() if p is not None)
+    owners = Counter(id(p) for m in own for p in parameters_of(m).values() if p is not None)
     shared = {parameter for parameter, number in owners.items() if number > 1}
     return shared | {id(model.get_parameter(name)) for name, number in calls.items() if number > 1}
 
@@ -303,7 +304,7 @@ def refresh(module: nn.Module) -> None:
 
 
 def _computing(module: nn.Module) -> Iterator[tuple[Any, str]]:
-    for hook in module._forward_pre_hooks.values():
+    for hook in pre_hooks_of(module):
         if isinstance(hook, BasePruningMethod):
             yield hook, hook._tensor_name
         elif type(hook).__name__ in ("WeightNorm", "SpectralNorm") and hasattr(hook, "name"):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from tsdistill.models.layers.call_kinds import ProductCall
+from tsdistill.torch_private import ConvNd, ConvTransposeNd
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ def kind_of(module: nn.Module) -> LayerKind | None:
     """The kind of a layer, subclasses with a forward of their own included; ``None`` for other modules."""
     if isinstance(module, nn.Linear):
         return LINEAR
-    if isinstance(module, _ConvTransposeNd):
+    if isinstance(module, ConvTransposeNd):
         return TRANSPOSED.get(len(module.kernel_size))
-    if isinstance(module, _ConvNd):
+    if isinstance(module, ConvNd):
         return CONVOLUTIONS.get(len(module.kernel_size))
     if isinstance(module, nn.RNNBase | nn.RNNCellBase):
         return RECURRENT
@@ -80,7 +80,7 @@ def input_width(module: nn.Module) -> int | None:
     kind = kind_of(module)
     if kind is None:
         return None
-    if isinstance(module, nn.Linear | _ConvNd):
+    if isinstance(module, nn.Linear | ConvNd):
         return module.in_features if isinstance(module, nn.Linear) else module.in_channels
     if isinstance(module, nn.RNNBase | nn.RNNCellBase):
         return module.input_size

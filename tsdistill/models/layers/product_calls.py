@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 from tsdistill.models.layers.call_kinds import CallLayer, ComputedCall
 from tsdistill.models.layers.call_parts import Call, taken_apart
 from tsdistill.models.layers.provenance import Provenance
+from tsdistill.torch_private import ConvNd, children_of, parameters_of, remove_hooks
 
 _OWN_CALLS = (nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase, nn.Embedding, nn.EmbeddingBag, nn.Bilinear)
 """Modules whose forward calls functions of their own on their weights."""
@@ -72,7 +73,7 @@ _running = threading.local()
 
 
 def _enter(module: nn.Module, args: Any) -> None:
-    layers = [child for child in module._modules.values() if isinstance(child, CallLayer)]
+    layers = [child for child in children_of(module).values() if isinstance(child, CallLayer)]
     mode = _Diverting(layers)
     _running.__dict__.setdefault("modes", []).append(mode)
     mode.__enter__()
@@ -115,12 +116,9 @@ def calls_as_layers(model: nn.Module, run: Callable[[], Any]) -> Iterator[None]:
 def without_call_layers(model: nn.Module) -> nn.Module:
     """``model`` itself, without the submodules that `calls_as_layers` gave it."""
     for module in model.modules():
-        for name in [name for name, child in module._modules.items() if isinstance(child, CallLayer)]:
-            del module._modules[name]
-        for hooks in (module._forward_pre_hooks, module._forward_hooks):
-            for number in [number for number, hook in hooks.items() if hook in _HOOKS]:
-                del hooks[number]
-                module._forward_hooks_always_called.pop(number, None)
+        for name in [name for name, child in children_of(module).items() if isinstance(child, CallLayer)]:
+            del children_of(module)[name]
+        remove_hooks(module, *_HOOKS)
     return model
 
 
@@ -132,13 +130,13 @@ def _callable_weights(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     for path, module in model.named_modules():
         if _calls_itself(module):
             continue
-        for leaf, parameter in module._parameters.items():
+        for leaf, parameter in parameters_of(module).items():
             if parameter is not None and parameter.ndim > 1:
                 yield f"{path}.{leaf}" if path else leaf, parameter
 
 
 def _calls_itself(module: nn.Module) -> bool:
-    return isinstance(module, (nn.Linear, nn.modules.conv._ConvNd, *_OWN_CALLS))
+    return isinstance(module, (nn.Linear, ConvNd, *_OWN_CALLS))
 
 
 def _add_layers(model: nn.Module, run: Callable[[], Any]) -> None:
@@ -208,7 +206,7 @@ def _register(model: nn.Module, found: list[tuple[str, CallLayer]]) -> None:
         leaf = layer.parameter.rpartition(".")[2]
         kind = type(layer).__name__.removeprefix("Computed").removesuffix("Call").lower()
         name = f"{kind}_of_{leaf}"
-        count = sum(other.startswith(name) for other in module._modules)
+        count = sum(other.startswith(name) for other in children_of(module))
         module.add_module(name if not count else f"{name}_{count + 1}", layer)
     callers = {id(model.get_submodule(caller)) for caller, _ in found}
     beside = {

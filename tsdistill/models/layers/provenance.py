@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from tsdistill.torch_private import TorchDispatchMode, pytree, storage_key
 
 
 class Provenance(TorchDispatchMode):
@@ -70,4 +70,4 @@ def _tensors(nest: Any) -> list[Tensor]:
 
 def _place(tensor: Tensor) -> int | None:
     """The storage of a tensor; ``None`` for sparse ones, which have none, and of which nothing is said."""
-    return tensor.untyped_storage()._cdata if tensor.layout is torch.strided else None
+    return storage_key(tensor.untyped_storage()) if tensor.layout is torch.strided else None

@@ -14,6 +14,7 @@ from tsdistill.errors import TsdistillError
 from tsdistill.models.info import InputSpec
 from tsdistill.models.recognition import batchnorm_evidence
 from tsdistill.models.sources.specs import Built
+from tsdistill.torch_private import BatchNorm
 
 _TOLERANCE = 1e-4
 _BATCH = 2
@@ -129,7 +130,7 @@ def _images(families: Sequence[Sequence[Built]]) -> list[torch.Tensor | None]:
 
 
 def _has_norms(model: nn.Module) -> bool:
-    return any(isinstance(module, torch.nn.modules.batchnorm._BatchNorm) for module in model.modules())
+    return any(isinstance(module, BatchNorm) for module in model.modules())
 
 
 def _equals(family: Sequence[Built]) -> tuple[str, ...]:

@@ -17,9 +17,9 @@ from pathlib import Path
 import torch
 from torch import nn
 from torch.nn.functional import interpolate
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from tsdistill.models.info import InputSpec
+from tsdistill.torch_private import BatchNorm
 
 CROPS = 8
 LAYERS = 8
@@ -104,7 +104,7 @@ def distances(model: nn.Module, images: torch.Tensor) -> list[float]:
         spread = (here + there).log() - math.log(2) - (here.log() + there.log()) / 2
         found.append((apart + spread / 2).clamp(max=_CEILING).mean().item())
 
-    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.running_var is not None]
+    norms = [m for m in model.modules() if isinstance(m, BatchNorm) and m.running_var is not None]
     for norm in norms:
         norm.register_forward_pre_hook(measure)
         norm.train()

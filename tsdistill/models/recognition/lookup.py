@@ -30,6 +30,7 @@ from tsdistill.models.recognition.inferred_options import Adapted, adapt, simila
 from tsdistill.models.sources import catalog
 from tsdistill.models.sources.specs import Built, in_catalog, join, parse
 from tsdistill.models.widths import sync_widths
+from tsdistill.torch_private import buffers_of, parameters_of
 
 Tensors = Mapping[str, torch.Tensor]
 
@@ -170,13 +171,13 @@ def _own(model: nn.Module) -> nn.Module:
     """``model`` with copies of its tensors, one after another, so that it no longer needs the file."""
     kept: dict[int, nn.Parameter] = {}
     for module in model.modules():
-        for parameter in module._parameters.values():
+        for parameter in parameters_of(module).values():
             if parameter is not None and id(parameter) not in kept:
                 parameter.data = parameter.data.clone()
                 kept[id(parameter)] = parameter
-        for name, buffer in module._buffers.items():
+        for name, buffer in buffers_of(module).items():
             if buffer is not None:
-                module._buffers[name] = buffer.clone()
+                buffers_of(module)[name] = buffer.clone()
     return model
 
 

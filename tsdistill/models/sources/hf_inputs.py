@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils import _pytree as pytree
+
+from tsdistill.torch_private import pytree
 
 Given = dict[str, torch.Tensor]
 """Keyword arguments of a forward."""

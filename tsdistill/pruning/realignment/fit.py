@@ -20,6 +20,7 @@ from tsdistill.pruning.realignment.pausable_forward import Walk
 from tsdistill.pruning.realignment.target_blocks import Block
 from tsdistill.pruning.realignment.target_layers import Stop
 from tsdistill.statistics.unfold import inputs
+from tsdistill.torch_private import version_of
 
 ROWS = 32768
 """Rows of a least-squares problem, more where a layer has more entries than a 24th of that."""
@@ -77,7 +78,7 @@ def fit_block(
     for mine, theirs in walks:
         y, now = theirs.advance(block.name), mine.advance(block.name)
         x, version = mine.entered.pop(block.name)
-        if not isinstance(y, Tensor) or not isinstance(now, Tensor) or x._version != version:
+        if not isinstance(y, Tensor) or not isinstance(now, Tensor) or version_of(x) != version:
             return False, f"block {block.name!r} is fitted layer by layer only: it changes its input in place"
         take = -(-samples_for(now, block.dim, where) // len(walks))
         entered.append(x)

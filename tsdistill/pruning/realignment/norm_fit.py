@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.modules.batchnorm import _NormBase
 
 from tsdistill.statistics.sample_blocks import channels_first, flat, widen
+from tsdistill.torch_private import NormBase, parameters_of
 
 
 def is_norm(module: nn.Module, x: Tensor | None = None) -> bool:
@@ -18,11 +18,11 @@ def is_norm(module: nn.Module, x: Tensor | None = None) -> bool:
         x: an input; with it the module is tried out: its output has to change sign with its parameters.
     """
     if (
-        not isinstance(module, _NormBase | nn.LayerNorm | nn.GroupNorm)
+        not isinstance(module, NormBase | nn.LayerNorm | nn.GroupNorm)
         and "RMSNorm" not in type(module).__name__
     ):
         return False
-    weight = module._parameters.get("weight")
+    weight = parameters_of(module).get("weight")
     if weight is None or weight.ndim != 1:
         return False
     if x is None:
@@ -64,13 +64,13 @@ class Affine:
         there = [sums for sums in self._sums if sums is not None]
         if len(there) < 2:
             return False
-        shifts = self._module._parameters.get("bias") is not None
+        shifts = parameters_of(self._module).get("bias") is not None
         first, second = there
         better = _gain(*_line(first, shifts), second) + _gain(*_line(second, shifts), first)
         scale, shift = _line(first + second, shifts)
         scale = torch.where(better < 0, scale, torch.ones_like(scale))
         shift = torch.where(better < 0, shift, torch.zeros_like(shift))
-        weight, bias = self._module._parameters["weight"], self._module._parameters.get("bias")
+        weight, bias = parameters_of(self._module)["weight"], parameters_of(self._module).get("bias")
         assert weight is not None
         with torch.no_grad():
             weight.copy_(weight.double() * scale)

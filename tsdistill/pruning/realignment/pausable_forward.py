@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tsdistill.runtime.calls import Captured
 from tsdistill.runtime.forward import forward
 from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
+from tsdistill.torch_private import DisableTorchFunction, version_of
 
 _walker = threading.local()
 
@@ -137,8 +138,8 @@ def _stop_behind(call: ModuleCall) -> None:
 def _enter(call: ModuleCall) -> None:
     walk: Walk | None = getattr(_walker, "walk", None)
     if walk is not None:
-        with torch._C.DisableTorchFunction():
-            walk.entered[call.name] = call.args[0], call.args[0]._version
+        with DisableTorchFunction():
+            walk.entered[call.name] = call.args[0], version_of(call.args[0])
 
 
 def _replace_output(call: ModuleCall) -> Any:

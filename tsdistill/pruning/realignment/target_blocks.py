@@ -15,6 +15,7 @@ from tsdistill.models.layers.effective_weights import parameters_behind
 from tsdistill.models.layers.layer_kind import groups_of, kind_of
 from tsdistill.pruning.realignment.dataflow import Flow
 from tsdistill.statistics.unfold import channel_dim, fits
+from tsdistill.torch_private import parameters_of
 from tsdistill.tracing.attention_scale import Gains
 
 _LAYERS = 6
@@ -130,5 +131,5 @@ def _alone(model: nn.Module, block: nn.Module) -> bool:
     """Whether nothing outside the block owns one of its parameters."""
     inside = {id(p) for p in block.parameters()}
     within = set(block.modules())
-    outside = (p for m in model.modules() if m not in within for p in m._parameters.values() if p is not None)
+    outside = (p for m in model.modules() if m not in within for p in parameters_of(m).values())
     return not any(id(p) in inside for p in outside)
