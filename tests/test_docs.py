@@ -35,6 +35,8 @@ detector = type("Detector", (torch.nn.Module,), {"forward": lambda self, x: boxe
 assert tsd.evaluate(detector, [(torch.zeros(2, 3, 8, 8), targets)], ["iou"]) == {"iou": 50}
 group = tsd.plan(report, nodes=0.5, importance="spread").groups["0"]
 assert group.removed == tuple(model[0].weight.std(1).argsort()[:3].tolist()), group
+energy = tsd.plan(report, budget={"energy": 0.6})
+assert 0 < energy.after["nodes"] < energy.before["nodes"] and "0.6 of the energy" in energy.budget, energy
 class Own(torch.nn.Module):
     def __init__(self):
         super().__init__()
@@ -50,7 +52,7 @@ print("all used")
 
 def test_every_example_works_as_an_installed_plugin(tmp_path: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "plugins.md").read_text(), re.DOTALL)
-    assert len(blocks) == 10
+    assert len(blocks) == 11
     info = tmp_path / "examples-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: examples\nVersion: 1.0\n")

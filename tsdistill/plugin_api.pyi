@@ -24,6 +24,11 @@ from tsdistill.models.sources.specs import ModelSource as ModelSource
 from tsdistill.plugins import Register as Register
 from tsdistill.plugins import hookimpl as hookimpl
 from tsdistill.plugins import load_plugin as load_plugin
+from tsdistill.pruning.selection.cost import Amounts as Amounts
+from tsdistill.pruning.selection.cost import Cost as Cost
+from tsdistill.pruning.selection.cost import CostEstimate as CostEstimate
+from tsdistill.pruning.selection.cost import MeasuredCost as MeasuredCost
+from tsdistill.pruning.selection.cost import Reading as Reading
 from tsdistill.pruning.selection.importance import Importance as Importance
 from tsdistill.pruning.selection.importance import OrderedImportance as OrderedImportance
 from tsdistill.pruning.selection.importance import fan_in as fan_in

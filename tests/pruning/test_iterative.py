@@ -15,10 +15,11 @@ from tests.alignment.small import images, mlp, randomise, residual
 from tsdistill.alignment import AlignmentReport, analyze
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation import macs
-from tsdistill.pruning import PruneResult, iterative, prune_result, pruning_state
+from tsdistill.pruning import PruneResult, prune_result, pruning_state
 from tsdistill.pruning.pruning_stages import CHOOSE, CUT
 from tsdistill.pruning.realignment.reconstruction import STAGE
-from tsdistill.pruning.selection.latency_budget import find_limit
+from tsdistill.pruning.selection import builtin_costs
+from tsdistill.pruning.selection.latency_budget import read
 from tsdistill.pruning.selection.latency_model import LatencyPrice
 from tsdistill.tracing import Cut, Frozen, NodeGraph, cut, trace
 
@@ -90,8 +91,8 @@ def test_latency_is_reached_in_rounds_too(
     def timed(models: Sequence[nn.Module], example: Any, **_: Any) -> list[list[float]]:
         return [[1e-9 * macs(each, example)] * 20 for each in models]
 
-    monkeypatch.setattr(iterative, "price_latency", price)
-    monkeypatch.setattr(iterative, "find_limit", partial(find_limit, timer=timed))
+    monkeypatch.setattr(builtin_costs, "price_latency", price)
+    monkeypatch.setattr(builtin_costs, "read", partial(read, timer=timed))
     result = prune_result(model, data=X, report=report, latency=0.6, rounds=2, realign=False)
     assert result.rounds == 2
     assert 0.57 <= result.after["macs"] / result.before["macs"] <= 0.63

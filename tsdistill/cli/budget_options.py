@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
+from tsdistill.cli.option_types import Named
 from tsdistill.cli.options import add_options
 from tsdistill.errors import TsdistillError
 
@@ -20,6 +21,17 @@ _OPTIONS = (
         "--latency",
         metavar="B",
         help="Time of a forward pass that is kept, measured on this device: a part, or an amount (10ms).",
+    ),
+    click.option(
+        "--memory",
+        metavar="B",
+        help="Peak memory of a forward pass that is kept: a part, or an amount (200MB).",
+    ),
+    click.option(
+        "--budget",
+        type=Named(),
+        metavar="NAME=VALUE",
+        help="Any cost that is kept, as a plugin registers it (see `tsdistill plugins`).",
     ),
     click.option("--lossless", is_flag=True, help="Remove only what leaves the function as it is."),
     click.option(
@@ -76,7 +88,8 @@ _CUTTING = (
     ),
 )
 
-BUDGETS = ("macs", "params", "nodes", "latency")
+BUDGETS = ("macs", "params", "nodes", "latency", "memory")
+"""Costs with an option of their own; others are named with --budget."""
 _LIMITS = ("lossless", "min_nodes", "round_to", "only", "exclude", "importance")
 
 
@@ -91,8 +104,14 @@ def cutting_options(command: F) -> F:
 
 
 def budget(given: dict[str, Any]) -> dict[str, Any]:
-    """The budget that is given, as ``tsdistill.pruning.selection.budget.asked`` takes it."""
-    return {name: given[name] for name in (*BUDGETS, "lossless") if given.get(name)}
+    """The budget that is given, as ``tsdistill.plan`` takes it."""
+    return {name: given[name] for name in (*BUDGETS, "budget", "lossless") if given.get(name)}
+
+
+def named_budgets(given: dict[str, Any]) -> dict[str, Any]:
+    """The budgets that are given, by the names of their costs, and whether ``lossless``."""
+    found = budget(given)
+    return {**found.pop("budget", {}), **found}
 
 
 def choosing(given: dict[str, Any]) -> dict[str, Any]:
@@ -121,4 +140,4 @@ def cutting(given: dict[str, Any]) -> dict[str, Any]:
 
 def beside_a_plan(given: dict[str, Any]) -> list[str]:
     """Which of these options are given that make a plan, in the words of the command line."""
-    return [f"--{name.replace('_', '-')}" for name in (*BUDGETS, *_LIMITS) if given.get(name)]
+    return [f"--{name.replace('_', '-')}" for name in (*BUDGETS, "budget", *_LIMITS) if given.get(name)]

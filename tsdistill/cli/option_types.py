@@ -103,3 +103,18 @@ class Positions(click.ParamType):
 def _is_count(text: str) -> bool:
     """Whether ``text`` is a whole number from 1 to 999,999,999, in ASCII digits."""
     return re.fullmatch(r"0*[1-9][0-9]{0,8}", text) is not None
+
+
+class Named(click.ParamType):
+    """``NAME=VALUE`` as a mapping of one entry."""
+
+    name = "named"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, str]:
+        """The mapping; a usage error for anything else."""
+        if isinstance(value, dict):
+            return value
+        name, mark, amount = (part.strip() for part in value.partition("="))
+        if not (name and mark and amount):
+            self.fail(f"{value!r} is not NAME=VALUE such as energy=0.5", param, ctx)
+        return {name: amount}

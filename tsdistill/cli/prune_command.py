@@ -11,11 +11,11 @@ from tsdistill.cli import options, output, progress_display
 from tsdistill.cli.budget_options import (
     BUDGETS,
     beside_a_plan,
-    budget,
     choosing,
     choosing_options,
     cutting,
     cutting_options,
+    named_budgets,
 )
 from tsdistill.cli.prune_stages import expected_stages
 from tsdistill.errors import TsdistillError
@@ -78,8 +78,8 @@ def command(
     The layers that read those nodes absorb what they gave, and the nodes that stay are fitted back to what
     they were: from samples of --data, without labels and without training.
 
-    One budget is given: --macs, --params, --nodes or --latency for what is kept, --max-drop for what may be
-    lost, --lossless for nothing lost, or several with --sweep.
+    One budget is given: --macs, --params, --nodes, --latency or --memory for what is kept, --max-drop for
+    what may be lost, --lossless for nothing lost, or several with --sweep.
     """
     _check(out, dry_run, save_plan, plan_file, given)
     cut_how = cutting(given)
@@ -166,14 +166,18 @@ def command(
 def _plan(
     model: nn.Module, report: AlignmentReport, chosen: dict[str, Any]
 ) -> tuple[PruningPlan, tuple[str, ...]]:
-    """The plan of a dry run, and notes on it: a latency budget is measured for it."""
+    """The plan of a dry run, and notes on it: for some budgets cuts are measured."""
     import tsdistill as tsd
+    from tsdistill.pruning.selection.budget import budget_of
+    from tsdistill.pruning.selection.cost import measured_cost
+    from tsdistill.pruning.selection.latency_budget import plan_for_measured
 
-    if "latency" not in chosen:
+    named = named_budgets(chosen)
+    wanted = None if named.pop("lossless", False) else budget_of(**named)
+    if wanted is None or measured_cost(wanted.kind) is None:
         return tsd.plan(report, **chosen), ()
-    from tsdistill.pruning.selection.latency_budget import plan_for_latency
-
-    found = plan_for_latency(model, report, example=tsd.example_input(model), **chosen)
+    rest = {name: value for name, value in chosen.items() if name not in (*BUDGETS, "budget")}
+    found = plan_for_measured(model, report, wanted, example=tsd.example_input(model), **rest)
     return found.plan, found.notes
 
 
@@ -187,7 +191,7 @@ def _check(
     """
     if not (out or dry_run or save_plan):
         raise TsdistillError("say where the smaller model goes: -o OUT (or --dry-run to see the plan only)")
-    budgets = [_option(name) for name in (*BUDGETS, "lossless", "max_drop", "sweep") if given[name]]
+    budgets = [_option(name) for name in (*BUDGETS, "budget", "lossless", "max_drop", "sweep") if given[name]]
     if len(budgets) > 1:
         raise TsdistillError(
             f"{' and '.join(budgets)} do not go together: one of them says how far to cut; leave one out"
@@ -233,7 +237,7 @@ def _check_budget(plan: PruningPlan | None, given: dict[str, Any]) -> None:
         if given["metric"]:
             plugins.get("evaluation metric", given["metric"])
     elif plan is None and given["sweep"] is None:
-        asked(**budget(given))
+        asked(**named_budgets(given))
 
 
 def _split(model: nn.Module, given: dict[str, Any], most: int) -> tuple[int | None, Stream, str]:

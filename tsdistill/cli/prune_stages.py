@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tsdistill.cli.budget_options import budget
+from tsdistill.cli.budget_options import named_budgets
 
 if TYPE_CHECKING:
     from tsdistill.data import Stream
@@ -44,6 +44,6 @@ def expected_stages(
     if given["max_drop"] is not None:
         stages = search_stages(how, TRIALS, judging.samples, analysed=False)
     else:
-        wanted = None if planned else asked(**budget(given))
+        wanted = None if planned else asked(**named_budgets(given))
         stages = cut_stages(how, samples, wanted, analysed=planned)
     return {**stages, **comparison_stages(2, judging.samples, brief=True)}

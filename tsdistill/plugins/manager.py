@@ -37,6 +37,7 @@ _HOOKS = {
     "evaluation metric": "register_evaluation_metrics",
     "loss": "register_losses",
     "importance": "register_importance",
+    "cost": "register_costs",
     "operator rule": "register_operator_rules",
 }
 KINDS = tuple(_HOOKS)
@@ -49,6 +50,7 @@ BUILTINS: Mapping[str, tuple[str, ...]] = {
     "evaluation metric": ("tsdistill.evaluation.class_metrics",),
     "loss": ("tsdistill.distillation.losses.builtin_losses",),
     "importance": ("tsdistill.pruning.selection.builtin_importances",),
+    "cost": ("tsdistill.pruning.selection.builtin_costs",),
     "operator rule": ("tsdistill.tracing.rules.builtin_rules",),
 }
 

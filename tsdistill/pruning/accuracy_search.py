@@ -25,7 +25,7 @@ _LEAST = 0.05
 _NEAR = 1.02
 """Two parts so near to one another end the search."""
 
-BUDGETS = ("plan", "macs", "params", "nodes", "latency", "lossless")
+BUDGETS = ("plan", "macs", "params", "nodes", "latency", "memory", "budget", "lossless")
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,15 @@ from tsdistill.pruning.holdout import JUDGED, OPENING, repeatable, split_data
 from tsdistill.pruning.pruner import PruneResult, prune_result
 from tsdistill.pruning.pruning_analysis import survey
 from tsdistill.pruning.pruning_stages import sweep_stages
-from tsdistill.pruning.selection.budget import KINDS, budget_of
+from tsdistill.pruning.selection.budget import budget_of
 from tsdistill.runtime.forward import head
 from tsdistill.runtime.progress import Progress, expect, prefixed
 from tsdistill.runtime.unchanged import unchanged
 
 DENSE = "dense"
+
+SWEPT = ("macs", "params", "nodes", "latency", "memory")
+"""Costs that a sweep can go over: those that a comparison of models has figures of."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,9 +61,11 @@ class Sweep:
 
     @property
     def amounts(self) -> tuple[float, ...]:
-        """What the budgets count, of the dense model and of every row (seconds for latency)."""
+        """What the budgets count, of the dense model and of every row (seconds, or bytes, where measured)."""
         if self.kind == "latency":
             return self.comparison.latency
+        if self.kind == "memory":
+            return self.comparison.peak_memory
         before = self.rows[0].result.before[self.kind]
         return (before, *(row.result.after[self.kind] for row in self.rows))
 
@@ -163,8 +168,8 @@ def check_budgets(budgets: Sequence[float | str], kind: str) -> list[str]:
     Raises:
         TsdistillError: there are none, one is given twice or is none, or there is no such kind.
     """
-    if kind not in KINDS:
-        raise TsdistillError(f"a sweep goes over {', '.join(KINDS[:-1])} or {KINDS[-1]}, not {kind!r}")
+    if kind not in SWEPT:
+        raise TsdistillError(f"a sweep goes over {', '.join(SWEPT[:-1])} or {SWEPT[-1]}, not {kind!r}")
     named = [str(budget).strip() for budget in budgets]
     if not named:
         raise TsdistillError("a sweep needs budgets, such as 0.8,0.6,0.4; none are given")

@@ -16,11 +16,10 @@ from tsdistill.pruning.pruning_state import Course
 from tsdistill.pruning.realignment import TURNS
 from tsdistill.pruning.round_schedule import limits, rounds_for
 from tsdistill.pruning.selection.budget import Budget
+from tsdistill.pruning.selection.cost import measured_cost
 from tsdistill.pruning.selection.cost_model import meter_of
 from tsdistill.pruning.selection.latency_budget import TRIALS, find_limit
-from tsdistill.pruning.selection.latency_model import price_latency
 from tsdistill.pruning.selection.planner import check_reachable, plan
-from tsdistill.runtime.latency import latency
 from tsdistill.runtime.progress import Progress, expect, prefixed, tell
 from tsdistill.statistics.prepared_data import Prepared
 
@@ -75,7 +74,7 @@ class Descent:
             rounds_for(1.0, rounds, realigns)
             self._round(course, self._report, None, progress, last=True)
             return course
-        if self._budget.kind != "latency":
+        if measured_cost(self._budget.kind) is None:
             criterion = ("keep_strong", "importance")
             limits_only = {name: value for name, value in self._choosing.items() if name not in criterion}
             check_reachable(self._report, self._budget, **limits_only)
@@ -110,8 +109,10 @@ class Descent:
         """What the dense model has, and what is to be left of it."""
         budget = self._budget
         assert budget is not None
-        if budget.kind == "latency":
-            whole = 1.0 if budget.kept else latency([self._model], self._prepared.example)[0]
+        cost = measured_cost(budget.kind)
+        if cost is not None:
+            example = self._prepared.example
+            whole = 1.0 if budget.kept else cost.measure(self._model, self._model, example).dense
         else:
             whole = meter_of(self._report.graph, budget.kind).total
         return whole, budget.absolute(whole)
@@ -153,19 +154,21 @@ class Descent:
         budget = self._budget
         if budget is None or part is None:
             return plan(report, lossless=True, whole=whole, **self._choosing)
-        if budget.kind == "latency":
-            return self._plan_latency(course, report, part, last, whole)
+        if measured_cost(budget.kind) is not None:
+            return self._plan_measured(course, report, part, last, whole)
         all_of_it = meter_of(self._report.graph, budget.kind).total
         amount = budget.absolute(all_of_it) if last else all_of_it * part
         return plan(report, limit=amount, whole=whole, **_given(budget), **self._choosing)
 
-    def _plan_latency(
+    def _plan_measured(
         self, course: Course, report: AlignmentReport, part: float, last: bool, whole: Collection[str]
     ) -> PruningPlan:
-        """The plan that brings latency to ``part`` of the dense one (roughly, before the ``last`` round)."""
+        """A plan that brings a measured cost to ``part`` of the dense one (before the last round roughly)."""
         budget, graph, example = self._budget, report.graph, self._prepared.example
         assert budget is not None
-        price = price_latency(course.model, graph, example)
+        cost = measured_cost(budget.kind)
+        assert cost is not None
+        price = cost.estimate(course.model, graph, example)
 
         def plan_for(limit: float, more: Collection[str]) -> PruningPlan:
             everywhere = (*whole, *more)
@@ -173,12 +176,22 @@ class Descent:
                 report, limit=limit, price=price, whole=everywhere, **_given(budget), **self._choosing
             )
 
-        target, trials = (budget, TRIALS) if last else (Budget("latency", part), 2)
+        target, trials = (budget, TRIALS) if last else (Budget(budget.kind, part), 2)
         dense = self._model if course.rounds else None
-        found = find_limit(course.model, graph, example, target, plan_for, price, dense=dense, trials=trials)
+        found = find_limit(
+            course.model,
+            graph,
+            example,
+            target,
+            plan_for,
+            price,
+            dense=dense,
+            trials=trials,
+            measure=cost.measure,
+        )
         self.notes = list(found.notes)
         return found.plan
 
 
 def _given(budget: Budget) -> dict[str, Any]:
-    return {budget.kind: budget}
+    return {"budget": {budget.kind: budget}}

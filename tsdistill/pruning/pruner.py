@@ -78,6 +78,8 @@ def prune_result(
     params: float | str | None = None,
     nodes: float | str | None = None,
     latency: float | str | None = None,
+    memory: float | str | None = None,
+    budget: Mapping[str, float | str] | None = None,
     lossless: bool = False,
     teacher: nn.Module | None = None,
     importance: str | Importance = DEFAULT,
@@ -118,6 +120,8 @@ def prune_result(
         macs: MACs that are kept: a part (``0.5``, ``"50%"``) or an amount (``"1.2G"``).
         params: parameters that are kept.
         nodes: prunable nodes that are kept.
+        memory: peak memory of a forward pass that is kept, measured: a part, or ``"200MB"``.
+        budget: any cost that is kept, by its name (see ``tsdistill plugins``): ``{"energy": 0.5}``.
         latency: time of a forward pass that is kept, measured on this device: a part, or ``"10ms"``.
         lossless: in place of a budget: only nodes leave whose loss leaves the function as it is.
         teacher: a model whose nodes the selection serves.
@@ -154,14 +158,16 @@ def prune_result(
         TsdistillError: no plan and no budget (or both), a plan of another type or that does not fit,
             a budget that cannot be met, re-alignment without real data, or anything that ``analyze`` raises.
     """
-    budget = None
+    named = {"macs": macs, "params": params, "nodes": nodes, "latency": latency, "memory": memory}
+    named.update(budget or {})
+    wanted = None
     if plan is not None and not isinstance(plan, PruningPlan):
         raise TsdistillError(
             f"plan takes a PruningPlan (PruningPlan.from_json(FILE) reads one), not {type(plan).__name__}"
         )
     if plan is None:
-        budget = asked(macs, params, nodes, latency, lossless=lossless)
-    elif lossless or any(each is not None for each in (macs, params, nodes, latency)):
+        wanted = asked(**named, lossless=lossless)
+    elif lossless or any(each is not None for each in named.values()):
         raise TsdistillError(
             "both a plan and a budget are given; the plan has its budget, leave the other out"
         )
@@ -190,7 +196,7 @@ def prune_result(
     realigns = _realigns(realign, prepared, lossless)
     coming = pruning_stages(
         prepared.samples,
-        rounds_expected(budget, rounds, realigns),
+        rounds_expected(wanted, rounds, realigns),
         realigns=realigns,
         joint=joint,
         teacher=teacher is not None,
@@ -218,7 +224,7 @@ def prune_result(
                 "only": only,
                 "exclude": exclude,
             }
-            descent = Descent(model, teacher, report, prepared, budget, choosing, seed=seed)
+            descent = Descent(model, teacher, report, prepared, wanted, choosing, seed=seed)
             course = descent.go(rounds, realigns, progress, joint=joint)
             described, graph, told = report.data, report.graph, descent.notes
     return PruneResult(

@@ -16,7 +16,7 @@ from tsdistill.evaluation import Comparison
 from tsdistill.pruning.accuracy_search import DropResult
 from tsdistill.pruning.budget_sweep import Sweep
 from tsdistill.report.canvas import ALIGNED, INK, QUIET, dress, grid, literal, save
-from tsdistill.report.numbers import amount, seconds, share
+from tsdistill.report.numbers import amount, seconds, share, size
 from tsdistill.report.side_by_side import figure, metric_title
 from tsdistill.report.table_layout import table
 
@@ -29,6 +29,7 @@ KINDS: dict[str, tuple[str, Callable[[float], str]]] = {
     "params": ("parameters", amount),
     "nodes": ("prunable nodes", amount),
     "latency": ("latency at batch 1", seconds),
+    "memory": ("peak memory", size),
 }
 """What the budgets of a sweep count, and how amounts of it are written."""
 

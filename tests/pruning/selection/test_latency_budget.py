@@ -16,7 +16,7 @@ from tsdistill.evaluation import macs
 from tsdistill.pruning import PruningPlan, plan
 from tsdistill.pruning.selection import latency_budget
 from tsdistill.pruning.selection.budget import Budget
-from tsdistill.pruning.selection.latency_budget import find_limit, next_limit, plan_for_latency, read
+from tsdistill.pruning.selection.latency_budget import find_limit, next_limit, plan_for_measured, read
 from tsdistill.pruning.selection.latency_model import LatencyPrice
 from tsdistill.runtime.latency import latency
 from tsdistill.tracing import Cut, Frozen, cut
@@ -221,7 +221,7 @@ def test_for_real() -> None:
     reached = []
     for _ in range(3):
         with suppress(BudgetUnreachable):
-            found = plan_for_latency(model, report, latency=0.5, example=example)
+            found = plan_for_measured(model, report, Budget("latency", 0.5), example=example)
             small = cut(model, report.graph, found.plan.removed, example).model
             dense, less = latency([model, small], example, repeats=60)
             reached.append(less / dense)

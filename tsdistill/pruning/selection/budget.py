@@ -1,4 +1,4 @@
-"""Budgets: what is kept, as a part of the whole model or as an amount of MACs, parameters, nodes or time."""
+"""Budgets: what is kept, as a part of the whole model or as an amount of a cost (MACs, parameters, ...)."""
 
 from __future__ import annotations
 
@@ -6,14 +6,10 @@ import re
 from dataclasses import dataclass
 from math import isfinite
 
+from tsdistill import plugins
 from tsdistill.errors import TsdistillError
+from tsdistill.pruning.selection.cost import KIND, cost_of
 
-KINDS = ("macs", "params", "nodes", "latency")
-
-_WORDS = {"macs": "MACs", "params": "parameters", "nodes": "nodes", "latency": "latency"}
-_COUNTS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
-_TIMES = {"us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0}
-_EXAMPLES = {"macs": "1.2G", "params": "5M", "nodes": "1200", "latency": "10ms"}
 _AMOUNT = re.compile(r"([0-9][0-9_]*\.?[0-9]*(?:e[+-]?[0-9]+)?|\.[0-9]+)\s*([a-zµμ]*)", re.IGNORECASE)
 
 
@@ -22,7 +18,7 @@ class Budget:
     """What is kept: a part of the whole, or an amount.
 
     Attributes:
-        kind: ``"macs"``, ``"params"``, ``"nodes"`` or ``"latency"``.
+        kind: name of a cost, such as ``"macs"`` or ``"latency"`` (see `cost`).
         kept: the part of the dense model that is kept, 0 < kept <= 1; ``None`` when ``limit`` is given.
         limit: the amount that is kept: MACs at batch 1, parameters, prunable nodes, or seconds.
     """
@@ -53,26 +49,26 @@ class Budget:
 
     def __str__(self) -> str:
         if self.kept is not None:
-            return f"{self.kept:.4g} of the {_WORDS[self.kind]}"
+            return f"{self.kept:.4g} of the {cost_of(self.kind).amounts.words}"
         assert self.limit is not None
         return amount(self.kind, self.limit)
 
 
-def budget_of(
-    macs: object = None, params: object = None, nodes: object = None, latency: object = None
-) -> Budget:
-    """The one budget that is given: a part (``0.5``, ``"50%"``) or an amount (``"1.2G"``, ``"10ms"``).
+def budget_of(**values: object) -> Budget:
+    """The one budget that is given, by the name of its cost: a part (``0.5``, ``"50%"``) or an amount
+    (``"1.2G"``, ``"10ms"``).
 
-    A number above 1 is an amount, and so is one with a unit: k, M, G or T for MACs, parameters and nodes; us,
-    ms or s for latency, which takes no amount without one. A ``Budget`` of the kind is given back.
+    A number above 1 is an amount, and so is one with a unit of the cost (`Amounts.units`). A ``Budget`` of
+    the kind is given back.
 
     Raises:
-        TsdistillError: none or several are given, or one that is neither a part nor an amount.
+        TsdistillError: none or several are given, there is no such cost, or a budget is neither a part nor an
+            amount.
     """
-    values = dict(zip(KINDS, (macs, params, nodes, latency), strict=True))
     given = {kind: value for kind, value in values.items() if value is not None}
     if len(given) != 1:
-        names = ", ".join(KINDS[:-1]) + f" and {KINDS[-1]}"
+        kinds = [*values] or plugins.names(KIND)
+        names = ", ".join(kinds[:-1]) + f" and {kinds[-1]}"
         what = "no budget is given" if not given else f"{' and '.join(given)} are given and contradict"
         raise TsdistillError(f"{what}; give exactly one of {names}: what is kept")
     kind, value = next(iter(given.items()))
@@ -81,23 +77,15 @@ def budget_of(
     return _parse(kind, value)
 
 
-def asked(
-    macs: object = None,
-    params: object = None,
-    nodes: object = None,
-    latency: object = None,
-    *,
-    lossless: bool = False,
-) -> Budget | None:
+def asked(*, lossless: bool = False, **values: object) -> Budget | None:
     """The one budget that is given, ``None`` when instead only what costs nothing is to leave.
 
     Raises:
         TsdistillError: as ``budget_of``, or a budget beside ``lossless``.
     """
     if not lossless:
-        return budget_of(macs, params, nodes, latency)
-    values = zip(KINDS, (macs, params, nodes, latency), strict=True)
-    beside = [kind for kind, value in values if value is not None]
+        return budget_of(**values)
+    beside = [kind for kind, value in values.items() if value is not None]
     if beside:
         raise TsdistillError(
             f"lossless takes no budget, it removes what costs nothing and no more; leave out {beside[0]} "
@@ -107,9 +95,10 @@ def asked(
 
 
 def _parse(kind: str, value: object) -> Budget:
+    amounts = cost_of(kind).amounts
     wrong = TsdistillError(
         f"{kind} takes the part that is kept, above 0 and at most 1 (0.5 or 50%), or the amount that is kept "
-        f"({_EXAMPLES[kind]}), not {value!r}"
+        f"({amounts.example}), not {value!r}"
     )
     text = str(value).strip()
     percent = text.endswith("%")
@@ -119,14 +108,13 @@ def _parse(kind: str, value: object) -> Budget:
     number, unit = float(found[1]), found[2].lower()
     if not isfinite(number):
         raise wrong
-    units = _TIMES if kind == "latency" else _COUNTS
     if percent or (not unit and number <= 1):
         part = number / 100 if percent else number
         if not 0 < part <= 1:
             raise wrong
         return Budget(kind, part)
-    limit = number * units.get(unit, float("nan"))
-    whole = kind == "latency" or (limit >= 1 and (bool(unit) or limit == int(limit)))
+    limit = number * amounts.units.get(unit, float("nan"))
+    whole = not amounts.whole or (limit >= 1 and (bool(unit) or limit == int(limit)))
     if not isfinite(limit) or limit <= 0 or not whole:
         raise wrong
     return Budget(kind, limit=limit)
@@ -137,17 +125,15 @@ def amount(kind: str, value: float, *, up: bool = False) -> str:
 
     Args:
         kind: of the budget.
-        value: MACs, parameters, nodes or seconds.
+        value: MACs, parameters, nodes, seconds, bytes, ...
         up: round up, so that a budget of what is said is not below ``value``.
     """
-    if kind == "latency":
-        scale, unit = next(((s, u) for s, u in ((1.0, "s"), (1e-3, "ms")) if value >= s), (1e-6, "us"))
-    else:
-        scales = ((1e12, "T"), (1e9, "G"), (1e6, "M"))
-        scale, unit = next(((s, u) for s, u in scales if value >= s), (1.0, ""))
+    amounts = cost_of(kind).amounts
+    scales = [(amounts.units[unit.lower()], unit) for unit in amounts.shown]
+    scale, unit = next(((s, u) for s, u in scales if value >= s), scales[-1])
     shown = value / scale
     digits = 4 if unit else 15
     text = f"{shown:.{digits}g}"
     if up and float(text) < shown:
         text = f"{shown + 10.0 ** (len(str(int(shown))) - digits):.{digits}g}"
-    return f"{text}{unit} of latency" if kind == "latency" else f"{text}{unit} {_WORDS[kind]}"
+    return f"{text}{unit} {amounts.words}" if "" in amounts.units else f"{text}{unit} of {amounts.words}"

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from tsdistill.errors import TsdistillError
+from tsdistill.pruning.selection.cost import Cost, cost_of
 from tsdistill.tracing.graph import NodeGraph, Term
 
 
@@ -72,24 +73,21 @@ def meter_of(graph: NodeGraph, kind: str, price: Price | None = None) -> Meter:
 
     Args:
         graph: the network.
-        kind: ``"macs"``, ``"params"``, ``"nodes"`` or ``"latency"``.
-        price: what operations cost, needed for latency.
+        kind: name of a cost.
+        price: what operations cost, needed for costs that are measured.
 
     Raises:
-        TsdistillError: latency without a price, or with one that was made for another network.
+        TsdistillError: a measured cost without a price, or with one that was made for another network.
     """
-    if kind == "latency":
-        if price is None:
-            raise TsdistillError(
-                "a latency budget needs to know what operations cost here; give price= (prune measures it)"
-            )
-        return Meter(graph.widths, price.terms(graph), price.fixed)
-    terms = {
-        "macs": graph.operations,
-        "params": graph.sizes,
-        "nodes": tuple(Term(name, 1, ((0, ((name, 1),)),)) for name in graph.widths),
-    }[kind]
-    return Meter(graph.widths, ((term, 1) for term in terms))
+    cost = cost_of(kind)
+    if isinstance(cost, Cost):
+        return Meter(graph.widths, cost.terms(graph))
+    if price is None:
+        raise TsdistillError(
+            f"a budget of {cost.amounts.words} needs to know what operations cost here; give price= (prune "
+            "measures it)"
+        )
+    return Meter(graph.widths, price.terms(graph), price.fixed)
 
 
 def savings_per_node(meter: Meter) -> Mapping[str, float]:

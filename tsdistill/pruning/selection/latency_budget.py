@@ -1,9 +1,10 @@
-"""Keeping a latency budget's promise: cut, measure, correct, until the latency is the one asked for."""
+"""Budgets of what is measured (latency, memory): cut, measure, correct, until it is what was asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import log
 from statistics import median, stdev
 from typing import Any
@@ -13,8 +14,8 @@ from torch import nn
 from tsdistill.alignment.report import AlignmentReport
 from tsdistill.errors import BudgetUnreachable
 from tsdistill.pruning.plan_file import PruningPlan
-from tsdistill.pruning.selection.budget import Budget, budget_of
-from tsdistill.pruning.selection.latency_model import LatencyPrice, price_latency
+from tsdistill.pruning.selection.budget import Budget, amount
+from tsdistill.pruning.selection.cost import Reading, cost_of, measured_cost
 from tsdistill.pruning.selection.planner import plan
 from tsdistill.runtime.latency import in_turns
 from tsdistill.runtime.nests import repeated
@@ -34,26 +35,6 @@ _SURE = 0.01
 _SECONDS = 10.0
 
 Timer = Callable[..., list[list[float]]]
-
-
-@dataclass(frozen=True)
-class Reading:
-    """Two models timed in turns.
-
-    Attributes:
-        dense: median seconds of the dense model.
-        small: median seconds of the smaller one.
-        noise: standard error of ``small / dense``, as a part of it.
-    """
-
-    dense: float
-    small: float
-    noise: float
-
-    @property
-    def ratio(self) -> float:
-        """Part of the dense model's latency that is left."""
-        return self.small / self.dense
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,18 +85,19 @@ def find_limit(
     example: Any,
     target: Budget,
     plan_for: Callable[[float, Collection[str]], PruningPlan],
-    price: LatencyPrice,
+    price: Any,
     *,
     dense: nn.Module | None = None,
     batch_size: int = 1,
     trials: int = TRIALS,
     timer: Timer = in_turns,
+    measure: Callable[[nn.Module, nn.Module, Any], Reading] | None = None,
 ) -> LatencyLimit:
     """Find the limit at which the cut model has the latency that ``target`` asks for, on this device.
 
-    Plans are cut from a copy of ``model`` without any data, since weights do not change how long a pass
-    takes; the copy and the dense model are timed in turns, and the limit is corrected until the two are as
-    asked for, within 5 %.
+    The same for any other cost that is measured (`cost.MeasuredCost`). Plans are cut from a copy of ``model``
+    without any data, since weights do not change how long a pass takes; the copy and the dense model are
+    measured, and the limit is corrected until the two are as asked for, within 5 %.
 
     Args:
         model: the model that is cut; it is left as it was.
@@ -128,6 +110,7 @@ def find_limit(
         batch_size: samples in the passes that are timed.
         trials: at most so many plans are cut and measured.
         timer: measures models in turns, as `tsdistill.runtime.latency.in_turns` does.
+        measure: the cost of two models, in place of their latency.
 
     Raises:
         BudgetUnreachable: the smallest model that can be had takes longer.
@@ -135,7 +118,8 @@ def find_limit(
     """
     reference = model if dense is None else dense
     inputs = repeated(example, batch_size)
-    first = read(reference, model, inputs, timer=timer)
+    measure = measure or partial(read, timer=timer)
+    first = measure(reference, model, inputs)
     target.absolute(first.dense)
     points = [(price.value(graph), 1.0 if dense is None else first.ratio)]
     readings = [first]
@@ -154,7 +138,7 @@ def find_limit(
                 raise
             too_small = limit
             continue
-        readings.append(read(reference, small, inputs, timer=timer))
+        readings.append(measure(reference, small, inputs))
         plans.append(made)
         points.append((limit, readings[-1].ratio))
         if abs(readings[-1].ratio / asked - 1) <= _CLOSE:
@@ -165,7 +149,7 @@ def find_limit(
     if too_small and reading.ratio > (1 + TOLERANCE) * asked:
         raise BudgetUnreachable(
             f"a budget of {target} cannot be met: the smallest model measured takes {reading.ratio:.3g} of "
-            f"the dense model's {_words(reading.dense)}; lower min_nodes or give more"
+            f"the dense model's {_words(target.kind, reading.dense)}; lower min_nodes or give more"
         )
     noise = median(each.noise for each in readings)
     notes = tuple(_notes(target, asked, reading, noise, len(plans), batch_size))
@@ -174,24 +158,26 @@ def find_limit(
     )
 
 
-def plan_for_latency(
-    model: nn.Module, report: AlignmentReport, *, latency: float | str, example: Any, **choosing: Any
+def plan_for_measured(
+    model: nn.Module, report: AlignmentReport, budget: Budget, *, example: Any, **choosing: Any
 ) -> LatencyLimit:
-    """The plan that gives a latency (`find_limit`), from an alignment report.
+    """The plan that meets a budget of what is measured (`find_limit`), from an alignment report.
 
     Args:
         model: the model that was reported on.
         report: its alignment report, with its statistics.
-        latency: what is kept, ``0.67`` or ``"10ms"``.
+        budget: what is kept, of latency or another measured cost.
         example: an input of batch 1.
         choosing: what else `tsdistill.plan` takes.
     """
-    price = price_latency(model, report.graph, example)
+    cost = measured_cost(budget.kind)
+    assert cost is not None
+    price = cost.estimate(model, report.graph, example)
 
     def plan_for(limit: float, whole: Collection[str]) -> PruningPlan:
-        return plan(report, latency=latency, limit=limit, price=price, whole=whole, **choosing)
+        return plan(report, budget={budget.kind: budget}, limit=limit, price=price, whole=whole, **choosing)
 
-    return find_limit(model, report.graph, example, budget_of(latency=latency), plan_for, price)
+    return find_limit(model, report.graph, example, budget, plan_for, price, measure=cost.measure)
 
 
 def next_limit(points: Sequence[tuple[float, float]], asked: float) -> float:
@@ -243,22 +229,24 @@ def _part(target: Budget, readings: Sequence[Reading]) -> float:
 def _notes(
     target: Budget, asked: float, reading: Reading, noise: float, trials: int, batch_size: int
 ) -> Iterator[str]:
+    words = cost_of(target.kind).amounts.words
+    turns = ", both models in turns" if target.kind == "latency" else ""
     yield (
-        f"latency at batch {batch_size}, both models in turns: {_words(reading.small)} of "
-        f"{_words(reading.dense)}, {reading.ratio:.3f} of the dense model's; asked for: {target} "
-        f"({asked:.3f}), noise {100 * noise:.1f} %"
+        f"{words} at batch {batch_size}{turns}: {_words(target.kind, reading.small)} of "
+        f"{_words(target.kind, reading.dense)}, {reading.ratio:.3f} of the dense model's; asked for: "
+        f"{target} ({asked:.3f}), noise {100 * noise:.1f} %"
     )
     if noise > TOLERANCE / 2 or 1 - asked < 2 * noise:
         yield (
-            f"the latency budget means little here: noise leaves {100 * noise:.1f} % in doubt of what is "
+            f"the {words} budget means little here: noise leaves {100 * noise:.1f} % in doubt of what is "
             "measured; measure on a quieter machine, or give --macs"
         )
     elif abs(reading.ratio / asked - 1) > TOLERANCE:
         yield (
-            f"the latency asked for was not reached within {100 * TOLERANCE:.0f} % after {trials} trials; "
+            f"the {words} asked for was not reached within {100 * TOLERANCE:.0f} % after {trials} trials; "
             "--min-nodes and --round-to leave few widths to choose from"
         )
 
 
-def _words(duration: float) -> str:
-    return f"{1e3 * duration:.3g} ms"
+def _words(kind: str, value: float) -> str:
+    return f"{1e3 * value:.3g} ms" if kind == "latency" else amount(kind, value)

@@ -106,7 +106,7 @@ def price_latency(
     kept = {name: size - len(done.removed.get(name, ())) for name, size in graph.widths.items()}
     inputs = repeated(example, batch_size)
     whole, small = profile([model, done.model], graph, inputs, repeats=repeats, max_seconds=max_seconds)
-    outputs = tuple(_outputs(model, term) for term in graph.operations)
+    outputs = tuple(output_factors(model, term) for term in graph.operations)
     measured = latency([model], inputs, repeats=repeats, max_seconds=max_seconds)[0]
     return fit(graph, outputs, kept, whole, small, measured)
 
@@ -228,7 +228,7 @@ class _Clock(list[str]):
         return super().pop(*place)
 
 
-def _outputs(model: nn.Module, term: Term) -> tuple[int, ...]:
+def output_factors(model: nn.Module, term: Term) -> tuple[int, ...]:
     """Which factors of an operation's MACs count its output: all but the one that is summed over."""
     if len(term.factors) > 2:
         summed = len(term.factors) - 2

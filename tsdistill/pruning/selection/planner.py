@@ -30,6 +30,8 @@ def plan(
     params: float | str | Budget | None = None,
     nodes: float | str | Budget | None = None,
     latency: float | str | Budget | None = None,
+    memory: float | str | Budget | None = None,
+    budget: Mapping[str, float | str | Budget] | None = None,
     lossless: bool = False,
     keep_strong: bool = True,
     min_nodes: int | None = None,
@@ -53,6 +55,8 @@ def plan(
         params: parameters that are kept.
         nodes: prunable nodes that are kept.
         latency: time that a forward pass may take; needs ``price``.
+        memory: peak memory of a forward pass (``"200MB"``); needs ``price``.
+        budget: what is kept by the name of a cost (see ``tsdistill plugins``), ``{"energy": 0.5}``.
         lossless: only nodes leave whose loss leaves the function as it is on the data that were seen.
         keep_strong: teacher nodes weigh by strength; otherwise every teacher node counts the same.
         min_nodes: nodes that stay in every group (all of them in a smaller one). By default a tenth of the
@@ -73,7 +77,8 @@ def plan(
         TsdistillError: no or several budgets, one above what the model has, one that cannot be met (says the
             smallest that can), a latency without a price, or a pattern that meets no group.
     """
-    budget = asked(macs, params, nodes, latency, lossless=lossless)
+    named = {"macs": macs, "params": params, "nodes": nodes, "latency": latency, "memory": memory}
+    wanted = asked(**{**named, **(budget or {})}, lossless=lossless)
     graph = report.graph
     limits = limits_of(
         graph,
@@ -85,10 +90,10 @@ def plan(
         share=0.0 if lossless else 0.1,
         dense=dense,
     )
-    if budget is None:
+    if wanted is None:
         choices = free_choices(report, limits)
     else:
-        choices = _within(report, budget, limits, limit, price, keep_strong, importance)
+        choices = _within(report, wanted, limits, limit, price, keep_strong, importance)
     groups = {
         group.name: _pruned(report.by_name[group.name], choices.get(group.name, _NOTHING))
         for group in graph.groups
@@ -96,7 +101,7 @@ def plan(
     kept = {name: group.size - len(group.removed) for name, group in groups.items()}
     return PruningPlan(
         arch=report.arch,
-        budget=f"at most {budget} kept" if budget else "lossless",
+        budget=f"at most {wanted} kept" if wanted else "lossless",
         keep_strong=keep_strong,
         data=report.data,
         groups=groups,
