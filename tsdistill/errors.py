@@ -1,4 +1,4 @@
-"""The one exception that reaches users as a single line."""
+"""The one exception that reaches users as a single line, and the line that others become."""
 
 from __future__ import annotations
 
@@ -19,3 +19,18 @@ class TsdistillError(Exception):
 
 class BudgetUnreachable(TsdistillError):
     """A budget below the smallest that the model can be cut to."""
+
+
+_LONGEST_REASON = 200
+"""Characters of another library's message: a sentence or two."""
+
+
+def cause_of(error: BaseException) -> str:
+    """Why something failed, in a few printable words."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, MemoryError) and not str(error):
+        return "it needs more memory than there is"
+    text = str(error)
+    named = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return one_line(text if isinstance(error, UnicodeDecodeError) else named, _LONGEST_REASON)

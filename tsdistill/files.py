@@ -23,7 +23,7 @@ from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tsdistill.errors import TsdistillError
+from tsdistill.errors import TsdistillError, cause_of
 
 if sys.platform != "win32":
     import fcntl
@@ -70,7 +70,7 @@ def replacing_all(paths: Sequence[str | Path], *failures: type[Exception]) -> It
                 for each in written:
                     each.move()
     except caught as error:
-        raise TsdistillError(f"{names} cannot be written ({_reason(error)}); name another") from error
+        raise TsdistillError(f"{names} cannot be written ({cause_of(error)}); name another") from error
 
 
 @contextmanager
@@ -95,7 +95,7 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
             os.replace(beside, target)
             _sync_folder(target.parent)
     except OSError as error:
-        raise TsdistillError(f"{path} cannot be written ({_reason(error)}); name another") from error
+        raise TsdistillError(f"{path} cannot be written ({cause_of(error)}); name another") from error
 
 
 @contextmanager
@@ -287,11 +287,6 @@ def _uninterrupted() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _reason(error: BaseException) -> str:
-    said = " ".join(f"{type(error).__name__}: {error}".split())[:160]
-    return getattr(error, "strerror", None) or said
-
-
 def check_new_folder(path: str | Path) -> Path:
     """Refuse a path that no new folder could be made at; an empty one may be there.
 
@@ -320,7 +315,7 @@ def check_place(path: str | Path) -> Path:
     except IsADirectoryError:
         raise TsdistillError(f"{path} is a folder; name a file") from None
     except OSError as error:
-        raise TsdistillError(f"{path} cannot be written ({_reason(error)}); name another") from error
+        raise TsdistillError(f"{path} cannot be written ({cause_of(error)}); name another") from error
     if path.exists() and not os.access(path, os.W_OK):
         raise TsdistillError(f"{path} is write-protected; name another")
     if target is not None:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
-from tsdistill.errors import TsdistillError
+from tsdistill.errors import TsdistillError, cause_of
 
 
 def import_code(place: str, spec: str) -> ModuleType:
@@ -49,7 +49,7 @@ def _from_file(path: Path, spec: str) -> ModuleType:
             found.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
-        raise TsdistillError(f"{spec}: importing {path} failed with {in_a_line(error)}") from error
+        raise TsdistillError(f"{spec}: importing {path} failed with {cause_of(error)}") from error
     return module
 
 
@@ -58,7 +58,7 @@ def _from_package(name: str, spec: str) -> ModuleType:
         with _first_on_path(Path.cwd()):
             return importlib.import_module(name)
     except Exception as error:
-        raise TsdistillError(f"{spec}: importing {name} failed with {in_a_line(error)}") from error
+        raise TsdistillError(f"{spec}: importing {name} failed with {cause_of(error)}") from error
 
 
 @contextmanager
@@ -68,8 +68,3 @@ def _first_on_path(folder: Path) -> Iterator[None]:
         yield
     finally:
         sys.path.remove(str(folder))
-
-
-def in_a_line(error: BaseException) -> str:
-    """An exception's type and message in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"

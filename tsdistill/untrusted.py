@@ -13,8 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tsdistill.errors import TsdistillError
-from tsdistill.printable import one_line
+from tsdistill.errors import TsdistillError, cause_of
 
 READ_ERRORS: tuple[type[Exception], ...] = (
     *(OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, SyntaxError),
@@ -23,9 +22,6 @@ READ_ERRORS: tuple[type[Exception], ...] = (
 )
 """What a reader of Python, NumPy, PyTorch or Pillow may raise on damaged bytes: any of them means that the
 file cannot be used. Errors that libraries derive from none of these are named where the library is called."""
-
-_LONGEST_REASON = 200
-"""Characters of another library's message: a sentence or two."""
 
 
 @contextmanager
@@ -45,18 +41,7 @@ def refusing(what: object, way_out: str, *failures: type[Exception]) -> Iterator
     try:
         yield
     except (*READ_ERRORS, *failures) as error:
-        raise TsdistillError(f"{what} cannot be read ({reason(error)}); {way_out}") from error
-
-
-def reason(error: BaseException) -> str:
-    """Why something failed, in a few printable words."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    if isinstance(error, MemoryError) and not str(error):
-        return "it needs more memory than there is"
-    text = str(error)
-    named = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    return one_line(text if isinstance(error, UnicodeDecodeError) else named, _LONGEST_REASON)
+        raise TsdistillError(f"{what} cannot be read ({cause_of(error)}); {way_out}") from error
 
 
 def check_regular(path: Path) -> None:
@@ -68,7 +53,9 @@ def check_regular(path: Path) -> None:
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError) as error:
-        raise TsdistillError(f"{path} cannot be read ({reason(error)}); name a file that is there") from error
+        raise TsdistillError(
+            f"{path} cannot be read ({cause_of(error)}); name a file that is there"
+        ) from error
     if not stat.S_ISREG(mode):
         kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
         kind = kinds.get(stat.S_IFMT(mode), "a device")

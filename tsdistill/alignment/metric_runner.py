@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tsdistill import plugins
 from tsdistill.alignment.metrics.metric_protocols import WANTS
-from tsdistill.errors import TsdistillError
+from tsdistill.errors import TsdistillError, cause_of
 from tsdistill.statistics import distributed
 from tsdistill.statistics.moments import Moments
 from tsdistill.statistics.pairing import Listener
@@ -127,9 +127,8 @@ class Measures:
         try:
             return ask()
         except Exception as error:  # a plugin may raise anything
-            text = " ".join(str(error).split())
             _log.debug("the metric %s fails", name, exc_info=True)
-            self.failed[name] = f"{type(error).__name__}: {text}" if text else type(error).__name__
+            self.failed[name] = cause_of(error)
             return None
 
 

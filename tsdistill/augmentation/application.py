@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from tsdistill.augmentation.strategy_protocol import MixesLabels, Prepares, Setting, Strategy
-from tsdistill.errors import TsdistillError
+from tsdistill.errors import TsdistillError, cause_of
 
 
 def needs_teacher(strategy: Strategy) -> bool:
@@ -73,7 +73,7 @@ def augmented(
     except Exception as error:
         raise TsdistillError(
             f"the augmentation {title(strategy)} fails on samples of shape {tuple(x.shape[1:])}: "
-            f"{type(error).__name__}: {' '.join(str(error).split())}"
+            f"{cause_of(error)}"
         ) from error
     times = expansion(strategy)
     _check(strategy, x, made, times)

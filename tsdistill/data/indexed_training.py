@@ -138,7 +138,7 @@ class IndexedTraining:
         for number, part in enumerate(self._loader, start=start):
             x, y, index, failures = part
             if failures and self._how.strict:
-                raise TsdistillError(" ".join(failures[0].split()))
+                raise TsdistillError(failures[0])
             if x is None:
                 x, y, index = self._instead(epoch, number, numbers, failures[0])
             said = " ".join(failures[0].split()) if failures else ""
@@ -151,4 +151,4 @@ class IndexedTraining:
             x, y, index, _ = self._read[[(epoch, int(numbers[place]))]]
             if x is not None:
                 return x, y, index
-        raise TsdistillError(f"nothing of {self.name} can be read: {' '.join(why.split())}")
+        raise TsdistillError(f"nothing of {self.name} can be read: {why}")

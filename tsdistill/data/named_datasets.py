@@ -11,7 +11,7 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from tsdistill.data.idx import IdxImages
-from tsdistill.errors import TsdistillError
+from tsdistill.errors import TsdistillError, cause_of
 from tsdistill.models.info import InputSpec
 
 _MNIST = {
@@ -115,16 +115,16 @@ def timm_dataset(name: str, spec: InputSpec) -> Dataset:
         with contextlib.redirect_stdout(chatter):
             dataset = create_dataset(bare, root=place, input_img_mode=mode, **keywords)
     except ImportError as error:
-        said = chatter.getvalue().strip() or str(error)
-        raise TsdistillError(f"the data {bare} need another package: {_line(said)}") from error
+        said = chatter.getvalue().strip() or error
+        raise TsdistillError(f"the data {bare} need another package: {said}") from error
     except AssertionError as error:
         raise TsdistillError(
-            f"timm does not read the data {bare}: {_line(error)}; names look like {known}"
+            f"timm does not read the data {bare}: {cause_of(error)}; names look like {known}"
         ) from error
     except Exception as error:  # timm's readers raise whatever their libraries do
         where = f" in {place}" if place else ""
         raise TsdistillError(
-            f"cannot open the data {bare}{where}: {_line(error)}; names look like {known}"
+            f"cannot open the data {bare}{where}: {cause_of(error)}; names look like {known}"
         ) from error
     described: Any = dataset
     described.description = f"{bare} {keywords['split']} images" + (f" in {place}" if place else "")
@@ -135,7 +135,3 @@ def _value(text: str) -> Any:
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
     return int(text) if re.fullmatch(r"-?\d+", text) else text
-
-
-def _line(error: object) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

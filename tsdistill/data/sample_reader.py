@@ -13,7 +13,7 @@ from tsdistill.data.batches import check_finite
 from tsdistill.data.targets import collate_targets
 from tsdistill.data.transforms import ImageTransform
 from tsdistill.data.unreadable import Failure
-from tsdistill.errors import TsdistillError
+from tsdistill.errors import TsdistillError, cause_of
 from tsdistill.models.info import InputSpec
 
 Batch = tuple[Any, Any]
@@ -72,7 +72,7 @@ def collate(items: Sequence[Any], name: str) -> Batch:
         else:
             x = torch.stack([item[0] for item in items])
     except (RuntimeError, TypeError) as error:
-        raise TsdistillError(f"samples of {name} differ in shape: {' '.join(str(error).split())}") from error
+        raise TsdistillError(f"samples of {name} differ in shape: {cause_of(error)}") from error
     return x, collate_targets([item[1] for item in items])
 
 

@@ -16,7 +16,7 @@ from tsdistill.data.sample_reader import Batch, SampleReader, collate, loader
 from tsdistill.data.targets import cut_target
 from tsdistill.data.transforms import is_image
 from tsdistill.data.unreadable import Unreadable
-from tsdistill.errors import TsdistillError
+from tsdistill.errors import TsdistillError, cause_of
 from tsdistill.models.info import InputSpec
 from tsdistill.runtime.exclusive import exclusive
 from tsdistill.runtime.nests import cut
@@ -144,8 +144,7 @@ class OrderedBacking:
         except TsdistillError:
             raise
         except Exception as error:  # a data set may raise anything
-            cause = " ".join(str(error).split())
-            raise TsdistillError(f"cannot read {self.name}: {type(error).__name__}: {cause}") from error
+            raise TsdistillError(f"cannot read {self.name}: {cause_of(error)}") from error
 
     def batches(self, skip: int, samples: int | None, size: int) -> Iterator[Batch]:
         """Batches of ``size``, shorter by samples that cannot be read; the last one is shorter, too."""

@@ -17,7 +17,7 @@ from tsdistill.data.sample_source import GivenBacking
 from tsdistill.data.targets import cut_target
 from tsdistill.data.training_batch import Share, TrainingBatch
 from tsdistill.data.unreadable import Failure
-from tsdistill.errors import TsdistillError
+from tsdistill.errors import TsdistillError, cause_of
 from tsdistill.models.info import InputSpec
 from tsdistill.runtime.nests import cut
 from tsdistill.runtime.seeds import drawing, mixed_seed
@@ -68,8 +68,7 @@ class _Dealt(IterableDataset):
         except TsdistillError as error:
             raise TsdistillError(str(error)) from None
         except Exception as error:  # a data set may raise anything
-            cause = " ".join(f"{type(error).__name__}: {error}".split())
-            raise TsdistillError(f"cannot read {self._name}: {cause}") from None
+            raise TsdistillError(f"cannot read {self._name}: {cause_of(error)}") from None
 
     def _ready(self, item: Any, numbers: tuple[int, ...]) -> Any:
         try:
@@ -153,7 +152,7 @@ class StreamTraining:
         for number, part in enumerate(islice(batches, self.length)):
             x, y, _, failures = part
             if failures and how.strict:
-                raise TsdistillError(" ".join(failures[0].split()))
+                raise TsdistillError(failures[0])
             if x is None:
                 raise TsdistillError(f"nothing of a batch of {self.name} can be read: {failures[0]}")
             read += size_of(x)

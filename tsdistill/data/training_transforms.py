@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from tsdistill.data.transforms import channel_figures, convert, is_image
-from tsdistill.errors import TsdistillError
+from tsdistill.errors import TsdistillError, cause_of
 from tsdistill.models.info import InputSpec
 
 OPTIONS = ("scale", "ratio", "hflip", "vflip", "color_jitter", "auto_augment", "re_prob", "train_crop_mode")
@@ -48,9 +48,8 @@ class TrainingTransform:
                 **options,
             )
         except Exception as error:  # timm asserts and raises what it likes
-            said = " ".join(f"{type(error).__name__}: {error}".split())
             raise TsdistillError(
-                f"timm does not take the training transform {dict(options)}: {said}"
+                f"timm does not take the training transform {dict(options)}: {cause_of(error)}"
             ) from error
 
     def __call__(self, image: Any) -> torch.Tensor:

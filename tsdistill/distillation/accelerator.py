@@ -12,7 +12,7 @@ from torch import nn
 
 from tsdistill.devices import check_device
 from tsdistill.distillation.options import Options
-from tsdistill.errors import TsdistillError
+from tsdistill.errors import TsdistillError, cause_of
 from tsdistill.evaluation.named_outputs import outputs_or_main
 from tsdistill.runtime.exclusive import exclusive
 from tsdistill.runtime.forward import forward
@@ -85,8 +85,9 @@ def _open_accelerator(options: Options, folder: str | None) -> Iterator[Accelera
             project_dir=folder,
         )
     except (ValueError, ImportError, RuntimeError) as error:
-        said = " ".join(str(error).split())
-        raise TsdistillError(f"cannot run with amp {options.amp} on {options.device}: {said}") from error
+        raise TsdistillError(
+            f"cannot run with amp {options.amp} on {options.device}: {cause_of(error)}"
+        ) from error
     finally:
         if environment is None:
             os.environ.pop(_DEVICE, None)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tsdistill.distillation.accelerator import StudentModule
 from tsdistill.distillation.batchnorm_modes import freeze_statistics
 from tsdistill.distillation.options import Options
-from tsdistill.errors import TsdistillError
+from tsdistill.errors import TsdistillError, cause_of
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -122,9 +122,9 @@ class OptimizerStep:
             if self.average is not None:
                 self.average.module.load_state_dict(state["average"])
         except (RuntimeError, ValueError, KeyError, TypeError) as error:
-            said = " ".join(str(error).split())[:200]
             raise TsdistillError(
-                f"the checkpoint is of another student ({said}); give the one that the run began with"
+                f"the checkpoint is of another student ({cause_of(error)}); give the one that the run "
+                "began with"
             ) from error
         scaler = getattr(self._accelerator, "scaler", None)
         if scaler is not None and state.get("scaler"):
@@ -148,8 +148,9 @@ def _optimizer(student: nn.Module, extra: list[nn.Parameter], options: Options) 
         )
     except (AssertionError, ValueError, KeyError, TypeError) as error:
         if options.optimizer.lower() in list_optimizers():
-            said = " ".join(str(error).split())
-            raise TsdistillError(f"timm's optimizer {options.optimizer} cannot be used: {said}") from error
+            raise TsdistillError(
+                f"timm's optimizer {options.optimizer} cannot be used: {cause_of(error)}"
+            ) from error
         raise TsdistillError(
             f"timm has no optimizer {options.optimizer!r}; {_nearest(options.optimizer, list_optimizers())}"
         ) from error

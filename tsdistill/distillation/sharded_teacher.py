@@ -8,7 +8,7 @@ from torch import nn
 
 from tsdistill.augmentation import needs_teacher, opened
 from tsdistill.distillation.losses import Combined
-from tsdistill.errors import TsdistillError
+from tsdistill.errors import TsdistillError, cause_of
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -54,8 +54,9 @@ def shard(teacher: nn.Module, accelerator: Accelerator, loss: Combined | None, a
             fully_shard(block, mesh=mesh, reshard_after_forward=True)
         fully_shard(teacher, mesh=mesh, reshard_after_forward=True)
     except (RuntimeError, ValueError, NotImplementedError, AssertionError) as error:
-        said = " ".join(str(error).split())[:200]
-        raise TsdistillError(f"the teacher cannot be sharded: {said}; leave --shard-teacher out") from error
+        raise TsdistillError(
+            f"the teacher cannot be sharded: {cause_of(error)}; leave --shard-teacher out"
+        ) from error
 
 
 def _blocks(model: nn.Module) -> list[nn.Module]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tsdistill import plugins
 from tsdistill.data import Stream, open_data
-from tsdistill.errors import TsdistillError
+from tsdistill.errors import TsdistillError, cause_of
 from tsdistill.evaluation.counted_positions import IGNORED, aligned_labels, counted, labels_for
 from tsdistill.evaluation.default_metrics import default_metrics
 from tsdistill.evaluation.metric import KIND, OUTPUTS, POSITIONS, RAW, Metric, metric_kind, wants_of
@@ -335,8 +335,7 @@ def _figure(name: str, metric: Any) -> float:
 def _failed(name: str, error: Exception) -> TsdistillError:
     registered = name if isinstance(name, plugins.NamedObject) else name.partition("@")[0]
     origin = plugins.origin(KIND, registered)
-    cause = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-    return TsdistillError(f"the metric {name} ({origin}) fails: {cause}; leave it out or mend it")
+    return TsdistillError(f"the metric {name} ({origin}) fails: {cause_of(error)}; leave it out or mend it")
 
 
 def _moved(value: Any, device: torch.device) -> Any:

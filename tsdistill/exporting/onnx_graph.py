@@ -108,7 +108,7 @@ def reader(path: Path) -> Runner:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise TsdistillError(
-            f"{engine()} cannot run what came out ({first_line(error)[:160]}); export it in single "
+            f"{engine()} cannot run what came out ({first_line(error)}); export it in single "
             "precision, or to .pt2"
         ) from error
     names = [given.name for given in session.get_inputs()]

@@ -108,9 +108,7 @@ def _built(names: dict[str, Any], weights: Path, made_by: Factory) -> nn.Module:
 
 
 def _broken(error: Exception) -> TsdistillError:
-    return TsdistillError(
-        f"the Python file that was written does not build the model: {first_line(error)[:200]}"
-    )
+    return TsdistillError(f"the Python file that was written does not build the model: {first_line(error)}")
 
 
 @contextmanager

@@ -68,7 +68,7 @@ def refused(exporter: str, error: Exception, dynamic: bool) -> TsdistillError:
     cause: BaseException = error
     while cause.__cause__ is not None:
         cause = cause.__cause__
-    reason = first_line(cause)[:200]
+    reason = first_line(cause)
     if "data-dependent" in reason:
         reason += "; its forward goes by the values of its inputs, which no fixed program does"
     elif dynamic:

@@ -64,14 +64,14 @@ def check(
                 expected = tensors_in(model(*drawn.args, **drawn.kwargs))
         except Exception as error:
             raise TsdistillError(
-                f"the model's forward fails on a batch of {batch}: {first_line(error)[:200]}{_way_out(other)}"
+                f"the model's forward fails on a batch of {batch}: {first_line(error)}{_way_out(other)}"
             ) from error
         try:
             with torch.no_grad():
                 given = run(drawn)
         except Exception as error:
             raise TsdistillError(
-                f"the exported model fails on a batch of {batch} in {by}: {first_line(error)[:200]}"
+                f"the exported model fails on a batch of {batch} in {by}: {first_line(error)}"
                 f"{_way_out(other)}"
             ) from error
         if [t.shape for t in given] != [t.shape for t in expected]:

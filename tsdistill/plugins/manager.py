@@ -20,8 +20,8 @@ from typing import Any
 
 import pluggy
 
-from tsdistill.errors import TsdistillError
-from tsdistill.imported_code import import_code, in_a_line
+from tsdistill.errors import TsdistillError, cause_of
+from tsdistill.imported_code import import_code
 from tsdistill.plugins import hookspecs
 from tsdistill.plugins.named_object import NamedObject
 
@@ -159,14 +159,14 @@ class Registry:
         try:
             self._manager.register(module, name=title)
         except Exception as error:
-            raise TsdistillError(f"{title}: {in_a_line(error)}") from error
+            raise TsdistillError(f"{title}: {cause_of(error)}") from error
         self._kinds.clear()
         self.generation += 1
         for kind in KINDS:
             try:
                 self._from_plugin(kind, title)
             except Exception as error:
-                raise TsdistillError(f"{title}: {_HOOKS[kind]}() fails: {in_a_line(error)}") from error
+                raise TsdistillError(f"{title}: {_HOOKS[kind]}() fails: {cause_of(error)}") from error
         summary = self._summary(title)
         problem = self._misnamed(title) or ("it registers nothing" if not summary.names else None)
         if problem:
@@ -203,7 +203,7 @@ class Registry:
             try:
                 self._manager.register(entry.load(), name=title)
             except Exception as error:
-                self._warn(title, in_a_line(error))
+                self._warn(title, cause_of(error))
                 continue
             problem = self._misnamed(title)
             if problem:
@@ -252,7 +252,7 @@ class Registry:
                 if title in self._builtins.get(kind, ()):
                     raise
                 self._collected[kind, title] = {}
-                self._warn(title, in_a_line(error))
+                self._warn(title, cause_of(error))
                 continue
             for name, thing in taken.items():
                 if name in found:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from tsdistill.errors import TsdistillError
+from tsdistill.errors import TsdistillError, cause_of
 from tsdistill.runtime.forward import forward
 from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.statistics.prepared_data import Prepared
@@ -45,8 +45,7 @@ def _failure(model: nn.Module, x: Any) -> str | None:
         try:
             forward(model, x)
         except TsdistillError as error:
-            raised = error.__cause__ or error
-            return f"{type(raised).__name__}: {' '.join(str(raised).split())[:200]}"
+            return cause_of(error.__cause__ or error)
     return None
 
 

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 from torch import nn
 
-from tsdistill.errors import TsdistillError
+from tsdistill.errors import TsdistillError, cause_of
 from tsdistill.models import Attribute, ModelInfo, attach, info_of
 from tsdistill.models.layers.call_kinds import ComputedCall
 from tsdistill.pruning.batchnorm_update import match_norms
@@ -178,8 +178,7 @@ class Course:
                 self.realigned = Realigned(0, self.realigned.looked, self.realigned.samples, notes=(note,))
         except Exception as error:  # the model's own code runs, layer by layer, and may raise anything
             self.model.load_state_dict(before)
-            cause = " ".join(str(error).split())[:300]
-            note = f"the nodes that stay are not re-aligned: {type(error).__name__}: {cause}"
+            note = f"the nodes that stay are not re-aligned: {cause_of(error)}"
             self.realigned = Realigned(0, 0, 0, notes=(note,))
 
     def whole(self, graph: NodeGraph) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tsdistill.errors import TsdistillError
+from tsdistill.errors import TsdistillError, cause_of
 from tsdistill.runtime import modes
 from tsdistill.runtime.nests import cut, moved, shapes, tensors
 
@@ -46,7 +46,6 @@ def forward(model: nn.Module, x: Any, role: str = "model") -> Any:
         place = modes.own_fault(error)
         if place is not None:
             raise modes.OwnFault(f"{modes.first_line(error)} in {place}") from error
-        cause = " ".join(str(error).split())[:300]
         mode = " in train mode" if model.training else ""
         way_out = (
             "give batches of another size (--batch-size) or a model that trains on such inputs alone"
@@ -54,8 +53,7 @@ def forward(model: nn.Module, x: Any, role: str = "model") -> Any:
             else "see that data and --input-size (input_size=) fit the model"
         )
         raise TsdistillError(
-            f"the {role}'s forward fails{mode} on an input {shapes(x)}: {type(error).__name__}: {cause}; "
-            f"{way_out}"
+            f"the {role}'s forward fails{mode} on an input {shapes(x)}: {cause_of(error)}; {way_out}"
         ) from error
 
 

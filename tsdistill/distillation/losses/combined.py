@@ -21,8 +21,7 @@ from tsdistill.distillation.losses.loss_protocol import (
     Step,
 )
 from tsdistill.distillation.output_pairs import TrainedOutputs
-from tsdistill.errors import TsdistillError
-from tsdistill.imported_code import in_a_line
+from tsdistill.errors import TsdistillError, cause_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -257,7 +256,7 @@ def _value(term: Term, step: Step) -> Any:
         if term.origin == "tsdistill":
             raise
         raise TsdistillError(
-            f"the loss {term.name} ({term.origin}) fails: {in_a_line(error)}; leave it out or mend it"
+            f"the loss {term.name} ({term.origin}) fails: {cause_of(error)}; leave it out or mend it"
         ) from error
 
 

@@ -10,7 +10,7 @@ import torch
 
 from tsdistill.data.arrays import ArraySamples
 from tsdistill.data.named_datasets import torchvision_dataset
-from tsdistill.errors import TsdistillError
+from tsdistill.errors import TsdistillError, cause_of
 
 CIFAR = "cifar-10-batches-py"
 
@@ -99,8 +99,7 @@ def _download(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         CIFAR10(str(folder), download=True)
     except (OSError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
         raise TsdistillError(
-            f"CIFAR-10 is not in {folder} and cannot be downloaded ({reason}); put the folder {CIFAR} there, "
-            "or take --data fashion-mnist"
+            f"CIFAR-10 is not in {folder} and cannot be downloaded ({cause_of(error)}); put the folder "
+            f"{CIFAR} there, or take --data fashion-mnist"
         ) from error

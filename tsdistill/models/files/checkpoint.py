@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from tsdistill.errors import TsdistillError
+from tsdistill.errors import TsdistillError, cause_of
 from tsdistill.models.files import torch_save
 from tsdistill.models.files.pickled_values import Damaged, Foreign, Stored
 from tsdistill.models.files.unpickler import Pickled
@@ -138,7 +138,7 @@ def _read_safetensors(path: Path) -> Contents:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
         raise TsdistillError(
-            f"{path} is truncated or not a safetensors file ({_line(error)}); fetch it again"
+            f"{path} is truncated or not a safetensors file ({cause_of(error)}); fetch it again"
         ) from error
     if not tensors:
         raise TsdistillError(f"{path} holds no tensors")
@@ -183,7 +183,7 @@ def _not_saved(path: Path, error: Exception) -> TsdistillError:
     if "TorchScript" in str(error):
         return TsdistillError(f"{path} is a TorchScript archive; save model.state_dict() instead")
     return TsdistillError(
-        f"{path} is truncated or not a file of torch.save ({_line(error)}); fetch or save it again"
+        f"{path} is truncated or not a file of torch.save ({cause_of(error)}); fetch or save it again"
     )
 
 
@@ -231,8 +231,3 @@ def _check_names(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
             raise TsdistillError(
                 f"{path} is damaged: the name of a tensor, {name[:40]!a}..., is no name; fetch it again"
             )
-
-
-def _line(error: BaseException) -> str:
-    text = " ".join("".join(c if c.isprintable() else " " for c in str(error)).split())
-    return f"{type(error).__name__}: {text[:120]}"

@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from tsdistill.errors import TsdistillError
+from tsdistill.errors import TsdistillError, cause_of
 from tsdistill.models.files import torch_save, zip_archive
 from tsdistill.models.files.pickled_values import Chunk, Damaged, Stored
 from tsdistill.schema import LARGEST_DOCUMENT, Entries, Schema, Size, Text, parse, validated
@@ -77,8 +77,9 @@ def program(path: Path) -> nn.Module:
         with warnings.catch_warnings(action="ignore"):
             module = torch.export.load(path).module()
     except Exception as error:
-        said = " ".join(f"{type(error).__name__}: {error}".split())[:160]
-        raise TsdistillError(f"{path} cannot be loaded by torch.export ({said}); export it again") from error
+        raise TsdistillError(
+            f"{path} cannot be loaded by torch.export ({cause_of(error)}); export it again"
+        ) from error
     for name in ("train", "eval"):
         module.__dict__.pop(name, None)
     return module

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from tsdistill.errors import TsdistillError
+from tsdistill.errors import TsdistillError, cause_of
 from tsdistill.models.input_spec import example_input
 
 _WIDTHS = ("hidden_size", "d_model", "n_embd", "dim")
@@ -164,8 +164,7 @@ def _mismatch(model: Any, config: Any) -> str | None:
         with torch.no_grad():
             one, other = model.eval()(**x), fresh(**x)
     except (RuntimeError, ValueError, TypeError, AttributeError, ZeroDivisionError) as error:
-        cause = " ".join(str(error).split())[:200]
-        return f"the nearest one fails: {type(error).__name__}: {cause}"
+        return f"the nearest one fails: {cause_of(error)}"
     finally:
         model.train(training)
     pairs = [(a, other[key]) for key, a in one.items() if isinstance(a, torch.Tensor)]

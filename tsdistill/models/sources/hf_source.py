@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-from tsdistill.errors import TsdistillError
+from tsdistill.errors import TsdistillError, cause_of
 from tsdistill.models.files import size_guard
 from tsdistill.models.files.hub_folder import INDEXED, shards
 from tsdistill.models.info import InputSpec
@@ -24,7 +24,7 @@ from tsdistill.models.sources.offline import fetching
 from tsdistill.models.sources.specs import Built, OptionValue
 from tsdistill.printable import printable
 from tsdistill.schema import LARGEST, LARGEST_DOCUMENT, Entries, Schema, Text, parse, validated
-from tsdistill.untrusted import read_text, reason, refusing
+from tsdistill.untrusted import read_text, refusing
 
 CONFIG_FILE = "config.json"
 _CLASS = re.compile(r"[A-Z][A-Za-z0-9_]*")
@@ -168,7 +168,9 @@ def _configuration(kind: Any, options: dict[str, OptionValue], spec: str) -> Any
     try:
         return kind.config_class.from_dict(fields)
     except Exception as error:
-        raise TsdistillError(f"{spec}: transformers refuses this configuration ({reason(error)})") from error
+        raise TsdistillError(
+            f"{spec}: transformers refuses this configuration ({cause_of(error)})"
+        ) from error
 
 
 def _check_bounds(key: str, value: Any, spec: str) -> None:
@@ -191,7 +193,7 @@ def _from_configuration(kind: Any, config: Any, spec: str) -> Any:
     try:
         return kind(config)
     except Exception as error:
-        raise TsdistillError(f"{spec}: transformers cannot build it ({reason(error)}); check it") from error
+        raise TsdistillError(f"{spec}: transformers cannot build it ({cause_of(error)}); check it") from error
 
 
 def _pretrained(library: Any, place: str, wanted: str, weights: bool, spec: str) -> Any:
@@ -215,7 +217,7 @@ def _pretrained(library: Any, place: str, wanted: str, weights: bool, spec: str)
         raise
     except Exception as error:
         raise TsdistillError(
-            f"{spec}: its configuration cannot be read ({reason(error)}); give a folder that is there, or "
+            f"{spec}: its configuration cannot be read ({cause_of(error)}); give a folder that is there, or "
             "connect to the network once"
         ) from error
     kind = _class(library, wanted or _named(config, spec), spec)
@@ -231,7 +233,7 @@ def _pretrained(library: Any, place: str, wanted: str, weights: bool, spec: str)
             )
     except Exception as error:
         raise TsdistillError(
-            f"{spec}: its weights cannot be read ({reason(error)}); give a folder with .safetensors files, "
+            f"{spec}: its weights cannot be read ({cause_of(error)}); give a folder with .safetensors files, "
             "or connect to the network once"
         ) from error
 

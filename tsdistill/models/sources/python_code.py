@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from tsdistill.errors import TsdistillError
-from tsdistill.imported_code import import_code, in_a_line
+from tsdistill.errors import TsdistillError, cause_of
+from tsdistill.imported_code import import_code
 from tsdistill.models.sources.specs import Built
 
 
@@ -48,7 +48,7 @@ def _called(found: Callable[[], Any], argument: str, name: str) -> Any:
     try:
         return found()
     except Exception as error:
-        raise TsdistillError(f"{argument}: {name}() failed with {in_a_line(error)}") from error
+        raise TsdistillError(f"{argument}: {name}() failed with {cause_of(error)}") from error
 
 
 def _found(argument: str, kind: str) -> tuple[Any, str]:

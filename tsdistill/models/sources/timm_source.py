@@ -10,7 +10,7 @@ import timm.data
 import torch
 from torch import nn
 
-from tsdistill.errors import TsdistillError
+from tsdistill.errors import TsdistillError, cause_of
 from tsdistill.models.files.stored_weights import shapes_of
 from tsdistill.models.info import InputSpec, ModelInfo
 from tsdistill.models.sources.offline import fetching
@@ -77,17 +77,17 @@ def _create(name: str, options: dict[str, Any], pretrained: bool, spec: str) -> 
         with fetching():
             return timm.create_model(name, pretrained=pretrained, **options)
     except Exception as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+        cause = cause_of(error)
         if pretrained and _builds(name, options):
-            if "No pretrained weights exist" in reason:
+            if "No pretrained weights exist" in cause:
                 way_out = "timm has no weights of it; add pretrained=false"
             else:
                 way_out = (
-                    f"its weights are not in the cache and cannot be fetched ({reason}); connect to the "
+                    f"its weights are not in the cache and cannot be fetched ({cause}); connect to the "
                     "network once, give a file as MODEL, or add pretrained=false"
                 )
             raise TsdistillError(f"{spec}: {way_out}") from error
-        raise TsdistillError(f"{spec}: timm cannot build it ({reason}); check the options") from error
+        raise TsdistillError(f"{spec}: timm cannot build it ({cause}); check the options") from error
 
 
 def _builds(name: str, options: dict[str, Any]) -> bool:

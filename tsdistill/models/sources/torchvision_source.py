@@ -15,7 +15,7 @@ from torch import nn
 from torchvision import models
 from torchvision.models import regnet
 
-from tsdistill.errors import TsdistillError
+from tsdistill.errors import TsdistillError, cause_of
 from tsdistill.models.info import InputSpec
 from tsdistill.models.sources.offline import fetching
 from tsdistill.models.sources.specs import Built, OptionValue, join, parse
@@ -62,13 +62,13 @@ def _create(name: str, options: dict[str, Any], weights: Any, spec: str) -> nn.M
     try:
         return _call(name, options, weights)
     except Exception as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+        cause = cause_of(error)
         if weights is not None and _is_fetching(error):
             raise TsdistillError(
-                f"{spec}: its weights are not in the cache and cannot be fetched ({reason}); connect to the "
+                f"{spec}: its weights are not in the cache and cannot be fetched ({cause}); connect to the "
                 "network once, give a file as MODEL, or add pretrained=false"
             ) from error
-        raise TsdistillError(f"{spec}: torchvision cannot build it ({reason}); check the options") from error
+        raise TsdistillError(f"{spec}: torchvision cannot build it ({cause}); check the options") from error
 
 
 def _is_fetching(error: BaseException) -> bool:

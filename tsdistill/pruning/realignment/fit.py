@@ -8,7 +8,7 @@ from math import ceil
 import torch
 from torch import Tensor, nn
 
-from tsdistill.errors import TsdistillError
+from tsdistill.errors import TsdistillError, cause_of
 from tsdistill.models.layers.effective_weights import effective_weight
 from tsdistill.pruning.realignment.activation_targets import behind
 from tsdistill.pruning.realignment.batch_scheduler import Crowd
@@ -91,7 +91,7 @@ def fit_block(
     except RuntimeError as error:
         return (
             False,
-            f"block {block.name!r} is fitted layer by layer only: {' '.join(str(error).split())[:200]}",
+            f"block {block.name!r} is fitted layer by layer only: {cause_of(error)}",
         )
     for (mine, _), x in zip(walks, entered, strict=True):
         with torch.no_grad():
