@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Generator, Tensor
 
 from tsdistill.augmentation.strategy_protocol import MixesLabels, Prepares, Setting, Strategy
 from tsdistill.errors import TsdistillError, cause_of
+from tsdistill.runtime.finite import non_finite
 
 
 def needs_teacher(strategy: Strategy) -> bool:
@@ -98,5 +98,5 @@ def _check(strategy: Strategy, x: Tensor, made: Any, times: int) -> None:
             f"the augmentation {title(strategy)} gives {made.dtype} on {made.device}, not {x.dtype} on "
             f"{x.device}"
         )
-    if made.is_floating_point() and not bool(torch.isfinite(made).all()):
+    if non_finite(made) is not None:
         raise TsdistillError(f"the augmentation {title(strategy)} makes samples that are not finite")

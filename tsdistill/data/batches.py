@@ -10,6 +10,7 @@ import torch
 
 from tsdistill.data.targets import target_of
 from tsdistill.errors import TsdistillError
+from tsdistill.runtime.finite import non_finite
 from tsdistill.runtime.nests import as_tensors, count, holds_tensors, is_graph, is_record, tensors
 
 LABEL_KEYS = ("labels", "label", "targets", "target")
@@ -147,8 +148,9 @@ def check_finite(x: Any, first: int, name: str) -> None:
             check_finite(sample[None], first + position, name)
         return
     for tensor in tensors(x):
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        if non_finite(tensor) is not None:
             bad = (~torch.isfinite(tensor)).flatten(1).any(1) if tensor.ndim > 1 else ~torch.isfinite(tensor)
             where = int(bad.nonzero()[0, 0]) if bad.ndim else 0
-            what = "NaN" if bool(torch.isnan(tensor[where]).any()) else "infinite values"
-            raise TsdistillError(f"sample {first + where} of {name} has {what}; clean or remove it")
+            raise TsdistillError(
+                f"sample {first + where} of {name} has {non_finite(tensor[where])}; clean or remove it"
+            )

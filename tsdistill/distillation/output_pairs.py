@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.counted_positions import counted, labels_for
 from tsdistill.evaluation.named_outputs import WHOLE, main_name
 from tsdistill.evaluation.output_layout import CLASSES, UNUSED, Layout, class_output, layouts, paired
+from tsdistill.runtime.finite import non_finite
 
 
 @dataclass(frozen=True)
@@ -196,8 +196,7 @@ class TrainedOutputs:
             kept = counted(layout, mine[name], x, y, ignore_index)
             rows = layout.rows(theirs[name])
             found = rows if kept is None else rows[kept.to(rows.device)]
-            if not bool(torch.isfinite(found).all()):
-                what = "NaN" if bool(torch.isnan(found).any()) else "infinite values"
+            if (what := non_finite(found)) is not None:
                 return what if name == WHOLE else f"{what} in its output {self.teacher.get(name, name)}"
         return None
 

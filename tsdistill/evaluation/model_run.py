@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.named_outputs import main_name, named_outputs, outputs_or_main
 from tsdistill.evaluation.output_layout import Layout
+from tsdistill.runtime.finite import non_finite
 from tsdistill.runtime.forward import forward
 from tsdistill.runtime.nests import tensors
 
@@ -90,8 +91,8 @@ class Run:
         return self.named()[name]
 
     def _check(self, found: Tensor) -> None:
-        if not bool(torch.isfinite(found).all()):
-            self._refuse("NaN" if bool(torch.isnan(found).any()) else "infinite values")
+        if (what := non_finite(found)) is not None:
+            self._refuse(what)
 
     def _refuse(self, what: str) -> None:
         kind = type(self.model).__name__

@@ -1,4 +1,4 @@
-"""Which layer was the first to give NaN or infinity."""
+"""Values that are not finite: whether there are any, and which layer was the first to give them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def checked_forward(model: nn.Module, x: Any, role: str, where: str) -> None:
         TsdistillError: the forward fails, or gives NaN or infinity: names the first layer that did, and
             ``where`` in the data that was.
     """
-    if _finite(forward(model, x, role)):
+    if non_finite(forward(model, x, role)) is None:
         return
     layer = _first_broken(model, x)
     what = f"layer {layer!r} of the {role}" if layer else f"the {role}"
@@ -30,8 +30,12 @@ def checked_forward(model: nn.Module, x: Any, role: str, where: str) -> None:
     )
 
 
-def _finite(value: Any) -> bool:
-    return all(bool(torch.isfinite(y).all()) for y in tensors(value) if y.is_floating_point())
+def non_finite(value: Any) -> str | None:
+    """``"NaN"`` or ``"infinite values"``, which a tensor in a nest holds; ``None`` where all are finite."""
+    for tensor in tensors(value):
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            return "NaN" if bool(torch.isnan(tensor).any()) else "infinite values"
+    return None
 
 
 def _first_broken(model: nn.Module, x: Any) -> str | None:
@@ -39,7 +43,11 @@ def _first_broken(model: nn.Module, x: Any) -> str | None:
     broken: list[str] = []
 
     def look(call: ModuleCall) -> None:
-        if not broken and isinstance(call.output, Tensor | tuple | list | dict) and not _finite(call.output):
+        if (
+            not broken
+            and isinstance(call.output, Tensor | tuple | list | dict)
+            and non_finite(call.output) is not None
+        ):
             broken.append(call.name)
 
     with ModuleHooks({name: module for name, module in model.named_modules() if name}, after=look):
