@@ -14,7 +14,7 @@ from tsdistill.models.layers.effective_weights import effective_weight
 from tsdistill.pruning.reader_weights import ReadingWeight
 from tsdistill.statistics.bias_sinks import following_norms
 from tsdistill.statistics.covariance import Covariance
-from tsdistill.statistics.linear_prediction import inverse, shrinkage, standardise
+from tsdistill.statistics.linear_prediction import ridged_inverse, shrinkage, standardise
 from tsdistill.statistics.linear_readers import capacities
 from tsdistill.statistics.observation import Observation
 from tsdistill.statistics.redundancy import Relations, relations
@@ -93,8 +93,7 @@ def _regress(covariance: Covariance, removed: np.ndarray, kept: np.ndarray, cons
     scaled = standardise(moments, std)
     k = len(kept)
     ridge = shrinkage(scaled, covariance.rows)
-    inner = scaled[:k, :k] + ridge * np.eye(k)
-    solved = (inverse(inner) @ scaled[:k, k:]).T
+    solved = (ridged_inverse(scaled[:k, :k], ridge, double=True) @ scaled[:k, k:]).T
     scale = np.divide(1.0, std[:k], out=np.zeros(k), where=std[:k] > 0)
     return solved * std[k:, None] * scale[None, :]
 

@@ -11,6 +11,10 @@ RIDGE = 1e-3
 _WIDE = 512
 _TAME = 1e-2
 
+JITTER = 1e-7
+"""Ridge, relative to unit variance, of a correlation matrix that is to be inverted as it is: rounding of the
+sums leaves features that are copies of one another no smaller eigenvalue."""
+
 
 def standardise(matrix: np.ndarray, std: np.ndarray) -> np.ndarray:
     """Covariance ``[F, F]`` to correlation; a feature that does not vary gets zeros, on the diagonal too."""
@@ -60,11 +64,15 @@ def inverse(matrix: np.ndarray) -> np.ndarray:
         jitter = max(1e-10, 10 * jitter)
 
 
-def ridged_inverse(correlation: np.ndarray, ridge: float) -> np.ndarray:
+def ridged_inverse(correlation: np.ndarray, ridge: float = JITTER, *, double: bool = False) -> np.ndarray:
     """Inverse of ``correlation + ridge · I``; in single precision above 512 features where the ridge is at
-    least 1e-2 (relative to which rounding, 6e-8 of the largest eigenvalue, is small), else in double."""
+    least 1e-2 (relative to which rounding, 6e-8 of the largest eigenvalue, is small), else in double.
+
+    With ``double`` always in double precision: for coefficients that become weights, of which an error shows
+    in every output, whereas an order of features survives it.
+    """
     size = len(correlation)
-    if size > _WIDE and ridge >= _TAME:
+    if not double and size > _WIDE and ridge >= _TAME:
         matrix = torch.from_numpy(correlation.astype(np.float32))
         matrix.diagonal().add_(ridge)
         factor, failed = torch.linalg.cholesky_ex(matrix)
@@ -81,7 +89,7 @@ def precision_of(correlation: np.ndarray, rows: int) -> np.ndarray | None:
     count = int(alive.sum())
     if count < 2 or rows <= 2 * count:
         return None
-    return inverse(correlation[np.ix_(alive, alive)] + 1e-7 * np.eye(count))
+    return ridged_inverse(correlation[np.ix_(alive, alive)])
 
 
 def explained(correlation: np.ndarray, rows: int, precision: np.ndarray | None = None) -> np.ndarray:

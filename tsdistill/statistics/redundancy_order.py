@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tsdistill.statistics.linear_prediction import downdate, inverse
+from tsdistill.statistics.linear_prediction import downdate, ridged_inverse
 
 LOWEST = 0.5
 _ALIKE = 1e4
@@ -43,7 +43,7 @@ def leaving_shares(
         _by_pairs(correlation, stay, worth, shares)
     else:
         if precision is None:
-            precision = inverse(correlation[np.ix_(stay, stay)] + 1e-7 * np.eye(stay.size))
+            precision = ridged_inverse(correlation[np.ix_(stay, stay)])
         else:
             precision = downdate(precision, np.flatnonzero(gone[np.diag(correlation) > 0]))
         _by_all(precision, stay, worth, shares)
