@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 import tsdistill as tsd
 from tests.distillation.small import digits, network, student
-from tsdistill.distillation import TrainResult, batchnorm_modes
+from tsdistill.distillation import TrainResult
 from tsdistill.distillation.validation import worsened
 from tsdistill.errors import TsdistillError
+from tsdistill.models.layers.layer_kind import batch_norms
 
 X, Y = digits().tensors
 HELD_OUT = [(X[1000:1200], Y[1000:1200])]
@@ -38,7 +39,7 @@ def distilled(model: nn.Module, data: Tensor = X[:512], **how: Any) -> TrainResu
 def statistics(model: nn.Module) -> list[Tensor]:
     return [
         t.clone()
-        for norm in batchnorm_modes.norms_of(model)
+        for norm in batch_norms(model).values()
         for t in (norm.running_mean, norm.running_var)
         if t is not None
     ]

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from tsdistill.models.layers.layer_kind import batch_norms
 from tsdistill.runtime.forward import forward
 from tsdistill.runtime.unchanged import preserved_generators
-from tsdistill.torch_private import BatchNorm
 from tsdistill.tracing.model_copy import copied
 
 PROBED = 32
@@ -35,14 +35,9 @@ all). The ratio leaves a student that is far from its teacher, after a hard cut,
 """
 
 
-def norms_of(model: nn.Module) -> list[BatchNorm]:
-    """The batch norms of ``model`` that keep running statistics."""
-    return [m for m in model.modules() if isinstance(m, BatchNorm) and m.running_mean is not None]
-
-
 def freeze_statistics(model: nn.Module) -> None:
     """Let batch norms of a model in train mode use their running statistics and leave them as they are."""
-    for norm in norms_of(model):
+    for norm in batch_norms(model).values():
         norm.eval()
 
 
@@ -50,7 +45,7 @@ def has_trained_statistics(model: nn.Module) -> bool:
     """Whether some batch norm has statistics other than those that it is made with (mean 0, variance 1)."""
     return any(
         bool((norm.running_mean != 0).any()) or bool((norm.running_var != 1).any())
-        for norm in norms_of(model)
+        for norm in batch_norms(model).values()
         if norm.running_mean is not None and norm.running_var is not None
     )
 

@@ -22,6 +22,7 @@ from tsdistill.distillation.losses import Features, Step
 from tsdistill.distillation.running_means import RunningMeans
 from tsdistill.distillation.training_log import Status
 from tsdistill.errors import TsdistillError
+from tsdistill.models.layers.layer_kind import batch_norms
 from tsdistill.runtime.nests import by_name, count
 from tsdistill.runtime.seeds import mixed_seed
 from tsdistill.untrusted import refusing
@@ -124,7 +125,7 @@ class TrainingLoop:
             or parts.teacher_forward.teacher is None
             or not batchnorm_modes.has_trained_statistics(student)
         ):
-            return wanted == "yes" and bool(batchnorm_modes.norms_of(student))
+            return wanted == "yes" and bool(batch_norms(student))
         before = batchnorm_modes.divergence(
             {name.removeprefix("val/"): value for name, value in figures.items()}
         )

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tsdistill.models.layers.layer_kind import batch_norms
 from tsdistill.runtime.forward import forward
 from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
 from tsdistill.runtime.modes import evaluation_mode
@@ -47,7 +48,7 @@ def match_norms(
     Returns:
         number of norms that were looked at.
     """
-    if not _norms(small):
+    if not batch_norms(small):
         return 0
     x = _one_batch(batches)
     kept = _kept_channels(dense, graph, removed)
@@ -85,18 +86,10 @@ def _one_batch(batches: Iterable[tuple[Any, Any]]) -> Any:
     return torch.cat(taken)[:_SAMPLES]
 
 
-def _norms(model: nn.Module) -> dict[str, BatchNorm]:
-    return {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, BatchNorm) and module.running_mean is not None
-    }
-
-
 def _kept_channels(
     dense: nn.Module, graph: NodeGraph, removed: Mapping[str, np.ndarray]
 ) -> dict[str, Tensor]:
-    stays = {name: np.ones(norm.num_features, dtype=bool) for name, norm in _norms(dense).items()}
+    stays = {name: np.ones(norm.num_features, dtype=bool) for name, norm in batch_norms(dense).items()}
     for group in graph.groups:
         nodes = removed.get(group.name)
         for slot in group.slots if nodes is not None else ():
@@ -111,7 +104,7 @@ def _run(model: nn.Module, call: Callable[[str, BatchNorm, tuple[Tensor, Tensor]
         assert isinstance(each.module, BatchNorm)
         call(each.name, each.module, _moments(each.args[0].detach()))
 
-    with ModuleHooks(_norms(model), before=before):
+    with ModuleHooks(batch_norms(model), before=before):
         forward(model, x)
 
 

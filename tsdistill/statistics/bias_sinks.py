@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tsdistill.models.layers.layer_kind import batch_norms
 from tsdistill.runtime.calls import Calls
 from tsdistill.runtime.forward import forward
 from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
 from tsdistill.runtime.modes import evaluation_mode
-from tsdistill.torch_private import BatchNorm
 
 
 def following_norms(model: nn.Module, names: Collection[str], example: Any) -> dict[str, str]:
@@ -27,9 +27,7 @@ def following_norms(model: nn.Module, names: Collection[str], example: Any) -> d
         layer name -> name of its batch norm, which keeps running statistics and has no other input.
     """
     modules = dict(model.named_modules())
-    norms = {
-        name: m for name, m in modules.items() if isinstance(m, BatchNorm) and m.running_mean is not None
-    }
+    norms = batch_norms(model)
     outputs: dict[str, list[Tensor]] = {}
     inputs: dict[str, list[Tensor]] = {}
     calls = Calls()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from tsdistill.models.layers.call_kinds import ProductCall
-from tsdistill.torch_private import ConvNd, ConvTransposeNd
+from tsdistill.torch_private import BatchNorm, ConvNd, ConvTransposeNd
 
 
 @dataclass(frozen=True)
@@ -92,3 +92,12 @@ def groups_of(module: nn.Module) -> int:
     """Number of groups of channels of a convolution, each of which is read by weights of its own; 1 for
     other layers."""
     return int(getattr(module, "groups", 1))
+
+
+def batch_norms(model: nn.Module) -> dict[str, BatchNorm]:
+    """The batch norms of a model that keep running statistics, by name."""
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, BatchNorm) and module.running_mean is not None
+    }

@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn.functional import interpolate
 
 from tsdistill.models.info import InputSpec
-from tsdistill.torch_private import BatchNorm
+from tsdistill.models.layers.layer_kind import batch_norms
 
 CROPS = 8
 LAYERS = 8
@@ -104,8 +104,7 @@ def distances(model: nn.Module, images: torch.Tensor) -> list[float]:
         spread = (here + there).log() - math.log(2) - (here.log() + there.log()) / 2
         found.append((apart + spread / 2).clamp(max=_CEILING).mean().item())
 
-    norms = [m for m in model.modules() if isinstance(m, BatchNorm) and m.running_var is not None]
-    for norm in norms:
+    for norm in batch_norms(model).values():
         norm.register_forward_pre_hook(measure)
         norm.train()
         norm.momentum = 0.0
