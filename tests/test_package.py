@@ -193,3 +193,9 @@ def test_private_names_of_torch_are_used_in_one_module() -> None:
     for module, file in MODULES.items():
         if module not in {"tsdistill.torch_private", *CARRIED}:
             assert not [*_private_names_of_torch(file)], module
+
+
+def test_forward_hooks_are_registered_in_one_module() -> None:
+    for module, file in MODULES.items():
+        if module != "tsdistill.runtime.hooks" and not module.startswith("tsdistill.models."):
+            assert not re.search(r"\.register_forward_(pre_)?hook\(", file.read_text()), module

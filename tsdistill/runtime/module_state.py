@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from tsdistill.models.layers.effective_weights import computed_attributes
+from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
 from tsdistill.torch_private import buffers_of, version_of
 
 _SKIPPED = frozenset(("_parameters", "_buffers", "_modules"))
@@ -72,16 +73,14 @@ def state_restored(model: nn.Module, *, each: bool = False) -> Iterator[None]:
     start of every forward in it, too."""
     state = ModuleState(model.modules())
 
-    def begin(module: nn.Module, args: Any) -> None:
-        if module is model:  # a copy made inside the block has this hook, too
+    def begin(call: ModuleCall) -> None:
+        if call.module is model:  # a copy made inside the block has this hook, too
             state.restore()
 
-    handle = model.register_forward_pre_hook(begin) if each else None
     try:
-        yield
+        with ModuleHooks({"": model} if each else {}, before=begin):
+            yield
     finally:
-        if handle is not None:
-            handle.remove()
         state.restore()
 
 

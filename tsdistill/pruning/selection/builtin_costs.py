@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from tsdistill.pruning.selection.cost import Amounts, CostEstimate, Reading
 from tsdistill.pruning.selection.latency_budget import read
 from tsdistill.pruning.selection.latency_model import LatencyPrice, output, output_factors, price_latency
 from tsdistill.runtime.forward import forward
+from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
 from tsdistill.runtime.memory import peak_memory as peak
 from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.runtime.nests import tensors
@@ -106,19 +106,13 @@ def _tensor_bytes(model: nn.Module, names: set[str], example: Any) -> dict[str, 
     """Bytes of the tensors that go into a module and come out of it, largest call, by its name."""
     seen: dict[str, tuple[int, int]] = {}
 
-    def watch(name: str) -> Any:
-        def hook(module: nn.Module, inputs: Any, result: Any) -> None:
-            sizes = _bytes(inputs), _bytes(result)
-            seen[name] = max(seen.get(name, (0, 0)), sizes, key=sum)
+    def watch(call: ModuleCall) -> None:
+        sizes = _bytes(call.args), _bytes(call.output)
+        seen[call.name] = max(seen.get(call.name, (0, 0)), sizes, key=sum)
 
-        return hook
-
-    with ExitStack() as stack:
-        for name, module in model.named_modules():
-            if name in names:
-                stack.callback(module.register_forward_hook(watch(name)).remove)
-        with evaluation_mode(model), torch.no_grad():
-            forward(model, example)
+    watched = {name: module for name, module in model.named_modules() if name in names}
+    with ModuleHooks(watched, after=watch), evaluation_mode(model), torch.no_grad():
+        forward(model, example)
     return seen
 
 
