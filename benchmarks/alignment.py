@@ -259,7 +259,7 @@ def main() -> None:
         stream = tsd.open_data(
             str(crops(shipped((*SEEN, *UNSEEN)), count, Path(folder) / "crops", 0)),
             tsd.info_of(timm.create_model("resnet18")).input,
-            batch_size=options.batch_size,
+            inputs={"batch_size": options.batch_size},
         )
         images = [x for x, _ in stream]
     rows: dict[str, list[str]] = {}

@@ -59,7 +59,13 @@ def main() -> None:
         whole = macs(dense, x[:1]), parameters(dense)
         for budget in arguments.macs:
             start = time.perf_counter()
-            small = tsd.prune(dense, data=calibration, macs=budget, report=report, realign=arguments.realign)
+            small = tsd.prune(
+                dense,
+                data=calibration,
+                macs=budget,
+                report=report,
+                realignment={"realign": arguments.realign},
+            )
             seconds = time.perf_counter() - start
             found = [tsd.evaluate(small, part, ["agreement", "kl"], reference=dense) for part in held_out]
             tsd.save(small, folder / "small.safetensors")

@@ -29,12 +29,13 @@ from tsdistill.data.examples import read_example
 from tsdistill.data.idx import read_idx
 from tsdistill.data.image_folder import open_image
 from tsdistill.distillation import checkpoints
-from tsdistill.distillation.options import Options, read_options
 from tsdistill.distillation.run_folder import RunFolder
 from tsdistill.evaluation import Comparison
 from tsdistill.lab.figures import read_outcome
 from tsdistill.models.files import header, hub_folder
 from tsdistill.models.sources import hf_source
+from tsdistill.options.option_files import read_options
+from tsdistill.options.train_options import TrainOptions
 from tsdistill.pruning.plan_file import PruningPlan
 
 Random = random.Random
@@ -190,7 +191,7 @@ def options(folder: Path, draw: Random) -> Callable[[], Any]:
         text = (TOML if suffix == ".toml" else YAML).encode()
         data = draw.choice(TEXTS) if draw.random() < 0.3 else damaged(text, draw)
     file = written(folder / f"run{suffix}", data)
-    return lambda: Options.of(read_options(file), str(file))
+    return lambda: TrainOptions.of(read_options(file), str(file))
 
 
 def run_options(folder: Path, draw: Random) -> Callable[[], Any]:

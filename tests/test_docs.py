@@ -20,7 +20,8 @@ import tsdistill as tsd
 
 torch.manual_seed(0)
 model = tsd.load("tiny:6")
-report = tsd.analyze(model, data="ramps:50", metric=["covariance", "winners"], augment="noise")
+chosen = {"metric": ["covariance", "winners"]}
+report = tsd.analyze(model, data="ramps:50", analysis=chosen, inputs={"augment": "noise"})
 assert (report.metric, report.samples, report.failed) == ("covariance", 50, {}), report
 winners = report.groups[0].matches["winners"].table
 assert winners.diagonal().max() == 1 and winners.sum() == winners.diagonal().sum(), winners
@@ -33,7 +34,7 @@ y, ranks = torch.randn(9, 4), parse("ranks:scale=2")
 assert abs(ranks(Step(None, None, 3 * y + 1, y, model))) < 1e-4 < ranks(Step(None, None, -y, y, model)) - 3.9
 detector = type("Detector", (torch.nn.Module,), {"forward": lambda self, x: boxes})()
 assert tsd.evaluate(detector, [(torch.zeros(2, 3, 8, 8), targets)], ["iou"]) == {"iou": 50}
-group = tsd.plan(report, nodes=0.5, importance="spread").groups["0"]
+group = tsd.plan(report, budget={"nodes": 0.5}, selection={"importance": "spread"}).groups["0"]
 assert group.removed == tuple(model[0].weight.std(1).argsort()[:3].tolist()), group
 energy = tsd.plan(report, budget={"energy": 0.6})
 assert 0 < energy.after["nodes"] < energy.before["nodes"] and "0.6 of the energy" in energy.budget, energy

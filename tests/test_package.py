@@ -84,6 +84,7 @@ FLOORS = (
     ("errors",),
     ("untrusted", "devices", "files", "imported_code"),
     ("schema", "output_paths", "plugins"),
+    ("options",),
     ("models",),
     ("runtime",),
     ("data",),

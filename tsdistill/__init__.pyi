@@ -18,6 +18,13 @@ from tsdistill.models import example_input as example_input
 from tsdistill.models import info_of as info_of
 from tsdistill.models import load as load
 from tsdistill.models import save as save
+from tsdistill.options import AnalysisOptions as AnalysisOptions
+from tsdistill.options import DataOptions as DataOptions
+from tsdistill.options import InputOptions as InputOptions
+from tsdistill.options import JudgeOptions as JudgeOptions
+from tsdistill.options import RealignOptions as RealignOptions
+from tsdistill.options import SelectionOptions as SelectionOptions
+from tsdistill.options import TrainOptions as TrainOptions
 from tsdistill.plugins import hookimpl as hookimpl
 from tsdistill.pruning import PruneResult as PruneResult
 from tsdistill.pruning import PruningPlan as PruningPlan

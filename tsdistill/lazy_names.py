@@ -45,16 +45,11 @@ def attach(
     ]
     own.remove("__all__")
     names = sorted([*home, *own])
-    former = deprecated or {}
+    former = renamed(module, deprecated or {}, depth=3)
 
     def __getattr__(name: str) -> object:
-        if name in former:
-            place, _, new = former[name].rpartition(".")
-            text = f"{module}.{name} is deprecated: use {former[name]}"
-            warnings.warn(text, DeprecationWarning, stacklevel=2)
-            return getattr(import_module(place), new)
         if name not in home:
-            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+            return former(name)
         place, there = home[name]
         is_submodule = place == module
         value = import_module(f"{place}.{there}") if is_submodule else getattr(import_module(place), there)
@@ -65,3 +60,24 @@ def attach(
         return sorted({*vars(sys.modules[module]), *names})
 
     return __getattr__, __dir__, names
+
+
+def renamed(module: str, deprecated: Mapping[str, str], depth: int = 2) -> Callable[[str], object]:
+    """A module's ``__getattr__`` for names that it had before.
+
+    Args:
+        module: the module's ``__name__``.
+        deprecated: former names that work with a `DeprecationWarning`, and the dotted name that replaces
+            each.
+        depth: frames between the warning and the code that uses the name.
+    """
+
+    def find(name: str) -> object:
+        if name not in deprecated:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        place, _, new = deprecated[name].rpartition(".")
+        text = f"{module}.{name} is deprecated: use {deprecated[name]}"
+        warnings.warn(text, DeprecationWarning, stacklevel=depth)
+        return getattr(import_module(place), new)
+
+    return find

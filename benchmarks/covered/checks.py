@@ -37,6 +37,9 @@ LARGEST = 0.9
 SAMPLES = 8
 """Images that are looked at."""
 
+FEW = {"samples": SAMPLES, "batch_size": SAMPLES}
+"""Options of reading them, all in one batch."""
+
 FORWARDS = 20
 """What tracing, surgery and the equality check may cost together, in forward passes at batch 1."""
 
@@ -149,7 +152,13 @@ def first(
         removed = drawn(graph)
     else:
         with timed("analyze"):
-            report = tsd.analyze(model, None, images, example_input=example, **_little())
+            report = tsd.analyze(
+                model,
+                None,
+                images,
+                analysis={"strength_samples": SAMPLES, "positions": 64},
+                inputs={**FEW, "example_input": example},
+            )
         graph = report.graph
         with timed("prune"):
             result = _pruned(model, example, images, report)
@@ -244,22 +253,14 @@ def _stays(group: tsd.tracing.Group, part: float) -> int:
 
 def _pruned(model: nn.Module, example: Any, images: Any, report: tsd.AlignmentReport) -> tsd.PruneResult:
     """Cut to half of the MACs, or to as few as pass where half cannot be had."""
-    how: dict[str, Any] = {"data": images, "report": report, "realign": False, **_few()}
-    how["example_input"] = example
+    how: dict[str, Any] = {"data": images, "report": report, "realignment": {"realign": False}}
+    how["inputs"] = {**FEW, "example_input": example}
     try:
         return tsd.prune_result(model, macs=KEPT, **how)
     except tsd.TsdistillError as error:
         if "cannot be met" not in str(error):
             raise
         return tsd.prune_result(model, macs=MOST, **how)
-
-
-def _few() -> dict[str, Any]:
-    return {"samples": SAMPLES, "batch_size": SAMPLES}
-
-
-def _little() -> dict[str, Any]:
-    return {**_few(), "strength_samples": SAMPLES, "positions": 64}
 
 
 def _images(model: nn.Module, example: Any) -> Any:

@@ -147,14 +147,17 @@ def ours(student: nn.Module, lessons: Lessons, epochs: int) -> None:
         student,
         lessons.teacher,
         data=torch.utils.data.TensorDataset(lessons.x, lessons.y),
-        epochs=epochs,
-        batch_size=BATCH,
-        loss=f"{1 - ALPHA}*soft-targets:T={TEMPERATURE:g} + {ALPHA}*cross-entropy + 0.25*node-alignment",
-        optimizer="sgd",
-        lr=RATE,
-        weight_decay=5e-4,
-        device="cpu",
-        track=False,
+        options={
+            "epochs": epochs,
+            "batch_size": BATCH,
+            "loss": f"{1 - ALPHA}*soft-targets:T={TEMPERATURE:g} + {ALPHA}*cross-entropy"
+            " + 0.25*node-alignment",
+            "optimizer": "sgd",
+            "lr": RATE,
+            "weight_decay": 5e-4,
+            "device": "cpu",
+            "track": False,
+        },
     )
 
 

@@ -65,16 +65,18 @@ def ours(student: nn.Module, teacher: nn.Module, x: Tensor, steps: int, **more: 
             data=x,
             out=Path(folder) / "run",
             arch=ARCH,
-            epochs=9,
-            steps=steps,
-            batch_size=BATCH,
-            loss=f"soft-targets:T={TEMPERATURE:g}",
-            optimizer="sgd",
-            lr=RATE,
-            weight_decay=0.0,
-            device="cpu",
-            track=False,
-            **more,
+            options={
+                "epochs": 9,
+                "steps": steps,
+                "batch_size": BATCH,
+                "loss": f"soft-targets:T={TEMPERATURE:g}",
+                "optimizer": "sgd",
+                "lr": RATE,
+                "weight_decay": 0.0,
+                "device": "cpu",
+                "track": False,
+                **more,
+            },
         )
 
 

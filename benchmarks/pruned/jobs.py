@@ -19,10 +19,10 @@ from .cases import Case, predictions
 from .cells import Cells, code, fingerprint
 from .measuring import cause, has_running_statistics, renewed, rounded, sizes, speed, tuned
 
-OURS = {
+OURS: dict[str, dict[str, Any]] = {
     "ours/realigned": {},
-    "ours/cut-only": {"realign": False},
-    "ours/whole-heads": {"realign": False, "heads": "whole"},
+    "ours/cut-only": {"realignment": {"realign": False}},
+    "ours/whole-heads": {"realignment": {"realign": False}, "selection": {"heads": "whole"}},
 }
 """Rows of this toolkit: what is given to ``prune_result`` beside the budget."""
 
@@ -171,7 +171,7 @@ class Work:
                 x, _ = self.case.calibration(0, self.case.images[0])
                 start = time.perf_counter()
                 try:
-                    result = prune(self.case.dense, data=x, latency=PROMISE, seed=0)
+                    result = prune(self.case.dense, data=x, budget={"latency": PROMISE}, seed=0)
                 except Exception as error:  # likewise
                     self._fail(key, error)
                     continue

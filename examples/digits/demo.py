@@ -84,7 +84,9 @@ def run(out: Path, steps: int) -> None:
 
     console.print("[bold]4. Which student node has learnt which teacher node?[/]")
     noisy, _ = Samples(x, NOISE, seed=3).draw(OBSERVED)
-    report = tsd.analyze(student, teacher, data=noisy, metric=["correlation", "gates", "weights"])
+    report = tsd.analyze(
+        student, teacher, data=noisy, analysis={"metric": ["correlation", "gates", "weights"]}
+    )
     (group,) = report.groups
     figure = save_l_curve(report, out / "l_curve.png", title="A student of 200 nodes beside a teacher of 20")
     console.print(groups_table(report))
@@ -96,7 +98,7 @@ def run(out: Path, steps: int) -> None:
     unaligned = np.flatnonzero(~group.aligned)
     chance = np.random.default_rng(4).choice(group.size, len(unaligned), replace=False)
     example = tsd.example_input(student)
-    plan = tsd.plan(report, nodes=TEACHER_NODES / STUDENT_NODES)
+    plan = tsd.plan(report, budget={"nodes": TEACHER_NODES / STUDENT_NODES})
     small = tsd.prune(student, plan, data=noisy)
     written = out / "small.safetensors"
     tsd.save(small, written)
@@ -138,7 +140,7 @@ def digits() -> tuple[Tensor, Tensor, Tensor, Tensor]:
 def network(name: str, seed: int) -> nn.Module:
     """One of the factories of ``networks.py``, loaded as the user's own code."""
     torch.manual_seed(seed)
-    return tsd.load(f"{HERE / 'networks.py'}:{name}", input_size=(64,))
+    return tsd.load(f"{HERE / 'networks.py'}:{name}", inputs={"input_size": (64,)})
 
 
 def accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:

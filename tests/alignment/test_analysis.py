@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from tests.alignment.small import images, mlp, residual
 from tsdistill import plugins
-from tsdistill.alignment import Thresholds, analyze
+from tsdistill.alignment import analyze
 from tsdistill.alignment.analysis import analyze_prepared
 from tsdistill.data import Stream
 from tsdistill.errors import TsdistillError
+from tsdistill.options.data_options import DataOptions
 from tsdistill.statistics.prepared_data import prepare
 
 
@@ -63,7 +64,7 @@ def test_without_a_teacher_the_best_match_is_another_node() -> None:
 
 def test_thresholds_are_options() -> None:
     model, x = mlp(4, 8, 3), torch.randn(500, 4)
-    loose = analyze(model, data=x, thresholds=Thresholds(aligned=0.0, weak=0.9, redundant=0.2)).groups[0]
+    loose = analyze(model, data=x, analysis={"aligned": 0.0, "weak": 0.9, "redundant": 0.2}).groups[0]
     strict = analyze(model, data=x).groups[0]
     assert loose.weak.sum() > strict.weak.sum()
     assert loose.redundant.sum() > strict.redundant.sum()
@@ -81,8 +82,8 @@ def test_the_report_is_plain_json_and_deterministic() -> None:
     model, x = residual(), images(40)
     with torch.no_grad():
         model.stem.weight[2], model.norm.weight[2], model.norm.bias[2] = 0, 0, 0
-    report = analyze(model, data=x, metric="cosine")
-    found, again = report.to_dict(), analyze(model, data=x, metric="cosine").to_dict()
+    report = analyze(model, data=x, analysis={"metric": "cosine"})
+    found, again = report.to_dict(), analyze(model, data=x, analysis={"metric": "cosine"}).to_dict()
     assert set(found.pop("seconds")) == set(again.pop("seconds"))
     text = json.dumps(found, allow_nan=False)
     assert text == json.dumps(again, allow_nan=False)
@@ -101,7 +102,7 @@ def test_batches_loaders_and_augmentation_are_taken() -> None:
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x), batch_size=20)
     one, two = analyze(model, data=pairs), analyze(model, data=loader)
     np.testing.assert_allclose(one.groups[0].strength, two.groups[0].strength, rtol=1e-6)
-    other = analyze(model, data=pairs, augment="standard")
+    other = analyze(model, data=pairs, inputs={"augment": "standard"})
     assert not np.allclose(one.groups[0].strength, other.groups[0].strength, rtol=1e-3)
     assert "augmented: standard" in other.data
 
@@ -115,12 +116,12 @@ def test_a_teacher_aware_augmentation_gets_the_teacher_or_else_the_model() -> No
     (plain,) = analyze(student, teacher, x).groups
     assert plain.strength[0] > 1e-3
     assert plain.teacher_strength[0] > 1e-3
-    (beside,) = analyze(student, teacher, x, augment=onto).groups
+    (beside,) = analyze(student, teacher, x, inputs={"augment": onto}).groups
     assert beside.strength[0] > 1e-3
     assert beside.teacher_strength[0] < 1e-5
-    (alone,) = analyze(student, data=x, augment=onto).groups
+    (alone,) = analyze(student, data=x, inputs={"augment": onto}).groups
     assert alone.strength[0] < 1e-5
-    (three,) = analyze(student, data=x, augment="teacher-aware:share=1,copies=yes").groups
+    (three,) = analyze(student, data=x, inputs={"augment": "teacher-aware:share=1,copies=yes"}).groups
     assert three.strength[0] > 1e-3
 
 
@@ -136,7 +137,7 @@ def test_nothing_of_the_model_changes() -> None:
 
 def test_a_metric_that_does_not_exist_is_one_line() -> None:
     with pytest.raises(TsdistillError, match="correlation"):
-        analyze(mlp(4, 5, 2), data=torch.randn(8, 4), metric="corelation")
+        analyze(mlp(4, 5, 2), data=torch.randn(8, 4), analysis={"metric": "corelation"})
 
 
 def test_weights_that_are_not_finite_are_named() -> None:
@@ -154,7 +155,7 @@ def test_a_model_that_cannot_be_cut_says_so() -> None:
 def test_a_model_that_does_not_know_its_inputs_asks_for_them() -> None:
     with pytest.raises(TsdistillError, match=r"example_input="):
         analyze(mlp(4, 5, 2))
-    report = analyze(mlp(4, 5, 2), example_input=torch.zeros(1, 4), samples=64)
+    report = analyze(mlp(4, 5, 2), inputs={"example_input": torch.zeros(1, 4), "samples": 64})
     assert report.synthetic
     assert report.samples == 64
 
@@ -201,7 +202,7 @@ def broken_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("broken_metrics")
 def test_a_metric_that_raises_is_named_and_the_others_go_on() -> None:
     student, teacher, x = residual(1), residual(2), images(40)
-    report = analyze(student, teacher, x, metric=["broken", "late", "shape", "cosine", "cka"])
+    report = analyze(student, teacher, x, analysis={"metric": ["broken", "late", "shape", "cosine", "cka"]})
     assert report.failed["broken"] == "ZeroDivisionError: in the plugin"
     assert report.failed["late"] == "RuntimeError"
     assert "shape (1, 1)" in report.failed["shape"]
@@ -217,7 +218,7 @@ def test_a_metric_that_raises_is_named_and_the_others_go_on() -> None:
 def test_without_a_metric_that_compares_nodes_the_correlation_does() -> None:
     student, teacher, x = residual(1), residual(2), images(40)
     for asked in ("cka", "broken", "weights"):
-        report = analyze(student, teacher, x, metric=asked)
+        report = analyze(student, teacher, x, analysis={"metric": asked})
         assert report.metric == "correlation"
         assert all("correlation" in group.matches for group in report.groups)
     assert list(report.groups[0].matches) == ["correlation", "weights"]
@@ -226,19 +227,19 @@ def test_without_a_metric_that_compares_nodes_the_correlation_does() -> None:
 @pytest.mark.usefixtures("broken_metrics")
 def test_a_metric_that_does_not_say_what_it_wants_is_one_line() -> None:
     with pytest.raises(TsdistillError, match="'mute' does not say what it wants"):
-        analyze(mlp(4, 5, 2), data=torch.randn(10, 4), metric="mute")
+        analyze(mlp(4, 5, 2), data=torch.randn(10, 4), analysis={"metric": "mute"})
 
 
 def test_all_built_in_metrics_together_beside_a_teacher_and_alone() -> None:
     student, teacher, x = residual(1, inner=10), residual(2), images(64)
     names = plugins.names("alignment metric")
-    report = analyze(student, teacher, x, metric=names)
+    report = analyze(student, teacher, x, analysis={"metric": names})
     first = report.by_name["stem"]
     assert not report.failed
     assert set(first.matches) | set(first.scores) >= set(names)
     assert {value.table.shape for value in first.matches.values()} == {(8, 8)}
     assert report.by_name["first"].matches["gates"].table.shape == (10, 12)
-    alone = analyze(student, data=x, metric=names)
+    alone = analyze(student, data=x, analysis={"metric": names})
     assert not alone.failed
     for name, value in alone.by_name["first"].scores.items():
         assert value == pytest.approx(1, abs=1e-4), name
@@ -282,11 +283,11 @@ def test_nodes_whose_gate_is_always_on_are_saturated() -> None:
 
 def test_pairs_override_and_need_a_teacher() -> None:
     student, teacher, x = mlp(4, 6, 5, 3), mlp(4, 7, 6, 3), torch.randn(60, 4)
-    report = analyze(student, teacher, x, pairs={"0": "2"})
+    report = analyze(student, teacher, x, analysis={"pairs": {"0": "2"}})
     assert report.by_name["0"].teacher_group == "2"
     assert report.by_name["0"].teacher_size == 6
     with pytest.raises(TsdistillError, match="need a teacher"):
-        analyze(student, data=x, pairs={"0": "2"})
+        analyze(student, data=x, analysis={"pairs": {"0": "2"}})
 
 
 def test_a_teacher_with_other_inputs_is_one_line() -> None:
@@ -300,7 +301,7 @@ def test_data_that_end_early_are_noted() -> None:
             return itertools.islice(super().__iter__(), 1)
 
     x = torch.randn(40, 4)
-    prepared = prepare(mlp(4, 6, 3), x, batch_size=16)
+    prepared = prepare(mlp(4, 6, 3), x, inputs=DataOptions(batch_size=16))
     prepared.stream.__class__ = Short
     report = analyze_prepared(mlp(4, 6, 3), None, prepared)
     assert report.samples == 16

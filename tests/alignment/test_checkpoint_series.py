@@ -53,12 +53,13 @@ class Trained:
     @property
     def loading(self) -> dict[str, Any]:
         arch = f"{self.folder / 'networks.py'}:teacher"
-        return {"arch": self.student_arch, "teacher_arch": arch, "input_size": (64,)}
+        return {"arch": self.student_arch, "teacher_arch": arch}
 
-    def history(self, **options: Any) -> tsd.AlignmentHistory:
+    def history(self, samples: int | None = None, **options: Any) -> tsd.AlignmentHistory:
         data = str(self.folder / "data.npz")
         teacher = self.folder / "teacher.pt"
-        return tsd.analyze_training(self.checkpoints, teacher, data, **self.loading, **options)
+        inputs = {"samples": samples, "input_size": (64,)}
+        return tsd.analyze_training(self.checkpoints, teacher, data, inputs=inputs, **self.loading, **options)
 
 
 def descend(model: nn.Module, rate: float, steps: int, loss: Callable[[], Tensor]) -> None:
@@ -97,11 +98,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
         return 0.5 * (student(samples) - wanted).pow(2).sum(1).mean()
 
     torch.manual_seed(0)
-    teacher = tsd.load(f"{folder / 'networks.py'}:teacher", input_size=(64,))
+    teacher = tsd.load(f"{folder / 'networks.py'}:teacher", inputs={"input_size": (64,)})
     descend(teacher, 1e-2, 150, supervised)
     with torch.no_grad():
         teacher[2].weight /= teacher[2].weight.norm(dim=0) * torch.arange(1, TEACHER + 1) / 3
-    student = tsd.load(f"{folder / 'networks.py'}:student", input_size=(64,))
+    student = tsd.load(f"{folder / 'networks.py'}:student", inputs={"input_size": (64,)})
     with torch.no_grad():
         for parameter in student.parameters():
             parameter.mul_(0.3)
@@ -140,9 +141,9 @@ def test_strong_teacher_nodes_are_learnt_first(history: tsd.AlignmentHistory) ->
 
 def test_every_checkpoint_is_what_analyze_says_of_it(trained: Trained, history: tsd.AlignmentHistory) -> None:
     how = trained.loading
-    teacher = tsd.load(trained.folder / "teacher.pt", arch=how["teacher_arch"], input_size=(64,))
+    teacher = tsd.load(trained.folder / "teacher.pt", arch=how["teacher_arch"], inputs={"input_size": (64,)})
     for place in (0, 4, EPOCHS - 1):
-        student = tsd.load(trained.checkpoints[place], arch=how["arch"], input_size=(64,))
+        student = tsd.load(trained.checkpoints[place], arch=how["arch"], inputs={"input_size": (64,)})
         report = tsd.analyze(student, teacher, str(trained.folder / "data.npz"))
         np.testing.assert_allclose(history.groups[0].best[place], report.groups[0].teacher_best, atol=1e-6)
         assert history.aligned[place] == report.groups[0].teacher_aligned
@@ -151,7 +152,7 @@ def test_every_checkpoint_is_what_analyze_says_of_it(trained: Trained, history: 
 
 @pytest.mark.parametrize("metric", ["cosine", "gates", "weights"])
 def test_metrics_of_every_kind(trained: Trained, metric: str) -> None:
-    found = trained.history(metric=[metric, "correlation"], samples=400)
+    found = trained.history(analysis={"metric": [metric, "correlation"]}, samples=400)
     assert found.metric == found.final.metric == metric
     assert found.thirds()[0, 0] < found.thirds()[-1, 0]
     assert np.isfinite(found.groups[0].best).all()
@@ -194,8 +195,8 @@ def test_the_architecture_of_the_last_is_tried_for_the_others(monkeypatch: pytes
 
 def test_without_a_teacher_the_last_checkpoint_is_it(trained: Trained) -> None:
     last = trained.checkpoints[-3:]
-    models = [tsd.load(path, arch=trained.student_arch, input_size=(64,)) for path in last]
-    found = tsd.analyze_training(models, data=str(trained.folder / "data.npz"), samples=300)
+    models = [tsd.load(path, arch=trained.student_arch, inputs={"input_size": (64,)}) for path in last]
+    found = tsd.analyze_training(models, data=str(trained.folder / "data.npz"), inputs={"samples": 300})
     assert found.names == ("checkpoint 1", "checkpoint 2", "checkpoint 3")
     alive = found.final.groups[0].teacher_strength > 0
     np.testing.assert_allclose(found.groups[0].best[-1][alive], 1, atol=1e-5)
@@ -212,12 +213,12 @@ def test_progress_names_the_checkpoint(trained: Trained) -> None:
 
 
 def test_other_groups_are_refused(trained: Trained) -> None:
-    student = tsd.load(trained.checkpoints[-1], arch=trained.student_arch, input_size=(64,))
+    student = tsd.load(trained.checkpoints[-1], arch=trained.student_arch, inputs={"input_size": (64,)})
     other = nn.Sequential(nn.Flatten(), nn.Linear(64, 9), nn.ReLU(), nn.Linear(9, 10))
     with pytest.raises(
         TsdistillError, match="checkpoint 1: it has no group 0, which the last checkpoint has"
     ):
-        tsd.analyze_training([other, student], data=str(trained.folder / "data.npz"), samples=64)
+        tsd.analyze_training([other, student], data=str(trained.folder / "data.npz"), inputs={"samples": 64})
     with pytest.raises(TsdistillError, match="no checkpoint was given"):
         tsd.analyze_training([], data=torch.zeros(4, 64))
 

@@ -140,7 +140,7 @@ def test_strength_is_that_of_the_analysis() -> None:
 
     teacher = mlp(64, 12, 10)
     x = digits(400).flatten(1)
-    (group,) = tsd.analyze(teacher, data=x, choosing=False, strength_samples=400).groups
+    (group,) = tsd.analyze(teacher, data=x, analysis={"for_pruning": False, "strength_samples": 400}).groups
     nodes = nodes_of(teacher, x.split(100), generator(), samples=400)
     torch.testing.assert_close(nodes.strength, torch.as_tensor(group.strength), rtol=0.2, atol=0)
 

@@ -97,7 +97,7 @@ def compared(run: Run, work: Path) -> subprocess.CompletedProcess[str]:
     (work / "others.py").write_text(OTHERS)
     for name, size in (("vectors", (12,)), ("convolutions", (3, 16, 16))):
         factory = f"{work}/networks.py:{name}"
-        tsd.save(tsd.load(factory, input_size=size), work / f"{name}.safetensors", arch=factory)
+        tsd.save(tsd.load(factory, inputs={"input_size": size}), work / f"{name}.safetensors", arch=factory)
     for needed in ("timm", "tsdistill.evaluation", "tsdistill.report.comparison_figure"):
         importlib.import_module(needed)
     return run("compare", *MODELS, *DATA, "--batch-size", "8", "--json", "c.json", "--plot", "c.png")
@@ -137,7 +137,7 @@ def test_json_holds_the_same_and_can_be_read_back(
     assert dense["metrics"]["agreement"] == 100
     assert small["macs"] / dense["macs"] == small["ratios"]["macs"]
     held = np.load(work / "vectors.npz")
-    model = tsd.load(f"{work}/networks.py:narrow", input_size=(12,))
+    model = tsd.load(f"{work}/networks.py:narrow", inputs={"input_size": (12,)})
     with torch.no_grad():
         right = model(torch.from_numpy(held["x"])).argmax(1).numpy() == held["y"]
     assert small["metrics"]["top1"] == pytest.approx(100 * right.mean())

@@ -1,7 +1,10 @@
 import click
 import pytest
 
-from tsdistill.cli.option_types import Figures, Number, Pair, Positions, Size
+from tsdistill.cli.field_options import FieldType
+from tsdistill.cli.option_types import Figures, Pair, Positions, Size
+from tsdistill.options import AnalysisOptions
+from tsdistill.options.option_fields import known_fields
 
 
 @pytest.mark.parametrize(
@@ -25,10 +28,10 @@ def test_figures() -> None:
 
 @pytest.mark.parametrize("text", ["nan", "inf", "-inf", "1e400", "x", ""])
 def test_numbers_are_finite(text: str) -> None:
-    for kind in (Number(), Figures()):
-        with pytest.raises(click.BadParameter, match="not a"):
+    for kind in (FieldType(known_fields(AnalysisOptions)["weak"]), Figures()):
+        with pytest.raises(click.BadParameter, match="not"):
             kind.convert(text, None, None)
-    assert Number(0, 1).convert("0.25", None, None) == 0.25
+    assert FieldType(known_fields(AnalysisOptions)["weak"]).convert("0.25", None, None) == 0.25
 
 
 @pytest.mark.parametrize(("text", "pair"), [("a=b", ("a", "b")), (" l.0 = l.1 ", ("l.0", "l.1"))])
@@ -42,8 +45,8 @@ def test_pair_refuses(text: str) -> None:
         Pair().convert(text, None, None)
 
 
-@pytest.mark.parametrize(("text", "positions"), [("auto", "auto"), ("all", None), ("64", 64)])
-def test_positions(text: str, positions: str | int | None) -> None:
+@pytest.mark.parametrize(("text", "positions"), [("auto", "auto"), ("all", "all"), ("64", 64)])
+def test_positions(text: str, positions: str | int) -> None:
     assert Positions().convert(text, None, None) == positions
 
 

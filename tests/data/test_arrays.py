@@ -82,7 +82,7 @@ def test_large_arrays_are_mapped_not_read(tmp_path: Path) -> None:
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
         file.truncate(file.tell() + int(np.prod(shape)))
-    stream = open_data(path, InputSpec((3, 64, 64)), samples=3)
+    stream = open_data(path, InputSpec((3, 64, 64)), inputs={"samples": 3})
     assert [tuple(x.shape) for x, _ in stream] == [(3, 3, 64, 64)]
 
 

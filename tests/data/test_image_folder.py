@@ -18,7 +18,7 @@ from tsdistill.models.info import InputSpec
 def test_class_folders_are_labels_as_timm_numbers_them(photographs: Path, spec: InputSpec) -> None:
     from timm.data import create_dataset, create_transform
 
-    stream = open_data(str(photographs), spec, batch_size=4)
+    stream = open_data(str(photographs), spec, inputs={"batch_size": 4})
     assert stream.labelled
     assert stream.samples == 9
     theirs = create_dataset("", root=str(photographs), search_split=False)
@@ -93,7 +93,7 @@ def test_an_unreadable_file_is_left_out_and_named(
     (tmp_path / "good.png").write_bytes(content)
     damaged = {"truncated": content[: len(content) // 2], "empty": b"", "text": b"hello"}[damage]
     (tmp_path / "bad.png").write_bytes(damaged)
-    stream = open_data(tmp_path, spec, workers=workers, batch_size=1)
+    stream = open_data(tmp_path, spec, workers=workers, inputs={"batch_size": 1})
     assert not stream.notes
     for _ in range(2):
         assert [len(x) for x, _ in stream] == [1]
@@ -102,7 +102,7 @@ def test_an_unreadable_file_is_left_out_and_named(
     assert "bad.png" in note
     assert "\n" not in note
     with pytest.raises(TsdistillError, match=r"bad\.png") as caught:
-        list(open_data(tmp_path, spec, workers=workers, strict=True))
+        list(open_data(tmp_path, spec, workers=workers, inputs={"strict": True}))
     assert "\n" not in str(caught.value)
 
 
@@ -112,7 +112,7 @@ def test_a_part_tells_of_its_own_unreadable_files_and_of_a_few_by_name(
     content = (photographs / "animals" / "a2.png").read_bytes()
     for number in range(12):
         (tmp_path / f"{number}.png").write_bytes(content if number % 2 else b"hello")
-    seen = open_data(tmp_path, spec, samples=6)
+    seen = open_data(tmp_path, spec, inputs={"samples": 6})
     other = seen.held_out(6)
     assert other is not None
     assert sum(len(x) for x, _ in seen) + sum(len(x) for x, _ in other) == 6

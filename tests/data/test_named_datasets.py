@@ -136,7 +136,9 @@ def test_options_follow_the_folder() -> None:
 def test_fashion_mnist_as_debian_lays_it(fashion_mnist: Path) -> None:
     spec = InputSpec((1, 28, 28), (0.286,), (0.353,))
     assert open_data(f"fashion-mnist:{fashion_mnist}", spec).samples == 10_000
-    batches = list(open_data(f"fashion-mnist:{fashion_mnist}", spec, samples=1000, batch_size=500))
+    batches = list(
+        open_data(f"fashion-mnist:{fashion_mnist}", spec, inputs={"samples": 1000, "batch_size": 500})
+    )
     x = torch.cat([x for x, _ in batches])
     y = torch.cat([y for _, y in batches])
     assert torch.bincount(y).tolist() == pytest.approx([100] * 10, abs=40)

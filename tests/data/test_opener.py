@@ -30,7 +30,7 @@ def numbered(count: int) -> torch.Tensor:
 
 
 def test_nothing_given_is_dead_leaves_for_images_and_says_so(spec: InputSpec) -> None:
-    stream = open_data(None, spec, samples=9, batch_size=4)
+    stream = open_data(None, spec, inputs={"samples": 9, "batch_size": 4})
     assert stream.synthetic
     assert not stream.labelled
     assert stream.samples == 9
@@ -59,8 +59,8 @@ def test_nothing_given_is_gaussian_for_vectors() -> None:
 
 
 def test_synthetic_images_are_normalised_as_the_model_wants(spec: InputSpec) -> None:
-    plain = everything(open_data("synthetic:pink", InputSpec((3, 32, 32)), samples=3))
-    normal = everything(open_data("synthetic:pink", spec, samples=3))
+    plain = everything(open_data("synthetic:pink", InputSpec((3, 32, 32)), inputs={"samples": 3}))
+    normal = everything(open_data("synthetic:pink", spec, inputs={"samples": 3}))
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (spec.mean, spec.std))
     assert plain.min() >= 0
     assert plain.max() <= 1
@@ -73,10 +73,10 @@ def test_a_part_is_the_same_every_time_and_the_held_out_part_shares_nothing(
     total, samples, seed, size
 ) -> None:
     data = numbered(total)
-    stream = open_data(data, VECTOR, samples=samples, seed=seed, batch_size=size)
+    stream = open_data(data, VECTOR, inputs={"samples": samples, "batch_size": size}, seed=seed)
     first = everything(stream)
     assert torch.equal(first, everything(stream))
-    assert torch.equal(first, everything(open_data(data, VECTOR, samples=samples, seed=seed)))
+    assert torch.equal(first, everything(open_data(data, VECTOR, inputs={"samples": samples}, seed=seed)))
     assert len(first) == min(samples, total) == stream.samples
     assert len(rows(stream)) == len(first)
     other = stream.held_out(samples)
@@ -84,12 +84,15 @@ def test_a_part_is_the_same_every_time_and_the_held_out_part_shares_nothing(
     if other is not None:
         assert not rows(stream) & rows(other)
         assert len(everything(other)) == min(samples, total - samples) == other.samples
-        again = open_data(data, VECTOR, samples=samples, skip=samples, seed=seed)
+        again = open_data(data, VECTOR, inputs={"samples": samples}, skip=samples, seed=seed)
         assert torch.equal(everything(other), everything(again))
 
 
 def test_another_seed_is_another_part_in_random_order() -> None:
-    parts = [everything(open_data(numbered(100), VECTOR, samples=20, seed=seed))[:, 0] for seed in (0, 1)]
+    parts = [
+        everything(open_data(numbered(100), VECTOR, inputs={"samples": 20}, seed=seed))[:, 0]
+        for seed in (0, 1)
+    ]
     assert set(parts[0].tolist()) != set(parts[1].tolist())
     assert not torch.equal(parts[0], parts[0].sort().values)
     assert torch.equal(everything(open_data(numbered(100), VECTOR)), numbered(100))
@@ -97,17 +100,17 @@ def test_another_seed_is_another_part_in_random_order() -> None:
 
 @pytest.mark.parametrize("kind", ["dead-leaves", "pink", "gaussian"])
 def test_synthetic_samples_depend_on_seed_and_position_alone(kind: str, spec: InputSpec) -> None:
-    def made(**options) -> torch.Tensor:
-        return everything(open_data(f"synthetic:{kind}", spec, **options))
+    def made(inputs: dict[str, int], **options: int) -> torch.Tensor:
+        return everything(open_data(f"synthetic:{kind}", spec, inputs, **options))
 
-    whole = made(samples=6, seed=3)
-    assert torch.equal(whole, made(samples=6, seed=3, batch_size=4))
-    assert torch.equal(whole[4:], made(samples=2, skip=4, seed=3))
-    stream = open_data(f"synthetic:{kind}", spec, samples=4, seed=3)
+    whole = made({"samples": 6}, seed=3)
+    assert torch.equal(whole, made({"samples": 6, "batch_size": 4}, seed=3))
+    assert torch.equal(whole[4:], made({"samples": 2}, skip=4, seed=3))
+    stream = open_data(f"synthetic:{kind}", spec, inputs={"samples": 4}, seed=3)
     held = stream.held_out(2)
     assert held is not None
     assert torch.equal(whole[4:], everything(held))
-    assert not rows(stream) & rows(open_data(f"synthetic:{kind}", spec, samples=4, seed=4))
+    assert not rows(stream) & rows(open_data(f"synthetic:{kind}", spec, inputs={"samples": 4}, seed=4))
 
 
 def test_workers_read_what_the_process_itself_reads(photographs: Path, spec: InputSpec) -> None:
@@ -133,7 +136,7 @@ def test_the_global_generator_is_left_alone(spec: InputSpec) -> None:
     torch.manual_seed(7)
     loader = DataLoader(TensorDataset(numbered(20)), batch_size=4, shuffle=True)
     for data in (None, loader, torch.randn(4, 5, generator=torch.Generator().manual_seed(0))):
-        for _ in open_data(data, VECTOR, samples=4):
+        for _ in open_data(data, VECTOR, inputs={"samples": 4}):
             pass
     assert torch.equal(torch.rand(3), expected)
 
@@ -144,7 +147,7 @@ def test_a_shuffling_loader_gives_one_order_every_time(generator: int | None) ->
     loader = DataLoader(
         TensorDataset(numbered(30), torch.arange(30)), batch_size=7, shuffle=True, generator=own
     )
-    stream = open_data(loader, VECTOR, samples=17)
+    stream = open_data(loader, VECTOR, inputs={"samples": 17})
     assert stream.labelled
     assert stream.samples == 17
     first = everything(stream)
@@ -157,7 +160,9 @@ def test_a_shuffling_loader_gives_one_order_every_time(generator: int | None) ->
 
 
 def test_a_list_is_a_sequence_of_batches_kept_as_given() -> None:
-    stream = open_data([(numbered(3), torch.arange(3)), (numbered(4), [1, 2, 3, 4])], VECTOR, samples=5)
+    stream = open_data(
+        [(numbered(3), torch.arange(3)), (numbered(4), [1, 2, 3, 4])], VECTOR, inputs={"samples": 5}
+    )
     assert [(len(x), y.tolist()) for x, y in stream] == [(3, [0, 1, 2]), (2, [1, 2])]
     assert stream.samples == 5
 
@@ -170,7 +175,7 @@ def test_an_iterator_is_read_no_further_than_asked_and_can_be_gone_through_again
             read.append(number)
             yield torch.full((4, 5), float(number))
 
-    stream = open_data(batches(), VECTOR, samples=10)
+    stream = open_data(batches(), VECTOR, inputs={"samples": 10})
     first = everything(stream)
     assert len(first) == 10
     assert len(read) == 3
@@ -183,7 +188,7 @@ def test_an_iterator_is_read_no_further_than_asked_and_can_be_gone_through_again
 
 def test_mappings_and_unknown_inputs_pass_as_they_are() -> None:
     batch = {"input_ids": torch.ones(4, 7, dtype=torch.long), "labels": torch.arange(4)}
-    ((x, y),) = open_data([batch], None, samples=3)
+    ((x, y),) = open_data([batch], None, inputs={"samples": 3})
     assert set(x) == {"input_ids"}
     assert x["input_ids"].shape == (3, 7)
     assert y.tolist() == [0, 1, 2]
@@ -197,7 +202,7 @@ def test_an_iterable_data_set_is_taken_in_its_order(spec: InputSpec) -> None:
         def __iter__(self):
             return iter((torch.full((5,), float(n)), n % 3) for n in range(50))
 
-    stream = open_data(Counting(), VECTOR, samples=6, skip=2, batch_size=4)
+    stream = open_data(Counting(), VECTOR, inputs={"samples": 6, "batch_size": 4}, skip=2)
     assert everything(stream)[:, 0].tolist() == [2, 3, 4, 5, 6, 7]
     assert torch.cat([y for _, y in stream]).tolist() == [2, 0, 1, 2, 0, 1]
 
@@ -208,7 +213,7 @@ def test_a_transform_of_the_users_replaces_ours(photographs: Path) -> None:
     ours = v2.Compose([v2.RGB(), v2.Resize((20, 24)), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
     given = InputSpec((3, 20, 24), transform=ours)
     for data in (str(photographs), "synthetic:dead-leaves"):
-        stream = open_data(data, given, samples=2)
+        stream = open_data(data, given, inputs={"samples": 2})
         assert everything(stream).shape == (2, 3, 20, 24)
         assert "given transform" in stream.description
 
@@ -218,7 +223,7 @@ def test_nan_and_inf_are_named_with_their_sample(value: float) -> None:
     data = torch.zeros(10, 5)
     data[7, 2] = value
     with pytest.raises(TsdistillError, match=r"sample 7 of .* has (NaN|infinite)"):
-        everything(open_data(data, VECTOR, batch_size=4))
+        everything(open_data(data, VECTOR, inputs={"batch_size": 4}))
 
 
 @pytest.mark.parametrize(
@@ -253,7 +258,14 @@ def test_bad_data_are_one_line(data, message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"samples": 0}, {"samples": -1}, {"skip": -1}, {"batch_size": 0}, {"skip": 10}]
+    "options",
+    [
+        {"inputs": {"samples": 0}},
+        {"inputs": {"samples": -1}},
+        {"skip": -1},
+        {"inputs": {"batch_size": 0}},
+        {"skip": 10},
+    ],
 )
 def test_bad_numbers_are_one_line(options) -> None:
     with pytest.raises(TsdistillError):
@@ -272,7 +284,7 @@ def test_a_failing_data_set_is_one_line_from_worker_processes_too() -> None:
 
     for workers in (0, 1):
         with pytest.raises(TsdistillError, match=r"sample 5 .*KeyError.*gone") as caught:
-            everything(open_data(Broken(), VECTOR, workers=workers, strict=True))
+            everything(open_data(Broken(), VECTOR, workers=workers, inputs={"strict": True}))
         assert "\n" not in str(caught.value)
 
 

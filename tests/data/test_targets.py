@@ -91,7 +91,7 @@ def test_what_fits_passes() -> None:
 
 
 def test_a_data_set_with_boxes() -> None:
-    stream = open_data(Pictures(), SPEC, samples=4, batch_size=3, seed=1)
+    stream = open_data(Pictures(), SPEC, inputs={"samples": 4, "batch_size": 3}, seed=1)
     assert stream.labelled
     found = everything(stream)
     assert len(found) == 4
@@ -106,7 +106,7 @@ def test_batches_of_boxes_in_python(pictures: str) -> None:
         xs, ys = zip(*items, strict=True)
         return (torch.stack(xs) if pictures == "stacked" else xs), ys
 
-    stream = open_data(DataLoader(Pictures(), batch_size=4, collate_fn=collate), SPEC, samples=5)
+    stream = open_data(DataLoader(Pictures(), batch_size=4, collate_fn=collate), SPEC, inputs={"samples": 5})
     batches = list(stream)
     assert [len(x) for x, _ in batches] == [4, 1]
     assert all(isinstance(x, list) == (pictures == "listed") for x, _ in batches)
@@ -126,7 +126,7 @@ def test_pictures_of_different_sizes_and_nan_in_one_of_them() -> None:
 def test_a_default_collated_mapping_of_targets() -> None:
     items = [(torch.zeros(3, 8, 8), {"value": float(n), "mass": torch.ones(2)}) for n in range(5)]
     loader: DataLoader = DataLoader(items, batch_size=5)  # type: ignore[arg-type]
-    stream = open_data(loader, SPEC, samples=3)
+    stream = open_data(loader, SPEC, inputs={"samples": 3})
     ((x, y),) = stream
     assert len(x) == 3
     assert y["value"].tolist() == [0, 1, 2]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 from functools import cache
+from typing import Any
 
 import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
+
+from tsdistill.distillation import distill
 
 ARCH = "tests/distillation/small.py:student"
 
@@ -17,6 +21,13 @@ def digits() -> TensorDataset:
     """scikit-learn's 1,797 digits, 64 values in [0, 1] each, with labels."""
     found = load_digits()
     return TensorDataset(torch.tensor(found.data / 16, dtype=torch.float32), torch.tensor(found.target))
+
+
+def grouped(**arguments: Any) -> dict[str, Any]:
+    """Arguments of `distill` and `train`: what these do not take by name are options of the training."""
+    own = inspect.signature(distill).parameters
+    options = {name: value for name, value in arguments.items() if name not in own}
+    return {name: value for name, value in arguments.items() if name in own} | {"options": options}
 
 
 def network(width: int, seed: int = 0, classes: int = 10, drop: float = 0.0) -> nn.Module:

@@ -24,10 +24,7 @@ def test_it_equals_analyze_on_the_same_samples() -> None:
         teacher,
         batches(),
         seed=3,
-        positions=32,
-        strength_samples=128,
-        strength_target=None,
-        choosing=False,
+        analysis={"positions": 32, "strength_samples": 128, "strength_target": None, "for_pruning": False},
     )
     means = []
     for group in report.groups:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import tsdistill as tsd
-from tests.distillation.small import digits, network, student
+from tests.distillation.small import digits, grouped, network, student
 from tsdistill.distillation import TrainResult
 from tsdistill.distillation.validation import worsened
 from tsdistill.errors import TsdistillError
@@ -28,12 +28,16 @@ HOW: dict[str, Any] = {"epochs": 2, "batch_size": 64, "track": False, "device": 
 @cache
 def teacher() -> nn.Module:
     model = network(32)
-    tsd.train(model, data=[(X[:960], Y[:960])], epochs=60, lr=0.01, batch_size=960, device="cpu")
+    tsd.train(
+        model,
+        data=[(X[:960], Y[:960])],
+        options={"epochs": 60, "lr": 0.01, "batch_size": 960, "device": "cpu"},
+    )
     return model
 
 
 def distilled(model: nn.Module, data: Tensor = X[:512], **how: Any) -> TrainResult:
-    return tsd.distill(model, teacher(), data=data, held_out=HELD_OUT, **{**HOW, **how})
+    return tsd.distill(model, teacher(), data=data, held_out=HELD_OUT, **grouped(**{**HOW, **how}))
 
 
 def statistics(model: nn.Module) -> list[Tensor]:
@@ -103,7 +107,9 @@ def test_data_unlike_the_held_out_ones_do_not_move_the_statistics_unasked() -> N
 
 def test_a_student_that_has_learnt_nothing_and_one_without_a_teacher_follow_their_data() -> None:
     assert not distilled(student(), X[:512] + 1).frozen_bn
-    trained = tsd.train(copy.deepcopy(teacher()), data=[(X[:512] + 1, Y[:512])], held_out=HELD_OUT, **HOW)
+    trained = tsd.train(
+        copy.deepcopy(teacher()), data=[(X[:512] + 1, Y[:512])], held_out=HELD_OUT, options=HOW
+    )
     assert not trained.frozen_bn
 
 
@@ -111,7 +117,7 @@ def test_without_held_out_data_samples_of_the_training_data_judge() -> None:
     model = copy.deepcopy(teacher())
     norm = model[1]
     assert isinstance(norm, nn.BatchNorm1d)
-    result = tsd.distill(model, teacher(), data=X[:512] + 1, **HOW)
+    result = tsd.distill(model, teacher(), data=X[:512] + 1, options=HOW)
     assert result.log[0]["epoch"] == 1
     assert result.frozen_bn
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import tsdistill as tsd
-from tests.distillation.small import ARCH, assert_same, digits, network, student, weights
+from tests.distillation.small import ARCH, assert_same, digits, grouped, network, student, weights
 from tests.distillation.test_output_pairs import Detector, X
 from tsdistill.distillation.ensemble import Ensemble, as_teacher, members_of
 from tsdistill.distillation.losses.loss_protocol import Step
@@ -50,7 +50,7 @@ def test_each_output_is_averaged_as_fits_it() -> None:
 
 def distil(teacher: Any, **more: Any) -> tsd.TrainResult:
     given = {"epochs": 3, "batch_size": 100, "samples": 400, "lr": 0.01, "track": False, **more}
-    return tsd.distill(student(), teacher, data=digits(), **given)
+    return tsd.distill(student(), teacher, data=digits(), **grouped(**given))
 
 
 def test_a_student_learns_from_the_mean() -> None:
@@ -112,7 +112,7 @@ def test_what_does_not_fit_is_refused() -> None:
         ("teacher 2 has shape .*, 7.* where teacher 1 gives output", [one, Wide()], None),
     ):
         with pytest.raises(tsd.TsdistillError, match=words):
-            tsd.distill(learner, given, data=digits(), teacher_weights=shares, epochs=1)
+            tsd.distill(learner, given, data=digits(), teacher_weights=shares, options={"epochs": 1})
     with pytest.raises(tsd.TsdistillError, match="spreads one teacher"):
         distil([one, two], shard_teacher=True)
     assert as_teacher([one]) is one

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 import tsdistill as tsd
-from tests.distillation.small import digits, network, weights
+from tests.distillation.small import digits, grouped, network, weights
 from tsdistill.data.training_data import open_training
 from tsdistill.distillation import Status
 
@@ -44,11 +44,7 @@ def distilled(**more: Any) -> tsd.TrainResult:
         plain(20, 1),
         network(30),
         data=digits(),
-        loss="logits",
-        sched="none",
-        track=False,
-        device="cpu",
-        **how,
+        **grouped(loss="logits", sched="none", track=False, device="cpu", **how),
     )
 
 
@@ -91,7 +87,10 @@ def test_half_precision_trains_in_single() -> None:
 def test_models_of_any_precision_teach_each_other(learnt: torch.dtype, kept: torch.dtype) -> None:
     model, teacher = plain(8, 1).to(learnt), plain(8, 2).to(kept)
     result = tsd.distill(
-        model, [teacher, plain(8, 3)], data=digits(), epochs=2, lr=0.01, batch_size=256, device="cpu"
+        model,
+        [teacher, plain(8, 3)],
+        data=digits(),
+        options={"epochs": 2, "lr": 0.01, "batch_size": 256, "device": "cpu"},
     )
     assert result.model[0].weight.dtype == learnt
     assert result.log[-1]["loss"] < result.log[0]["loss"]
@@ -101,7 +100,7 @@ def test_a_student_in_double_precision_reads_its_inputs_in_it() -> None:
     x = 1 + 1e-12 * torch.rand(32, 64, dtype=torch.float64)
     model, seen = plain(8, 1).double(), []
     model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    tsd.distill(model, plain(8, 2), data=x, epochs=1, track=False, device="cpu")
+    tsd.distill(model, plain(8, 2), data=x, options={"epochs": 1, "track": False, "device": "cpu"})
     assert torch.equal(seen[-1].sort(0).values, x.sort(0).values)
 
 
@@ -118,7 +117,7 @@ def test_what_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_labels_that_no_loss_reads_are_mentioned() -> None:
-    read = tsd.train(plain(20, 1), data=digits(), epochs=1, device="cpu")
+    read = tsd.train(plain(20, 1), data=digits(), options={"epochs": 1, "device": "cpu"})
     assert any("does not read them" in note for note in distilled().notes)
     assert not any("does not read them" in note for note in read.notes)
 
@@ -126,13 +125,13 @@ def test_labels_that_no_loss_reads_are_mentioned() -> None:
 def test_global_generators_are_left_as_they_were() -> None:
     model = network(4)
     state = torch.get_rng_state()
-    tsd.train(model, data=digits(), epochs=1, seed=9)
+    tsd.train(model, data=digits(), options={"epochs": 1, "seed": 9})
     assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_a_stream_and_batches_from_python() -> None:
     given = [(x, y) for x, y in zip(*(t.split(200) for t in digits().tensors), strict=True)]
     for data in (given, iter(given)):
-        result = tsd.train(network(16), data=data, epochs=2, lr=0.01)
+        result = tsd.train(network(16), data=data, options={"epochs": 2, "lr": 0.01})
         assert result.log[0]["samples"] == result.log[1]["samples"] == 1797
         assert result.log[1]["loss"] < result.log[0]["loss"]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 import tsdistill as tsd
-from tests.distillation.small import assert_same, weights
+from tests.distillation.small import assert_same, grouped, weights
 from tsdistill.cli.training_output import epoch_line
 from tsdistill.distillation.losses import PlainLoss, Step
 from tsdistill.plugins.manager import registry
@@ -44,7 +44,7 @@ def small() -> nn.Module:
 
 def distil(student: nn.Module, teacher: nn.Module, data: Any = X, **more: Any) -> tsd.TrainResult:
     given = {"epochs": 4, "batch_size": 16, "lr": 0.02, "track": False, "device": "cpu", **more}
-    return tsd.distill(student, teacher, data=data, **given)
+    return tsd.distill(student, teacher, data=data, **grouped(**given))
 
 
 def gaps(one: nn.Module, other: nn.Module) -> list[float]:
@@ -176,9 +176,11 @@ def test_a_language_model_whose_labels_are_its_inputs_learns_the_next_token() ->
     ids = (torch.arange(8)[None] + torch.arange(32)[:, None]) % 7
     student = Tagger(8, 2)
     result = tsd.train(
-        student, data=[({"input_ids": ids}, ids)], epochs=60, lr=0.05, batch_size=32, device="cpu",
+        student,
+        data=[({"input_ids": ids}, ids)],
+        options={"epochs": 60, "lr": 0.05, "batch_size": 32, "device": "cpu"},
         held_out=[({"input_ids": ids}, ids)],
-    )  # fmt: skip
+    )
     with torch.no_grad():
         found = result.model(ids).argmax(-1)
     assert torch.equal(found, (ids + 1) % 7)
@@ -240,13 +242,15 @@ def test_without_a_teacher_values_are_learnt_from_labels_that_are_values() -> No
         y = wanted(x) + 4
     data = torch.utils.data.TensorDataset(x, y)
     how: dict[str, Any] = {"epochs": 20, "batch_size": 16, "lr": 0.2, "device": "cpu"}
-    result = tsd.train(nn.Linear(6, 2), data=data, held_out=data, **how)
+    result = tsd.train(nn.Linear(6, 2), data=data, held_out=data, options=how)
     assert result.options.loss == {"mse:target=label": 1.0}
     assert result.log[-1]["val/mse"] < 0.05
     sure = torch.utils.data.TensorDataset(x, y.softmax(1))
-    assert tsd.train(nn.Linear(6, 2), data=sure, epochs=1, device="cpu").options.loss == {"cross-entropy": 1}
+    assert tsd.train(nn.Linear(6, 2), data=sure, options={"epochs": 1, "device": "cpu"}).options.loss == {
+        "cross-entropy": 1
+    }
     with pytest.raises(tsd.TsdistillError, match="do not sum to 1"):
-        tsd.train(nn.Linear(6, 2), data=data, epochs=1, device="cpu", loss="cross-entropy")
+        tsd.train(nn.Linear(6, 2), data=data, options={"epochs": 1, "device": "cpu", "loss": "cross-entropy"})
 
 
 def test_labels_of_several_outputs_are_a_mapping() -> None:
@@ -257,13 +261,15 @@ def test_labels_of_several_outputs_are_a_mapping() -> None:
     batches = [
         (X[part], {name: each[part] for name, each in y.items()}) for part in torch.arange(96).split(16)
     ]
-    result = tsd.train(Detector(6, 1), data=batches, epochs=4, batch_size=16, lr=0.02, device="cpu")
+    result = tsd.train(
+        Detector(6, 1), data=batches, options={"epochs": 4, "batch_size": 16, "lr": 0.02, "device": "cpu"}
+    )
     assert result.options.loss == {"mse:target=label@boxes": 1.0, "cross-entropy@scores": 1.0}
     for name in ("mse@boxes", "cross-entropy@scores"):
         assert result.log[-1][f"loss/{name}"] < 0.8 * result.log[0][f"loss/{name}"]
     other = [(X[:16], {"classes": y["scores"][:16]})]
     with pytest.raises(tsd.TsdistillError, match="name none of the outputs"):
-        tsd.train(Detector(6, 1), data=other, epochs=1, batch_size=16, device="cpu")
+        tsd.train(Detector(6, 1), data=other, options={"epochs": 1, "batch_size": 16, "device": "cpu"})
 
 
 def test_labels_of_positions_are_neither_mixed_nor_smoothed_unseen() -> None:
@@ -272,13 +278,18 @@ def test_labels_of_positions_are_neither_mixed_nor_smoothed_unseen() -> None:
     wrong: list[dict[str, Any]] = [{"mixup": 0.2}, {"label_smoothing": 0.1}]
     for more in wrong:
         with pytest.raises(tsd.TsdistillError, match="for each sample"):
-            tsd.train(model, data=data, epochs=1, batch_size=32, device="cpu", **more)
+            tsd.train(model, data=data, options={"epochs": 1, "batch_size": 32, "device": "cpu", **more})
     y = data.tensors[1].clone()
     y[:, :4] = 255
     voided = torch.utils.data.TensorDataset(X, y)
     with pytest.raises(tsd.TsdistillError, match="a label is 255"):
-        tsd.train(model, data=voided, epochs=1, batch_size=32, device="cpu")
-    assert tsd.train(model, data=voided, epochs=1, batch_size=32, device="cpu", ignore_index=255).updates == 3
+        tsd.train(model, data=voided, options={"epochs": 1, "batch_size": 32, "device": "cpu"})
+    assert (
+        tsd.train(
+            model, data=voided, options={"epochs": 1, "batch_size": 32, "device": "cpu", "ignore_index": 255}
+        ).updates
+        == 3
+    )
 
 
 class Heads(nn.Module):

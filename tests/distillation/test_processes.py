@@ -20,7 +20,7 @@ from torch.utils.data import IterableDataset
 
 import tsdistill as tsd
 from tests.data.test_training_data import timm_webdataset
-from tests.distillation.small import ARCH, digits
+from tests.distillation.small import ARCH, digits, grouped
 from tsdistill.distillation.training_log import TrainResult
 from tsdistill.errors import TsdistillError
 
@@ -65,7 +65,7 @@ def distill(out: Path, **more: Any) -> None:
         "device": "cpu",
         **more,
     }
-    result = tsd.distill(plain(24, 1), plain(48, 2), data=digits(), held_out=digits(), **how)
+    result = tsd.distill(plain(24, 1), plain(48, 2), data=digits(), held_out=digits(), options=how)
     keep(out, result)
 
 
@@ -124,12 +124,14 @@ def spread(out: Path, shard: bool) -> None:
         teacher,
         data=digits(),
         held_out=digits(),
-        epochs=1,
-        batch_size=64,
-        lr=0.01,
-        device="cpu",
-        track=not shard,
-        shard_teacher=shard,
+        options={
+            "epochs": 1,
+            "batch_size": 64,
+            "lr": 0.01,
+            "device": "cpu",
+            "track": not shard,
+            "shard_teacher": shard,
+        },
     )
     if shard:
         held = sum(p.to_local().numel() for p in teacher.parameters())  # type: ignore[attr-defined]
@@ -162,7 +164,12 @@ def test_what_looks_into_a_spread_teacher_is_refused(tmp_path: Path, more: dict[
 
     def work() -> None:
         with pytest.raises(TsdistillError, match=said):
-            tsd.distill(plain(24, 1), plain(48, 2), data=digits(), device="cpu", shard_teacher=True, **more)
+            tsd.distill(
+                plain(24, 1),
+                plain(48, 2),
+                data=digits(),
+                **grouped(device="cpu", shard_teacher=True, **more),
+            )
 
     in_processes(2, work)
 
@@ -178,7 +185,7 @@ class Endless(IterableDataset):
 
 def streamed(out: Path, data: Any, **more: Any) -> None:
     how: dict[str, Any] = {"epochs": 2, "batch_size": 64, "lr": 0.01, "device": "cpu", "workers": 2, **more}
-    result = tsd.train(plain(24, 1), data=data, **how)
+    result = tsd.train(plain(24, 1), data=data, options=how)
     keep(out, result)
 
 
@@ -210,7 +217,9 @@ def test_timm_s_webdataset_is_dealt_to_processes(tmp_path: Path) -> None:
     def work() -> None:
         torch.manual_seed(0)
         model = tsd.load("timm:test_resnet,num_classes=4,pretrained=false")
-        result = tsd.train(model, data=name, epochs=1, batch_size=8, workers=2, device="cpu")
+        result = tsd.train(
+            model, data=name, options={"epochs": 1, "batch_size": 8, "workers": 2, "device": "cpu"}
+        )
         keep(tmp_path, result)
 
     in_processes(2, work)

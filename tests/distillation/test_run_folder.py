@@ -48,7 +48,7 @@ def test_a_run_leaves_the_user_s_files_alone(tmp_path: Path) -> None:
         (tmp_path / name).write_text("mine")
     short: dict[str, Any] = {"epochs": 1, "samples": 64, "batch_size": 32}
     for resume in (False, True):
-        tsd.train(student(), data=digits(), out=tmp_path, arch=ARCH, resume=resume, **short)
+        tsd.train(student(), data=digits(), out=tmp_path, arch=ARCH, resume=resume, options=short)
     assert all((tmp_path / name).read_text() == "mine" for name in MINE)
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {*MINE, "model.safetensors", "options.json", "log.jsonl", "checkpoints"}

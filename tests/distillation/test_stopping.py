@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import tsdistill as tsd
-from tests.distillation.small import ARCH, assert_same, digits, network, student, weights
+from tests.distillation.small import ARCH, assert_same, digits, grouped, network, student, weights
 from tests.distillation.test_processes import ROOT, in_processes
 from tsdistill.distillation import Interrupted, Status
 from tsdistill.distillation.losses import Combined, PlainLoss, Step, Term
@@ -41,7 +41,9 @@ def run(out: Path, loss: PlainLoss | None, monkeypatch: pytest.MonkeyPatch, **mo
         combined = Combined([Term("squares", 1.0, loss)])
         monkeypatch.setattr("tsdistill.distillation.run_setup.parse", lambda given: combined)
     given: dict[str, Any] = {"epochs": 2, "batch_size": 256, "checkpoint_steps": 2, "lr": 0.01, **more}
-    return tsd.distill(student(), network(32), data=digits(), out=out, arch=ARCH, track=False, **given)
+    return tsd.distill(
+        student(), network(32), data=digits(), out=out, arch=ARCH, **grouped(track=False, **given)
+    )
 
 
 def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(
@@ -129,9 +131,14 @@ def test_changed_options_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     torch.manual_seed(5)
     with pytest.raises(tsd.TsdistillError, match="teacher_weights was"):
         tsd.distill(
-            student(), network(32, seed=9), data=digits(), out=out, arch=ARCH, resume=True, epochs=1,
-            batch_size=256, lr=0.01, track=False, checkpoint_steps=2,
-        )  # fmt: skip
+            student(),
+            network(32, seed=9),
+            data=digits(),
+            out=out,
+            arch=ARCH,
+            resume=True,
+            options={"epochs": 1, "batch_size": 256, "lr": 0.01, "track": False, "checkpoint_steps": 2},
+        )
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

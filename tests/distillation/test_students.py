@@ -94,8 +94,8 @@ def test_one_factor_a_group_and_a_plan() -> None:
     teacher, x = convnet(6, 8), torch.zeros(1, 1, 8, 8)
     made = student_of(teacher, {"3": 1.5}, example=x)
     assert made.widths == {"0": 6, "3": 12}
-    report = tsd.analyze(teacher, data=[torch.randn(32, 1, 8, 8)], example_input=x)
-    plan = tsd.plan(report, nodes=0.5)
+    report = tsd.analyze(teacher, data=[torch.randn(32, 1, 8, 8)], inputs={"example_input": x})
+    plan = tsd.plan(report, budget={"nodes": 0.5})
     sizes = {name: 8 if name == "3" else 6 for name in ("0", "3")}
     made = student_of(teacher, plan, example=x)
     assert made.widths == {name: size - len(plan.removed.get(name, ())) for name, size in sizes.items()}

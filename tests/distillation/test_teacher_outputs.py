@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import tsdistill as tsd
-from tests.distillation.small import ARCH, assert_same, digits, network, student, weights
+from tests.distillation.small import ARCH, assert_same, digits, grouped, network, student, weights
 from tests.distillation.test_processes import ROOT
 
 
@@ -30,7 +30,7 @@ class Counting(nn.Module):
 
 def run(out: Path, teacher: nn.Module, **more: Any) -> tsd.TrainResult:
     given = {"epochs": 3, "batch_size": 100, "samples": 400, "lr": 0.01, "track": False, **more}
-    return tsd.distill(student(), teacher, data=digits(), out=out, arch=ARCH, **given)
+    return tsd.distill(student(), teacher, data=digits(), out=out, arch=ARCH, **grouped(**given))
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +79,7 @@ def test_outputs_of_other_samples_are_not_used(tmp_path: Path) -> None:
 
     def trained(values: torch.Tensor, teacher: nn.Module, **more: Any) -> nn.Module:
         data = TensorDataset(values[:400], y[:400])
-        return tsd.distill(student(), teacher, data=data, **given, **more).model
+        return tsd.distill(student(), teacher, data=data, **grouped(**given, **more)).model
 
     trained(x, Counting(), **kept)
     (tmp_path / "run" / "checkpoints" / "last.pt").unlink()
@@ -108,11 +108,11 @@ def test_samples_that_differ_every_time_are_asked_for_every_time(tmp_path: Path)
     given: dict[str, Any] = {"epochs": 2, "batch_size": 100, "track": False, "device": "cpu"}
     teacher = Counting()
     kept: dict[str, Any] = {"out": tmp_path / "run", "arch": ARCH, "cache_teacher": True}
-    result = tsd.distill(student(), teacher, data=Noisy(), **given, **kept)
-    plainly = tsd.distill(student(), Counting(), data=Noisy(), **given)
+    result = tsd.distill(student(), teacher, data=Noisy(), **grouped(**given, **kept))
+    plainly = tsd.distill(student(), Counting(), data=Noisy(), **grouped(**given))
     assert teacher.asked >= 2 * 400
     assert_same(weights(result.model), weights(plainly.model))
-    assert tsd.distill(student(), teacher, data=Noisy(), **given, **kept, resume=True).resumed == 8
+    assert tsd.distill(student(), teacher, data=Noisy(), **grouped(**given, **kept, resume=True)).resumed == 8
 
 
 def test_a_cache_may_be_left_and_taken_up_again(tmp_path: Path) -> None:

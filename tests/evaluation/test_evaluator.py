@@ -64,7 +64,7 @@ def test_metrics_by_default_are_those_whose_needs_are_met() -> None:
 def test_data_are_opened_for_the_inputs_of_the_model() -> None:
     model = classifier()
     attach(model, ModelInfo(input=InputSpec((6,))))
-    assert evaluate(model, None, reference=model, samples=10)["agreement"] == 100
+    assert evaluate(model, None, reference=model, inputs={"samples": 10})["agreement"] == 100
     with pytest.raises(TsdistillError, match=r"shape \(7,\) but the model reads \(6,\)"):
         evaluate(model, torch.zeros(3, 7), reference=model)
 
@@ -211,7 +211,7 @@ def test_a_detector_and_a_metric_of_boxes() -> None:
         {"dense": Detector(0.2), "small": Detector(0.5)},
         pictures(),
         metrics=["iou"],
-        example_input=(pictures()[0][0][:1],),
+        inputs={"example_input": (pictures()[0][0][:1],)},
         repeats=1,
     )
     assert [round(metrics["iou"], 3) for metrics in compared.metrics] == [100, 50]
@@ -220,7 +220,7 @@ def test_a_detector_and_a_metric_of_boxes() -> None:
 
 def test_a_detector_without_a_metric_is_costs_only_and_says_so() -> None:
     compared = compare(
-        [Detector(), Detector(0.3)], pictures(), example_input=(pictures()[0][0][:1],), repeats=1
+        [Detector(), Detector(0.3)], pictures(), inputs={"example_input": (pictures()[0][0][:1],)}, repeats=1
     )
     assert compared.metrics == ({}, {})
     assert "no built-in metric goes with these outputs" in compared.notes[0]
@@ -340,12 +340,12 @@ def test_the_error_over_all_outputs_does_not_see_what_changes_no_probability() -
 def test_every_output_is_compared_whatever_it_is_called() -> None:
     mine, theirs = Tagger(0), Tagger(1)
     x = {"input_ids": torch.arange(11)[None]}
-    compared = compare({"a": mine, "b": Wrapped2(theirs)}, [x], example_input=x, repeats=1)
+    compared = compare({"a": mine, "b": Wrapped2(theirs)}, [x], inputs={"example_input": x}, repeats=1)
     assert compared.figures == ("output_mse", "output_mse@values", "agreement@logits", "kl@logits")
     assert compared.metrics[1] == pytest.approx(evaluate(theirs, [x], reference=mine))
     assert compared.traits["kl@logits"].unit == "nats"
     said = {"values": "unused", "logits": "values"}
-    assert compare([mine, theirs], [x], example_input=x, repeats=1, outputs=said).figures == (
+    assert compare([mine, theirs], [x], inputs={"example_input": x}, repeats=1, outputs=said).figures == (
         "output_mse@logits",
     )
     with pytest.raises(TsdistillError, match="no output 'boxes'"):

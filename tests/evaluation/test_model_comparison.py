@@ -22,7 +22,9 @@ def network(width: int, outputs: int = 4, inputs: int = 6, **spec) -> nn.Module:
 
 def test_models_side_by_side() -> None:
     dense, small = network(20), network(5)
-    comparison = compare({"dense": dense, "small": small}, torch.randn(30, 6), batch_size=16, repeats=2)
+    comparison = compare(
+        {"dense": dense, "small": small}, torch.randn(30, 6), inputs={"batch_size": 16}, repeats=2
+    )
     assert comparison.names == ("dense", "small")
     assert comparison.params == (6 * 20 + 20 + 20 * 4 + 4, 6 * 5 + 5 + 5 * 4 + 4)
     assert comparison.macs == (200, 50)
@@ -55,7 +57,9 @@ class Slow(nn.Module):
 
 
 def test_throughput_counts_the_samples_of_a_batch() -> None:
-    compared = compare([Slow(), nn.Identity()], example_input=torch.zeros(1, 3), batch_size=10, repeats=1)
+    compared = compare(
+        [Slow(), nn.Identity()], inputs={"example_input": torch.zeros(1, 3), "batch_size": 10}, repeats=1
+    )
     assert 0.002 <= compared.latency[0] < 0.02
     assert 50 < compared.throughput[0] <= 500
     assert compared.throughput[1] > 2000
@@ -69,7 +73,7 @@ def test_without_data_costs_only_and_labels_add_accuracy() -> None:
     assert (costs.data, costs.traits) == ("", {})
     labelled = compare([dense], [(torch.randn(9, 6), torch.arange(9) % 4)], repeats=1)
     assert set(labelled.metrics[0]) == {"top1"}
-    assert compare([nn.Linear(3, 2)], example_input=torch.zeros(1, 3), repeats=1).macs == (6,)
+    assert compare([nn.Linear(3, 2)], inputs={"example_input": torch.zeros(1, 3)}, repeats=1).macs == (6,)
 
 
 def test_brief_leaves_out_what_takes_longer() -> None:
@@ -114,7 +118,7 @@ def test_progress_is_told() -> None:
     compare(
         [network(3), network(4)],
         torch.zeros(10, 6),
-        batch_size=4,
+        inputs={"batch_size": 4},
         repeats=1,
         progress=lambda phase, done, total: told.append((phase, done, total)),
     )
@@ -161,9 +165,19 @@ def test_outputs_that_only_some_models_give_are_not_judged_and_named(names: tupl
     x = torch.randn(20, 6)
     for order in (("all", "one", "two"), ("one", "all", "two"), ("two", "one", "all")):
         compared = compare(
-            {name: models[name] for name in order}, [x], example_input=x[:1], repeats=1, brief=True
+            {name: models[name] for name in order},
+            [x],
+            inputs={"example_input": x[:1]},
+            repeats=1,
+            brief=True,
         )
         assert {name.partition("@")[2] or "scores" for name in compared.figures} == {"scores"}
         assert any("boxes" in note and "one gives no such output" in note for note in compared.notes)
     with pytest.raises(TsdistillError, match="no output 'boxes'"):
-        compare(list(models.values()), [x], metrics=["output_mse@boxes"], example_input=x[:1], repeats=1)
+        compare(
+            list(models.values()),
+            [x],
+            metrics=["output_mse@boxes"],
+            inputs={"example_input": x[:1]},
+            repeats=1,
+        )

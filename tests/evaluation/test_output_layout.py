@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from tsdistill.errors import TsdistillError
-from tsdistill.evaluation.output_layout import Layout, class_output, layout_of, layouts, paired, parse_stated
+from tsdistill.evaluation.output_layout import Layout, class_output, layout_of, layouts, paired
+from tsdistill.options.output_options import parse_stated
 
 IMAGES, TOKENS = torch.zeros(2, 7, 3, 4), torch.zeros(2, 5, 7)
 

@@ -22,7 +22,9 @@ RELATIVE = "timm:test_vit_relpos"
 def halved(spec: str, side: int | None = None) -> nn.Module:
     """A model without half of the nodes of every group, chosen at random; its parameters are random too."""
     torch.manual_seed(0)
-    model = tsd.load(f"{spec},pretrained=false", input_size=None if side is None else (3, side, side))
+    model = tsd.load(
+        f"{spec},pretrained=false", inputs={"input_size": None if side is None else (3, side, side)}
+    )
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():

@@ -281,7 +281,7 @@ def test_a_model_that_nothing_builds(tmp_path):
 
 
 def test_layers_that_lie_channels_last(tmp_path):
-    model = tsd.load("torchvision:squeezenet1_1,pretrained=false", input_size=(3, 32, 32))
+    model = tsd.load("torchvision:squeezenet1_1,pretrained=false", inputs={"input_size": (3, 32, 32)})
     model = model.to(memory_format=torch.channels_last)
     attach(model, ModelInfo("torchvision:squeezenet1_1", InputSpec((3, 32, 32))))
     assert tsd.export(model, tmp_path / "out.py").check.difference == 0

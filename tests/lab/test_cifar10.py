@@ -64,9 +64,13 @@ def test_it_runs_through_and_is_not_run_again(images: ImageSet, tmp_path: Path) 
 
 def test_images_are_read_as_a_model_reads_them(images: ImageSet) -> None:
     reading: dict[str, Any] = {"input_size": images.size, "mean": images.mean, "std": images.std}
-    model = tsd.load("tsdistill.lab.images.networks:strided_gray", **reading)
+    model = tsd.load("tsdistill.lab.images.networks:strided_gray", inputs=reading)
     x, y = next(
-        iter(tsd.open_data(f"fashion-mnist:{images.folder}", tsd.info_of(model).input, batch_size=160))
+        iter(
+            tsd.open_data(
+                f"fashion-mnist:{images.folder}", tsd.info_of(model).input, inputs={"batch_size": 160}
+            )
+        )
     )
     part = images.part("test", 0, seed=0)
     assert torch.allclose(part.x, x, atol=1e-5)

@@ -74,7 +74,7 @@ def test_precision_is_what_the_theorem_grants_at_the_largest_gradient(teacher, x
     student = copied(teacher, 8)
     with torch.no_grad():
         student[2].weight += 1e-3
-    found = check(student, teacher, x, samples=96)
+    found = check(student, teacher, x, inputs={"samples": 96})
     error = (teacher(x) - student(x)).detach()
     g = (error @ student[2].weight.detach()) * (student[0](x) > 0)
     on = (teacher[0](x) > 0).float()
@@ -162,4 +162,4 @@ def test_convolutions_and_repeated_rectifiers_have_names():
 )
 def test_pairs_that_cannot_be_checked(student, data, said, teacher):
     with pytest.raises(TsdistillError, match=said):
-        check(student, teacher, data, example_input=data[:1])
+        check(student, teacher, data, inputs={"example_input": data[:1]})

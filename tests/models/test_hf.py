@@ -70,7 +70,7 @@ def test_heads_mlp_and_hidden_size_go_and_the_rest_comes_back_from_a_file(family
 
 @pytest.mark.parametrize("family", ["gpt2", "llama", "whisper"])
 def test_pruning_without_data_makes_samples_up(family):
-    result = tsd.prune_result(made(family), macs=0.7, samples=32)
+    result = tsd.prune_result(made(family), macs=0.7, inputs={"samples": 32})
     assert result.after["macs"] <= 0.7 * result.before["macs"]
     assert "like the example input" in result.data
     assert not any("absorbing" in note and "c_fc" in note for note in result.notes)
@@ -307,7 +307,7 @@ def test_experts_and_what_they_read_go_in_whole_lines_of_memory():
     assert done.model.model.layers[0].mlp.experts.down_proj.shape == (4, 16, 24)
     odd = tsd.cut(model, graph, {experts: range(23)}, x)
     assert [item.name for item in odd.put_back] == [experts]
-    plan = tsd.prune_result(model, macs=0.7, samples=8).plan
+    plan = tsd.prune_result(model, macs=0.7, inputs={"samples": 8}).plan
     assert all(len(plan.removed.get(name, ())) % 8 == 0 for name, (_, step) in steps.items() if step == 8)
 
 

@@ -7,38 +7,39 @@ from torch import nn
 from tsdistill.errors import TsdistillError
 from tsdistill.models import InputSpec, ModelInfo, attach, example_input, load
 from tsdistill.models.input_spec import override
+from tsdistill.options import InputOptions
 
 SPEC = InputSpec((3, 32, 32), (0.5,) * 3, (0.2,) * 3, source="somewhere")
 
 
 def test_nothing_given_changes_nothing():
-    assert override(SPEC, None, None, None, None) is SPEC
-    assert override(None, None, None, None, None) is None
+    assert override(SPEC, InputOptions()) is SPEC
+    assert override(None, InputOptions()) is None
 
 
 def test_given_figures_replace_known_ones():
-    found: Any = override(SPEC, [3, 64, 64], None, None, "nearest")
+    found: Any = override(SPEC, InputOptions(input_size=[3, 64, 64], interpolation="nearest"))
     assert found.size == (3, 64, 64)
     assert found.mean == SPEC.mean
     assert found.interpolation == "nearest"
     assert found.source == "somewhere; given: size, interpolation"
-    assert override(None, [10], None, None, None) == InputSpec((10,), source="given")
+    assert override(None, InputOptions(input_size=[10])) == InputSpec((10,), source="given")
 
 
 @pytest.mark.parametrize(
     ("spec", "given", "message"),
     [
-        (SPEC, {"size": [0, 3]}, "--input-size takes positive"),
-        (SPEC, {"size": "abc"}, "--input-size takes positive"),
-        (SPEC, {"mean": [1, 2]}, "--mean has 2 figures for inputs of 3 channels"),
-        (SPEC, {"std": [1, 0, 1]}, "--std takes positive"),
+        (SPEC, {"input_size": [0, 3]}, "input_size takes positive"),
+        (SPEC, {"input_size": "abc"}, "input_size takes positive"),
+        (SPEC, {"mean": [1, 2]}, "mean has 2 figures for inputs of 3 channels"),
+        (SPEC, {"std": [1, 0, 1]}, "std takes positive"),
         (SPEC, {"interpolation": "cubic"}, "bicubic, bilinear, nearest"),
         (None, {"mean": [1]}, "give --input-size"),
     ],
 )
 def test_bad_figures(spec, given, message):
     with pytest.raises(TsdistillError, match=message):
-        override(spec, *(given.get(key) for key in ("size", "mean", "std", "interpolation")))
+        override(spec, InputOptions(**given))
 
 
 def test_example_input_is_seeded_and_of_the_models_type():
@@ -57,5 +58,5 @@ def test_example_input_needs_a_size():
 
 
 def test_load_attaches_what_was_given():
-    model = load("timm:test_resnet,pretrained=false", input_size=[3, 64, 64], mean=[0, 0, 0])
+    model = load("timm:test_resnet,pretrained=false", inputs={"input_size": [3, 64, 64], "mean": [0, 0, 0]})
     assert example_input(model).shape == (1, 3, 64, 64)

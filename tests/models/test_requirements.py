@@ -64,8 +64,8 @@ CLOSED = {
 CALLS: dict[str, Callable[[Any], Any]] = {
     "trace": lambda model: tsd.trace(model, X[:1]),
     "analyze": lambda model: tsd.analyze(model, data=X),
-    "prune": lambda model: tsd.prune(model, data=X, params=0.5),
-    "distill": lambda model: tsd.distill(model, plain(), data=[X], epochs=1, loss="mse"),
+    "prune": lambda model: tsd.prune(model, data=X, budget={"params": 0.5}),
+    "distill": lambda model: tsd.distill(model, plain(), data=[X], options={"epochs": 1, "loss": "mse"}),
 }
 
 
@@ -111,7 +111,7 @@ def test_scripted_parts_stay_whole_and_are_named(tmp_path):
     graph = tsd.trace(model, X[:1])
     assert graph.widths == {"b": 10}
     assert {item.name for item in graph.frozen if "gate, which is scripted" in item.cause} == {"a", "gate.0"}
-    result = tsd.prune_result(model, data=X, nodes=0.6)
+    result = tsd.prune_result(model, data=X, budget={"nodes": 0.6})
     assert not result.put_back
     assert result.after["nodes"] == 6
     assert result.model(X).shape == (16, 3)

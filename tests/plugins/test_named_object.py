@@ -65,10 +65,12 @@ def test_two_objects_of_one_name_are_refused_and_the_same_twice_is_one() -> None
 
 def test_metrics_and_augmentations_of_an_analysis() -> None:
     x = torch.randn(40, 6, generator=torch.Generator().manual_seed(0))
-    report = tsd.analyze(network(), data=x, metric=[Covariance(), "correlation"], augment=halved)
+    report = tsd.analyze(
+        network(), data=x, analysis={"metric": [Covariance(), "correlation"]}, inputs={"augment": halved}
+    )
     assert report.metrics == ("covariance", "correlation")
     assert report.failed == {}
-    plain = tsd.analyze(network(), data=x / 2, metric=Covariance())
+    plain = tsd.analyze(network(), data=x / 2, analysis={"metric": Covariance()})
     table = plain.groups[0].matches["covariance"].table
     torch.testing.assert_close(report.groups[0].matches["covariance"].table, table)
 
@@ -84,7 +86,12 @@ def test_evaluation_metrics() -> None:
 def test_losses_and_augmentations_of_a_training() -> None:
     x = torch.randn(16, 6)
     student, teacher = network(), network()
-    result = tsd.distill(student, teacher, data=x, loss=Distance(), augment=halved, epochs=1, batch_size=8)
+    result = tsd.distill(
+        student,
+        teacher,
+        data=x,
+        options={"loss": Distance(), "augment": halved, "epochs": 1, "batch_size": 8},
+    )
     assert result.options.augment == "halved"
     assert isinstance(result.options.augment, NamedObject)
 
@@ -92,7 +99,7 @@ def test_losses_and_augmentations_of_a_training() -> None:
 def test_a_loss_that_compares_outputs_is_refused_where_they_differ_before_the_first_step() -> None:
     x = torch.randn(16, 6)
     with pytest.raises(TsdistillError, match="3 classes and the teacher 5"):
-        tsd.distill(network(), network(5), data=x, loss=Distance(), epochs=1, batch_size=8)
+        tsd.distill(network(), network(5), data=x, options={"loss": Distance(), "epochs": 1, "batch_size": 8})
 
     class Silent(Distance):
         compares_outputs = False
@@ -100,7 +107,7 @@ def test_a_loss_that_compares_outputs_is_refused_where_they_differ_before_the_fi
         def __call__(self, step: Step) -> Tensor:
             return step.student_output.square().mean()
 
-    tsd.distill(network(), network(5), data=x, loss=Silent(), epochs=1, batch_size=8)
+    tsd.distill(network(), network(5), data=x, options={"loss": Silent(), "epochs": 1, "batch_size": 8})
 
 
 def test_a_loss_that_raises_is_named() -> None:
@@ -109,4 +116,9 @@ def test_a_loss_that_raises_is_named() -> None:
             raise RuntimeError("two\nlines")
 
     with pytest.raises(TsdistillError, match=r"Broken.*RuntimeError: two lines"):
-        tsd.distill(network(), network(), data=torch.randn(16, 6), loss=Broken(), epochs=1, batch_size=8)
+        tsd.distill(
+            network(),
+            network(),
+            data=torch.randn(16, 6),
+            options={"loss": Broken(), "epochs": 1, "batch_size": 8},
+        )

@@ -44,9 +44,9 @@ def test_the_largest_cut_that_loses_no_more_than_is_allowed(
         trained,
         2,
         data=digits,
-        samples=1280,
+        inputs={"samples": 1280},
         trials=4,
-        rounds=2,
+        realignment={"rounds": 2},
         progress=lambda phase, done, total: told.append(phase),
     )
     assert isinstance(result, PruneResult)
@@ -68,7 +68,7 @@ def test_the_largest_cut_that_loses_no_more_than_is_allowed(
 
 
 def test_too_few_samples_to_tell_are_said(trained: nn.Module, digits: list[tuple[Tensor, Tensor]]) -> None:
-    result = prune_to_drop(trained, 0.5, data=digits[:2], trials=3, realign=False)
+    result = prune_to_drop(trained, 0.5, data=digits[:2], trials=3, realignment={"realign": False})
     assert "25 samples judge, each of which is 4 % of top1" in result.notes[-1]
 
 
@@ -76,9 +76,17 @@ def test_more_may_leave_where_more_may_be_lost(
     trained: nn.Module, digits: list[tuple[Tensor, Tensor]]
 ) -> None:
     unlabelled = torch.cat([x for x, _ in digits])
-    report = analyze(trained, data=unlabelled, samples=1400)
+    report = analyze(trained, data=unlabelled, inputs={"samples": 1400})
     strict, loose = (
-        prune_to_drop(trained, drop, data=unlabelled, samples=1400, report=report, trials=4, realign=False)
+        prune_to_drop(
+            trained,
+            drop,
+            data=unlabelled,
+            inputs={"samples": 1400},
+            report=report,
+            trials=4,
+            realignment={"realign": False},
+        )
         for drop in (1, "10%")
     )
     assert strict.metric == loose.metric == "agreement"
@@ -88,7 +96,14 @@ def test_more_may_leave_where_more_may_be_lost(
 
 def test_a_metric_of_which_less_is_better(trained: nn.Module, digits: list[tuple[Tensor, Tensor]]) -> None:
     unlabelled = torch.cat([x for x, _ in digits])
-    result = prune_to_drop(trained, 0.05, metric="output_mse", data=unlabelled, trials=4, realign=False)
+    result = prune_to_drop(
+        trained,
+        0.05,
+        judging={"metric": "output_mse"},
+        data=unlabelled,
+        trials=4,
+        realignment={"realign": False},
+    )
     assert result.dense_figure == 0
     assert 0 < result.figure <= 0.05
 
@@ -98,20 +113,26 @@ def test_even_the_mildest_cut_is_too_much(trained: nn.Module, digits: list[tuple
     with pytest.raises(
         TsdistillError, match=r"even with 0\.8\d\d of the MACs kept output_mse goes from 0 to"
     ):
-        prune_to_drop(trained, 0, metric="output_mse", data=unlabelled, trials=4, realign=False)
+        prune_to_drop(
+            trained,
+            0,
+            judging={"metric": "output_mse"},
+            data=unlabelled,
+            trials=4,
+            realignment={"realign": False},
+        )
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"max_drop": 1, "macs": 0.5}, "macs and max_drop"),
-        ({"max_drop": 1, "lossless": True}, "lossless and max_drop"),
         ({"max_drop": -1}, "-1"),
         ({"max_drop": "much"}, "'much'"),
         ({"max_drop": True}, "True"),
-        ({"max_drop": "5%", "metric": "kl"}, "kl is 0"),
-        ({"max_drop": 1, "metric": "bleu"}, "bleu"),
-        ({"max_drop": 1, "exclude": "*"}, "no group"),
+        ({"max_drop": "5%", "judging": {"metric": "kl"}}, "kl is 0"),
+        ({"max_drop": 1, "judging": {"metric": "bleu"}}, "bleu"),
+        ({"max_drop": 1, "judging": {"metric": ["kl", "top1"]}}, "one metric"),
+        ({"max_drop": 1, "selection": {"exclude": "*"}}, "no group"),
     ],
 )
 def test_bad_input(trained: nn.Module, arguments: dict, words: str) -> None:

@@ -42,7 +42,7 @@ def test_norms_give_the_mean_and_variance_that_they_gave() -> None:
 
 def test_what_absorbing_has_put_into_the_running_mean_is_not_counted_twice() -> None:
     model, x = residual(), images(300)
-    small = prune(model, data=x, nodes=0.7, realign=False, rounds=1)
+    small = prune(model, data=x, budget={"nodes": 0.7}, realignment={"realign": False, "rounds": 1})
     for name in ("norm", "first_norm", "second_norm"):
         was, now = _outputs(model, name, x[:128]), _outputs(small, name, x[:128])
         gaps = (now.mean(1)[:, None] - was.mean(1)[None]).abs() + (

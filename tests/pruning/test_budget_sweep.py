@@ -19,7 +19,7 @@ def swept() -> tuple[Sweep, list[SweepRow]]:
     model = residual(width=16, inner=24)
     x = images(240)
     data = list(zip(x.split(40), model(x).argmax(1).split(40), strict=True))
-    made = sweep(model, [0.8, "60%", "0.01"], data=iter(data), samples=160, done=rows.append)
+    made = sweep(model, [0.8, "60%", "0.01"], data=iter(data), inputs={"samples": 160}, done=rows.append)
     return made, rows
 
 
@@ -58,18 +58,18 @@ def test_it_is_plain_data(swept: tuple[Sweep, list[SweepRow]]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("budgets", "more", "words"),
+    ("budgets", "words"),
     [
-        ([], {}, "needs budgets"),
-        ([0.5, "50%"], {}, "twice"),
-        ([0.5, "half"], {}, "half"),
-        ([0.5], {"kind": "layers"}, "'layers'"),
-        ([0.5], {"macs": 0.3}, "macs and a sweep"),
-        ([0.001], {}, "none of the budgets can be met"),
-        (["10kg"], {"kind": "latency"}, "10kg"),
+        ([], "needs budgets"),
+        ([0.5, "50%"], "twice"),
+        ([0.5, "half"], "half"),
+        ({"layers": [0.5]}, "'layers'"),
+        ({"macs": [0.5], "params": [0.5]}, "one kind"),
+        ([0.001], "none of the budgets can be met"),
+        ({"latency": ["10kg"]}, "10kg"),
     ],
 )
-def test_bad_input(budgets: list, more: dict[str, Any], words: str) -> None:
+def test_bad_input(budgets: Any, words: str) -> None:
     with pytest.raises(TsdistillError) as caught:
-        sweep(residual(), budgets, data=torch.zeros(8, 3, 8, 8) + images(8), **more)
+        sweep(residual(), budgets, data=torch.zeros(8, 3, 8, 8) + images(8))
     assert words in str(caught.value)

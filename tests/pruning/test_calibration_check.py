@@ -34,7 +34,9 @@ def _data() -> Tensor:
 
 def test_a_group_that_fails_on_some_sample_is_put_back() -> None:
     model, data = randomise(Branching()), _data()
-    result = prune_result(model, data=data, params=0.75, batch_size=4, example_input=data[:1])
+    result = prune_result(
+        model, data=data, budget={"params": 0.75}, inputs={"batch_size": 4, "example_input": data[:1]}
+    )
     assert [item.name for item in result.put_back] == ["b"]
     assert "RuntimeError: shape" in result.put_back[0].cause
     assert result.after["params"] <= 0.75 * result.before["params"]
@@ -44,11 +46,19 @@ def test_a_group_that_fails_on_some_sample_is_put_back() -> None:
 def test_a_budget_that_cannot_be_met_without_it_names_it() -> None:
     model, data = randomise(Branching()), _data()
     with pytest.raises(TsdistillError, match=r"cannot be met.*b .*fails on calibration data"):
-        prune_result(model, data=data, params=0.2, batch_size=4, example_input=data[:1])
+        prune_result(
+            model, data=data, budget={"params": 0.2}, inputs={"batch_size": 4, "example_input": data[:1]}
+        )
 
 
 def test_what_the_dense_model_does_not_take_is_not_the_cuts_fault() -> None:
     model = randomise(Branching())
     data = [torch.randn(4, 6), torch.randn(4, 6)]
-    result = prune_result(model, data=data, params=0.75, example_input=data[0][:1], realign=False)
+    result = prune_result(
+        model,
+        data=data,
+        budget={"params": 0.75},
+        inputs={"example_input": data[0][:1]},
+        realignment={"realign": False},
+    )
     assert not result.put_back

@@ -83,7 +83,7 @@ def test_masked_nodes_leave_without_a_change_of_the_function():
     with torch.no_grad():
         model[0].weight_orig *= 0.1
     kept = copied(model)
-    small = tsd.prune(model, data=torch.randn(96, 3, 12), lossless=True)
+    small = tsd.prune(model, data=torch.randn(96, 3, 12), budget="lossless")
     assert small[0].weight_mask.shape == small[0].weight_orig.shape
     assert len(small[0].weight_orig) < 16
     assert _apart(small, kept, x) < 1e-5

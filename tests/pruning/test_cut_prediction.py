@@ -14,7 +14,7 @@ from tsdistill.pruning.realignment import Outputs
 
 def _measured(model: nn.Module, x: Tensor, macs: float) -> float:
     """How far the output is off after that cut, as it is, on the same samples."""
-    small = tsd.prune(model, data=x, macs=macs, realign=False)
+    small = tsd.prune(model, data=x, macs=macs, realignment={"realign": False})
     return Outputs(model, [(x[:64], None)]).error(small) ** 0.5
 
 
@@ -24,7 +24,7 @@ def test_the_cut_moves_the_output_as_far_as_predicted(macs: float) -> None:
     model, x = residual(), images(300)
     (cut,) = tsd.predict_cuts(model, x, macs=[macs]).cuts
     assert cut.error == pytest.approx(_measured(model, x, macs), rel=0.05)
-    plan = tsd.plan(tsd.analyze(model, data=x, strength_target=None), macs=macs)
+    plan = tsd.plan(tsd.analyze(model, data=x, analysis={"strength_target": None}), macs=macs)
     assert cut.widths == {name: group.size - len(group.removed) for name, group in plan.groups.items()}
     assert cut.macs_kept == plan.after["macs"] / plan.before["macs"] <= macs
 
@@ -62,9 +62,9 @@ def test_the_command_names_the_budget() -> None:
 
 def test_samples_that_nothing_was_fitted_to_are_looked_at_where_there_are_some() -> None:
     model, x = residual(), images(400)
-    cuts = tsd.predict_cuts(model, x, samples=40, macs=[0.5])
-    others = tsd.open_data(x, None, samples=40).held_out(64)
-    small = tsd.prune(model, data=x, samples=40, macs=0.5, realign=False)
+    cuts = tsd.predict_cuts(model, x, inputs={"samples": 40}, macs=[0.5])
+    others = tsd.open_data(x, None, inputs={"samples": 40}).held_out(64)
+    small = tsd.prune(model, data=x, inputs={"samples": 40}, macs=0.5, realignment={"realign": False})
     assert others is not None
     assert cuts.cuts[0].error == pytest.approx(Outputs(model, others).error(small) ** 0.5, rel=0.05)
     assert cuts.held_out

@@ -114,7 +114,7 @@ class LowRank(nn.Module):
 
 def test_the_factor_of_a_weight_that_meets_the_input_compensates():
     model, data = LowRank().eval(), torch.randn(128, 6)
-    result = tsd.prune_result(model, data=data, lossless=True)
+    result = tsd.prune_result(model, data=data, budget="lossless")
     assert len(result.plan.removed["first"]) == 4
     assert result.model.left.shape == (16, 5)
     assert result.model.right.shape == (5, 8)
@@ -142,7 +142,7 @@ def test_readers_whose_weights_cannot_be_set_are_observed_and_named():
     report = tsd.analyze(model, data=data)
     group = next(group for group in report.groups if group.name == "first")
     assert group.observed
-    plan = tsd.plan(report, macs=0.6, only="first")
+    plan = tsd.plan(report, macs=0.6, selection={"only": "first"})
     result = tsd.prune_result(model, plan, data=data)
     assert sum("linear_of_weight" in note for note in result.notes) == 2
     assert not any("not re-aligned" in note for note in result.notes)

@@ -6,11 +6,12 @@ import torch
 from tests.alignment.small import images, residual
 from tsdistill.data import Stream, open_data
 from tsdistill.errors import TsdistillError
+from tsdistill.options import DataOptions
 from tsdistill.pruning.holdout import Judge, repeatable, split, split_data
 
 
 def opened(samples: int | None) -> Stream:
-    return open_data(images(100), None, samples=samples)
+    return open_data(images(100), None, inputs={"samples": samples})
 
 
 @pytest.mark.parametrize(
@@ -35,8 +36,8 @@ def test_other_samples_judge_where_there_are_some(
 
 
 def test_what_prune_takes_is_split_too() -> None:
-    samples, stream, _ = split_data(residual(), images(50), {"batch_size": 7, "only": ("first",)})
-    assert (samples, stream.samples, stream.batch_size) == (40, 10, 7)
+    inputs, stream, _ = split_data(residual(), images(50), DataOptions(batch_size=7), seed=0)
+    assert (inputs.samples, stream.samples, stream.batch_size) == (40, 10, 7)
 
 
 def test_batches_of_an_iterator_can_be_read_twice() -> None:

@@ -55,12 +55,14 @@ def test_a_budget_is_met_in_three_rounds(
     model: nn.Module, report: AlignmentReport, budget: dict[str, Any]
 ) -> None:
     ((kind, kept),) = budget.items()
-    result = prune_result(model, data=X, report=report, realign=False, rounds=3, **budget)
+    result = prune_result(
+        model, data=X, report=report, budget=budget, realignment={"realign": False, "rounds": 3}
+    )
     part = 0.45 if kept == "45%" else kept
     assert 0.75 * part * result.before[kind] < result.after[kind] <= part * result.before[kind]
     assert result.plan.budget.startswith("at most ")
     _check(model, result, 3)
-    followed = prune_result(model, result.plan, data=X, realign=False)
+    followed = prune_result(model, result.plan, data=X, realignment={"realign": False})
     assert followed.after == result.after
     assert followed.rounds == 1
     assert {n: sorted(g) for n, g in followed.plan.removed.items()} == result.plan.removed
@@ -73,8 +75,9 @@ def test_amounts_are_those_of_the_dense_model(
     model: nn.Module, report: AlignmentReport, kind: str, part: float
 ) -> None:
     most = int(part * {"macs": report.macs, "params": report.params, "nodes": 40}[kind])
-    how: dict[str, Any] = {kind: most, "rounds": 2, "realign": False, "report": report}
-    result = prune_result(model, data=X, **how)
+    result = prune_result(
+        model, data=X, report=report, budget={kind: most}, realignment={"rounds": 2, "realign": False}
+    )
     assert 0.8 * most < result.after[kind] <= most
     _check(model, result, 2)
 
@@ -93,7 +96,9 @@ def test_latency_is_reached_in_rounds_too(
 
     monkeypatch.setattr(builtin_costs, "price_latency", price)
     monkeypatch.setattr(builtin_costs, "read", partial(read, timer=timed))
-    result = prune_result(model, data=X, report=report, latency=0.6, rounds=2, realign=False)
+    result = prune_result(
+        model, data=X, report=report, budget={"latency": 0.6}, realignment={"rounds": 2, "realign": False}
+    )
     assert result.rounds == 2
     assert 0.57 <= result.after["macs"] / result.before["macs"] <= 0.63
     assert any(note.startswith("latency at batch 1") for note in result.notes)
@@ -102,7 +107,12 @@ def test_latency_is_reached_in_rounds_too(
 def test_with_re_alignment_between_the_rounds(model: nn.Module, report: AlignmentReport) -> None:
     told: list[str] = []
     result = prune_result(
-        model, data=X, report=report, macs=0.5, rounds=2, progress=lambda what, *_: told.append(what)
+        model,
+        data=X,
+        report=report,
+        macs=0.5,
+        realignment={"rounds": 2},
+        progress=lambda what, *_: told.append(what),
     )
     assert result.after["macs"] <= 0.5 * result.before["macs"]
     assert result.realigned > 0
@@ -118,27 +128,34 @@ def test_with_re_alignment_between_the_rounds(model: nn.Module, report: Alignmen
 
 
 def test_more_rounds_than_there_are_nodes_to_remove(model: nn.Module, report: AlignmentReport) -> None:
-    result = prune_result(model, data=X, report=report, nodes=0.95, rounds=5, realign=False)
+    result = prune_result(
+        model, data=X, report=report, budget={"nodes": 0.95}, realignment={"rounds": 5, "realign": False}
+    )
     assert result.plan.after["nodes"] == 38
     _check(model, result, 5)
 
 
 def test_everything_may_stay(model: nn.Module, report: AlignmentReport) -> None:
-    result = prune_result(model, data=X, report=report, nodes=1.0, rounds=2, realign=False)
+    result = prune_result(
+        model, data=X, report=report, budget={"nodes": 1.0}, realignment={"rounds": 2, "realign": False}
+    )
     assert result.plan.removed == {}
     with torch.no_grad():
         torch.testing.assert_close(result.model(X), model.eval()(X), atol=1e-4, rtol=1e-3)
 
 
 def test_limits_refer_to_the_dense_model(model: nn.Module, report: AlignmentReport) -> None:
-    how: dict[str, Any] = {"data": X, "report": report, "realign": False, "rounds": 3}
-    alone = prune_result(model, nodes=0.75, round_to=4, exclude="first", min_nodes=3, **how)
+    fitted = {"realign": False, "rounds": 3}
+    how: dict[str, Any] = {"data": X, "report": report, "realignment": fitted}
+    alone = prune_result(
+        model, budget={"nodes": 0.75}, selection={"round_to": 4, "exclude": "first", "min_nodes": 3}, **how
+    )
     assert {n: g.size - len(g.removed) for n, g in alone.plan.groups.items()} == {"stem": 4, "first": 24}
     with pytest.raises(TsdistillError, match="cannot be met"):
-        prune_result(model, nodes=0.05, **how)
-    rounded = prune_result(model, nodes=0.5, round_to=4, **how)
+        prune_result(model, budget={"nodes": 0.05}, **how)
+    rounded = prune_result(model, budget={"nodes": 0.5}, selection={"round_to": 4}, **how)
     assert {group.size - len(group.removed) for group in rounded.plan.groups.values()} <= {4, 8, 12, 16}
-    least = prune_result(model, nodes=5 / 40, **how)
+    least = prune_result(model, budget={"nodes": 5 / 40}, **how)
     assert {n: g.size - len(g.removed) for n, g in least.plan.groups.items()} == {"stem": 2, "first": 3}
 
 
@@ -153,7 +170,7 @@ def test_a_group_that_is_put_back_stays_whole_in_every_round(
         return replace(cut(model, graph, able, example), put_back=refused)
 
     monkeypatch.setattr(pruning_state, "cut", refusing)
-    result = prune_result(model, data=X, report=report, macs=0.6, rounds=3, realign=False)
+    result = prune_result(model, data=X, report=report, macs=0.6, realignment={"rounds": 3, "realign": False})
     assert result.after["macs"] <= 0.6 * result.before["macs"]
     assert [item.name for item in result.put_back] == ["first"]
     assert set(result.plan.removed) == {"stem"}
@@ -167,7 +184,7 @@ def test_what_is_free_leaves_in_the_first_round_and_changes_nothing() -> None:
         for k in range(10):
             for parameter in dense[0].parameters():
                 parameter[10 + k] = (k + 1) * parameter[k]
-    result = prune_result(dense, data=x, nodes=0.5, rounds=3)
+    result = prune_result(dense, data=x, budget={"nodes": 0.5}, realignment={"rounds": 3})
     assert result.plan.removed == {"0": list(range(10, 20))}
     assert set(result.plan.groups["0"].reasons) == {"free"}
     with torch.no_grad():
@@ -182,7 +199,7 @@ def test_grouped_convolutions_go_by_rows_or_by_columns_in_all_rounds(groups: int
         *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, 4)),
     )
     randomise(dense)
-    result = prune_result(dense, data=X, macs=0.25, rounds=3, realign=False)
+    result = prune_result(dense, data=X, macs=0.25, realignment={"rounds": 3, "realign": False})
     assert result.after["macs"] <= 0.25 * result.before["macs"]
     assert result.plan.after == result.after
     once = cut(dense, trace(dense, X[:1]), result.plan.removed, X[:1]).model
@@ -194,7 +211,7 @@ def test_fewer_samples_than_nodes_and_a_singular_covariance(rank: int) -> None:
     dense = mlp(30, 40, 40, 3)
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(12, rank, generator=generator) @ torch.randn(rank, 30, generator=generator)
-    result = prune_result(dense, data=x, nodes=0.4, rounds=2)
+    result = prune_result(dense, data=x, budget={"nodes": 0.4}, realignment={"rounds": 2})
     assert result.after["nodes"] == 32
     assert result.report is not None
     assert any("too few samples" in note and "regularised" in note for note in result.report.notes)

@@ -20,7 +20,7 @@ PRUNED = (
 @pytest.mark.parametrize("name", PRUNED)
 def test_a_third_of_the_nodes_go(name):
     x, _ = CASES[name]
-    result = tsd.prune_result(built(name), nodes=0.7, example_input=x, samples=64)
+    result = tsd.prune_result(built(name), budget={"nodes": 0.7}, inputs={"example_input": x, "samples": 64})
     assert result.after["nodes"] <= 0.7 * result.before["nodes"]
     assert not result.put_back
     assert all(
@@ -34,28 +34,36 @@ def test_real_batches_by_name_are_realigned_on():
         {"x": torch.randn(16, 6, generator=generator), "y": torch.randn(16, 5, 6, generator=generator)}
         for _ in range(6)
     ]
-    result = tsd.prune_result(built("Two"), nodes=0.7, example_input=CASES["Two"][0], data=batches)
+    result = tsd.prune_result(
+        built("Two"), budget={"nodes": 0.7}, inputs={"example_input": CASES["Two"][0]}, data=batches
+    )
     assert result.realigned > 0
 
 
 def test_attention_heads_are_seen_and_chosen_by_score():
-    report = tsd.analyze(built("attention"), example_input=CASES["attention"][0], samples=64)
+    report = tsd.analyze(built("attention"), inputs={"example_input": CASES["attention"][0], "samples": 64})
     heads = next(group for group in report.groups if group.size == 4)
     assert heads.strength is not None
     assert len(set(heads.strength.tolist())) == 4
 
 
 def test_products_with_parameters_are_observed():
-    result = tsd.prune_result(built("Direct"), nodes=0.7, example_input=CASES["Direct"][0], samples=32)
+    result = tsd.prune_result(
+        built("Direct"), budget={"nodes": 0.7}, inputs={"example_input": CASES["Direct"][0], "samples": 32}
+    )
     assert result.after["nodes"] <= 0.7 * result.before["nodes"]
 
 
 def test_what_cannot_be_observed_is_refused_in_one_line():
     with pytest.raises(TsdistillError, match=r"cannot be (met|measured|observed)|nothing") as caught:
-        tsd.prune(built("Mapped"), nodes=0.7, example_input=CASES["Mapped"][0], samples=32)
+        tsd.prune(
+            built("Mapped"),
+            budget={"nodes": 0.7},
+            inputs={"example_input": CASES["Mapped"][0], "samples": 32},
+        )
     assert "\n" not in str(caught.value)
 
 
 def test_an_example_of_nested_inputs_asks_for_data():
     with pytest.raises(TsdistillError, match="data"):
-        tsd.prune(built("Nested"), nodes=0.7, example_input=NESTED)
+        tsd.prune(built("Nested"), budget={"nodes": 0.7}, inputs={"example_input": NESTED})

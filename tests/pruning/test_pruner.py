@@ -29,7 +29,7 @@ def test_in_one_call_the_budget_is_met_and_the_original_is_as_it_was(kind: str) 
     model.train()
     model.norm.eval()
     state = copy.deepcopy(model.state_dict())
-    result = prune_result(model, data=x, **budget)
+    result = prune_result(model, data=x, budget=budget)
     assert result.after[kind] <= 0.6 * result.before[kind]
     assert result.after == dict(result.plan.after)
     assert result.after["params"] == sum(p.numel() for p in result.model.parameters())
@@ -72,7 +72,7 @@ def test_free_nodes_go_first_and_change_nothing() -> None:
         for k in range(10):
             for parameter in model[0].parameters():
                 parameter[10 + k] = (k + 1) * parameter[k]
-    result = prune_result(model, data=x, nodes=0.5)
+    result = prune_result(model, data=x, budget={"nodes": 0.5})
     assert result.plan.removed == {"0": list(range(10, 20))}
     assert set(result.plan.groups["0"].reasons) == {"free"}
     with torch.no_grad():
@@ -96,9 +96,11 @@ def test_the_plan_made_from_a_report_prunes_as_the_one_call_does(realign: bool) 
     model, x = residual(), images(200)
     report = analyze(model, data=x)
     made = plan(report, macs=0.6)
-    two_steps = prune_result(model, made, data=x, realign=realign)
-    one_step = prune_result(model, data=x, macs=0.6, realign=realign, rounds=1)
-    reused = prune_result(model, data=x, macs=0.6, realign=realign, rounds=1, report=report)
+    two_steps = prune_result(model, made, data=x, realignment={"realign": realign})
+    one_step = prune_result(model, data=x, macs=0.6, realignment={"realign": realign, "rounds": 1})
+    reused = prune_result(
+        model, data=x, macs=0.6, realignment={"realign": realign, "rounds": 1}, report=report
+    )
     assert one_step.plan.removed == reused.plan.removed == made.removed
     assert two_steps.rounds == one_step.rounds == reused.rounds == 1
     assert (two_steps.realigned > 0) == (one_step.realigned > 0) == realign
@@ -136,7 +138,7 @@ def test_a_teacher_steers_the_selection() -> None:
     with torch.no_grad():
         for mine, theirs in zip(student[0].parameters(), teacher[0].parameters(), strict=True):
             mine[[1, 4, 7]] = theirs
-    result = prune_result(student, data=x, nodes=0.3, teacher=teacher)
+    result = prune_result(student, data=x, budget={"nodes": 0.3}, teacher=teacher)
     assert result.plan.removed == {"0": [0, 2, 3, 5, 6, 8, 9]}
 
 
@@ -145,8 +147,8 @@ def test_keep_strong_makes_a_difference() -> None:
     with torch.no_grad():
         model[2].weight[:, :6] *= 1e-3
     report = analyze(model, data=x)
-    strong = plan(report, nodes=0.5)
-    equal = plan(report, nodes=0.5, keep_strong=False)
+    strong = plan(report, budget={"nodes": 0.5})
+    equal = plan(report, budget={"nodes": 0.5}, selection={"keep_strong": False})
     assert strong.removed == {"0": [0, 1, 2, 3, 4, 5]}
     assert equal.removed != strong.removed
 
@@ -155,25 +157,29 @@ def test_every_group_keeps_its_minimum() -> None:
     model, x = residual(width=16, inner=20), images(100)
     report = analyze(model, data=x)
     with pytest.raises(TsdistillError, match="smallest that can be reached is") as caught:
-        plan(report, nodes=0.05)
+        plan(report, budget={"nodes": 0.05})
     least = float(str(caught.value).split("reached is ")[1].split(";")[0])
-    after = plan(report, nodes=least).after["nodes"]
+    after = plan(report, budget={"nodes": least}).after["nodes"]
     assert after == 2 + 2
-    assert plan(report, nodes=0.06, min_nodes=1).after["nodes"] == 2
+    assert plan(report, budget={"nodes": 0.06}, selection={"min_nodes": 1}).after["nodes"] == 2
     with pytest.raises(TsdistillError, match="at least 1"):
-        plan(report, nodes=0.5, min_nodes=0)
+        plan(report, budget={"nodes": 0.5}, selection={"min_nodes": 0})
 
 
 def test_without_data_the_source_is_synthetic() -> None:
     model = residual()
     attach(model, ModelInfo(input=InputSpec((3, 8, 8))))
-    result = prune_result(model, macs=0.7, samples=48)
+    result = prune_result(model, macs=0.7, inputs={"samples": 48})
     assert "synthetic" in result.data.lower() or "dead leaves" in result.data.lower()
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({}, "no budget"), ({"macs": 0.5, "params": 0.5}, "exactly one"), ({"macs": 1.5}, "at most 1")],
+    [
+        ({}, "no budget"),
+        ({"macs": 0.5, "budget": {"params": 0.5}}, "exactly one"),
+        ({"macs": 1.5}, "at most 1"),
+    ],
 )
 def test_budgets_that_contradict_are_one_line(options: dict[str, Any], message: str) -> None:
     with pytest.raises(TsdistillError, match=message):
@@ -181,7 +187,7 @@ def test_budgets_that_contradict_are_one_line(options: dict[str, Any], message: 
 
 
 def test_a_plan_and_a_budget_or_a_plan_that_does_not_fit_are_one_line() -> None:
-    made = plan(analyze(mlp(4, 6, 2), data=torch.randn(50, 4)), nodes=0.5)
+    made = plan(analyze(mlp(4, 6, 2), data=torch.randn(50, 4)), budget={"nodes": 0.5})
     with pytest.raises(TsdistillError, match="both a plan and a budget"):
         prune(mlp(4, 6, 2), made, data=torch.randn(20, 4), macs=0.5)
     with pytest.raises(TsdistillError, match="this model has 8 there"):
@@ -190,31 +196,31 @@ def test_a_plan_and_a_budget_or_a_plan_that_does_not_fit_are_one_line() -> None:
 
 def test_what_cannot_be_asked_for_together_is_one_line() -> None:
     model, x = mlp(4, 6, 2), torch.randn(40, 4)
-    made = plan(analyze(model, data=x), nodes=0.5)
+    made = plan(analyze(model, data=x), budget={"nodes": 0.5})
     attach(model, ModelInfo(input=InputSpec((4,))))
     with pytest.raises(TsdistillError, match="re-alignment needs real data") as caught:
-        prune(model, nodes=0.5, realign=True, samples=20)
+        prune(model, budget={"nodes": 0.5}, realignment={"realign": True}, inputs={"samples": 20})
     assert "\n" not in str(caught.value)
     with pytest.raises(TsdistillError, match="nothing is to be re-aligned") as caught:
-        prune(model, data=x, lossless=True, realign=True)
+        prune(model, data=x, budget="lossless", realignment={"realign": True})
     assert "\n" not in str(caught.value)
     with pytest.raises(TsdistillError, match="a plan is followed in one cut") as caught:
-        prune(model, made, data=x, rounds=2)
+        prune(model, made, data=x, realignment={"rounds": 2})
     assert "\n" not in str(caught.value)
     for rounds in (0, -1, 1.5, True, "2"):
-        with pytest.raises(TsdistillError, match="rounds takes a whole number of at least 1"):
-            prune(model, data=x, nodes=0.5, rounds=rounds)
+        with pytest.raises(TsdistillError, match="rounds "):
+            prune(model, data=x, budget={"nodes": 0.5}, realignment={"rounds": rounds})
 
 
 def test_re_alignment_is_the_default_with_real_data_only() -> None:
     model, x = residual(), images(100)
     attach(model, ModelInfo(input=InputSpec((3, 8, 8))))
-    assert prune_result(model, data=x, nodes=0.8, rounds=1).realigned > 0
-    without = prune_result(model, data=x, nodes=0.4, realign=False)
+    assert prune_result(model, data=x, budget={"nodes": 0.8}, realignment={"rounds": 1}).realigned > 0
+    without = prune_result(model, data=x, budget={"nodes": 0.4}, realignment={"realign": False})
     assert (without.realigned, without.rounds) == (0, 1)
-    made_up = prune_result(model, nodes=0.4, samples=64)
+    made_up = prune_result(model, budget={"nodes": 0.4}, inputs={"samples": 64})
     assert (made_up.realigned, made_up.rounds) == (0, 1)
-    assert prune_result(model, data=x, lossless=True).realigned == 0
+    assert prune_result(model, data=x, budget="lossless").realigned == 0
 
 
 def test_a_group_that_cannot_be_cut_is_made_up_for_by_the_others(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,7 +61,13 @@ def test_far_better_than_whole_heads() -> None:
     held = torch.randn(64, 7, 6)
     errors = {}
     for heads in ("whole", "size"):
-        result = prune_result(model, data=x, params=0.75, only="qkv", heads=heads, realign=False)
+        result = prune_result(
+            model,
+            data=x,
+            budget={"params": 0.75},
+            selection={"only": "qkv", "heads": heads},
+            realignment={"realign": False},
+        )
         with torch.no_grad():
             errors[heads] = float((result.model(held) - model(held)).square().mean())
     assert errors["size"] < 1e-3 * errors["whole"]
@@ -71,7 +77,9 @@ def test_far_better_than_whole_heads() -> None:
 def test_re_alignment_follows_what_activations_became(rounds: int) -> None:
     model, x = thin()
     held = torch.randn(64, 7, 6)
-    result = prune_result(model, data=x, params=0.6, heads="size", rounds=rounds)
+    result = prune_result(
+        model, data=x, budget={"params": 0.6}, selection={"heads": "size"}, realignment={"rounds": rounds}
+    )
     assert result.realigned
     with torch.no_grad():
         error = (result.model(held) - model(held)).square().mean() / model(held).var()
@@ -80,13 +88,13 @@ def test_re_alignment_follows_what_activations_became(rounds: int) -> None:
 
 def test_a_plan_says_what_its_nodes_are(tmp_path: Path) -> None:
     model, x = thin()
-    made = prune_result(model, data=x, macs=0.6, heads="size", realign=False)
+    made = prune_result(model, data=x, macs=0.6, selection={"heads": "size"}, realignment={"realign": False})
     assert made.plan.by_size == ("qkv",)
     assert "of 16 coordinates of every head leave" in str(made.plan)
     made.plan.to_json(tmp_path / "plan.json")
     plan = PruningPlan.from_json(tmp_path / "plan.json")
     assert plan.by_size == ("qkv",)
-    followed = prune_result(model, plan, data=x, realign=False)
+    followed = prune_result(model, plan, data=x, realignment={"realign": False})
     assert followed.after == made.after
     with torch.no_grad():
         assert torch.allclose(followed.model(x), made.model(x), atol=1e-4)
@@ -102,12 +110,12 @@ def test_a_plan_says_what_its_nodes_are(tmp_path: Path) -> None:
 
 def test_heads_stay_whole_where_sizes_make_no_sense() -> None:
     model, x = thin()
-    with pytest.raises(TsdistillError, match="heads takes score, whole or size, not 'both'"):
-        prune_result(model, data=x, macs=0.6, heads="both")
+    with pytest.raises(TsdistillError, match="heads is one of score, whole, size, not 'both'"):
+        prune_result(model, data=x, macs=0.6, selection={"heads": "both"})
     assert survey(model, attention(heads=4, size=16, width=6, seed=1), x).graph.widths["qkv"] == 4
     plain = nn.Sequential(nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 3)).eval()
     assert survey(plain, data=x[:, 0], heads="size").statistics.rebased is None
-    assert prune_result(model, data=x, lossless=True).plan.by_size == ()
+    assert prune_result(model, data=x, budget="lossless").plan.by_size == ()
 
 
 def test_a_real_architecture_is_saved_and_loaded_again(tmp_path: Path) -> None:
@@ -124,7 +132,7 @@ def test_a_real_architecture_is_saved_and_loaded_again(tmp_path: Path) -> None:
     model = tsd.load("timm:vit_tiny_patch16_224," + ",".join(f"{k}={v}" for k, v in how.items()))
     assert isinstance(model, timm.models.VisionTransformer)
     x = torch.randn(96, 3, 16, 16)
-    small = tsd.prune(model, data=x, macs=0.4, heads="size", round_to=4)
+    small = tsd.prune(model, data=x, macs=0.4, selection={"heads": "size", "round_to": 4})
     assert all(block.attn.head_dim % 4 == 0 for block in small.blocks)
     assert any(block.attn.head_dim < 8 for block in small.blocks)
     tsd.save(small, tmp_path / "small.safetensors")
@@ -136,6 +144,6 @@ def test_a_real_architecture_is_saved_and_loaded_again(tmp_path: Path) -> None:
 
 def test_the_same_seed_gives_the_same() -> None:
     model, x = thin()
-    one, two = (tsd.prune(model, data=x, macs=0.5, heads="size") for _ in range(2))
+    one, two = (tsd.prune(model, data=x, macs=0.5, selection={"heads": "size"}) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
     assert np.isfinite([float(p.detach().abs().max()) for p in one.parameters()]).all()

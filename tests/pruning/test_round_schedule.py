@@ -6,19 +6,20 @@ from typing import Any
 import pytest
 
 from tsdistill.errors import TsdistillError
-from tsdistill.pruning.round_schedule import MOST, MOST_GIVEN, STEP, limits, rounds_for
+from tsdistill.options.pruning_options import MOST_ROUNDS, RealignOptions
+from tsdistill.pruning.round_schedule import MOST, STEP, limits, rounds_for
 
 
 @pytest.mark.parametrize("realign", [False, True])
-@pytest.mark.parametrize("given", [1, 3, 20, MOST_GIVEN])
+@pytest.mark.parametrize("given", [1, 3, 20, MOST_ROUNDS])
 def test_a_number_that_is_given_holds(given: int, realign: bool) -> None:
     assert rounds_for(0.5, given, realign) == given
 
 
-@pytest.mark.parametrize("given", [0, -2, 1.0, True, "3", MOST_GIVEN + 1, 10**9])
+@pytest.mark.parametrize("given", [0, -2, 1.0, True, "3", MOST_ROUNDS + 1, 10**9])
 def test_what_is_no_number_of_rounds_is_one_line(given: Any) -> None:
-    with pytest.raises(TsdistillError, match="rounds takes a whole number of at least 1") as caught:
-        rounds_for(0.5, given, True)
+    with pytest.raises(TsdistillError, match="rounds ") as caught:
+        RealignOptions(rounds=given)
     assert "\n" not in str(caught.value)
 
 

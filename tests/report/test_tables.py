@@ -43,7 +43,7 @@ def test_what_may_go(report: tsd.AlignmentReport) -> None:
 
 def test_every_metric_has_its_column(student: nn.Module, teacher: nn.Module, samples: torch.Tensor) -> None:
     names = ["cka", "correlation", "gates"]
-    report = tsd.analyze(student, teacher, samples, metric=names)
+    report = tsd.analyze(student, teacher, samples, analysis={"metric": names})
     group = report.groups[0]
     header, *_ = [line for line in text(tables.beside_table(report)).splitlines() if "aligned" in line]
     assert header.split()[-6:] == ["correlation", "gates", "one", "to", "one", "cka"]
@@ -117,7 +117,7 @@ def test_the_curve_counts_every_node(report: tsd.AlignmentReport) -> None:
 
 
 def test_plan(report: tsd.AlignmentReport) -> None:
-    plan = tsd.plan(report, nodes=0.5)
+    plan = tsd.plan(report, budget={"nodes": 0.5})
     shown = text(tables.plan_table(plan))
     assert cells(tables.plan_table(plan), "0")[1:3] == ["9", str(plan.after["nodes"])]
     for word in plan.reasons["0"]:

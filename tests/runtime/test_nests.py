@@ -120,7 +120,7 @@ FORMS = {
 def test_batches_of_every_form_are_analysed_pruned_and_compared(form):
     make, batch = FORMS[form]
     model, data = make().eval(), [batch(8), batch(7), batch(9)]
-    result = tsd.prune_result(model, data=data, params=0.7)
+    result = tsd.prune_result(model, data=data, budget={"params": 0.7})
     assert not result.put_back
     assert result.after["params"] <= 0.7 * result.before["params"]
     assert result.report is not None
@@ -134,7 +134,7 @@ def test_batches_of_every_form_are_distilled(form):
     teacher, student = make().eval(), make()
     nn.init.normal_(student.c.weight)
     before = student.c.weight.detach().clone()
-    done = tsd.distill(student, teacher, data=[batch(8), batch(8)], epochs=1, loss="mse")
+    done = tsd.distill(student, teacher, data=[batch(8), batch(8)], options={"epochs": 1, "loss": "mse"})
     trained = getattr(done, "model", None) or getattr(done, "student", None) or student
     assert not torch.equal(trained.c.weight, before)
 

@@ -55,7 +55,13 @@ def _prune(job: tuple[str, int]) -> list[torch.Tensor]:
     kind, seed = job
     shape = KINDS[kind][1]
     model, data = MODELS[job], torch.randn(64, *shape, generator=torch.Generator().manual_seed(seed))
-    small = tsd.prune(model, data=data, macs=0.7, example_input=data[:1], rounds=1, joint=False)
+    small = tsd.prune(
+        model,
+        data=data,
+        macs=0.7,
+        inputs={"example_input": data[:1]},
+        realignment={"rounds": 1, "joint": False},
+    )
     return [value.clone() for value in small.state_dict().values()]
 
 
@@ -170,11 +176,13 @@ def test_a_call_leaves_the_caller_as_it_was(name: str) -> None:
     labelled = [(data, torch.randint(3, (64,)))]
     graph = tsd.trace(model, data[:1])
     calls: dict[str, Callable[[], Any]] = {
-        "analyze": lambda: tsd.analyze(model, data=data, example_input=data[:1]),
-        "prune": lambda: tsd.prune(model, data=data, macs=0.6, example_input=data[:1]),
+        "analyze": lambda: tsd.analyze(model, data=data, inputs={"example_input": data[:1]}),
+        "prune": lambda: tsd.prune(model, data=data, macs=0.6, inputs={"example_input": data[:1]}),
         "trace": lambda: tsd.trace(model, data[:1]),
         "cut": lambda: tsd.cut(model, graph, {graph.groups[0].name: [1, 2]}, data[:1]),
-        "compare": lambda: tsd.compare([model, model], data=labelled, example_input=data[:1], repeats=1),
+        "compare": lambda: tsd.compare(
+            [model, model], data=labelled, inputs={"example_input": data[:1]}, repeats=1
+        ),
         "evaluate": lambda: tsd.evaluate(model, labelled, ("top1",)),
     }
     state, flags = {name: value.clone() for name, value in model.state_dict().items()}, _state()

@@ -116,8 +116,15 @@ def test_parts_of_a_sample_count_to_its_block() -> None:
 def test_the_stated_error_of_strength_is_the_error_it_has() -> None:
     """Standardised by the stated errors, what is off about a more precise estimate has a size of about 1."""
     model, x = residual(), images(4000)
-    found = [analyze(model, data=x[start : start + 200], seed=start, choosing=False) for start in (0, 900)]
-    exact = analyze(model, data=x[2000:], strength_samples=1000, strength_target=1e-9, choosing=False)
+    found = [
+        analyze(model, data=x[start : start + 200], seed=start, analysis={"for_pruning": False})
+        for start in (0, 900)
+    ]
+    exact = analyze(
+        model,
+        data=x[2000:],
+        analysis={"strength_samples": 1000, "strength_target": 1e-9, "for_pruning": False},
+    )
     away = [
         (group.strength - better.strength) / group.strength_error
         for report in found
@@ -131,7 +138,9 @@ def test_the_stated_error_of_strength_is_the_error_it_has() -> None:
 
 
 def test_a_single_sample_knows_nothing_of_its_error() -> None:
-    report = analyze(mlp(5, 8, 2), data=torch.randn(1, 5), choosing=False, strength_samples=1)
+    report = analyze(
+        mlp(5, 8, 2), data=torch.randn(1, 5), analysis={"for_pruning": False, "strength_samples": 1}
+    )
     (group,) = report.groups
     np.testing.assert_array_equal(group.strength_error, group.strength)
     assert report.strength_estimate.exact

@@ -75,7 +75,7 @@ def test_their_widths_are_groups_and_are_cut(make, shape, widths):
 def test_they_are_observed_and_pruned(make, shape, widths):
     torch.manual_seed(0)
     model = make().eval()
-    result = tsd.prune_result(model, data=torch.randn(48, *shape), nodes=0.6)
+    result = tsd.prune_result(model, data=torch.randn(48, *shape), budget={"nodes": 0.6})
     assert all(group.observed for group in result.report.groups)
     assert not result.put_back
     assert result.after["nodes"] <= 0.6 * sum(widths.values())

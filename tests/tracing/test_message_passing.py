@@ -115,7 +115,9 @@ def test_heads_of_attention_over_edges_are_cut_and_another_graph_works():
 def test_a_network_on_graphs_is_pruned_by_its_data():
     torch.manual_seed(0)
     data = [graph(9, seed) for seed in range(4)]
-    done = tsd.prune_result(randomise(Attended()), data=data, params=0.6, example_input=data[0])
+    done = tsd.prune_result(
+        randomise(Attended()), data=data, budget={"params": 0.6}, inputs={"example_input": data[0]}
+    )
     assert not done.put_back
     assert done.after["params"] <= 0.6 * done.before["params"]
 
@@ -186,7 +188,9 @@ class Linear(nn.Module):
 def test_what_a_linear_layer_of_another_library_reads_is_observed():
     torch.manual_seed(0)
     model = randomise(nn.Sequential(Linear(5, 12), nn.ReLU(), Linear(12, 8), nn.ReLU(), Linear(8, 3)))
-    done = tsd.prune_result(model, data=torch.randn(64, 5), params=0.5, example_input=torch.randn(1, 5))
+    done = tsd.prune_result(
+        model, data=torch.randn(64, 5), budget={"params": 0.5}, inputs={"example_input": torch.randn(1, 5)}
+    )
     assert not done.notes
     layers: list[Any] = list(done.model.children())[::2]
     assert all((each.out_channels, each.in_channels) == each.weight.shape for each in layers)

@@ -102,7 +102,13 @@ class Attention(nn.Module):
 def test_heads_of_one_coordinate_are_cut():
     torch.manual_seed(0)
     model, data = Attention(), torch.randn(32, 5, 6)
-    result = tsd.prune_result(model, data=data, params=0.6, heads="size", min_nodes=1, realign=False)
+    result = tsd.prune_result(
+        model,
+        data=data,
+        budget={"params": 0.6},
+        selection={"heads": "size", "min_nodes": 1},
+        realignment={"realign": False},
+    )
     assert not result.put_back
     assert result.model(data).shape == (32, 5, 3)
 

@@ -172,7 +172,7 @@ def test_a_recurrent_layer_takes_over_what_it_reads_of_copies(layer, how):
         for each in (model.enter.weight, model.enter.bias):
             each[6:] = 2 * each[:6]
     data = [{"tokens": torch.randint(0, 20, (4, 7)), "lengths": torch.tensor([3, 7, 1, 5])} for _ in range(8)]
-    done = tsd.prune_result(model, data=data, lossless=True, example_input=EXAMPLE)
+    done = tsd.prune_result(model, data=data, budget="lossless", inputs={"example_input": EXAMPLE})
     assert done.model.enter.out_features == done.model.layer.input_size == 6
     with torch.no_grad():
         torch.testing.assert_close(done.model(**BATCH), model(**BATCH), rtol=1e-4, atol=1e-4)

@@ -176,7 +176,7 @@ def test_what_is_like_no_other_keeps_its_widths_and_a_vector_goes_along():
 def test_pruning_looks_at_the_data_and_tells_what_they_do_not_run(dark):
     model = mixture(dark)
     data = drawn(128, 6)
-    result = tsd.prune_result(model, data=data, params=0.6, example_input=data[:1])
+    result = tsd.prune_result(model, data=data, budget={"params": 0.6}, inputs={"example_input": data[:1]})
     assert not result.put_back
     assert result.after["params"] <= 0.6 * result.before["params"]
     result.model.dark = 0  # type: ignore[assignment]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,14 +12,15 @@ from torch import nn
 from tsdistill.alignment.matching.coarse_activations import Side
 from tsdistill.alignment.matching.group_matching import common_inputs, match_groups
 from tsdistill.alignment.metric_moments import compare_groups, observe_sides, partner_of
-from tsdistill.alignment.metric_runner import DEFAULT, Measures
-from tsdistill.alignment.metrics.metric_protocols import MetricChoice
+from tsdistill.alignment.metric_runner import Measures
 from tsdistill.alignment.node_figures import Context, describe_group
 from tsdistill.alignment.report import AlignmentReport, GroupReport, Statistics, Thresholds
-from tsdistill.augmentation import Strategy
 from tsdistill.errors import TsdistillError
 from tsdistill.models import info_of
 from tsdistill.models.files.stored_weights import check_finite
+from tsdistill.options.analysis_options import AnalysisOptions
+from tsdistill.options.data_options import DataOptions
+from tsdistill.options.old_names import grouped, into
 from tsdistill.runtime.call_layers import observing_calls
 from tsdistill.runtime.finite import checked_forward
 from tsdistill.runtime.hooks import Clock
@@ -44,7 +45,6 @@ from tsdistill.statistics.rectified import rectified
 from tsdistill.statistics.redundancy import relations, spanned, takings
 from tsdistill.statistics.sensitivity import SiteSensitivity, strength_and_error
 from tsdistill.statistics.sensitivity_passes import (
-    TARGET,
     StrengthEstimate,
     largest_error,
     output_sensitivity,
@@ -54,30 +54,26 @@ from tsdistill.tracing import trace
 from tsdistill.tracing.graph import NodeGraph
 
 
+def _set_thresholds(arguments: dict[str, Any], value: Thresholds | None) -> None:
+    """Put ``thresholds=``, an old keyword of `analyze`, into ``analysis``."""
+    if value is not None:
+        for name in ("aligned", "weak", "redundant"):
+            into("analysis", name)(arguments, getattr(value, name))
+
+
+OLD_KEYWORDS = {"choosing": into("analysis", "for_pruning"), "thresholds": _set_thresholds}
+
+
+@grouped(moved=OLD_KEYWORDS, analysis=AnalysisOptions, inputs=DataOptions)
 @unchanged
 def analyze(
     student: nn.Module,
     teacher: nn.Module | None = None,
     data: Any = None,
     *,
-    samples: int | None = None,
-    batch_size: int = 32,
+    analysis: AnalysisOptions | Mapping[str, Any] = AnalysisOptions(),
+    inputs: DataOptions | Mapping[str, Any] = DataOptions(),
     seed: int = 0,
-    strict: bool = False,
-    example_input: Any = None,
-    metric: MetricChoice | Sequence[MetricChoice] = DEFAULT,
-    pairs: Mapping[str, str] | None = None,
-    augment: str | Strategy = "none",
-    strength_samples: int = 256,
-    strength_target: float | None = TARGET,
-    positions: int | str | None = "auto",
-    thresholds: Thresholds | None = None,
-    input_size: Sequence[int] | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    interpolation: str | None = None,
-    transform: Callable[[Any], Any] | None = None,
-    choosing: bool = True,
     progress: Progress | None = None,
 ) -> AlignmentReport:
     """Observe a student (and a teacher) on data and report on every node.
@@ -89,27 +85,11 @@ def analyze(
         student: any module; it is left as it was.
         teacher: a model that takes the same inputs; without one the student is its own teacher.
         data: what ``tsdistill.data.open_data`` takes; ``None`` for a synthetic source.
-        samples: how many samples to look at.
-        batch_size: samples a forward pass.
+        analysis: how nodes are compared and when which word applies to them (`AnalysisOptions`, or some of
+            them by name): ``analysis={"metric": "cka"}``.
+        inputs: how samples are read and how inputs look (`DataOptions`, or some of them by name):
+            ``inputs={"samples": 512}``.
         seed: of everything random.
-        strict: a sample that cannot be read is an error; otherwise it is left out, counted and named.
-        example_input: one input (batch 1) when the model does not know how its inputs look.
-        metric: alignment metrics, by name or as objects (see docs/plugins.md). The first that compares nodes
-            gives the matches (correlation, when none does).
-        pairs: student group -> teacher group, which overrides what the matching of groups finds.
-        augment: augmentation strategy by name, or one itself, applied to every batch.
-        strength_samples: samples for strength, which needs backward passes; more where the next is not met.
-        strength_target: standard error of strength, in parts of a group's largest, that is gone on to (see
-            `strength_passes.output_sensitivity`); ``None`` for one backward pass of these samples.
-        positions: positions of a feature map that are looked at in each sample: ``"auto"`` bounds the work
-            by the layer's width, ``None`` takes all.
-        thresholds: where the words aligned, weak and redundant begin to apply.
-        input_size: shape of one sample, in place of what the model says.
-        mean: per-channel mean, likewise.
-        std: per-channel standard deviation, likewise.
-        interpolation: of resizing, likewise.
-        transform: replaces resizing, cropping and normalising.
-        choosing: whether the statistics are kept that ``plan`` goes by; it costs another pass over the data.
         progress: is called with the stage, the samples done and how many there are
             (`tsdistill.runtime.progress`).
 
@@ -117,36 +97,9 @@ def analyze(
         TsdistillError: weights or activations that are not finite, data or models that do not fit, metrics or
             groups that do not exist, or nothing that could be cut.
     """
-    prepared = prepare(
-        student,
-        data,
-        teacher=teacher,
-        samples=samples,
-        batch_size=batch_size,
-        seed=seed,
-        strict=strict,
-        example_input=example_input,
-        augment=augment,
-        input_size=input_size,
-        mean=mean,
-        std=std,
-        interpolation=interpolation,
-        transform=transform,
-    )
-    return analyze_prepared(
-        student,
-        teacher,
-        prepared,
-        metric=metric,
-        pairs=pairs,
-        thresholds=thresholds,
-        strength_samples=strength_samples,
-        strength_target=strength_target,
-        positions=positions,
-        seed=seed,
-        choosing=choosing,
-        progress=progress,
-    )
+    prepared = prepare(student, data, DataOptions.of(inputs), teacher=teacher, seed=seed)
+    chosen = AnalysisOptions.of(analysis)
+    return analyze_prepared(student, teacher, prepared, chosen, seed=seed, progress=progress)
 
 
 @observing_calls
@@ -154,15 +107,9 @@ def analyze_prepared(
     student: nn.Module,
     teacher: nn.Module | None,
     prepared: Prepared,
+    analysis: AnalysisOptions = AnalysisOptions(),
     *,
-    metric: MetricChoice | Sequence[MetricChoice] = DEFAULT,
-    pairs: Mapping[str, str] | None = None,
-    thresholds: Thresholds | None = None,
-    strength_samples: int = 256,
-    strength_target: float | None = TARGET,
-    positions: int | str | None = "auto",
     seed: int = 0,
-    choosing: bool = True,
     progress: Progress | None = None,
     graph: NodeGraph | None = None,
     like: NodeGraph | None = None,
@@ -173,13 +120,16 @@ def analyze_prepared(
     ``graph`` is the student's, where it has been traced, and ``like`` the one at another width; ``queries``
     says where the nodes of a group are multiplied with one another.
     """
-    measures = Measures(metric)
+    measures = Measures(analysis.metric)
+    pairs, for_pruning = analysis.pairs, analysis.for_pruning
     if pairs and teacher is None:
         raise TsdistillError("pairs of groups need a teacher; give --teacher (teacher=)")
     clock = Clock()
     expect(
         progress,
-        analysis_stages(prepared.samples, strength_samples, teacher=teacher is not None, choosing=choosing),
+        analysis_stages(
+            prepared.samples, analysis.strength_samples, teacher=teacher is not None, choosing=for_pruning
+        ),
     )
     with clock.phase("tracing"):
         mine, theirs = sides(student, teacher, prepared, graph, like, progress)
@@ -190,20 +140,20 @@ def analyze_prepared(
         with clock.phase("matching"):
             matching = distributed.agreed(match_groups(mine, theirs, prepared, given=pairs))
     partners = dict(matching.pairs) if matching else {name: name for name in mine.observable}
-    looking = FanOuts(student, mine.sites, seed, prepared.samples) if choosing else None
+    looking = FanOuts(student, mine.sites, seed, prepared.samples) if for_pruning else None
     observed = observe_sides(
         mine,
         beside,
         partners,
         prepared,
         measures,
-        positions,
+        analysis.positions,
         seed,
         progress,
         around=looking.batch if looking is not None else None,
     )
-    how: dict[str, Any] = {"samples": strength_samples, "seed": seed, "progress": progress}
-    how["target"] = strength_target
+    how: dict[str, Any] = {"samples": analysis.strength_samples, "seed": seed, "progress": progress}
+    how["target"] = analysis.strength_target
     multiplied = Products(student, mine.graph, queries or {})
     with clock.phase("strength"):
         beta, estimate = output_sensitivity(
@@ -250,7 +200,7 @@ def analyze_prepared(
             relations={key: relations(covariance) for key, covariance in observed.covariances.items()},
             spans=spanned(mine.graph),
             gated=rectified(mine.graph),
-            thresholds=thresholds or Thresholds(),
+            thresholds=Thresholds(analysis.aligned, analysis.weak, analysis.redundant),
             metric=first,
             own=theirs is None,
         )

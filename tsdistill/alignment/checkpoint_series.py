@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,16 +11,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from tsdistill.alignment.analysis import analyze_prepared
+from tsdistill.alignment.analysis import OLD_KEYWORDS, analyze_prepared
 from tsdistill.alignment.history import AlignmentHistory, GroupHistory
 from tsdistill.alignment.matching.coarse_activations import Side
 from tsdistill.alignment.metric_moments import compare_groups, observe_sides
-from tsdistill.alignment.metric_runner import DEFAULT, Measures
-from tsdistill.alignment.metrics.metric_protocols import MetricChoice
-from tsdistill.alignment.report import AlignmentReport, Thresholds
+from tsdistill.alignment.metric_runner import Measures
+from tsdistill.alignment.report import AlignmentReport
 from tsdistill.errors import TsdistillError
 from tsdistill.models import info_of, load
 from tsdistill.models.files.stored_weights import check_finite
+from tsdistill.options.analysis_options import AnalysisOptions
+from tsdistill.options.data_options import DataOptions
+from tsdistill.options.old_names import grouped
 from tsdistill.runtime.progress import Progress, expect
 from tsdistill.runtime.unchanged import unchanged
 from tsdistill.statistics.analysis_stages import OBSERVE, analysis_stages
@@ -34,6 +37,7 @@ Checkpoint = nn.Module | str | Path
 _NAMED = 12
 
 
+@grouped(moved=OLD_KEYWORDS, analysis=AnalysisOptions, inputs=DataOptions)
 @unchanged
 def analyze_training(
     checkpoints: Sequence[Checkpoint],
@@ -44,18 +48,10 @@ def analyze_training(
     teacher_arch: str | None = None,
     trust: bool = False,
     device: str | torch.device = "cpu",
-    metric: MetricChoice | Sequence[MetricChoice] = DEFAULT,
-    pairs: Mapping[str, str] | None = None,
-    thresholds: Thresholds | None = None,
-    strength_samples: int = 256,
-    positions: int | str | None = "auto",
+    analysis: AnalysisOptions | Mapping[str, Any] = AnalysisOptions(),
+    inputs: DataOptions | Mapping[str, Any] = DataOptions(),
     seed: int = 0,
-    input_size: Sequence[int] | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    interpolation: str | None = None,
     progress: Progress | None = None,
-    **opening: Any,
 ) -> AlignmentHistory:
     """Observe every checkpoint of a training beside the same teacher, on the same samples.
 
@@ -72,18 +68,10 @@ def analyze_training(
         teacher_arch: that of the teacher's file.
         trust: unpickle whole objects, and import the code that a file names.
         device: where models that are loaded go.
-        metric: alignment metrics by name, as in ``analyze``.
-        pairs: student group -> teacher group, likewise.
-        thresholds: where the words aligned, weak and redundant begin to apply.
-        strength_samples: samples for strength.
-        positions: positions of a feature map that are looked at in each sample.
+        analysis: how nodes are compared, as ``analyze`` takes it; statistics for pruning are not kept.
+        inputs: how samples are read and how inputs look, in place of what the models say.
         seed: of everything random.
-        input_size: shape of one sample, in place of what the models say.
-        mean: per-channel mean, likewise.
-        std: per-channel standard deviation, likewise.
-        interpolation: of resizing, likewise.
         progress: is called with the checkpoint and the phase, the samples done and how many there are.
-        opening: ``samples``, ``batch_size``, ``augment``, ``example_input``, ``transform``: see ``analyze``.
 
     Raises:
         TsdistillError: no checkpoints, one that cannot be loaded or has other groups than the last, or
@@ -91,13 +79,9 @@ def analyze_training(
     """
     if not checkpoints:
         raise TsdistillError("no checkpoint was given; give the models of a training in their order")
-    looks: dict[str, Any] = {
-        "input_size": input_size,
-        "mean": mean,
-        "std": std,
-        "interpolation": interpolation,
-    }
-    how = {"trust": trust, "device": device, **looks}
+    analysis, inputs = replace(AnalysisOptions.of(analysis), for_pruning=False), DataOptions.of(inputs)
+    look = replace(inputs.look, example_input=None, transform=None)
+    how = {"trust": trust, "device": device, "inputs": look}
     names = _names(checkpoints)
     tell = _Telling(progress, len(names))
 
@@ -105,23 +89,12 @@ def analyze_training(
     last = _load(checkpoints[-1], arch, how)
     known = arch or info_of(last).arch
     beside = last if teacher is None else _load(teacher, teacher_arch, how)
-    overriding = looks if isinstance(checkpoints[-1], nn.Module) else {}
-    prepared = prepare(last, data, teacher=beside, seed=seed, **overriding, **opening)
+    if not isinstance(checkpoints[-1], nn.Module):
+        inputs = replace(inputs, input_size=None, mean=None, std=None, interpolation=None)  # loaded so
+    prepared = prepare(last, data, inputs, teacher=beside, seed=seed)
     tell.expect_others(names[:-1], prepared.samples)
-    report = analyze_prepared(
-        last,
-        beside,
-        prepared,
-        metric=metric,
-        pairs=pairs,
-        thresholds=thresholds,
-        strength_samples=strength_samples,
-        positions=positions,
-        seed=seed,
-        choosing=False,
-        progress=tell.progress,
-    )
-    comparison = _Comparison(report, last, beside, prepared, positions, seed)
+    report = analyze_prepared(last, beside, prepared, analysis, seed=seed, progress=tell.progress)
+    comparison = _Comparison(report, last, beside, prepared, analysis.positions, seed)
     notes = [*info_of(last).notes, *_notes(names, teacher is None)]
     del last, beside
 

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from tsdistill.alignment.matching.coarse_activations import Side
-from tsdistill.alignment.metric_runner import DEFAULT, Measures, Seen, first_of_nodes
+from tsdistill.alignment.metric_runner import Measures, Seen, first_of_nodes
 from tsdistill.alignment.metrics.fan_in_weights import fan_ins
 from tsdistill.alignment.metrics.metric_protocols import FanIn
 from tsdistill.alignment.node_figures import Partner
+from tsdistill.options.analysis_options import METRIC
 from tsdistill.runtime.progress import Progress
 from tsdistill.statistics.moments import Moments, own_moments
 from tsdistill.statistics.observation import Observation, observe
@@ -109,7 +110,7 @@ def compare_groups(
             found.pop(failed, None)
     first = first_of_nodes(measures.names, results)
     if first is None:
-        first, default = DEFAULT, Measures(DEFAULT)
+        first, default = METRIC, Measures(METRIC)
         for name, other in seen.items():
             results[name].update(ask(default, name, other))
     return results, first

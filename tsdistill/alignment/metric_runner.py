@@ -15,13 +15,12 @@ from torch import Tensor
 from tsdistill import plugins
 from tsdistill.alignment.metrics.metric_protocols import WANTS
 from tsdistill.errors import TsdistillError, cause_of
+from tsdistill.options.analysis_options import METRIC
 from tsdistill.statistics import distributed
 from tsdistill.statistics.moments import Moments
 from tsdistill.statistics.pairing import Listener
 
 _log = logging.getLogger(__name__)
-
-DEFAULT = "correlation"
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +56,7 @@ class Measures:
     """
 
     def __init__(self, names: Any) -> None:
-        self.names = plugins.names_of(names) or (DEFAULT,)
+        self.names = plugins.names_of(names) or (METRIC,)
         self.failed: dict[str, str] = {}
         self._metrics = {name: plugins.get("alignment metric", name) for name in self.names}
         for name, metric in self._metrics.items():

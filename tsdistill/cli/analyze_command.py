@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tsdistill.cli import options, output, progress_display, several_processes, terminal
+from tsdistill.cli import output, progress_display, several_processes, shared_options, terminal
+from tsdistill.cli.command import Command, Option
 from tsdistill.errors import TsdistillError
 
 if TYPE_CHECKING:
@@ -24,24 +25,64 @@ FAILED = 1
 """Exit code when the report is there but a metric is not in it."""
 
 
-@click.command("analyze", epilog=" ".join(options.MODEL_HELP.split()))
+@click.command(
+    "analyze",
+    cls=Command,
+    epilog=shared_options.EPILOG,
+    examples=(
+        ("tsdistill analyze weights.pt --data photos/", "what carries the output, and what could go"),
+        ("tsdistill analyze student.pt --teacher teacher.pt --data x.npz --report page.html", "two models"),
+        ("tsdistill analyze ckpt-*.pt --teacher teacher.pt --data x.npz --json -", "how a training went"),
+    ),
+)
 @click.argument("models", metavar="MODEL...", nargs=-1, required=True)
-@options.teacher_options
-@options.model_options
-@options.data_options
-@options.alignment_options
-@click.option("--nodes", "named", multiple=True, metavar="GROUP", help="Show every node of this group.")
-@click.option("--all-nodes", is_flag=True, help="Show every node of every group.")
+@shared_options.teacher_options
+@shared_options.model_options
+@shared_options.data_options
+@shared_options.alignment_options
+@click.option(
+    "--nodes",
+    "named",
+    cls=Option,
+    section="Output",
+    multiple=True,
+    metavar="GROUP",
+    help="Show every node of this group.",
+)
+@click.option(
+    "--all-nodes", cls=Option, section="Output", is_flag=True, help="Show every node of every group."
+)
 @click.option(
     "--cuts/--no-cuts",
+    cls=Option,
+    section="Output",
     default=True,
     show_default=True,
     help="Predict what cuts to 0.9, 0.75, 0.5 and 0.25 of the MACs would do to the output.",
 )
-@click.option("--report", "page", metavar="FILE.html", help="Write the report as a page for a browser.")
-@click.option("--plots", metavar="DIR", help="Draw every figure into this folder (.png and .svg).")
-@click.option("--curve", metavar="FILE", help="Draw the L-shaped curve (.png, .svg, .pdf).")
-@click.option("--json", "json_file", metavar="FILE|-", help="Write the report as JSON; - for stdout.")
+@click.option(
+    "--report",
+    "page",
+    cls=Option,
+    section="Output",
+    metavar="FILE.html",
+    help="Write the report as a page for a browser.",
+)
+@click.option(
+    "--plots",
+    cls=Option,
+    section="Output",
+    metavar="DIR",
+    help="Draw every figure into this folder (.png and .svg).",
+)
+@click.option(
+    "--curve",
+    cls=Option,
+    section="Output",
+    metavar="FILE",
+    help="Draw the L-shaped curve (.png, .svg, .pdf).",
+)
+@shared_options.json_option("the report")
 @progress_display.progress_options
 def command(
     models: tuple[str, ...],
@@ -79,11 +120,12 @@ def _analyze(
     """The report, how it came about when there are several checkpoints, and what loading had to say."""
     import tsdistill as tsd
 
-    how = {**options.observing(given), **options.comparing(given)}
+    reading, comparing = shared_options.reading(given), shared_options.comparing(given)
     history: AlignmentHistory | None = None
     notes: tuple[str, ...] = ()
     if len(models) > 1:
         in_order = sorted(models, key=natural)
+        loading = shared_options.loading(given)
         with progress_display.progress() as tell:
             history = tsd.analyze_training(
                 in_order,
@@ -91,18 +133,27 @@ def _analyze(
                 given["data"],
                 arch=given["arch"],
                 teacher_arch=given["teacher_arch"],
+                analysis=comparing,
+                inputs=replace(reading, **loading["inputs"].to_dict()),
+                trust=loading["trust"],
+                device=loading["device"],
+                seed=given["seed"],
                 progress=tell,
-                **options.loading(given),
-                **how,
             )
         report = history.final
     else:
         with progress_display.working(f"reading {models[0]}"):
-            student, teacher = options.load_models(models[0], given)
+            student, teacher = shared_options.load_models(models[0], given)
         notes = tsd.info_of(student).notes
         with progress_display.progress() as tell:
             report = tsd.analyze(
-                student, teacher, given["data"], choosing=given["cuts"], progress=tell, **how
+                student,
+                teacher,
+                given["data"],
+                analysis=replace(comparing, for_pruning=given["cuts"]),
+                inputs=reading,
+                seed=given["seed"],
+                progress=tell,
             )
             if given["cuts"]:
                 report = _with_cuts(report, student, models[0], given, tell)
@@ -119,7 +170,12 @@ def _with_cuts(
 
     try:
         cuts = tsd.predict_cuts(
-            model, given["data"], report=report, progress=tell, **options.observing(given)
+            model,
+            given["data"],
+            report=report,
+            inputs=shared_options.reading(given),
+            seed=given["seed"],
+            progress=tell,
         )
     except TsdistillError as error:
         return replace(report, notes=(*report.notes, f"what cuts would cost cannot be predicted: {error}"))
@@ -155,7 +211,7 @@ def _check(
         raise TsdistillError(f"--curve {curve}: a picture ends in {', '.join(PICTURES)}; name another")
     if page == output.STDOUT:
         raise TsdistillError("--report - : a page goes to a file; name one that ends in .html")
-    if given["pair"] and not (given["teacher"] or several):
+    if given["pairs"] and not (given["teacher"] or several):
         raise TsdistillError("--pair goes with --teacher; say which model the other group is in")
 
 

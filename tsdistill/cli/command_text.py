@@ -5,13 +5,13 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from tsdistill.cli import options
+from tsdistill.options.data_options import BATCH_SIZE
 
 OUT = "small.safetensors"
 
 _TEXTS = ("arch", "input_size", "mean", "std", "interpolation", "example_input", "device", "data")
 _READING = ("samples", "batch_size", "augment", "seed")
-_DEFAULTS = {"device": "cpu", "batch_size": options.BATCH_SIZE, "seed": 0}
+_DEFAULTS = {"device": "cpu", "batch_size": BATCH_SIZE, "seed": 0}
 
 
 def prune_command(model: str, given: dict[str, Any]) -> str:

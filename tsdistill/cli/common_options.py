@@ -1,4 +1,4 @@
-"""What every command takes: ``--plugin`` and ``--debug``."""
+"""What every command takes: ``--config``, ``--plugin`` and ``--debug``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import os
 import warnings
 
 import click
+
+from tsdistill.cli.config_file import config_option
 
 DEBUG = "TSDISTILL_DEBUG"
 
@@ -46,6 +48,7 @@ def _show_tracebacks(ctx: click.Context, param: click.Parameter, wanted: bool) -
 
 
 _OPTIONS = (
+    config_option(),
     click.Option(
         ["--plugin"],
         multiple=True,

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tsdistill.cli import options, output, progress_display
+from tsdistill.cli import output, progress_display, shared_options
 from tsdistill.cli.analyze_command import PICTURES
+from tsdistill.cli.command import Command, Option
 from tsdistill.errors import TsdistillError
 
 if TYPE_CHECKING:
@@ -17,28 +18,42 @@ if TYPE_CHECKING:
 
     from tsdistill import Comparison
 
-DATA_HELP = options.DATA_HELP.replace("Without it, synthetic samples.", "Without it, costs only.")
+DATA_HELP = shared_options.DATA_HELP.replace("Without it, synthetic samples.", "Without it, costs only.")
 
 
-@click.command("compare", epilog=" ".join(options.MODEL_HELP.split()))
+@click.command(
+    "compare",
+    cls=Command,
+    epilog=shared_options.EPILOG,
+    examples=(
+        ("tsdistill compare dense.pt small.safetensors", "size, operations, speed and memory"),
+        ("tsdistill compare dense.pt small.safetensors --data photos/", "accuracy and agreement as well"),
+        ("tsdistill compare a.pt b.pt c.pt --data x.npz --metric top1 --plot front.png", "a picture"),
+    ),
+)
 @click.argument("models", metavar="DENSE PRUNED...", nargs=-1, required=True)
 @click.option(
     "--metric",
     "metrics",
+    cls=Option,
+    section="Comparison",
     multiple=True,
     metavar="NAME",
     help="What is measured on the data (see `tsdistill plugins`); give it again for more. Without it, what "
     "goes with the outputs; NAME@OUTPUT judges one of several.",
 )
 @click.option(
-    "--plot", metavar="FILE", help="Draw the first metric against MACs and latency (.png, .svg, .pdf)."
+    "--plot",
+    cls=Option,
+    section="Output",
+    metavar="FILE",
+    help="Draw the first metric against MACs and latency (.png, .svg, .pdf).",
 )
-@click.option("--json", "json_file", metavar="FILE|-", help="Write the figures as JSON; - for stdout.")
-@click.option("--data", metavar="SPEC", help=" ".join(DATA_HELP.split()))
-@options.OUTPUTS[0]
-@options.OUTPUTS[1]
-@options.sample_options
-@options.model_options
+@shared_options.json_option("the figures")
+@shared_options.data_option(DATA_HELP)
+@shared_options.output_options
+@shared_options.sample_options
+@shared_options.model_options
 @progress_display.progress_options
 def command(
     models: tuple[str, ...],
@@ -66,8 +81,9 @@ def command(
             files=[model if Path(model).is_file() else None for model in models],
             progress=tell,
             outputs=given["outputs"],
-            **({} if given["ignore_index"] is None else {"ignore_index": given["ignore_index"]}),
-            **options.reading(given),
+            ignore_index=shared_options.ignored(given),
+            inputs=shared_options.reading(given),
+            seed=given["seed"],
         )
     if plot:
         from tsdistill.report.comparison_figure import save_comparison
@@ -103,10 +119,9 @@ def _check(metrics: tuple[str, ...], plot: str | None, json_file: str | None, gi
 def _load(model: str, given: dict[str, Any]) -> nn.Module:
     import tsdistill as tsd
 
-    how = options.loading({**given, "teacher": None, "teacher_arch": None})
+    how = shared_options.loading(given)
     with progress_display.working(f"reading {model}"):
-        loaded = tsd.load(model, arch=given["arch"] if Path(model).exists() else None, **how)
-        return options.with_example(loaded, options.example_of(given))
+        return tsd.load(model, arch=given["arch"] if Path(model).exists() else None, **how)
 
 
 def _show(compared: Comparison, models: Sequence[nn.Module]) -> None:

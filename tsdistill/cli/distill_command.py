@@ -6,17 +6,38 @@ from typing import Any
 
 import click
 
-from tsdistill.cli import options, progress_display, training_options, training_output
+from tsdistill.cli import progress_display, shared_options, training_options, training_output
+from tsdistill.cli.command import Command, Option
 from tsdistill.errors import TsdistillError
+from tsdistill.options import TrainOptions
 
 
 @click.command(
-    "distill", epilog=" ".join(options.MODEL_HELP.split()).replace("MODEL is", "STUDENT and TEACHER are")
+    "distill",
+    cls=Command,
+    of_file=TrainOptions,
+    epilog=shared_options.EPILOG.replace("MODEL is", "STUDENT and TEACHER are"),
+    examples=(
+        (
+            "tsdistill distill small.safetensors --teacher weights.pt --data photos/ -o run/",
+            "soft targets, no labels",
+        ),
+        (
+            "tsdistill distill --width 0.5 --teacher weights.pt --data photos/ -o run/",
+            "a slim student, afresh",
+        ),
+        (
+            "tsdistill distill s.pt --teacher t.pt --data photos/ --config run.yaml -o run/",
+            "options in a file",
+        ),
+    ),
 )
 @click.argument("student", metavar="[STUDENT]", required=False)
 @click.option(
     "--teacher",
     "teachers",
+    cls=Option,
+    section="Teacher",
     metavar="TEACHER",
     required=True,
     multiple=True,
@@ -25,6 +46,8 @@ from tsdistill.errors import TsdistillError
 @click.option(
     "--teacher-arch",
     "teacher_archs",
+    cls=Option,
+    section="Teacher",
     metavar="SPEC",
     multiple=True,
     help="Architecture of the teacher's file; of several one for all, or one each.",
@@ -32,17 +55,14 @@ from tsdistill.errors import TsdistillError
 @click.option(
     "--teacher-weight",
     "teacher_weights",
+    cls=Option,
+    section="Teacher",
     type=click.FloatRange(min=0),
     metavar="X",
     multiple=True,
     help="Of several teachers, one each; all the same without it.",
 )
-@click.option(
-    "--cache-teacher", is_flag=True, default=None, help="Keep its outputs on disk; for fixed samples."
-)
-@click.option(
-    "--shard-teacher", is_flag=True, default=None, help="Spread its weights over the processes (FSDP)."
-)
+@training_options.teacher_options
 @training_options.training_options
 @progress_display.progress_options
 def command(student: str | None, **given: Any) -> None:
@@ -67,8 +87,7 @@ def command(student: str | None, **given: Any) -> None:
         )
     if student is None and given["width"] is None:
         raise TsdistillError("there is no STUDENT; name one, or give --width for TEACHER's architecture")
-    flags = (*training_options.NAMES, "cache_teacher", "shard_teacher")
-    how = training_options.resolved(given, flags=flags)
+    how = training_options.resolved(given)
     import torch
 
     import tsdistill as tsd

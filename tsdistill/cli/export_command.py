@@ -7,31 +7,52 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tsdistill.cli import options, output, progress_display
+from tsdistill.cli import output, progress_display, shared_options
+from tsdistill.cli.command import Command, Option
 
 if TYPE_CHECKING:
     from tsdistill import Exported
 
 
-@click.command("export", epilog=" ".join(options.MODEL_HELP.split()))
+@click.command(
+    "export",
+    cls=Command,
+    epilog=shared_options.EPILOG,
+    examples=(
+        ("tsdistill export small.safetensors -o small.onnx", "ONNX, for any batch size"),
+        ("tsdistill export small.safetensors -o small.pt2 --static-batch", "torch.export, one sample"),
+        ("tsdistill export small.safetensors -o small.py", "Python source with weights beside it"),
+    ),
+)
 @click.argument("model", metavar="MODEL")
 @click.option(
     "-o",
     "--output",
     "out",
+    cls=Option,
+    section="Output",
     metavar="FILE|FOLDER",
     required=True,
     help="Where to; the suffix names the format: .onnx, .pt2 (torch.export), .ts (TorchScript), .py; "
     "without one, the folder of save_pretrained for a model of transformers.",
 )
 @click.option(
-    "--static-batch", is_flag=True, help="Fix the batch at one sample; without it any number will do."
+    "--static-batch",
+    cls=Option,
+    section="Output",
+    is_flag=True,
+    help="Fix the batch at one sample; without it any number will do.",
 )
 @click.option(
-    "--opset", type=int, metavar="N", help="Version of ONNX's operators; PyTorch's choice without it."
+    "--opset",
+    cls=Option,
+    section="Output",
+    type=int,
+    metavar="N",
+    help="Version of ONNX's operators; PyTorch's choice without it.",
 )
-@click.option("--json", "json_file", metavar="FILE|-", help="Write the outcome as JSON; - for stdout.")
-@options.model_options
+@shared_options.json_option("the outcome")
+@shared_options.model_options
 @progress_display.progress_options
 def command(
     model: str, out: str, static_batch: bool, opset: int | None, json_file: str | None, **given: Any
@@ -48,7 +69,7 @@ def command(
         *([output.Output("-o", file) for file in files_of(out)] or [output.Output("-o", out, ("*",))]),
         output.Output("--json", json_file),
     )
-    how = options.loading({**given, "teacher": None, "teacher_arch": None})
+    how = shared_options.loading(given)
     import tsdistill as tsd
 
     with progress_display.working(f"reading {model}"):

@@ -21,6 +21,7 @@ import tsdistill
 from tsdistill.cli import terminal
 from tsdistill.cli.common_options import DEBUG, debugging, show_all, with_common_options
 from tsdistill.errors import TsdistillError
+from tsdistill.options.option_fields import flag, spelled
 
 COMMANDS = {
     "analyze": ("tsdistill.cli.analyze_command", "Show which nodes carry what the model has learnt."),
@@ -195,7 +196,8 @@ def _command(args: Sequence[str] | None) -> int:
         _quieten()
         if debugging():
             show_all()
-        code = cli.main(args=args, prog_name="tsdistill", standalone_mode=False)
+        with spelled(flag):
+            code = cli.main(args=args, prog_name="tsdistill", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as asked:
         click.echo(asked.format_message())
         code = 0

@@ -8,24 +8,6 @@ from typing import Any
 
 import click
 
-LARGEST_SEED = 2**63 - 1
-"""Seeds above it are refused: PyTorch's generators take 64 bits, and what is derived from a seed fits too."""
-
-SEED = click.IntRange(0, LARGEST_SEED)
-
-
-class Number(click.FloatRange):
-    """A finite number in a range; ``nan`` and ``inf`` are usage errors."""
-
-    name = "number"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The number; a usage error for anything else."""
-        number: float = super().convert(value, param, ctx)
-        if not math.isfinite(number):
-            self.fail(f"{value!r} is not a finite number", param, ctx)
-        return number
-
 
 class Size(click.ParamType):
     """``3x224x224`` (also with commas) as a tuple of positive ints."""
@@ -82,19 +64,17 @@ class Pair(click.ParamType):
 
 
 class Positions(click.ParamType):
-    """``auto``, ``all`` (as ``None``) or a number of positions."""
+    """``auto``, ``all`` or a number of positions."""
 
     name = "positions"
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> str | int | None:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str | int:
         """What `tsdistill.analyze` takes as ``positions``; a usage error for anything else."""
-        if value is None or isinstance(value, int):
+        if isinstance(value, int):
             return value
         text = value.strip().lower()
         if text in ("auto", "all"):
-            return None if text == "all" else text
+            return str(text)
         if not _is_count(text):
             self.fail(f"{value!r} is none of auto, all and a number of positions from 1", param, ctx)
         return int(text)

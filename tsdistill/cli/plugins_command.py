@@ -9,10 +9,20 @@ from functools import partial
 import click
 
 from tsdistill.cli import output
+from tsdistill.cli.command import Command
+from tsdistill.cli.shared_options import json_option
 
 
-@click.command("plugins")
-@click.option("--json", "json_file", metavar="FILE|-", help="Write the list as JSON; - for stdout.")
+@click.command(
+    "plugins",
+    cls=Command,
+    examples=(
+        ("tsdistill plugins", "what there is"),
+        ("tsdistill plugins --json -", "the same for machines"),
+        ("TSDISTILL_PLUGINS= tsdistill plugins", "the toolkit's own alone"),
+    ),
+)
+@json_option("the list")
 def command(json_file: str | None) -> None:
     """List what each hook offers (the name, the module it comes from and what it is), then every plugin
     with what it gave.

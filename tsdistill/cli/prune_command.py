@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from tsdistill.cli import options, output, progress_display
+from tsdistill.cli import output, progress_display, shared_options
 from tsdistill.cli.budget_options import (
     BUDGETS,
-    beside_a_plan,
-    choosing,
-    choosing_options,
-    cutting,
-    cutting_options,
-    named_budgets,
+    budget,
+    options_of_a_plan,
+    realignment,
+    realignment_options,
+    selection,
+    selection_options,
 )
+from tsdistill.cli.command import Command, Option
 from tsdistill.cli.prune_stages import expected_stages
 from tsdistill.errors import TsdistillError
+from tsdistill.options import DataOptions, JudgeOptions, SelectionOptions
+from tsdistill.options.option_fields import flag
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,39 +34,78 @@ HELD_OUT = 256
 """How many samples that pruning did not see the pruned model is compared with the dense one on."""
 
 
-@click.command("prune", epilog=" ".join(options.MODEL_HELP.split()))
+@click.command(
+    "prune",
+    cls=Command,
+    epilog=shared_options.EPILOG,
+    examples=(
+        ("tsdistill prune weights.pt --data photos/ --macs 0.5 -o small.safetensors", "half of the MACs"),
+        (
+            "tsdistill prune weights.pt --data photos/ --max-drop 1 -o small.safetensors",
+            "a point of accuracy",
+        ),
+        ("tsdistill prune weights.pt --data photos/ --sweep 0.8,0.6,0.4 -o models/", "a model each"),
+    ),
+)
 @click.argument("model", metavar="MODEL")
-@click.option("-o", "--output", "out", metavar="OUT", help="The smaller model, .safetensors or .pt.")
-@choosing_options
-@cutting_options
+@click.option(
+    "-o",
+    "--output",
+    "out",
+    cls=Option,
+    section="Output",
+    metavar="OUT",
+    help="The smaller model, .safetensors or .pt.",
+)
+@selection_options
+@realignment_options
 @click.option(
     "--max-drop",
+    cls=Option,
+    section="Budget",
     metavar="P",
     help="The largest cut that loses at most P points of accuracy (without labels: of agreement): 1, 0.5; 5% "
     "is a part of the dense model's figure.",
 )
 @click.option(
-    "--metric", metavar="NAME", help="What --max-drop is judged by instead (see `tsdistill plugins`)."
+    "--metric",
+    cls=Option,
+    section="Budget",
+    metavar="NAME",
+    help="What --max-drop is judged by instead (see `tsdistill plugins`).",
 )
 @click.option(
     "--sweep",
+    cls=Option,
+    section="Budget",
     metavar="R,R,...",
     help="A model for each of several budgets, a table and a plot; OUT is a folder.",
 )
 @click.option(
     "--sweep-by",
+    cls=Option,
+    section="Budget",
     type=click.Choice(BUDGETS),
     default="macs",
     show_default=True,
     help="What the budgets of --sweep count.",
 )
-@click.option("--dry-run", is_flag=True, help="Show the plan and cut nothing.")
-@click.option("--save-plan", metavar="FILE", help="Write which nodes go, and why, as JSON.")
-@click.option("--plan", "plan_file", metavar="FILE", help="Follow a plan that --save-plan wrote.")
-@options.teacher_options
-@options.model_options
-@options.data_options
-@click.option("--json", "json_file", metavar="FILE|-", help="Write the outcome as JSON; - for stdout.")
+@click.option("--dry-run", cls=Option, section="Plan", is_flag=True, help="Show the plan and cut nothing.")
+@click.option(
+    "--save-plan", cls=Option, section="Plan", metavar="FILE", help="Write which nodes go, and why, as JSON."
+)
+@click.option(
+    "--plan",
+    "plan_file",
+    cls=Option,
+    section="Plan",
+    metavar="FILE",
+    help="Follow a plan that --save-plan wrote.",
+)
+@shared_options.teacher_options
+@shared_options.model_options
+@shared_options.data_options
+@shared_options.json_option("the outcome")
 @progress_display.progress_options
 def command(
     model: str,
@@ -82,7 +125,7 @@ def command(
     what may be lost, --lossless for nothing lost, or several with --sweep.
     """
     _check(out, dry_run, save_plan, plan_file, given)
-    cut_how = cutting(given)
+    chosen, fitted = selection(given), realignment(given)
     outputs = [output.Output("--save-plan", save_plan), output.Output("--json", json_file)]
     if given["sweep"]:
         from tsdistill.cli.prune_sweep import files_of
@@ -95,7 +138,7 @@ def command(
     from tsdistill.cli import prune_output, prune_sweep
     from tsdistill.models import check_output
     from tsdistill.pruning.holdout import JUDGED
-    from tsdistill.pruning.pruning_analysis import graph_of, survey
+    from tsdistill.pruning.pruning_analysis import graph_of, looking, survey
 
     if given["sweep"]:
         prune_sweep.check(given["sweep"], given["sweep_by"])
@@ -104,40 +147,49 @@ def command(
     plan = tsd.PruningPlan.from_json(Path(plan_file)) if plan_file else None
     _check_budget(plan, given)
     with progress_display.working(f"reading {model}"):
-        dense, teacher = options.load_models(model, given)
+        dense, teacher = shared_options.load_models(model, given)
     if out and tsd.info_of(dense).arch is None:
         raise TsdistillError(
             f"nothing says how to build the model in {model} again; give its --arch to write {out}"
         )
     most = JUDGED if given["max_drop"] or given["sweep"] else HELD_OUT
-    given["samples"], other, kind = _split(dense, given, most)
+    inputs, other, kind = _split(dense, given, most)
+    seed = given["seed"]
     if out and not dry_run:
         _check_judging(dense, other)
     report, cuts = None, bool(out) and not dry_run
     with progress_display.progress() as monitor:
-        monitor.expect(expected_stages(given, cut_how, other, planned=plan is not None, cut=cuts))
+        monitor.expect(expected_stages(given, fitted, inputs, other, planned=plan is not None, cut=cuts))
     if plan is None:
         with progress_display.progress() as tell:
-            every: dict[str, Any] = {"positions": None} if given["lossless"] else {}
-            looking = {**options.observing(given), **every, "progress": tell}
-            heads = "whole" if given["lossless"] else given["heads"]
-            report = survey(dense, teacher, given["data"], heads=heads, **looking)
+            lossless = given["lossless"]
+            report = survey(
+                dense,
+                teacher,
+                given["data"],
+                heads="whole" if lossless else chosen.heads,
+                analysis=looking(lossless),
+                inputs=inputs,
+                seed=seed,
+                progress=tell,
+            )
     elif dry_run:
         plan.check(graph_of(dense, tsd.example_input(dense), plan.by_size))
     if dry_run or not out:
         notes: tuple[str, ...] = ()
         if report is not None:
             with progress_display.working("choosing the nodes that leave"):
-                plan, notes = _plan(dense, report, choosing(given))
+                plan, notes = _plan(dense, report, budget(given), chosen)
         assert plan is not None
         if save_plan:
             output.write_text(save_plan, plan.to_json())
         prune_output.tell_plan(dense, plan, report, notes, save_plan, json_file)
         return
-    how = {**choosing(given), **cut_how, **options.reading(given), "teacher": teacher}
+    how: dict[str, Any] = {"realignment": fitted, "inputs": inputs, "seed": seed}
+    choosing: dict[str, Any] = {"selection": chosen, "teacher": teacher}
     if given["sweep"]:
         assert report is not None
-        prune_sweep.run(dense, report, {**given, "json_file": json_file}, how, out)
+        prune_sweep.run(dense, report, {**given, "json_file": json_file}, {**how, **choosing}, out)
         return
     with progress_display.progress() as tell:
         if given["max_drop"] is not None:
@@ -145,14 +197,18 @@ def command(
                 dense,
                 given["max_drop"],
                 data=given["data"],
-                metric=given["metric"],
+                judging=JudgeOptions(metric=given["metric"]),
                 report=report,
                 progress=tell,
                 **how,
+                **choosing,
             )
         else:
-            way = {"report": report, **how} if report else {"plan": plan, **cut_how, **options.reading(given)}
-            result = tsd.prune_result(dense, data=given["data"], progress=tell, **way)
+            if report:
+                how |= {"report": report, "budget": budget(given), **choosing}
+            else:
+                how["plan"] = plan
+            result = tsd.prune_result(dense, data=given["data"], progress=tell, **how)
     if save_plan:
         output.write_text(save_plan, result.plan.to_json())
     with progress_display.working(f"writing {out}"):
@@ -164,21 +220,19 @@ def command(
 
 
 def _plan(
-    model: nn.Module, report: AlignmentReport, chosen: dict[str, Any]
+    model: nn.Module, report: AlignmentReport, budget: dict[str, Any], selection: SelectionOptions
 ) -> tuple[PruningPlan, tuple[str, ...]]:
     """The plan of a dry run, and notes on it: for some budgets cuts are measured."""
     import tsdistill as tsd
-    from tsdistill.pruning.selection.budget import budget_of
+    from tsdistill.pruning.selection.budget import requested
     from tsdistill.pruning.selection.cost import measured_cost
     from tsdistill.pruning.selection.latency_budget import plan_for_measured
 
-    named = named_budgets(chosen)
-    wanted = None if named.pop("lossless", False) else budget_of(**named)
+    wanted = requested(None, budget)
     if wanted is None or measured_cost(wanted.kind) is None:
-        return tsd.plan(report, **chosen), ()
-    rest = {name: value for name, value in chosen.items() if name not in (*BUDGETS, "budget")}
-    found = plan_for_measured(model, report, wanted, example=tsd.example_input(model), **rest)
-    return found.plan, found.notes
+        return tsd.plan(report, budget=budget, selection=selection), ()
+    chosen = plan_for_measured(model, report, wanted, selection, example=tsd.example_input(model))
+    return chosen.plan, chosen.notes
 
 
 def _check(
@@ -191,7 +245,7 @@ def _check(
     """
     if not (out or dry_run or save_plan):
         raise TsdistillError("say where the smaller model goes: -o OUT (or --dry-run to see the plan only)")
-    budgets = [_option(name) for name in (*BUDGETS, "budget", "lossless", "max_drop", "sweep") if given[name]]
+    budgets = [flag(name) for name in (*BUDGETS, "budget", "lossless", "max_drop", "sweep") if given[name]]
     if len(budgets) > 1:
         raise TsdistillError(
             f"{' and '.join(budgets)} do not go together: one of them says how far to cut; leave one out"
@@ -207,12 +261,12 @@ def _check(
         if given[name] is not None and (plans or not out):
             what = plans[0] if plans else "a plan alone"
             raise TsdistillError(
-                f"{_option(name)} cuts to see what is lost, so {what} cannot go with it; give -o OUT"
+                f"{flag(name)} cuts to see what is lost, so {what} cannot go with it; give -o OUT"
             )
     if plan_file is None:
         return
     others = ("max_drop", "sweep", "teacher", "augment", "rounds")
-    beside = [*beside_a_plan(given), *(_option(name) for name in others if given[name] is not None)]
+    beside = [*options_of_a_plan(given), *(flag(name) for name in others if given[name] is not None)]
     if beside or save_plan:
         named = ", ".join([*beside, *(["--save-plan"] if save_plan else [])])
         raise TsdistillError(
@@ -220,15 +274,11 @@ def _check(
         )
 
 
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
-
-
 def _check_budget(plan: PruningPlan | None, given: dict[str, Any]) -> None:
     """Refuse a budget that is none, before anything is loaded."""
     from tsdistill import plugins
     from tsdistill.pruning.accuracy_search import parse_drop
-    from tsdistill.pruning.selection.budget import asked
+    from tsdistill.pruning.selection.budget import requested
 
     if given["importance"]:
         plugins.get("importance", given["importance"])
@@ -237,21 +287,24 @@ def _check_budget(plan: PruningPlan | None, given: dict[str, Any]) -> None:
         if given["metric"]:
             plugins.get("evaluation metric", given["metric"])
     elif plan is None and given["sweep"] is None:
-        asked(**named_budgets(given))
+        requested(None, budget(given))
 
 
-def _split(model: nn.Module, given: dict[str, Any], most: int) -> tuple[int | None, Stream, str]:
-    """How many samples pruning may see, others to judge the models on, and what to call those."""
+def _split(model: nn.Module, given: dict[str, Any], most: int) -> tuple[DataOptions, Stream, str]:
+    """How the samples are read that pruning sees, others to judge the models on, and what to call those."""
     import tsdistill as tsd
     from tsdistill.pruning.holdout import split
     from tsdistill.statistics.prepared_data import made_up, structured
 
-    def opened(samples: int | None) -> Stream:
-        how = {**options.reading(given), "samples": samples}
-        data = given["data"] if given["data"] is not None else made_up(structured(model))
-        return tsd.open_data(data, tsd.info_of(model).input, **how)
+    inputs = shared_options.reading(given)
 
-    return split(opened, options.reading(given)["samples"], most, fixed=given["samples"] is not None)
+    def opened(samples: int | None) -> Stream:
+        data = given["data"] if given["data"] is not None else made_up(structured(model))
+        reading = replace(inputs.reading, samples=samples)
+        return tsd.open_data(data, tsd.info_of(model).input, reading, seed=given["seed"])
+
+    samples, other, kind = split(opened, inputs.samples, most, fixed=given["samples"] is not None)
+    return replace(inputs, samples=samples), other, kind
 
 
 def _check_judging(model: nn.Module, other: Stream) -> None:

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tsdistill.cli.budget_options import named_budgets
+from tsdistill.cli.budget_options import budget
+from tsdistill.options import DataOptions, RealignOptions
 
 if TYPE_CHECKING:
     from tsdistill.data import Stream
 
 
 def expected_stages(
-    given: dict[str, Any], cutting: dict[str, Any], judging: Stream, *, planned: bool, cut: bool
+    given: dict[str, Any],
+    realignment: RealignOptions,
+    inputs: DataOptions,
+    judging: Stream,
+    *,
+    planned: bool,
+    cut: bool,
 ) -> dict[str, float]:
     """The stages of the whole command and their costs, as far as they are known beforehand.
 
     Args:
-        given: the command's options, ``samples`` being those that pruning sees.
-        cutting: what `tsdistill.prune_result` takes of them.
+        given: the command's options.
+        realignment: what is done about the nodes that stay.
+        inputs: how the samples are read that pruning sees.
         judging: the samples that the models are compared on.
         planned: whether a plan is followed.
         cut: whether anything is cut.
@@ -28,22 +37,30 @@ def expected_stages(
     from tsdistill.pruning.accuracy_search import TRIALS
     from tsdistill.pruning.budget_sweep import stages_of
     from tsdistill.pruning.pruning_stages import cut_stages, search_stages, sweep_stages
-    from tsdistill.pruning.selection.budget import asked, budget_of
+    from tsdistill.pruning.selection.budget import budget_of, requested
     from tsdistill.statistics.analysis_stages import analysis_stages
 
-    samples = given["samples"] or SYNTHETIC_SAMPLES
-    how = {**given, **cutting, "samples": samples, "teacher": given["teacher"] or None}
+    samples, teacher = inputs.samples or SYNTHETIC_SAMPLES, bool(given["teacher"])
     if given["data"] is None:
-        how["realign"] = False
+        realignment = replace(realignment, realign=False)
     if not cut:
-        return {} if planned else analysis_stages(samples, teacher=bool(given["teacher"]))
+        return {} if planned else analysis_stages(samples, teacher=teacher)
     if given["sweep"]:
         kind = given["sweep_by"]
         parts = {stages_of(kind, name): budget_of(**{kind: name}) for name in budgets_of(given["sweep"])}
-        return sweep_stages(how, parts, judging.samples, analysed=False)
+        return sweep_stages(
+            realignment, replace(inputs, samples=samples), parts, judging.samples, teacher=teacher
+        )
     if given["max_drop"] is not None:
-        stages = search_stages(how, TRIALS, judging.samples, analysed=False)
+        stages = search_stages(realignment, samples, TRIALS, judging.samples, teacher=teacher)
     else:
-        wanted = None if planned else asked(**named_budgets(given))
-        stages = cut_stages(how, samples, wanted, analysed=planned)
+        wanted = None if planned else requested(None, budget(given))
+        stages = cut_stages(
+            realignment,
+            samples,
+            wanted,
+            lossless=given["lossless"],
+            teacher=teacher,
+            analysed=planned,
+        )
     return {**stages, **comparison_stages(2, judging.samples, brief=True)}

@@ -65,8 +65,7 @@ def run(
     with progress_display.progress() as tell:
         swept = sweep(
             dense,
-            budgets_of(given["sweep"]),
-            kind=kind,
+            {kind: budgets_of(given["sweep"])},
             data=given["data"],
             report=report,
             progress=tell,

@@ -6,10 +6,31 @@ from typing import Any
 
 import click
 
-from tsdistill.cli import options, progress_display, training_options, training_output
+from tsdistill.cli import progress_display, shared_options, training_options, training_output
+from tsdistill.cli.command import Command
+from tsdistill.options import TrainOptions
 
 
-@click.command("train", epilog=" ".join(options.MODEL_HELP.split()))
+@click.command(
+    "train",
+    cls=Command,
+    of_file=TrainOptions,
+    epilog=shared_options.EPILOG,
+    examples=(
+        (
+            "tsdistill train timm:resnet18,num_classes=10 --data images/ -o run/",
+            "10 epochs with AdamW",
+        ),
+        (
+            "tsdistill train small.safetensors --data images/ --val held-out/ --epochs 30 -o run/",
+            "the best is kept",
+        ),
+        (
+            "tsdistill train small.safetensors --data images/ -o run/ --resume",
+            "go on where it was stopped",
+        ),
+    ),
+)
 @click.argument("model", metavar="MODEL")
 @training_options.training_options
 @progress_display.progress_options

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +19,24 @@ from tsdistill.data.transforms import channel_figures, describe, is_image
 from tsdistill.data.unreadable import Unreadable
 from tsdistill.errors import TsdistillError
 from tsdistill.models.info import InputSpec
+from tsdistill.models.input_spec import override
+from tsdistill.options.data_options import DataOptions
+from tsdistill.options.old_names import grouped
+from tsdistill.options.option_fields import check_seed
 
 SYNTHETIC_SAMPLES = 512
 """How many synthetic samples there are when no number is given."""
 
-LARGEST_SEED = 2**63 - 1
-"""PyTorch's generators take seeds of 64 bits, and what is derived from a seed fits too."""
 
-
+@grouped(inputs=DataOptions)
 def open_data(
     data: Any,
-    spec: InputSpec | None,
+    spec: InputSpec | None = None,
+    inputs: DataOptions | Mapping[str, Any] = DataOptions(),
     *,
-    samples: int | None = None,
     skip: int = 0,
-    batch_size: int = 32,
     seed: int = 0,
     workers: int = 0,
-    strict: bool = False,
     arguments: int = 1,
 ) -> Stream:
     """The samples of ``data`` as a model with inputs ``spec`` reads them.
@@ -49,25 +49,25 @@ def open_data(
             of the forms of `tsdistill.data.batches.split_batch`. An iterator can be read only once, so its
             batches are kept.
         spec: how inputs look; ``None`` takes Python data as they are.
-        samples: at most so many: a random part by ``seed`` where samples can be asked for by index, else the
-            first ones. ``None``: all, or 512 synthetic ones.
+        inputs: how many samples are read and in which batches, and what is otherwise with the inputs than
+            ``spec`` says. ``samples`` are a random part by ``seed`` where samples can be asked for by index,
+            else the first ones; batches that were given stay as they are.
         skip: leave out that many first. ``skip=N`` has nothing in common with ``samples=N`` of the same seed.
-        batch_size: samples per batch; batches that were given stay as they are.
         seed: of the random part and of synthetic samples.
         workers: processes that read and decode.
-        strict: a sample that cannot be read is an error; otherwise it is left out and named in ``notes`` of
-            the stream.
         arguments: how many positional arguments the model takes at least; a batch that is a tuple of so many
             is these.
 
     Raises:
         TsdistillError: the data are not there, cannot be read or do not fit the model.
     """
-    for name, value, least in (("samples", samples, 1), ("skip", skip, 0), ("batch size", batch_size, 1)):
-        if value is not None and value < least:
-            raise TsdistillError(f"the number of {name} must be at least {least}, not {value}")
-    if not 0 <= seed <= LARGEST_SEED:
-        raise TsdistillError(f"the seed is from 0 to 2**63 - 1, not {seed}")
+    inputs = DataOptions.of(inputs)
+    inputs.refuse("open_data", "augment", "example_input")
+    samples, batch_size, strict = inputs.samples, inputs.batch_size, inputs.strict
+    if skip < 0:
+        raise TsdistillError(f"skip must be at least 0, not {skip}")
+    check_seed(seed)
+    spec = override(spec, inputs)
     if spec is not None and is_image(spec):
         channel_figures(spec)
     dataset = dataset_of(data, spec)

@@ -1,8 +1,12 @@
 """Training what is left: losses, students, the loop, checkpoints."""
 
 from tsdistill.distillation.api import distill, train
-from tsdistill.distillation.options import Options, read_options
 from tsdistill.distillation.signals import Interrupted
 from tsdistill.distillation.training_log import Status, TrainResult
+from tsdistill.lazy_names import renamed
+from tsdistill.options.option_files import read_options
+from tsdistill.options.train_options import TrainOptions
 
-__all__ = ["Interrupted", "Options", "Status", "TrainResult", "distill", "read_options", "train"]
+__all__ = ["Interrupted", "Status", "TrainOptions", "TrainResult", "distill", "read_options", "train"]
+
+__getattr__ = renamed(__name__, {"Options": "tsdistill.options.TrainOptions"})

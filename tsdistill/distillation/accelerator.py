@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from tsdistill.devices import check_device
-from tsdistill.distillation.options import Options
 from tsdistill.errors import TsdistillError, cause_of
 from tsdistill.evaluation.named_outputs import outputs_or_main
+from tsdistill.options.train_options import TrainOptions
 from tsdistill.runtime.exclusive import exclusive
 from tsdistill.runtime.forward import forward
 from tsdistill.runtime.unchanged import preserved_generators
@@ -46,7 +46,7 @@ class StudentModule(nn.Module):
 
 
 @contextmanager
-def accelerator_for(options: Options, folder: str | None = None) -> Iterator[Accelerator]:
+def accelerator_for(options: TrainOptions, folder: str | None = None) -> Iterator[Accelerator]:
     """accelerate's ``Accelerator`` for a run: the processes that ``accelerate launch`` or ``torchrun``
     started, or this one alone.
 
@@ -64,7 +64,7 @@ def accelerator_for(options: Options, folder: str | None = None) -> Iterator[Acc
         yield from _open_accelerator(options, folder)
 
 
-def _open_accelerator(options: Options, folder: str | None) -> Iterator[Accelerator]:
+def _open_accelerator(options: TrainOptions, folder: str | None) -> Iterator[Accelerator]:
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState, GradientState
 

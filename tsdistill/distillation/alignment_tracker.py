@@ -16,6 +16,8 @@ from tsdistill.distillation.losses.loss_protocol import Batches
 from tsdistill.distillation.paired_groups import PairedGroups, Samples, similarities, strengths
 from tsdistill.errors import TsdistillError
 from tsdistill.models import info_of
+from tsdistill.options.analysis_options import AnalysisOptions
+from tsdistill.options.data_options import DataOptions
 from tsdistill.statistics.prepared_data import prepare
 
 FEWEST, MOST = 64, 1024
@@ -144,17 +146,21 @@ class AlignmentTracker:
         student, teacher = self._beside.student.model, self._beside.teacher.model
         batches = list(self._samples)
         example = self._beside.example
-        prepared = prepare(student, batches, teacher=teacher, seed=self._seed, example_input=example)
+        prepared = prepare(
+            student, batches, DataOptions(example_input=example), teacher=teacher, seed=self._seed
+        )
         final = analyze_prepared(
             student,
             teacher,
             prepared,
-            pairs=self.pairs,
+            AnalysisOptions(
+                pairs=self.pairs,
+                positions=_POSITIONS,
+                strength_samples=self._samples.samples,
+                strength_target=None,
+                for_pruning=False,
+            ),
             seed=self._seed,
-            positions=_POSITIONS,
-            strength_samples=self._samples.samples,
-            strength_target=None,
-            choosing=False,
             graph=self._beside.student.graph,
         )
         note = f"alignment during training on {self._samples.samples} samples ({self._description})"

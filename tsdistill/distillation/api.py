@@ -9,13 +9,15 @@ from typing import Any
 from torch import nn
 
 from tsdistill.distillation.ensemble import as_teacher, members_of
-from tsdistill.distillation.options import Options
 from tsdistill.distillation.request import Request
 from tsdistill.distillation.run_setup import run
 from tsdistill.distillation.training_log import Report, Tell, TrainResult
 from tsdistill.errors import TsdistillError
+from tsdistill.options.old_names import grouped
+from tsdistill.options.train_options import TrainOptions
 
 
+@grouped(options=TrainOptions)
 def distill(
     student: nn.Module,
     teacher: nn.Module | Sequence[nn.Module],
@@ -23,14 +25,13 @@ def distill(
     data: Any,
     teacher_weights: Sequence[float] | None = None,
     out: str | Path | None = None,
-    options: Options | Mapping[str, Any] | None = None,
+    options: TrainOptions | Mapping[str, Any] = TrainOptions(),
     held_out: Any = None,
     resume: bool = False,
     arch: str | None = None,
     identity: Mapping[str, Any] | None = None,
     tell: Tell | None = None,
     report: Report | None = None,
-    **more: Any,
 ) -> TrainResult:
     """Train ``student`` to do what ``teacher`` does.
 
@@ -45,7 +46,8 @@ def distill(
         data: what ``tsdistill.open_data`` takes; labels are needed only by losses that read them.
         teacher_weights: of several teachers, one each; without them all weigh the same.
         out: the run's folder (see `tsdistill.distillation.run_folder.RunFolder`); ``None``: nothing is kept.
-        options: an `Options`, or some of them by name.
+        options: how the training goes (`TrainOptions`, or some of them by name):
+            ``options={"epochs": 5, "loss": "soft-targets + 0.5*hints"}``.
         held_out: data to judge the student on after each epoch, likewise.
         resume: go on with the run in ``out``, or start afresh where there is none.
         arch: specification of the student's architecture, when the student does not know it and ``out`` is
@@ -54,7 +56,6 @@ def distill(
             to have the same.
         tell: is told now and then how it stands.
         report: is given the log's line of every epoch.
-        more: options by name, before those in ``options``: ``epochs=5, loss="soft-targets + 0.5*hints"``.
 
     Raises:
         TsdistillError: models, data and options do not go together, the loss is no finite number, the disk
@@ -69,7 +70,7 @@ def distill(
             student=student,
             teacher=taught_by,
             data=data,
-            options=_options(options, more),
+            options=TrainOptions.of(options),
             out=out,
             held_out=held_out,
             resume=resume,
@@ -81,19 +82,19 @@ def distill(
     )
 
 
+@grouped(options=TrainOptions)
 def train(
     model: nn.Module,
     *,
     data: Any,
     out: str | Path | None = None,
-    options: Options | Mapping[str, Any] | None = None,
+    options: TrainOptions | Mapping[str, Any] = TrainOptions(),
     held_out: Any = None,
     resume: bool = False,
     arch: str | None = None,
     identity: Mapping[str, Any] | None = None,
     tell: Tell | None = None,
     report: Report | None = None,
-    **more: Any,
 ) -> TrainResult:
     """Train ``model`` without a teacher, on the labels' cross-entropy unless another loss is named.
 
@@ -104,7 +105,7 @@ def train(
             student=model,
             teacher=None,
             data=data,
-            options=_options(options, more),
+            options=TrainOptions.of(options),
             out=out,
             held_out=held_out,
             resume=resume,
@@ -114,9 +115,3 @@ def train(
             report=report,
         )
     )
-
-
-def _options(given: Options | Mapping[str, Any] | None, more: Mapping[str, Any]) -> Options:
-    if isinstance(given, Options):
-        return Options.of({**given.to_dict(), **more}) if more else given
-    return Options.of({**(given or {}), **more})

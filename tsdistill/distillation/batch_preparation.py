@@ -14,9 +14,10 @@ from tsdistill.augmentation import MixesLabels, Setting, augmented, chained, ope
 from tsdistill.augmentation.application import title
 from tsdistill.augmentation.strategy_protocol import Strategy
 from tsdistill.data.training_batch import TrainingBatch, TrainingData
-from tsdistill.distillation.options import Options
 from tsdistill.errors import TsdistillError
-from tsdistill.evaluation.counted_positions import IGNORED, aligned_labels
+from tsdistill.evaluation.counted_positions import aligned_labels
+from tsdistill.options.output_options import IGNORED
+from tsdistill.options.train_options import TrainOptions
 from tsdistill.runtime.forward import placement
 from tsdistill.runtime.nests import by_name, moved
 from tsdistill.runtime.seeds import mixed_seed
@@ -38,7 +39,7 @@ class BatchPreparation:
 
     def __init__(
         self,
-        options: Options,
+        options: TrainOptions,
         strategy: Strategy | None,
         classes: int | None,
         needs_labels: bool,
@@ -175,7 +176,7 @@ def smoothed(y: Tensor, part: float, classes: int) -> Tensor:
 
 
 def strategy_of(
-    options: Options, teacher: Any, batches: Sequence[tuple[Any, Any]], mean: Any, std: Any
+    options: TrainOptions, teacher: Any, batches: Sequence[tuple[Any, Any]], mean: Any, std: Any
 ) -> Strategy | None:
     """The augmentation that the options ask for, made ready.
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.named_outputs import WHOLE, outputs_or_main
-from tsdistill.evaluation.output_layout import CLASSES, Layout, layouts, paired
+from tsdistill.evaluation.output_layout import Layout, layouts, paired
+from tsdistill.options.output_options import CLASSES
 from tsdistill.runtime.forward import to_model
 
 

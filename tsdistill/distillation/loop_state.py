@@ -9,12 +9,12 @@ from tsdistill.data.training_batch import TrainingData
 from tsdistill.distillation.batch_preparation import BatchPreparation
 from tsdistill.distillation.losses import Batches, Combined
 from tsdistill.distillation.optimizer_step import OptimizerStep
-from tsdistill.distillation.options import Options
 from tsdistill.distillation.output_pairs import TrainedOutputs
 from tsdistill.distillation.run_writer import RunWriter
 from tsdistill.distillation.teacher_outputs import CachedTeacher, NoTeacher, TeacherForward
 from tsdistill.distillation.training_log import Report, Tell
 from tsdistill.distillation.validation import Validation
+from tsdistill.options.train_options import TrainOptions
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -40,7 +40,7 @@ class LoopState:
         report: is given each epoch's line.
     """
 
-    options: Options
+    options: TrainOptions
     accelerator: Accelerator
     data: TrainingData
     preparation: BatchPreparation

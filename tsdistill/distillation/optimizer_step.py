@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from tsdistill.distillation.accelerator import StudentModule
 from tsdistill.distillation.batchnorm_modes import freeze_statistics
-from tsdistill.distillation.options import Options
 from tsdistill.errors import TsdistillError, cause_of
+from tsdistill.options.train_options import TrainOptions
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -39,7 +39,7 @@ class OptimizerStep:
         self,
         student: nn.Module,
         extra: Iterable[nn.Parameter],
-        options: Options,
+        options: TrainOptions,
         accelerator: Accelerator,
         batches: int | None,
     ) -> None:
@@ -133,7 +133,7 @@ class OptimizerStep:
             self._schedule.step_update(updates)
 
 
-def _optimizer(student: nn.Module, extra: list[nn.Parameter], options: Options) -> torch.optim.Optimizer:
+def _optimizer(student: nn.Module, extra: list[nn.Parameter], options: TrainOptions) -> torch.optim.Optimizer:
     from timm.optim import create_optimizer_v2, list_optimizers
 
     if not any(parameter.requires_grad for parameter in student.parameters()):
@@ -164,7 +164,7 @@ def _nearest(name: str, known: Sequence[Any]) -> str:
     return f"did you mean {' or '.join(near)}?" if near else "give sgd, adamw, lamb or another of its"
 
 
-def _schedule(optimizer: torch.optim.Optimizer, options: Options, per_epoch: int | None) -> Any:
+def _schedule(optimizer: torch.optim.Optimizer, options: TrainOptions, per_epoch: int | None) -> Any:
     """timm's schedule over all updates, or over epochs when nobody knows how many updates these have."""
     if options.sched == "none":
         return None

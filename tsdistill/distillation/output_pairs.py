@@ -11,7 +11,8 @@ from torch import Tensor
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.counted_positions import counted, labels_for
 from tsdistill.evaluation.named_outputs import WHOLE, main_name
-from tsdistill.evaluation.output_layout import CLASSES, UNUSED, Layout, class_output, layouts, paired
+from tsdistill.evaluation.output_layout import Layout, class_output, layouts, paired
+from tsdistill.options.output_options import CLASSES, UNUSED
 from tsdistill.runtime.finite import non_finite
 
 

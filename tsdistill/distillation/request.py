@@ -13,14 +13,15 @@ from torch import nn
 from tsdistill.data.training_data import open_training
 from tsdistill.distillation.ensemble import Ensemble
 from tsdistill.distillation.losses import Combined
-from tsdistill.distillation.options import Options
 from tsdistill.distillation.output_pairs import TrainedOutputs
 from tsdistill.distillation.training_log import Report, Tell
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.counted_positions import aligned_labels
 from tsdistill.evaluation.named_outputs import outputs_or_main
-from tsdistill.evaluation.output_layout import CLASSES, layouts
+from tsdistill.evaluation.output_layout import layouts
 from tsdistill.models import info_of
+from tsdistill.options.output_options import CLASSES
+from tsdistill.options.train_options import TrainOptions
 from tsdistill.runtime.forward import forward, to_model
 from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.runtime.nests import arguments_of, by_name, count, moved
@@ -37,7 +38,7 @@ class Request:
     student: nn.Module
     teacher: nn.Module | None
     data: Any
-    options: Options
+    options: TrainOptions
     out: str | Path | None = None
     held_out: Any = None
     resume: bool = False
@@ -47,7 +48,7 @@ class Request:
     report: Report | None = None
 
 
-def probe_size(loss: Combined | None, options: Options) -> int:
+def probe_size(loss: Combined | None, options: TrainOptions) -> int:
     """How many samples losses and augmentations want to get to know the models on."""
     plain = loss is None or not any(term.reads_features for term in loss.terms)
     return _FEW if plain and options.augment in ("none", "standard") else _MANY

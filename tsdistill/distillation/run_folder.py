@@ -11,9 +11,9 @@ from typing import Any
 from pydantic import ConfigDict
 
 from tsdistill.distillation import checkpoints
-from tsdistill.distillation.options import differences
 from tsdistill.errors import TsdistillError
 from tsdistill.files import replacing, sweep
+from tsdistill.options.train_options import differences
 from tsdistill.schema import Schema, finite_or_none, read_json
 
 MODEL, BEST = "model.safetensors", "best.safetensors"

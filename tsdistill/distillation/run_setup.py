@@ -22,7 +22,6 @@ from tsdistill.distillation.loop import TrainingLoop
 from tsdistill.distillation.loop_state import LoopState
 from tsdistill.distillation.losses import Batches, Combined, parse
 from tsdistill.distillation.optimizer_step import OptimizerStep
-from tsdistill.distillation.options import Options
 from tsdistill.distillation.output_pairs import TrainedOutputs
 from tsdistill.distillation.request import Request, default_loss, probe_batches, probe_outputs, probe_size
 from tsdistill.distillation.run_folder import RunFolder
@@ -40,9 +39,11 @@ from tsdistill.distillation.validation import (
 )
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.named_outputs import WHOLE
-from tsdistill.evaluation.output_layout import CLASSES
 from tsdistill.models import info_of
 from tsdistill.models.requirements import check_open, check_runnable
+from tsdistill.options.data_options import DataOptions
+from tsdistill.options.output_options import CLASSES
+from tsdistill.options.train_options import TrainOptions
 from tsdistill.runtime.nests import arguments_of
 from tsdistill.runtime.seeds import mixed_seed
 
@@ -284,9 +285,8 @@ def _validation(
     if request.held_out is not None:
         spec = info_of(request.student).input
         size, arguments = min(options.batch_size, 256), arguments_of(request.student)
-        held_out = open_data(
-            request.held_out, spec, batch_size=size, arguments=arguments, strict=options.strict
-        )
+        reading = DataOptions(batch_size=size, strict=options.strict)
+        held_out = open_data(request.held_out, spec, reading, arguments=arguments)
     tracker: AlignmentTracker | None = None
     notes: tuple[str, ...] = ()
     if options.track and options.shard_teacher:
@@ -337,7 +337,7 @@ def _several(request: Request) -> list[str]:
 
 
 def _notes(
-    options: Options,
+    options: TrainOptions,
     data: TrainingData,
     loss: Combined,
     outputs: TrainedOutputs,

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from tsdistill.distillation import checkpoints
-from tsdistill.distillation.options import Options
 from tsdistill.distillation.run_folder import MODEL, RunFolder
 from tsdistill.files import scratch
 from tsdistill.models import save
+from tsdistill.options.train_options import TrainOptions
 
 Best = Callable[[Sequence[Mapping[str, Any]]], bool]
 """Whether the last line of a log is its best."""
@@ -40,7 +40,7 @@ class RunWriter:
     def __init__(
         self,
         folder: RunFolder | None,
-        options: Options,
+        options: TrainOptions,
         result: Callable[[], nn.Module],
         arch: str | None,
         best: Best,

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from tsdistill.distillation.options import Options
 from tsdistill.distillation.run_folder import plain_line
+from tsdistill.options.train_options import TrainOptions
 from tsdistill.schema import finite_or_none
 
 
@@ -69,7 +69,7 @@ class TrainResult:
     """
 
     model: nn.Module
-    options: Options
+    options: TrainOptions
     log: tuple[Mapping[str, Any], ...]
     folder: Path | None
     updates: int

@@ -14,8 +14,8 @@ from tsdistill.distillation.checkpoints import Position
 from tsdistill.distillation.losses import Batches
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation import evaluate
-from tsdistill.evaluation.counted_positions import IGNORED
 from tsdistill.evaluation.metric import metric_kind, traits_of
+from tsdistill.options.output_options import IGNORED
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.metric import POSITIONS, Metric, RunningMean, labels_given, reference_given
-from tsdistill.evaluation.output_layout import CLASSES, layout_of
+from tsdistill.evaluation.output_layout import layout_of
 from tsdistill.evaluation.value_metrics import MeanAbsoluteError, MeanSquaredError, OutputSquaredError
+from tsdistill.options.output_options import CLASSES
 from tsdistill.plugins import hookimpl
 
 

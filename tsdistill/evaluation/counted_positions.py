@@ -9,9 +9,7 @@ import torch
 from torch import Tensor
 
 from tsdistill.evaluation.output_layout import Layout
-
-IGNORED = -100
-"""The label that PyTorch's ``cross_entropy`` and transformers ignore unless told otherwise."""
+from tsdistill.options.output_options import IGNORED
 
 _PADDING = ("tgt_key_padding_mask", "src_key_padding_mask", "key_padding_mask")
 """PyTorch's names of masks that are true where a token is padding, those of a decoder first."""

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from tsdistill.evaluation.counted_positions import labels_for
 from tsdistill.evaluation.named_outputs import named_outputs
-from tsdistill.evaluation.output_layout import CLASSES, UNUSED, Layout, layouts
+from tsdistill.evaluation.output_layout import Layout, layouts
+from tsdistill.options.output_options import CLASSES, UNUSED
 
 
 def default_metrics(

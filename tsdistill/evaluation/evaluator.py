@@ -13,21 +13,17 @@ from torch import Tensor, nn
 from tsdistill import plugins
 from tsdistill.data import Stream, open_data
 from tsdistill.errors import TsdistillError, cause_of
-from tsdistill.evaluation.counted_positions import IGNORED, aligned_labels, counted, labels_for
+from tsdistill.evaluation.counted_positions import aligned_labels, counted, labels_for
 from tsdistill.evaluation.default_metrics import default_metrics
 from tsdistill.evaluation.metric import KIND, OUTPUTS, POSITIONS, RAW, Metric, metric_kind, wants_of
 from tsdistill.evaluation.model_run import Run
-from tsdistill.evaluation.output_layout import (
-    CLASSES,
-    UNUSED,
-    Layout,
-    class_output,
-    layouts,
-    paired,
-    parse_stated,
-)
+from tsdistill.evaluation.output_layout import Layout, class_output, layouts, paired
+from tsdistill.models.input_spec import override
 from tsdistill.models.origin import info_of
 from tsdistill.models.requirements import check_runnable
+from tsdistill.options.data_options import DataOptions
+from tsdistill.options.old_names import grouped
+from tsdistill.options.output_options import CLASSES, IGNORED, UNUSED, parse_stated
 from tsdistill.runtime.forward import placement
 from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.runtime.nests import arguments_of, by_name, count, moved, tensors
@@ -39,6 +35,7 @@ _LOG = logging.getLogger("tsdistill")
 EVALUATE = "evaluating samples"
 
 
+@grouped(inputs=DataOptions)
 @unchanged
 def evaluate(
     model: nn.Module,
@@ -46,12 +43,10 @@ def evaluate(
     metrics: Sequence[str | type[Metric]] | None = None,
     reference: nn.Module | None = None,
     *,
-    samples: int | None = None,
-    batch_size: int = 32,
-    seed: int = 0,
-    strict: bool = False,
     outputs: str | Mapping[str, str] | None = None,
     ignore_index: int = IGNORED,
+    inputs: DataOptions | Mapping[str, Any] = DataOptions(),
+    seed: int = 0,
 ) -> dict[str, float]:
     """Evaluate ``model`` on ``data``.
 
@@ -61,13 +56,11 @@ def evaluate(
         metrics: names of evaluation metrics, of one output ``"kl@scores"``; by default the built-in ones
             whose needs are met and that go with the outputs (see `tsdistill.evaluation.default_metrics`).
         reference: the model to compare with, such as the one before pruning.
-        samples: at most so many (only when ``data`` is not a ``Stream``).
-        batch_size: samples per batch (likewise).
-        seed: of the part of the data (likewise).
-        strict: a sample that cannot be read is an error; otherwise it is left out, counted and named.
         outputs: by name what an output holds where that is not plain: ``"classes"``, ``"classes:DIM"``,
             ``"values"`` or ``"unused"`` (see `tsdistill.evaluation.output_layout.layouts`).
         ignore_index: the label that counts for nothing; so does padding, where an attention mask is 0.
+        inputs: how samples are read and how inputs look (only when ``data`` is not a ``Stream``).
+        seed: of the part of the data (likewise).
 
     Returns:
         Metric name -> figure. The built-in ones: percent for ``top1``, ``top5`` and ``agreement``, nats for
@@ -80,7 +73,7 @@ def evaluate(
     check_runnable(model)
     if reference is not None:
         check_runnable(reference, "reference")
-    stream = as_stream(model, data, samples, batch_size, seed, strict)
+    stream = as_stream(model, data, DataOptions.of(inputs), seed)
     stated = parse_stated(outputs or {})
     figures = evaluate_all([model], stream, metrics, reference, outputs=stated, ignore_index=ignore_index)[0]
     if stream is not data:
@@ -95,16 +88,17 @@ def evaluate(
     )
 
 
-def as_stream(
-    model: nn.Module, data: Any, samples: int | None, batch_size: int, seed: int, strict: bool = False
-) -> Stream:
-    """``data`` itself when it is a stream, else ``open_data`` of it for the inputs of ``model``."""
+def as_stream(model: nn.Module, data: Any, inputs: DataOptions, seed: int) -> Stream:
+    """``data`` itself when it is a stream, else ``open_data`` of it for the inputs of ``model``.
+
+    Raises:
+        TsdistillError: an augmentation is asked for, or anything that ``open_data`` raises.
+    """
     if isinstance(data, Stream):
         return data
-    spec, arguments = info_of(model).input, arguments_of(model)
-    return open_data(
-        data, spec, samples=samples, batch_size=batch_size, seed=seed, strict=strict, arguments=arguments
-    )
+    inputs.refuse("an evaluation", "augment")
+    spec, arguments = override(info_of(model).input, inputs), arguments_of(model, inputs.example_input)
+    return open_data(data, spec, inputs.reading, seed=seed, arguments=arguments)
 
 
 def evaluate_all(

@@ -13,14 +13,16 @@ from tsdistill.data.stream import Stream
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.comparison import Comparison
 from tsdistill.evaluation.cost import file_size, macs, parameters
-from tsdistill.evaluation.counted_positions import IGNORED
 from tsdistill.evaluation.evaluator import EVALUATE, as_stream, evaluate_all
 from tsdistill.evaluation.metric import Metric, metric_kind, traits_of
 from tsdistill.evaluation.named_outputs import WHOLE, describe, named_outputs
-from tsdistill.evaluation.output_layout import UNUSED, paired, parse_stated
+from tsdistill.evaluation.output_layout import paired
 from tsdistill.models.info import InputSpec
 from tsdistill.models.origin import info_of
 from tsdistill.models.requirements import check_runnable
+from tsdistill.options.data_options import DataOptions
+from tsdistill.options.old_names import grouped
+from tsdistill.options.output_options import IGNORED, UNUSED, parse_stated
 from tsdistill.runtime.forward import forward, head, placement, to_model
 from tsdistill.runtime.latency import WARM_UP, Timing, timings
 from tsdistill.runtime.memory import peak_memory
@@ -41,6 +43,7 @@ _LARGER = 1.5
 """A file so many times as large as its weights holds more than those."""
 
 
+@grouped(inputs=DataOptions)
 @unchanged
 def compare(
     models: Sequence[nn.Module] | Mapping[str, nn.Module],
@@ -48,16 +51,13 @@ def compare(
     *,
     names: Sequence[str] | None = None,
     metrics: Sequence[str | type[Metric]] | None = None,
-    samples: int | None = None,
-    batch_size: int = 32,
-    seed: int = 0,
-    strict: bool = False,
-    example_input: Any = None,
+    outputs: str | Mapping[str, str] | None = None,
+    ignore_index: int = IGNORED,
     repeats: int = _REPEATS,
     files: Sequence[str | os.PathLike[str] | None] | None = None,
     brief: bool = False,
-    outputs: str | Mapping[str, str] | None = None,
-    ignore_index: int = IGNORED,
+    inputs: DataOptions | Mapping[str, Any] = DataOptions(),
+    seed: int = 0,
     progress: Progress | None = None,
 ) -> Comparison:
     """Costs and, where there are data, quality of models.
@@ -68,25 +68,25 @@ def compare(
         names: one per model; ``model 1`` and so on by default.
         metrics: names of evaluation metrics, of one output ``"kl@scores"``; by default the built-in ones
             whose needs are met and that go with the outputs, every one of them, which may be none.
-        samples: at most so many.
-        batch_size: samples per batch, also for throughput and peak memory.
-        seed: of the part of the data.
-        strict: a sample that cannot be read is an error; otherwise it is left out, counted and named.
-        example_input: of batch 1, where the models do not say how inputs look; the first sample of ``data``
-            without one.
+        outputs: by name what an output holds where that is not plain: ``"classes"``, ``"classes:DIM"``,
+            ``"values"`` or ``"unused"`` (see `tsdistill.evaluation.output_layout.layouts`).
+        ignore_index: the label that counts for nothing; so does padding, where an attention mask is 0.
         repeats: timed forward passes per model, at least.
         files: where the models come from, for the size of those files; ``None`` for one that has none, which
             counts what `tsdistill.save` would store.
         brief: leave out file sizes, throughput and peak memory.
-        outputs: by name what an output holds where that is not plain: ``"classes"``, ``"classes:DIM"``,
-            ``"values"`` or ``"unused"`` (see `tsdistill.evaluation.output_layout.layouts`).
-        ignore_index: the label that counts for nothing; so does padding, where an attention mask is 0.
+        inputs: how samples are read and how inputs look; ``batch_size`` also of throughput and peak memory.
+            Without ``example_input``, the first sample of ``data`` is the example of models that do not say
+            how inputs look.
+        seed: of the part of the data.
         progress: is told the phase, how many samples are done, and of how many.
 
     Raises:
         TsdistillError: there is no model, names or files do not go with the models, the models differ in
             their inputs or outputs, a forward pass fails or a metric does not fit.
     """
+    inputs = DataOptions.of(inputs)
+    batch_size = inputs.batch_size
     named = isinstance(models, Mapping) or names is not None
     if isinstance(models, Mapping):
         names, models = tuple(models), tuple(models.values())
@@ -100,9 +100,9 @@ def compare(
             raise TsdistillError(f"{len(given)} {what}s for {len(models)} models; give one {what} per model")
     stated = parse_stated(outputs or {})
     first = next((model for model in models if info_of(model).input is not None), models[0])
-    notes = _check_inputs(models, names) if example_input is None else []
-    stream = None if data is None else as_stream(first, data, samples, batch_size, seed, strict)
-    x = _example(first, example_input, stream)
+    notes = _check_inputs(models, names) if inputs.example_input is None else []
+    stream = None if data is None else as_stream(first, data, inputs, seed)
+    x = _example(first, inputs.example_input, stream)
     seen = 0 if stream is None else stream.samples
     expect(progress, comparison_stages(len(models), seen, batch_size, brief=brief))
     tell(progress, COUNT)

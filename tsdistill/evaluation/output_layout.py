@@ -14,8 +14,7 @@ from torch import Tensor
 
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.named_outputs import main_name
-
-CLASSES, VALUES, UNUSED = "classes", "values", "unused"
+from tsdistill.options.output_options import CLASSES, VALUES
 
 _CLASS_WORDS = frozenset(
     {"logits", "logit", "scores", "score", "cls", "class", "classes", "classification", "out", "aux"}
@@ -129,28 +128,6 @@ def paired(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, str]
     if len(mine) == len(theirs):
         return dict(zip(mine, theirs, strict=True))
     return {main_name(mine): main_name(theirs)} if mine and theirs else {}
-
-
-def parse_stated(given: Any, at: str = "") -> dict[str, str]:
-    """What the user says of outputs, by name, from text (``"scores=classes,boxes=values"``) or a mapping.
-
-    Raises:
-        TsdistillError: it is neither, or says something else than classes, classes:DIM, values or unused.
-    """
-    if isinstance(given, Mapping):
-        found = {str(name): str(text) for name, text in given.items()}
-    elif isinstance(given, str):
-        pairs = [part.partition("=") for part in given.split(",") if part.strip()]
-        found = {name.strip(): text.strip() for name, _, text in pairs}
-    else:
-        raise TsdistillError(f"{at}outputs is text or a table such as scores = 'classes', not {given!r}")
-    for name, text in found.items():
-        if not name or not re.fullmatch(rf"{CLASSES}(:-?\d+)?|{VALUES}|{UNUSED}", text):
-            raise TsdistillError(
-                f"{at}outputs: {name}={text}: write NAME=classes, NAME=classes:DIM, NAME=values or "
-                "NAME=unused, separated by commas"
-            )
-    return found
 
 
 def _guessed(outputs: Mapping[str, Tensor], name: str) -> Layout:

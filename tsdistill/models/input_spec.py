@@ -13,29 +13,25 @@ from tsdistill.errors import TsdistillError
 from tsdistill.models.info import InputSpec, attach
 from tsdistill.models.origin import info_of
 from tsdistill.models.sources.hf_inputs import example, is_transformers, placed
+from tsdistill.options.data_options import InputOptions
+from tsdistill.options.option_fields import written
 
-INTERPOLATIONS = ("bicubic", "bilinear", "nearest")
 _SEED = 0
 
 
-def override(
-    spec: InputSpec | None,
-    size: Sequence[int] | None,
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-    interpolation: str | None,
-) -> InputSpec | None:
+def override(spec: InputSpec | None, inputs: InputOptions) -> InputSpec | None:
     """``spec`` with what the user gave in its place; ``None`` when nothing is known and nothing was given.
 
     A single number in place of an image's size is the side of a square.
 
     Raises:
-        TsdistillError: a size that is not made of positive ints, figures that do not go with the channels, an
-            unknown interpolation, or figures without any size.
+        TsdistillError: a size that is not made of positive ints, figures that do not go with the channels, or
+            figures or a transform without any size.
     """
     given: dict[str, Any] = {}
-    if size is not None:
-        given["size"] = _size(size)
+    mean, std = inputs.mean, inputs.std
+    if inputs.input_size is not None:
+        given["size"] = _size(inputs.input_size)
         if len(given["size"]) == 1 and spec is not None and len(spec.size) == 3:
             given["size"] = (spec.size[0], *given["size"] * 2)
     if mean is not None:
@@ -43,15 +39,11 @@ def override(
     if std is not None:
         given["std"] = tuple(float(value) for value in std)
         if min(given["std"], default=0.0) <= 0:
-            raise TsdistillError(f"--std takes positive figures, not {list(std)}")
-    if interpolation is not None:
-        if interpolation not in INTERPOLATIONS:
-            raise TsdistillError(
-                f"--interpolation is one of {', '.join(INTERPOLATIONS)}, not {interpolation!r}"
-            )
-        given["interpolation"] = interpolation
+            raise TsdistillError(f"{written('std')} takes positive figures, not {list(std)}")
+    if inputs.interpolation is not None:
+        given["interpolation"] = inputs.interpolation
     if not given:
-        return spec
+        return _transformed(spec, inputs)
     if spec is None and "size" not in given:
         raise TsdistillError(
             "the size of this model's inputs is not known; give --input-size (input_size=) as well"
@@ -61,9 +53,21 @@ def override(
     for name, values in (("mean", new.mean), ("std", new.std)):
         if values is not None and len(values) not in (1, new.size[0]):
             raise TsdistillError(
-                f"--{name} has {len(values)} figures for inputs of {new.size[0]} channels; give one a channel"
+                f"{written(name)} has {len(values)} figures for inputs of {new.size[0]} channels; give one a "
+                "channel"
             )
-    return new
+    return _transformed(new, inputs)
+
+
+def _transformed(spec: InputSpec | None, inputs: InputOptions) -> InputSpec | None:
+    """``spec`` with the caller's transform in place of resizing, cropping and normalising."""
+    if inputs.transform is None:
+        return spec
+    if spec is None:
+        raise TsdistillError(
+            "a transform was given but not the size of its results; give input_size= as well"
+        )
+    return replace(spec, transform=inputs.transform)
 
 
 def with_channels(spec: InputSpec | None, channels: int) -> InputSpec | None:
@@ -129,5 +133,7 @@ def _size(size: Sequence[int]) -> tuple[int, ...]:
     except (TypeError, ValueError):
         sizes = ()
     if not sizes or min(sizes) < 1:
-        raise TsdistillError(f"--input-size takes positive whole numbers such as 3,224,224, not {size!r}")
+        raise TsdistillError(
+            f"{written('input_size')} takes positive whole numbers such as 3,224,224, not {size!r}"
+        )
     return sizes

@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tsdistill.devices import check_device
 from tsdistill.errors import TsdistillError
 from tsdistill.models.files import checkpoint, hub_folder, save, size_guard
 from tsdistill.models.files.stored_weights import check_finite
-from tsdistill.models.info import InputSpec, ModelInfo, attach
-from tsdistill.models.input_spec import override
+from tsdistill.models.info import ModelInfo, attach
+from tsdistill.models.input_spec import give_example, override
 from tsdistill.models.recognition.lookup import fit, recognise
 from tsdistill.models.sources import catalog
 from tsdistill.models.sources.specs import in_catalog
+from tsdistill.options.data_options import InputOptions
+from tsdistill.options.old_names import grouped
+from tsdistill.options.option_fields import written
+from tsdistill.torch_private import pytree
 
 
+@grouped(inputs=InputOptions)
 def load(
     spec: str | Path,
     *,
     arch: str | None = None,
     trust: bool = False,
     device: str | torch.device = "cpu",
-    input_size: Sequence[int] | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    interpolation: str | None = None,
+    inputs: InputOptions | Mapping[str, Any] = InputOptions(),
 ) -> nn.Module:
     """Load a model, in eval mode, with its `ModelInfo` attached.
 
@@ -43,10 +46,8 @@ def load(
             they are those of an architecture of timm or torchvision.
         trust: unpickle whole objects, and import the code that a file names.
         device: where the model goes.
-        input_size: shape of one sample without the batch, instead of what is known of the model.
-        mean: per-channel mean of the inputs, likewise.
-        std: per-channel standard deviation of the inputs, likewise.
-        interpolation: ``"bicubic"``, ``"bilinear"`` or ``"nearest"``, likewise.
+        inputs: how the inputs look, instead of what is known of the model; an example becomes the input that
+            the model is run on.
 
     Raises:
         TsdistillError: there is no such device, or nothing can be loaded from ``spec``; one line with the way
@@ -63,9 +64,27 @@ def load(
         built = catalog.build(text, weights=True)
         model, info = built.model, ModelInfo(arch=built.arch, input=built.input)
     check_finite(model, text)
-    given: InputSpec | None = override(info.input, input_size, mean, std, interpolation)
-    attach(model, replace(info, input=given, name=text))
-    return model.eval().to(device)
+    inputs = InputOptions.of(inputs)
+    if inputs.example_input is not None and inputs.input_size is not None:
+        example, size = written("example_input"), written("input_size")
+        raise TsdistillError(f"{example} and {size} both say how inputs look; leave one out")
+    attach(model, replace(info, input=override(info.input, inputs), name=text))
+    model = model.eval().to(device)
+    if inputs.example_input is not None:
+        give_example(model, _placed(inputs.example_input, model))
+    return model
+
+
+def _placed(example: Any, model: nn.Module) -> Any:
+    """Tensors of an example on the model's device, floating ones in its precision."""
+    first = next((p for p in model.parameters() if p.is_floating_point()), None)
+    if first is None:
+        return example
+
+    def move(x: Tensor) -> Tensor:
+        return x.to(first.device, first.dtype) if x.is_floating_point() else x.to(first.device)
+
+    return pytree.tree_map_only(Tensor, move, example)
 
 
 def _is_file(text: str) -> bool:

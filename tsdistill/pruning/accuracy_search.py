@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from math import isfinite, sqrt
 from typing import Any
@@ -11,8 +11,10 @@ from torch import nn
 
 from tsdistill.alignment.report import AlignmentReport
 from tsdistill.errors import BudgetUnreachable, TsdistillError
-from tsdistill.evaluation.metric import Metric
-from tsdistill.pruning.holdout import JUDGED, OPENING, Judge, repeatable, split_data
+from tsdistill.options.data_options import DataOptions
+from tsdistill.options.old_names import grouped
+from tsdistill.options.pruning_options import JudgeOptions, RealignOptions, SelectionOptions
+from tsdistill.pruning.holdout import Judge, repeatable, split_data
 from tsdistill.pruning.pruner import PruneResult, prune_result
 from tsdistill.pruning.pruning_analysis import survey
 from tsdistill.pruning.pruning_stages import search_stages, trial_name
@@ -24,8 +26,6 @@ _LEAST = 0.05
 """The smallest part of the MACs that is looked at."""
 _NEAR = 1.02
 """Two parts so near to one another end the search."""
-
-BUDGETS = ("plan", "macs", "params", "nodes", "latency", "memory", "budget", "lossless")
 
 
 @dataclass(frozen=True)
@@ -82,18 +82,22 @@ class DropResult(PruneResult):
         }
 
 
+@grouped(selection=SelectionOptions, realignment=RealignOptions, judging=JudgeOptions, inputs=DataOptions)
 @unchanged
 def prune_to_drop(
     model: nn.Module,
     max_drop: float | str,
     *,
     data: Any = None,
-    metric: str | type[Metric] | None = None,
-    trials: int = TRIALS,
-    judged: int = JUDGED,
+    teacher: nn.Module | None = None,
     report: AlignmentReport | None = None,
+    trials: int = TRIALS,
+    judging: JudgeOptions | Mapping[str, Any] = JudgeOptions(),
+    selection: SelectionOptions | Mapping[str, Any] = SelectionOptions(),
+    realignment: RealignOptions | Mapping[str, Any] = RealignOptions(),
+    inputs: DataOptions | Mapping[str, Any] = DataOptions(),
+    seed: int = 0,
     progress: Progress | None = None,
-    **how: Any,
 ) -> DropResult:
     """The smallest model, in MACs, whose ``metric`` is at most ``max_drop`` worse than that of ``model``.
 
@@ -106,33 +110,44 @@ def prune_to_drop(
         max_drop: in the metric's own units (percentage points for accuracy and agreement): ``1``, ``0.5``; or
             ``"5%"``: of the dense model's figure.
         data: what ``tsdistill.data.open_data`` takes.
-        metric: an evaluation metric by name. By default accuracy where there are labels of classes, agreement
-            with the dense model where there are no labels.
-        trials: at most so many cuts are tried.
-        judged: at most so many samples judge.
+        teacher: a model whose nodes the selection serves.
         report: an analysis of this very model with its statistics (see `prune_result`), so that it is not
             made again.
+        trials: at most so many cuts are tried.
+        judging: one evaluation metric by name, and how many samples judge. By default accuracy where there
+            are labels of classes, agreement with the dense model where there are no labels.
+        selection: which nodes may leave, as `prune_result` takes it.
+        realignment: what is done about the nodes that stay, likewise.
+        inputs: how samples are read and how inputs look, likewise.
+        seed: of everything random.
         progress: is called with the phase, the samples done and how many there are.
-        how: everything else that `prune_result` takes, budgets aside.
 
     Raises:
-        TsdistillError: a budget or a plan is given as well, ``max_drop`` is no amount, even the smallest cut
+        TsdistillError: several metrics are named, ``max_drop`` is no amount, even the smallest cut
             that was tried loses more (says how much), or anything that `prune_result` raises.
     """
-    beside = [name for name in BUDGETS if how.get(name) not in (None, False)]
-    if beside:
-        raise TsdistillError(
-            f"{beside[0]} and max_drop do not go together: the search finds the budget; leave one out"
-        )
+    judging, selection = JudgeOptions.of(judging), SelectionOptions.of(selection)
+    realignment, inputs = RealignOptions.of(realignment), DataOptions.of(inputs)
     parse_drop(max_drop)
     data = repeatable(data)
-    how["samples"], stream, kind = split_data(model, data, how, judged)
-    judge = Judge(model, stream, metric, progress)
+    inputs, stream, kind = split_data(model, data, inputs, seed, judging.judged)
+    judge = Judge(model, stream, judging.one_metric(), progress)
     most = allowed_drop(max_drop, judge)
-    expect(progress, search_stages(how, trials, stream.samples, analysed=report is not None))
+    expect(
+        progress,
+        search_stages(
+            realignment,
+            inputs.samples,
+            trials,
+            stream.samples,
+            teacher=teacher is not None,
+            analysed=report is not None,
+        ),
+    )
     if report is None:
-        opening = {name: how[name] for name in (*OPENING, "heads") if name in how}
-        report = survey(model, how.get("teacher"), data, progress=progress, **opening)
+        report = survey(
+            model, teacher, data, heads=selection.heads, inputs=inputs, seed=seed, progress=progress
+        )
     kept: dict[float, PruneResult] = {}
 
     done = 0
@@ -143,7 +158,18 @@ def prune_to_drop(
         told = prefixed(progress, trial_name(done))
         judge.progress = told
         try:
-            result = prune_result(model, data=data, macs=part, report=report, progress=told, **how)
+            result = prune_result(
+                model,
+                data=data,
+                macs=part,
+                teacher=teacher,
+                report=report,
+                selection=selection,
+                realignment=realignment,
+                inputs=inputs,
+                seed=seed,
+                progress=told,
+            )
         except BudgetUnreachable:
             return Trial(part, None, None, None, False)
         figure = judge.figure(result.model)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +11,10 @@ from torch import nn
 from tsdistill.alignment.report import AlignmentReport
 from tsdistill.errors import BudgetUnreachable, TsdistillError
 from tsdistill.evaluation import Comparison, compare
-from tsdistill.evaluation.metric import Metric
-from tsdistill.pruning.accuracy_search import BUDGETS
-from tsdistill.pruning.holdout import JUDGED, OPENING, repeatable, split_data
+from tsdistill.options.data_options import DataOptions
+from tsdistill.options.old_names import grouped, into
+from tsdistill.options.pruning_options import JudgeOptions, RealignOptions, SelectionOptions
+from tsdistill.pruning.holdout import repeatable, split_data
 from tsdistill.pruning.pruner import PruneResult, prune_result
 from tsdistill.pruning.pruning_analysis import survey
 from tsdistill.pruning.pruning_stages import sweep_stages
@@ -92,57 +93,94 @@ class Sweep:
         }
 
 
+def _of_kind(arguments: dict[str, Any], value: str) -> None:
+    """Put ``kind=``, an old keyword of `sweep`, into ``budgets``."""
+    arguments["budgets"] = {value: arguments["budgets"]}
+
+
+@grouped(
+    moved={"metrics": into("judging", "metric"), "kind": _of_kind},
+    selection=SelectionOptions,
+    realignment=RealignOptions,
+    judging=JudgeOptions,
+    inputs=DataOptions,
+)
 @unchanged
 def sweep(
     model: nn.Module,
-    budgets: Sequence[float | str],
+    budgets: Sequence[float | str] | Mapping[str, Sequence[float | str]],
     *,
-    kind: str = "macs",
     data: Any = None,
-    metrics: Sequence[str | type[Metric]] | None = None,
-    judged: int = JUDGED,
+    teacher: nn.Module | None = None,
     report: AlignmentReport | None = None,
+    judging: JudgeOptions | Mapping[str, Any] = JudgeOptions(),
+    selection: SelectionOptions | Mapping[str, Any] = SelectionOptions(),
+    realignment: RealignOptions | Mapping[str, Any] = RealignOptions(),
+    inputs: DataOptions | Mapping[str, Any] = DataOptions(),
+    seed: int = 0,
     progress: Progress | None = None,
     done: Callable[[SweepRow], None] | None = None,
-    **how: Any,
 ) -> Sweep:
     """Prune ``model`` to each of several budgets, every time from the dense model, and compare the results.
 
     Args:
         model: it is left as it was.
-        budgets: what is kept, as `prune_result` takes it.
-        kind: what they count: ``"macs"``, ``"params"``, ``"nodes"`` or ``"latency"``.
+        budgets: MACs that are kept, each as `prune_result` takes it; or what is kept of something else:
+            ``{"params": ["5M", "3M"]}``, ``"nodes"`` or ``"latency"``.
         data: what ``tsdistill.data.open_data`` takes.
-        metrics: evaluation metrics by name; by default those that go with the data and the outputs. They are
-            taken on samples that pruning did not see where there are some (see `prune_to_drop`).
-        judged: at most so many samples.
+        teacher: a model whose nodes the selection serves.
         report: an analysis of this very model with its statistics (see `prune_result`), so that it is not
             made again.
+        judging: evaluation metrics by name, and how many samples judge; by default the metrics that go with
+            the data and the outputs. They are taken on samples that pruning did not see where there are some
+            (see `prune_to_drop`).
+        selection: which nodes may leave, as `prune_result` takes it.
+        realignment: what is done about the nodes that stay, likewise.
+        inputs: how samples are read and how inputs look, likewise.
+        seed: of everything random.
         progress: is called with the phase, the samples done and how many there are.
         done: is given every row as soon as it is there.
-        how: everything else that `prune_result` takes, budgets aside.
 
     Raises:
-        TsdistillError: no budgets, the same twice or none that can be met; a plan or another budget beside
-            them; or anything that `prune_result` raises.
+        TsdistillError: no budgets, of several kinds, the same twice or none that can be met; or anything that
+            `prune_result` raises.
     """
-    named = check_budgets(budgets, kind)
-    beside = [name for name in BUDGETS if how.get(name) not in (None, False)]
-    if beside:
-        raise TsdistillError(f"{beside[0]} and a sweep do not go together: it has its budgets; leave one out")
+    judging, selection = JudgeOptions.of(judging), SelectionOptions.of(selection)
+    realignment, inputs = RealignOptions.of(realignment), DataOptions.of(inputs)
+    kind, amounts = kind_of(budgets)
+    named = check_budgets(amounts, kind)
     data = repeatable(data)
-    how["samples"], stream, measured_on = split_data(model, data, how, judged)
+    inputs, stream, measured_on = split_data(model, data, inputs, seed, judging.judged)
     parts = {stages_of(kind, name): budget_of(**{kind: name}) for name in named}
-    expect(progress, sweep_stages(how, parts, stream.samples, analysed=report is not None))
+    coming = sweep_stages(
+        realignment,
+        inputs,
+        parts,
+        stream.samples,
+        teacher=teacher is not None,
+        analysed=report is not None,
+    )
+    expect(progress, coming)
     if report is None:
-        opening = {name: how[name] for name in (*OPENING, "heads") if name in how}
-        report = survey(model, how.get("teacher"), data, progress=progress, **opening)
+        report = survey(
+            model, teacher, data, heads=selection.heads, inputs=inputs, seed=seed, progress=progress
+        )
     rows: list[SweepRow] = []
     notes: list[str] = []
     for name in named:
-        how.update({kind: name, "progress": prefixed(progress, stages_of(kind, name))})
         try:
-            result = prune_result(model, data=data, report=report, **how)
+            result = prune_result(
+                model,
+                data=data,
+                budget={kind: name},
+                teacher=teacher,
+                report=report,
+                selection=selection,
+                realignment=realignment,
+                inputs=inputs,
+                seed=seed,
+                progress=prefixed(progress, stages_of(kind, name)),
+            )
         except BudgetUnreachable as error:
             notes.append(str(error))
             continue
@@ -153,8 +191,29 @@ def sweep(
         raise TsdistillError(f"none of the budgets can be met: {notes[0]}")
     models = {DENSE: model, **{row.budget: row.result.model for row in rows}}
     example = head(next(iter(stream))[0], 1)
-    compared = compare(models, stream, metrics=metrics, example_input=example, progress=progress)
+    compared = compare(
+        models,
+        stream,
+        metrics=judging.metrics(),
+        inputs=DataOptions(example_input=example),
+        progress=progress,
+    )
     return Sweep(kind, tuple(rows), compared, measured_on, tuple(notes))
+
+
+def kind_of(
+    budgets: Sequence[float | str] | Mapping[str, Sequence[float | str]],
+) -> tuple[str, Sequence[float | str]]:
+    """What the budgets of a sweep count, and the budgets.
+
+    Raises:
+        TsdistillError: they are of several kinds, or of none.
+    """
+    if not isinstance(budgets, Mapping):
+        return "macs", budgets
+    if len(budgets) != 1:
+        raise TsdistillError(f"a sweep goes over budgets of one kind, not of {len(budgets)}")
+    return next(iter(budgets.items()))
 
 
 def stages_of(kind: str, budget: str) -> str:

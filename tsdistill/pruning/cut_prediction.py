@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from tsdistill.alignment.predicted_cuts import PredictedCut, PredictedCuts
 from tsdistill.alignment.report import AlignmentReport
 from tsdistill.errors import BudgetUnreachable
+from tsdistill.options.data_options import DataOptions
+from tsdistill.options.old_names import grouped
 from tsdistill.pruning.batchnorm_update import match_norms
 from tsdistill.pruning.compensate import absorb
 from tsdistill.pruning.head_basis.head_layout import find_heads
@@ -40,15 +42,16 @@ SAMPLES = 64
 the networks of ``benchmarks/trained`` a cut moves the output on 1,000 others 0.95 to 1.2 times as far."""
 
 
+@grouped(inputs=DataOptions)
 def predict_cuts(
     model: nn.Module,
     data: Any = None,
     *,
     report: AlignmentReport | None = None,
     macs: Sequence[float] = KEPT,
+    inputs: DataOptions | Mapping[str, Any] = DataOptions(),
     seed: int = 0,
     progress: Progress | None = None,
-    **how: Any,
 ) -> PredictedCuts:
     """The cuts that ``prune`` would choose in one round, and how far each moves the output.
 
@@ -63,14 +66,14 @@ def predict_cuts(
         report: an analysis of this very model with its statistics, so that it is not made again (but for
             attention that loses the size of its heads, see ``prune``'s ``heads``).
         macs: parts of the MACs that are kept, each above 0 and at most 1.
+        inputs: how samples are read and how inputs look (`DataOptions`, or some of them by name).
         seed: of everything random.
         progress: is called with the phase, the samples done and how many there are.
-        how: what else ``analyze`` takes to open the data.
 
     Raises:
         TsdistillError: anything that ``analyze`` raises, or a forward pass that fails.
     """
-    prepared = prepare(model, data, seed=seed, **how)
+    prepared = prepare(model, data, DataOptions.of(inputs), seed=seed)
     with call_layers(model, prepared.example):
         return _predicted(model, report, prepared, macs, seed, progress)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -10,25 +11,10 @@ from torch import nn
 from tsdistill.data import Stream
 from tsdistill.evaluation.evaluator import evaluate_all
 from tsdistill.evaluation.metric import Metric, metric_kind, traits_of
+from tsdistill.options.data_options import DataOptions
+from tsdistill.options.pruning_options import JUDGED
 from tsdistill.runtime.progress import Progress
 from tsdistill.statistics.prepared_data import prepare
-
-JUDGED = 4096
-"""At most so many samples judge a model."""
-
-OPENING = (
-    "samples",
-    "batch_size",
-    "seed",
-    "strict",
-    "example_input",
-    "input_size",
-    "mean",
-    "std",
-    "interpolation",
-    "transform",
-)
-"""The arguments of ``prune_result`` that say how data are read."""
 
 
 def split(
@@ -55,16 +41,16 @@ def split(
 
 
 def split_data(
-    model: nn.Module, data: Any, how: dict[str, Any], most: int = JUDGED
-) -> tuple[int | None, Stream, str]:
-    """`split` of what ``prune_result`` takes as ``data``, with its other arguments in ``how``."""
-    opening = {name: how[name] for name in OPENING if name in how}
-    samples = opening.pop("samples", None)
+    model: nn.Module, data: Any, inputs: DataOptions, seed: int, most: int = JUDGED
+) -> tuple[DataOptions, Stream, str]:
+    """`split` of what ``prune_result`` takes as ``data``: its options with the samples that pruning sees."""
+    plain = replace(inputs, augment="none")
 
     def opened(number: int | None) -> Stream:
-        return prepare(model, data, samples=number, **opening).stream
+        return prepare(model, data, replace(plain, samples=number), seed=seed).stream
 
-    return split(opened, samples, most, fixed=samples is not None)
+    samples, other, kind = split(opened, inputs.samples, most, fixed=inputs.samples is not None)
+    return replace(inputs, samples=samples), other, kind
 
 
 def repeatable(data: Any) -> Any:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Collection
 
 from torch import nn
 
 from tsdistill.alignment.analysis import analyze_prepared
 from tsdistill.alignment.report import AlignmentReport
 from tsdistill.errors import BudgetUnreachable
+from tsdistill.options.analysis_options import AnalysisOptions
+from tsdistill.options.pruning_options import SelectionOptions
 from tsdistill.pruning.plan_file import PruningPlan
 from tsdistill.pruning.pruning_stages import CHOOSE, CUT, pruning_stages, round_name
 from tsdistill.pruning.pruning_state import Course
@@ -19,7 +20,7 @@ from tsdistill.pruning.selection.budget import Budget
 from tsdistill.pruning.selection.cost import measured_cost
 from tsdistill.pruning.selection.cost_model import meter_of
 from tsdistill.pruning.selection.latency_budget import TRIALS, find_limit
-from tsdistill.pruning.selection.planner import check_reachable, plan
+from tsdistill.pruning.selection.planner import check_reachable, choose_nodes
 from tsdistill.runtime.progress import Progress, expect, prefixed, tell
 from tsdistill.statistics.prepared_data import Prepared
 
@@ -33,7 +34,7 @@ class Descent:
         report: analysis of ``model`` with its statistics.
         prepared: the data.
         budget: ``None`` when only what costs nothing is to leave.
-        choosing: what else ``plan`` takes.
+        selection: which nodes may leave, and how they are ordered.
         seed: of everything random.
 
     Attributes:
@@ -47,7 +48,7 @@ class Descent:
         report: AlignmentReport,
         prepared: Prepared,
         budget: Budget | None,
-        choosing: Mapping[str, Any],
+        selection: SelectionOptions,
         *,
         seed: int,
     ) -> None:
@@ -56,7 +57,8 @@ class Descent:
         self._report = report
         self._prepared = prepared
         self._budget = budget
-        self._choosing = {**choosing, "dense": report.graph.widths}
+        self._selection = selection
+        self._dense = report.graph.widths
         self._seed = seed
         self.notes: list[str] = []
 
@@ -67,17 +69,14 @@ class Descent:
 
         Raises:
             BudgetUnreachable: the budget cannot be met.
-            TsdistillError: a number of rounds below 1, or anything that a round raises.
+            TsdistillError: anything that a round raises.
         """
         course = Course(self._model, self._report.graph, self._prepared)
         if self._budget is None:
-            rounds_for(1.0, rounds, realigns)
             self._round(course, self._report, None, progress, last=True)
             return course
         if measured_cost(self._budget.kind) is None:
-            criterion = ("keep_strong", "importance")
-            limits_only = {name: value for name, value in self._choosing.items() if name not in criterion}
-            check_reachable(self._report, self._budget, **limits_only)
+            check_reachable(self._report, self._budget, self._selection)
         whole, end = self._ends()
         parts = limits(1.0, end / whole, rounds_for(end / whole, rounds, realigns))
         teacher = self._teacher is not None
@@ -93,9 +92,9 @@ class Descent:
                     course.model,
                     self._teacher,
                     self._prepared,
+                    AnalysisOptions(strength_target=None),
                     seed=self._seed,
                     progress=told,
-                    strength_target=None,
                     like=self._report.graph,
                     queries=self._report.statistics.queries,
                 )
@@ -153,12 +152,12 @@ class Descent:
         whole = course.whole(report.graph)
         budget = self._budget
         if budget is None or part is None:
-            return plan(report, lossless=True, whole=whole, **self._choosing)
+            return choose_nodes(report, None, self._selection, whole=whole, dense=self._dense)
         if measured_cost(budget.kind) is not None:
             return self._plan_measured(course, report, part, last, whole)
         all_of_it = meter_of(self._report.graph, budget.kind).total
         amount = budget.absolute(all_of_it) if last else all_of_it * part
-        return plan(report, limit=amount, whole=whole, **_given(budget), **self._choosing)
+        return choose_nodes(report, budget, self._selection, limit=amount, whole=whole, dense=self._dense)
 
     def _plan_measured(
         self, course: Course, report: AlignmentReport, part: float, last: bool, whole: Collection[str]
@@ -172,8 +171,14 @@ class Descent:
 
         def plan_for(limit: float, more: Collection[str]) -> PruningPlan:
             everywhere = (*whole, *more)
-            return plan(
-                report, limit=limit, price=price, whole=everywhere, **_given(budget), **self._choosing
+            return choose_nodes(
+                report,
+                budget,
+                self._selection,
+                limit=limit,
+                price=price,
+                whole=everywhere,
+                dense=self._dense,
             )
 
         target, trials = (budget, TRIALS) if last else (Budget(budget.kind, part), 2)
@@ -191,7 +196,3 @@ class Descent:
         )
         self.notes = list(found.notes)
         return found.plan
-
-
-def _given(budget: Budget) -> dict[str, Any]:
-    return {"budget": {budget.kind: budget}}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -13,15 +13,17 @@ from tsdistill.alignment.report import AlignmentReport
 from tsdistill.errors import TsdistillError
 from tsdistill.models.files.stored_weights import check_finite
 from tsdistill.models.layers.product_calls import without_call_layers
+from tsdistill.options.data_options import DataOptions
+from tsdistill.options.old_names import grouped
+from tsdistill.options.pruning_options import RECONSTRUCTION, RealignOptions, SelectionOptions
 from tsdistill.pruning.head_basis import rebase
 from tsdistill.pruning.iterative import Descent
 from tsdistill.pruning.plan_file import PruningPlan
-from tsdistill.pruning.pruning_analysis import check_heads, survey_prepared
+from tsdistill.pruning.pruning_analysis import looking, survey_prepared
 from tsdistill.pruning.pruning_stages import CUT, pruning_stages, rounds_expected
 from tsdistill.pruning.pruning_state import Course
 from tsdistill.pruning.realignment import TURNS
-from tsdistill.pruning.selection.budget import asked
-from tsdistill.pruning.selection.importance import DEFAULT, Importance
+from tsdistill.pruning.selection.budget import OLD_KEYWORDS, Budget, requested
 from tsdistill.pruning.selection.importance import KIND as IMPORTANCE
 from tsdistill.runtime.call_layers import call_layers
 from tsdistill.runtime.progress import Progress, expect, tell
@@ -63,46 +65,60 @@ class PruneResult:
     notes: tuple[str, ...] = ()
 
 
-def prune(model: nn.Module, plan: PruningPlan | None = None, **how: Any) -> nn.Module:
+GROUPED = grouped(
+    moved=OLD_KEYWORDS, selection=SelectionOptions, realignment=RealignOptions, inputs=DataOptions
+)
+"""Old keywords of `prune` and of what prunes several times."""
+
+
+@GROUPED
+def prune(
+    model: nn.Module,
+    plan: PruningPlan | None = None,
+    *,
+    data: Any = None,
+    macs: float | str | Budget | None = None,
+    budget: Mapping[str, Any] | Budget | str | None = None,
+    teacher: nn.Module | None = None,
+    report: AlignmentReport | None = None,
+    selection: SelectionOptions | Mapping[str, Any] = SelectionOptions(),
+    realignment: RealignOptions | Mapping[str, Any] = RealignOptions(),
+    inputs: DataOptions | Mapping[str, Any] = DataOptions(),
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> nn.Module:
     """A smaller copy of ``model``: the ``model`` of ``prune_result``, which explains the arguments."""
-    return prune_result(model, plan, **how).model
+    return prune_result(
+        model,
+        plan,
+        data=data,
+        macs=macs,
+        budget=budget,
+        teacher=teacher,
+        report=report,
+        selection=selection,
+        realignment=realignment,
+        inputs=inputs,
+        seed=seed,
+        progress=progress,
+    ).model
 
 
+@GROUPED
 @unchanged
 def prune_result(
     model: nn.Module,
     plan: PruningPlan | None = None,
     *,
     data: Any = None,
-    macs: float | str | None = None,
-    params: float | str | None = None,
-    nodes: float | str | None = None,
-    latency: float | str | None = None,
-    memory: float | str | None = None,
-    budget: Mapping[str, float | str] | None = None,
-    lossless: bool = False,
+    macs: float | str | Budget | None = None,
+    budget: Mapping[str, Any] | Budget | str | None = None,
     teacher: nn.Module | None = None,
-    importance: str | Importance = DEFAULT,
-    keep_strong: bool = True,
-    min_nodes: int | None = None,
-    round_to: int | None = None,
-    heads: str = "score",
-    only: Sequence[str] | str = (),
-    exclude: Sequence[str] | str = (),
-    realign: bool | None = None,
-    joint: bool = True,
-    rounds: int | None = None,
-    samples: int | None = None,
-    batch_size: int = 32,
-    seed: int = 0,
-    strict: bool = False,
-    example_input: Any = None,
-    input_size: Sequence[int] | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    interpolation: str | None = None,
-    transform: Callable[[Any], Any] | None = None,
     report: AlignmentReport | None = None,
+    selection: SelectionOptions | Mapping[str, Any] = SelectionOptions(),
+    realignment: RealignOptions | Mapping[str, Any] = RealignOptions(),
+    inputs: DataOptions | Mapping[str, Any] = DataOptions(),
+    seed: int = 0,
     progress: Progress | None = None,
 ) -> PruneResult:
     """Cut nodes out of a copy of ``model``, without labels and without gradient steps.
@@ -118,82 +134,51 @@ def prune_result(
         plan: what to cut. Without one, a budget is given and the plan is made here.
         data: what ``tsdistill.data.open_data`` takes; ``None`` for a synthetic source.
         macs: MACs that are kept: a part (``0.5``, ``"50%"``) or an amount (``"1.2G"``).
-        params: parameters that are kept.
-        nodes: prunable nodes that are kept.
-        memory: peak memory of a forward pass that is kept, measured: a part, or ``"200MB"``.
-        budget: any cost that is kept, by its name (see ``tsdistill plugins``): ``{"energy": 0.5}``.
-        latency: time of a forward pass that is kept, measured on this device: a part, or ``"10ms"``.
-        lossless: in place of a budget: only nodes leave whose loss leaves the function as it is.
+        budget: in its place what is kept of any other cost (see ``tsdistill plugins``): ``{"params": "5M"}``,
+            ``{"nodes": 0.5}``, ``{"latency": "10ms"}`` (of a forward pass, measured on this device),
+            ``{"memory": "200MB"}`` (its peak, measured likewise); or ``"lossless"``: only nodes leave whose
+            loss leaves the function as it is.
         teacher: a model whose nodes the selection serves.
-        importance: selection criterion, by name or as an object (see `tsdistill.plan`). What else is done is
-            the same for all: layers that read what leaves are compensated, and ``realign`` fits what stays.
-        keep_strong: teacher nodes weigh by strength (the toolkit's own criterion only).
-        min_nodes: nodes that stay in every group, a tenth by default.
-        round_to: groups that lose nodes end at a multiple of this.
-        heads: what leaves an attention layer: ``"whole"`` heads, coordinates of all its heads (their
-            ``"size"``; heads are written in bases of their own first, see `tsdistill.pruning.head_basis`), or
-            whichever ``"score"`` says costs less. With a teacher, or lossless, heads go whole.
-        only: patterns of names of groups; the others stay whole.
-        exclude: patterns of names of groups that stay whole.
-        realign: whether surviving nodes are fitted back to the dense model's; by default when the data are
-            real.
-        joint: whether re-alignment also moves the layers of a block together, which takes most of its time.
-        rounds: in how many rounds the budget is reached; by default as many as let each keep about seven
-            tenths (one without re-alignment).
-        samples: how many samples to look at.
-        batch_size: samples a forward pass.
-        seed: of everything random.
-        strict: a sample that cannot be read is an error; otherwise it is left out, counted and named.
-        example_input: one input (batch 1) when the model does not know how its inputs look.
-        input_size: shape of one sample, in place of what the model says.
-        mean: per-channel mean, likewise.
-        std: per-channel standard deviation, likewise.
-        interpolation: of resizing, likewise.
-        transform: replaces resizing, cropping and normalising.
         report: an analysis of this very model with its statistics (``analyze``, or ``survey`` for ``heads``),
             so that it is not made again.
+        selection: which nodes may leave, and how they are ordered (`SelectionOptions`, or some of them by
+            name): ``selection={"round_to": 8}``. With any ``importance``, layers that read what leaves are
+            compensated and what stays is re-aligned. Where heads lose their size, they are written in bases
+            of their own first (see `tsdistill.pruning.head_basis`).
+        realignment: what is done about the nodes that stay, and in how many rounds (`RealignOptions`, or some
+            of them by name).
+        inputs: how samples are read and how inputs look (`DataOptions`, or some of them by name). An
+            augmentation is of the analysis that nodes are chosen by.
+        seed: of everything random.
         progress: is called with the phase, the samples done and how many there are.
 
     Raises:
         TsdistillError: no plan and no budget (or both), a plan of another type or that does not fit,
             a budget that cannot be met, re-alignment without real data, or anything that ``analyze`` raises.
     """
-    named = {"macs": macs, "params": params, "nodes": nodes, "latency": latency, "memory": memory}
-    named.update(budget or {})
+    selection, realignment = SelectionOptions.of(selection), RealignOptions.of(realignment)
+    inputs = DataOptions.of(inputs)
     wanted = None
     if plan is not None and not isinstance(plan, PruningPlan):
         raise TsdistillError(
             f"plan takes a PruningPlan (PruningPlan.from_json(FILE) reads one), not {type(plan).__name__}"
         )
     if plan is None:
-        wanted = asked(**named, lossless=lossless)
-    elif lossless or any(each is not None for each in named.values()):
+        wanted = requested(macs, budget)
+    elif macs is not None or budget:
         raise TsdistillError(
             "both a plan and a budget are given; the plan has its budget, leave the other out"
         )
-    check_heads(heads)
-    plugins.get(IMPORTANCE, plugins.name_of(importance))
-    if lossless and importance != DEFAULT:
+    lossless, joint, rounds = plan is None and wanted is None, realignment.joint, realignment.rounds
+    plugins.get(IMPORTANCE, plugins.name_of(selection.importance))
+    if lossless and selection.importance != RECONSTRUCTION:
         raise TsdistillError("lossless removes what costs nothing by any importance; leave one out")
     if lossless and rounds is not None:
         raise TsdistillError("lossless takes no rounds, all that costs nothing leaves at once; leave one out")
     if plan is not None and rounds is not None:
         raise TsdistillError("a plan is followed in one cut; leave rounds out, or give a budget in its place")
-    prepared = prepare(
-        model,
-        data,
-        samples=samples,
-        batch_size=batch_size,
-        seed=seed,
-        strict=strict,
-        example_input=example_input,
-        input_size=input_size,
-        mean=mean,
-        std=std,
-        interpolation=interpolation,
-        transform=transform,
-    )
-    realigns = _realigns(realign, prepared, lossless)
+    prepared = prepare(model, data, replace(inputs, augment="none"), seed=seed)
+    realigns = _realigns(realignment.realign, prepared, lossless)
     coming = pruning_stages(
         prepared.samples,
         rounds_expected(wanted, rounds, realigns),
@@ -211,20 +196,14 @@ def prune_result(
             described, graph, told = prepared.description, course.graph, []
         else:
             if report is None:
-                every: dict[str, Any] = {"positions": None} if lossless else {}
-                way = "whole" if lossless else heads
+                seen = prepared
+                if inputs.augment != "none":
+                    seen = prepare(model, data, inputs, teacher=teacher, seed=seed)
+                way = "whole" if lossless else selection.heads
                 report = survey_prepared(
-                    model, teacher, prepared, heads=way, seed=seed, progress=progress, **every
+                    model, teacher, seen, looking(lossless), heads=way, seed=seed, progress=progress
                 )
-            choosing = {
-                "importance": importance,
-                "keep_strong": keep_strong,
-                "min_nodes": min_nodes,
-                "round_to": round_to,
-                "only": only,
-                "exclude": exclude,
-            }
-            descent = Descent(model, teacher, report, prepared, wanted, choosing, seed=seed)
+            descent = Descent(model, teacher, report, prepared, wanted, selection, seed=seed)
             course = descent.go(rounds, realigns, progress, joint=joint)
             described, graph, told = report.data, report.graph, descent.notes
     return PruneResult(

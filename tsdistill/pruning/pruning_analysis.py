@@ -10,8 +10,11 @@ from torch import nn
 
 from tsdistill.alignment.analysis import analyze_prepared, run_example
 from tsdistill.alignment.report import AlignmentReport
-from tsdistill.errors import TsdistillError
 from tsdistill.models.files.stored_weights import check_finite
+from tsdistill.options.analysis_options import AnalysisOptions
+from tsdistill.options.data_options import DataOptions
+from tsdistill.options.old_names import grouped
+from tsdistill.options.pruning_options import SelectionOptions
 from tsdistill.pruning.head_basis import Rebased, rebase, traced_like
 from tsdistill.pruning.head_basis.head_choice import cheaper_whole
 from tsdistill.pruning.pruning_stages import BASES
@@ -24,9 +27,11 @@ from tsdistill.statistics.prepared_data import Prepared, inputs_for, prepare
 from tsdistill.tracing import trace
 from tsdistill.tracing.graph import NodeGraph
 
-HEADS = ("score", "whole", "size")
+PRUNING = AnalysisOptions(strength_target=None)
+"""How nodes are compared for pruning: strength is measured in one backward pass of its samples."""
 
 
+@grouped(analysis=AnalysisOptions, inputs=DataOptions)
 @unchanged
 def survey(
     model: nn.Module,
@@ -34,9 +39,10 @@ def survey(
     data: Any = None,
     *,
     heads: str = "score",
+    analysis: AnalysisOptions | Mapping[str, Any] = PRUNING,
+    inputs: DataOptions | Mapping[str, Any] = DataOptions(),
     seed: int = 0,
     progress: Progress | None = None,
-    **how: Any,
 ) -> AlignmentReport:
     """``analyze`` for pruning: with heads in bases of their own where that is asked for.
 
@@ -47,16 +53,23 @@ def survey(
         data: what ``tsdistill.data.open_data`` takes; ``None`` for a synthetic source.
         heads: what leaves an attention layer: ``"whole"`` heads, coordinates of all its heads (their
             ``"size"``), or whichever ``"score"`` says costs less, layer by layer.
+        analysis: how nodes are compared; by default strength is measured in one backward pass.
+        inputs: how samples are read and how inputs look.
         seed: of everything random.
         progress: is called with the phase, the samples done and how many there are.
-        how: everything else that ``analyze`` takes to open the data, ``positions`` and ``strength_target``.
 
     Raises:
         TsdistillError: there is no such way for heads, or anything that ``analyze`` raises.
     """
-    every = {name: how.pop(name) for name in ("positions", "strength_target") if name in how}
-    prepared = prepare(model, data, teacher=teacher, seed=seed, **how)
-    return survey_prepared(model, teacher, prepared, heads=heads, seed=seed, progress=progress, **every)
+    prepared = prepare(model, data, DataOptions.of(inputs), teacher=teacher, seed=seed)
+    if isinstance(analysis, Mapping):
+        analysis = replace(PRUNING, **analysis)
+    return survey_prepared(model, teacher, prepared, analysis, heads=heads, seed=seed, progress=progress)
+
+
+def looking(lossless: bool) -> AnalysisOptions:
+    """How a model is analysed for pruning; at every position where what costs nothing is looked for."""
+    return replace(PRUNING, positions=None) if lossless else PRUNING
 
 
 @observing_calls
@@ -64,15 +77,15 @@ def survey_prepared(
     model: nn.Module,
     teacher: nn.Module | None,
     prepared: Prepared,
+    analysis: AnalysisOptions = PRUNING,
     *,
     heads: str = "score",
     seed: int = 0,
     progress: Progress | None = None,
-    **how: Any,
 ) -> AlignmentReport:
     """``survey`` on data that have been opened."""
-    check_heads(heads)
-    how = {"strength_target": None, **how, "seed": seed, "progress": progress}
+    SelectionOptions(heads=heads)
+    how: dict[str, Any] = {"analysis": analysis, "seed": seed, "progress": progress}
     if teacher is not None or heads == "whole":
         return analyze_prepared(model, teacher, prepared, **how)
     expect(progress, analysis_stages(prepared.samples))
@@ -101,16 +114,6 @@ def graph_of(model: nn.Module, example: Any, by_size: Collection[str] = ()) -> N
     """The node graph of a model in which the groups ``by_size`` go by coordinates of heads."""
     graph = trace(model, example)
     return traced_like(model, example, graph, by_size) if by_size else graph
-
-
-def check_heads(heads: str) -> None:
-    """Refuse what is no way for heads to leave.
-
-    Raises:
-        TsdistillError: says which there are.
-    """
-    if heads not in HEADS:
-        raise TsdistillError(f"heads takes {', '.join(HEADS[:-1])} or {HEADS[-1]}, not {heads!r}")
 
 
 def _observed(found: Rebased, prepared: Prepared, how: Mapping[str, Any]) -> AlignmentReport:

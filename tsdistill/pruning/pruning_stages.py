@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from tsdistill.evaluation.evaluator import EVALUATE
 from tsdistill.evaluation.model_comparison import comparison_stages
+from tsdistill.options.data_options import DataOptions
+from tsdistill.options.pruning_options import RealignOptions
 from tsdistill.pruning.realignment import TURNS
 from tsdistill.pruning.realignment.reconstruction import STAGE
 from tsdistill.pruning.round_schedule import rounds_for
@@ -76,52 +77,71 @@ def rounds_expected(budget: Budget | None, rounds: int | None, realigns: bool) -
 
 
 def cut_stages(
-    how: Mapping[str, Any], samples: int | None, budget: Budget | None, *, analysed: bool = True
+    realignment: RealignOptions,
+    samples: int | None,
+    budget: Budget | None,
+    *,
+    lossless: bool = False,
+    teacher: bool = False,
+    analysed: bool = True,
 ) -> dict[str, float]:
-    """The stages of one `prune_result` with the arguments ``how``, on ``samples`` of real data."""
-    realigns = how.get("realign") is not False and not how.get("lossless")
+    """The stages of one `prune_result` on ``samples`` of real data."""
+    realigns = realignment.realign is not False and not lossless
     return pruning_stages(
         samples,
-        rounds_expected(budget, how.get("rounds"), realigns),
+        rounds_expected(budget, realignment.rounds, realigns),
         realigns=realigns,
-        joint=bool(how.get("joint", True)),
-        teacher=how.get("teacher") is not None,
+        joint=realignment.joint,
+        teacher=teacher,
         analysed=analysed,
     )
 
 
 def search_stages(
-    how: Mapping[str, Any], trials: int, judged: int | None, *, analysed: bool
+    realignment: RealignOptions,
+    samples: int | None,
+    trials: int,
+    judged: int | None,
+    *,
+    teacher: bool = False,
+    analysed: bool = False,
 ) -> dict[str, float]:
     """The stages of `prune_to_drop`: trials, each of which is a cut and is judged.
 
     Args:
-        how: arguments of `prune_result`; of ``samples`` that are not known nothing is expected.
+        realignment: what is done about the nodes that stay.
+        samples: how many pruning sees; nothing is expected where that is not known.
         trials: at most so many.
         judged: how many samples judge.
+        teacher: whether another model's nodes count.
         analysed: whether the analysis has been made.
     """
-    samples, teacher = how.get("samples"), how.get("teacher") is not None
     if samples is None or judged is None:
         return {}
-    one = cut_stages(how, samples, Budget("macs", _TYPICAL))
+    one = cut_stages(realignment, samples, Budget("macs", _TYPICAL), teacher=teacher)
     names = [trial_name(number) for number in range(1, trials + 1)]
     first = {} if analysed else analysis_stages(samples, teacher=teacher)
     return {**first, **several(names, {**one, EVALUATE: 2.0 * judged})}
 
 
 def sweep_stages(
-    how: Mapping[str, Any], budgets: Mapping[str, Budget], judged: int | None, *, analysed: bool
+    realignment: RealignOptions,
+    inputs: DataOptions,
+    budgets: Mapping[str, Budget],
+    judged: int | None,
+    *,
+    teacher: bool = False,
+    analysed: bool = False,
 ) -> dict[str, float]:
     """The stages of `sweep`: a cut for each of ``budgets``, by the name that its stages begin with, and the
     comparison on ``judged`` samples."""
-    samples, teacher = how.get("samples"), how.get("teacher") is not None
+    samples = inputs.samples
     if samples is None or judged is None:
         return {}
     stages = {} if analysed else analysis_stages(samples, teacher=teacher)
     for name, budget in budgets.items():
-        stages.update(several([name], cut_stages(how, samples, budget)))
-    return {**stages, **comparison_stages(len(budgets) + 1, judged, int(how.get("batch_size", 32)))}
+        stages.update(several([name], cut_stages(realignment, samples, budget, teacher=teacher)))
+    return {**stages, **comparison_stages(len(budgets) + 1, judged, inputs.batch_size)}
 
 
 def trial_name(number: int) -> str:

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 from math import ceil, log
 
-from tsdistill.errors import TsdistillError
-
 STEP = 0.7
 """The part that a round keeps, when nobody says how many rounds there are to be."""
 
 MOST = 8
 """Rounds at most, when nobody says how many."""
-
-MOST_GIVEN = 1000
-"""Rounds at most that can be asked for. A thousand keep 99.93 % each on the way to half; more cut
-hardly anything each, and a slip of the keyboard filled the memory with limits before the first began."""
 
 
 def rounds_for(part: float, given: int | None, realign: bool) -> int:
@@ -26,15 +20,8 @@ def rounds_for(part: float, given: int | None, realign: bool) -> int:
         part: of the whole that is kept in the end.
         given: what the user says.
         realign: whether rounds end with re-alignment.
-
-    Raises:
-        TsdistillError: a number of rounds below 1 or above `MOST_GIVEN`.
     """
     if given is not None:
-        if isinstance(given, bool) or not isinstance(given, int) or not 1 <= given <= MOST_GIVEN:
-            raise TsdistillError(
-                f"rounds takes a whole number of at least 1 and at most {MOST_GIVEN}, not {given!r}"
-            )
         return given
     if not realign or part >= 1:
         return 1

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from tsdistill import plugins
 from tsdistill.augmentation import Setting, Strategy, augmented, opened, prepared
 from tsdistill.data import Stream, open_data
 from tsdistill.data.examples import LikeExample, by_name
@@ -19,6 +18,7 @@ from tsdistill.models import example_input as example_for
 from tsdistill.models.input_spec import override
 from tsdistill.models.requirements import check_open
 from tsdistill.models.sources.hf_inputs import is_transformers
+from tsdistill.options.data_options import DataOptions
 from tsdistill.runtime.forward import head, placement, to_model
 from tsdistill.runtime.nests import arguments_of
 from tsdistill.runtime.seeds import mixed_seed
@@ -105,19 +105,10 @@ def made_up(example_input: Any) -> LikeExample | None:
 def prepare(
     model: nn.Module,
     data: Any,
+    inputs: DataOptions = DataOptions(),
     *,
     teacher: nn.Module | None = None,
-    samples: int | None = None,
-    batch_size: int = 32,
     seed: int = 0,
-    strict: bool = False,
-    example_input: Any = None,
-    augment: str | Strategy = "none",
-    input_size: Sequence[int] | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    interpolation: str | None = None,
-    transform: Callable[[Any], Any] | None = None,
 ) -> Prepared:
     """Open ``data`` for ``model``; an augmentation's teacher is ``teacher``, else the model itself.
 
@@ -132,23 +123,17 @@ def prepare(
     if teacher is not None:
         check_open(teacher, "teacher")
     spec = info_of(model).input
-    arguments = arguments_of(model, example_input)
-    example_input = structured(model, example_input)
+    arguments = arguments_of(model, inputs.example_input)
+    example_input = structured(model, inputs.example_input)
     numbers = isinstance(example_input, Tensor) and example_input.is_floating_point()
-    if numbers and example_input.ndim > 1 and input_size is None:
+    if numbers and example_input.ndim > 1 and inputs.input_size is None:
         shape = tuple(example_input.shape[1:])
         if spec is None:
             spec = InputSpec(shape, source="the example input")
         elif spec.size != shape:
             spec = replace(spec, size=shape, source=f"{spec.source}; size: the example input's")
-    spec = override(spec, input_size, mean, std, interpolation)
-    if transform is not None:
-        if spec is None:
-            raise TsdistillError(
-                "a transform was given but not the size of its results; give input_size= as well"
-            )
-        spec = replace(spec, transform=transform)
-    augment = plugins.name_of(augment)
+    spec = override(spec, inputs)
+    augment = inputs.augment
     strategy = None if augment == "none" else opened(augment)
     data = data if data is not None else made_up(example_input)
     if spec is None and (data is None or isinstance(data, str)):
@@ -158,15 +143,7 @@ def prepare(
                 "samples are made up in the form of a tensor or of tensors by name (batch 1), the example "
                 "input is neither; give data (data=)"
             )
-    stream = open_data(
-        data,
-        spec,
-        samples=samples,
-        batch_size=batch_size,
-        seed=seed,
-        strict=strict,
-        arguments=arguments,
-    )
+    stream = open_data(data, spec, inputs.reading, seed=seed, arguments=arguments)
     if strategy is not None:
         strategy = prepared(strategy, _setting(teacher or model, stream, spec, seed))
     return Prepared(spec, _example(model, spec, stream, example_input), stream, augment, strategy, seed)

@@ -22,11 +22,6 @@ from tsdistill.statistics.analysis_stages import STRENGTH
 from tsdistill.statistics.sensitivity import Sensitivity, SiteSensitivity
 from tsdistill.statistics.sites import Sites
 
-TARGET = 0.05
-"""Standard error of a node's strength, in parts of its group's largest, that `analyze` goes on to: a fraction
-of what separates the strong nodes of a group from the rest, and reached in 1 to 4 turns on the networks of
-``benchmarks/``."""
-
 TURNS = 4
 """At most so many turns of `samples` samples, so that a network whose samples differ much ends."""
 

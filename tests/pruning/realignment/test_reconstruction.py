@@ -135,7 +135,8 @@ def test_after_a_cut_it_is_nearer_on_samples_that_it_has_not_seen(make: Any) -> 
     x, other = images(400, seed=1), images(200, seed=2)
     report = analyze(dense, data=x)
     plain, fitted = (
-        prune_result(dense, data=x, macs=0.6, report=report, realign=way, rounds=1) for way in (False, True)
+        prune_result(dense, data=x, macs=0.6, report=report, realignment={"realign": way, "rounds": 1})
+        for way in (False, True)
     )
     assert plain.plan.removed == fitted.plan.removed
     assert plain.realigned == 0 < fitted.realigned
@@ -234,7 +235,8 @@ def test_moving_the_layers_of_a_block_together_brings_it_nearer() -> None:
     x, other = images(400, seed=1), images(200, seed=2)
     report = analyze(dense, data=x)
     alone, together = (
-        prune_result(dense, data=x, macs=0.6, report=report, rounds=1, joint=joint) for joint in (False, True)
+        prune_result(dense, data=x, macs=0.6, report=report, realignment={"rounds": 1, "joint": joint})
+        for joint in (False, True)
     )
     assert gap(together.model, dense, other) < 0.95 * gap(alone.model, dense, other)
 

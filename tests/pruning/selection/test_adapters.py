@@ -34,7 +34,7 @@ def test_ranks_stay_unless_they_are_asked_for():
     small = tsd.prune(model, data=data, macs=0.5)
     assert _ranks(small) == [4, 4]
     assert small[2].base.weight.numel() < model[2].base.weight.numel()
-    assert _ranks(tsd.prune(model, data=data, lossless=True)) == [4, 4]
-    asked = tsd.prune(model, data=data, nodes=0.9, only="*lora_A*")
+    assert _ranks(tsd.prune(model, data=data, budget="lossless")) == [4, 4]
+    asked = tsd.prune(model, data=data, budget={"nodes": 0.9}, selection={"only": "*lora_A*"})
     assert sum(_ranks(asked)) < 8
     assert asked[2].base.weight.shape == model[2].base.weight.shape

@@ -138,9 +138,9 @@ def test_a_plan_costs_no_more_than_one_that_leaves_a_tied_stream_whole() -> None
     model = _Block().eval()
     with torch.no_grad():
         model.down.weight.mul_(100 * torch.logspace(-3, 0, 64))
-    report = analyze(model, data=torch.randn(64, 6, 5), example_input=torch.randn(1, 6, 5))
+    report = analyze(model, data=torch.randn(64, 6, 5), inputs={"example_input": torch.randn(1, 6, 5)})
     assert report.graph.widths == {"embed": 4, "up": 64}
     for part in np.linspace(0.7, 0.6, 5):
-        every, fewer = (plan(report, macs=float(part), exclude=out) for out in ((), "embed"))
+        every, fewer = (plan(report, macs=float(part), selection={"exclude": out}) for out in ((), "embed"))
         spent = [sum(sum(group.costs) for group in made.groups.values()) for made in (every, fewer)]
         assert (1 - LEAST_GAIN) * spent[0] <= spent[1]

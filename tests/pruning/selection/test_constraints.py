@@ -80,9 +80,6 @@ def test_only_and_exclude_choose_groups_by_pattern() -> None:
         ({"exclude": ["layer*"]}, "exclude 'layer\\*' meets no group; near are stem, first"),
         ({"only": "stem", "exclude": "st*"}, "no group that could be cut"),
         ({"exclude": "*"}, "no group that could be cut"),
-        ({"round_to": 0}, "round_to takes a whole number of at least 1, not 0"),
-        ({"round_to": 2.5}, "round_to"),
-        ({"min_nodes": True}, "min_nodes"),
     ],
 )
 def test_bad_limits_are_one_line(how: dict[str, Any], words: str) -> None:

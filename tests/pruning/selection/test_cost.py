@@ -92,15 +92,27 @@ def test_memory_is_shown_as_it_is_read() -> None:
 @pytest.mark.parametrize("part", [0.7, 0.5])
 def test_a_budget_of_memory_is_measured_and_met(part: float) -> None:
     model, x = network(), torch.randn(40, 3, 16, 16)
-    result = prune_result(model, data=x, memory=part, realign=False)
+    result = prune_result(
+        model,
+        data=x,
+        budget={"memory": part},
+        realignment={"realign": False},
+    )
     whole, left = (peak_memory(each, x[:1]) for each in (model, result.model))
     assert 0.85 * part * whole < left < 1.06 * part * whole
-    asked = prune_result(model, data=x, memory=f"{part * whole / 1e3}kB", realign=False)
+    asked = prune_result(
+        model, data=x, budget={"memory": f"{part * whole / 1e3}kB"}, realignment={"realign": False}
+    )
     assert abs(peak_memory(asked.model, x[:1]) - left) <= 0.06 * whole
 
 
 def test_memory_below_what_can_be_had_is_refused() -> None:
     with pytest.raises(TsdistillError):
-        prune_result(network(), data=torch.randn(40, 3, 16, 16), memory="1kB", realign=False)
+        prune_result(
+            network(),
+            data=torch.randn(40, 3, 16, 16),
+            budget={"memory": "1kB"},
+            realignment={"realign": False},
+        )
     with pytest.raises(TsdistillError, match="contradict"):
-        prune_result(network(), data=torch.randn(40, 3, 16, 16), memory=0.5, macs=0.5)
+        prune_result(network(), data=torch.randn(40, 3, 16, 16), budget={"memory": 0.5}, macs=0.5)

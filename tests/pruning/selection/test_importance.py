@@ -86,13 +86,16 @@ def test_taylor_is_the_squared_product_with_the_gradient(seen: SimpleNamespace) 
 
 def test_taylor_needs_no_labels() -> None:
     model, x = network(), torch.randn(40, 3, 8, 8)
-    first, again = (plan(analyze(model, data=x), nodes=0.6, importance="taylor") for _ in range(2))
+    first, again = (
+        plan(analyze(model, data=x), budget={"nodes": 0.6}, selection={"importance": "taylor"})
+        for _ in range(2)
+    )
     assert first == again
 
 
 @pytest.mark.parametrize("name", ["magnitude", "batchnorm-scale", "taylor", "fpgm", "wanda"])
 def test_the_budget_is_met_and_the_cheapest_leave(seen: SimpleNamespace, name: str) -> None:
-    made = plan(seen.report, nodes=0.6, importance=name)
+    made = plan(seen.report, budget={"nodes": 0.6}, selection={"importance": name})
     assert made.after["nodes"] <= 0.6 * made.before["nodes"]
     for group, nodes in made.removed.items():
         order = np.argsort(costs(seen, name, group), kind="stable")
@@ -112,7 +115,13 @@ class Named:
 
 @pytest.mark.parametrize("importance", [last_first, Named()])
 def test_an_object_stands_in_place_of_a_name(seen: SimpleNamespace, importance: Any) -> None:
-    result = prune_result(seen.model, data=seen.batches, nodes=0.6, importance=importance, realign=False)
+    result = prune_result(
+        seen.model,
+        data=seen.batches,
+        budget={"nodes": 0.6},
+        selection={"importance": importance},
+        realignment={"realign": False},
+    )
     for group, nodes in result.plan.removed.items():
         size = result.plan.groups[group].size
         assert nodes == list(range(size - len(nodes), size))
@@ -129,13 +138,13 @@ def test_an_object_stands_in_place_of_a_name(seen: SimpleNamespace, importance: 
 )
 def test_a_criterion_that_is_none_is_refused(seen: SimpleNamespace, importance: Any) -> None:
     with pytest.raises(TsdistillError):
-        plan(seen.report, nodes=0.6, importance=importance)
+        plan(seen.report, budget={"nodes": 0.6}, selection={"importance": importance})
 
 
 def test_a_model_without_batch_norms_has_no_batchnorm_scale() -> None:
     report = analyze(nn.Sequential(nn.Linear(9, 8), nn.ReLU(), nn.Linear(8, 3)), data=torch.randn(40, 9))
     with pytest.raises(TsdistillError, match="batch norm"):
-        plan(report, nodes=0.6, importance="batchnorm-scale")
+        plan(report, budget={"nodes": 0.6}, selection={"importance": "batchnorm-scale"})
 
 
 def test_the_fan_in_of_a_residual_group_is_that_of_all_its_writers() -> None:

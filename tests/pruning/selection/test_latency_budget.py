@@ -13,11 +13,13 @@ from tests.alignment.small import images, randomise, residual
 from tsdistill.alignment import AlignmentReport, analyze
 from tsdistill.errors import BudgetUnreachable, TsdistillError
 from tsdistill.evaluation import macs
+from tsdistill.options import SelectionOptions
 from tsdistill.pruning import PruningPlan, plan
 from tsdistill.pruning.selection import latency_budget
 from tsdistill.pruning.selection.budget import Budget
 from tsdistill.pruning.selection.latency_budget import find_limit, next_limit, plan_for_measured, read
 from tsdistill.pruning.selection.latency_model import LatencyPrice
+from tsdistill.pruning.selection.planner import choose_nodes
 from tsdistill.runtime.latency import latency
 from tsdistill.tracing import Cut, Frozen, cut
 
@@ -53,7 +55,9 @@ def flat(report: AlignmentReport) -> LatencyPrice:
 
 
 def planner(report: AlignmentReport, price: LatencyPrice) -> Callable[[float, Collection[str]], PruningPlan]:
-    return lambda limit, whole: plan(report, latency=0.5, limit=limit, price=price, whole=whole)
+    return lambda limit, whole: choose_nodes(
+        report, Budget("latency", 0.5), SelectionOptions(), limit=limit, price=price, whole=whole
+    )
 
 
 def part_left(model: nn.Module, made: PruningPlan, report: AlignmentReport) -> float:
@@ -73,7 +77,10 @@ def test_a_part_is_met_although_the_price_is_wrong(
     assert found.reading.ratio == pytest.approx(asked, rel=0.05)
     assert part_left(model, found.plan, report) == pytest.approx(found.reading.ratio)
     assert 1 <= len(found.trials) <= 6
-    assert plan(report, latency=0.5, limit=found.limit, price=price) == found.plan
+    assert (
+        choose_nodes(report, Budget("latency", 0.5), SelectionOptions(), limit=found.limit, price=price)
+        == found.plan
+    )
     (note,) = found.notes
     assert f"asked for: {asked:g} of the latency" in note
 
@@ -116,7 +123,7 @@ def test_noise_that_makes_it_meaningless_is_said(model: nn.Module, report: Align
 
 def test_later_rounds_refer_to_the_dense_model(model: nn.Module, report: AlignmentReport) -> None:
     price = flat(report)
-    once = cut(model, report.graph, plan(report, nodes=0.8).removed, X).model
+    once = cut(model, report.graph, plan(report, budget={"nodes": 0.8}).removed, X).model
     again = analyze(once, data=images(200))
     found = find_limit(
         once,

@@ -100,8 +100,8 @@ def test_every_exact_case_leaves_the_function_as_it_is(
     randomise(model)
     with torch.no_grad():
         free = case(model)
-    report = analyze(model, data=x, positions=None)
-    made = plan(report, lossless=True)
+    report = analyze(model, data=x, analysis={"positions": None})
+    made = plan(report, budget="lossless")
     assert made.removed == {"0": free}
     assert made.budget == "lossless"
     assert set(made.groups["0"].reasons) <= {"free", "dead"}
@@ -117,8 +117,8 @@ def test_all_of_them_together(make: Callable[..., tuple[nn.Sequential, Tensor]])
     randomise(model)
     with torch.no_grad():
         free = sorted(node for case in CASES for node in case(model))
-    report = analyze(model, data=x, positions=None)
-    made = plan(report, lossless=True)
+    report = analyze(model, data=x, analysis={"positions": None})
+    made = plan(report, budget="lossless")
     assert made.removed["0"] == free
     assert _gap(model, _cut(model, report, made, x[:1]), x) < 3e-6
 
@@ -130,9 +130,9 @@ def test_a_constant_stays_where_there_is_no_place_for_it(kind: str) -> None:
     randomise(model)
     with torch.no_grad():
         _constant(model)
-    report = analyze(model, data=x, positions=None)
-    assert plan(report, lossless=True).removed == {}
-    cheap = plan(report, nodes=0.7)
+    report = analyze(model, data=x, analysis={"positions": None})
+    assert plan(report, budget="lossless").removed == {}
+    cheap = plan(report, budget={"nodes": 0.7})
     assert 5 not in cheap.removed.get("0", [])
 
 
@@ -143,8 +143,8 @@ def test_of_several_constants_one_stays_for_all_where_there_is_no_place(padding:
     with torch.no_grad():
         _constant(model)
         model[1].weight[[2, 8]], model[1].bias[[2, 8]] = 0, torch.tensor([0.5, 3.0])
-    report = analyze(model, data=x, positions=None)
-    made = plan(report, lossless=True)
+    report = analyze(model, data=x, analysis={"positions": None})
+    made = plan(report, budget="lossless")
     assert made.removed == {"0": [5, 8]}
     assert _gap(model, _cut(model, report, made, x[:1]), images(50, 9)) < 3e-6
 
@@ -154,8 +154,8 @@ def test_a_zero_may_leave_in_front_of_padding() -> None:
     randomise(model)
     with torch.no_grad():
         free = sorted(_dead(model) + _zero_fan_out(model) + _duplicate(model))
-    report = analyze(model, data=x, positions=None)
-    made = plan(report, lossless=True)
+    report = analyze(model, data=x, analysis={"positions": None})
+    made = plan(report, budget="lossless")
     assert made.removed == {"0": free}
     assert _gap(model, _cut(model, report, made, x[:1]), images(50, 9)) < 3e-6
 
@@ -169,8 +169,8 @@ def test_through_streams_and_flattened_maps() -> None:
             norm.running_mean[6], norm.running_var[6] = norm.running_mean[4], norm.running_var[4]
         model.first_norm.weight[3], model.first_norm.bias[3] = 0, 2
         model.second.weight[:, 10] = 0
-    report = analyze(model, data=x, positions=None)
-    made = plan(report, lossless=True)
+    report = analyze(model, data=x, analysis={"positions": None})
+    made = plan(report, budget="lossless")
     assert made.removed == {"stem": [6], "first": [3, 10]}
     assert _gap(model, _cut(model, report, made, x[:1]), images(50, 9)) < 3e-6
 
@@ -180,12 +180,12 @@ def test_with_a_budget_they_leave_first_and_cost_nothing() -> None:
     randomise(model)
     with torch.no_grad():
         free = sorted(node for case in CASES for node in case(model))
-    report = analyze(model, data=x, positions=None)
-    made = plan(report, nodes=9 / 16)
+    report = analyze(model, data=x, analysis={"positions": None})
+    made = plan(report, budget={"nodes": 9 / 16})
     assert made.removed == {"0": free}
     assert set(made.groups["0"].costs) == {0.0}
     assert _gap(model, _cut(model, report, made, x[:1]), x) < 3e-6
-    more = plan(report, nodes=0.45)
+    more = plan(report, budget={"nodes": 0.45})
     assert more.groups["0"].removed[:7] == made.groups["0"].removed
     assert more.after["nodes"] == 7
 
@@ -196,26 +196,29 @@ def test_limits_hold_for_what_is_free_too() -> None:
         for layer in (2, 4):
             model[layer].weight[:, :9] = 0
     report = analyze(model, data=x)
-    assert {name: len(gone) for name, gone in plan(report, lossless=True).removed.items()} == {"0": 9, "2": 9}
-    assert plan(report, lossless=True, only="2").removed.keys() == {"2"}
-    assert plan(report, lossless=True, exclude="2").removed.keys() == {"0"}
-    rounded = plan(report, lossless=True, round_to=8).after
+    assert {name: len(gone) for name, gone in plan(report, budget="lossless").removed.items()} == {
+        "0": 9,
+        "2": 9,
+    }
+    assert plan(report, budget="lossless", selection={"only": "2"}).removed.keys() == {"2"}
+    assert plan(report, budget="lossless", selection={"exclude": "2"}).removed.keys() == {"0"}
+    rounded = plan(report, budget="lossless", selection={"round_to": 8}).after
     assert rounded["nodes"] == 16 + 8
-    assert plan(report, lossless=True, min_nodes=18).removed == {"0": [0, 1]}
+    assert plan(report, budget="lossless", selection={"min_nodes": 18}).removed == {"0": [0, 1]}
 
 
 def test_one_node_stays_when_all_are_free() -> None:
     model = mlp(5, 6, 4)
     with torch.no_grad():
         model[2].weight.zero_()
-    made = plan(analyze(model, data=torch.randn(200, 5)), lossless=True)
+    made = plan(analyze(model, data=torch.randn(200, 5)), budget="lossless")
     assert made.after["nodes"] == 1
 
 
 def test_lossless_and_a_budget_contradict() -> None:
     report = analyze(mlp(5, 6, 4), data=torch.randn(100, 5))
     with pytest.raises(TsdistillError, match="lossless takes no budget"):
-        plan(report, lossless=True, macs=0.5)
+        plan(report, budget="lossless", macs=0.5)
 
 
 def test_pruning_without_loss_from_end_to_end() -> None:
@@ -223,10 +226,10 @@ def test_pruning_without_loss_from_end_to_end() -> None:
     randomise(model)
     with torch.no_grad():
         free = sorted(node for case in CASES for node in case(model))
-    result = prune_result(model, data=x, lossless=True)
+    result = prune_result(model, data=x, budget="lossless")
     assert result.plan.removed == {"0": free}
     assert result.realigned == 0
     assert _gap(model, result.model, images(50, 9)) < 3e-6
-    nothing = prune_result(residual(), data=images(40), lossless=True)
+    nothing = prune_result(residual(), data=images(40), budget="lossless")
     assert nothing.before == nothing.after
     assert _gap(residual(), nothing.model, images(9)) == 0

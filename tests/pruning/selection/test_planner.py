@@ -12,10 +12,11 @@ from tests.alignment.small import images, mlp, randomise, residual
 from tests.pruning.selection.test_cost_model import Price
 from tsdistill.alignment import analyze
 from tsdistill.errors import BudgetUnreachable, TsdistillError
+from tsdistill.options import SelectionOptions
 from tsdistill.pruning import plan
-from tsdistill.pruning.selection.budget import Budget
+from tsdistill.pruning.selection.budget import Budget, budget_of
 from tsdistill.pruning.selection.constraints import limits_of
-from tsdistill.pruning.selection.planner import check_reachable
+from tsdistill.pruning.selection.planner import check_reachable, choose_nodes
 from tsdistill.tracing import cut
 
 
@@ -34,26 +35,26 @@ def test_the_plan_meets_its_budget_and_explains_itself() -> None:
 
 def test_a_smaller_budget_removes_more_of_the_same() -> None:
     report = analyze(residual(width=16, inner=24), data=images(200))
-    some, more = plan(report, nodes=0.8).removed, plan(report, nodes=0.5).removed
+    some, more = plan(report, budget={"nodes": 0.8}).removed, plan(report, budget={"nodes": 0.5}).removed
     for name, nodes in some.items():
         assert set(nodes) <= set(more[name])
 
 
 def test_groups_that_are_left_whole_stay_so() -> None:
     report = analyze(residual(width=16, inner=24), data=images(100))
-    made = plan(report, nodes=0.7, whole=["first"])
+    made = choose_nodes(report, Budget("nodes", 0.7), SelectionOptions(), whole=["first"])
     assert list(made.removed) == ["stem"]
     with pytest.raises(TsdistillError, match="cannot be met"):
-        plan(report, nodes=0.3, whole=["first"])
+        choose_nodes(report, Budget("nodes", 0.3), SelectionOptions(), whole=["first"])
 
 
 def test_amounts_are_met_and_those_above_the_whole_are_refused() -> None:
     report = analyze(residual(width=16, inner=24), data=images(100))
     made = plan(report, macs="200k")
     assert made.after["macs"] <= 200_000 < made.before["macs"]
-    assert plan(report, nodes=30).after["nodes"] == 30
+    assert plan(report, budget={"nodes": 30}).after["nodes"] == 30
     with pytest.raises(TsdistillError, match="above what the model has"):
-        plan(report, params="1G")
+        plan(report, budget={"params": "1G"})
     with pytest.raises(TsdistillError, match=r"smallest that can be reached is (\d+) MACs") as caught:
         plan(report, macs=1000)
     least = str(caught.value).split("reached is ")[1].split()[0]
@@ -62,23 +63,28 @@ def test_amounts_are_met_and_those_above_the_whole_are_refused() -> None:
 
 def test_a_limit_takes_the_place_of_the_budget_s_own() -> None:
     report = analyze(residual(width=16, inner=24), data=images(100))
-    some = plan(report, macs=0.3, limit=0.8 * report.macs)
+    some = choose_nodes(report, Budget("macs", 0.3), SelectionOptions(), limit=0.8 * report.macs)
     assert 0.7 < some.after["macs"] / report.macs <= 0.8
     assert "0.3 of the MACs" in some.budget
-    assert plan(report, macs="1G", limit=0.8 * report.macs).removed == some.removed
+    assert (
+        choose_nodes(report, Budget("macs", limit=1e9), SelectionOptions(), limit=0.8 * report.macs).removed
+        == some.removed
+    )
 
 
 def test_what_can_be_reached_is_known_before_anything_is_scored() -> None:
     report = analyze(residual(width=16, inner=24), data=images(100))
     with pytest.raises(BudgetUnreachable, match=r"reached is (\S+);") as caught:
-        check_reachable(report, Budget("macs", 0.001), round_to=4)
+        check_reachable(report, Budget("macs", 0.001), SelectionOptions(round_to=4))
     least = float(str(caught.value).split("reached is ")[1].split(";")[0])
-    check_reachable(report, Budget("macs", least), round_to=4)
-    made = plan(report, macs=least, round_to=4)
+    check_reachable(report, Budget("macs", least), SelectionOptions(round_to=4))
+    made = plan(report, macs=least, selection={"round_to": 4})
     assert made.after == {**made.after, "nodes": 4 + 4}
     with pytest.raises(BudgetUnreachable):
-        plan(report, macs=least - 0.002, round_to=4)
-    small = plan(report, nodes=0.2, dense={"stem": 40, "first": 40}).after["nodes"]
+        plan(report, macs=least - 0.002, selection={"round_to": 4})
+    small = choose_nodes(
+        report, Budget("nodes", 0.2), SelectionOptions(), dense={"stem": 40, "first": 40}
+    ).after["nodes"]
     assert small == 4 + 4
 
 
@@ -91,11 +97,11 @@ def test_latency_goes_by_the_price() -> None:
 
     whole = seconds({})
     for latency in (0.7, f"{0.7 * whole}s"):
-        made = plan(report, latency=latency, price=price)
+        made = choose_nodes(report, budget_of(latency=latency), SelectionOptions(), price=price)
         kept = {name: group.size - len(group.removed) for name, group in made.groups.items()}
         assert 0.6 * whole < seconds(kept) <= 0.7 * whole
     with pytest.raises(TsdistillError, match="price"):
-        plan(report, latency=0.7)
+        plan(report, budget={"latency": 0.7})
 
 
 class Attention(nn.Module):
@@ -138,7 +144,7 @@ def test_rounded_plans_of_any_kind_of_layer_can_be_cut(make: Any, how: dict[str,
     randomise(model)
     x = images(80)
     report = analyze(model, data=x)
-    made = plan(report, round_to=4, **how)
+    made = plan(report, budget=how, selection={"round_to": 4})
     (kind,) = how
     assert made.after[kind] <= (0.7 if kind == "params" else 0.6) * made.before[kind]
     done = cut(model, report.graph, made.removed, x[:1])
@@ -155,10 +161,10 @@ def test_rounded_plans_of_any_kind_of_layer_can_be_cut(make: Any, how: dict[str,
 
 def test_patterns_choose_the_groups() -> None:
     report = analyze(mlp(4, 20, 20, 20, 3), data=torch.randn(300, 4))
-    assert set(plan(report, nodes=0.8, only=["0", "4"]).removed) <= {"0", "4"}
-    assert "2" not in plan(report, nodes=0.6, exclude="2").removed
+    assert set(plan(report, budget={"nodes": 0.8}, selection={"only": ["0", "4"]}).removed) <= {"0", "4"}
+    assert "2" not in plan(report, budget={"nodes": 0.6}, selection={"exclude": "2"}).removed
     with pytest.raises(TsdistillError, match="exclude 'conv' meets no group"):
-        plan(report, nodes=0.6, exclude=["conv"])
+        plan(report, budget={"nodes": 0.6}, selection={"exclude": ["conv"]})
 
 
 @pytest.mark.parametrize("rank", [1, 3])
@@ -168,7 +174,7 @@ def test_singular_covariances_and_fewer_samples_than_nodes_are_regularised(rank:
     x = torch.randn(12, rank, generator=generator) @ torch.randn(rank, 30, generator=generator)
     report = analyze(model, data=x)
     assert any("too few samples" in note and "regularised" in note for note in report.notes)
-    made = plan(report, nodes=0.4)
+    made = plan(report, budget={"nodes": 0.4})
     assert made.after["nodes"] == 16
     assert np.isfinite(made.groups["0"].costs).all()
 
@@ -184,7 +190,7 @@ def test_the_way_out_of_an_impossible_budget_is_one_that_helps() -> None:
 
     def said(**limits: Any) -> str:
         with pytest.raises(BudgetUnreachable) as caught:
-            plan(report, params=0.01, **limits)
+            plan(report, budget={"params": 0.01}, selection=limits)
         return str(caught.value)
 
     assert "lower min_nodes" in said()

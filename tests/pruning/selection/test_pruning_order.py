@@ -107,7 +107,7 @@ def test_many_samples_give_the_conditional_covariance_of_whole_kernels() -> None
     x = images(1500, side=6)
     model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.Flatten(), nn.Linear(16, 3))
     randomise(model)
-    report = analyze(model, data=x, strength_samples=1500)
+    report = analyze(model, data=x, analysis={"strength_samples": 1500})
     elimination = _score(report)[("0",)]
     fan_out = report.statistics.fan_outs["2"]
     with torch.no_grad():

@@ -9,8 +9,8 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Generator, Tensor, nn
 
 from tsdistill.errors import TsdistillError
-from tsdistill.evaluation.counted_positions import IGNORED
 from tsdistill.evaluation.output_layout import Layout, layout_of
+from tsdistill.options.output_options import IGNORED
 
 Batches = Sequence[tuple[Any, Any]]
 """A few batches ``(x, y)`` on the device of the models, which may be gone through more than once."""

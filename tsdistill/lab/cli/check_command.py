@@ -6,25 +6,37 @@ from typing import Any
 
 import click
 
-from tsdistill.cli import options, output, progress_display
+from tsdistill.cli import output, progress_display, shared_options
+from tsdistill.cli.command import Command, Option
 from tsdistill.errors import TsdistillError
 
 
-@click.command("check", epilog=" ".join(options.MODEL_HELP.split()))
+@click.command(
+    "check",
+    cls=Command,
+    epilog=shared_options.EPILOG,
+    examples=(
+        ("tsdistill lab check student.pt --teacher teacher.pt --data x.npz", "how far the theory holds"),
+        ("tsdistill lab check student.pt --teacher teacher.pt --data x.npz --points 16", "more samples"),
+        ("tsdistill lab check student.pt --teacher teacher.pt --json -", "for machines"),
+    ),
+)
 @click.argument("model", metavar="MODEL")
-@options.teacher_options
-@options.model_options
-@click.option("--data", metavar="SPEC", help=" ".join(options.DATA_HELP.split()))
-@options.sample_options
+@shared_options.teacher_options
+@shared_options.model_options
+@shared_options.data_option()
+@shared_options.sample_options
 @click.option(
     "--points",
+    cls=Option,
+    section="Data",
     type=click.IntRange(min=1),
     default=4,
     show_default=True,
     metavar="N",
     help="Samples moved onto the boundary of each of the teacher's lowest nodes.",
 )
-@click.option("--json", "json_file", metavar="FILE|-", help="Write what was measured as JSON; - for stdout.")
+@shared_options.json_option("what was measured")
 @progress_display.progress_options
 def command(model: str, points: int, json_file: str | None, **params: Any) -> None:
     """Measure how far the theorems' conditions hold for MODEL and its teacher.
@@ -40,13 +52,18 @@ def command(model: str, points: int, json_file: str | None, **params: Any) -> No
     from tsdistill.models import info_of
 
     with progress_display.working(f"reading {model}"):
-        student, teacher = options.load_models(model, params)
+        student, teacher = shared_options.load_models(model, params)
     assert teacher is not None
-    reading = options.reading(params)
-    if reading["samples"] is None:
-        del reading["samples"]
     with progress_display.progress() as tell:
-        conditions = check(student, teacher, params["data"], points=points, progress=tell, **reading)
+        conditions = check(
+            student,
+            teacher,
+            params["data"],
+            points=points,
+            inputs=shared_options.reading(params),
+            seed=params["seed"],
+            progress=tell,
+        )
     if json_file:
         from tsdistill.lab.figures.outcome_files import to_plain
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tsdistill.cli import output, progress_display
+from tsdistill.cli.command import Command
+from tsdistill.cli.common_options import with_common_options
 from tsdistill.files import made_folder
 from tsdistill.lab import EXPERIMENTS, experiment, run
 
@@ -38,8 +40,8 @@ class LabGroup(click.Group):
         if cmd_name == CHECK:
             from tsdistill.lab.cli.check_command import command as check
 
-            return check
-        return _command(cmd_name)
+            return with_common_options(check)
+        return with_common_options(_command(cmd_name))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the experiments and ``check``, one line each."""
@@ -83,11 +85,16 @@ def _command(name: str) -> click.Command:
             ["--json", "json_file"], metavar="FILE|-", help="Write the outcome as JSON; - for stdout."
         ),
     ]
-    return click.Command(
+    return Command(
         name,
         callback=callback,
         params=[*plain, *settings_options(definition), progress_display.quiet_option()],
         help=EXPERIMENTS[name],
+        examples=(
+            (f"tsdistill lab {name} --quick", "a reduced version, within two minutes"),
+            (f"tsdistill lab {name} --out DIR", "the whole; called again, it goes on where it was stopped"),
+            (f"tsdistill lab {name} --quick --seed 1 --json -", "other random numbers, for machines"),
+        ),
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,32 +18,31 @@ from tsdistill.lab.layers.theorem_quantities import implied_precision
 from tsdistill.lab.results import Conditions
 from tsdistill.models import info_of
 from tsdistill.models.files.stored_weights import check_finite
+from tsdistill.options.data_options import DataOptions
+from tsdistill.options.old_names import grouped
+from tsdistill.options.option_fields import written
 from tsdistill.runtime.forward import head
 from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.runtime.progress import Progress, expect, tell
 from tsdistill.statistics.prepared_data import Prepared, prepare
+
+SAMPLES = 512
+"""Samples that are looked at unless others are asked for, as many as there are synthetic ones."""
 
 GRADIENTS = "gradients on samples"
 _GRADIENTS = 8.0
 """Cost of one sample, in forward passes of one model: both models run forward, and backward three times."""
 
 
+@grouped(inputs=DataOptions)
 def check(
     model: nn.Module,
     teacher: nn.Module,
     data: Any = None,
     *,
-    samples: int = 512,
-    batch_size: int = 32,
     points: int = 4,
+    inputs: DataOptions | Mapping[str, Any] = DataOptions(),
     seed: int = 0,
-    strict: bool = False,
-    example_input: Any = None,
-    input_size: Sequence[int] | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    interpolation: str | None = None,
-    transform: Callable[[Any], Any] | None = None,
     progress: Progress | None = None,
 ) -> Conditions:
     """Measure the conditions of the theorems of arXiv 1909.13458 on a student and its teacher.
@@ -56,59 +56,39 @@ def check(
     Args:
         model: the student; it is not changed.
         teacher: a model that takes the same inputs and gives outputs of the same shape.
-        data: any argument of ``tsdistill.data.open_data``; ``None`` for a synthetic source.
-        samples: number of samples, at least 2.
-        batch_size: samples of one forward pass.
+        data: what ``tsdistill.data.open_data`` takes; ``None`` for a synthetic source.
         points: samples moved onto the boundary of each of the teacher's lowest nodes.
-        seed: of all random choices.
-        strict: raise if a sample cannot be read; otherwise skip, count and report it.
-        example_input: one input (batch 1), for a model without a known input shape.
-        input_size: shape of one sample; replaces that of the model.
-        mean: mean of each channel; replaces that of the model.
-        std: standard deviation of each channel; replaces that of the model.
-        interpolation: of resizing; replaces that of the model.
-        transform: replaces resizing, cropping and normalising.
-        progress: called with the phase, the samples done and their total.
+        inputs: how samples are read and how inputs look (`DataOptions`, or some of them by name); 512
+            samples unless others are asked for.
+        seed: of everything random.
+        progress: is called with the phase, the samples done and how many there are.
 
     Raises:
         TsdistillError: weights that are not finite, data that do not fit, samples that are not floating
             tensors, outputs of different shapes, or a model without a rectifier.
     """
-    if samples < 2 or batch_size < 1 or points < 1:
-        raise TsdistillError(
-            f"the check takes samples >= 2, batch size >= 1 and points >= 1, not {samples}, {batch_size} and "
-            f"{points}"
-        )
+    inputs = DataOptions.of(inputs)
+    samples = SAMPLES if inputs.samples is None else inputs.samples
+    if samples < 2:
+        raise TsdistillError(f"{written('samples')} must be at least 2 for the check, not {samples}")
+    if points < 1:
+        raise TsdistillError(f"{written('points')} must be at least 1, not {points}")
     check_finite(model, "the student")
     check_finite(teacher, "the teacher")
-    prepared = prepare(
-        model,
-        data,
-        teacher=teacher,
-        samples=samples,
-        batch_size=batch_size,
-        seed=seed,
-        strict=strict,
-        example_input=example_input,
-        input_size=input_size,
-        mean=mean,
-        std=std,
-        interpolation=interpolation,
-        transform=transform,
-    )
+    prepared = prepare(model, data, replace(inputs, samples=samples), teacher=teacher, seed=seed)
     with evaluation_mode(model, teacher):
         expect(progress, {GRADIENTS: _GRADIENTS * samples, BOUNDARIES: 0.0})
         tally, kept = _gathered(model, teacher, prepared, samples, seed, progress)
         boundaries = observe_boundaries(model, teacher, kept, points, seed, progress)
     student, lessons = tally.student(), tally.teacher()
-    inputs = kept[0].numel() + 1
+    features = kept[0].numel() + 1
     precision = None
     alpha = tally.alpha()
     if alpha is not None:
         best = alpha.max(0).values
-        bounds = implied_precision(tally.largest, best, sum(alpha.shape), inputs)
+        bounds = implied_precision(tally.largest, best, sum(alpha.shape), features)
         precision = tuple(bounds.tolist())
-    claims = condition_claims(student, lessons, boundaries, precision, tally.smooth, tally.seen, inputs)
+    claims = condition_claims(student, lessons, boundaries, precision, tally.smooth, tally.seen, features)
     return Conditions(
         arch=info_of(model).arch,
         teacher_arch=info_of(teacher).arch,

@@ -58,25 +58,27 @@ class Trainings:
             seed: of the initial weights and of the order of the images.
             report_epoch: called with the number of epochs done.
         """
-        reading: dict[str, Any] = {name: getattr(self._images, name) for name in ("mean", "std")}
+        look = {"input_size": self._images.size, "mean": self._images.mean, "std": self._images.std}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            fresh = load(self._arch, input_size=self._images.size, device=self._device, **reading)
+            fresh = load(self._arch, inputs=look, device=self._device)
         return train(
             fresh,
             data=self._train,
             out=self._made("teacher"),
             resume=True,
-            epochs=epochs,
-            batch_size=self._batch_size,
-            optimizer="sgd",
-            lr=0.1,
-            weight_decay=5e-4,
-            warmup=1 if epochs > 1 else 0,
-            label_smoothing=0.05,
-            augment="standard",
-            seed=seed,
-            device=self._device,
+            options={
+                "epochs": epochs,
+                "batch_size": self._batch_size,
+                "optimizer": "sgd",
+                "lr": 0.1,
+                "weight_decay": 5e-4,
+                "warmup": 1 if epochs > 1 else 0,
+                "label_smoothing": 0.05,
+                "augment": "standard",
+                "seed": seed,
+                "device": self._device,
+            },
             report=lambda line: report_epoch(line["epoch"]),
         ).model
 
@@ -94,11 +96,10 @@ class Trainings:
             model = prune_result(
                 dense,
                 data=self._train.x[:samples],
-                nodes=str(kept * len(self.nodes(dense))),
-                min_nodes=kept,
-                keep_strong=True,
-                rounds=rounds,
-                batch_size=min(128, samples),
+                budget={"nodes": str(kept * len(self.nodes(dense)))},
+                selection={"min_nodes": kept, "keep_strong": True},
+                realignment={"rounds": rounds},
+                inputs={"batch_size": min(128, samples)},
             ).model
             save(model, path)
         return load(path, arch=self._arch, device=self._device).eval()
@@ -148,23 +149,25 @@ class Trainings:
             data=self._train,
             out=folder,
             resume=True,
-            epochs=epochs,
-            batch_size=self._batch_size,
-            loss="logits",
-            optimizer="adamw",
-            lr=3e-3,
-            weight_decay=0.0,
-            augment="standard",
-            seed=seed,
-            track=False,
-            device=self._device,
+            options={
+                "epochs": epochs,
+                "batch_size": self._batch_size,
+                "loss": "logits",
+                "optimizer": "adamw",
+                "lr": 3e-3,
+                "weight_decay": 0.0,
+                "augment": "standard",
+                "seed": seed,
+                "track": False,
+                "device": self._device,
+            },
             report=look,
         )
         return known
 
     def judged(self, model: nn.Module, reference: nn.Module) -> dict[str, float]:
         """Evaluation loss (squared error over the variance of the reference), agreement, accuracy."""
-        return evaluate(model, self._test, METRICS, reference, batch_size=250)
+        return evaluate(model, self._test, METRICS, reference, inputs={"batch_size": 250})
 
     def nodes(self, model: nn.Module) -> dict[str, int]:
         """Number of nodes of each layer by name, in forward order."""

@@ -12,8 +12,8 @@ from tsdistill.models.files import checkpoint
 from tsdistill.models.files.checkpoint import Contents
 from tsdistill.models.files.header import InputFields
 from tsdistill.models.info import InputSpec
-from tsdistill.models.input_spec import INTERPOLATIONS
 from tsdistill.models.sources.specs import OptionValue, join
+from tsdistill.options.data_options import INTERPOLATIONS
 from tsdistill.printable import LONGEST_NAME, printable
 from tsdistill.schema import Entries, Schema, Size, Text, read_json, validated
 

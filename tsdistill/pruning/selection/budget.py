@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
+from typing import Any
 
 from tsdistill import plugins
 from tsdistill.errors import TsdistillError
+from tsdistill.options.old_names import into
 from tsdistill.pruning.selection.cost import KIND, cost_of
+
+LOSSLESS = "lossless"
+"""In place of a budget: only what leaves the function as it is may leave."""
+
+OLD_KEYWORDS = {name: into("budget", name) for name in ("params", "nodes", "latency", "memory", LOSSLESS)}
+"""Old keywords of functions that take ``budget``."""
 
 _AMOUNT = re.compile(r"([0-9][0-9_]*\.?[0-9]*(?:e[+-]?[0-9]+)?|\.[0-9]+)\s*([a-zµμ]*)", re.IGNORECASE)
 
@@ -92,6 +101,39 @@ def asked(*, lossless: bool = False, **values: object) -> Budget | None:
             "or lossless"
         )
     return None
+
+
+def requested(
+    macs: float | str | Budget | None, budget: Mapping[str, Any] | Budget | str | None
+) -> Budget | None:
+    """The one budget of ``macs`` and ``budget``, as `prune` takes them; ``None`` for lossless.
+
+    Args:
+        macs: MACs that are kept.
+        budget: what is kept, by the name of its cost (``{"params": "5M"}``), or ``"lossless"``.
+
+    Raises:
+        TsdistillError: none or several budgets are given, one that does not exist, or one that is neither a
+            part nor an amount.
+    """
+    named: dict[str, Any]
+    if isinstance(budget, Budget):
+        named = {budget.kind: budget}
+    elif isinstance(budget, str):
+        if budget != LOSSLESS:
+            raise TsdistillError(
+                f"budget takes {LOSSLESS!r} or what is kept, {{'params': 0.5}}, not {budget!r}"
+            )
+        named = {LOSSLESS: True}
+    else:
+        named = dict(budget or {})
+    if not isinstance(named.get(LOSSLESS, False), bool):
+        raise TsdistillError(f"{LOSSLESS} takes True or False, not {named[LOSSLESS]!r}")
+    if macs is not None:
+        if named.get("macs") is not None:
+            raise TsdistillError("macs is given twice, by itself and in budget; leave one out")
+        named = {"macs": macs, **named}
+    return asked(**named)
 
 
 def _parse(kind: str, value: object) -> Budget:

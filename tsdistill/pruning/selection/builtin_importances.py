@@ -13,9 +13,9 @@ from torch.nn import functional
 from tsdistill.alignment.report import AlignmentReport
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.output_layout import layout_of
+from tsdistill.options.pruning_options import RECONSTRUCTION
 from tsdistill.plugins import hookimpl
 from tsdistill.pruning.selection.importance import (
-    DEFAULT,
     Importance,
     OrderedImportance,
     fan_in,
@@ -167,7 +167,7 @@ def _loss(output: Tensor, y: object, generator: torch.Generator) -> Tensor:
 @hookimpl
 def register_importance(register: Callable[[str, Importance | OrderedImportance], None]) -> None:
     """Register the seven."""
-    register(DEFAULT, Reconstruction())
+    register(RECONSTRUCTION, Reconstruction())
     register("magnitude", Magnitude())
     register("magnitude-l2", Magnitude(2.0))
     register("batchnorm-scale", batchnorm_scale)

@@ -70,11 +70,8 @@ def limits_of(
         dense: group -> nodes that it had before earlier cuts, which ``share`` is a part of.
 
     Raises:
-        TsdistillError: a figure below 1, a pattern that meets no group, or nothing left to cut.
+        TsdistillError: a pattern that meets no group, or nothing left to cut.
     """
-    for name, value in (("min_nodes", min_nodes), ("round_to", round_to)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise TsdistillError(f"{name} takes a whole number of at least 1, not {value!r}")
     kept_whole = {*whole, *_left_out(graph, _listed(only), _listed(exclude))}
     floors, steps = {}, {}
     for group in graph.groups:

@@ -21,7 +21,6 @@ from tsdistill.pruning.selection.pruning_order import Elimination
 from tsdistill.tracing.graph import Group
 
 KIND = "importance"
-DEFAULT = "reconstruction"
 
 _Criterion = TypeVar("_Criterion")
 

@@ -13,10 +13,11 @@ from torch import nn
 
 from tsdistill.alignment.report import AlignmentReport
 from tsdistill.errors import BudgetUnreachable
+from tsdistill.options.pruning_options import SelectionOptions
 from tsdistill.pruning.plan_file import PruningPlan
 from tsdistill.pruning.selection.budget import Budget, amount
 from tsdistill.pruning.selection.cost import Reading, cost_of, measured_cost
-from tsdistill.pruning.selection.planner import plan
+from tsdistill.pruning.selection.planner import choose_nodes
 from tsdistill.runtime.latency import in_turns
 from tsdistill.runtime.nests import repeated
 from tsdistill.tracing import cut
@@ -42,7 +43,7 @@ class LatencyLimit:
     """The limit, in seconds of the price, whose plan gives the latency that was asked for.
 
     Attributes:
-        limit: what ``plan(limit=...)`` takes.
+        limit: what ``choose_nodes(limit=...)`` takes.
         plan: the plan at that limit.
         reading: dense and cut model timed in turns.
         asked: part of the dense model's latency that was asked for.
@@ -159,7 +160,12 @@ def find_limit(
 
 
 def plan_for_measured(
-    model: nn.Module, report: AlignmentReport, budget: Budget, *, example: Any, **choosing: Any
+    model: nn.Module,
+    report: AlignmentReport,
+    budget: Budget,
+    selection: SelectionOptions = SelectionOptions(),
+    *,
+    example: Any,
 ) -> LatencyLimit:
     """The plan that meets a budget of what is measured (`find_limit`), from an alignment report.
 
@@ -167,15 +173,15 @@ def plan_for_measured(
         model: the model that was reported on.
         report: its alignment report, with its statistics.
         budget: what is kept, of latency or another measured cost.
+        selection: which nodes may leave, and how they are ordered.
         example: an input of batch 1.
-        choosing: what else `tsdistill.plan` takes.
     """
     cost = measured_cost(budget.kind)
     assert cost is not None
     price = cost.estimate(model, report.graph, example)
 
     def plan_for(limit: float, whole: Collection[str]) -> PruningPlan:
-        return plan(report, budget={budget.kind: budget}, limit=limit, price=price, whole=whole, **choosing)
+        return choose_nodes(report, budget, selection, limit=limit, price=price, whole=whole)
 
     return find_limit(model, report.graph, example, budget, plan_for, price, measure=cost.measure)
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 
 from tsdistill.alignment.report import AlignmentReport, GroupReport
 from tsdistill.errors import BudgetUnreachable
+from tsdistill.options.old_names import grouped
+from tsdistill.options.pruning_options import SelectionOptions
 from tsdistill.pruning.plan_file import PrunedGroup, PruningPlan
-from tsdistill.pruning.selection.budget import Budget, amount, asked
+from tsdistill.pruning.selection.budget import OLD_KEYWORDS, Budget, amount, requested
 from tsdistill.pruning.selection.coarse_steps import avoid_overshoot
 from tsdistill.pruning.selection.constraints import Limits, limits_of
 from tsdistill.pruning.selection.cost_model import Meter, Price, meter_of, savings_per_node
 from tsdistill.pruning.selection.greedy import Choice, leaving, orders, select
-from tsdistill.pruning.selection.importance import DEFAULT, Importance
 from tsdistill.pruning.selection.lossless import free_choices
 from tsdistill.pruning.selection.order_cache import scored
 from tsdistill.pruning.selection.width_steps import give_back, round_off
@@ -23,77 +24,77 @@ from tsdistill.pruning.selection.width_steps import give_back, round_off
 _NOTHING = Choice(np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros(0, dtype=bool))
 
 
+@grouped(moved=OLD_KEYWORDS, selection=SelectionOptions)
 def plan(
     report: AlignmentReport,
     *,
     macs: float | str | Budget | None = None,
-    params: float | str | Budget | None = None,
-    nodes: float | str | Budget | None = None,
-    latency: float | str | Budget | None = None,
-    memory: float | str | Budget | None = None,
-    budget: Mapping[str, float | str | Budget] | None = None,
-    lossless: bool = False,
-    keep_strong: bool = True,
-    min_nodes: int | None = None,
-    round_to: int | None = None,
-    only: Sequence[str] | str = (),
-    exclude: Sequence[str] | str = (),
-    whole: Collection[str] = (),
-    limit: float | None = None,
-    price: Price | None = None,
-    dense: Mapping[str, int] | None = None,
-    importance: str | Importance = DEFAULT,
+    budget: Mapping[str, Any] | Budget | str | None = None,
+    selection: SelectionOptions | Mapping[str, Any] = SelectionOptions(),
 ) -> PruningPlan:
     """Choose the nodes that leave, over all groups at once, by cost for what they save.
 
-    Exactly one budget is given, or ``lossless``. A budget says what is kept: a part (``0.5``, ``"50%"``) or
-    an amount (``"1.2G"``, ``"5M"``, ``1200``, ``"10ms"``).
+    Exactly one budget is given. It says what is kept: a part (``0.5``, ``"50%"``) or an amount (``"1.2G"``,
+    ``"5M"``, ``1200``).
 
     Args:
         report: an alignment report with its statistics (not one that was read from a file).
         macs: MACs that are kept.
-        params: parameters that are kept.
-        nodes: prunable nodes that are kept.
-        latency: time that a forward pass may take; needs ``price``.
-        memory: peak memory of a forward pass (``"200MB"``); needs ``price``.
-        budget: what is kept by the name of a cost (see ``tsdistill plugins``), ``{"energy": 0.5}``.
-        lossless: only nodes leave whose loss leaves the function as it is on the data that were seen.
-        keep_strong: teacher nodes weigh by strength; otherwise every teacher node counts the same.
-        min_nodes: nodes that stay in every group (all of them in a smaller one). By default a tenth of the
-            group and at least one: scores are linear, and a group cut below that is far from where they
-            hold. (With ``lossless`` one.)
-        round_to: groups that lose nodes end at a multiple of this; groups too small for it stay whole.
-        only: patterns (``*``, ``?``, ``[ab]``) of names of groups; the others stay whole.
-        exclude: patterns of names of groups that stay whole.
-        whole: names of groups that stay whole.
-        limit: an amount that takes the place of the budget's own (MACs, parameters, nodes, or the price's
-            seconds), for a part of the way.
-        price: what operations cost on this device.
-        dense: group -> nodes that it had before earlier cuts, which the tenth of ``min_nodes`` is a part of.
-        importance: selection criterion, by name (see ``tsdistill plugins``) or as an object (see
-            `tsdistill.pruning.selection.importance.Importance`).
+        budget: what is kept of something else: ``{"params": "5M"}``, ``{"nodes": 0.5}``; or ``"lossless"``:
+            only nodes leave whose loss leaves the function as it is on the data that were seen. (Latency
+            and memory have to be measured, see `prune`.)
+        selection: which nodes may leave, and how they are ordered (`SelectionOptions`, or some of them by
+            name). By default a tenth of every group stays, and at least one node: scores are linear, and a
+            group cut below that is far from where they hold. (With ``"lossless"`` one.) How attention loses
+            nodes is settled by the report.
 
     Raises:
         TsdistillError: no or several budgets, one above what the model has, one that cannot be met (says the
-            smallest that can), a latency without a price, or a pattern that meets no group.
+            smallest that can), or a pattern that meets no group.
     """
-    named = {"macs": macs, "params": params, "nodes": nodes, "latency": latency, "memory": memory}
-    wanted = asked(**{**named, **(budget or {})}, lossless=lossless)
+    return choose_nodes(report, requested(macs, budget), SelectionOptions.of(selection))
+
+
+def choose_nodes(
+    report: AlignmentReport,
+    budget: Budget | None,
+    selection: SelectionOptions,
+    *,
+    whole: Collection[str] = (),
+    limit: float | None = None,
+    price: Price | None = None,
+    dense: Mapping[str, int] | None = None,
+) -> PruningPlan:
+    """`plan`, also for a part of the way.
+
+    Args:
+        report: an alignment report with its statistics.
+        budget: ``None`` for lossless.
+        selection: which nodes may leave, and how they are ordered.
+        whole: names of groups that stay whole.
+        limit: an amount that takes the place of the budget's own (MACs, parameters, nodes, or the price's
+            seconds), for a part of the way.
+        price: what operations cost on this device; a latency needs it.
+        dense: group -> nodes that it had before earlier cuts, which the tenth of ``min_nodes`` is a part of.
+
+    Raises:
+        TsdistillError: as `plan`, or a latency without a price.
+    """
     graph = report.graph
     limits = limits_of(
         graph,
-        min_nodes=min_nodes,
-        round_to=round_to,
-        only=only,
-        exclude=exclude,
+        min_nodes=selection.min_nodes,
+        round_to=selection.round_to,
+        only=selection.only,
+        exclude=selection.exclude,
         whole=whole,
-        share=0.0 if lossless else 0.1,
+        share=0.0 if budget is None else 0.1,
         dense=dense,
     )
-    if wanted is None:
+    if budget is None:
         choices = free_choices(report, limits)
     else:
-        choices = _within(report, wanted, limits, limit, price, keep_strong, importance)
+        choices = _within(report, budget, limits, limit, price, selection)
     groups = {
         group.name: _pruned(report.by_name[group.name], choices.get(group.name, _NOTHING))
         for group in graph.groups
@@ -101,8 +102,8 @@ def plan(
     kept = {name: group.size - len(group.removed) for name, group in groups.items()}
     return PruningPlan(
         arch=report.arch,
-        budget=f"at most {wanted} kept" if wanted else "lossless",
-        keep_strong=keep_strong,
+        budget=f"at most {budget} kept" if budget else "lossless",
+        keep_strong=selection.keep_strong,
         data=report.data,
         groups=groups,
         before=graph.figures(),
@@ -117,8 +118,7 @@ def _within(
     limits: Limits,
     limit: float | None,
     price: Price | None,
-    keep_strong: bool,
-    importance: str | Importance,
+    selection: SelectionOptions,
 ) -> dict[str, Choice]:
     """The nodes that leave to meet a budget."""
     meter = meter_of(report.graph, budget.kind, price)
@@ -126,8 +126,13 @@ def _within(
     most = budget.absolute(before) if limit is None else limit
     if before > most:
         _check(report, budget, limits, meter, most, of=before if limit is None else None)
-        savings = savings_per_node(meter)
-        eliminations = scored(report, limits.floors, savings, keep_strong=keep_strong, importance=importance)
+        eliminations = scored(
+            report,
+            limits.floors,
+            savings_per_node(meter),
+            keep_strong=selection.keep_strong,
+            importance=selection.importance,
+        )
         order = orders(eliminations)
         select(meter, eliminations, most)
         if any(step > 1 for step in limits.steps.values()):
@@ -143,13 +148,15 @@ def _within(
     return {}
 
 
-def check_reachable(report: AlignmentReport, budget: Budget, **limits: Any) -> None:
+def check_reachable(
+    report: AlignmentReport, budget: Budget, selection: SelectionOptions = SelectionOptions()
+) -> None:
     """Refuse a budget of MACs, parameters or nodes that cannot be met, before the nodes are scored.
 
     Args:
         report: an alignment report of the dense model.
         budget: what is to be kept of it.
-        limits: what ``limits_of`` takes.
+        selection: which nodes may leave.
 
     Raises:
         BudgetUnreachable: says the smallest that can be met.
@@ -157,7 +164,15 @@ def check_reachable(report: AlignmentReport, budget: Budget, **limits: Any) -> N
     """
     meter = meter_of(report.graph, budget.kind)
     most = budget.absolute(meter.total)
-    _check(report, budget, limits_of(report.graph, **limits), meter, most, of=meter.total)
+    limits = limits_of(
+        report.graph,
+        min_nodes=selection.min_nodes,
+        round_to=selection.round_to,
+        only=selection.only,
+        exclude=selection.exclude,
+        dense=report.graph.widths,
+    )
+    _check(report, budget, limits, meter, most, of=meter.total)
 
 
 def _check(

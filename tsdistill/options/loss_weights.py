@@ -19,7 +19,10 @@ def weighted_losses(value: Any, at: str = "") -> dict[str, float]:
             with its colon) is in the message.
     """
     if isinstance(value, Mapping):
-        pairs = [(name_of(key) if callable(key) else str(key), weight) for key, weight in value.items()]
+        pairs = [
+            (name_of(key) if callable(key) or isinstance(key, str) else str(key), weight)
+            for key, weight in value.items()
+        ]
     elif callable(value):
         pairs = [(name_of(value), 1.0)]
     elif isinstance(value, (str, list, tuple)):

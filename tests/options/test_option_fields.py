@@ -1,0 +1,122 @@
+"""Options by name, of the right type and in their range; one line for anything else."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import FrozenInstanceError
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tsdistill as tsd
+from tsdistill import options
+from tsdistill.errors import TsdistillError
+from tsdistill.options import DataOptions, InputOptions, RealignOptions, SelectionOptions, TrainOptions
+from tsdistill.options.option_fields import OptionSet, flag, known_fields, spelled
+
+CLASSES = [getattr(options, name) for name in options.__all__]
+FIELDS = [(cls, known) for cls in CLASSES for known in known_fields(cls).values()]
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_defaults_are_taken_and_a_mapping_is_as_good_as_an_object(cls: type[OptionSet]) -> None:
+    assert cls.of(None) == cls() == cls.of({}) == cls.of(cls())
+    assert cls().changed() == {}
+    with pytest.raises(FrozenInstanceError):
+        setattr(cls(), next(iter(known_fields(cls))), 3)
+
+
+@pytest.mark.parametrize(("cls", "known"), FIELDS, ids=lambda each: getattr(each, "name", ""))
+def test_every_option_says_what_it_means_and_takes_its_range_alone(cls: type[OptionSet], known: Any) -> None:
+    field = known.field
+    assert field.help.endswith(".")
+    wrong: list[Any] = []
+    if field.least is not None:
+        wrong.append(field.least - 1)
+    if field.most is not None:
+        wrong.append(field.most + 1)
+    if field.above is not None:
+        wrong.append(field.above)
+    if field.below is not None:
+        wrong.append(field.below)
+    if float in known.scalars:
+        wrong += [float("nan"), float("inf")]
+    if known.scalars and str not in known.scalars:
+        wrong.append("three")
+    if field.choices:
+        wrong.append("no such choice")
+    for value in wrong:
+        for make in (lambda given: cls(**given), lambda given: cls.of(given)):
+            with pytest.raises(TsdistillError) as caught:
+                make({known.name: value})
+            assert str(caught.value).startswith(f"{known.name} ")
+
+
+@given(st.integers(-(10**6), 10**6))
+def test_numbers_within_the_range_are_kept_and_others_refused(value: int) -> None:
+    if value >= 1:
+        assert SelectionOptions(round_to=value).round_to == value
+        return
+    with pytest.raises(TsdistillError, match=f"round_to must be at least 1, not {value}"):
+        SelectionOptions(round_to=value)
+
+
+def test_the_option_is_named_as_the_user_writes_it() -> None:
+    with pytest.raises(TsdistillError, match=r"^round_to must"):
+        SelectionOptions(round_to=0)
+    with spelled(flag), pytest.raises(TsdistillError, match=r"^--round-to must"):
+        SelectionOptions(round_to=0)
+
+
+def test_an_unknown_name_gets_the_nearest() -> None:
+    with pytest.raises(TsdistillError, match="no data option 'bath_size'; did you mean batch_size"):
+        DataOptions.of({"bath_size": 3})
+    with pytest.raises(TsdistillError, match=r"run\.yaml: there is no training option"):
+        TrainOptions.of({"epoch": 3}, "run.yaml")
+    with pytest.raises(TsdistillError, match="a mapping of options by name"):
+        DataOptions.of(3)  # type: ignore[arg-type]
+
+
+def test_values_become_the_type_of_the_field() -> None:
+    assert type(TrainOptions(lr=1).lr) is float
+    assert type(DataOptions.of({"samples": np.int64(3)}).samples) is int
+    assert DataOptions.of({"batch-size": 4}).batch_size == 4
+    with pytest.raises(TsdistillError, match="True or False"):
+        RealignOptions(joint=1)  # type: ignore[arg-type]
+
+
+def test_options_of_inputs_are_handed_on() -> None:
+    both = DataOptions(samples=3, input_size=(3, 8, 8))
+    assert InputOptions.of(both) == InputOptions(input_size=(3, 8, 8))
+    assert both.look == InputOptions(input_size=(3, 8, 8))
+    assert both.reading == DataOptions(samples=3)
+
+
+def test_an_option_that_has_no_use_is_refused() -> None:
+    with pytest.raises(TsdistillError, match="an evaluation takes no augment"):
+        DataOptions(augment="standard").refuse("an evaluation", "augment")
+    DataOptions(samples=3).refuse("an evaluation", "augment")
+
+
+FUNCTIONS = [
+    "analyze", "analyze_training", "compare", "distill", "evaluate", "example_input", "export", "load",
+    "open_data", "plan", "predict_cuts", "prune", "prune_result", "prune_to_drop", "save", "sweep", "train",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_signatures_are_short_and_say_everything(name: str) -> None:
+    parameters = inspect.signature(getattr(tsd, name)).parameters.values()
+    assert all(p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) for p in parameters)
+    assert len(parameters) <= 12
+
+
+def test_importing_the_options_imports_no_torch() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, tsdistill.options, tsdistill.cli.main; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -1,0 +1,95 @@
+"""``--config FILE``: options of a command in a YAML, JSON or TOML file; the command line comes before it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import click
+
+from tsdistill.errors import TsdistillError
+from tsdistill.options.option_fields import known_fields, nearest
+from tsdistill.options.option_files import read_options
+from tsdistill.printable import printable
+
+CONFIG = "config"
+
+_FILE_OPTIONS = "tsdistill.file_options"
+"""Where the context keeps the options of `Command.of_file` that the file has."""
+
+
+def config_option() -> click.Option:
+    """The option ``--config``."""
+    return click.Option(
+        [f"--{CONFIG}"],
+        metavar="FILE",
+        is_eager=True,
+        expose_value=False,
+        callback=read_config,
+        help="Options from a .yaml, .json or .toml file, by name; the command line comes before them.",
+    )
+
+
+def file_options() -> dict[str, Any]:
+    """The options of `Command.of_file` that the file of ``--config`` has, checked; empty without one."""
+    return dict(click.get_current_context().meta.get(_FILE_OPTIONS, {}))
+
+
+def read_config(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    """Make the options in a file the defaults of those of the command line.
+
+    Raises:
+        TsdistillError: the file cannot be read, or has an option that does not exist or a value that is not
+            taken.
+    """
+    if value is None:
+        return
+    command = ctx.command
+    of_file = getattr(command, "of_file", None)
+    own = {} if of_file is None else known_fields(of_file)
+    keys = _keys(each for each in command.params if each is not param)
+    defaults: dict[str, Any] = {}
+    others: dict[str, Any] = {}
+    for key, item in read_options(value).items():
+        name = key.lstrip("-").replace("-", "_")
+        if name in own:
+            others[name] = item
+        elif name not in keys:
+            way = nearest(name, dict.fromkeys([*own, *keys]))
+            raise TsdistillError(f"{value}: there is no option {printable(key, 60)!r}; {way}")
+        elif item is not None:
+            defaults[str(keys[name].name)] = _value(ctx, keys[name], item, f"{value}: {name}")
+    if of_file is not None:
+        ctx.meta[_FILE_OPTIONS] = {name: getattr(of_file.of(others, value), name) for name in others}
+    ctx.default_map = {**(ctx.default_map or {}), **defaults}
+
+
+def _keys(params: Iterable[click.Parameter]) -> dict[str, click.Option]:
+    """Options by the keys that name them in a file: their long names on the command line."""
+    found: dict[str, click.Option] = {}
+    for param in params:
+        if isinstance(param, click.Option):
+            for flag in param.opts:
+                if flag.startswith("--"):
+                    found[flag[2:].replace("-", "_")] = param
+    return found
+
+
+def _value(ctx: click.Context, option: click.Option, item: Any, where: str) -> Any:
+    """A value out of a file, as the command line would have it; it is checked here, so that the message
+    names the file."""
+    if option.is_flag != isinstance(item, bool):
+        wanted = "true or false" if option.is_flag else "a value"
+        raise TsdistillError(f"{where} takes {wanted}, not {printable(repr(item), 60)}")
+    if isinstance(item, bool):
+        return item
+    pairs = [f"{name}={value}" for name, value in item.items()] if isinstance(item, Mapping) else None
+    if option.multiple:
+        text: Any = pairs or (list(map(str, item)) if isinstance(item, list) else [str(item)])
+    else:
+        text = ",".join(pairs or map(str, item)) if isinstance(item, list | Mapping) else str(item)
+    try:
+        option.type_cast_value(ctx, text)
+    except click.UsageError as error:
+        raise TsdistillError(f"{where}: {error.message}") from error
+    return text

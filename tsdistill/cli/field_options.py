@@ -1,0 +1,132 @@
+"""From the fields of option classes to options of the command line, and back to option objects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import click
+
+from tsdistill.cli.command import Option
+from tsdistill.cli.option_types import Figures, Pair, Positions, Size
+from tsdistill.options.option_fields import SEED, Known, OptionSet, flag, known_fields
+
+F = TypeVar("F", bound=Callable[..., Any])
+Chosen = TypeVar("Chosen", bound=OptionSet)
+
+Decorator = Callable[[F], F]
+
+FORMS: dict[str, dict[str, Any]] = {
+    "text": {"type": str},
+    "texts": {"type": str, "multiple": True},
+    "size": {"type": Size()},
+    "figures": {"type": Figures()},
+    "positions": {"type": Positions()},
+    "pairs": {"type": Pair(), "multiple": True},
+    "switch": {},
+}
+"""How values are written where the type of a field does not say it (`OptionField.form`)."""
+
+
+class FieldType(click.ParamType):
+    """A value of a field: a number in its range, or a text.
+
+    Args:
+        known: the field, which knows what it takes.
+    """
+
+    name = "value"
+
+    def __init__(self, known: Known) -> None:
+        self.known = known
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The value as the field's type; a usage error for anything that the field does not take."""
+        parsed = _parsed(value, self.known.scalars) if isinstance(value, str) else value
+        checked, fault = self.known.judged(parsed)
+        if fault:
+            self.fail(fault, param, ctx)
+        return checked
+
+
+def field_option(known: Known) -> Decorator:
+    """The option of a field; its value is ``None``, or ``()`` for several, where it is not given."""
+    field, name = known.field, flag(known.name)
+    names = [*(field.flags or (name,)), known.name]
+    shown: dict[str, Any] = {"cls": Option, "section": field.section, "help": _help(known)}
+    if field.form == "switch":
+        return click.option(f"{name}/--no-{name[2:]}", known.name, default=None, **shown)
+    if known.scalars == (bool,):
+        return click.option(*names, is_flag=True, default=None, **shown)
+    if field.form:
+        return click.option(*names, metavar=field.metavar, **FORMS[field.form], **shown)
+    if field.choices:
+        return click.option(*names, type=click.Choice(field.choices), **shown)
+    return click.option(*names, type=FieldType(known), metavar=field.metavar, **shown)
+
+
+def options_of(cls: type[OptionSet], names: Sequence[str] = (), **changed: Known) -> tuple[Decorator, ...]:
+    """The options of a class that the command line offers.
+
+    Args:
+        cls: the class.
+        names: of the fields; all of them by default.
+        changed: fields of which this command knows something else.
+    """
+    fields = known_fields(cls)
+    offered = [fields[name] for name in names or fields if fields[name].field.metavar is not None]
+    return tuple(field_option(changed.get(known.name, known)) for known in offered)
+
+
+def collected(cls: type[Chosen], params: dict[str, Any], **more: Any) -> Chosen:
+    """The option object that a command line gives.
+
+    Args:
+        cls: its class.
+        params: the command's parameters; of those that were not given the class has the defaults.
+        more: further options, likewise.
+    """
+    given = {name: params.get(name) for name in known_fields(cls)} | more
+    return cls(**{name: value for name, value in given.items() if value is not None and value != ()})
+
+
+def seed_option() -> Decorator:
+    """``--seed``."""
+    return click.option(
+        "--seed",
+        cls=Option,
+        section="Data",
+        type=FieldType(SEED),
+        default=0,
+        show_default=True,
+        metavar="N",
+        help=SEED.field.help,
+    )
+
+
+def add_options(options: Sequence[Decorator], command: F) -> F:
+    """Add options to a command, in their order."""
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _help(known: Known) -> str:
+    """The help text, with the default where there is one that is not plain from the text."""
+    default = known.default
+    plain = default is None or default is False or default == () or not isinstance(default, int | float | str)
+    if plain or (isinstance(default, float) and default == 0) or default == "none":
+        return known.field.help
+    words = {True: flag(known.name)[2:]}.get(default, default) if isinstance(default, bool) else default
+    return f"{known.field.help}  [default: {words}]"
+
+
+def _parsed(text: str, scalars: tuple[type, ...]) -> Any:
+    """A number where the field takes numbers and the text is one, else the text."""
+    for kind in (int, float):
+        if kind in scalars:
+            try:
+                return kind(text)
+            except ValueError:
+                continue
+    return text

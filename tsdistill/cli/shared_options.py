@@ -1,0 +1,230 @@
+"""Options that several commands share, and how they reach the Python API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from tsdistill import devices
+from tsdistill.cli.command import Option
+from tsdistill.cli.field_options import add_options, collected, field_option, options_of, seed_option
+from tsdistill.errors import TsdistillError
+from tsdistill.options import AnalysisOptions, DataOptions, InputOptions
+from tsdistill.options.option_fields import Known, flag, known_fields
+from tsdistill.options.output_options import IGNORE_INDEX, IGNORED, OUTPUTS
+
+if TYPE_CHECKING:
+    from torch import nn
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+SAMPLES = 2048
+"""At most so many samples of real data are looked at, where no number is given."""
+
+MODEL_HELP = """MODEL is a file (.pt, .pth, .safetensors: weights as timm, Lightning and others save them, or
+what `tsdistill prune` wrote), timm:NAME[,key=value...], torchvision:NAME[,key=value...],
+hf:FOLDER, hf:NAME or hf:CLASS[,key=value...], path/to/file.py:factory or
+package.module:factory."""
+
+DATA_HELP = """A folder of images, a .npz (arrays x and, with labels, y) or .npy, torch/NAME, hfds/NAME and
+wds/NAME as timm names them, fashion-mnist:DIR, mnist:DIR, cifar10:DIR, synthetic[:dead-leaves|pink|gaussian].
+Without it, synthetic samples."""
+
+EPILOG = " ".join(MODEL_HELP.split())
+"""What stands below the ``--help`` of a command that takes a MODEL."""
+
+arch_option = click.option(
+    "--arch",
+    cls=Option,
+    section="Model",
+    metavar="SPEC",
+    help="Architecture of a file with bare weights, written as MODEL.",
+)
+trust_option = click.option(
+    "--trust",
+    cls=Option,
+    section="Model",
+    is_flag=True,
+    help="Unpickle whole modules, import the code a file names.",
+)
+
+_MODEL = (
+    arch_option,
+    trust_option,
+    *options_of(InputOptions),
+    click.option(
+        "--device",
+        cls=Option,
+        section="Model",
+        default="cpu",
+        show_default=True,
+        metavar="DEVICE",
+        help="cpu, cuda, cuda:1, mps.",
+    ),
+)
+
+_TEACHER = (
+    click.option(
+        "--teacher",
+        cls=Option,
+        section="Teacher",
+        metavar="MODEL",
+        help="Another model whose nodes count; without it, MODEL itself.",
+    ),
+    click.option(
+        "--teacher-arch",
+        cls=Option,
+        section="Teacher",
+        metavar="SPEC",
+        help="Architecture of the teacher's file.",
+    ),
+)
+
+_SAMPLES_KNOWN = known_fields(DataOptions)["samples"]
+
+_SAMPLES = replace(
+    _SAMPLES_KNOWN,
+    field=replace(
+        _SAMPLES_KNOWN.field,
+        help=f"How many samples are looked at; at most {SAMPLES} (synthetic: 512) without it.",
+        least=2,
+    ),
+)
+"""``--samples`` of commands that compare nodes, which a single sample does not tell apart."""
+
+_OUTPUTS = (
+    field_option(Known("outputs", str | None, None, OUTPUTS)),
+    field_option(Known("ignore_index", int | None, None, IGNORE_INDEX)),
+)
+
+
+def data_option(help: str = DATA_HELP, *, required: bool = False) -> Callable[[F], F]:
+    """``--data``; ``help`` says what it may be."""
+    text = " ".join(help.split())
+    return click.option("--data", cls=Option, section="Data", metavar="SPEC", required=required, help=text)
+
+
+def json_option(what: str) -> Callable[[F], F]:
+    """``--json``; ``what`` it writes."""
+    return click.option(
+        "--json",
+        "json_file",
+        cls=Option,
+        section="Output",
+        metavar="FILE|-",
+        help=f"Write {what} as JSON; - for stdout.",
+    )
+
+
+def model_options(command: F) -> F:
+    """Add the options that say what MODEL is and how its inputs look."""
+    return add_options(_MODEL, command)
+
+
+def teacher_options(command: F) -> F:
+    """Add ``--teacher`` and what goes with it."""
+    return add_options(_TEACHER, command)
+
+
+def data_options(command: F) -> F:
+    """Add the options that say which samples are looked at, and how."""
+    read = options_of(DataOptions, ("samples", "batch_size", "augment", "strict"), samples=_SAMPLES)
+    return add_options((data_option(), *read, seed_option()), command)
+
+
+def sample_options(command: F) -> F:
+    """Add the options that say how many samples are looked at."""
+    read = options_of(DataOptions, ("samples", "batch_size", "strict"), samples=_SAMPLES)
+    return add_options((*read, seed_option()), command)
+
+
+def output_options(command: F) -> F:
+    """Add the options that say what outputs hold and which labels count."""
+    return add_options(_OUTPUTS, command)
+
+
+def alignment_options(command: F) -> F:
+    """Add the options that say how nodes are compared and when which word applies to them."""
+    return add_options(options_of(AnalysisOptions), command)
+
+
+def loading(params: dict[str, Any]) -> dict[str, Any]:
+    """What `tsdistill.load` takes by name, the architecture aside.
+
+    Raises:
+        TsdistillError: there is no such device, ``--teacher-arch`` has no teacher, or ``--example-input``
+            cannot be read.
+    """
+    if params.get("teacher_arch") and not params.get("teacher"):
+        raise TsdistillError("--teacher-arch goes with --teacher; give the teacher's file as well")
+    inputs = look(params)
+    return {"trust": params["trust"], "device": devices.check_device(params["device"]), "inputs": inputs}
+
+
+def look(params: dict[str, Any]) -> InputOptions:
+    """How inputs look; what ``--example-input`` names is read.
+
+    Raises:
+        TsdistillError: it cannot be read, or ``--input-size`` says something else about the inputs.
+    """
+    if params.get("example_input") is None:
+        return collected(InputOptions, params)
+    if params["input_size"] is not None:
+        example, size = flag("example_input"), flag("input_size")
+        raise TsdistillError(f"{example} and {size} both say how inputs look; leave one out")
+    from tsdistill.data.examples import read_example
+
+    return collected(InputOptions, params, example_input=read_example(params["example_input"]))
+
+
+def load_models(model: str, params: dict[str, Any]) -> tuple[nn.Module, nn.Module | None]:
+    """Load MODEL and, with ``--teacher``, the teacher, as the shared options in ``params`` say.
+
+    Raises:
+        TsdistillError: a model cannot be loaded, or there is no such device.
+    """
+    import tsdistill as tsd
+
+    how = loading(params)
+    loaded = tsd.load(model, arch=params["arch"], **how)
+    if not params["teacher"]:
+        return loaded, None
+    return loaded, tsd.load(params["teacher"], arch=params["teacher_arch"], **how)
+
+
+def reading(params: dict[str, Any]) -> DataOptions:
+    """How samples are read.
+
+    Without ``--samples`` that is at most 2,048 of real data, and as many synthetic ones as the API makes.
+    """
+    synthetic = params["data"] is None or params["data"].partition(":")[0] == "synthetic"
+    samples = params["samples"] if params["samples"] is not None or synthetic else SAMPLES
+    names = ("batch_size", "augment", "strict")
+    return collected(DataOptions, {name: params.get(name) for name in names}, samples=samples)
+
+
+def comparing(params: dict[str, Any]) -> AnalysisOptions:
+    """How nodes are compared.
+
+    Raises:
+        TsdistillError: ``--pair`` twice for the same group.
+    """
+    return collected(AnalysisOptions, params, pairs=_pairs(params["pairs"]) or None)
+
+
+def ignored(params: dict[str, Any]) -> int:
+    """The label that counts for nothing."""
+    return IGNORED if params["ignore_index"] is None else int(params["ignore_index"])
+
+
+def _pairs(pairs: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    chosen: dict[str, str] = {}
+    for student, teacher in pairs:
+        if chosen.setdefault(student, teacher) != teacher:
+            raise TsdistillError(
+                f"--pair {student}={teacher}: {student} is paired with {chosen[student]} already; give one"
+            )
+    return chosen

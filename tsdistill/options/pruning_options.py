@@ -1,0 +1,135 @@
+"""What may be cut and in which order, what is done about the nodes that stay, and who judges."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tsdistill.errors import TsdistillError
+from tsdistill.options.option_fields import OptionSet, option
+
+HEADS = ("score", "whole", "size")
+
+RECONSTRUCTION = "reconstruction"
+"""The toolkit's own selection criterion."""
+
+JUDGED = 4096
+"""At most so many samples judge a model: the standard error of an accuracy of 90 % is half a point."""
+
+MOST_ROUNDS = 1000
+"""Rounds at most that can be asked for. A thousand keep 99.93 % each on the way to half; more cut hardly
+anything each, and a slip of the keyboard filled the memory with limits before the first began."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectionOptions(OptionSet):
+    """Which nodes may leave, and how they are ordered."""
+
+    min_nodes: int | None = option(
+        None,
+        "Nodes that stay in every group; without it a tenth, at least one.",
+        section="What may be cut",
+        metavar="N",
+        least=1,
+    )
+    round_to: int | None = option(
+        None, "Widths that change end at a multiple of N.", section="What may be cut", metavar="N", least=1
+    )
+    heads: str = option(
+        "score",
+        "What leaves an attention layer: whole heads, as much of every head (its size), or what costs less. "
+        "With a teacher, or lossless, heads go whole.",
+        section="What may be cut",
+        choices=HEADS,
+        metavar="",
+    )
+    only: Sequence[str] | str = option(
+        (),
+        "Groups that may lose nodes, such as 'layer3.*'; the others stay whole.",
+        section="What may be cut",
+        metavar="PATTERN",
+        form="texts",
+    )
+    exclude: Sequence[str] | str = option(
+        (), "Groups that stay whole.", section="What may be cut", metavar="PATTERN", form="texts"
+    )
+    importance: Any = option(
+        RECONSTRUCTION,
+        "What selects: magnitude, batchnorm-scale, taylor, fpgm, wanda, or a plugin's criterion (see "
+        "`tsdistill plugins`); without it reconstruction, the toolkit's own.",
+        section="What may be cut",
+        metavar="NAME",
+        form="text",
+    )
+    keep_strong: bool = option(
+        True,
+        "Whether the teacher's nodes weigh by their strength or all the same (the toolkit's own criterion "
+        "only).",
+        section="What may be cut",
+        metavar="",
+        form="switch",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RealignOptions(OptionSet):
+    """What is done about the nodes that stay, and in how many rounds."""
+
+    realign: bool | None = option(
+        None,
+        "Whether nodes that stay are fitted back to what they were, by least squares; without either, when "
+        "the data are real.",
+        section="Re-alignment",
+        metavar="",
+        form="switch",
+    )
+    joint: bool = option(
+        True,
+        "Whether re-alignment also moves the layers of a block together; that takes most of its time.",
+        section="Re-alignment",
+        metavar="",
+        form="switch",
+    )
+    rounds: int | None = option(
+        None,
+        "In how many rounds of observing, cutting and re-aligning; without it, as many as let each keep "
+        "about seven tenths (one without re-alignment).",
+        section="Re-alignment",
+        metavar="N",
+        least=1,
+        most=MOST_ROUNDS,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeOptions(OptionSet):
+    """What pruned models are judged by."""
+
+    metric: Any = option(
+        None,
+        "Evaluation metric by name (a sweep takes several); without it accuracy where there are labels of "
+        "classes, agreement with the dense model where there are none.",
+        section="Budget",
+        metavar="NAME",
+        form="text",
+    )
+    judged: int = option(JUDGED, "At most so many samples judge.", least=1)
+
+    def metrics(self) -> list[Any] | None:
+        """The metrics as a list; ``None`` for those that go with the data and the outputs."""
+        if self.metric is None:
+            return None
+        single = isinstance(self.metric, str) or callable(self.metric)
+        return [self.metric] if single else list(self.metric)
+
+    def one_metric(self) -> Any:
+        """The one metric, ``None`` for the one that goes with the data and the outputs.
+
+        Raises:
+            TsdistillError: several are named.
+        """
+        metrics = self.metrics()
+        if metrics is not None and len(metrics) != 1:
+            raise TsdistillError(f"one metric judges, {len(metrics)} are named; leave the others out")
+        return None if metrics is None else metrics[0]
