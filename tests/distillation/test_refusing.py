@@ -211,3 +211,42 @@ def test_a_student_that_fails_in_train_mode(student: nn.Module, samples: int, wo
             student, network(8), data=X[:samples], options={"epochs": 1, "track": False, "device": "cpu"}
         )
     assert "\n" not in str(caught.value)
+
+
+class Detector(nn.Module):
+    """A network that returns one entry per sample in evaluation mode; in training mode what ``kind`` says."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.layer = nn.Linear(X[0].numel(), 4)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        boxes = self.layer(x.flatten(1))
+        if self.training and self.kind == "raises":
+            raise ValueError("targets should not be none when in training mode")
+        if self.kind == "tensor":
+            return boxes.sum(1) if self.training else boxes
+        return (
+            {"loss": boxes.sum()} if self.training and self.kind == "loss" else [{"boxes": b} for b in boxes]
+        )
+
+
+@pytest.mark.parametrize("kind", ["boxes", "loss", "raises", "tensor"])
+@pytest.mark.parametrize("labels", [False, True])
+def test_outputs_that_no_loss_compares_are_refused_before_anything_is_trained_or_written(
+    kind: str, labels: bool, tmp_path: Path
+) -> None:
+    lines: list[Any] = []
+    student = Detector(kind)
+    before = {name: value.clone() for name, value in student.state_dict().items()}
+    more: dict[str, Any] = {"data": digits(), "out": tmp_path / "run", "report": lines.append}
+    teacher = {} if labels else {"teacher": Detector(kind)}
+    with pytest.raises(tsd.TsdistillError) as caught:
+        (tsd.train if labels else tsd.distill)(
+            student, **teacher, options={"epochs": 1}, held_out=digits(), **more
+        )
+    assert "\n" not in str(caught.value)
+    assert lines == []
+    assert not (tmp_path / "run").exists()
+    assert all(value.equal(before[name]) for name, value in student.state_dict().items())

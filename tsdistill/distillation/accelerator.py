@@ -12,7 +12,7 @@ from torch import nn
 
 from tsdistill.devices import check_device
 from tsdistill.errors import TsdistillError, cause_of
-from tsdistill.evaluation.named_outputs import outputs_or_main
+from tsdistill.evaluation.named_outputs import batch_outputs
 from tsdistill.options.train_options import TrainOptions
 from tsdistill.runtime.exclusive import exclusive
 from tsdistill.runtime.forward import forward
@@ -42,7 +42,7 @@ class StudentModule(nn.Module):
         Raises:
             TsdistillError: the student's forward fails.
         """
-        return outputs_or_main(forward(self.student, x, "student"))
+        return batch_outputs(forward(self.student, x, "student"), "student")
 
 
 @contextmanager

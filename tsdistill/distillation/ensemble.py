@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tsdistill.errors import TsdistillError
-from tsdistill.evaluation.named_outputs import WHOLE, outputs_or_main
+from tsdistill.evaluation.named_outputs import WHOLE, batch_outputs
 from tsdistill.evaluation.output_layout import Layout, layouts, paired
 from tsdistill.options.output_options import CLASSES
 from tsdistill.runtime.forward import to_model
@@ -65,7 +65,7 @@ class Ensemble(nn.Module):
         first: dict[str, Tensor] = {}
         given: dict[str, list[Tensor]] = {}
         for number, member in enumerate(self.members):
-            outputs = outputs_or_main(member(*to_model(args, member), **to_model(kwargs, member)))
+            outputs = batch_outputs(member(*to_model(args, member), **to_model(kwargs, member)), "teacher")
             first = first or outputs
             pairs = paired(first, outputs)
             for name, tensor in first.items():

@@ -177,6 +177,25 @@ class TrainedOutputs:
             )
         return found
 
+    def check_training(self, outputs: Mapping[str, Tensor], training: Mapping[str, Tensor]) -> None:
+        """Check the outputs of the student in training mode.
+
+        Args:
+            outputs: of a batch in evaluation mode, by name.
+            training: of the same batch in training mode.
+
+        Raises:
+            TsdistillError: an output that takes part is missing or has another number of dimensions.
+        """
+        student = self.student(training)
+        for name in self.used:
+            if name in student and name in outputs and student[name].ndim != outputs[name].ndim:
+                shapes = [tuple(tensors[name].shape) for tensors in (student, outputs)]
+                raise TsdistillError(
+                    f"the student's output {name} has shape {shapes[0]} in training mode and {shapes[1]} in "
+                    "evaluation mode; give a model that returns the same in both"
+                )
+
     def broken(
         self, mine: Mapping[str, Tensor], theirs: Mapping[str, Tensor], x: Any, y: Any, ignore_index: int
     ) -> str | None:

@@ -17,13 +17,13 @@ from tsdistill.distillation.output_pairs import TrainedOutputs
 from tsdistill.distillation.training_log import Report, Tell
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.counted_positions import aligned_labels
-from tsdistill.evaluation.named_outputs import outputs_or_main
+from tsdistill.evaluation.named_outputs import batch_outputs
 from tsdistill.evaluation.output_layout import layouts
 from tsdistill.models import info_of
 from tsdistill.options.output_options import CLASSES
 from tsdistill.options.train_options import TrainOptions
 from tsdistill.runtime.forward import forward, to_model
-from tsdistill.runtime.modes import evaluation_mode
+from tsdistill.runtime.modes import evaluation_mode, plain_evaluation
 from tsdistill.runtime.nests import arguments_of, by_name, count, moved
 
 _MANY, _FEW = 512, 32
@@ -77,11 +77,14 @@ def probe_batches(request: Request, device: torch.device, wanted: int) -> Pairs:
 
 
 def probe_outputs(request: Request, samples: Pairs) -> tuple[TrainedOutputs, list[str]]:
-    """What student and teacher give on the first batch in evaluation mode, and which outputs its labels are
-    for.
+    """The outputs of student and teacher on the first batch in evaluation mode, and which of them its labels
+    are for.
+
+    The student is run in training mode, too, so that outputs that cannot be trained are refused here.
 
     Raises:
-        TsdistillError: a forward fails, what the options say of outputs does not fit them, or the teacher
+        TsdistillError: a forward fails in either mode, an output is no tensor over the batch or has other
+            dimensions in training mode, what the options say of outputs does not fit them, or the teacher
             gives values that are not finite at a position that counts.
     """
     x, y = samples[0]
@@ -89,12 +92,14 @@ def probe_outputs(request: Request, samples: Pairs) -> tuple[TrainedOutputs, lis
     named = by_name(student, x)
     y = aligned_labels(named, y, ignored)
     with torch.no_grad(), evaluation_mode(student):
-        mine = outputs_or_main(forward(student, x, "student"))
+        mine = batch_outputs(forward(student, x, "student"), "student")
     theirs = None
     if teacher is not None:
         with torch.no_grad(), evaluation_mode(teacher):
-            theirs = outputs_or_main(forward(teacher, x, "teacher"))
+            theirs = batch_outputs(forward(teacher, x, "teacher"), "teacher")
     found = TrainedOutputs.of(mine, theirs, request.options.outputs, y)
+    with plain_evaluation(student, training=True):
+        found.check_training(mine, batch_outputs(forward(student, x, "student"), "student in training mode"))
     if isinstance(teacher, Ensemble) and theirs is not None:
         known = {other: replace(found.layouts[name], name=other) for name, other in found.teacher.items()}
         teacher.layouts = {**layouts(theirs), **known}

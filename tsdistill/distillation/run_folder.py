@@ -41,7 +41,7 @@ class RunFolder:
     was best on held-out data), ``options.json``, ``log.jsonl`` (a line an epoch), ``checkpoints/last.pt``.
 
     Args:
-        folder: made when it is not there; its parent has to be.
+        folder: `begin` makes it when it is not there; its parent has to be.
         writes: whether this process is the one that writes.
 
     Raises:
@@ -60,14 +60,15 @@ class RunFolder:
             raise TsdistillError(
                 f"{self.path}: the folder {self.path.parent} does not exist; create it first"
             )
-        if not writes:
-            return
+        parts = (self.last.parent, self.path, self.path.absolute().parent)
+        if writes and not os.access(next(part for part in parts if part.is_dir()), os.W_OK | os.X_OK):
+            raise TsdistillError(f"{self.path} cannot be written in; name another")
+
+    def _create(self) -> None:
         try:
             self.last.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise TsdistillError(f"{self.path} cannot be made ({error.strerror}); name another") from error
-        if not os.access(self.last.parent, os.W_OK | os.X_OK):
-            raise TsdistillError(f"{self.path} cannot be written in; name another")
 
     def begin(self, identity: Mapping[str, Any], resume: bool) -> dict[str, Any] | None:
         """Get ready for a run: what an earlier one has left, when it goes on.
@@ -97,6 +98,7 @@ class RunFolder:
                 )
             found = checkpoints.read(self.last)
         if self.writes:
+            self._create()
             for folder in (self.path, self.last.parent):
                 sweep(folder)
             self._write(self.options, json.dumps(identity, indent=1) + "\n")

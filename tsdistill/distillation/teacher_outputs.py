@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tsdistill.distillation.checksums import checksums
 from tsdistill.distillation.losses import Features
 from tsdistill.errors import TsdistillError
-from tsdistill.evaluation.named_outputs import outputs_or_main
+from tsdistill.evaluation.named_outputs import batch_outputs
 from tsdistill.files import replacing
 from tsdistill.runtime.forward import forward
 from tsdistill.runtime.nests import tensors
@@ -74,8 +74,8 @@ class TeacherForward:
             return outputs, self._features.seen
 
     def _outputs(self, x: Any) -> dict[str, Tensor]:
-        found = outputs_or_main(forward(self._run, x, "teacher"))
-        return {name: tensor.float() for name, tensor in found.items()}
+        outputs = batch_outputs(forward(self._run, x, "teacher"), "teacher")
+        return {name: tensor.float() for name, tensor in outputs.items()}
 
 
 class CachedTeacher:

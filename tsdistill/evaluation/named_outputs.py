@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from tsdistill.errors import TsdistillError
 from tsdistill.runtime.forward import PREFERRED, main_output
 from tsdistill.runtime.modes import judged
 from tsdistill.runtime.nests import entries, is_graph
@@ -50,6 +51,25 @@ def outputs_or_main(output: Any) -> dict[str, Tensor]:
         TsdistillError: the output has no floating tensor.
     """
     return named_outputs(output) or {WHOLE: main_output(output)}
+
+
+def batch_outputs(output: Any, role: str) -> dict[str, Tensor]:
+    """`named_outputs` of a model whose outputs are trained or taught.
+
+    Args:
+        output: what the model returned.
+        role: the model in words, for messages: ``"student"``.
+
+    Raises:
+        TsdistillError: the output has no floating tensor over the batch, such as lists of boxes.
+    """
+    outputs = named_outputs(output)
+    if not outputs:
+        raise TsdistillError(
+            f"the {role} returns {describe(output)} and no tensor over the batch, which losses compare; "
+            "give a model whose forward returns the tensors before they become such"
+        )
+    return outputs
 
 
 def describe(output: Any) -> str:
