@@ -241,7 +241,7 @@ def test_outputs_that_no_loss_compares_are_refused_before_anything_is_trained_or
     student = Detector(kind)
     before = {name: value.clone() for name, value in student.state_dict().items()}
     more: dict[str, Any] = {"data": digits(), "out": tmp_path / "run", "report": lines.append}
-    teacher = {} if labels else {"teacher": Detector(kind)}
+    teacher: dict[str, Any] = {} if labels else {"teacher": Detector(kind)}
     with pytest.raises(tsd.TsdistillError) as caught:
         (tsd.train if labels else tsd.distill)(
             student, **teacher, options={"epochs": 1}, held_out=digits(), **more
