@@ -8,7 +8,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from tsdistill.data.examples import LikeExample, by_name, read_example
+from tsdistill.data.examples import LikeExample, read_example
 from tsdistill.errors import TsdistillError
 
 IDS, X = torch.arange(6)[None], torch.linspace(0, 1, 12).reshape(1, 3, 4)
@@ -69,16 +69,6 @@ def test_bad_examples_are_one_line(tmp_path, name, message):
     with pytest.raises(TsdistillError, match=message) as caught:
         read_example(bad_file(tmp_path, name))
     assert "\n" not in str(caught.value)
-
-
-class Two(nn.Module):
-    def forward(self, x, ids, flag=True):
-        return x
-
-
-def test_a_tuple_becomes_arguments_by_name():
-    assert list(by_name(Two(), (X, IDS))) == ["x", "ids"]
-    assert by_name(Two(), X) is X
 
 
 def test_samples_have_the_form_of_the_example_and_differ():

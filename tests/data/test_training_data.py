@@ -18,7 +18,7 @@ from tsdistill.data.training_batch import Share, TrainingData
 from tsdistill.data.training_data import open_training
 from tsdistill.errors import TsdistillError
 from tsdistill.models import InputSpec
-from tsdistill.runtime.seeds import drawing
+from tsdistill.runtime.seeds import seeded_draws
 
 SPEC = InputSpec((3, 12, 12))
 
@@ -94,10 +94,10 @@ def test_drawing_leaves_the_global_generators_alone() -> None:
     torch.manual_seed(0)
     expected = torch.rand(2)
     torch.manual_seed(0)
-    with drawing(1, 2):
+    with seeded_draws(1, 2):
         inside = torch.rand(2)
     assert torch.equal(torch.rand(2), expected)
-    with drawing(1, 2):
+    with seeded_draws(1, 2):
         assert torch.equal(torch.rand(2), inside)
 
 
@@ -174,7 +174,7 @@ def test_hugging_face_streaming_with_two_workers() -> None:
 def test_bad_numbers_are_refused() -> None:
     for words, how in (
         ("workers must be at least 0", {"batch_size": 1, "workers": -1}),
-        ("cannot be dealt to 4 processes", {"batch_size": 3, "share": Share(0, 4)}),
+        ("divided among 4 processes", {"batch_size": 3, "share": Share(0, 4)}),
         ("for pictures", {"batch_size": 3, "transform": {}}),
     ):
         with pytest.raises(TsdistillError, match=words):

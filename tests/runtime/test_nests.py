@@ -14,6 +14,7 @@ from hypothesis import given as example_of
 from hypothesis import settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
 import tsdistill as tsd
 from tsdistill.data.batches import split_batch
@@ -24,6 +25,7 @@ from tsdistill.runtime.nests import (
     count,
     cut,
     holds_tensors,
+    keyword_arguments,
     leaves,
     mapped,
     moved,
@@ -228,3 +230,30 @@ def test_outputs_in_a_data_class_are_seen():
     graph = tsd.trace(Out(), _pair(1))
     assert not graph.groups
     assert {item.cause for item in graph.frozen} == {"reaches the model's output"}
+
+
+@pytest.mark.parametrize("enforce_sorted", [True, False])
+def test_a_packed_sequence_moves_without_its_batch_sizes(enforce_sorted: bool) -> None:
+    packed = pack_sequence([torch.ones(3, 2), torch.ones(2, 2)], enforce_sorted)
+    nest = moved({"x": [packed], "y": torch.ones(2)}, torch.device("meta"), torch.float64)
+    again = nest["x"][0]
+    assert isinstance(again, PackedSequence)
+    assert again is not packed
+    assert again.data.device.type == nest["y"].device.type == "meta"
+    assert again.data.dtype == torch.float64
+    assert torch.equal(again.batch_sizes, packed.batch_sizes)
+    for order in (again.sorted_indices, again.unsorted_indices):
+        assert order is None if enforce_sorted else order.device.type == "meta"
+
+
+class Arguments(nn.Module):
+    def forward(self, x: Any, ids: Any, flag: bool = True, *rest: Any) -> Any:
+        return x
+
+
+def test_positional_arguments_become_keyword_arguments_where_all_can() -> None:
+    x = torch.ones(2)
+    assert list(keyword_arguments(Arguments(), (x, x))) == ["x", "ids"]
+    assert keyword_arguments(Arguments(), x) is x
+    for arguments in ((x, x, False, x), pack_sequence([x])):
+        assert keyword_arguments(Arguments(), arguments) is arguments

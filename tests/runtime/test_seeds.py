@@ -5,7 +5,7 @@ import random
 import numpy as np
 import torch
 
-from tsdistill.runtime.seeds import drawing, mixed_seed
+from tsdistill.runtime.seeds import mixed_seed, seeded_draws
 
 
 def test_numbers_next_to_one_another_have_seeds_of_their_own():
@@ -24,11 +24,11 @@ def test_all_generators_draw_by_the_numbers_and_are_put_back():
         return random.random(), float(np.random.rand()), float(torch.rand(()))
 
     before = random.getstate(), torch.get_rng_state()
-    with drawing(3, 1):
+    with seeded_draws(3, 1):
         first = drawn()
     assert random.getstate() == before[0]
     assert torch.equal(torch.get_rng_state(), before[1])
-    with drawing(3, 1):
+    with seeded_draws(3, 1):
         assert drawn() == first
-    with drawing(3, 2):
+    with seeded_draws(3, 2):
         assert drawn() != first

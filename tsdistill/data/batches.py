@@ -30,7 +30,7 @@ def split_batch(batch: Any, arguments: int = 1) -> tuple[Any, Any]:
     and a list is one argument (feature maps). ``y`` is what `tsdistill.data.targets.target_of` makes of it.
 
     Args:
-        batch: what a caller gave.
+        batch: a batch in one of these forms.
         arguments: how many positional arguments the model takes at least.
 
     Raises:
@@ -82,14 +82,14 @@ def _split_sequence(batch: Sequence[Any], arguments: int) -> tuple[Any, Any]:
     raise TsdistillError(f"a batch is x or (x, y) with x a tensor, not {_shape_of(batch)}")
 
 
-def _nested(given: Sequence[Any], y: Any) -> tuple[Any, Any]:
+def _nested(sequence: Sequence[Any], y: Any) -> tuple[Any, Any]:
     """``x`` of ``(x, y)`` that is a sequence itself: samples, arguments or one argument."""
     targets = len(y) if isinstance(y, (torch.Tensor, tuple, list)) and not _is_number(y) else None
-    values = as_tensors(given)
+    values = as_tensors(sequence)
     rows = {t.shape[0] if t.ndim else 0 for t in tensors(values)}
-    if targets is not None and targets != len(given) and rows == {targets}:
+    if targets is not None and targets != len(sequence) and rows == {targets}:
         return (tuple(values) if isinstance(values, tuple) else (values,)), y
-    if _is_samples(given):
+    if _is_samples(sequence):
         return list(values), y
     return (tuple(values) if isinstance(values, tuple) else (values,)), y
 

@@ -16,10 +16,20 @@ from tsdistill.data.noise import pink_field
 
 _COVER = 3.5
 """Area of all discs over the area of the canvas: exp(-3.5) = 3 % of the pixels show the background."""
-_SMALLEST = 1.5
+
+_MIN_RADIUS = 1.5
+"""Smallest radius of a disc, in pixels: below it a disc is hardly more than one pixel of noise."""
+
 _PALETTE_SPREAD = 0.75
+"""Part of the luminance spread that the discs of one picture have among each other; the rest lies between
+pictures.
+"""
+
 _LUMINANCE = (0.45, 0.24)
+"""Mean and spread of luminance in [0, 1], near the mean (0.45) and deviation (0.23) of ImageNet's pixels."""
+
 _CHROMA = 0.10
+"""Deviation of a colour channel from the luminance, in [0, 1]: natural colours vary less than brightness."""
 
 
 @functools.lru_cache(maxsize=8)
@@ -41,12 +51,12 @@ def leaves(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
 
     Radii lie between 1.5 pixels and a third of the shorter side, with density proportional to radius ** -3.
     """
-    largest = max(_SMALLEST + 0.5, min(height, width) / 3)
+    largest = max(_MIN_RADIUS + 0.5, min(height, width) / 3)
     margin = int(largest)
-    tail = _SMALLEST**-2 - largest**-2
-    mean_area = 2 * np.pi * np.log(largest / _SMALLEST) / tail
+    tail = _MIN_RADIUS**-2 - largest**-2
+    mean_area = 2 * np.pi * np.log(largest / _MIN_RADIUS) / tail
     count = max(8, int(_COVER * (height + 2 * margin) * (width + 2 * margin) / mean_area))
-    radius = (_SMALLEST**-2 - rng.random(count) * tail) ** -0.5
+    radius = (_MIN_RADIUS**-2 - rng.random(count) * tail) ** -0.5
     top = rng.integers(-margin, height + margin, count, dtype=np.int32)
     left = rng.integers(-margin, width + margin, count, dtype=np.int32)
     inside = (top > -radius) & (top < height + radius) & (left > -radius) & (left < width + radius)

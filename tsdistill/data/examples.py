@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ import numpy as np
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from torch import nn
 from torch.utils.data import Dataset
 
 from tsdistill.data.numpy_files import native, read_npy, read_npz
@@ -58,24 +56,15 @@ def _read(path: Path, what: str) -> Any:
         return safetensors.torch.load_file(path) if kind == ".safetensors" else torch_save.load(path)
 
 
-def _checked(found: Any, place: str) -> Any:
+def _checked(values: Any, place: str) -> Any:
     with refusing(f"--example-input {place}", "give plain numeric arrays"):
-        example = mapped(as_tensors(found), torch.Tensor.detach)
+        example = mapped(as_tensors(values), torch.Tensor.detach)
     if next(tensors(example), None) is None:
         raise TsdistillError(
-            f"--example-input {place} holds a {type(found).__name__} without tensors; give a tensor, a tuple "
-            "of arguments or a dict of keyword arguments"
+            f"--example-input {place} holds a {type(values).__name__} without tensors; give a tensor, a "
+            "tuple of arguments or a dict of keyword arguments"
         )
     return {str(name): value for name, value in example.items()} if isinstance(example, dict) else example
-
-
-def by_name(model: nn.Module, example: Any) -> Any:
-    """A tuple of arguments as a mapping of keyword arguments, where ``model``'s forward names them."""
-    if not isinstance(example, tuple):
-        return example
-    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD,)
-    names = [p.name for p in inspect.signature(model.forward).parameters.values() if p.kind in kinds]
-    return dict(zip(names, example, strict=False)) if len(names) >= len(example) else example
 
 
 class LikeExample(Dataset):

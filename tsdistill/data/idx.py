@@ -17,8 +17,11 @@ _PREFIX = {"train": "train", "test": "t10k"}
 _MOST_DEFLATED = 1032
 """Times that a gzipped file grows at most: the bound of the deflate format."""
 
-_MOST_DIMENSIONS = 32
+_MAX_DIMENSIONS = 32
+"""Dimensions of an array: the limit of NumPy before version 2."""
+
 _TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+"""NumPy's big-endian types by the third byte of an IDX file, as the format defines them."""
 
 
 def read_idx(path: str | Path) -> np.ndarray:
@@ -43,7 +46,7 @@ def read_idx(path: str | Path) -> np.ndarray:
             dtype = np.dtype(_TYPES[head[2]])
             claimed = math.prod(shape) * dtype.itemsize
             raw = file.read(claimed + 1) if claimed <= most else b""
-    if len(shape) != head[3] or head[3] > _MOST_DIMENSIONS or len(raw) != claimed:
+    if len(shape) != head[3] or head[3] > _MAX_DIMENSIONS or len(raw) != claimed:
         raise TsdistillError(
             f"{path} is truncated: it says shape {str(shape)[:80]} but does not hold as much; fetch it again"
         )
@@ -70,19 +73,19 @@ class IdxImages(Dataset):
         root = Path(folder).expanduser()
         places = (root, root / class_name / "raw", root / "raw")
         stems = [f"{_PREFIX[split]}-images-idx3-ubyte", f"{_PREFIX[split]}-labels-idx1-ubyte"]
-        found = next((p for place in places if (p := [_find(place, stem) for stem in stems])[0]), None)
-        if found is None or None in found:
+        paths = next((p for place in places if (p := [_find(place, stem) for stem in stems])[0]), None)
+        if paths is None or None in paths:
             looked = ", ".join(str(place) for place in places)
             raise TsdistillError(
                 f"no {class_name} files ({stems[0]}[.gz], {stems[1]}[.gz]) in {looked}{hint}"
             )
-        self.images, self.labels = (read_idx(path) for path in found if path)
+        self.images, self.labels = (read_idx(path) for path in paths if path)
         if self.images.ndim != 3 or self.labels.shape != self.images.shape[:1]:
             raise TsdistillError(
-                f"{found[0]} has shape {self.images.shape} but {found[1]} has {self.labels.shape};"
+                f"{paths[0]} has shape {self.images.shape} but {paths[1]} has {self.labels.shape};"
                 " give files that belong together"
             )
-        self.description = f"{class_name} {split} images in {found[0].parent if found[0] else root}"
+        self.description = f"{class_name} {split} images in {paths[0].parent if paths[0] else root}"
 
     def __len__(self) -> int:
         return len(self.images)

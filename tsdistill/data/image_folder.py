@@ -20,7 +20,7 @@ _SUFFIXES = frozenset({
     ".ppm", ".pgm", ".pbm", ".pnm", ".avif",
 })
 # fmt: on
-MOST_PIXELS = 89_478_485
+MAX_PIXELS = 89_478_485
 """Pixels of a picture: those of 256 MiB as RGB, Pillow's own limit for a warning."""
 
 _HELD_OUT_FOLDERS = ("validation", "val", "valid", "test")
@@ -34,7 +34,7 @@ def _natural(text: str) -> list[tuple[int, int | str]]:
 
 
 def _list_images(root: Path) -> list[Path]:
-    found, seen = [], set()
+    paths, seen = [], set()
     for folder, folders, files in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
         if real in seen:
@@ -42,12 +42,12 @@ def _list_images(root: Path) -> list[Path]:
             continue
         seen.add(real)
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [
+        paths += [
             Path(folder, name)
             for name in files
             if Path(name).suffix.lower() in _SUFFIXES and not name.startswith(".")
         ]
-    return sorted(found, key=lambda path: _natural(str(path.relative_to(root))))
+    return sorted(paths, key=lambda path: _natural(str(path.relative_to(root))))
 
 
 def _with_split(root: Path) -> Path:
@@ -113,9 +113,9 @@ def open_image(path: str | Path) -> Any:
             image = Image.open(path)
         with image:
             width, height = image.size
-            if width * height > MOST_PIXELS:
+            if width * height > MAX_PIXELS:
                 raise ValueError(
-                    f"{width} by {height} pixels are more than the {MOST_PIXELS} that are decoded"
+                    f"{width} by {height} pixels are more than the {MAX_PIXELS} that are decoded"
                 )
             image.load()
             return image.copy() if image.format == "GIF" else image

@@ -115,8 +115,8 @@ def timm_dataset(name: str, spec: InputSpec) -> Dataset:
         with contextlib.redirect_stdout(chatter):
             dataset = create_dataset(bare, root=place, input_img_mode=mode, **keywords)
     except ImportError as error:
-        said = chatter.getvalue().strip() or error
-        raise TsdistillError(f"the data {bare} need another package: {said}") from error
+        cause = chatter.getvalue().strip() or error
+        raise TsdistillError(f"the data {bare} need another package: {cause}") from error
     except AssertionError as error:
         raise TsdistillError(
             f"timm does not read the data {bare}: {cause_of(error)}; names look like {known}"

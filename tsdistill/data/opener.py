@@ -1,4 +1,4 @@
-"""From whatever was given as data to a stream."""
+"""Data of any form, opened as a stream of batches."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from tsdistill import plugins
 from tsdistill.data.arrays import ArraySamples
-from tsdistill.data.sample_source import Backing, GivenBacking, IndexedBacking, OrderedBacking
+from tsdistill.data.sample_source import BatchSource, IndexedSource, IterableSource, SampleSource
 from tsdistill.data.stream import Stream
 from tsdistill.data.transforms import channel_figures, describe, is_image
 from tsdistill.data.unreadable import Unreadable
@@ -25,7 +25,7 @@ from tsdistill.options.old_names import grouped
 from tsdistill.options.option_fields import check_seed
 
 SYNTHETIC_SAMPLES = 512
-"""How many synthetic samples there are when no number is given."""
+"""Synthetic samples that are read when no number is given: 16 batches of the default size."""
 
 
 @grouped(inputs=DataOptions)
@@ -72,11 +72,11 @@ def open_data(
         channel_figures(spec)
     dataset = dataset_of(data, spec)
     if dataset is None:
-        backing: Backing = _given(data, spec, seed, arguments)
+        source: SampleSource = _batch_source(data, spec, seed, arguments)
         details = "used as they are"
         shape = None
     else:
-        backing = _backing(dataset, spec, seed, workers, strict)
+        source = _dataset_source(dataset, spec, seed, workers, strict)
         pictures = getattr(dataset, "pictures", True)
         details = "" if spec is None else describe(spec, pictures=pictures)
         shape = None if spec is None or spec.transform is not None else tuple(spec.size)
@@ -84,7 +84,7 @@ def open_data(
     if data is None:
         details = f"no data were given; {details}"
     return Stream(
-        backing,
+        source,
         details=details,
         synthetic=synthetic,
         labelled=getattr(dataset, "labelled", None),
@@ -135,14 +135,16 @@ def _named(text: str, spec: InputSpec) -> Dataset:
     )
 
 
-def _backing(dataset: Any, spec: InputSpec | None, seed: int, workers: int, strict: bool) -> Backing:
+def _dataset_source(
+    dataset: Any, spec: InputSpec | None, seed: int, workers: int, strict: bool
+) -> SampleSource:
     name = getattr(dataset, "description", None) or f"samples of {type(dataset).__name__}"
     if isinstance(dataset, IterableDataset):
-        return OrderedBacking(dataset, spec, name, seed, Unreadable(strict))
-    return IndexedBacking(dataset, spec, name, seed, workers, Unreadable(strict))
+        return IterableSource(dataset, spec, name, seed, Unreadable(strict))
+    return IndexedSource(dataset, spec, name, seed, workers, Unreadable(strict))
 
 
-def _given(data: Any, spec: InputSpec | None, seed: int, arguments: int) -> GivenBacking:
+def _batch_source(data: Any, spec: InputSpec | None, seed: int, arguments: int) -> BatchSource:
     if not isinstance(data, Iterable) or isinstance(data, (bytes, dict)):
         raise TsdistillError(
             f"a {type(data).__name__} is no data; give a specification, a tensor, a DataLoader or batches"
@@ -150,9 +152,10 @@ def _given(data: Any, spec: InputSpec | None, seed: int, arguments: int) -> Give
     if isinstance(data, (list, tuple)) and not data:
         raise TsdistillError("the data are an empty sequence; give at least one batch")
     name = "samples of the DataLoader" if isinstance(data, DataLoader) else "samples of the given batches"
-    return GivenBacking(data, spec, name, seed, arguments)
+    return BatchSource(data, spec, name, seed, arguments)
 
 
 def synthetic_samples(dataset: Dataset, samples: int | None) -> int | None:
-    """The samples to read: `SYNTHETIC_SAMPLES` of a synthetic data set, which has no end, by default."""
+    """The number of samples to read: `SYNTHETIC_SAMPLES` by default of a synthetic data set, which has no
+    end."""
     return samples if samples is not None or not getattr(dataset, "synthetic", False) else SYNTHETIC_SAMPLES

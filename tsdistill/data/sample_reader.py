@@ -77,11 +77,20 @@ def collate(items: Sequence[Any], name: str) -> Batch:
 
 
 class Part(tuple):
-    """What a worker hands over: ``(x, y, numbers, failures)``."""
+    """A part of a batch, as a worker returns it: ``(x, y, numbers, failures)``."""
 
 
 def assemble(items: Sequence[Any], numbers: Sequence[int] | None, name: str) -> Part:
-    """Read samples as a part of a batch; those that failed are left out and told of."""
+    """The part of a batch that samples make up.
+
+    Args:
+        items: samples, or `Failure` in place of one; these are left out, and their messages listed.
+        numbers: the samples' numbers in the data set; ``None`` for data without numbers.
+        name: what messages call the samples.
+
+    Raises:
+        TsdistillError: shapes differ, or a value is not finite.
+    """
     failures = [str(item) for item in items if isinstance(item, Failure)]
     kept = [place for place, item in enumerate(items) if not isinstance(item, Failure)]
     if not kept:

@@ -1,4 +1,4 @@
-"""What lies behind a stream: data sets by index, data sets in their own order, batches from Python."""
+"""Sources of a stream's samples: data sets with an index, iterable data sets, batches from Python."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from tsdistill.runtime.exclusive import exclusive
 from tsdistill.runtime.nests import cut
 
 
-class Backing(Protocol):
-    """Where a stream's batches come from.
+class SampleSource(Protocol):
+    """A source of the batches of a stream.
 
     Attributes:
         total: how many samples there are, ``None`` when that is not known.
@@ -42,7 +42,7 @@ class Backing(Protocol):
 
 
 class PrivateRandom:
-    """Steps of an iterator run with a state of torch's global generator that is theirs alone."""
+    """Runs the steps of an iterator with a private state of torch's global generator."""
 
     def __init__(self, seed: int) -> None:
         self._state = torch.Generator().manual_seed(seed).get_state()
@@ -58,7 +58,7 @@ class PrivateRandom:
                 self._state = torch.get_rng_state()
                 torch.set_rng_state(outside)
 
-    def walk(self, iterable: Iterable[Any]) -> Iterator[Any]:
+    def iterate(self, iterable: Iterable[Any]) -> Iterator[Any]:
         """The items of ``iterable``."""
         iterator = self.step(iterable, start=True)
         while True:
@@ -69,7 +69,7 @@ class PrivateRandom:
             yield item
 
 
-class IndexedBacking:
+class IndexedSource:
     """A map-style data set in a seeded random order; the whole of it in its own order.
 
     A synthetic one has no end: position ``p`` under ``seed`` is its index ``seed * 2**32 + p``.
@@ -113,14 +113,14 @@ class IndexedBacking:
             sampler=self._indices(skip, samples),
         )
         first = skip
-        for items in PrivateRandom(self._seed).walk(batches):
+        for items in PrivateRandom(self._seed).iterate(batches):
             read = self.unreadable.sift(items, first)
             first += len(items)
             if read:
                 yield collate(read, self.name)
 
 
-class OrderedBacking:
+class IterableSource:
     """An iterable data set, in the order in which it comes."""
 
     random = False
@@ -138,9 +138,9 @@ class OrderedBacking:
         self._prepared = SampleReader(dataset, spec, name)
         self.total = _length(dataset) or None
 
-    def _walk(self) -> Iterator[Any]:
+    def _items(self) -> Iterator[Any]:
         try:
-            yield from PrivateRandom(self._seed).walk(self._dataset)
+            yield from PrivateRandom(self._seed).iterate(self._dataset)
         except TsdistillError:
             raise
         except Exception as error:  # a data set may raise anything
@@ -149,7 +149,7 @@ class OrderedBacking:
     def batches(self, skip: int, samples: int | None, size: int) -> Iterator[Batch]:
         """Batches of ``size``, shorter by samples that cannot be read; the last one is shorter, too."""
         stop = None if samples is None else skip + samples
-        items = islice(self._walk(), skip, stop)
+        items = islice(self._items(), skip, stop)
         first = skip
         while part := [
             self._prepared.attempt(item, place) for place, item in enumerate(islice(items, size), first)
@@ -160,7 +160,7 @@ class OrderedBacking:
                 yield collate(read, self.name)
 
 
-class GivenBacking:
+class BatchSource:
     """Batches that the caller gives: a sequence, a ``DataLoader``, any iterable, or an iterator, which is
     read once.
 
@@ -175,7 +175,7 @@ class GivenBacking:
         self._arguments = arguments
         self.name, self._spec, self._seed = name, spec, seed
         self.unreadable = Unreadable()
-        self._given = batches
+        self._batches = batches
         self._kept: list[Batch] | None = [] if isinstance(batches, Iterator) else None
         generator = getattr(batches, "generator", None)
         self._generator = generator if isinstance(generator, torch.Generator) else None
@@ -183,22 +183,24 @@ class GivenBacking:
         self.total = self._count()
 
     def _count(self) -> int | None:
-        if isinstance(self._given, (list, tuple)):
-            return sum(size_of(split_batch(batch, self._arguments)[0]) for batch in self._given)
-        if isinstance(self._given, DataLoader) and not self._given.drop_last:
-            return None if isinstance(self._given.dataset, IterableDataset) else _length(self._given.sampler)
+        if isinstance(self._batches, (list, tuple)):
+            return sum(size_of(split_batch(batch, self._arguments)[0]) for batch in self._batches)
+        if isinstance(self._batches, DataLoader) and not self._batches.drop_last:
+            return (
+                None if isinstance(self._batches.dataset, IterableDataset) else _length(self._batches.sampler)
+            )
         return None
 
-    def _walk(self) -> Iterator[Batch]:
+    def _items(self) -> Iterator[Batch]:
         if self._kept is not None:
             yield from self._kept
-            for batch in self._given:
+            for batch in self._batches:
                 self._kept.append(self._ready(batch))
                 yield self._kept[-1]
             return
         if self._generator is not None and self._state is not None:
             self._generator.set_state(self._state)
-        for batch in PrivateRandom(self._seed).walk(self._given):
+        for batch in PrivateRandom(self._seed).iterate(self._batches):
             yield self._ready(batch)
 
     def _ready(self, batch: Any) -> Batch:
@@ -218,7 +220,7 @@ class GivenBacking:
         position = 0
         if stop == 0:
             return
-        for x, y in self._walk():
+        for x, y in self._items():
             count = size_of(x)
             low = max(0, skip - position)
             high = count if stop is None else min(count, stop - position)

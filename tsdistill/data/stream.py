@@ -10,7 +10,7 @@ from torch import Tensor
 from tsdistill.data.batches import batch_size as size_of
 from tsdistill.data.batches import check_finite
 from tsdistill.data.sample_reader import Batch
-from tsdistill.data.sample_source import Backing
+from tsdistill.data.sample_source import SampleSource
 from tsdistill.data.targets import check_target
 from tsdistill.data.unreadable import left_out
 from tsdistill.errors import TsdistillError
@@ -33,7 +33,7 @@ class Stream:
 
     def __init__(
         self,
-        backing: Backing,
+        source: SampleSource,
         *,
         details: str = "",
         synthetic: bool = False,
@@ -44,52 +44,52 @@ class Stream:
         seed: int = 0,
         shape: tuple[int, ...] | None = None,
     ) -> None:
-        self._backing, self._details, self._shape = backing, details, shape
+        self._source, self._details, self._shape = source, details, shape
         self._skip, self._limit = skip, samples
         self.batch_size, self.seed = batch_size, seed
         self.synthetic = synthetic
         self.samples = self._number()
         if self.samples is not None and self.samples <= 0:
             raise TsdistillError(
-                f"{backing.name}: none is left after the first {skip}, there are {backing.total}; skip fewer"
+                f"{source.name}: none is left after the first {skip}, there are {source.total}; skip fewer"
             )
         self.labelled = self._peek() if labelled is None else labelled
         self.description = self._describe()
 
     def _number(self) -> int | None:
-        total = self._backing.total
+        total = self._source.total
         if total is None:
             return self._limit if self.synthetic else None
         left = total - self._skip
         return left if self._limit is None else min(left, self._limit)
 
     def _peek(self) -> bool:
-        first = next(self._backing.batches(self._skip, self._limit, 1), None)
+        first = next(self._source.batches(self._skip, self._limit, 1), None)
         if first is None:
             raise self._nothing()
         return first[1] is not None
 
     def _describe(self) -> str:
-        total, seed = self._backing.total, f"seed {self.seed}"
-        if self._backing.random:
+        total, seed = self._source.total, f"seed {self.seed}"
+        if self._source.random:
             which = f"a random part, {seed}"
         else:
             which = f"after {self._skip}" if self._skip else "the first"
         number = "all" if self.samples is None and self._limit is None else f"{self.samples or self._limit}"
         if self.synthetic:
-            text = f"{number} {self._backing.name} ({seed})"
+            text = f"{number} {self._source.name} ({seed})"
         elif total is not None and self.samples == total:
-            text = f"all {total} {self._backing.name}"
+            text = f"all {total} {self._source.name}"
         elif total is not None:
-            text = f"{number} of {total} {self._backing.name} ({which})"
+            text = f"{number} of {total} {self._source.name} ({which})"
         else:
-            text = f"{'' if number == 'all' else 'at most '}{number} {self._backing.name}"
+            text = f"{'' if number == 'all' else 'at most '}{number} {self._source.name}"
         labels = "with labels" if self.labelled else "no labels"
         return "; ".join(part for part in (text, labels if not self.synthetic else "", self._details) if part)
 
     def __iter__(self) -> Iterator[Batch]:
         position = 0
-        for x, y in self._backing.batches(self._skip, self._limit, self.batch_size):
+        for x, y in self._source.batches(self._skip, self._limit, self.batch_size):
             self._check(x, y, position)
             position += size_of(x)
             yield x, y
@@ -100,14 +100,14 @@ class Stream:
         """Why there is not a single sample."""
         wrong = self.unread
         if wrong:
-            return TsdistillError(f"nothing of {self._backing.name} can be read: {wrong[0]}")
-        return TsdistillError(f"{self._backing.name} yields no samples; give at least one batch")
+            return TsdistillError(f"nothing of {self._source.name} can be read: {wrong[0]}")
+        return TsdistillError(f"{self._source.name} yields no samples; give at least one batch")
 
     @property
     def unread(self) -> list[str]:
         """What was wrong with each sample of this stream that could not be read so far and was left out."""
         stop = None if self._limit is None else self._skip + self._limit
-        return self._backing.unreadable.between(self._skip, stop)
+        return self._source.unreadable.between(self._skip, stop)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -119,11 +119,11 @@ class Stream:
         one = isinstance(x, Tensor)
         if one and self._shape is not None and tuple(x.shape[1:]) != self._shape:
             raise TsdistillError(
-                f"{self._backing.name}: samples have shape {tuple(x.shape[1:])} but the model reads"
+                f"{self._source.name}: samples have shape {tuple(x.shape[1:])} but the model reads"
                 f" {self._shape}; give --input-size (input_size=) or reshape the samples"
             )
-        check_target(y, size_of(x), self._backing.name)
-        check_finite(x, self._skip + position, self._backing.name)
+        check_target(y, size_of(x), self._source.name)
+        check_finite(x, self._skip + position, self._source.name)
 
     def held_out(self, samples: int | None = None) -> Stream | None:
         """A second stream over samples that are not in this one, at most ``samples`` of them (as many as this
@@ -137,13 +137,13 @@ class Stream:
         if used is None:
             return None
         skip = self._skip + used
-        total = self._backing.total
+        total = self._source.total
         if total is not None and skip >= total:
             return None
-        if total is None and not self.synthetic and next(self._backing.batches(skip, 1, 1), None) is None:
+        if total is None and not self.synthetic and next(self._source.batches(skip, 1, 1), None) is None:
             return None
         return Stream(
-            self._backing,
+            self._source,
             details=self._details,
             synthetic=self.synthetic,
             labelled=self.labelled,

@@ -13,35 +13,42 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from tsdistill.data.batches import LABEL_KEYS
 from tsdistill.data.batches import batch_size as size_of
 from tsdistill.data.sample_reader import SampleReader, assemble, loader
-from tsdistill.data.sample_source import GivenBacking
+from tsdistill.data.sample_source import BatchSource
 from tsdistill.data.targets import cut_target
-from tsdistill.data.training_batch import Share, TrainingBatch
+from tsdistill.data.training_batch import LoaderOptions, Share, TrainingBatch
 from tsdistill.data.unreadable import Failure
 from tsdistill.errors import TsdistillError, cause_of
 from tsdistill.models.info import InputSpec
 from tsdistill.runtime.nests import cut
-from tsdistill.runtime.seeds import drawing, mixed_seed
+from tsdistill.runtime.seeds import mixed_seed, seeded_draws
 
 BUFFER = 512
-"""Of so many samples, read but not decoded further, the next one is drawn at random."""
+"""Samples in the shuffle buffer, from which the next one is drawn at random. They are read but not decoded
+further: 512 compressed pictures of 100 kB take 50 MB in each worker.
+"""
 
-_SHARES_ITSELF = ("datasets.", "webdataset.", "timm.")
-_LABELS = (*LABEL_KEYS, "cls", "fine_label")
+_SHARDS_ITSELF = ("datasets.", "webdataset.", "timm.")
+"""Packages whose streams give each worker its own shards (the first parts of their modules' names)."""
+
+_LABEL_KEYS = (*LABEL_KEYS, "cls", "fine_label")
 
 
-class _Dealt(IterableDataset):
+class _ShardedStream(IterableDataset):
     """The samples of a stream that one worker of one process reads, shuffled in a buffer.
 
-    Hugging Face's streams, webdataset's and timm's deal their own shards to workers, and so does any data set
-    with a true attribute ``shares_itself``; of others every worker takes each so-many-th item.
+    Hugging Face's streams, webdataset's and timm's distribute their shards to workers themselves, and so does
+    a data set with a true attribute ``shares_itself``. Of any other stream, worker ``i`` of ``n`` takes the
+    items ``i``, ``i + n``, ``i + 2 n`` and so on.
     """
 
-    def __init__(self, dataset: Any, spec: InputSpec | None, name: str, how: Any, epoch: int) -> None:
-        self._dataset, self._name, self._how, self._epoch = dataset, name, how, epoch
-        self._reading = SampleReader(dataset, spec, name)
+    def __init__(
+        self, dataset: Any, spec: InputSpec | None, name: str, options: LoaderOptions, epoch: int
+    ) -> None:
+        self._dataset, self._name, self._options, self._epoch = dataset, name, options, epoch
+        self._reader = SampleReader(dataset, spec, name)
 
     def _items(self) -> Iterator[Any]:
-        share: Share = self._how.share
+        share: Share = self._options.share
         info = get_worker_info()
         own = (share.number, share.of) if info is None else (
             share.number * info.num_workers + info.id, share.of * info.num_workers
@@ -54,13 +61,13 @@ class _Dealt(IterableDataset):
             dataset = split_dataset_by_node(dataset, share.number, share.of) if share.of > 1 else dataset
         elif hasattr(dataset, "set_epoch"):
             dataset.set_epoch(self._epoch)
-        itself = module.startswith(_SHARES_ITSELF) or getattr(dataset, "shares_itself", False)
+        itself = module.startswith(_SHARDS_ITSELF) or getattr(dataset, "shares_itself", False)
         yield from dataset if itself else islice(iter(dataset), own[0], None, own[1])
 
     def __iter__(self) -> Iterator[Any]:
         info = get_worker_info()
         worker = 0 if info is None else info.id
-        numbers = (self._how.seed, self._epoch, self._how.share.number, worker)
+        numbers = (self._options.seed, self._epoch, self._options.share.number, worker)
         generator = torch.Generator().manual_seed(mixed_seed(*numbers, 3))
         try:
             for place, item in enumerate(_shuffled(self._items(), generator)):
@@ -72,8 +79,8 @@ class _Dealt(IterableDataset):
 
     def _ready(self, item: Any, numbers: tuple[int, ...]) -> Any:
         try:
-            with drawing(*numbers):
-                return self._reading.prepare(as_pair(item))
+            with seeded_draws(*numbers):
+                return self._reader.prepare(as_pair(item))
         except TsdistillError as error:
             return Failure(error)
         except Exception as error:  # a picture that cannot be decoded, a transform that fails
@@ -85,10 +92,10 @@ def as_pair(item: Any) -> Any:
     if not isinstance(item, Mapping):
         return item
     picture = next((value for value in item.values() if hasattr(value, "getbands")), None)
-    label = next((item[key] for key in _LABELS if key in item), None)
+    label = next((item[key] for key in _LABEL_KEYS if key in item), None)
     if picture is not None:
         return picture, label
-    return item if label is None else ({k: v for k, v in item.items() if k not in _LABELS}, label)
+    return item if label is None else ({k: v for k, v in item.items() if k not in _LABEL_KEYS}, label)
 
 
 def _shuffled(items: Iterator[Any], generator: torch.Generator) -> Iterator[Any]:
@@ -104,11 +111,22 @@ def _shuffled(items: Iterator[Any], generator: torch.Generator) -> Iterator[Any]
         yield held[place]
 
 
-class StreamTraining:
+class StreamTrainingData:
     """An iterable data set, shuffled in a buffer, from as many workers as there are.
 
-    The order depends on seed, epoch, and the numbers of processes and workers. Going on in the middle of an
-    epoch reads what comes before once more.
+    The order depends on seed, epoch, and the numbers of processes and workers. To resume in the middle of an
+    epoch, the samples before that point are read once more.
+
+    Args:
+        dataset: the data set.
+        spec: how inputs look; ``None`` uses samples as they are.
+        name: what messages call the samples.
+        options: how the data are read.
+        details: what is done to the samples, for the description.
+        fixed: whether a sample is the same tensor every time it is read.
+
+    Raises:
+        TsdistillError: the batch cannot be divided evenly among the processes.
     """
 
     numbers: int | None = None
@@ -116,18 +134,24 @@ class StreamTraining:
     labels = None
 
     def __init__(
-        self, dataset: Any, spec: InputSpec | None, name: str, how: Any, details: str = "", fixed: bool = True
+        self,
+        dataset: Any,
+        spec: InputSpec | None,
+        name: str,
+        options: LoaderOptions,
+        details: str = "",
+        fixed: bool = True,
     ) -> None:
         self.name, self.fixed = name, fixed
-        self._dataset, self._spec, self._how = dataset, spec, how
-        known = _length(dataset, how.share)
-        self.samples = how.samples if how.samples is not None else known
-        self.batch_size = how.batch_size
+        self._dataset, self._spec, self._options = dataset, spec, options
+        known = _length(dataset, options.share)
+        self.samples = options.samples if options.samples is not None else known
+        self.batch_size = options.batch_size
         self.length = None if self.samples is None else max(1, self.samples // self.batch_size)
-        if how.batch_size % how.share.of:
+        if options.batch_size % options.share.of:
             raise TsdistillError(
-                f"a batch of {how.batch_size} samples of a stream cannot be dealt evenly to {how.share.of} "
-                "processes; give a --batch-size that can"
+                f"a batch of {options.batch_size} samples of a stream cannot be divided evenly among "
+                f"{options.share.of} processes; give a --batch-size that can"
             )
         number = "" if self.samples is None else f"{self.samples} "
         self.description = "; ".join(part for part in (f"{number}{name}", "streamed", details) if part)
@@ -138,35 +162,35 @@ class StreamTraining:
         Raises:
             TsdistillError: the stream cannot be read, or a sample of a strict one.
         """
-        how = self._how
+        options = self._options
         batches = loader(
-            _Dealt(self._dataset, self._spec, self.name, how, epoch),
-            seed=mixed_seed(how.seed, epoch),
-            workers=how.workers,
+            _ShardedStream(self._dataset, self._spec, self.name, options, epoch),
+            seed=mixed_seed(options.seed, epoch),
+            workers=options.workers,
             collate=partial(assemble, numbers=None, name=self.name),
-            batch_size=how.batch_size // how.share.of,
-            pin=how.pin,
-            drop_last=self.samples is None or self.samples >= how.batch_size,
+            batch_size=options.batch_size // options.share.of,
+            pin=options.pin,
+            drop_last=self.samples is None or self.samples >= options.batch_size,
         )
         read = 0
         for number, part in enumerate(islice(batches, self.length)):
             x, y, _, failures = part
-            if failures and how.strict:
+            if failures and options.strict:
                 raise TsdistillError(failures[0])
             if x is None:
                 raise TsdistillError(f"nothing of a batch of {self.name} can be read: {failures[0]}")
             read += size_of(x)
             if number >= start:
-                said = " ".join(failures[0].split()) if failures else ""
-                yield TrainingBatch(x, y, None, number, 1.0, len(failures), said)
+                complaint = " ".join(failures[0].split()) if failures else ""
+                yield TrainingBatch(x, y, None, number, 1.0, len(failures), complaint)
         if not read:
             raise TsdistillError(
-                f"{self.name} gives no whole batch of {how.batch_size} samples to each of its {how.workers} "
-                "workers; give fewer --workers or a smaller --batch-size"
+                f"{self.name} gives no whole batch of {options.batch_size} samples to each of its "
+                f"{options.workers} workers; give fewer --workers or a smaller --batch-size"
             )
 
 
-class GivenTraining:
+class BatchTrainingData:
     """Batches that the caller gives, in their order; each process takes its rows of every batch."""
 
     numbers: int | None = None
@@ -174,38 +198,45 @@ class GivenTraining:
     repeatable = False
     labels = None
 
-    def __init__(self, data: Any, spec: InputSpec | None, how: Any, arguments: int = 1) -> None:
+    def __init__(self, data: Any, spec: InputSpec | None, options: LoaderOptions, arguments: int = 1) -> None:
         self.name = "samples of the given batches"
-        self._backing = GivenBacking(data, spec, self.name, how.seed, arguments)
-        self._how = how
-        self.samples = self._backing.total if how.samples is None else how.samples
-        first = next(self._backing.batches(0, None, how.batch_size), None)
+        self._source = BatchSource(data, spec, self.name, options.seed, arguments)
+        self._options = options
+        self.samples = self._source.total if options.samples is None else options.samples
+        first = next(self._source.batches(0, None, options.batch_size), None)
         if first is None:
             raise TsdistillError(f"{self.name}: there are none; give at least one batch")
         self.batch_size = size_of(first[0])
         self.length = (
-            len(data) if isinstance(data, (list, tuple, DataLoader)) and how.samples is None else None
+            len(data) if isinstance(data, (list, tuple, DataLoader)) and options.samples is None else None
         )
         self.description = f"{self.samples or 'some'} {self.name}, as they are given"
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[TrainingBatch]:
         """This process's rows of the batches, from number ``start`` on, in their order."""
-        share: Share = self._how.share
-        for number, (x, y) in enumerate(self._backing.batches(0, self._how.samples, self._how.batch_size)):
+        share: Share = self._options.share
+        for number, (x, y) in enumerate(
+            self._source.batches(0, self._options.samples, self._options.batch_size)
+        ):
             count = size_of(x)
             if number < start:
                 continue
             low, high = (count * place // share.of for place in (share.number, share.number + 1))
             if low == high:
-                raise TsdistillError(f"a batch of {count} samples cannot be dealt to {share.of} processes")
-            mine = (cut(x, low, high), cut_target(y, low, high, count)) if share.of > 1 else (x, y)
-            yield TrainingBatch(*mine, None, number, (high - low) * share.of / count)
+                raise TsdistillError(
+                    f"a batch of {count} samples cannot be divided among {share.of} processes"
+                )
+            part = (cut(x, low, high), cut_target(y, low, high, count)) if share.of > 1 else (x, y)
+            yield TrainingBatch(*part, None, number, (high - low) * share.of / count)
 
 
 def _length(dataset: Any, share: Share) -> int | None:
-    """How many samples all processes find together; timm's streams say how many each does."""
+    """The number of samples over all processes, ``None`` when it is not known.
+
+    A stream of timm has the length of one process's part.
+    """
     try:
-        found = len(dataset)
+        samples = len(dataset)
     except (TypeError, NotImplementedError, AttributeError, ValueError):
         return None
-    return found * share.of if type(dataset).__module__.startswith("timm.") else found
+    return samples * share.of if type(dataset).__module__.startswith("timm.") else samples

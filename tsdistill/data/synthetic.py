@@ -1,4 +1,4 @@
-"""Samples made from nothing but a seed."""
+"""Synthetic samples, each a function of its index alone."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ _UNLABELLED = -1
 """The class number of samples without a label, in the test splits of the Hugging Face hub and in folders."""
 
 
-def target_of(given: Any) -> Any:
+def target_of(target: Any) -> Any:
     """The target of a batch: a tensor where it can be one, else the structure that was given.
 
     A structure is a sequence or mapping that holds tensors, arrays or mappings: a dictionary of boxes for
@@ -25,15 +25,15 @@ def target_of(given: Any) -> Any:
     Raises:
         TsdistillError: it is neither.
     """
-    if given is None or isinstance(given, (Tensor, Mapping)):
-        return given
-    if isinstance(given, (tuple, list)) and any(_structured(item) for item in given):
-        return given
+    if target is None or isinstance(target, (Tensor, Mapping)):
+        return target
+    if isinstance(target, (tuple, list)) and any(_structured(item) for item in target):
+        return target
     try:
-        return torch.as_tensor(given)
+        return torch.as_tensor(target)
     except (TypeError, ValueError, RuntimeError) as error:
-        what = type(given).__name__
-        of = f" of {len(given)}" if isinstance(given, (tuple, list)) else ""
+        what = type(target).__name__
+        of = f" of {len(target)}" if isinstance(target, (tuple, list)) else ""
         raise TsdistillError(f"a batch holds a {what}{of} where a tensor is needed") from error
 
 
@@ -58,9 +58,15 @@ def collate_targets(targets: Sequence[Any]) -> Any:
 
 
 def cut_target(target: Any, start: int, stop: int, samples: int) -> Any:
-    """The target of samples ``start`` to ``stop`` of a batch of ``samples``.
+    """The target of samples ``start`` to ``stop`` of a batch.
 
-    A sequence with an entry for each sample is cut; of any other, and of mappings, the entries are.
+    A sequence with one entry for each sample is cut; of any other sequence, and of mappings, the entries are.
+
+    Args:
+        target: the target of the batch.
+        start: the first sample, counted from 0.
+        stop: one more than the last sample.
+        samples: the number of samples in the batch.
     """
     if isinstance(target, (Tensor, np.ndarray)):
         return target[start:stop] if target.ndim else target
@@ -111,11 +117,11 @@ def _batched(target: Sequence[Any], samples: int) -> bool:
 
 
 def labels_of(dataset: Dataset) -> Any:
-    """The labels of all samples of a data set that keeps them beside these, else ``None``."""
+    """The labels of all samples of a data set that stores them apart from the samples, else ``None``."""
     for name in ("labels", "targets", "y"):
-        found = getattr(dataset, name, None)
-        if found is not None and not callable(found) and hasattr(found, "__len__"):
-            return found
+        labels = getattr(dataset, name, None)
+        if labels is not None and not callable(labels) and hasattr(labels, "__len__"):
+            return labels
     numbers, paths = getattr(dataset, "classes", None), getattr(dataset, "paths", None)
     if numbers and paths is not None:
         known = {name: number for number, name in enumerate(numbers)}

@@ -26,7 +26,7 @@ class TrainingBatch:
         y: labels ``(n,)``, or ``None``.
         index: numbers of the samples in the data set, int64 ``(n,)``; ``None`` for data without numbers.
         number: of the batch in its epoch, from 0.
-        weight: the samples that were dealt to this process over an equal share of the batch: a mean over
+        weight: the samples of the batch that are this process's over an equal share of the batch: a mean over
             ``n`` samples times this, averaged over all processes, is the mean over the batch.
         skipped: samples of it that could not be read and were left out.
         complaint: what was wrong with the first of these.

@@ -1,4 +1,4 @@
-"""Data to train on: another order every epoch, from a seed, dealt to processes before anything is read."""
+"""Data to train on: a new order every epoch, from a seed; each process reads its part only."""
 
 from __future__ import annotations
 
@@ -65,23 +65,23 @@ def open_training(
             raise TsdistillError(f"the number of {name} must be at least {least}, not {value}")
     data = for_training(data)
     dataset = dataset_of(data, spec)
-    loader = LoaderOptions(batch_size, seed, workers, samples, share, strict, pin)
+    options = LoaderOptions(batch_size, seed, workers, samples, share, strict, pin)
     if dataset is None:
         if transform is not None:
             raise TsdistillError("a training transform is for pictures, not for batches; leave it out")
-        return streamed_training.GivenTraining(data, spec, loader, arguments)
-    moved = spec
+        return streamed_training.BatchTrainingData(data, spec, options, arguments)
+    training_spec = spec
     if transform is not None:
         if spec is None or not getattr(dataset, "pictures", True):
             raise TsdistillError(
                 "a training transform is for pictures; these data are values used as they are"
             )
-        moved = replace(spec, transform=TrainingTransform(spec, transform))
+        training_spec = replace(spec, transform=TrainingTransform(spec, transform))
     name = getattr(dataset, "description", None) or f"samples of {type(dataset).__name__}"
     details = "" if spec is None else describe(spec, pictures=getattr(dataset, "pictures", True))
     if transform is not None:
         details += f"; training transform {TrainingTransform.words(transform)}"
     fixed = transform is None
     if isinstance(dataset, IterableDataset):
-        return streamed_training.StreamTraining(dataset, moved, name, loader, details, fixed)
-    return indexed_training.IndexedTraining(dataset, moved, name, loader, details, fixed)
+        return streamed_training.StreamTrainingData(dataset, training_spec, name, options, details, fixed)
+    return indexed_training.IndexedTrainingData(dataset, training_spec, name, options, details, fixed)

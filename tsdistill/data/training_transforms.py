@@ -39,7 +39,7 @@ class TrainingTransform:
         mean, std = channel_figures(spec)
         self._channels, height, width = spec.size
         try:
-            self._made = create_transform(
+            self._transform = create_transform(
                 (self._channels, height, width),
                 is_training=True,
                 interpolation=spec.interpolation,
@@ -54,7 +54,7 @@ class TrainingTransform:
 
     def __call__(self, image: Any) -> torch.Tensor:
         """The tensor that the model reads; what is random comes from the global generators."""
-        return self._made(convert(image, self._channels))
+        return self._transform(convert(image, self._channels))
 
     @staticmethod
     def words(options: Mapping[str, Any]) -> str:

@@ -69,12 +69,12 @@ def main_output(output: Any) -> Tensor:
     Raises:
         TsdistillError: there is none.
     """
-    found = _first_floating(output)
-    if found is None:
+    tensor = _first_floating(output)
+    if tensor is None:
         raise TsdistillError(
             f"the model returns a {type(output).__name__} without a floating tensor to evaluate"
         )
-    return found
+    return tensor
 
 
 def _first_floating(output: Any) -> Tensor | None:

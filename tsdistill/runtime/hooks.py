@@ -152,5 +152,9 @@ class InputHooks(ModuleHooks):
             for look in self._looks[call.name]:
                 replaced = look(x)
                 x = x if replaced is None else replaced
-        given = first._replace(data=x) if isinstance(first, PackedSequence) else x
-        return ((given, *call.args[1:]), call.kwargs) if call.args else ((), {**call.kwargs, "input": given})
+        argument = first._replace(data=x) if isinstance(first, PackedSequence) else x
+        return (
+            ((argument, *call.args[1:]), call.kwargs)
+            if call.args
+            else ((), {**call.kwargs, "input": argument})
+        )

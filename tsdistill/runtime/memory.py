@@ -67,9 +67,9 @@ class Live(OperatorMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        given = {storage_key(storage) for storage in _storages((args, kwargs))}
+        inputs = {storage_key(storage) for storage in _storages((args, kwargs))}
         for storage in _storages(result):
-            if storage_key(storage) not in given or storage_key(storage) in self._held:
+            if storage_key(storage) not in inputs or storage_key(storage) in self._held:
                 self._hold(storage)
         return result
 

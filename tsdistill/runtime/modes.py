@@ -284,13 +284,13 @@ def tensors_in(tree: Any) -> list[torch.Tensor]:
     if kind in _LEAVES:
         return []
     if kind is tuple or kind is list:
-        found = []
+        parts = []
         for part in tree:
             if isinstance(part, torch.Tensor):
-                found.append(part)
+                parts.append(part)
             elif type(part) not in _LEAVES:
-                found += tensors_in(part)
-        return found
+                parts += tensors_in(part)
+        return parts
     if isinstance(tree, (Mapping, tuple, list)) or is_record(tree) or is_graph(tree):
         return list(tensors(tree))
     leaves, _ = pytree.tree_flatten(tree)

@@ -1,4 +1,4 @@
-"""Inputs of any form: tensors in tuples, lists, mappings, data classes and graphs; one walk through them."""
+"""Inputs of any form: tensors in tuples, lists, mappings, data classes and graphs; their one traversal."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 
 def is_record(value: Any) -> bool:
@@ -59,10 +60,15 @@ def tensors(value: Any) -> Iterator[Tensor]:
     return (leaf for leaf in leaves(value) if isinstance(leaf, Tensor))
 
 
-def mapped(value: Any, change: Callable[[Any], Any], kind: type = Tensor) -> Any:
-    """A copy of ``value`` with ``change(leaf)`` in the place of every leaf of a ``kind``.
+def mapped(value: Any, change: Callable[[Any], Any], kind: type | tuple[type, ...] = Tensor) -> Any:
+    """A copy of ``value`` with ``change(part)`` in the place of every part of a ``kind``.
 
     Mappings become dicts. Of a graph only tensors are changed, whatever the ``kind``.
+
+    Args:
+        value: inputs, labels or outputs, whatever their form.
+        change: gives what takes the place of a part.
+        kind: the classes of the parts that are changed. A container of such a class is one part.
     """
     if isinstance(value, kind):
         return change(value)
@@ -70,7 +76,7 @@ def mapped(value: Any, change: Callable[[Any], Any], kind: type = Tensor) -> Any
     if inner is None:
         return value
     if is_graph(value):
-        return copy.copy(value).apply(change) if kind is Tensor else value
+        return copy.copy(value).apply(change) if issubclass(Tensor, kind) else value
     changed = {name: mapped(item, change, kind) for name, item in inner}
     if isinstance(value, Mapping):
         return changed
@@ -89,7 +95,8 @@ def moved(
     """A copy of ``value`` with its tensors on ``device``.
 
     Containers are new ones, also where no tensor moves, because a model may write to a graph or a list that
-    it is given.
+    it is given. The ``batch_sizes`` of a packed sequence stay where they are: torch takes them on the CPU
+    only.
 
     Args:
         value: inputs, labels or outputs, whatever their form.
@@ -98,11 +105,17 @@ def moved(
         non_blocking: copies from page-locked memory to a GPU may go on after the call.
     """
 
-    def to_device(tensor: Tensor) -> Tensor:
+    def to_device(part: Any) -> Any:
+        if isinstance(part, PackedSequence):
+            data, batch_sizes, *orders = part
+            return PackedSequence(to_device(data), batch_sizes, *map(to_device, orders))
+        return part if part is None else convert(part)
+
+    def convert(tensor: Tensor) -> Tensor:
         dtype = floating if floating is not None and tensor.is_floating_point() else tensor.dtype
         return tensor.to(device, dtype, non_blocking=non_blocking)
 
-    return mapped(value, to_device)
+    return mapped(value, to_device, (Tensor, PackedSequence))
 
 
 def count(x: Any) -> int:
@@ -183,6 +196,19 @@ def by_name(model: nn.Module, x: Any) -> Any:
         return dict(inspect.signature(model.forward).bind(*x).arguments)
     except (TypeError, ValueError):
         return x
+
+
+def keyword_arguments(model: nn.Module, x: Any) -> Any:
+    """Positional arguments as keyword arguments with which a forward of ``model`` can be called; any other
+    ``x``, and arguments of which one cannot be given by keyword, as they are."""
+    if not isinstance(x, tuple) or hasattr(x, "_fields"):
+        return x
+    try:
+        bound = inspect.signature(model.forward).bind_partial(*x)
+    except (TypeError, ValueError):
+        return x
+    kinds = {bound.signature.parameters[name].kind for name in bound.arguments}
+    return dict(bound.arguments) if kinds <= {inspect.Parameter.POSITIONAL_OR_KEYWORD} else x
 
 
 def arguments_of(model: nn.Module, example: Any = None) -> int:

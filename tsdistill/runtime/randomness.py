@@ -84,8 +84,8 @@ def draw(
         generator = kwargs.get("generator")
         if name in ("bernoulli", "bernoulli_"):
             chance = args[1] if len(args) > 1 and args[1] is not None else first
-            given = (taken(_uniform(first, drawn.shape, generator)) < chance).to(first.dtype)
-            return first.copy_(given) if name == "bernoulli_" else given
+            result = (taken(_uniform(first, drawn.shape, generator)) < chance).to(first.dtype)
+            return first.copy_(result) if name == "bernoulli_" else result
         if name == "normal":
             noise = torch.randn(drawn.shape, generator=generator, dtype=first.dtype, device=first.device)
             return args[0] + args[1] * taken(noise)

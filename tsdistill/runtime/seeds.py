@@ -20,7 +20,7 @@ def mixed_seed(*numbers: int) -> int:
 
 
 @contextmanager
-def drawing(*numbers: int) -> Iterator[None]:
+def seeded_draws(*numbers: int) -> Iterator[None]:
     """While the block runs the global generators of Python, NumPy and torch give what ``numbers`` say; after
     it they are as they were."""
     seed = mixed_seed(*numbers)

@@ -67,18 +67,18 @@ def _calls(model: nn.Module) -> dict[str, ComputedCall]:
 
 def _graphed_weights(model: nn.Module, example: Any) -> dict[str, Tensor]:
     """The weights of the calls of ``model``, each on its autograd graph."""
-    found: dict[str, Tensor] = {}
+    weights: dict[str, Tensor] = {}
 
     def look(call: ModuleCall) -> None:
         weight = call.module.weight
         assert isinstance(weight, Tensor)
-        found[call.name] = weight
+        weights[call.name] = weight
 
     with ModuleHooks(_calls(model), before=look), evaluation_mode(model), torch.enable_grad():
         for parameter in model.parameters():
             parameter.requires_grad_(parameter.is_floating_point())
         forward(model, example)
-    return found
+    return weights
 
 
 def _holds(model: nn.Module, name: str, setting: Setting, example: Any) -> bool:

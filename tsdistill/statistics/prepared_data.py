@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tsdistill.augmentation import Setting, Strategy, augmented, opened, prepared
 from tsdistill.data import Stream, open_data
-from tsdistill.data.examples import LikeExample, by_name
+from tsdistill.data.examples import LikeExample
 from tsdistill.errors import TsdistillError
 from tsdistill.models import InputSpec, info_of
 from tsdistill.models import example_input as example_for
@@ -20,7 +20,7 @@ from tsdistill.models.requirements import check_open
 from tsdistill.models.sources.hf_inputs import is_transformers
 from tsdistill.options.data_options import DataOptions
 from tsdistill.runtime.forward import head, placement, to_model
-from tsdistill.runtime.nests import arguments_of
+from tsdistill.runtime.nests import arguments_of, keyword_arguments
 from tsdistill.runtime.seeds import mixed_seed
 
 
@@ -91,7 +91,7 @@ def structured(model: nn.Module, example_input: Any = None) -> Any:
     if example_input is None:
         known = info_of(model).example
         example_input = example_for(model) if known is None and is_transformers(model) else known
-    return by_name(model, example_input)
+    return keyword_arguments(model, example_input)
 
 
 def made_up(example_input: Any) -> LikeExample | None:

@@ -20,7 +20,7 @@ from tsdistill.models.files.hub_folder import INDEXED, shards
 from tsdistill.models.info import InputSpec
 from tsdistill.models.sources import specs
 from tsdistill.models.sources.hf_inputs import is_transformers
-from tsdistill.models.sources.offline import fetching
+from tsdistill.models.sources.offline import quiet_downloads
 from tsdistill.models.sources.specs import Built, OptionValue
 from tsdistill.printable import printable
 from tsdistill.schema import LARGEST, LARGEST_DOCUMENT, Entries, Schema, Text, parse, validated
@@ -207,7 +207,7 @@ def _pretrained(library: Any, place: str, wanted: str, weights: bool, spec: str)
     if local:
         _check_folder(folder, spec)
     try:
-        with fetching():
+        with quiet_downloads():
             if not local:
                 _check_fields(library.PretrainedConfig.get_config_dict(source)[0], spec)
             config = library.AutoConfig.from_pretrained(
@@ -227,7 +227,7 @@ def _pretrained(library: Any, place: str, wanted: str, weights: bool, spec: str)
         with size_guard.limited(held):
             return _from_configuration(make, config, spec)
     try:
-        with fetching(), size_guard.limited(held):
+        with quiet_downloads(), size_guard.limited(held):
             return kind.from_pretrained(
                 source, config=config, local_files_only=local, use_safetensors=True, trust_remote_code=False
             )

@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 
 from huggingface_hub import constants
 
-_PATIENCE = 3.0
+_TIMEOUT = 3.0
 
 
 @contextmanager
-def fetching() -> Iterator[None]:
+def quiet_downloads() -> Iterator[None]:
     """While libraries fetch weights: what they say goes to stderr; without a network no retries, no word."""
     log = logging.getLogger("huggingface_hub")
     level, offline = log.level, constants.HF_HUB_OFFLINE
@@ -41,7 +41,7 @@ def _reachable() -> bool:
     if urllib.request.getproxies():
         return True
     before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(_PATIENCE)
+    socket.setdefaulttimeout(_TIMEOUT)
     try:
         socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, 443)
     except OSError:

@@ -13,7 +13,7 @@ from torch import nn
 from tsdistill.errors import TsdistillError, cause_of
 from tsdistill.models.files.stored_weights import shapes_of
 from tsdistill.models.info import InputSpec, ModelInfo
-from tsdistill.models.sources.offline import fetching
+from tsdistill.models.sources.offline import quiet_downloads
 from tsdistill.models.sources.specs import Built, OptionValue, join, parse
 
 _REFUSED = ("checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
@@ -74,7 +74,7 @@ def check_name(name: str, spec: str) -> None:
 
 def _create(name: str, options: dict[str, Any], pretrained: bool, spec: str) -> nn.Module:
     try:
-        with fetching():
+        with quiet_downloads():
             return timm.create_model(name, pretrained=pretrained, **options)
     except Exception as error:
         cause = cause_of(error)

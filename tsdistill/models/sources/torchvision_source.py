@@ -17,7 +17,7 @@ from torchvision.models import regnet
 
 from tsdistill.errors import TsdistillError, cause_of
 from tsdistill.models.info import InputSpec
-from tsdistill.models.sources.offline import fetching
+from tsdistill.models.sources.offline import quiet_downloads
 from tsdistill.models.sources.specs import Built, OptionValue, join, parse
 
 _REFUSED = ("weights_backbone", "progress", "backbone")
@@ -63,7 +63,7 @@ def _create(name: str, options: dict[str, Any], weights: Any, spec: str) -> nn.M
         return _call(name, options, weights)
     except Exception as error:
         cause = cause_of(error)
-        if weights is not None and _is_fetching(error):
+        if weights is not None and _download_failed(error):
             raise TsdistillError(
                 f"{spec}: its weights are not in the cache and cannot be fetched ({cause}); connect to the "
                 "network once, give a file as MODEL, or add pretrained=false"
@@ -71,7 +71,7 @@ def _create(name: str, options: dict[str, Any], weights: Any, spec: str) -> nn.M
         raise TsdistillError(f"{spec}: torchvision cannot build it ({cause}); check the options") from error
 
 
-def _is_fetching(error: BaseException) -> bool:
+def _download_failed(error: BaseException) -> bool:
     """Whether an error came from downloading: an OSError (urllib's are), or a checksum that does not fit."""
     return isinstance(error, OSError) or "invalid hash value" in str(error)
 
@@ -89,7 +89,7 @@ def arguments(name: str, options: Mapping[str, Any], *, weights: bool) -> dict[s
 
 def _call(name: str, options: dict[str, Any], weights: Any) -> nn.Module:
     given = arguments(name, options, weights=weights is not None)
-    with _block_widths_on_cpu(), fetching():
+    with _block_widths_on_cpu(), quiet_downloads():
         return models.get_model(name, weights=weights, **given)
 
 
