@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tsdistill.errors import TsdistillError
-from tsdistill.printable import LONGEST_MESSAGE, one_line, printable, shortened
+from tsdistill.printable import LONGEST_MESSAGE, html_text, one_line, printable, shortened
 
 ANYTHING = st.text(st.characters(exclude_categories=()))
 
@@ -48,3 +48,19 @@ def test_every_error_is_one_bounded_printable_line(text: str) -> None:
     assert str(error).isprintable()
     assert len(str(error)) <= LONGEST_MESSAGE
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+@given(
+    st.lists(st.text(alphabet="abc", min_size=1, max_size=15), min_size=1, max_size=80), st.integers(60, 200)
+)
+def test_words_are_not_cut(words: list[str], most: int) -> None:
+    shown = shortened(" ".join(words), most)
+    assert len(shown) <= most
+    assert {piece for piece in shown.split() if piece != "..."} <= set(words)
+
+
+@pytest.mark.parametrize("text", ["a\u202eb.html", "<b>&", "\x1b[31m"])
+def test_text_of_a_page_has_no_marks_and_nothing_unprintable(text: str) -> None:
+    shown = html_text(text)
+    assert shown.isprintable()
+    assert "<" not in shown

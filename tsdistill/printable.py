@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from html import escape
+
 LONGEST_MESSAGE = 1000
 """Characters of a message: about ten lines of a terminal, above the longest that this package writes."""
+
+LONGEST_WORD = 20
+"""Characters of a word of English; a longer run without a space is a name or a path, cut anywhere."""
 
 LONGEST_NAME = 120
 """Characters of a name out of a file within a message: room for the deepest module names in use."""
@@ -33,9 +38,23 @@ def one_line(text: object, most: int = LONGEST_MESSAGE) -> str:
     return printable(" ".join(shown.split()), most)
 
 
+def html_text(text: object) -> str:
+    """``text`` for a page: printable, and with the characters that have a meaning in HTML escaped."""
+    return escape(printable(text))
+
+
 def shortened(text: str, most: int) -> str:
-    """``text`` without its middle where it is longer than ``most`` characters."""
+    """``text`` without its middle where it is longer than ``most`` characters; words of up to `LONGEST_WORD`
+    characters are kept or left out as a whole."""
     if len(text) <= most:
         return text
-    end = (most - 3) // 3
-    return f"{text[: most - 3 - end]}...{text[len(text) - end :]}"
+    length = (most - 3) // 3
+    head, tail = _word_at(text, most - 3 - length)[0], _word_at(text, len(text) - length)[1]
+    return f"{text[:head]}...{text[tail:]}"
+
+
+def _word_at(text: str, place: int) -> tuple[int, int]:
+    """Start and end of the word that ``place`` is in; twice ``place`` where it is longer than a word."""
+    start, end = text.rfind(" ", 0, place) + 1, text.find(" ", place)
+    end = len(text) if end < 0 else end
+    return (start, end) if end - start <= LONGEST_WORD else (place, place)

@@ -44,6 +44,18 @@ def sparse_buffer() -> nn.Module:
     return model
 
 
+def compiled_part() -> nn.Module:
+    model = plain()
+    model[2] = torch.compile(model[2], backend="eager")
+    return model
+
+
+def compiled_in_place() -> nn.Module:
+    model = plain()
+    model.compile(backend="eager")
+    return model
+
+
 NEVER = {
     "lazy": (
         lambda: nn.Sequential(nn.LazyLinear(12), nn.LazyBatchNorm1d(), nn.ReLU(), nn.Linear(12, 3)),
@@ -58,6 +70,9 @@ CLOSED = {
     "scripted": (lambda: torch.jit.script(plain()), "scripted as a whole"),
     "traced": (lambda: torch.jit.trace(plain(), X), "scripted as a whole"),
     "exported": (lambda: torch.export.export(plain(), (X,)).module(), "exported program"),
+    "compiled": (lambda: torch.compile(plain(), backend="eager"), "model|student is compiled"),
+    "compiled part": (compiled_part, "has a compiled module, 2"),
+    "compiled in place": (compiled_in_place, "is compiled"),
     "sparse": (sparse, r"holds a sparse tensor, 2.weight \(torch.sparse_coo\)"),
     "sparse buffer": (sparse_buffer, r"holds a sparse tensor, table \(torch.sparse_csr\)"),
 }

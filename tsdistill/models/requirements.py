@@ -43,8 +43,8 @@ def check_open(model: Any, role: str = "model") -> None:
     """Refuse what cannot be looked into: traced, cut or trained layer by layer.
 
     Raises:
-        TsdistillError: see `check_runnable`; or it is scripted or exported as a whole, or holds sparse
-            tensors.
+        TsdistillError: see `check_runnable`; or it is scripted or exported as a whole, it or a part of it is
+            compiled, or it holds sparse tensors.
     """
     check_runnable(model, role)
     if isinstance(model, torch.jit.ScriptModule):
@@ -54,11 +54,22 @@ def check_open(model: Any, role: str = "model") -> None:
         )
     if isinstance(model, torch.fx.GraphModule) and "eval" in vars(model):  # exported ones have no modes
         raise TsdistillError(f"the {role} is an exported program; give the module that it was made from")
+    for name, module in model.named_modules():
+        if _compiled(module):
+            raise TsdistillError(
+                f"the {role}{f' has a compiled module, {name}' if name else ' is compiled'} (torch.compile); "
+                "hooks do not see its layers; give the module that it was made from and compile the result"
+            )
     for name, tensor in _tensors(model):
         if tensor.layout is not torch.strided:
             raise TsdistillError(
                 f"the {role} holds a sparse tensor, {name} ({tensor.layout}); make it dense (to_dense) before"
             )
+
+
+def _compiled(module: nn.Module) -> bool:
+    """Whether ``torch.compile`` returned ``module``, or ``module.compile()`` was called."""
+    return "_orig_mod" in module._modules or getattr(module, "_compiled_call_impl", None) is not None
 
 
 def _tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from html import escape
 from importlib import resources
 from pathlib import Path
 from string import Template
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from tsdistill.alignment.report import AlignmentReport
 from tsdistill.files import replacing
+from tsdistill.printable import html_text
 from tsdistill.report.cut_table import page_section
 from tsdistill.report.packed_arrays import compressed, json_text
 from tsdistill.report.page_text import HISTORY, words
@@ -33,7 +33,9 @@ def page(report: AlignmentReport, history: AlignmentHistory | None = None) -> st
         history: how the alignment grew over checkpoints; shown in a section of its own.
     """
     said = words(report)
-    section = Template(_asset("history.html")).substitute(history_caption=escape(HISTORY)) if history else ""
+    section = (
+        Template(_asset("history.html")).substitute(history_caption=html_text(HISTORY)) if history else ""
+    )
     return Template(_asset("page.html")).substitute(
         said,
         style=_asset("page.css"),

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from html import escape
-
 from tsdistill.alignment.report import AlignmentReport
+from tsdistill.printable import html_text
 from tsdistill.report.numbers import amount, counted, seconds
 from tsdistill.report.report_text import causes, certainty, strength_cost
 
@@ -81,15 +80,15 @@ def words(report: AlignmentReport) -> dict[str, str]:
     """Headings and captions, as HTML."""
     model, teacher = _names(report)
     beside = teacher if report.has_teacher else "itself"
-    said = {name: escape(text) for name, text in (_BESIDE if report.has_teacher else _ALONE).items()}
+    said = {name: html_text(text) for name, text in (_BESIDE if report.has_teacher else _ALONE).items()}
     return {
         **said,
-        "title": escape(f"{_file(model)} beside {_file(beside)} · tsdistill"),
-        "heading": f'{escape(_file(model))} <span class="than">beside</span> {escape(_file(beside))}',
+        "title": html_text(f"{_file(model)} beside {_file(beside)} · tsdistill"),
+        "heading": f'{html_text(_file(model))} <span class="than">beside</span> {html_text(_file(beside))}',
         "facts": "\n".join(_facts(report)),
         "notes": _notes(report),
         "footer": "This page needs no network: data, scripts and the drawing library are in the file. "
-        f"A node is aligned when its best {escape(report.metric)} reaches the threshold; a candidate is "
+        f"A node is aligned when its best {html_text(report.metric)} reaches the threshold; a candidate is "
         f"dead, weak (below {100 * report.thresholds.weak:g} % of its group's largest strength) or "
         "explained by the nodes that stay. "
         f"Theory: Yuandong Tian, Student Specialization in Deep ReLU Networks, {PAPER}.",
@@ -153,8 +152,8 @@ def _said(report: AlignmentReport) -> bool:
 
 def _fact(term: str, value: str, small: str) -> str:
     kind = ' class="wide"' if term in ("Strength", "Data", "Time") else ""
-    more = f"<small>{escape(small)}</small>" if small else ""
-    return f"    <div{kind}><dt>{term}</dt><dd>{escape(value)}{more}</dd></div>"
+    more = f"<small>{html_text(small)}</small>" if small else ""
+    return f"    <div{kind}><dt>{term}</dt><dd>{html_text(value)}{more}</dd></div>"
 
 
 def _how(report: AlignmentReport) -> str:
@@ -172,5 +171,5 @@ def _notes(report: AlignmentReport) -> str:
     lines = [*report.notes, *(f"metric {name} failed: {message}" for name, message in report.failed.items())]
     if not lines:
         return ""
-    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
+    items = "".join(f"<li>{html_text(line)}</li>" for line in lines)
     return f'  <ul class="notes" aria-label="Notes">{items}</ul>'
