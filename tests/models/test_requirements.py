@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -46,7 +46,7 @@ def sparse_buffer() -> nn.Module:
 
 def compiled_part() -> nn.Module:
     model = plain()
-    model[2] = torch.compile(model[2], backend="eager")
+    model[2] = cast(nn.Module, torch.compile(model[2], backend="eager"))
     return model
 
 
