@@ -1,4 +1,7 @@
-"""Losses and their weights, as options name them."""
+"""Losses and their weights, as options name them.
+
+Plugins are imported when a loss is named, so that ``--help`` is quick.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from tsdistill.errors import TsdistillError
-from tsdistill.plugins import name_of
 from tsdistill.printable import printable
 
 
@@ -18,6 +20,8 @@ def weighted_losses(value: Any, at: str = "") -> dict[str, float]:
         TsdistillError: it is none of these, a loss comes twice, or a weight is no number; ``at`` (a place,
             with its colon) is in the message.
     """
+    from tsdistill.plugins import name_of
+
     if isinstance(value, Mapping):
         pairs = [
             (name_of(key) if callable(key) or isinstance(key, str) else str(key), weight)
