@@ -61,7 +61,7 @@ def test_missing_packages_are_named(tmp_path, monkeypatch):
 
 
 def test_a_model_beyond_one_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(onnx_graph, "LARGEST", 100)
+    monkeypatch.setattr(onnx_graph, "MAX_BYTES", 100)
     with pytest.raises(TsdistillError, match="an ONNX file holds 2 GB"):
         tsd.export(vectors(), tmp_path / "out.onnx", example_input=X)
     assert os.listdir(tmp_path) == []

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import tsdistill as tsd
-from tsdistill.exporting.reserved_names import Enclosed, enclosed
+from tsdistill.exporting.reserved_names import PrefixedModule, with_prefix
 
 
 class Named(nn.Module):
@@ -37,5 +37,5 @@ def test_a_name_of_a_graph_module(tmp_path: Path, names: tuple[str, str], suffix
 
 def test_other_names_are_kept() -> None:
     model = Named("first", "scale")
-    assert enclosed(model) is model
-    assert isinstance(enclosed(Named("code", "scale")), Enclosed)
+    assert with_prefix(model) is model
+    assert isinstance(with_prefix(Named("code", "scale")), PrefixedModule)

@@ -38,8 +38,8 @@ class Exported:
     @property
     def bytes(self) -> int:
         """Size of all files."""
-        found = (part for each in self.files for part in (each.rglob("*") if each.is_dir() else (each,)))
-        return sum(part.stat().st_size for part in found)
+        parts = (part for each in self.files for part in (each.rglob("*") if each.is_dir() else (each,)))
+        return sum(part.stat().st_size for part in parts)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain data."""

@@ -1,4 +1,4 @@
-"""``export``: a model written for other engines or as source, and checked before the file is there."""
+"""``export``: a model written for other engines or as source, and compared with what was written."""
 
 from __future__ import annotations
 
@@ -30,6 +30,9 @@ SUFFIXES = {
 }
 
 _TRACED_BATCH = 2
+"""Samples of the example that is exported when the batch is dynamic: the smallest batch that ``torch.export``
+does not take for a constant (it specialises sizes of 0 and 1).
+"""
 
 
 @unchanged
@@ -98,9 +101,9 @@ def check_export(path: str | Path, *, opset: int | None = None) -> Path:
         raise TsdistillError(f"{path}: a Python file is imported by its name; name it like a variable")
     if suffix == FOLDER:
         return check_new_folder(path)
-    named, *beside = files_of(path)
-    check_place(named)
-    for file in beside:
+    main, *others = files_of(path)
+    check_place(main)
+    for file in others:
         if file.exists() and not path.exists():
             raise TsdistillError(f"{path}: its weights would replace {file}, which is there; name another")
         check_place(file)
@@ -118,32 +121,32 @@ def files_of(path: str | Path) -> tuple[Path, ...]:
 def _program(model: nn.Module, path: Path, example: Example, dynamic: bool, opset: int | None) -> Exported:
     suffix = path.suffix.lower()
     version = None
-    with replacing(path) as beside:
+    with replacing(path) as temporary:
         if suffix == ONNX:
-            version = onnx_graph.write(model, example, beside, dynamic=dynamic, opset=opset)
-            run, by, needs = onnx_graph.reader(beside), onnx_graph.engine(), ("an ONNX runtime",)
+            version = onnx_graph.write(model, example, temporary, dynamic=dynamic, opset=opset)
+            run, by, needs = onnx_graph.reader(temporary), onnx_graph.engine(), ("an ONNX runtime",)
         else:
             form = torch_export if suffix == PROGRAM else torchscript
-            form.write(model, example, beside, dynamic=dynamic)
-            run, by, needs = form.reader(beside), _torch(), ("torch",)
-        found = check(model, run, example, dynamic=dynamic, by=by)
-    return Exported((path,), SUFFIXES[suffix], found, dynamic, version, needs)
+            form.write(model, example, temporary, dynamic=dynamic)
+            run, by, needs = form.reader(temporary), _torch(), ("torch",)
+        comparison = check(model, run, example, dynamic=dynamic, by=by)
+    return Exported((path,), SUFFIXES[suffix], comparison, dynamic, version, needs)
 
 
 def _source(model: nn.Module, path: Path, example: Example, dynamic: bool, arch: str | None) -> Exported:
     _, weights = files_of(path)
-    with replacing_all((weights, path)) as (tensors, beside):
-        written = python_source.write(model, example, beside, path, tensors, arch)
-        found = check(model, written.run, example, dynamic=dynamic, by=_torch(), exact=True)
-    return Exported((path, weights), SUFFIXES[SOURCE], found, True, needs=written.needs)
+    with replacing_all((weights, path)) as (tensors, temporary):
+        written = python_source.write(model, example, temporary, path, tensors, arch)
+        comparison = check(model, written.run, example, dynamic=dynamic, by=_torch(), exact=True)
+    return Exported((path, weights), SUFFIXES[SOURCE], comparison, True, needs=written.needs)
 
 
 def _folder(model: nn.Module, path: Path, example: Example, dynamic: bool) -> Exported:
-    with replacing_folder(path) as beside:
-        pretrained.write(model, beside, path)
-        run, by = pretrained.reader(model, beside), pretrained.engine()
-        found = check(model, run, example, dynamic=dynamic, by=by)
-    return Exported((path,), SUFFIXES[FOLDER], found, dynamic, needs=("transformers",))
+    with replacing_folder(path) as temporary:
+        pretrained.write(model, temporary, path)
+        run, by = pretrained.reader(model, temporary), pretrained.engine()
+        comparison = check(model, run, example, dynamic=dynamic, by=by)
+    return Exported((path,), SUFFIXES[FOLDER], comparison, dynamic, needs=("transformers",))
 
 
 def _torch() -> str:

@@ -62,12 +62,12 @@ def _torchvision(argument: str, arch: str) -> Factory:
     from tsdistill.models.sources.torchvision_source import arguments
 
     name, options = parse(argument, arch)
-    given = literals.arguments({"weights": None, **arguments(name, options, weights=False)})
+    keywords = literals.arguments({"weights": None, **arguments(name, options, weights=False)})
     return Factory(
         f"{name} of torchvision {torchvision.__version__}",
         "torchvision",
         "from torchvision import models",
-        f"models.get_model({literals.quoted(name)}{given})",
+        f"models.get_model({literals.quoted(name)}{keywords})",
     )
 
 

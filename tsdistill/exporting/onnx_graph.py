@@ -11,15 +11,18 @@ from torch import nn
 
 from tsdistill.errors import TsdistillError
 from tsdistill.exporting.export_inputs import Example
-from tsdistill.exporting.reserved_names import enclosed
+from tsdistill.exporting.reserved_names import with_prefix
 from tsdistill.exporting.silenced_output import quiet
-from tsdistill.exporting.torch_export import refused, shapes
+from tsdistill.exporting.torch_export import export_error, shapes
 from tsdistill.exporting.verification import Runner
 from tsdistill.runtime.modes import first_line
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 OPSETS = range(18, 25)
-LARGEST = 2 * 10**9 - 2**20
+"""Versions of the ONNX operators that PyTorch's exporter writes."""
+
+MAX_BYTES = 2 * 10**9 - 2**20
+"""Bytes of weights: a protocol buffer holds 2**31 bytes at most, and the graph itself takes some of them."""
 
 
 def check_installed() -> None:
@@ -51,6 +54,13 @@ def check_opset(opset: int | None) -> None:
 def write(model: nn.Module, example: Example, path: Path, *, dynamic: bool, opset: int | None = None) -> int:
     """Export ``model`` to ``path``, weights within.
 
+    Args:
+        model: the module, in evaluation mode.
+        example: an input, with which the forward is recorded.
+        path: the file.
+        dynamic: let the batch vary.
+        opset: version of the ONNX operators; ``None``: PyTorch's default.
+
     Returns:
         The version of the operators in the file.
 
@@ -61,14 +71,14 @@ def write(model: nn.Module, example: Example, path: Path, *, dynamic: bool, opse
     import onnx
 
     size = sum(t.numel() * t.element_size() for t in (*model.parameters(), *model.buffers()))
-    if size > LARGEST:
+    if size > MAX_BYTES:
         raise TsdistillError(
             f"the model takes {size / 1e9:.1f} GB, an ONNX file holds 2 GB; write .pt2 or halve its precision"
         )
     try:
         with quiet(), torch.no_grad():
             torch.onnx.export(
-                enclosed(model),
+                with_prefix(model),
                 example.args,
                 path,
                 kwargs=dict(example.kwargs) or None,
@@ -78,13 +88,13 @@ def write(model: nn.Module, example: Example, path: Path, *, dynamic: bool, opse
                 verbose=False,
             )
     except Exception as error:
-        raise refused("the ONNX exporter", error, dynamic) from error
-    got = next(i.version for i in onnx.load(path, load_external_data=False).opset_import if not i.domain)
-    if opset is not None and got != opset:
+        raise export_error("the ONNX exporter", error, dynamic) from error
+    version = next(i.version for i in onnx.load(path, load_external_data=False).opset_import if not i.domain)
+    if opset is not None and version != opset:
         raise TsdistillError(
-            f"--opset {opset}: the model comes out in version {got} only; leave --opset out or take {got}"
+            f"--opset {opset}: the model comes out in version {version} only; leave it out or take that"
         )
-    return got
+    return version
 
 
 def engine() -> str:
@@ -114,8 +124,8 @@ def reader(path: Path) -> Runner:
     names = [given.name for given in session.get_inputs()]
 
     def run(example: Example) -> Sequence[torch.Tensor]:
-        given = example.kwargs or dict(zip(names, example.tensors, strict=True))
-        feed = {name: given[name].numpy() for name in names}
+        values = example.kwargs or dict(zip(names, example.tensors, strict=True))
+        feed = {name: values[name].numpy() for name in names}
         return [torch.from_numpy(value) for value in session.run(None, feed)]
 
     return run

@@ -80,8 +80,8 @@ def write(
     rebuilt = _built(names, weights, made_by)
     _check_tensors(model, rebuilt)
 
-    def run(given: Example) -> Sequence[torch.Tensor]:
-        return tensors_in(rebuilt(*given.args, **given.kwargs))
+    def run(example: Example) -> Sequence[torch.Tensor]:
+        return tensors_in(rebuilt(*example.args, **example.kwargs))
 
     return Written(run, ("torch", "safetensors", made_by.package))
 
@@ -94,7 +94,7 @@ def _run(source: str, path: Path, final: Path, made_by: Factory) -> dict[str, An
         with _importable(made_by), quiet():
             exec(compile(source, str(final), "exec"), names)
     except Exception as error:
-        raise _broken(error) from error
+        raise _build_error(error) from error
     return names
 
 
@@ -103,11 +103,11 @@ def _built(names: dict[str, Any], weights: Path, made_by: Factory) -> nn.Module:
         with _importable(made_by), torch.random.fork_rng(devices=[]), quiet():
             model: nn.Module = names["build"](weights)
     except Exception as error:
-        raise _broken(error) from error
+        raise _build_error(error) from error
     return model
 
 
-def _broken(error: Exception) -> TsdistillError:
+def _build_error(error: Exception) -> TsdistillError:
     return TsdistillError(f"the Python file that was written does not build the model: {first_line(error)}")
 
 
@@ -128,7 +128,7 @@ def _importable(made_by: Factory) -> Iterator[None]:
 
 
 def _check_tensors(model: nn.Module, rebuilt: nn.Module) -> None:
-    ours, theirs = model.state_dict(), rebuilt.state_dict()
-    for name, tensor in ours.items():
-        if isinstance(tensor, torch.Tensor) and not torch.equal(tensor, theirs[name]):
+    tensors, rebuilt_tensors = model.state_dict(), rebuilt.state_dict()
+    for name, tensor in tensors.items():
+        if isinstance(tensor, torch.Tensor) and not torch.equal(tensor, rebuilt_tensors[name]):
             raise TsdistillError(f"the Python file that was written gives other values to {name}")

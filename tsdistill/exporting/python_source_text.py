@@ -1,4 +1,4 @@
-"""The text of a Python file that builds a model from its weights, without tsdistill."""
+"""The text of a Python file that builds a model from its weights and does not import tsdistill."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ ORDERS = """\
         tensors[name] = tensors[name].permute(order).contiguous().permute(back)
 """
 
-ATTENDING = """\
+FIT_ATTENTION = """\
         if isinstance(module, nn.MultiheadAttention):
             fit_attention(module)
         else:
@@ -93,7 +93,10 @@ if __name__ == "__main__":
     check()
 '''
 
-SHOWN = 16
+OUTPUT_VALUES = 16
+"""Values of the output that the file keeps for its own check: enough to notice a wrong layer, few enough to
+read.
+"""
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ class Content:
     header: Header
     example: Example
     parameters: int
-    attends: bool = False
+    has_attention: bool = False
 
 
 def text(content: Content, path: Path, outputs: Sequence[float] = (0.0,)) -> str:
@@ -128,14 +131,14 @@ def text(content: Content, path: Path, outputs: Sequence[float] = (0.0,)) -> str
     """
     header = content.header
     parts = [
-        _docstring(content, path),
+        _module_docstring(content, path),
         _imports(content),
         _figures(header, path, outputs),
         _build(content),
         PLACE.format(**({"buffers": ", *BUFFERS", "held": HELD} if header.info.buffers else NO_BUFFERS)),
         *_definitions(content),
-        _sample(content.example),
-        _shortened(),
+        _sample_function(content.example),
+        _outputs_function(),
         CHECK.format(stars="**" if content.example.kwargs else "*"),
     ]
     head, rest = parts[:3], parts[3:]
@@ -144,14 +147,14 @@ def text(content: Content, path: Path, outputs: Sequence[float] = (0.0,)) -> str
     )
 
 
-def _docstring(content: Content, path: Path) -> str:
+def _module_docstring(content: Content, path: Path) -> str:
     factory = content.factory
-    said = f"\n{factory.note}\n" if factory.note else ""
+    note = f"\n{factory.note}\n" if factory.note else ""
     return f'''"""{factory.title} at the widths of its weights: {content.parameters:,} parameters.
 
 Written by tsdistill, which is not needed: {factory.package}, torch and safetensors are. The weights are in
 {path.with_suffix(".safetensors").name} beside this file.
-{said}
+{note}
     from {path.stem} import build
     model = build()  # in evaluation mode; model.train() to train it further
 
@@ -203,15 +206,15 @@ def _build(content: Content) -> str:
         "    place(model, tensors)\n"
         f"{CONSTANTS if header.info.attributes else ''}"
         "    for module in reversed(list(model.modules())):\n"
-        f"{ATTENDING if content.attends else '        sync_module(module)'}\n"
+        f"{FIT_ATTENTION if content.has_attention else '        sync_module(module)'}\n"
         "    return model.eval()\n"
     )
 
 
 def _definitions(content: Content) -> list[str]:
     """The constants, functions and classes of this package that the file carries."""
-    found = []
-    for module in _carried(content):
+    definitions = []
+    for module in _copied_modules(content):
         source = inspect.getsource(module)
         for node in ast.parse(source).body:
             if isinstance(node, ast.FunctionDef | ast.ClassDef):
@@ -219,13 +222,13 @@ def _definitions(content: Content) -> list[str]:
                     continue
             elif not isinstance(node, ast.Assign):
                 continue
-            found.append(ast.get_source_segment(source, node) or "")
-    return found
+            definitions.append(ast.get_source_segment(source, node) or "")
+    return definitions
 
 
 def _own_imports(content: Content) -> list[ast.stmt]:
     """The imports that those need."""
-    body = [node for module in _carried(content) for node in ast.parse(inspect.getsource(module)).body]
+    body = [node for module in _copied_modules(content) for node in ast.parse(inspect.getsource(module)).body]
     needless = ("__future__", "collections", "contextlib", "tsdistill")
     return [
         node
@@ -235,32 +238,32 @@ def _own_imports(content: Content) -> list[ast.stmt]:
     ]
 
 
-def _carried(content: Content) -> list[ModuleType]:
-    return [attention, widths] if content.attends else [widths]
+def _copied_modules(content: Content) -> list[ModuleType]:
+    return [attention, widths] if content.has_attention else [widths]
 
 
-def _sample(example: Example) -> str:
-    given = literals.drawn(dict(example.kwargs) if example.kwargs else example.args)
+def _sample_function(example: Example) -> str:
+    values = literals.drawn(dict(example.kwargs) if example.kwargs else example.args)
     return (
         f"def sample() -> {'dict' if example.kwargs else 'tuple'}:\n"
         '    """Make an input of random values, always the same."""\n'
         "    generator = torch.Generator().manual_seed(0)\n"
-        f"    return {given}\n"
+        f"    return {values}\n"
     )
 
 
-def _shortened() -> str:
+def _outputs_function() -> str:
     return (
         "def outputs(tree: object) -> list[float]:\n"
-        f'    """Pick at most {SHOWN} of the values in an output, from all over it."""\n'
+        f'    """Pick at most {OUTPUT_VALUES} of the values in an output, from all over it."""\n'
         "    tensors = [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]\n"
         "    values = torch.cat([tensor.double().flatten() for tensor in tensors])\n"
-        f"    return values[:: max(len(values) // {SHOWN}, 1)][:{SHOWN}].tolist()\n"
+        f"    return values[:: max(len(values) // {OUTPUT_VALUES}, 1)][:{OUTPUT_VALUES}].tolist()\n"
     )
 
 
 def _by_module(attributes: Iterable[Attribute]) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = defaultdict(dict)
+    values: dict[str, dict[str, Any]] = defaultdict(dict)
     for attribute in attributes:
-        found[attribute.module][attribute.name] = attribute.value
-    return dict(found)
+        values[attribute.module][attribute.name] = attribute.value
+    return dict(values)

@@ -10,7 +10,7 @@ from torch import fx, nn
 from tsdistill.torch_private import buffers_of, children_of, parameters_of
 
 
-class Enclosed(nn.Module):
+class PrefixedModule(nn.Module):
     """A module inside another, so that all its names begin with ``model.``; its signature is the same."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -25,8 +25,8 @@ class Enclosed(nn.Module):
         self.train(model.training)
 
 
-def enclosed(model: nn.Module) -> nn.Module:
-    """``model`` itself, or inside of an `Enclosed` where it has a name that exporters cannot keep.
+def with_prefix(model: nn.Module) -> nn.Module:
+    """``model`` itself, or inside of an `PrefixedModule` where it has a name that exporters cannot keep.
 
     ``torch.export`` and the ONNX exporter put what a model holds under its names into a
     ``torch.fx.GraphModule``, whose own attributes (``code``, ``graph``, ``meta``, ``recompile``, ...) win
@@ -35,4 +35,4 @@ def enclosed(model: nn.Module) -> nn.Module:
     taken, free = fx.GraphModule(nn.Module(), fx.Graph()), nn.Module()
     names = (*children_of(model), *parameters_of(model), *buffers_of(model))
     reserved = any(hasattr(taken, name) and not hasattr(free, name) for name in names)
-    return Enclosed(model) if reserved else model
+    return PrefixedModule(model) if reserved else model

@@ -1,4 +1,4 @@
-"""Exporters without their chatter."""
+"""Suppression of what exporters print, warn and log."""
 
 from __future__ import annotations
 

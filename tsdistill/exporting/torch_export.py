@@ -11,7 +11,7 @@ from torch import nn
 
 from tsdistill.errors import TsdistillError
 from tsdistill.exporting.export_inputs import Example
-from tsdistill.exporting.reserved_names import enclosed
+from tsdistill.exporting.reserved_names import with_prefix
 from tsdistill.exporting.silenced_output import quiet
 from tsdistill.exporting.verification import Runner
 from tsdistill.runtime.modes import first_line, tensors_in
@@ -20,18 +20,27 @@ from tsdistill.runtime.modes import first_line, tensors_in
 def write(model: nn.Module, example: Example, path: Path, *, dynamic: bool) -> None:
     """Export ``model`` to ``path``.
 
+    Args:
+        model: the module, in evaluation mode.
+        example: an input, with which the forward is recorded.
+        path: the file.
+        dynamic: let the batch vary.
+
     Raises:
         TsdistillError: ``torch.export`` cannot follow the forward.
     """
     try:
         with quiet():
             program = torch.export.export(
-                enclosed(model), example.args, dict(example.kwargs), dynamic_shapes=shapes(example, dynamic)
+                with_prefix(model),
+                example.args,
+                dict(example.kwargs),
+                dynamic_shapes=shapes(example, dynamic),
             )
             with open(path, "wb") as file:
                 torch.export.save(program, file)
     except Exception as error:
-        raise refused("torch.export", error, dynamic) from error
+        raise export_error("torch.export", error, dynamic) from error
 
 
 def reader(path: Path) -> Runner:
@@ -44,7 +53,7 @@ def reader(path: Path) -> Runner:
         with quiet():
             program: Any = torch.export.load(path).module()
     except Exception as error:
-        raise refused("torch.export", error, False) from error
+        raise export_error("torch.export", error, False) from error
 
     def run(example: Example) -> Sequence[torch.Tensor]:
         return tensors_in(program(*example.args, **example.kwargs))
@@ -53,7 +62,16 @@ def reader(path: Path) -> Runner:
 
 
 def shapes(example: Example, dynamic: bool, name: Any = torch.export.Dim.DYNAMIC) -> Any:
-    """Which dimensions may vary, as exporters take it; ``None`` when none may."""
+    """The dimensions that may vary, in the form that exporters take.
+
+    Args:
+        example: the input; the first dimension of its batched tensors varies.
+        dynamic: whether any dimension varies.
+        name: what marks a dimension that varies.
+
+    Returns:
+        One entry for each argument; ``None`` when no dimension varies.
+    """
     if not dynamic:
         return None
     marked = {
@@ -63,8 +81,14 @@ def shapes(example: Example, dynamic: bool, name: Any = torch.export.Dim.DYNAMIC
     return marked if example.kwargs else tuple(marked.values())
 
 
-def refused(exporter: str, error: Exception, dynamic: bool) -> TsdistillError:
-    """The error for a model that an exporter cannot take: the first cause, and a way out."""
+def export_error(exporter: str, error: Exception, dynamic: bool) -> TsdistillError:
+    """The error for a model that an exporter cannot take.
+
+    Args:
+        exporter: its name.
+        error: what it raised; the first cause of it is told.
+        dynamic: whether the batch was to vary, which is worth giving up.
+    """
     cause: BaseException = error
     while cause.__cause__ is not None:
         cause = cause.__cause__

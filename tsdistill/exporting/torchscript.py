@@ -11,27 +11,33 @@ from torch import nn
 
 from tsdistill.exporting.export_inputs import Example
 from tsdistill.exporting.silenced_output import quiet
-from tsdistill.exporting.torch_export import refused
+from tsdistill.exporting.torch_export import export_error
 from tsdistill.exporting.verification import Runner
 from tsdistill.runtime.modes import tensors_in
 
 
 def write(model: nn.Module, example: Example, path: Path, *, dynamic: bool) -> None:
-    """Trace ``model`` into ``path``. Sizes are followed, so any batch will do unless the forward fixes it.
+    """Trace ``model`` into ``path``. Sizes are traced too, so the batch may vary unless the forward fixes it.
+
+    Args:
+        model: the module, in evaluation mode.
+        example: an input, with which the forward is recorded.
+        path: the file.
+        dynamic: has no effect: a traced batch may always vary.
 
     Raises:
         TsdistillError: the tracer cannot follow the forward.
     """
-    given: dict[str, Any] = {"example_inputs": example.args}
+    keywords: dict[str, Any] = {"example_inputs": example.args}
     if example.kwargs:
-        given = {"example_kwarg_inputs": dict(example.kwargs)}
+        keywords = {"example_kwarg_inputs": dict(example.kwargs)}
     try:
         with quiet(), torch.no_grad():
-            script = torch.jit.trace(model, check_trace=False, strict=False, **given)
+            script = torch.jit.trace(model, check_trace=False, strict=False, **keywords)
             with open(path, "wb") as file:
                 torch.jit.save(script, file)
     except Exception as error:
-        raise refused("TorchScript", error, False) from error
+        raise export_error("TorchScript", error, False) from error
 
 
 def reader(path: Path) -> Runner:
