@@ -19,8 +19,10 @@ off by some tens of percent, so that smaller differences say nothing."""
 
 LEAST_SAVING = 0.1
 """Part of the whole network's cost (MACs, parameters, nodes or seconds) that a node of a coarse group saves.
-A node of a stream that is tied to every head saves 0.16 in a transformer with 8 heads of 8; finer groups are
-selected as the walk says."""
+A node of a stream that is tied to every head saves 0.16 in a transformer with 8 heads of 8. Results of other
+language models can change as well, and not always for the better: of a tiny Llama (one seed) the cut to 0.7
+of the MACs is the same with and without this step; at 0.5 one node is taken from another MLP and the KL
+divergence from the unpruned model rises from 0.00514 to 0.00604."""
 
 
 def avoid_overshoot(
