@@ -50,6 +50,11 @@ def leaves(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
     """Which disc is on top at each pixel: ``(height, width)`` int32, 0 for the background.
 
     Radii lie between 1.5 pixels and a third of the shorter side, with density proportional to radius ** -3.
+
+    Args:
+        height: of the picture, in pixels.
+        width: likewise.
+        rng: source of places and radii.
     """
     largest = max(_MIN_RADIUS + 0.5, min(height, width) / 3)
     margin = int(largest)
@@ -97,7 +102,14 @@ def _soften(image: np.ndarray) -> np.ndarray:
 
 
 def dead_leaves(channels: int, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """One picture: ``(channels, height, width)`` float32 in [0, 1]."""
+    """One picture: ``(channels, height, width)`` float32 in [0, 1].
+
+    Args:
+        channels: 1 or more.
+        height: in pixels.
+        width: in pixels.
+        rng: source of everything random.
+    """
     owner = leaves(height, width, rng)
     count = int(owner.max()) + 1
     colour = _colours(count, channels, rng)

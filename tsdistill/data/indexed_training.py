@@ -60,7 +60,13 @@ class _EpochSampler:
         self._epoch, self._start, self._numbers = 0, 0, torch.empty(0, dtype=torch.int64)
 
     def set(self, epoch: int, start: int, numbers: Tensor) -> None:
-        """Go through ``numbers``, from batch ``start`` on."""
+        """Go through ``numbers``, from batch ``start`` on.
+
+        Args:
+            epoch: number of the epoch.
+            start: number of the first batch.
+            numbers: int64 ``(samples,)``, the samples in the order of the epoch.
+        """
         self._epoch, self._start, self._numbers = epoch, start, numbers
 
     def __len__(self) -> int:

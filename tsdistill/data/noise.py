@@ -27,6 +27,12 @@ def pink_field(channels: int, height: int, width: int, rng: np.random.Generator)
 
     D. Field, "Relations between the statistics of natural images and the response properties of cortical
     cells", JOSA A 4 (1987).
+
+    Args:
+        channels: independent fields.
+        height: in pixels.
+        width: in pixels.
+        rng: source of the phases.
     """
     from scipy import fft
 
@@ -35,7 +41,14 @@ def pink_field(channels: int, height: int, width: int, rng: np.random.Generator)
 
 
 def pink(channels: int, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """One 1/f picture: ``(channels, height, width)`` float32 in [0, 1], the channels mostly in step."""
+    """One 1/f picture: ``(channels, height, width)`` float32 in [0, 1], the channels mostly in step.
+
+    Args:
+        channels: 1 or more.
+        height: in pixels.
+        width: in pixels.
+        rng: source of the phases.
+    """
     shared = pink_field(1, height, width, rng)
     image = shared if channels == 1 else 0.9 * shared + 0.43 * pink_field(channels, height, width, rng)
     return np.clip(0.45 + 0.23 * image, 0.0, 1.0).astype(np.float32)

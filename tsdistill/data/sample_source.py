@@ -38,7 +38,13 @@ class SampleSource(Protocol):
     unreadable: Unreadable
 
     def batches(self, skip: int, samples: int | None, size: int) -> Iterator[Batch]:
-        """Batches of the samples at positions ``skip`` to ``skip + samples`` of a fixed order."""
+        """Batches of the samples at positions ``skip`` to ``skip + samples`` of a fixed order.
+
+        Args:
+            skip: position of the first sample.
+            samples: how many; ``None`` for all that follow.
+            size: samples in a batch.
+        """
 
 
 class PrivateRandom:
@@ -103,7 +109,13 @@ class IndexedSource:
         return order[skip:stop].tolist()
 
     def batches(self, skip: int, samples: int | None, size: int) -> Iterator[Batch]:
-        """Batches of ``size``, shorter by samples that cannot be read; the last one is shorter, too."""
+        """Batches of ``size``, shorter by samples that cannot be read; the last one is shorter, too.
+
+        Args:
+            skip: position of the first sample.
+            samples: how many; ``None`` for all that follow.
+            size: samples in a batch.
+        """
         batches = loader(
             self._prepared,
             seed=self._seed,
@@ -147,7 +159,13 @@ class IterableSource:
             raise TsdistillError(f"cannot read {self.name}: {cause_of(error)}") from error
 
     def batches(self, skip: int, samples: int | None, size: int) -> Iterator[Batch]:
-        """Batches of ``size``, shorter by samples that cannot be read; the last one is shorter, too."""
+        """Batches of ``size``, shorter by samples that cannot be read; the last one is shorter, too.
+
+        Args:
+            skip: position of the first sample.
+            samples: how many; ``None`` for all that follow.
+            size: samples in a batch.
+        """
         stop = None if samples is None else skip + samples
         items = islice(self._items(), skip, stop)
         first = skip
@@ -215,7 +233,13 @@ class BatchSource:
         return torch.stack([rows[i][0] for i in range(len(rows))]), y
 
     def batches(self, skip: int, samples: int | None, size: int) -> Iterator[Batch]:
-        """The batches as they were given, cut where the part begins and ends."""
+        """The batches as they were given, cut where the part begins and ends.
+
+        Args:
+            skip: position of the first sample.
+            samples: how many; ``None`` for all that follow.
+            size: samples in a batch; given batches keep theirs.
+        """
         stop = None if samples is None else skip + samples
         position = 0
         if stop == 0:

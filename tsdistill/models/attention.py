@@ -79,13 +79,15 @@ class AnyWidthAttention(nn.MultiheadAttention):
         else:
             matrices = (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)
         shifts = (None,) * 3 if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
-        made = [F.linear(x, w, b) for x, w, b in zip(inputs, matrices, shifts, strict=True)]
+        projections = [F.linear(x, w, b) for x, w, b in zip(inputs, matrices, shifts, strict=True)]
         for place, extra in ((1, self.bias_k), (2, self.bias_v)):
             if extra is not None:
-                made[place] = torch.cat([made[place], extra.expand(len(made[place]), -1, -1)], 1)
+                projections[place] = torch.cat(
+                    [projections[place], extra.expand(len(projections[place]), -1, -1)], 1
+                )
         if self.add_zero_attn:
-            made[1:] = [F.pad(x, (0, 0, 0, 1)) for x in made[1:]]
-        return [x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in made]
+            projections[1:] = [F.pad(x, (0, 0, 0, 1)) for x in projections[1:]]
+        return [x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in projections]
 
     def _bias(
         self, hidden: torch.Tensor | None, padding: torch.Tensor | None, q: torch.Tensor, length: int

@@ -12,11 +12,12 @@ from torch import nn
 from tsdistill.errors import TsdistillError
 from tsdistill.models.info import InputSpec, attach
 from tsdistill.models.origin import info_of
-from tsdistill.models.sources.hf_inputs import example, is_transformers, placed
+from tsdistill.models.sources.hf_inputs import example, is_transformers, moved_like
 from tsdistill.options.data_options import InputOptions
 from tsdistill.options.option_fields import written
 
 _SEED = 0
+"""Seed of the noise, so that every call gives the same input."""
 
 
 def override(spec: InputSpec | None, inputs: InputOptions) -> InputSpec | None:
@@ -28,28 +29,28 @@ def override(spec: InputSpec | None, inputs: InputOptions) -> InputSpec | None:
         TsdistillError: a size that is not made of positive ints, figures that do not go with the channels, or
             figures or a transform without any size.
     """
-    given: dict[str, Any] = {}
+    changes: dict[str, Any] = {}
     mean, std = inputs.mean, inputs.std
     if inputs.input_size is not None:
-        given["size"] = _size(inputs.input_size)
-        if len(given["size"]) == 1 and spec is not None and len(spec.size) == 3:
-            given["size"] = (spec.size[0], *given["size"] * 2)
+        changes["size"] = _size(inputs.input_size)
+        if len(changes["size"]) == 1 and spec is not None and len(spec.size) == 3:
+            changes["size"] = (spec.size[0], *changes["size"] * 2)
     if mean is not None:
-        given["mean"] = tuple(float(value) for value in mean)
+        changes["mean"] = tuple(float(value) for value in mean)
     if std is not None:
-        given["std"] = tuple(float(value) for value in std)
-        if min(given["std"], default=0.0) <= 0:
+        changes["std"] = tuple(float(value) for value in std)
+        if min(changes["std"], default=0.0) <= 0:
             raise TsdistillError(f"{written('std')} takes positive figures, not {list(std)}")
     if inputs.interpolation is not None:
-        given["interpolation"] = inputs.interpolation
-    if not given:
+        changes["interpolation"] = inputs.interpolation
+    if not changes:
         return _transformed(spec, inputs)
-    if spec is None and "size" not in given:
+    if spec is None and "size" not in changes:
         raise TsdistillError(
             "the size of this model's inputs is not known; give --input-size (input_size=) as well"
         )
-    source = "given" if spec is None or len(given) == 4 else f"{spec.source}; given: {', '.join(given)}"
-    new = replace(spec or InputSpec(given["size"]), **given, source=source)
+    source = "given" if spec is None or len(changes) == 4 else f"{spec.source}; given: {', '.join(changes)}"
+    new = replace(spec or InputSpec(changes["size"]), **changes, source=source)
     for name, values in (("mean", new.mean), ("std", new.std)):
         if values is not None and len(values) not in (1, new.size[0]):
             raise TsdistillError(
@@ -99,7 +100,7 @@ def example_input(model: nn.Module, example_input: Any = None) -> Any:
     generator = torch.Generator().manual_seed(_SEED)
     first = next((p for p in model.parameters() if p.is_floating_point()), None)
     if is_transformers(model):
-        return placed(example(model, generator), first)
+        return moved_like(example(model, generator), first)
     if spec is None:
         raise TsdistillError(
             "the size of this model's inputs is not known; give --input-size or --example-input FILE "

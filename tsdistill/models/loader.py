@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tsdistill.devices import check_device
 from tsdistill.errors import TsdistillError
@@ -18,11 +18,11 @@ from tsdistill.models.info import ModelInfo, attach
 from tsdistill.models.input_spec import give_example, override
 from tsdistill.models.recognition.lookup import fit, recognise
 from tsdistill.models.sources import catalog
+from tsdistill.models.sources.hf_inputs import moved_like
 from tsdistill.models.sources.specs import in_catalog
 from tsdistill.options.data_options import InputOptions
 from tsdistill.options.old_names import grouped
 from tsdistill.options.option_fields import written
-from tsdistill.torch_private import pytree
 
 
 @grouped(inputs=InputOptions)
@@ -71,20 +71,9 @@ def load(
     attach(model, replace(info, input=override(info.input, inputs), name=text))
     model = model.eval().to(device)
     if inputs.example_input is not None:
-        give_example(model, _placed(inputs.example_input, model))
+        first = next((p for p in model.parameters() if p.is_floating_point()), None)
+        give_example(model, moved_like(inputs.example_input, first))
     return model
-
-
-def _placed(example: Any, model: nn.Module) -> Any:
-    """Tensors of an example on the model's device, floating ones in its precision."""
-    first = next((p for p in model.parameters() if p.is_floating_point()), None)
-    if first is None:
-        return example
-
-    def move(x: Tensor) -> Tensor:
-        return x.to(first.device, first.dtype) if x.is_floating_point() else x.to(first.device)
-
-    return pytree.tree_map_only(Tensor, move, example)
 
 
 def _is_file(text: str) -> bool:

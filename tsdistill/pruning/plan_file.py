@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from tsdistill.errors import TsdistillError
 from tsdistill.files import replacing
-from tsdistill.models.files.header import LONGEST_SPEC
+from tsdistill.models.files.header import MAX_SPEC
 from tsdistill.schema import (
     LARGEST_DOCUMENT,
     MOST_ENTRIES,
@@ -233,7 +233,7 @@ class _PlanFields(Schema):
 
     format: Literal[1]
     kind: Literal["pruning plan"]
-    arch: text_of(LONGEST_SPEC) | None  # type: ignore[valid-type]
+    arch: text_of(MAX_SPEC) | None  # type: ignore[valid-type]
     budget: text_of(LONGEST_WORDS)  # type: ignore[valid-type]
     keep_strong: bool
     data: text_of(LONGEST_WORDS)  # type: ignore[valid-type]

@@ -16,6 +16,12 @@ from tsdistill.runtime.nests import tensors
 def checked_forward(model: nn.Module, x: Any, role: str, where: str) -> None:
     """Run a model and refuse outputs that are not finite; it runs once more to find out where that began.
 
+    Args:
+        model: the module.
+        x: a batch.
+        role: how messages call the model.
+        where: which part of the data this is, for the message.
+
     Raises:
         TsdistillError: the forward fails, or gives NaN or infinity: names the first layer that did, and
             ``where`` in the data that was.

@@ -34,6 +34,11 @@ def forward(model: nn.Module, x: Any, role: str = "model") -> Any:
     """``model(x)`` where the model is; entries of a tuple are positional arguments, those of a mapping
     keyword arguments; a list (of samples) is one argument.
 
+    Args:
+        model: the module.
+        x: a batch.
+        role: how messages call the model.
+
     Raises:
         TsdistillError: the forward pass fails; names ``role``, the shapes that went in and the cause.
     """

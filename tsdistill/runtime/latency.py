@@ -38,7 +38,14 @@ class Timing:
 def latency(
     models: Sequence[nn.Module], example_input: Any, *, repeats: int = 15, max_seconds: float = 10.0
 ) -> list[float]:
-    """Median seconds of a forward pass, per model, on the device where it is (see `timings`)."""
+    """Median seconds of a forward pass, per model, on the device where it is (see `timings`).
+
+    Args:
+        models: the modules, on any devices.
+        example_input: a tensor, a tuple of arguments or a mapping of keyword arguments.
+        repeats: passes per model after two that are not counted.
+        max_seconds: no further round begins after so long.
+    """
     measured = timings(models, example_input, repeats=repeats, max_seconds=max_seconds)
     return [timing.seconds for timing in measured]
 
@@ -77,7 +84,15 @@ def in_turns(
     min_seconds: float = 0.0,
     max_seconds: float = 10.0,
 ) -> list[list[float]]:
-    """Seconds of each pass that `timings` sums up, per model, in order."""
+    """Seconds of each pass that `timings` sums up, per model, in order.
+
+    Args:
+        models: the modules, on any devices.
+        example_input: the input that each runs on.
+        repeats: passes per model after two that are not counted.
+        min_seconds: rounds go on for so long, also after ``repeats``.
+        max_seconds: no further round begins after so long.
+    """
     times: list[list[float]] = [[] for _ in models]
     with evaluation_mode(*models, fast=True), torch.no_grad():
         inputs = [to_model(example_input, model) for model in models]

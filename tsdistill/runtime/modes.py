@@ -143,6 +143,11 @@ def plain_evaluation(model: nn.Module, *, training: bool = False, scales: bool =
 
     With ``training`` it is training mode instead, but for dropout in all its kinds. Fake quantisers do not
     round (with ``scales``, those of torch.ao go on with the scales that they have).
+
+    Args:
+        model: the module.
+        training: training mode in place of evaluation mode.
+        scales: let fake quantisers of torch.ao use the scales that they have.
     """
     modules = list(model.modules())
     held = {p.device for module in modules for p in parameters_of(module).values() if p is not None}

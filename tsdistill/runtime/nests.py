@@ -132,7 +132,13 @@ def count(x: Any) -> int:
 
 def cut(x: Any, start: int, stop: int) -> Any:
     """Samples ``start`` to ``stop`` of a batch, batch dimension kept; all of it where tensors do not share
-    their first dimension (the nodes and edges of a graph), for samples cannot be told apart there."""
+    their first dimension (the nodes and edges of a graph), for samples cannot be told apart there.
+
+    Args:
+        x: the batch.
+        start: first sample, counted from 0.
+        stop: one more than the last sample.
+    """
     if isinstance(x, (list, Tensor)):
         return x[start:stop]
     if is_graph(x):

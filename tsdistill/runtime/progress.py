@@ -14,7 +14,14 @@ that has a method ``expect`` is also told which stages will come (see `Forecast.
 
 
 def tell(progress: Progress | None, stage: str, done: int = 0, total: int | None = None) -> None:
-    """Call ``progress``, if there is one; without further arguments: ``stage`` begins."""
+    """Call ``progress``, if there is one; without further arguments: ``stage`` begins.
+
+    Args:
+        progress: what is called, or ``None``.
+        stage: name of the stage.
+        done: how much of it is done.
+        total: of how much; ``None`` when that is not known.
+    """
     if progress is not None:
         progress(stage, done, total)
 
@@ -107,7 +114,13 @@ class Forecast:
             self._past_cost += entry.cost
 
     def update(self, stage: str, done: int, total: int | None) -> None:
-        """The present stage is ``stage``, and ``done`` of ``total`` of it is done."""
+        """The present stage is ``stage``, and ``done`` of ``total`` of it is done.
+
+        Args:
+            stage: name of the stage.
+            done: how much of it is done.
+            total: of how much; ``None`` when that is not known.
+        """
         if stage != self.stage:
             self.end()
             self._begin(stage)

@@ -48,9 +48,16 @@ _PREFIXES = (
     "timm_model.",
     "ema_model.",
 )
-_DEEPEST = 6
-_LONGEST_NAME = 512
-_SHOWN = 3
+_MAX_PREFIXES = 6
+"""Prefixes that are cut one after another. Wrappers (data parallel, compiled, moving average, Lightning) put
+two or three before a name; the limit bounds the search.
+"""
+
+_MAX_NAME = 512
+"""Characters of a tensor's name: one longer than any nest of modules gives is a sign of damage."""
+
+_MAX_SHOWN = 3
+"""Names of classes in a message, so that it stays on one line."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +124,7 @@ def read(path: Path, *, trust: bool = False) -> Contents:
 
 
 def variants(
-    tensors: Mapping[str, torch.Tensor], deepest: int = _DEEPEST
+    tensors: Mapping[str, torch.Tensor], deepest: int = _MAX_PREFIXES
 ) -> Iterator[dict[str, torch.Tensor]]:
     """The tensors as they are, and without the prefixes that wrappers put before names, the longest cut last.
 
@@ -163,7 +170,7 @@ def _refuse_calls(pickled: Pickled, path: Path) -> None:
 
 def _objects(path: Path, names: list[str]) -> TsdistillError:
     return TsdistillError(
-        f"{path} holds pickled Python objects ({', '.join(names[:_SHOWN])}), which run code when read; "
+        f"{path} holds pickled Python objects ({', '.join(names[:_MAX_SHOWN])}), which run code when read; "
         "save model.state_dict() instead, or pass --trust (trust=True) if you trust its origin"
     )
 
@@ -217,8 +224,8 @@ def _unwrap(loaded: Any, path: Path, pickled: Pickled) -> Contents:
 def _unread(pickled: Pickled) -> tuple[str, ...]:
     if not pickled.classes:
         return ()
-    more = f" and {len(pickled.classes) - _SHOWN} more" if len(pickled.classes) > _SHOWN else ""
-    return (f"objects of {', '.join(pickled.classes[:_SHOWN])}{more} in the file were left unread",)
+    more = f" and {len(pickled.classes) - _MAX_SHOWN} more" if len(pickled.classes) > _MAX_SHOWN else ""
+    return (f"objects of {', '.join(pickled.classes[:_MAX_SHOWN])}{more} in the file were left unread",)
 
 
 def _tensors(mapping: Mapping[Any, Any]) -> dict[str, Any]:
@@ -227,7 +234,7 @@ def _tensors(mapping: Mapping[Any, Any]) -> dict[str, Any]:
 
 def _check_names(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
     for name in tensors:
-        if len(name) > _LONGEST_NAME or not name.isprintable():
+        if len(name) > _MAX_NAME or not name.isprintable():
             raise TsdistillError(
                 f"{path} is damaged: the name of a tensor, {name[:40]!a}..., is no name; fetch it again"
             )

@@ -35,6 +35,8 @@ _TYPES = {
     12: torch.bool,
     13: torch.bfloat16,
 }
+"""The types of tensors by the numbers that ``torch.export`` writes for them (its schema's ``ScalarType``).
+"""
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:

@@ -30,10 +30,12 @@ from tsdistill.schema import (
 )
 
 VERSION = 1
-LARGEST_INPUT = 2**26
+"""Version of the metadata. It goes up when an older tsdistill could not read what a newer one writes."""
+
+MAX_INPUT = 2**26
 """Numbers in one sample: a picture of 4,700 by 4,700 pixels."""
 
-LONGEST_SPEC = 2**15
+MAX_SPEC = 2**15
 """Characters of a specification: configurations of transformers are spelt out in it."""
 
 _WAY_OUT = "save the model again"
@@ -65,8 +67,8 @@ class InputFields(Schema):
 
     @model_validator(mode="after")
     def _together(self) -> InputFields:
-        if math.prod(self.size) > LARGEST_INPUT:
-            raise ValueError(f"should have at most {LARGEST_INPUT} numbers in a sample")
+        if math.prod(self.size) > MAX_INPUT:
+            raise ValueError(f"should have at most {MAX_INPUT} numbers in a sample")
         for name, figures in (("mean", self.mean), ("std", self.std)):
             if figures is not None and len(figures) not in (1, self.size[0]):
                 raise ValueError(f"{name} has {len(figures)} figures for {self.size[0]} channels")
@@ -87,7 +89,7 @@ class _Fields(Schema):
     """The metadata, field by field."""
 
     version: int
-    arch: text_of(LONGEST_SPEC)  # type: ignore[valid-type]
+    arch: text_of(MAX_SPEC)  # type: ignore[valid-type]
     input: InputFields | None
     attributes: list[_Triple] = Field(max_length=MOST_ENTRIES)
     buffers: list[Text] = Field(max_length=MOST_ENTRIES)

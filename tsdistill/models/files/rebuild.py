@@ -41,6 +41,13 @@ def apply(
     Attributes are plain data: only an int or a tuple or list of ints that the module already has is replaced,
     by a value of the same kind.
 
+    Args:
+        model: the module to change.
+        tensors: parameters and buffers by name.
+        info: names of the architecture, changed attributes and buffers.
+        tied: names that share the parameter of another name.
+        where: begins the message of an error.
+
     Raises:
         TsdistillError: names, numbers of dimensions, or attributes that the architecture does not have;
             ``where`` begins the message.
@@ -85,18 +92,20 @@ def reconcile(model: nn.Module, info: ModelInfo) -> ModelInfo:
         built = catalog.build_empty(built.arch)
     info = replace(info, arch=built.arch, input=info.input or built.input)
     fresh = built.model
-    ours, theirs = (
+    buffers, fresh_buffers = (
         dict(model.named_buffers()),
         {**dict(fresh.named_buffers()), **dict(named_constants(fresh))},
     )
     changed = [
         name
-        for name, buffer in ours.items()
+        for name, buffer in buffers.items()
         if not _persistent(model, name)
-        and (_form(buffer) != _form(theirs[name]) if name in theirs else awaited(fresh, name))
+        and (_form(buffer) != _form(fresh_buffers[name]) if name in fresh_buffers else awaited(fresh, name))
     ]
     # A buffer that a fresh build has empty is filled by the first forward (a membrane): no part of the model.
-    filled = {name for name, buffer in theirs.items() if not buffer.numel() and not _persistent(model, name)}
+    filled = {
+        name for name, buffer in fresh_buffers.items() if not buffer.numel() and not _persistent(model, name)
+    }
     kept = [name for name in (*info.buffers, *changed) if name not in filled]
     info = replace(info, buffers=tuple(dict.fromkeys(kept)))
     params = dict(model.named_parameters(remove_duplicate=False))
@@ -143,26 +152,27 @@ def _set(model: nn.Module, attribute: Attribute, where: str | Path) -> None:
 
 def _changed_groups(model: nn.Module, fresh: nn.Module) -> tuple[Attribute, ...]:
     """The groups of convolutions, which other widths follow from."""
-    theirs = dict(fresh.named_modules())
+    fresh_modules = dict(fresh.named_modules())
     return tuple(
         Attribute(name, "groups", module.groups)
         for name, module in model.named_modules()
-        if isinstance(module, ConvNd) and getattr(theirs.get(name), "groups", module.groups) != module.groups
+        if isinstance(module, ConvNd)
+        and getattr(fresh_modules.get(name), "groups", module.groups) != module.groups
     )
 
 
 def _changed_attributes(model: nn.Module, fresh: nn.Module, arch: str) -> tuple[Attribute, ...]:
-    ours = dict(model.named_modules(remove_duplicate=False))
-    theirs = dict(fresh.named_modules(remove_duplicate=False))
+    modules = dict(model.named_modules(remove_duplicate=False))
+    fresh_modules = dict(fresh.named_modules(remove_duplicate=False))
     changed: list[Attribute] = []
-    for name in dict.fromkeys((*ours, *theirs)):
-        one, other = ours.get(name), theirs.get(name)
+    for name in dict.fromkeys((*modules, *fresh_modules)):
+        one, other = modules.get(name), fresh_modules.get(name)
         if (one is None or _inert(one)) and (other is None or _inert(other)):
             continue
         if one is None or other is None or _kind(one) != _kind(other):
-            made = "nothing" if other is None else type(other).__name__
-            has = "nothing" if one is None else type(one).__name__
-            raise _unlike(arch, f"{name or 'the model'} is {has}, there it is {made}")
+            fresh_class = "nothing" if other is None else type(other).__name__
+            own_class = "nothing" if one is None else type(one).__name__
+            raise _unlike(arch, f"{name or 'the model'} is {own_class}, there it is {fresh_class}")
         for key, value in one.__dict__.items():
             old = _held(other, key)
             if (_is_int(value) and _is_int(old)) or (_is_ints(value) and _is_ints(old)):
@@ -176,8 +186,8 @@ def _changed_attributes(model: nn.Module, fresh: nn.Module, arch: str) -> tuple[
 
 def _held(module: nn.Module, name: str) -> Any:
     """An attribute of the module itself, or a plain constant of its class; no property is run."""
-    found = module.__dict__.get(name, inspect.getattr_static(type(module), name, None))
-    return None if isinstance(found, (property, cached_property)) else found
+    value = module.__dict__.get(name, inspect.getattr_static(type(module), name, None))
+    return None if isinstance(value, (property, cached_property)) else value
 
 
 def _unlike(arch: str, what: str) -> TsdistillError:

@@ -78,6 +78,12 @@ def save(model: nn.Module, path: str | Path, *, arch: str | None = None) -> None
 def restore(path: Path, contents: Contents, *, arch: str | None, trust: bool) -> tuple[nn.Module, ModelInfo]:
     """The model of a file that `save` wrote.
 
+    Args:
+        path: the file, for messages.
+        contents: what was read from it.
+        arch: specification of the architecture, in place of the one that the file names.
+        trust: import the code that the file names.
+
     Raises:
         TsdistillError: damaged metadata, tensors that do not go with it, or code of the user's own that was
             neither named again (``arch``) nor trusted.
@@ -149,10 +155,10 @@ def _ordered(tensor: torch.Tensor, order: tuple[int, ...] | None, path: Path) ->
 
 
 def _write(path: Path, tensors: Mapping[str, torch.Tensor], text: str) -> None:
-    with replacing(path, RuntimeError, ValueError, SafetensorError) as beside:
+    with replacing(path, RuntimeError, ValueError, SafetensorError) as temporary:
         if path.suffix.lower() == SAFETENSORS:
-            write_tensors(beside, tensors, {"format": "pt", HEADER: text})
+            write_tensors(temporary, tensors, {"format": "pt", HEADER: text})
             return
         contents: dict[str, Any] = {HEADER: json.loads(text), "state_dict": dict(tensors)}
-        with open(beside, "wb") as file:
+        with open(temporary, "wb") as file:
             torch.save(contents, file)

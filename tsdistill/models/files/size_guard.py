@@ -14,13 +14,33 @@ from tsdistill.errors import TsdistillError
 from tsdistill.models.sources import catalog
 from tsdistill.models.sources.specs import parse
 
-_LARGEST_OPTION = 2**16
-_MOST_CLASSES = 2**20
-_SLACK = 2**26
-_TIMES_STORED = 64
-_MODULES_A_TENSOR = 20
-_FEW_MODULES = 5000
-_MOST_MODULES = 200_000
+_MAX_OPTION = 2**16
+"""Largest value of an option other than the number of classes (a width, a depth, a side in pixels): far
+above what architectures take.
+"""
+
+_MAX_CLASSES = 2**20
+"""Largest number of classes that a file may name: 48 times the 21,843 classes of ImageNet-21k."""
+
+_FREE_NUMBERS = 2**26
+"""Numbers that an architecture may have whatever the file holds: 256 MiB in single precision, which a small
+file cannot do harm with.
+"""
+
+_MAX_TIMES_STORED = 64
+"""Numbers that an architecture may have for each one that is stored: a model cut to an eighth of its widths
+keeps 1/64 of its weights.
+"""
+
+_MAX_MODULES_PER_TENSOR = 20
+"""Modules for each stored tensor: containers, activations, dropout and identities hold no tensors and
+outnumber the layers that do.
+"""
+
+_FREE_MODULES = 5000
+"""Modules that an architecture may have whatever the file holds."""
+
+_MAX_MODULES = 200_000
 """Modules of a model in shards: a mixture of 60 layers with 256 experts of four modules has 70,000."""
 
 
@@ -29,17 +49,24 @@ def check_spec(spec: str, tensors: Mapping[str, torch.Tensor], path: Path) -> No
 
     It is built on the ``meta`` device, and no further than the file justifies.
 
+    Args:
+        spec: the specification.
+        tensors: the tensors in the file, by name.
+        path: the file, for messages.
+
     Raises:
         TsdistillError: an option is huge, or the architecture cannot be built or is far too large.
     """
     _, options = parse(spec.partition(":")[2], spec)
     for key, value in options.items():
         if isinstance(value, (int, float)) and abs(value) > (
-            _MOST_CLASSES if key == "num_classes" else _LARGEST_OPTION
+            _MAX_CLASSES if key == "num_classes" else _MAX_OPTION
         ):
             raise TsdistillError(f"{path}: damaged metadata: the architecture asks for {key}={value:.6g}")
     held = sum(t.numel() for t in tensors.values())
-    with _counted(_TIMES_STORED * held + _SLACK, _MODULES_A_TENSOR * len(tensors) + _FEW_MODULES) as over:
+    with _counted(
+        _MAX_TIMES_STORED * held + _FREE_NUMBERS, _MAX_MODULES_PER_TENSOR * len(tensors) + _FREE_MODULES
+    ) as over:
         try:
             catalog.build_empty(spec)
         except TsdistillError as error:
@@ -67,7 +94,7 @@ def limited(held: int | None) -> Iterator[None]:
     if held is None:
         yield
         return
-    with _counted(_TIMES_STORED * held + _SLACK, _MOST_MODULES):
+    with _counted(_MAX_TIMES_STORED * held + _FREE_NUMBERS, _MAX_MODULES):
         yield
 
 

@@ -56,7 +56,13 @@ def state(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def difference(file: Shapes, arch: Shapes, arch_name: str) -> Difference:
-    """Compare the shapes in a file with those of the architecture ``arch_name``."""
+    """Compare the shapes in a file with those of the architecture ``arch_name``.
+
+    Args:
+        file: shapes in the file, by name.
+        arch: shapes of the architecture, by name.
+        arch_name: what the message calls the architecture.
+    """
     missing = tuple(name for name in arch if name not in file)
     unexpected = tuple(name for name in file if name not in arch)
     reshaped = tuple(name for name in arch if name in file and file[name] != arch[name])
@@ -106,6 +112,11 @@ def place(
 
 def check_types(arch: Mapping[str, torch.Tensor], file: Mapping[str, torch.Tensor], where: object) -> None:
     """Refuse tensors of another kind of number than the architecture's: whole, floating or complex numbers.
+
+    Args:
+        arch: tensors of the architecture, by name.
+        file: tensors of the file, by name.
+        where: begins the message of an error.
 
     Raises:
         TsdistillError: names the first such tensor; ``where`` begins the message.

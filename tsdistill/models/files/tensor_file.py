@@ -18,6 +18,11 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Map
 
     The library writes metadata in an order that changes from process to process; here they are sorted.
 
+    Args:
+        path: the file.
+        tensors: contiguous tensors on the CPU, by name.
+        metadata: texts by key.
+
     Raises:
         OSError: the file cannot be written.
         SafetensorError: the tensors cannot be written.

@@ -14,16 +14,36 @@ import torch
 
 from tsdistill.models.files import unpickler, zip_archive
 from tsdistill.models.files.pickled_values import Chunk, Damaged, Foreign, Stored
-from tsdistill.models.files.unpickler import MOST_OBJECTS, Pickled
+from tsdistill.models.files.unpickler import MAX_OBJECTS, Pickled
 from tsdistill.models.files.zip_archive import Span
 
-_LONGEST_PICKLE = 2**28
+_MAX_PICKLE_BYTES = 2**28
+"""Bytes of a pickle, 256 MiB. It holds names and descriptions, not numbers: about 110 bytes for
+each tensor.
+"""
+
 _MAGIC = 0x1950A86A20F9469CFC6C
+"""The value of the first pickle in a file of the format before zip (``torch.serialization.MAGIC_NUMBER``).
+"""
+
 _PROTOCOL = 1001
-_TIMES_STORED = 4
-_SLACK = 2**26
-_DEEPEST = 40
-_SHOWN = 3
+"""The value of the second pickle there (``torch.serialization.PROTOCOL_VERSION``)."""
+
+_MAX_TIMES_STORED = 4
+"""Bytes of all tensors for each byte of the file: tensors may share a storage or be expanded views of one,
+but a file whose tensors claim far more would fill the memory.
+"""
+
+_FREE_BYTES = 2**26
+"""Bytes of tensors that are allowed whatever the size of the file: 64 MiB."""
+
+_MAX_DEPTH = 40
+"""Containers within one another that `load` follows: far above what checkpoints have, far below the depth of
+Python's recursion.
+"""
+
+_MAX_SHOWN = 3
+"""Names of classes in a message, so that it stays on one line."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +66,10 @@ def tensors(path: Path, stored: Mapping[str, Stored], spans: Mapping[str, Span])
     Raises:
         Damaged: a tensor outside of its storage, or more numbers than the file justifies.
     """
-    if sum(each.nbytes for each in stored.values()) > _TIMES_STORED * path.stat().st_size + _SLACK:
+    if sum(each.nbytes for each in stored.values()) > _MAX_TIMES_STORED * path.stat().st_size + _FREE_BYTES:
         raise Damaged("its tensors are larger than the file")
     whole: Any = torch.UntypedStorage.from_file(str(path), False, path.stat().st_size)
-    found = {}
+    mapped = {}
     for name, each in stored.items():
         span = spans.get(each.chunk.key)
         if span is None:
@@ -57,8 +77,8 @@ def tensors(path: Path, stored: Mapping[str, Stored], spans: Mapping[str, Span])
         claimed = each.chunk.count * each.chunk.dtype.itemsize
         if claimed > span.nbytes:
             raise Damaged(f"the storage {each.chunk.key[:40]!r} is shorter than it says")
-        found[name] = _view(whole, Span(span.start, claimed), each)
-    return found
+        mapped[name] = _view(whole, Span(span.start, claimed), each)
+    return mapped
 
 
 def load(path: Path) -> Any:
@@ -73,17 +93,19 @@ def load(path: Path) -> Any:
     file = read(path)
     foreign = [*file.pickled.calls, *file.pickled.classes]
     if foreign:
-        raise Damaged(f"it holds objects of {', '.join(foreign[:_SHOWN])}")
+        raise Damaged(f"it holds objects of {', '.join(foreign[:_MAX_SHOWN])}")
     if zip_archive.is_archive(path):
         zip_archive.check_sums(path)
     stored = _stored_in(file.pickled.value)
     whole = tensors(path, stored, file.spans)
-    return _Filling({id(each): whole[name] for name, each in stored.items()}).filled(file.pickled.value)
+    return _TensorInsertion({id(each): whole[name] for name, each in stored.items()}).filled(
+        file.pickled.value
+    )
 
 
 def _stored_in(value: Any) -> dict[str, Stored]:
     """Every tensor in a nest once, by a number."""
-    found: dict[str, Stored] = {}
+    stored: dict[str, Stored] = {}
     seen: set[int] = set()
     waiting = [value]
     while waiting:
@@ -92,15 +114,15 @@ def _stored_in(value: Any) -> dict[str, Stored]:
             continue
         seen.add(id(each))
         if isinstance(each, Stored):
-            found[str(len(found))] = each
+            stored[str(len(stored))] = each
         elif isinstance(each, dict):
             waiting += each.values()
         elif isinstance(each, (list, tuple)):
             waiting += each
-    return found
+    return stored
 
 
-class _Filling:
+class _TensorInsertion:
     """Puts tensors in place of what describes them.
 
     Args:
@@ -109,7 +131,7 @@ class _Filling:
 
     def __init__(self, tensors: Mapping[int, torch.Tensor]) -> None:
         self._tensors = tensors
-        self._left = MOST_OBJECTS
+        self._left = MAX_OBJECTS
 
     def filled(self, value: Any, depth: int = 0) -> Any:
         """The nest with tensors.
@@ -118,7 +140,7 @@ class _Filling:
             Damaged: it is nested too deeply or within itself, or repeats its parts without measure.
         """
         self._left -= 1
-        if depth > _DEEPEST or self._left < 0:
+        if depth > _MAX_DEPTH or self._left < 0:
             raise Damaged("it is nested too deeply")
         if isinstance(value, Stored):
             return self._tensors[id(value)].clone()
@@ -168,7 +190,7 @@ def _zipped(path: Path) -> TorchFile:
         raise Damaged("TorchScript")
     if "byteorder" in archive.records and archive.text("byteorder", 16).strip() != b"little":
         raise Damaged("its numbers are big-endian")
-    pickled = unpickler.read(io.BytesIO(archive.text("data.pkl", _LONGEST_PICKLE)))
+    pickled = unpickler.read(io.BytesIO(archive.text("data.pkl", _MAX_PICKLE_BYTES)))
     spans = {name.removeprefix("data/"): span for name, span in archive.records.items() if "data/" in name}
     return TorchFile(path, pickled, spans)
 

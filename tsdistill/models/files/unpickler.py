@@ -13,8 +13,13 @@ from typing import Any
 
 from tsdistill.models.files.pickled_values import Chunk, Damaged, Foreign, chunk_of, tensor_of
 
-MOST_OBJECTS = 1_000_000
-_MOST_NAMES = 20
+MAX_OBJECTS = 1_000_000
+"""Objects that a pickle may make besides the numbers of tensors. A tensor takes nine of
+them, so that this is a checkpoint of 110,000 tensors; it bounds time and memory.
+"""
+
+_MAX_NAMES = 20
+"""Names of classes and functions that are kept for messages."""
 
 _MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 _MAPPINGS = ("collections.OrderedDict", "collections.defaultdict", "collections.Counter", "builtins.dict")
@@ -74,7 +79,7 @@ class _Machine:
         self.stack: list[Any] = []
         self.outer: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
-        self.left = MOST_OBJECTS
+        self.left = MAX_OBJECTS
 
     def step(self, name: str, argument: Any) -> None:
         """Carry out one opcode."""
@@ -97,7 +102,7 @@ class _Machine:
     def _spend(self, count: int = 1) -> None:
         self.left -= count
         if self.left < 0:
-            raise Damaged(f"more than {MOST_OBJECTS} objects besides the tensors")
+            raise Damaged(f"more than {MAX_OBJECTS} objects besides the tensors")
 
     def _marked(self) -> list[Any]:
         items, self.stack = self.stack, self.outer.pop()
@@ -251,12 +256,12 @@ class _Machine:
             self.stack.append(arguments[0])
         elif name in _MAPPINGS:
             self._make({})
-            given = arguments[-1] if arguments else ()
-            if isinstance(given, dict):
-                given = list(given.items())
-            if isinstance(given, (list, tuple)):
-                self._spend(len(given))
-                for pair in given:
+            items = arguments[-1] if arguments else ()
+            if isinstance(items, dict):
+                items = list(items.items())
+            if isinstance(items, (list, tuple)):
+                self._spend(len(items))
+                for pair in items:
                     self._fill([*pair])
         elif name == "torch.Size":
             self._make(arguments[0])
@@ -291,5 +296,5 @@ def _named(module: str, name: str) -> Foreign:
 
 
 def _note(names: list[str], name: str) -> None:
-    if name not in names and len(names) < _MOST_NAMES:
+    if name not in names and len(names) < _MAX_NAMES:
         names.append("".join(c for c in name if c.isprintable())[:80])

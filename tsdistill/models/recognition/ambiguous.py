@@ -17,7 +17,12 @@ from tsdistill.models.sources.specs import Built
 from tsdistill.torch_private import BatchNorm
 
 _TOLERANCE = 1e-4
+"""Largest difference of two outputs that count as the same function, over the largest output: some thousand
+rounding errors of single precision (6e-8), as many as deep networks add up.
+"""
+
 _BATCH = 2
+"""Random samples that candidates are compared on."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +73,11 @@ def choose(candidates: Sequence[Built], path: Path) -> Choice:
     )
 
 
-def _verdict(arch: str, other: str, found: batchnorm_evidence.Verdict) -> str:
+def _verdict(arch: str, other: str, verdict: batchnorm_evidence.Verdict) -> str:
     return (
-        f"{arch} rather than {other}: run on crops of a photograph, its activations agree better with the "
-        f"stored batch-norm statistics (distance {found.distance:.4f} against {found.other:.4f}, smaller in "
-        f"{found.share:.0%} of the layers, t = {found.t:.1f})"
+        f"{arch} rather than {other}: run on crops of a photograph, its activations agree better with "
+        f"the stored batch-norm statistics (distance {verdict.distance:.4f} against {verdict.other:.4f}, "
+        f"smaller in {verdict.share:.0%} of the layers, t = {verdict.t:.1f})"
     )
 
 

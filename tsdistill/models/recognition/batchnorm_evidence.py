@@ -22,13 +22,30 @@ from tsdistill.models.info import InputSpec
 from tsdistill.models.layers.layer_kind import batch_norms
 
 CROPS = 8
-LAYERS = 8
-CLEAR = 2.5
-CLEAR_SHARE = 0.02
+"""Crops of the photograph: the batch over which a batch norm's input is measured."""
 
-_SMALLEST_CROP = 0.3
-_CEILING = 1.0
-_FLOOR = 1e-3
+MIN_LAYERS = 8
+"""Batch norms that a model must have for a decision: the t statistic of fewer layers says little."""
+
+MIN_T = 2.5
+"""Smallest t statistic of a clear difference: with 8 layers, equal candidates exceed it with probability
+0.02.
+"""
+
+MIN_DIFFERENCE = 0.02
+"""Smallest mean relative difference of a clear one: in a deep network a tiny difference is significant, too.
+"""
+
+_MIN_CROP = 0.3
+"""Smallest side of a crop, over the shorter side of the photograph."""
+
+_MAX_CHANNEL_DISTANCE = 1.0
+"""Largest distance of one channel: a dead channel, whose distance has no bound, counts like a wrong one."""
+
+_VARIANCE_FLOOR = 1e-3
+"""What is added to variances, over the layer's median stored variance: channels that hardly vary have no
+meaningful ratio of variances.
+"""
 
 
 @dataclass(frozen=True)
@@ -56,6 +73,11 @@ def photographs(spec: InputSpec, count: int = CROPS, seed: int = 0) -> torch.Ten
     The photograph (matplotlib's sample of Grace Hopper, in the public domain) comes with a dependency.
     Synthetic images will not do: tried on the weights of EfficientNet-Lite0, dead leaves and 1/f noise favour
     symmetric padding whatever the truth. ``None`` when the picture is not there or inputs are no RGB images.
+
+    Args:
+        spec: how inputs look.
+        count: the number of crops.
+        seed: of their places and sizes.
     """
     import matplotlib
     from PIL import Image
@@ -71,7 +93,7 @@ def photographs(spec: InputSpec, count: int = CROPS, seed: int = 0) -> torch.Ten
     crops = []
     for number in range(count):
         share, across, down = torch.rand(3, generator=generator).tolist()
-        side = int((_SMALLEST_CROP + (1 - _SMALLEST_CROP) * share) * min(height, width))
+        side = int((_MIN_CROP + (1 - _MIN_CROP) * share) * min(height, width))
         top, left = int(down * (height - side)), int(across * (width - side))
         crop = pixels[:, top : top + side, left : left + side]
         crop = interpolate(crop[None], spec.size[1:], mode="bicubic", antialias=True, align_corners=False)[0]
@@ -90,7 +112,7 @@ def distances(model: nn.Module, images: torch.Tensor) -> list[float]:
     averaged over channels. ``model`` is left as it was.
     """
     model = deepcopy(model).float().eval()
-    found: list[float] = []
+    layer_distances: list[float] = []
 
     def measure(norm: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         x = inputs[0]
@@ -98,11 +120,13 @@ def distances(model: nn.Module, images: torch.Tensor) -> list[float]:
         stored_mean, stored = norm.running_mean, norm.running_var
         assert isinstance(stored_mean, torch.Tensor)
         assert isinstance(stored, torch.Tensor)
-        floor = _FLOOR * stored.median()
-        here, there = x.var(dims) + floor, stored + floor
-        apart = (x.mean(dims) - stored_mean).square() / (here + there) / 4
-        spread = (here + there).log() - math.log(2) - (here.log() + there.log()) / 2
-        found.append((apart + spread / 2).clamp(max=_CEILING).mean().item())
+        floor = _VARIANCE_FLOOR * stored.median()
+        batch_var, stored_var = x.var(dims) + floor, stored + floor
+        mean_term = (x.mean(dims) - stored_mean).square() / (batch_var + stored_var) / 4
+        variance_term = (
+            (batch_var + stored_var).log() - math.log(2) - (batch_var.log() + stored_var.log()) / 2
+        )
+        layer_distances.append((mean_term + variance_term / 2).clamp(max=_MAX_CHANNEL_DISTANCE).mean().item())
 
     for norm in batch_norms(model).values():
         norm.register_forward_pre_hook(measure)
@@ -110,13 +134,13 @@ def distances(model: nn.Module, images: torch.Tensor) -> list[float]:
         norm.momentum = 0.0
     with torch.no_grad():
         model(images)
-    return found
+    return layer_distances
 
 
 def compare(one: Sequence[float], other: Sequence[float]) -> Verdict:
     """Whether the first of two lists of `distances` is clearly the smaller; layers count alike."""
     a, b = torch.tensor(one, dtype=torch.float64), torch.tensor(other, dtype=torch.float64)
-    if len(a) != len(b) or len(a) < LAYERS:
+    if len(a) != len(b) or len(a) < MIN_LAYERS:
         return Verdict(math.nan, math.nan, math.nan, math.nan, False)
     relative = (b - a) / (a + b).clamp_min(1e-12)
     t = (relative.mean() / (relative.std() / math.sqrt(len(a))).clamp_min(1e-12)).item()
@@ -125,5 +149,5 @@ def compare(one: Sequence[float], other: Sequence[float]) -> Verdict:
         other=b.mean().item(),
         share=(b > a).double().mean().item(),
         t=t,
-        clear=t > CLEAR and relative.mean().item() > CLEAR_SHARE,
+        clear=t > MIN_T and relative.mean().item() > MIN_DIFFERENCE,
     )

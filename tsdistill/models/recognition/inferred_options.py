@@ -17,9 +17,14 @@ from tsdistill.models.recognition.architecture_index import names_hash, shipped
 from tsdistill.models.sources import catalog
 from tsdistill.models.sources.specs import OptionValue, join, parse
 
-_INDEXED = ("aux_logits", "transform_input", "aux_loss")
-_STEPS = (32, 16, 14, 8, 4)
-_MOST_CLASSES = 2**24
+_INDEXED_OPTIONS = ("aux_logits", "transform_input", "aux_loss")
+_SIDE_MULTIPLES = (32, 16, 14, 8, 4)
+"""Pixels of which an image's side is taken to be a multiple: strides of networks and sides of patches, the
+most common ones first.
+"""
+
+_MAX_CLASSES = 2**24
+"""Largest number of classes that is inferred; what is larger is a damaged file or another layer."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +60,8 @@ def adapt(spec: str, shapes: Shapes) -> Adapted | None:
         TsdistillError: ``spec`` itself cannot be built.
     """
     source, _, rest = spec.partition(":")
-    name, given = parse(rest, spec)
-    options = dict(given)
+    name, stated = parse(rest, spec)
+    options = dict(stated)
     classes = _classes(source, name, options, shapes)
     if classes is not None:
         options["num_classes"] = classes
@@ -64,21 +69,21 @@ def adapt(spec: str, shapes: Shapes) -> Adapted | None:
     if set(empty.shapes) != set(shapes):
         return None
     stem = _stem(empty.shapes, shapes)
-    if stem is not None and "in_chans" not in given:
+    if stem is not None and "in_chans" not in stated:
         channels = shapes[stem][1] * empty.input[0] // empty.shapes[stem][1]
-        found = _built(source, name, {**options, "in_chans": channels})
-        if found is not None and found.shapes[stem] == shapes[stem]:
-            options["in_chans"], empty, stem = channels, found, None
-    for sizes in _size_options(empty, shapes, given):
-        found = _built(source, name, {**options, **sizes})
-        if found is not None and _off(found.shapes, shapes) <= ({stem} if stem else set()):
-            empty = found
+        candidate = _built(source, name, {**options, "in_chans": channels})
+        if candidate is not None and candidate.shapes[stem] == shapes[stem]:
+            options["in_chans"], empty, stem = channels, candidate, None
+    for sizes in _size_options(empty, shapes, stated):
+        candidate = _built(source, name, {**options, **sizes})
+        if candidate is not None and _differing(candidate.shapes, shapes) <= ({stem} if stem else set()):
+            empty = candidate
             options |= sizes
             break
-    off = _off(empty.shapes, shapes)
+    off = _differing(empty.shapes, shapes)
     if off and off != {stem}:
         return None
-    changed = tuple(f"{key}={value}" for key, value in sorted(options.items()) if given.get(key) != value)
+    changed = tuple(f"{key}={value}" for key, value in sorted(options.items()) if stated.get(key) != value)
     return Adapted(
         join(source, name, options), changed, stem if off else None, shapes[stem][1] if off and stem else 0
     )
@@ -97,49 +102,51 @@ def _classes(source: str, name: str, options: dict[str, OptionValue], shapes: Sh
     """How many classes the shapes have, when that is not what ``options`` give; ``None`` to leave it."""
     if "num_classes" in options:
         return None
-    base = {key: options[key] for key in _INDEXED if key in options}
+    base = {key: options[key] for key in _INDEXED_OPTIONS if key in options}
     for text in (join(source, name.partition(".")[0], base), f"{source}:{name.partition('.')[0]}"):
         for entry in shipped().of(text):
             if entry.classes is None:
                 continue
             if not entry.places and entry.names == names_hash(shapes):
                 return None if entry.classes == 0 else 0
-            found = entry.classes_in(shapes)
-            if entry.places and found is not None and found != entry.classes and found < _MOST_CLASSES:
-                return found
+            count = entry.classes_in(shapes)
+            if entry.places and count is not None and count != entry.classes and count < _MAX_CLASSES:
+                return count
     return None
 
 
-def _stem(ours: Shapes, theirs: Shapes) -> str | None:
+def _stem(built: Shapes, stored: Shapes) -> str | None:
     """The one convolution's weight that differs in its input channels alone."""
-    found = [
+    names = [
         name
-        for name, shape in ours.items()
+        for name, shape in built.items()
         if len(shape) >= 4
-        and len(shape) == len(theirs[name])
-        and shape[1] != theirs[name][1]
-        and (shape[0], *shape[2:]) == (theirs[name][0], *theirs[name][2:])
+        and len(shape) == len(stored[name])
+        and shape[1] != stored[name][1]
+        and (shape[0], *shape[2:]) == (stored[name][0], *stored[name][2:])
     ]
-    return found[0] if len(found) == 1 and theirs[found[0]][1] > 0 else None
+    return names[0] if len(names) == 1 and stored[names[0]][1] > 0 else None
 
 
 def _size_options(
-    empty: _Empty, shapes: Shapes, given: dict[str, OptionValue]
+    empty: _Empty, shapes: Shapes, stated: dict[str, OptionValue]
 ) -> Iterator[Mapping[str, OptionValue]]:
     """Image and window sizes to try, the likeliest first."""
     off = [n for n in empty.shapes if empty.shapes[n] != shapes[n] and n != _stem(empty.shapes, shapes)]
     names: tuple[str, ...] = ("img_size", "image_size")
-    key = next((k for k in names if k in empty.keys and k not in given), None)
+    key = next((k for k in names if k in empty.keys and k not in stated), None)
     if not off or (key is None and "window_size" not in empty.keys):
         return
-    ours, theirs = empty.shapes[off[0]], shapes[off[0]]
-    if not math.prod(ours) or not math.prod(theirs):
+    built, stored = empty.shapes[off[0]], shapes[off[0]]
+    if not math.prod(built) or not math.prod(stored):
         return
-    side, ratio = empty.input[-1], math.prod(theirs) / math.prod(ours)
-    sides = list(dict.fromkeys(round(side * r / s) * s for r in (math.sqrt(ratio), ratio) for s in _STEPS))
+    side, ratio = empty.input[-1], math.prod(stored) / math.prod(built)
+    sides = list(
+        dict.fromkeys(round(side * r / s) * s for r in (math.sqrt(ratio), ratio) for s in _SIDE_MULTIPLES)
+    )
     if key is not None:
         yield from ({key: value} for value in sides if value > 0)
-    if "window_size" not in empty.keys or "window_size" in given:
+    if "window_size" not in empty.keys or "window_size" in stated:
         return
     rows = max((rows for name in off for rows in shapes[name][:1]), default=0)
     window = (math.isqrt(rows) + 1) // 2
@@ -149,8 +156,8 @@ def _size_options(
             yield from ({key: 32 * window * times, "window_size": window} for times in (1, 2))
 
 
-def _off(ours: Shapes, theirs: Shapes) -> set[str]:
-    return {name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)}
+def _differing(built: Shapes, stored: Shapes) -> set[str]:
+    return {name for name in {**built, **stored} if built.get(name) != stored.get(name)}
 
 
 def _built(source: str, name: str, options: dict[str, OptionValue]) -> _Empty | None:

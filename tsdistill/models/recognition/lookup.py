@@ -34,17 +34,39 @@ from tsdistill.torch_private import buffers_of, parameters_of
 
 Tensors = Mapping[str, torch.Tensor]
 
-_NOMINATED = 4
-_ADAPTED = 12
-_TWINS = 8
-_ALIKE = 0.5
-_CONFIRMED = 0.03
+_MAX_NEAREST = 4
+"""Architectures with the most in common that are built, on the ``meta`` device, to compare tensor by tensor:
+a sketch only estimates the order, so that one is not enough.
+"""
+
+_MAX_ADAPTED = 12
+"""Architectures with the same names whose options are inferred: each takes several builds on ``meta``."""
+
+_MAX_AMBIGUOUS = 8
+"""Architectures with the same tensors that are filled and run to choose among them: this bounds time and
+memory.
+"""
+
+_MIN_COMMON = 0.5
+"""Estimated share of shapes that weights under other names must have in common with an architecture: below
+one half, its tensors cannot agree in order, and the build would be for nothing.
+"""
+
+_MAX_DISTANCE = 0.03
+"""Largest mean of `batchnorm_evidence.distances` (0 to 1) that confirms a recognition by order and shapes
+alone: it must be close to 0, because no name supports it.
+"""
 
 
 def fit(arch: str, tensors: Tensors, path: Path) -> tuple[nn.Module, ModelInfo]:
     """Build ``arch`` and put the weights of a file into it, under whatever prefixes wrappers gave them.
 
     The numbers of classes and of input channels and the image size follow the file unless ``arch`` says them.
+
+    Args:
+        arch: specification of the architecture.
+        tensors: the weights by name.
+        path: the file, for messages.
 
     Raises:
         TsdistillError: the weights are not those of this architecture; says what differs.
@@ -57,7 +79,7 @@ def fit(arch: str, tensors: Tensors, path: Path) -> tuple[nn.Module, ModelInfo]:
                 built = _filled(adapted, names, path)
                 note = f"{arch} was built with {', '.join(adapted.changed)} to fit the file"
                 notes = (note,) if adapted.changed else ()
-                return _own(built.model), ModelInfo(arch=built.arch, input=built.input, notes=notes)
+                return _copied(built.model), ModelInfo(arch=built.arch, input=built.input, notes=notes)
         expected = shapes_of(state(catalog.build_empty(arch).model))
     else:
         built = catalog.build(arch, weights=False)
@@ -71,7 +93,7 @@ def fit(arch: str, tensors: Tensors, path: Path) -> tuple[nn.Module, ModelInfo]:
         raise TsdistillError(f"{path} does not fit {arch}: {off.text}; give another --arch (arch=)")
     check_types(state(built.model), best, path)
     place(built.model, best)
-    return _own(unify(built.model)), ModelInfo(arch=built.arch, input=built.input)
+    return _copied(unify(built.model)), ModelInfo(arch=built.arch, input=built.input)
 
 
 def candidates(tensors: Tensors) -> list[str]:
@@ -80,9 +102,9 @@ def candidates(tensors: Tensors) -> list[str]:
     When none has exactly these shapes, those that do with other input channels or another image size.
     """
     for names in variants(tensors):
-        found = _candidates(shapes_of(names))
-        if found:
-            return [adapted.spec for adapted in found]
+        matching = _candidates(shapes_of(names))
+        if matching:
+            return [adapted.spec for adapted in matching]
     return []
 
 
@@ -102,8 +124,8 @@ def recognise(tensors: Tensors, path: Path) -> tuple[nn.Module, ModelInfo]:
             check_finite(built[0].model, str(path))
             choice = ambiguous.choose(built, path)
             count = len(shapes_of(names))
-            how = f"recognised as {choice.built.arch} by the names and shapes of its {count} tensors"
-            return _finish(choice, how)
+            note = f"recognised as {choice.built.arch} by the names and shapes of its {count} tensors"
+            return _finish(choice, note)
     by_order = _by_order(tensors, path)
     if by_order is not None:
         return by_order
@@ -116,16 +138,16 @@ def _candidates(shapes: Shapes) -> list[Adapted]:
     exact = [Adapted(_specify(entry, classes)) for entry, classes in shipped().matches(shapes)]
     if exact:
         return sorted(set(exact), key=lambda each: ambiguous.rank(each.spec))
-    found: dict[str, Adapted] = {}
-    for spec in similar(shapes, _ADAPTED):
+    by_spec: dict[str, Adapted] = {}
+    for spec in similar(shapes, _MAX_ADAPTED):
         try:
             adapted = adapt(spec, shapes)
         except TsdistillError:
             continue
         if adapted is not None:
-            found.setdefault(adapted.spec, adapted)
-    whole = [each for each in found.values() if each.stem is None]
-    return sorted(whole or found.values(), key=lambda each: ambiguous.rank(each.spec))[:_TWINS]
+            by_spec.setdefault(adapted.spec, adapted)
+    whole = [each for each in by_spec.values() if each.stem is None]
+    return sorted(whole or by_spec.values(), key=lambda each: ambiguous.rank(each.spec))[:_MAX_AMBIGUOUS]
 
 
 def _specify(entry: Entry, classes: int) -> str:
@@ -167,7 +189,7 @@ def _filled(adapted: Adapted, tensors: Tensors, path: Path, built: Built | None 
     return replace(built, input=with_channels(built.input, adapted.channels))
 
 
-def _own(model: nn.Module) -> nn.Module:
+def _copied(model: nn.Module) -> nn.Module:
     """``model`` with copies of its tensors, one after another, so that it no longer needs the file."""
     kept: dict[int, nn.Parameter] = {}
     for module in model.modules():
@@ -181,30 +203,30 @@ def _own(model: nn.Module) -> nn.Module:
     return model
 
 
-def _finish(choice: ambiguous.Choice, how: str) -> tuple[nn.Module, ModelInfo]:
+def _finish(choice: ambiguous.Choice, note: str) -> tuple[nn.Module, ModelInfo]:
     built = choice.built
-    model = _own(built.model)
-    return model, ModelInfo(arch=built.arch, input=built.input, notes=(how, *choice.notes))
+    model = _copied(built.model)
+    return model, ModelInfo(arch=built.arch, input=built.input, notes=(note, *choice.notes))
 
 
 def _by_order(tensors: Tensors, path: Path) -> tuple[nn.Module, ModelInfo] | None:
     """Names aside: the architectures with the same shapes in the same order, if batch norms confirm one."""
     for names in variants(tensors):
         shapes = shapes_of(names)
-        found: list[Built] = []
-        for score, entry in shipped().nearest(shapes, 2 * _NOMINATED, named=False):
-            renamed = _renamed(names, entry) if score >= _ALIKE else None
+        filled: list[Built] = []
+        for score, entry in shipped().nearest(shapes, 2 * _MAX_NEAREST, named=False):
+            renamed = _renamed(names, entry) if score >= _MIN_COMMON else None
             if renamed is not None:
                 spec, tensors_by_name = renamed
-                found += _fill([Adapted(spec)], tensors_by_name, path)
-        confirmed = [built for built in found if _confirmed(built)]
+                filled += _fill([Adapted(spec)], tensors_by_name, path)
+        confirmed = [built for built in filled if _confirmed(built)]
         if confirmed:
             choice = ambiguous.choose(confirmed, path)
-            how = (
+            note = (
                 f"recognised as {choice.built.arch} by the order and shapes of its {len(shapes)} tensors, "
                 "whose names are others; the stored batch-norm statistics confirm it"
             )
-            return _finish(choice, how)
+            return _finish(choice, note)
     return None
 
 
@@ -215,23 +237,27 @@ def _renamed(tensors: Tensors, entry: Entry) -> tuple[str, dict[str, torch.Tenso
         expected = shapes_of(state(catalog.build_empty(entry.spec).model))
     except TsdistillError:
         return None
-    theirs, ours = list(expected), list(shapes)
-    if len(theirs) != len(ours) or any(
-        a.rpartition(".")[2] != b.rpartition(".")[2] for a, b in zip(theirs, ours, strict=True)
+    new_names, old_names = list(expected), list(shapes)
+    if len(new_names) != len(old_names) or any(
+        a.rpartition(".")[2] != b.rpartition(".")[2] for a, b in zip(new_names, old_names, strict=True)
     ):
         return None
-    moved = {new: shapes[old] for new, old in zip(theirs, ours, strict=True)}
-    classes = entry.classes_in(moved)
+    renamed = {new: shapes[old] for new, old in zip(new_names, old_names, strict=True)}
+    classes = entry.classes_in(renamed)
     open_places = {name for name, _, _ in entry.places}
-    if classes is None or any(moved[name] != expected[name] for name in theirs if name not in open_places):
+    if classes is None or any(
+        renamed[name] != expected[name] for name in new_names if name not in open_places
+    ):
         return None
-    return _specify(entry, classes), {new: tensors[old] for new, old in zip(theirs, ours, strict=True)}
+    return _specify(entry, classes), {
+        new: tensors[old] for new, old in zip(new_names, old_names, strict=True)
+    }
 
 
 def _confirmed(built: Built) -> bool:
     images = batchnorm_evidence.photographs(built.input) if built.input is not None else None
-    found = batchnorm_evidence.distances(built.model, images) if images is not None else []
-    return len(found) >= batchnorm_evidence.LAYERS and sum(found) / len(found) < _CONFIRMED
+    distances = batchnorm_evidence.distances(built.model, images) if images is not None else []
+    return len(distances) >= batchnorm_evidence.MIN_LAYERS and sum(distances) / len(distances) < _MAX_DISTANCE
 
 
 def _nearest(tensors: Tensors) -> str:
@@ -240,7 +266,7 @@ def _nearest(tensors: Tensors) -> str:
     for names in variants(tensors):
         shapes = shapes_of(names)
         for named in (True, False):
-            for score, entry in shipped().nearest(shapes, _NOMINATED, named=named):
+            for score, entry in shipped().nearest(shapes, _MAX_NEAREST, named=named):
                 if score > 0:
                     options.append(
                         (-score if named else 1.0 - score, ambiguous.rank(entry.spec), entry, shapes, named)
@@ -249,7 +275,7 @@ def _nearest(tensors: Tensors) -> str:
         return f"the nearest has nothing in common with its {len(tensors)} tensors"
     options.sort(key=lambda option: option[:2])
     best = None
-    for _, _, entry, shapes, named in options[:_NOMINATED]:
+    for _, _, entry, shapes, named in options[:_MAX_NEAREST]:
         classes = entry.classes_in(shapes)
         spec = _specify(entry, classes) if classes is not None else entry.spec
         try:

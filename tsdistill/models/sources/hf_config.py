@@ -105,12 +105,12 @@ def _follow(config: Any, old: Shapes, new: Shapes) -> None:
         if hasattr(config, "head_dim") and not isinstance(vars(type(config)).get("head_dim"), property):
             config.head_dim = size
     for key in _INNER:
-        given = getattr(config, key, None)
-        width = 4 * hidden if key == "n_inner" and hasattr(config, key) and given is None else given
+        stated = getattr(config, key, None)
+        width = 4 * hidden if key == "n_inner" and hasattr(config, key) and stated is None else stated
         side = key.partition("_")[0] if key.endswith("_ffn_dim") else ""
-        found = _changes({n: s for n, s in old.items() if side in n}, new, width)
-        if width != hidden and len(found) == 1:
-            setattr(config, key, found.pop())
+        new_widths = _changes({n: s for n, s in old.items() if side in n}, new, width)
+        if width != hidden and len(new_widths) == 1:
+            setattr(config, key, new_widths.pop())
     stem = [new[name][0] for name in old if _STEM.search(name)]
     if stem and len(stem) == len(getattr(config, "conv_dim", ())):
         config.conv_dim = type(config.conv_dim)(stem)
@@ -131,14 +131,14 @@ def _outputs(pattern: re.Pattern[str], old: Shapes, new: Shapes, width: int) -> 
 
     A projection is ``[outputs, inputs]``; one of `_FUSED` gives query, key and value, from either side.
     """
-    found = set()
+    counts = set()
     for name, shape in old.items():
         if pattern.search(name) and _FUSED.search(name):
             dim = len(shape) - 1 if shape[-1] == 3 * width else 0
-            found.add(new[name][dim] // (3 if shape[dim] == 3 * width else 1))
+            counts.add(new[name][dim] // (3 if shape[dim] == 3 * width else 1))
         elif pattern.search(name):
-            found.add(new[name][0])
-    return found
+            counts.add(new[name][0])
+    return counts
 
 
 def _changes(old: Shapes, new: Shapes, width: Any) -> set[int]:
@@ -153,11 +153,11 @@ def _mismatch(model: Any, config: Any) -> str | None:
     training = model.training
     try:
         fresh = type(model)(copy.deepcopy(config)).eval()
-        given = {name: tuple(p.shape) for name, p in fresh.named_parameters()}
+        fresh_shapes = {name: tuple(p.shape) for name, p in fresh.named_parameters()}
         for name, parameter in model.named_parameters():
             shape = tuple(parameter.shape)
-            if given.get(name) != shape:
-                return f"{name} has shape {shape}, the nearest one gives it {given.get(name)}"
+            if fresh_shapes.get(name) != shape:
+                return f"{name} has shape {shape}, the nearest one gives it {fresh_shapes.get(name)}"
         fresh.load_state_dict(model.state_dict())
         fresh.to(next(model.parameters()))
         x = example_input(model)

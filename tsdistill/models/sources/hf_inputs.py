@@ -11,13 +11,23 @@ from torch import nn
 
 from tsdistill.torch_private import pytree
 
-Given = dict[str, torch.Tensor]
+Keywords = dict[str, torch.Tensor]
 """Keyword arguments of a forward."""
 
 _TOKENS = 16
+"""Tokens of a text: more than the heads and kernels of small models see at once, few enough that a forward
+is quick.
+"""
+
 _SAMPLES = 4000
+"""Samples of a wave, at least: a quarter of a second at 16 kHz."""
+
 _FRAMES = 200
+"""Frames of a spectrogram: two seconds at the usual hop of 10 ms."""
+
 _PATCHES = 4
+"""Patches along a side of an image of free size, after neighbouring ones are merged."""
+
 _BINS = ("num_mel_bins", "input_feat_per_channel", "feature_size", "n_mels", "feature_projection_input_dim")
 _IMAGE_TOKENS = ("image_token_id", "image_token_index", "image_token")
 
@@ -27,26 +37,26 @@ def is_transformers(model: nn.Module) -> bool:
     return type(model).__module__.startswith("transformers.models.")
 
 
-def example(model: Any, generator: torch.Generator) -> Given:
+def example(model: Any, generator: torch.Generator) -> Keywords:
     """Keyword arguments of batch 1: token ids, an image, a video, a spectrogram, a wave, a series, or several
     of these, as ``model`` takes them.
 
     Where the configuration leaves open how they look (bins before frames or behind them, say), it is the
     first way that the forward takes.
     """
-    ways = list(_ways(model, generator))
-    for way in ways[:-1]:
-        if _takes(model, way):
-            return way
-    return ways[-1]
+    candidates = list(_candidates(model, generator))
+    for candidate in candidates[:-1]:
+        if _accepts(model, candidate):
+            return candidate
+    return candidates[-1]
 
 
-def _takes(model: Any, given: Given) -> bool:
+def _accepts(model: Any, inputs: Keywords) -> bool:
     training = model.training
     first = next(iter(model.parameters()), None)
     try:
         with torch.no_grad():
-            model.eval()(**placed(given, first))
+            model.eval()(**moved_like(inputs, first))
     except Exception:  # whatever it says of an input that is not for it
         return False
     finally:
@@ -54,18 +64,25 @@ def _takes(model: Any, given: Given) -> bool:
     return True
 
 
-def placed(given: Given, like: torch.Tensor | None) -> Given:
-    """``given`` on the device of ``like``, floating point in its type."""
+def moved_like(inputs: Any, like: torch.Tensor | None) -> Any:
+    """``inputs`` with their tensors on the device of ``like``, floating ones in its type.
+
+    They are as they were where ``like`` is ``None``.
+    """
     if like is None:
-        return given
-    return {k: x.to(like.device, like.dtype if x.is_floating_point() else None) for k, x in given.items()}
+        return inputs
+
+    def move(x: torch.Tensor) -> torch.Tensor:
+        return x.to(like.device, like.dtype if x.is_floating_point() else None)
+
+    return pytree.tree_map_only(torch.Tensor, move, inputs)
 
 
-def _ways(model: Any, generator: torch.Generator) -> Iterator[Given]:
+def _candidates(model: Any, generator: torch.Generator) -> Iterator[Keywords]:
     """What the forward may take; the likely ones first, and last of all the one without a doubt."""
     config, arguments = model.config, inspect.signature(model.forward).parameters
     main = model.main_input_name if isinstance(model.main_input_name, str) else model.main_input_name[0]
-    tokens: Given = {}
+    tokens: Keywords = {}
     if getattr(config, "is_encoder_decoder", False) and "decoder_input_ids" in arguments:
         tokens["decoder_input_ids"] = _tokens(config, generator)
     if main == "input_ids" or ("input_ids" in arguments and hasattr(config, "text_config")):
@@ -74,13 +91,13 @@ def _ways(model: Any, generator: torch.Generator) -> Iterator[Given]:
     if "grid_thw" in arguments:
         yield _patches(config, generator, next(iter(arguments)), "grid_thw")
     if "input_ids" in tokens and hasattr(config, "vision_config") and hasattr(model, "get_image_features"):
-        seen: list[Given] = [{"pixel_values": _image(pictures, generator, frames)} for frames in (0, 1)]
+        seen: list[Keywords] = [{"pixel_values": _image(pictures, generator, frames)} for frames in (0, 1)]
         if "image_grid_thw" in arguments:
             seen.insert(0, _patches(pictures, generator, "pixel_values", "image_grid_thw"))
-        for given in seen:
-            if (count := _image_tokens(model, given)) and (marked := _marked(config, tokens, count)):
-                yield {**given, **marked}
-                yield {**given, **marked, "mm_token_type_ids": _kinds(config, marked["input_ids"])}
+        for images in seen:
+            if (count := _image_tokens(model, images)) and (marked := _marked(config, tokens, count)):
+                yield {**images, **marked}
+                yield {**images, **marked, "mm_token_type_ids": _kinds(config, marked["input_ids"])}
     if "bbox" in arguments and "input_ids" in tokens:
         corners = torch.randint(0, 100, (1, tokens["input_ids"].shape[1], 2), generator=generator)
         boxes = torch.cat([corners, corners + 50], -1)
@@ -99,7 +116,7 @@ def _ways(model: Any, generator: torch.Generator) -> Iterator[Given]:
         yield tokens or {"input_ids": _tokens(config, generator)}
 
 
-def _sounds(main: str, config: Any, generator: torch.Generator) -> Iterator[Given]:
+def _sounds(main: str, config: Any, generator: torch.Generator) -> Iterator[Keywords]:
     """Spectrograms and waves."""
     if main == "input_features":
         bins = next((getattr(config, name) for name in _BINS if hasattr(config, name)), 80)
@@ -121,11 +138,11 @@ def _sounds(main: str, config: Any, generator: torch.Generator) -> Iterator[Give
 
 def _frames(config: Any) -> int:
     """How many images a video has, for a model of videos; else 0."""
-    found = next((getattr(config, n) for n in ("num_frames", "frames_per_clip") if hasattr(config, n)), 0)
-    return int(found or 0)
+    frames = next((getattr(config, n) for n in ("num_frames", "frames_per_clip") if hasattr(config, n)), 0)
+    return int(frames or 0)
 
 
-def _patches(config: Any, generator: torch.Generator, name: str, grid: str) -> Given:
+def _patches(config: Any, generator: torch.Generator, name: str, grid: str) -> Keywords:
     """An image in patches, one a row, as towers for images of any size take them, and its grid."""
     merged = int(getattr(config, "spatial_merge_size", 1))
     side = _PATCHES * merged
@@ -135,19 +152,19 @@ def _patches(config: Any, generator: torch.Generator, name: str, grid: str) -> G
     return {name: rows, grid: torch.tensor([[1, side, side]])}
 
 
-def _image_tokens(model: Any, seen: Given) -> int:
+def _image_tokens(model: Any, image: Keywords) -> int:
     """How many tokens an image becomes."""
     first = next(iter(model.parameters()), None)
     try:
         with torch.no_grad():
-            found = model.get_image_features(**placed(seen, first))
+            features = model.get_image_features(**moved_like(image, first))
     except Exception:  # an image that is not for this model
         return 0
-    found = getattr(found, "pooler_output", found)
-    return sum(x.numel() // x.shape[-1] for x in pytree.tree_leaves(found) if isinstance(x, torch.Tensor))
+    features = getattr(features, "pooler_output", features)
+    return sum(x.numel() // x.shape[-1] for x in pytree.tree_leaves(features) if isinstance(x, torch.Tensor))
 
 
-def _marked(config: Any, tokens: Given, count: int) -> Given:
+def _marked(config: Any, tokens: Keywords, count: int) -> Keywords:
     """``tokens`` with the places for an image in the middle."""
     marks = _marks(config)
     if not marks:
@@ -164,8 +181,8 @@ def _kinds(config: Any, ids: torch.Tensor) -> torch.Tensor:
 
 def _marks(config: Any) -> list[int]:
     """The tokens that stand for an image."""
-    found = (getattr(config, name, None) for name in _IMAGE_TOKENS)
-    return [mark for mark in found if isinstance(mark, int)]
+    ids = (getattr(config, name, None) for name in _IMAGE_TOKENS)
+    return [mark for mark in ids if isinstance(mark, int)]
 
 
 def _tokens(config: Any, generator: torch.Generator) -> torch.Tensor:

@@ -134,19 +134,19 @@ def _library(spec: str) -> Any:
 
 
 def _class(library: Any, name: str, spec: str) -> Any:
-    found = getattr(library, name, None)
-    if name.startswith("AutoModel") and hasattr(found, "from_config"):
-        return found
-    if not isinstance(found, type) or not issubclass(found, library.PreTrainedModel):
+    kind = getattr(library, name, None)
+    if name.startswith("AutoModel") and hasattr(kind, "from_config"):
+        return kind
+    if not isinstance(kind, type) or not issubclass(kind, library.PreTrainedModel):
         raise TsdistillError(
             f"{spec}: transformers {library.__version__} has no model class {name!r}; "
             "give hf:FOLDER, hf:NAME or a class such as hf:BertForSequenceClassification"
         )
-    if getattr(found, "config_class", None) is None:
+    if getattr(kind, "config_class", None) is None:
         raise TsdistillError(
             f"{spec}: {name} is not a class that is built by itself; name the one for a task"
         )
-    return found
+    return kind
 
 
 def _configuration(kind: Any, options: dict[str, OptionValue], spec: str) -> Any:

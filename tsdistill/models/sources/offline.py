@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from huggingface_hub import constants
 
 _TIMEOUT = 3.0
+"""Seconds in which the name of the hub's host has to be found."""
 
 
 @contextmanager

@@ -20,12 +20,12 @@ def build(argument: str, *, weights: bool) -> Built:
     Raises:
         TsdistillError: the code is not there, does not import, or the factory does not give a module.
     """
-    found, factory = _found(argument, "factory")
-    if isinstance(found, nn.Module):
-        return Built(found, argument)
-    if not callable(found):
+    member, factory = _member(argument, "factory")
+    if isinstance(member, nn.Module):
+        return Built(member, argument)
+    if not callable(member):
         raise TsdistillError(f"{argument}: {factory} is not callable; it must return an nn.Module")
-    model = _called(found, argument, factory)
+    model = _called(member, argument, factory)
     if not isinstance(model, nn.Module):
         raise TsdistillError(f"{argument}: {factory}() returned {type(model).__name__}, not an nn.Module")
     return Built(model, argument)
@@ -38,28 +38,28 @@ def call(argument: str, wanted: str) -> Any:
         TsdistillError: the code is not there, does not import, is no function, or the function fails;
             ``wanted`` says what it is to return.
     """
-    found, function = _found(argument, "function")
-    if not callable(found):
+    member, function = _member(argument, "function")
+    if not callable(member):
         raise TsdistillError(f"{argument}: {function} is not callable; it must return {wanted}")
-    return _called(found, argument, function)
+    return _called(member, argument, function)
 
 
-def _called(found: Callable[[], Any], argument: str, name: str) -> Any:
+def _called(function: Callable[[], Any], argument: str, name: str) -> Any:
     try:
-        return found()
+        return function()
     except Exception as error:
         raise TsdistillError(f"{argument}: {name}() failed with {cause_of(error)}") from error
 
 
-def _found(argument: str, kind: str) -> tuple[Any, str]:
+def _member(argument: str, kind: str) -> tuple[Any, str]:
     place, colon, name = argument.rpartition(":")
     if not colon or not place or not name:
         raise TsdistillError(
             f"{argument}: own code is written path/to/file.py:{kind} or package.module:{kind}"
         )
-    found: Any = import_code(place, argument)
+    member: Any = import_code(place, argument)
     for part in name.split("."):
-        if not hasattr(found, part):
+        if not hasattr(member, part):
             raise TsdistillError(f"{argument}: {place} has no {name}")
-        found = getattr(found, part)
-    return found, name
+        member = getattr(member, part)
+    return member, name

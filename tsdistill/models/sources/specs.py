@@ -68,7 +68,13 @@ def parse(argument: str, spec: str) -> tuple[str, dict[str, OptionValue]]:
 
 
 def join(source: str, name: str, options: dict[str, OptionValue]) -> str:
-    """The canonical text of a specification: options sorted, bools in lower case."""
+    """The canonical text of a specification: options sorted, bools in lower case.
+
+    Args:
+        source: name of the model source.
+        name: name of the model in it.
+        options: values by key.
+    """
     tail = "".join(f",{key}={_text(value)}" for key, value in sorted(options.items()))
     return f"{source}:{name}{tail}"
 

@@ -101,17 +101,17 @@ def _builds(name: str, options: dict[str, Any]) -> bool:
 
 def _canonical(model: nn.Module, name: str, options: dict[str, OptionValue]) -> str:
     """The specification without the tag of weights, unless the tag changes the architecture."""
-    given = dict(options)
+    kept = dict(options)
     base, _, tag = name.partition(".")
     if ":" in name:
         base, tag = str(model.pretrained_cfg["architecture"]), "hub"  # type: ignore[index]
-    if "num_classes" in given and given["num_classes"] == default_classes(base):
-        del given["num_classes"]
+    if "num_classes" in kept and kept["num_classes"] == default_classes(base):
+        del kept["num_classes"]
     if not tag:
-        return join("timm", base, given)
+        return join("timm", base, kept)
     own = shapes_of(model.state_dict())
     for extra in ({}, {"num_classes": model.num_classes}):
-        tried: dict[str, Any] = {**extra, **given}
+        tried: dict[str, Any] = {**extra, **kept}
         with torch.device("meta"):
             plain = timm.create_model(base, pretrained=False, **tried)
         if shapes_of(plain.state_dict()) == own:

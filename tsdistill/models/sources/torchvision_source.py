@@ -21,8 +21,15 @@ from tsdistill.models.sources.offline import quiet_downloads
 from tsdistill.models.sources.specs import Built, OptionValue, join, parse
 
 _REFUSED = ("weights_backbone", "progress", "backbone")
-_CLIP_LENGTH = 16
+_CLIP_FRAMES = 16
+"""Frames of a video where the weights do not say how many they need: the length that most of torchvision's
+video models were trained on.
+"""
+
 _DETECTION_SIDE = 320
+"""Side of a detector's image in pixels: that of torchvision's smallest detectors, whose names end in 320.
+Detectors scale images themselves.
+"""
 
 
 def build(argument: str, *, weights: bool) -> Built:
@@ -77,20 +84,26 @@ def _download_failed(error: BaseException) -> bool:
 
 
 def arguments(name: str, options: Mapping[str, Any], *, weights: bool) -> dict[str, Any]:
-    """What ``torchvision.models.get_model`` takes for ``options`` besides the name and the weights."""
-    given = dict(options)
+    """What ``torchvision.models.get_model`` takes for ``options`` besides the name and the weights.
+
+    Args:
+        name: name of the model.
+        options: options of the specification.
+        weights: whether pretrained weights are loaded.
+    """
+    keywords = dict(options)
     parameters = inspect.signature(models.get_model_builder(name)).parameters
     if "weights_backbone" in parameters:
-        given["weights_backbone"] = None
+        keywords["weights_backbone"] = None
     if name in ("googlenet", "inception_v3") and not weights:
-        given.setdefault("init_weights", False)
-    return given
+        keywords.setdefault("init_weights", False)
+    return keywords
 
 
 def _call(name: str, options: dict[str, Any], weights: Any) -> nn.Module:
-    given = arguments(name, options, weights=weights is not None)
+    keywords = arguments(name, options, weights=weights is not None)
     with _block_widths_on_cpu(), quiet_downloads():
-        return models.get_model(name, weights=weights, **given)
+        return models.get_model(name, weights=weights, **keywords)
 
 
 @contextmanager
@@ -108,18 +121,18 @@ def _block_widths_on_cpu() -> Iterator[None]:
 
 def _canonical(model: nn.Module, name: str, options: dict[str, OptionValue]) -> str:
     """The specification, with the options that torchvision changes on its own for pretrained weights."""
-    given = dict(options)
-    given.pop("init_weights", None)
+    kept = dict(options)
+    kept.pop("init_weights", None)
     if name in ("googlenet", "inception_v3"):
-        given |= {"aux_logits": bool(model.aux_logits), "transform_input": bool(model.transform_input)}
+        kept |= {"aux_logits": bool(model.aux_logits), "transform_input": bool(model.transform_input)}
         for key, default in (("aux_logits", True), ("transform_input", False)):
-            if given[key] == default:
-                del given[key]
+            if kept[key] == default:
+                del kept[key]
     elif getattr(model, "aux_classifier", None) is not None:
-        given["aux_loss"] = True
-    if "num_classes" in given and given["num_classes"] == default_classes(name):
-        del given["num_classes"]
-    return join("torchvision", name, given)
+        kept["aux_loss"] = True
+    if "num_classes" in kept and kept["num_classes"] == default_classes(name):
+        del kept["num_classes"]
+    return join("torchvision", name, kept)
 
 
 def default_classes(name: str) -> int | None:
@@ -138,7 +151,7 @@ def _input(weights: Any) -> InputSpec | None:
     if not crop or mean is None:
         return None
     sides = (int(crop[0]), int(crop[-1]))
-    clip = (int(weights.meta.get("min_temporal_size", _CLIP_LENGTH)),) if ".video." in kind else ()
+    clip = (int(weights.meta.get("min_temporal_size", _CLIP_FRAMES)),) if ".video." in kind else ()
     return InputSpec(
         size=(len(mean), *clip, *sides),
         mean=tuple(float(v) for v in mean),
