@@ -44,7 +44,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 import tsdistill as tsd
-from tsdistill.alignment.matching.coarse_activations import Side
+from tsdistill.alignment.matching.coarse_activations import TracedModel
 from tsdistill.statistics.observation import Observation, observe
 from tsdistill.statistics.sample_blocks import channels_first
 from tsdistill.statistics.sensitivity_passes import output_sensitivity
@@ -113,10 +113,10 @@ def randomised(architecture: str, seed: int) -> nn.Module:
     return model.eval()
 
 
-def side(model: nn.Module) -> Side:
+def side(model: nn.Module) -> TracedModel:
     """A model and where it is observed."""
     graph = trace(model, torch.randn(1, 3, SIZE, SIZE), check=False)
-    return Side(model, graph, find_sites(model, graph))
+    return TracedModel(model, graph, find_sites(model, graph))
 
 
 class Comparison:

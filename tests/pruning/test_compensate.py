@@ -12,7 +12,7 @@ from tsdistill.pruning.compensate import absorb, predict
 from tsdistill.statistics.covariance import Covariance, RunningCovariance
 from tsdistill.statistics.observation import Observation, observe
 from tsdistill.statistics.redundancy import relations
-from tsdistill.statistics.sites import Sites, find_sites
+from tsdistill.statistics.sites import ModelSites, find_sites
 from tsdistill.tracing import cut, trace
 
 
@@ -58,7 +58,7 @@ def test_nothing_left_to_predict_from_leaves_the_mean() -> None:
     np.testing.assert_allclose(found.constant, covariance.mean)
 
 
-def _observed(model: nn.Module, x: Tensor) -> tuple[Sites, Observation]:
+def _observed(model: nn.Module, x: Tensor) -> tuple[ModelSites, Observation]:
     sites = find_sites(model, trace(model, x[:1]))
     return sites, observe(model, sites, [(x, None)], positions=None)
 

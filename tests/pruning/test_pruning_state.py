@@ -15,7 +15,7 @@ from tsdistill.pruning.plan_file import PrunedGroup
 from tsdistill.pruning.pruning_state import Course
 from tsdistill.pruning.realignment import Realigned
 from tsdistill.statistics.observation import observe
-from tsdistill.statistics.prepared_data import Prepared, prepare
+from tsdistill.statistics.prepared_data import PreparedData, prepare
 from tsdistill.statistics.sites import find_sites
 from tsdistill.tracing import Cut, Frozen, NodeGraph, cut, trace
 
@@ -34,7 +34,7 @@ def _plan(graph: NodeGraph, leaving: Mapping[str, Sequence[int]]) -> PruningPlan
     return PruningPlan(None, "some", True, "data", groups, figures[0], figures[1])
 
 
-def _cut(way: Course, prepared: Prepared, leaving: Mapping[str, Sequence[int]]) -> bool:
+def _cut(way: Course, prepared: PreparedData, leaving: Mapping[str, Sequence[int]]) -> bool:
     graph = trace(way.model, prepared.example)
     sites = find_sites(way.model, graph)
     observed = observe(way.model, sites, prepared)
@@ -42,14 +42,14 @@ def _cut(way: Course, prepared: Prepared, leaving: Mapping[str, Sequence[int]]) 
 
 
 @pytest.fixture
-def started() -> tuple[Residual, Course, Prepared]:
+def started() -> tuple[Residual, Course, PreparedData]:
     model = residual(width=10, inner=14)
     prepared = prepare(model, images(60))
     return model, Course(model, trace(model, prepared.example), prepared), prepared
 
 
 def test_what_leaves_in_several_rounds_is_one_plan_of_the_dense_model(
-    started: tuple[Residual, Course, Prepared],
+    started: tuple[Residual, Course, PreparedData],
 ) -> None:
     model, way, prepared = started
     state = {name: value.clone() for name, value in model.state_dict().items()}
@@ -78,7 +78,7 @@ def test_what_leaves_in_several_rounds_is_one_plan_of_the_dense_model(
 
 
 def test_groups_that_cannot_be_cut_are_put_back_and_nothing_is_cut(
-    started: tuple[Residual, Course, Prepared], monkeypatch: pytest.MonkeyPatch
+    started: tuple[Residual, Course, PreparedData], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refusing(
         model: nn.Module, graph: NodeGraph, removed: Mapping[str, Sequence[int]], example: Tensor
@@ -103,7 +103,7 @@ def test_groups_that_cannot_be_cut_are_put_back_and_nothing_is_cut(
     assert way.plan().removed == {"stem": [0, 7]}
 
 
-def test_an_exact_cut_leaves_norms_alone(started: tuple[Residual, Course, Prepared]) -> None:
+def test_an_exact_cut_leaves_norms_alone(started: tuple[Residual, Course, PreparedData]) -> None:
     model, _, prepared = started
     with torch.no_grad():
         model.first.weight[:, 2] = 0
@@ -121,7 +121,7 @@ def test_an_exact_cut_leaves_norms_alone(started: tuple[Residual, Course, Prepar
 
 
 def test_re_alignment_looks_at_the_dense_model_whatever_came_between(
-    started: tuple[Residual, Course, Prepared],
+    started: tuple[Residual, Course, PreparedData],
 ) -> None:
     model, way, prepared = started
     x = images(60, seed=4)
@@ -145,7 +145,7 @@ def test_re_alignment_looks_at_the_dense_model_whatever_came_between(
 
 
 def test_a_model_on_which_re_alignment_fails_stays_as_it_was_cut(
-    started: tuple[Residual, Course, Prepared], monkeypatch: pytest.MonkeyPatch
+    started: tuple[Residual, Course, PreparedData], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, way, prepared = started
     assert _cut(way, prepared, {"stem": [7, 0], "first": [3]})
@@ -168,7 +168,7 @@ def test_a_model_on_which_re_alignment_fails_stays_as_it_was_cut(
 
 
 def test_a_model_that_re_alignment_would_make_worse_stays_as_it_was_cut(
-    started: tuple[Residual, Course, Prepared], monkeypatch: pytest.MonkeyPatch
+    started: tuple[Residual, Course, PreparedData], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, way, prepared = started
     assert _cut(way, prepared, {"stem": [7, 0], "first": [3]})

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tsdistill.statistics.centred_sums import LARGEST, CentredSums, Pending, gram
+from tsdistill.statistics.centred_sums import LARGEST, CentredSums, PendingSamples, gram
 
 
 def _sums(s: torch.Tensor, t: torch.Tensor, sizes: list[int], *, full: bool = False) -> CentredSums:
@@ -103,7 +103,7 @@ def test_a_reduced_precision_of_the_user_s_products_is_not_ours() -> None:
 
 
 def test_small_blocks_wait_and_large_ones_come_in_slices() -> None:
-    pending = Pending()
+    pending = PendingSamples()
     few = torch.arange(10.0).reshape(5, 2, 1)
     assert list(pending.add(few, few)) == []
     few += 100

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn.functional import avg_pool2d
 
-from tsdistill.statistics.common_grid import Shape, grid, meet, nodes
+from tsdistill.statistics.common_grid import Shape, common_grid, grid, nodes
 
 
 @pytest.mark.parametrize(
@@ -26,9 +26,9 @@ from tsdistill.statistics.common_grid import Shape, grid, meet, nodes
     ],
 )
 def test_positions_meet_at_the_coarser_resolution(mine: Shape, theirs: Shape, size: Shape | None) -> None:
-    assert meet(mine, theirs).size == size
-    a = meet(mine, theirs).bring(torch.randn(2, 3, *mine), 2)
-    b = meet(mine, theirs).bring(torch.randn(2, 4, *theirs), 2)
+    assert common_grid(mine, theirs).size == size
+    a = common_grid(mine, theirs).resample(torch.randn(2, 3, *mine), 2)
+    b = common_grid(mine, theirs).resample(torch.randn(2, 4, *theirs), 2)
     assert a.shape[2] == b.shape[2]
     assert a.shape[:2] == (2, 3)
 
@@ -42,20 +42,20 @@ def test_tokens_of_a_square_image_are_its_map() -> None:
     assert grid(10) is None
     maps = torch.randn(2, 3, 4, 4)
     tokens = torch.cat([torch.randn(2, 3, 1), maps.flatten(2)], 2)
-    meeting = meet((17,), (2, 2))
-    torch.testing.assert_close(meeting.bring(tokens, 2), avg_pool2d(maps, 2).flatten(2))
+    meeting = common_grid((17,), (2, 2))
+    torch.testing.assert_close(meeting.resample(tokens, 2), avg_pool2d(maps, 2).flatten(2))
     assert "2x2" in meeting.words
 
 
 def test_windows_are_averaged_over_their_sample() -> None:
     windows = torch.randn(6, 3, 5)
-    found = meet((5,), (7, 7), windows=True).bring(windows, 2)
+    found = common_grid((5,), (7, 7), windows=True).resample(windows, 2)
     torch.testing.assert_close(found[:, :, 0], windows.reshape(2, 3, 3, 5).mean((1, 3)))
 
 
 def test_half_precision_maps_are_pooled_in_single() -> None:
     maps = torch.randn(2, 3, 4, 4).half()
-    found = meet((4, 4), (2, 2)).bring(maps, 2)
+    found = common_grid((4, 4), (2, 2)).resample(maps, 2)
     assert found.dtype == torch.float32
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tsdistill.statistics.distributed import gather, share, total
+from tsdistill.statistics.distributed import gather, shared_batches, total
 
 SCRIPT = """
 import os, sys
@@ -75,6 +75,6 @@ def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
 
 def test_one_process_takes_everything() -> None:
     batches = [(torch.zeros(3, 2), None), (torch.zeros(1, 2), None)]
-    assert [(index, first) for index, first, _ in share(batches)] == [(0, 0), (1, 3)]
+    assert [(index, first) for index, first, _ in shared_batches(batches)] == [(0, 0), (1, 3)]
     assert gather("x") == ["x"]
     assert total(3) == 3

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from tests.alignment.small import images, randomise, residual
 from tsdistill.statistics import fan_out as module
-from tsdistill.statistics.fan_out import FanOut, FanOuts
+from tsdistill.statistics.fan_out import FanOut, FanOutCollector
 from tsdistill.statistics.observation import observe
 from tsdistill.statistics.prepared_data import prepare
 from tsdistill.statistics.sensitivity_passes import output_sensitivity
@@ -23,7 +23,7 @@ from tsdistill.tracing import trace
 def _found(model: nn.Module, x: Any, *, seed: int = 0, **how: Any) -> dict[str, FanOut]:
     prepared = prepare(model, x)
     sites = find_sites(model, trace(model, prepared.example, check=False))
-    looking = FanOuts(model, sites, seed, prepared.samples)
+    looking = FanOutCollector(model, sites, seed, prepared.samples)
     covariances = observe(model, sites, prepared, positions=None, around=looking.batch).covariances
     output_sensitivity(model, sites, prepared, seed=seed, collectors=[looking], **how)
     return looking.finish(covariances)
@@ -78,7 +78,7 @@ def test_a_layer_that_reads_every_channel_once_takes_the_covariance_that_is_ther
     model, x = residual(), images(40)
     prepared = prepare(model, x)
     sites = find_sites(model, trace(model, prepared.example))
-    looking = FanOuts(model, sites)
+    looking = FanOutCollector(model, sites)
     covariances = observe(model, sites, prepared, around=looking.batch).covariances
     output_sensitivity(model, sites, prepared, collectors=[looking])
     found = looking.finish(covariances)

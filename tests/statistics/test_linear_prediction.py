@@ -7,6 +7,7 @@ from tsdistill.errors import TsdistillError
 from tsdistill.statistics import linear_prediction
 from tsdistill.statistics.linear_prediction import (
     downdate,
+    elimination_r2,
     explained,
     inverse,
     precision_of,
@@ -14,7 +15,6 @@ from tsdistill.statistics.linear_prediction import (
     shrinkage,
     standardise,
 )
-from tsdistill.statistics.redundancy_order import leaving_shares
 
 
 def _correlation(rows: np.ndarray) -> np.ndarray:
@@ -107,7 +107,7 @@ def test_a_precision_that_is_known_is_not_made_again() -> None:
     gone = np.array([False, True, False, False, False, False])
     worth = np.arange(6.0)
     np.testing.assert_allclose(
-        leaving_shares(correlation, gone, 40, worth, precision), leaving_shares(correlation, gone, 40, worth)
+        elimination_r2(correlation, gone, 40, worth, precision), elimination_r2(correlation, gone, 40, worth)
     )
 
 

@@ -7,10 +7,14 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
 
 from tsdistill.runtime.recorded_calls import recorded_calls
-from tsdistill.statistics.linear_readers import Capacity, capacities, capacity
+from tsdistill.statistics.linear_readers import ReaderCapacity, capacities, capacity
 from tsdistill.tracing import Reader
 
-NEITHER, CHANNELS, BOTH = Capacity(False, False), Capacity(True, False), Capacity(True, True)
+NEITHER, CHANNELS, BOTH = (
+    ReaderCapacity(False, False),
+    ReaderCapacity(True, False),
+    ReaderCapacity(True, True),
+)
 
 
 class Standardised(nn.Conv2d):
@@ -71,7 +75,7 @@ class Calls(nn.Module):
         return self.layer(x, *self.args, **self.kwargs)
 
 
-LAYERS: list[tuple[nn.Module, tuple[int, ...], Capacity]] = [
+LAYERS: list[tuple[nn.Module, tuple[int, ...], ReaderCapacity]] = [
     (nn.Conv2d(4, 3, 3), (4, 8, 8), BOTH),
     (nn.ConvTranspose1d(4, 3, 4, 2, 1), (4, 8), CHANNELS),
     (nn.ConvTranspose3d(4, 3, 2, 2), (4, 4, 4, 4), CHANNELS),
@@ -91,7 +95,7 @@ LAYERS: list[tuple[nn.Module, tuple[int, ...], Capacity]] = [
     ("layer", "shape", "expected"), LAYERS, ids=[type(getattr(e[0], "layer", e[0])).__name__ for e in LAYERS]
 )
 def test_what_a_layer_can_take_over_is_tried_out_on_what_it_is_called_with(
-    layer: nn.Module, shape: tuple[int, ...], expected: Capacity
+    layer: nn.Module, shape: tuple[int, ...], expected: ReaderCapacity
 ) -> None:
     torch.manual_seed(0)
     inside = isinstance(layer, Calls)
@@ -146,7 +150,7 @@ def _reader(name: str, leaf: str = "weight") -> Reader:
     ],
 )
 def test_a_weight_that_is_computed_takes_over_where_it_can_be_written(
-    layer: nn.Module, leaf: str, expected: Capacity
+    layer: nn.Module, leaf: str, expected: ReaderCapacity
 ) -> None:
     assert capacity(nn.Sequential(layer), _reader("0", leaf), None) == expected
 

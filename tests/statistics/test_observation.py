@@ -13,11 +13,11 @@ from tests.alignment.small import images, mlp, randomise, residual
 from tsdistill.alignment.metrics.correlation import Correlation
 from tsdistill.errors import TsdistillError
 from tsdistill.statistics.observation import Observation, observe
-from tsdistill.statistics.sites import Sites, find_sites
+from tsdistill.statistics.sites import ModelSites, find_sites
 from tsdistill.tracing import trace
 
 
-def _sites(model: nn.Module, example: Tensor) -> Sites:
+def _sites(model: nn.Module, example: Tensor) -> ModelSites:
     return find_sites(model, trace(model, example, check=False))
 
 

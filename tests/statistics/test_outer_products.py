@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.tracing.attention import Attention, attention
-from tsdistill.statistics.outer_products import Products, Queries
+from tsdistill.statistics.outer_products import OuterProducts, QueryReaders
 from tsdistill.tracing import trace
 from tsdistill.tracing.block_axes import fork_groups
 
@@ -40,7 +40,7 @@ def test_it_is_the_derivative_by_a_factor_on_the_product() -> None:
     assert graph.widths["qkv"] == 8
     slot = next(slot for slot in graph.by_name["qkv"].slots if slot.param == "qkv.weight" and slot.dim == 0)
     column = np.flatnonzero(slot.coords[0] < 8)
-    found = Products(model, graph, {"qkv": Queries("qkv", column)})
+    found = OuterProducts(model, graph, {"qkv": QueryReaders("qkv", column)})
     direction = torch.randn(5)
     found.begin(0, 1)
     with found:

@@ -11,10 +11,10 @@ from tsdistill.statistics.linear_readers import pads_with_zeros
 from tsdistill.statistics.observation import observe
 from tsdistill.statistics.redundancy import (
     Relations,
-    free_nodes,
+    compensations,
+    lossless_nodes,
     relations,
-    spanned,
-    takings,
+    spanned_by_norms,
 )
 from tsdistill.statistics.sites import find_sites
 from tsdistill.tracing import trace
@@ -48,8 +48,8 @@ def _free(model: nn.Module, x: torch.Tensor, group: str) -> list[int]:
     sites = find_sites(model, graph)
     seen = observe(model, sites, [(x, None)]).covariances
     found = {key: relations(covariance) for key, covariance in seen.items()}
-    taking = takings(model, sites, seen, x[:1])
-    free = free_nodes(model, graph.by_name[group], sites, found, taking, spanned(graph))
+    taking = compensations(model, sites, seen, x[:1])
+    free = lossless_nodes(model, graph.by_name[group], sites, found, taking, spanned_by_norms(graph))
     return np.flatnonzero(free).tolist()
 
 
@@ -148,7 +148,7 @@ def test_no_node_is_free_where_a_norm_runs_over_the_nodes() -> None:
         model.norm.weight[3] = model.norm.bias[3] = 0
         model.third.weight[:, 4] = 0
     x = torch.randn(200, 5)
-    assert spanned(trace(model, x[:1])) == {"first"}
+    assert spanned_by_norms(trace(model, x[:1])) == {"first"}
     assert _free(model, x, "first") == []
     assert _free(model, x, "second") == [4]
 

@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tsdistill.statistics.linear_prediction import explained
-from tsdistill.statistics.redundancy_order import LOWEST, leaving_shares
+from tsdistill.statistics.linear_prediction import LOWEST, elimination_r2, explained
 
 
 def _correlation(x: np.ndarray) -> np.ndarray:
@@ -37,7 +36,7 @@ def test_it_is_backward_elimination(seed: int, n: int, rank: int, noise: float) 
     x = generator.normal(size=(2000, rank)) @ generator.normal(size=(rank, n))
     x += noise * generator.normal(size=x.shape)
     correlation = _correlation(x)
-    found = leaving_shares(correlation, _nobody(n), 2000, np.zeros(n))
+    found = elimination_r2(correlation, _nobody(n), 2000, np.zeros(n))
     np.testing.assert_allclose(np.sort(found), np.sort(_one_by_one(correlation)), atol=1e-5)
 
 
@@ -47,7 +46,7 @@ def test_more_nodes_than_one_block_holds() -> None:
         size=(3000, 400)
     )
     correlation = _correlation(x)
-    found = leaving_shares(correlation, _nobody(400), 3000, np.zeros(400))
+    found = elimination_r2(correlation, _nobody(400), 3000, np.zeros(400))
     np.testing.assert_allclose(np.sort(found), np.sort(_one_by_one(correlation)), atol=1e-5)
 
 
@@ -59,7 +58,7 @@ def test_nodes_at_any_threshold_can_all_go_together(threshold: float) -> None:
     x += 1e-4 * generator.normal(size=x.shape)
     correlation = _correlation(x)
     worth = np.arange(9.0)[::-1]
-    leaving = leaving_shares(correlation, _nobody(9), 3000, worth) >= threshold
+    leaving = elimination_r2(correlation, _nobody(9), 3000, worth) >= threshold
     assert leaving.sum() >= 5
     stay = x[:, ~leaving]
     for k in np.flatnonzero(leaving):
@@ -74,14 +73,14 @@ def test_of_twins_all_but_the_worthiest_go_and_those_gone_explain_nothing(rows: 
     x = np.random.default_rng(3).normal(size=(rows, 5))
     x[:, 1:4] = x[:, :1] * [2, 3, 4]
     correlation = _correlation(x)
-    found = leaving_shares(correlation, _nobody(5), rows, np.array([1.0, 4.0, 3.0, 2.0, 1.0])) >= 0.99
+    found = elimination_r2(correlation, _nobody(5), rows, np.array([1.0, 4.0, 3.0, 2.0, 1.0])) >= 0.99
     assert found.tolist() == [True, False, True, True, False]
     gone = np.array([True, True, True, False, False])
-    found = leaving_shares(correlation, gone, rows, np.ones(5))
+    found = elimination_r2(correlation, gone, rows, np.ones(5))
     assert found.tolist() == [1, 1, 1, 0, 0]
 
 
 def test_nodes_that_do_not_vary_neither_leave_nor_explain() -> None:
     correlation = np.eye(3)
     correlation[1, 1] = 0
-    assert not leaving_shares(correlation, _nobody(3), 1000, np.ones(3)).any()
+    assert not elimination_r2(correlation, _nobody(3), 1000, np.ones(3)).any()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tsdistill.statistics.sample_blocks import Positions, channels_first, flat, spread, widen
+from tsdistill.statistics.sample_blocks import PositionSampler, channels_first, flat, spread, widen
 
 
 def test_maps_tokens_and_vectors_become_blocks() -> None:
@@ -26,7 +26,7 @@ def test_half_precision_is_widened_and_double_kept() -> None:
 
 def test_every_sample_has_positions_of_its_own_one_a_stretch() -> None:
     block = torch.arange(100.0).expand(8, 2, 100)
-    taken = Positions(3, 10).take(block, 10)
+    taken = PositionSampler(3, 10).take(block, 10)
     assert taken.shape == (8, 2, 10)
     assert torch.equal(taken[:, 0], taken[:, 1])
     assert torch.equal(taken[:, 0] // 10, torch.arange(10.0).expand(8, 10))
@@ -37,7 +37,7 @@ def test_positions_depend_on_seed_and_batch_only() -> None:
     block = torch.rand(4, 1, 50)
 
     def take(seed: int, batch: int) -> torch.Tensor:
-        positions = Positions(seed, 5)
+        positions = PositionSampler(seed, 5)
         positions.begin(batch)
         return positions.take(block, 5)
 
@@ -47,7 +47,7 @@ def test_positions_depend_on_seed_and_batch_only() -> None:
 
 
 def test_every_position_is_as_likely() -> None:
-    positions = Positions(0, 3)
+    positions = PositionSampler(0, 3)
     counts = torch.zeros(7)
     for batch in range(300):
         positions.begin(batch)
@@ -63,15 +63,15 @@ def test_every_position_is_as_likely() -> None:
 def test_pairs_get_the_rows_that_their_standard_error_needs(
     samples: int | None, width: int, total: int, wanted: int
 ) -> None:
-    assert Positions(0, "auto", samples).for_pairs(width, total) == wanted
-    assert Positions(0, None, samples).for_pairs(width, total) == total
-    assert Positions(0, 5, samples).for_pairs(width, total) == 5
+    assert PositionSampler(0, "auto", samples).for_pairs(width, total) == wanted
+    assert PositionSampler(0, None, samples).for_pairs(width, total) == total
+    assert PositionSampler(0, 5, samples).for_pairs(width, total) == 5
 
 
 def test_covariances_get_bounded_work_and_enough_rows() -> None:
-    assert Positions(0, "auto", None).for_covariances(32, 10**6) == 4096
-    assert Positions(0, "auto", 100_000).for_covariances(2048, 10**6) == 16
-    assert Positions(0, "auto", 64).for_covariances(1024, 10**6) == 256
+    assert PositionSampler(0, "auto", None).for_covariances(32, 10**6) == 4096
+    assert PositionSampler(0, "auto", 100_000).for_covariances(2048, 10**6) == 16
+    assert PositionSampler(0, "auto", 64).for_covariances(1024, 10**6) == 256
 
 
 def test_a_subset_gives_correlations_within_the_standard_error() -> None:
@@ -80,7 +80,7 @@ def test_a_subset_gives_correlations_within_the_standard_error() -> None:
     noise = torch.randn(2048, 12, 16, 16, generator=generator)
     smooth = torch.nn.functional.avg_pool2d(noise, 3, 1, 1) + 0.2 * noise.mean(1, keepdim=True)
     maps = torch.relu(smooth).flatten(2)
-    positions = Positions(0, "auto", 2048)
+    positions = PositionSampler(0, "auto", 2048)
 
     def correlation(block: torch.Tensor) -> np.ndarray:
         return np.corrcoef(block.transpose(0, 1).flatten(1).double().numpy())

@@ -9,9 +9,9 @@ from tsdistill.statistics.unfold import (
     channel_dim,
     fan_in_rows,
     has_rows,
-    inputs,
+    inputs_per_output,
+    output_count,
     output_rows,
-    outputs,
 )
 
 LAYERS: list[tuple[nn.Module, tuple[int, ...]]] = [
@@ -42,10 +42,10 @@ def test_rows_times_the_weight_are_the_output(layer: Any, shape: tuple[int, ...]
     positions = y.numel() // (y.shape[0] * y.shape[dim])
     places = torch.randperm(positions)[: max(1, positions // 2)].sort().values
     rows = fan_in_rows(layer, x, places)
-    groups, entries = inputs(layer)
+    groups, entries = inputs_per_output(layer)
     assert rows.shape == (groups, shape[0] * len(places), entries)
     weight = ReadingWeight(layer).blocks.float().flatten(2)
-    assert weight.shape == (groups, outputs(layer) // groups, entries)
+    assert weight.shape == (groups, output_count(layer) // groups, entries)
     assert has_rows(layer, x, y)
     made = (rows @ weight.transpose(1, 2)).transpose(0, 1).flatten(1)
     if layer.bias is not None:

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from tsdistill.alignment.matching.coarse_activations import Side
+from tsdistill.alignment.matching.coarse_activations import TracedModel
 from tsdistill.alignment.matching.group_matching import common_inputs, match_groups
 from tsdistill.alignment.metric_moments import compare_groups, observe_sides, partner_of
-from tsdistill.alignment.metric_runner import Measures
-from tsdistill.alignment.node_figures import Context, describe_group
+from tsdistill.alignment.metric_runner import MetricRunner
+from tsdistill.alignment.node_figures import DescriptionContext, describe_group
 from tsdistill.alignment.report import AlignmentReport, GroupReport, Statistics, Thresholds
 from tsdistill.errors import TsdistillError
 from tsdistill.models import info_of
@@ -37,19 +37,18 @@ from tsdistill.statistics.analysis_stages import (
     TRACE,
     analysis_stages,
 )
-from tsdistill.statistics.fan_out import FanOuts
+from tsdistill.statistics.fan_out import FanOutCollector
 from tsdistill.statistics.observation import Observation
-from tsdistill.statistics.outer_products import Products, Queries
-from tsdistill.statistics.prepared_data import Prepared, inputs_for, prepare
-from tsdistill.statistics.rectified import rectified
-from tsdistill.statistics.redundancy import relations, spanned, takings
+from tsdistill.statistics.outer_products import OuterProducts, QueryReaders
+from tsdistill.statistics.prepared_data import PreparedData, inputs_for, prepare
+from tsdistill.statistics.redundancy import compensations, rectified, relations, spanned_by_norms
 from tsdistill.statistics.sensitivity import SiteSensitivity, strength_and_error
 from tsdistill.statistics.sensitivity_passes import (
     StrengthEstimate,
     largest_error,
     output_sensitivity,
 )
-from tsdistill.statistics.sites import Sites, find_sites
+from tsdistill.statistics.sites import ModelSites, find_sites
 from tsdistill.tracing import trace
 from tsdistill.tracing.graph import NodeGraph
 
@@ -106,21 +105,21 @@ def analyze(
 def analyze_prepared(
     student: nn.Module,
     teacher: nn.Module | None,
-    prepared: Prepared,
+    prepared: PreparedData,
     analysis: AnalysisOptions = AnalysisOptions(),
     *,
     seed: int = 0,
     progress: Progress | None = None,
     graph: NodeGraph | None = None,
     like: NodeGraph | None = None,
-    queries: Mapping[str, Queries] | None = None,
+    queries: Mapping[str, QueryReaders] | None = None,
 ) -> AlignmentReport:
     """``analyze`` on data that have been opened.
 
     ``graph`` is the student's, where it has been traced, and ``like`` the one at another width; ``queries``
     says where the nodes of a group are multiplied with one another.
     """
-    measures = Measures(analysis.metric)
+    measures = MetricRunner(analysis.metric)
     pairs, for_pruning = analysis.pairs, analysis.for_pruning
     if pairs and teacher is None:
         raise TsdistillError("pairs of groups need a teacher; give --teacher (teacher=)")
@@ -132,15 +131,15 @@ def analyze_prepared(
         ),
     )
     with clock.phase("tracing"):
-        mine, theirs = sides(student, teacher, prepared, graph, like, progress)
+        mine, theirs = trace_both(student, teacher, prepared, graph, like, progress)
     beside = theirs or mine
     matching = None
     if theirs is not None:
         tell(progress, MATCH)
         with clock.phase("matching"):
-            matching = distributed.agreed(match_groups(mine, theirs, prepared, given=pairs))
+            matching = distributed.from_first_process(match_groups(mine, theirs, prepared, given=pairs))
     partners = dict(matching.pairs) if matching else {name: name for name in mine.observable}
-    looking = FanOuts(student, mine.sites, seed, prepared.samples) if for_pruning else None
+    looking = FanOutCollector(student, mine.sites, seed, prepared.samples) if for_pruning else None
     observed = observe_sides(
         mine,
         beside,
@@ -154,7 +153,7 @@ def analyze_prepared(
     )
     how: dict[str, Any] = {"samples": analysis.strength_samples, "seed": seed, "progress": progress}
     how["target"] = analysis.strength_target
-    multiplied = Products(student, mine.graph, queries or {})
+    multiplied = OuterProducts(student, mine.graph, queries or {})
     with clock.phase("strength"):
         beta, estimate = output_sensitivity(
             student,
@@ -179,8 +178,8 @@ def analyze_prepared(
     tell(progress, DESCRIBE)
     with clock.phase("description"):
         results, first = compare_groups(mine, beside, partners, prepared.example, observed, measures)
-        taking = takings(student, mine.sites, observed.covariances, prepared.example)
-        context = Context(
+        taking = compensations(student, mine.sites, observed.covariances, prepared.example)
+        context = DescriptionContext(
             model=student,
             graph=mine.graph,
             statistics=Statistics(
@@ -198,7 +197,7 @@ def analyze_prepared(
             sensitivity=beta,
             products=products,
             relations={key: relations(covariance) for key, covariance in observed.covariances.items()},
-            spans=spanned(mine.graph),
+            spans=spanned_by_norms(mine.graph),
             gated=rectified(mine.graph),
             thresholds=Thresholds(analysis.aligned, analysis.weak, analysis.redundant),
             metric=first,
@@ -254,14 +253,14 @@ def analyze_prepared(
     )
 
 
-def sides(
+def trace_both(
     student: nn.Module,
     teacher: nn.Module | None,
-    prepared: Prepared,
+    prepared: PreparedData,
     graph: NodeGraph | None = None,
     like: NodeGraph | None = None,
     progress: Progress | None = None,
-) -> tuple[Side, Side | None]:
+) -> tuple[TracedModel, TracedModel | None]:
     """Trace the models; ``graph`` is the student's where that has been done, ``like`` that at another width.
 
     Raises:
@@ -280,14 +279,14 @@ def sides(
     if not graph.groups:
         causes = "; ".join(sorted({item.cause for item in graph.frozen})[:3])
         raise TsdistillError(f"nothing in this model can be cut{': ' + causes if causes else ''}")
-    mine = Side(student, graph, find_sites(student, graph))
+    mine = TracedModel(student, graph, find_sites(student, graph))
     if teacher is None:
         return mine, None
     check_finite(teacher, "the teacher")
     with common_inputs(student, teacher):
         run_example(teacher, prepared.example, "teacher")
         other = trace(teacher, prepared.example, check=False, others=inputs_for(teacher, prepared))
-    return mine, Side(teacher, other, find_sites(teacher, other))
+    return mine, TracedModel(teacher, other, find_sites(teacher, other))
 
 
 def run_example(model: nn.Module, example: Any, role: str) -> None:
@@ -296,7 +295,9 @@ def run_example(model: nn.Module, example: Any, role: str) -> None:
         checked_forward(model, example, role, "on the example input")
 
 
-def _largest_error(mine: Side, observed: Observation, found: SiteSensitivity, multiplied: Products) -> float:
+def _largest_error(
+    mine: TracedModel, observed: Observation, found: SiteSensitivity, multiplied: OuterProducts
+) -> float:
     """The largest standard error of the student's strengths (see `strength_passes.Judge`)."""
     products = multiplied.finish()
     return largest_error(
@@ -313,7 +314,7 @@ def _largest_error(mine: Side, observed: Observation, found: SiteSensitivity, mu
 
 
 def _partners_error(
-    theirs: Side, partners: Mapping[str, str], observed: Observation, found: SiteSensitivity
+    theirs: TracedModel, partners: Mapping[str, str], observed: Observation, found: SiteSensitivity
 ) -> float:
     """The same of the teacher's nodes that stand beside the student's."""
     beside = (partner_of(theirs, partners[name], name, observed, found) for name in observed.pairs)
@@ -332,7 +333,7 @@ def _doubts(*estimates: StrengthEstimate | None) -> list[str]:
 
 
 def _warnings(
-    prepared: Prepared, sites: Sites, observed: Observation, groups: Sequence[GroupReport]
+    prepared: PreparedData, sites: ModelSites, observed: Observation, groups: Sequence[GroupReport]
 ) -> list[str]:
     notes = list(prepared.stream.notes)
     if prepared.samples is not None and observed.samples + len(prepared.stream.unread) < prepared.samples:

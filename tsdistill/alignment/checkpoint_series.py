@@ -13,9 +13,9 @@ from torch import nn
 
 from tsdistill.alignment.analysis import OLD_KEYWORDS, analyze_prepared
 from tsdistill.alignment.history import AlignmentHistory, GroupHistory
-from tsdistill.alignment.matching.coarse_activations import Side
+from tsdistill.alignment.matching.coarse_activations import TracedModel
 from tsdistill.alignment.metric_moments import compare_groups, observe_sides
-from tsdistill.alignment.metric_runner import Measures
+from tsdistill.alignment.metric_runner import MetricRunner
 from tsdistill.alignment.report import AlignmentReport
 from tsdistill.errors import TsdistillError
 from tsdistill.models import info_of, load
@@ -26,7 +26,7 @@ from tsdistill.options.old_names import grouped
 from tsdistill.runtime.progress import Progress, expect
 from tsdistill.runtime.unchanged import unchanged
 from tsdistill.statistics.analysis_stages import OBSERVE, analysis_stages
-from tsdistill.statistics.prepared_data import Prepared, inputs_for, prepare
+from tsdistill.statistics.prepared_data import PreparedData, inputs_for, prepare
 from tsdistill.statistics.sites import find_sites
 from tsdistill.tracing import trace
 
@@ -83,7 +83,7 @@ def analyze_training(
     look = replace(inputs.look, example_input=None, transform=None)
     how = {"trust": trust, "device": device, "inputs": look}
     names = _names(checkpoints)
-    tell = _Telling(progress, len(names))
+    tell = _SeriesProgress(progress, len(names))
 
     tell.begin(names[-1], len(names))
     last = _load(checkpoints[-1], arch, how)
@@ -94,7 +94,7 @@ def analyze_training(
     prepared = prepare(last, data, inputs, teacher=beside, seed=seed)
     tell.expect_others(names[:-1], prepared.samples)
     report = analyze_prepared(last, beside, prepared, analysis, seed=seed, progress=tell.progress)
-    comparison = _Comparison(report, last, beside, prepared, analysis.positions, seed)
+    comparison = _TeacherComparison(report, last, beside, prepared, analysis.positions, seed)
     notes = [*info_of(last).notes, *_notes(names, teacher is None)]
     del last, beside
 
@@ -119,7 +119,7 @@ def analyze_training(
     )
 
 
-class _Comparison:
+class _TeacherComparison:
     """What every checkpoint is held against: the teacher, the pairs of groups, the samples.
 
     Args:
@@ -136,7 +136,7 @@ class _Comparison:
         report: AlignmentReport,
         last: nn.Module,
         teacher: nn.Module,
-        prepared: Prepared,
+        prepared: PreparedData,
         positions: int | str | None,
         seed: int,
     ) -> None:
@@ -148,7 +148,7 @@ class _Comparison:
         else:
             graph = trace(teacher, prepared.example, check=False, others=inputs_for(teacher, prepared))
             sites = find_sites(teacher, graph)
-        self._teacher = Side(teacher, graph, sites)
+        self._teacher = TracedModel(teacher, graph, sites)
         self.pairs = {
             group.name: group.teacher_group
             for group in report.groups
@@ -158,7 +158,7 @@ class _Comparison:
     def best(self, model: nn.Module, progress: Progress | None) -> dict[str, np.ndarray]:
         """Per group the best similarity ``[T]`` of each teacher node with any node of ``model``."""
         mine = self._side(model)
-        measures = Measures(self._report.metric)
+        measures = MetricRunner(self._report.metric)
         observed = observe_sides(
             mine,
             self._teacher,
@@ -183,10 +183,10 @@ class _Comparison:
             return np.zeros(self._report.by_name[group].teacher_size)
         return cast(np.ndarray, np.nan_to_num(table).max(0))
 
-    def _side(self, model: nn.Module) -> Side:
+    def _side(self, model: nn.Module) -> TracedModel:
         """The checkpoint's groups: those of the last one, traced anew only where the shapes are others."""
         if _signature(model) == self._signature:
-            return Side(model, self._report.graph, self._report.statistics.sites)
+            return TracedModel(model, self._report.graph, self._report.statistics.sites)
         graph = trace(model, self._prepared.example, check=False, others=inputs_for(model, self._prepared))
         missing = [group for group in self.pairs if group not in graph.by_name]
         if missing:
@@ -194,7 +194,7 @@ class _Comparison:
                 f"it has no group {missing[0]}, which the last checkpoint has; give checkpoints of one "
                 "training"
             )
-        return Side(model, graph, find_sites(model, graph))
+        return TracedModel(model, graph, find_sites(model, graph))
 
     def histories(self, rows: Sequence[Mapping[str, np.ndarray]]) -> tuple[GroupHistory, ...]:
         """One entry per pair; ``rows`` are the earlier checkpoints'."""
@@ -207,7 +207,7 @@ class _Comparison:
         return tuple(made)
 
 
-class _Telling:
+class _SeriesProgress:
     """Hands progress on with the checkpoint's name before the phase."""
 
     def __init__(self, progress: Progress | None, total: int) -> None:

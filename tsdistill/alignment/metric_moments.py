@@ -9,27 +9,27 @@ from typing import Any
 
 import numpy as np
 
-from tsdistill.alignment.matching.coarse_activations import Side
-from tsdistill.alignment.metric_runner import Measures, Seen, first_of_nodes
+from tsdistill.alignment.matching.coarse_activations import TracedModel
+from tsdistill.alignment.metric_runner import MetricRunner, PairStatistics, first_of_nodes
 from tsdistill.alignment.metrics.fan_in_weights import fan_ins
 from tsdistill.alignment.metrics.metric_protocols import FanIn
-from tsdistill.alignment.node_figures import Partner
+from tsdistill.alignment.node_figures import TeacherGroup
 from tsdistill.options.analysis_options import METRIC
 from tsdistill.runtime.progress import Progress
 from tsdistill.statistics.moments import Moments, own_moments
 from tsdistill.statistics.observation import Observation, observe
-from tsdistill.statistics.prepared_data import Prepared
+from tsdistill.statistics.prepared_data import PreparedData
 from tsdistill.statistics.sensitivity import SiteSensitivity, sensitivity_of
 
 Results = dict[str, dict[str, np.ndarray]]
 
 
 def observe_sides(
-    mine: Side,
-    beside: Side,
+    mine: TracedModel,
+    beside: TracedModel,
     partners: Mapping[str, str],
-    prepared: Prepared,
-    measures: Measures,
+    prepared: PreparedData,
+    measures: MetricRunner,
     positions: int | str | None,
     seed: int,
     progress: Progress | None,
@@ -68,12 +68,12 @@ def observe_sides(
 
 
 def compare_groups(
-    mine: Side,
-    beside: Side,
+    mine: TracedModel,
+    beside: TracedModel,
     partners: Mapping[str, str],
     example: Any,
     observed: Observation,
-    measures: Measures,
+    measures: MetricRunner,
 ) -> tuple[Results, str]:
     """Ask all metrics.
 
@@ -95,13 +95,13 @@ def compare_groups(
         left = fan_ins(mine.model, mine.graph, example)
         return left, left if beside is mine else fan_ins(beside.model, beside.graph, example)
 
-    def ask(asked: Measures, name: str, other: str) -> dict[str, np.ndarray]:
+    def ask(asked: MetricRunner, name: str, other: str) -> dict[str, np.ndarray]:
         shape = mine.graph.by_name[name].size, beside.graph.by_name[other].size
 
         def fans() -> tuple[FanIn | None, FanIn | None]:
             return weights()[0].get(name), weights()[1].get(other)
 
-        return asked.results(Seen(name, _moments(mine, beside, name, observed), fans, shape))
+        return asked.results(PairStatistics(name, _moments(mine, beside, name, observed), fans, shape))
 
     seen = {name: other for name, other in partners.items() if _seen(mine, beside, name, observed)}
     results = {name: ask(measures, name, other) for name, other in seen.items()}
@@ -110,20 +110,20 @@ def compare_groups(
             found.pop(failed, None)
     first = first_of_nodes(measures.names, results)
     if first is None:
-        first, default = METRIC, Measures(METRIC)
+        first, default = METRIC, MetricRunner(METRIC)
         for name, other in seen.items():
             results[name].update(ask(default, name, other))
     return results, first
 
 
-def _seen(mine: Side, beside: Side, name: str, observed: Observation) -> bool:
+def _seen(mine: TracedModel, beside: TracedModel, name: str, observed: Observation) -> bool:
     if beside is not mine:
         return name in observed.pairs
     primary = mine.sites.primary(name)
     return primary is not None and primary.site in observed.covariances
 
 
-def _moments(mine: Side, beside: Side, name: str, observed: Observation) -> Moments:
+def _moments(mine: TracedModel, beside: TracedModel, name: str, observed: Observation) -> Moments:
     if beside is not mine:
         return observed.pairs[name]
     primary = mine.sites.primary(name)
@@ -132,8 +132,8 @@ def _moments(mine: Side, beside: Side, name: str, observed: Observation) -> Mome
 
 
 def partner_of(
-    teacher: Side, other: str, name: str, observed: Observation, sensitivity: SiteSensitivity
-) -> Partner:
+    teacher: TracedModel, other: str, name: str, observed: Observation, sensitivity: SiteSensitivity
+) -> TeacherGroup:
     """The teacher's group ``other`` beside the student's group ``name``, with the strength of its nodes.
 
     The strength is s_k = sqrt(E[β_kk] Var(h_k)), β summed over all readers and the variance that of the
@@ -147,4 +147,4 @@ def partner_of(
     for reading in readings:
         variances[reading.site][reading.features] = variance[:, None]
     error = sensitivity.strength_error(readings, variances, strength)
-    return Partner(other, strength, error, observed.compared[name])
+    return TeacherGroup(other, strength, error, observed.compared[name])

@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class PairStatistics:
     """What was seen of a pair of groups.
 
     Attributes:
@@ -40,7 +40,7 @@ class Seen:
     shape: tuple[int, int]
 
 
-class Measures:
+class MetricRunner:
     """The metrics of one analysis.
 
     Args:
@@ -89,7 +89,7 @@ class Measures:
 
         return listen
 
-    def results(self, seen: Seen) -> dict[str, np.ndarray]:
+    def results(self, seen: PairStatistics) -> dict[str, np.ndarray]:
         """What every metric that has not failed says of a pair: a table ``[S, T]``, or a single figure."""
         found = {}
         for name, metric in self._metrics.items():
@@ -99,7 +99,7 @@ class Measures:
                     found[name] = value
         return found
 
-    def _ask(self, name: str, metric: Any, seen: Seen) -> np.ndarray | None:
+    def _ask(self, name: str, metric: Any, seen: PairStatistics) -> np.ndarray | None:
         if metric.wants == "weights":
             mine, theirs = seen.weights()
             value = None if mine is None or theirs is None else metric.from_weights(mine, theirs)

@@ -11,10 +11,9 @@ from torch import nn
 from tsdistill.alignment.matching.node_matching import NodeMatches, match_nodes
 from tsdistill.alignment.report import GroupReport, Statistics, Thresholds
 from tsdistill.statistics.block_sums import BlockMeans
-from tsdistill.statistics.linear_prediction import explained, precision_of, standardise
+from tsdistill.statistics.linear_prediction import elimination_r2, explained, precision_of, standardise
 from tsdistill.statistics.moments import pooled
-from tsdistill.statistics.redundancy import Relations, free_nodes
-from tsdistill.statistics.redundancy_order import leaving_shares
+from tsdistill.statistics.redundancy import Relations, lossless_nodes
 from tsdistill.statistics.sensitivity import (
     SiteSensitivity,
     fan_out_norm,
@@ -22,12 +21,12 @@ from tsdistill.statistics.sensitivity import (
     standardised_fan_out_norm,
     strength_and_error,
 )
-from tsdistill.statistics.sites import Reading
+from tsdistill.statistics.sites import GroupSite
 from tsdistill.tracing.graph import Group, NodeGraph
 
 
 @dataclass(frozen=True, eq=False)
-class Partner:
+class TeacherGroup:
     """The teacher's side of a pair: its group's name, the strength of its nodes and its standard error, how
     positions were compared."""
 
@@ -38,7 +37,7 @@ class Partner:
 
 
 @dataclass(frozen=True, eq=False)
-class Context:
+class DescriptionContext:
     """What the description of every group of a model rests on.
 
     Attributes:
@@ -82,7 +81,7 @@ class _Activity:
 
 
 def describe_group(
-    context: Context, group: Group, partner: Partner | None, results: Mapping[str, np.ndarray]
+    context: DescriptionContext, group: Group, partner: TeacherGroup | None, results: Mapping[str, np.ndarray]
 ) -> GroupReport:
     """All figures of one group.
 
@@ -144,7 +143,7 @@ def describe_group(
         redundant=redundant,
         aligned=(best >= 0) & (similarity >= thresholds.aligned),
         free=(products == 0)
-        & free_nodes(
+        & lossless_nodes(
             context.model, group, statistics.sites, context.relations, statistics.taking, context.spans
         ),
         candidate=candidate,
@@ -155,7 +154,11 @@ def describe_group(
 
 
 def _activity(
-    context: Context, group: Group, readings: tuple[Reading, ...], powers: np.ndarray, multiplied: np.ndarray
+    context: DescriptionContext,
+    group: Group,
+    readings: tuple[GroupSite, ...],
+    powers: np.ndarray,
+    multiplied: np.ndarray,
 ) -> _Activity:
     """Nodes that are ``multiplied`` with one another count by more than what is read, which alone could be
     constant or predicted."""
@@ -172,7 +175,7 @@ def _activity(
     correlation = standardise(matrix, np.sqrt(np.clip(np.diag(matrix), 0, None)))
     rows = covariance.rows * features.shape[1]
     precision = precision_of(correlation, rows)
-    leaving = leaving_shares(correlation, dead | weak, rows, powers, precision)
+    leaving = elimination_r2(correlation, dead | weak, rows, powers, precision)
     always = np.all([(c.on[f] == 1).all(1) for c, f in seen], axis=0)
     never_below = min(float(c.lowest[f].min()) for c, f in seen) >= 0
     gated = never_below and group.name in context.gated
@@ -187,7 +190,7 @@ def _activity(
     )
 
 
-def _matches(context: Context, results: Mapping[str, np.ndarray]) -> dict[str, NodeMatches]:
+def _matches(context: DescriptionContext, results: Mapping[str, np.ndarray]) -> dict[str, NodeMatches]:
     tables = [name for name, value in results.items() if value.ndim]
     ordered = sorted(tables, key=lambda name: name != context.metric)
     return {name: match_nodes(name, results[name], own=context.own) for name in ordered}

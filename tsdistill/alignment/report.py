@@ -16,11 +16,11 @@ from tsdistill.alignment.predicted_cuts import PredictedCuts
 from tsdistill.errors import TsdistillError
 from tsdistill.statistics.fan_out import FanOut
 from tsdistill.statistics.observation import Observation
-from tsdistill.statistics.outer_products import Queries
-from tsdistill.statistics.prepared_data import Prepared
-from tsdistill.statistics.redundancy import Taking
+from tsdistill.statistics.outer_products import QueryReaders
+from tsdistill.statistics.prepared_data import PreparedData
+from tsdistill.statistics.redundancy import Compensation
 from tsdistill.statistics.sensitivity_passes import StrengthEstimate
-from tsdistill.statistics.sites import Sites
+from tsdistill.statistics.sites import ModelSites
 from tsdistill.tracing.graph import NodeGraph
 
 if TYPE_CHECKING:
@@ -170,17 +170,17 @@ class Statistics:
         data: what it was observed on.
     """
 
-    sites: Sites
+    sites: ModelSites
     observed: Observation
     sensitivity: Mapping[str, np.ndarray]
-    taking: Mapping[str, Taking]
+    taking: Mapping[str, Compensation]
     fan_outs: Mapping[str, FanOut] = field(default_factory=dict)
-    queries: Mapping[str, Queries] = field(default_factory=dict)
+    queries: Mapping[str, QueryReaders] = field(default_factory=dict)
     products: Mapping[str, np.ndarray] = field(default_factory=dict)
     rebased: nn.Module | None = None
     output_power: float = 0.0
     model: nn.Module | None = None
-    data: Prepared | None = None
+    data: PreparedData | None = None
 
 
 @dataclass(frozen=True, eq=False)

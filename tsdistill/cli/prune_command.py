@@ -294,12 +294,12 @@ def _split(model: nn.Module, given: dict[str, Any], most: int) -> tuple[DataOpti
     """How the samples are read that pruning sees, others to judge the models on, and what to call those."""
     import tsdistill as tsd
     from tsdistill.pruning.holdout import split
-    from tsdistill.statistics.prepared_data import made_up, structured
+    from tsdistill.statistics.prepared_data import example_like, structured_example
 
     inputs = shared_options.reading(given)
 
     def opened(samples: int | None) -> Stream:
-        data = given["data"] if given["data"] is not None else made_up(structured(model))
+        data = given["data"] if given["data"] is not None else example_like(structured_example(model))
         reading = replace(inputs.reading, samples=samples)
         return tsd.open_data(data, tsd.info_of(model).input, reading, seed=given["seed"])
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tsdistill.alignment.matching.coarse_activations import Side
+from tsdistill.alignment.matching.coarse_activations import TracedModel
 from tsdistill.alignment.matching.group_matching import common_inputs, match_groups
 from tsdistill.alignment.metrics.correlation import Correlation
 from tsdistill.distillation.losses.features import Features
@@ -21,13 +21,13 @@ from tsdistill.runtime.forward import forward, head
 from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.runtime.nests import count
 from tsdistill.statistics import distributed
-from tsdistill.statistics.common_grid import Meeting, meet, nodes
+from tsdistill.statistics.common_grid import CommonGrid, common_grid, nodes
 from tsdistill.statistics.moments import Moments
 from tsdistill.statistics.observation import observe
 from tsdistill.statistics.sample_blocks import channels_first, widen
 from tsdistill.statistics.sensitivity import sensitivity_of
 from tsdistill.statistics.sensitivity_passes import output_sensitivity
-from tsdistill.statistics.sites import Reading, Site, find_sites
+from tsdistill.statistics.sites import GroupSite, ReaderInput, find_sites
 from tsdistill.tracing import trace
 
 
@@ -74,11 +74,11 @@ class GroupPair:
 
     name: str
     teacher_group: str
-    student_reading: Reading
-    teacher_reading: Reading
-    site: Site
-    teacher_site: Site
-    meeting: Meeting
+    student_reading: GroupSite
+    teacher_reading: GroupSite
+    site: ReaderInput
+    teacher_site: ReaderInput
+    meeting: CommonGrid
 
     @property
     def student_tap(self) -> str:
@@ -109,9 +109,9 @@ class GroupPair:
         )
         return mine, theirs.detach()
 
-    def _block(self, x: Tensor, site: Site, reading: Reading, samples: int) -> Tensor:
+    def _block(self, x: Tensor, site: ReaderInput, reading: GroupSite, samples: int) -> Tensor:
         average = self.student_reading.reader.coords.shape[1] != self.teacher_reading.reader.coords.shape[1]
-        block = self.meeting.bring(channels_first(x, site.channel_dim), samples)
+        block = self.meeting.resample(channels_first(x, site.channel_dim), samples)
         return widen(nodes(block, reading.reader.coords, average=average))
 
 
@@ -148,14 +148,16 @@ class PairedGroups:
         self.example = head(batches[0][0], 1)
         with common_inputs(student, teacher):
             self.student, self.teacher = (self._side(model) for model in (student, teacher))
-        matching = distributed.agreed(match_groups(self.student, self.teacher, batches, given=given))
+        matching = distributed.from_first_process(
+            match_groups(self.student, self.teacher, batches, given=given)
+        )
         self.pairs = dict(matching.pairs)
         self.notes = matching.notes
 
-    def _side(self, model: nn.Module) -> Side:
+    def _side(self, model: nn.Module) -> TracedModel:
         with evaluation_mode(model):
             graph = trace(model, self.example, check=False)
-        return Side(model, graph, find_sites(model, graph))
+        return TracedModel(model, graph, find_sites(model, graph))
 
     def moments(
         self, batches: Batches, seed: int = 0, positions: int | str | None = "auto"
@@ -199,7 +201,7 @@ class PairedGroups:
         for name, other, mine, theirs in found:
             a, b = seen.get(mine.site), those.get(theirs.site)
             if a is not None and b is not None:
-                meeting = meet(a[1:], b[1:], windows=a[0] != b[0])
+                meeting = common_grid(a[1:], b[1:], windows=a[0] != b[0])
                 made.append(
                     GroupPair(name, other, mine, theirs, sites[mine.site], others[theirs.site], meeting)
                 )
@@ -210,7 +212,9 @@ class PairedGroups:
             )
         return tuple(made)
 
-    def _shapes(self, side: Side, sites: Sequence[Site], role: str) -> dict[str, tuple[int, ...]]:
+    def _shapes(
+        self, side: TracedModel, sites: Sequence[ReaderInput], role: str
+    ) -> dict[str, tuple[int, ...]]:
         """Per site number of rows of one sample and its position dimensions; those that do not run are left
         out."""
         shapes: dict[str, tuple[int, ...]] = {}

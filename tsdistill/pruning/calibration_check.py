@@ -12,12 +12,12 @@ from torch import nn
 from tsdistill.errors import TsdistillError, cause_of
 from tsdistill.runtime.forward import forward
 from tsdistill.runtime.modes import evaluation_mode
-from tsdistill.statistics.prepared_data import Prepared
+from tsdistill.statistics.prepared_data import PreparedData
 from tsdistill.tracing import Cut, cut
 from tsdistill.tracing.graph import Frozen, NodeGraph
 
 
-def groups_that_fail(done: Cut, model: nn.Module, graph: NodeGraph, prepared: Prepared) -> list[Frozen]:
+def groups_that_fail(done: Cut, model: nn.Module, graph: NodeGraph, prepared: PreparedData) -> list[Frozen]:
     """The groups without which ``done`` would run on every batch that ``model`` runs on.
 
     A cut is checked against the trace of a few inputs; other samples may take another path, on which code

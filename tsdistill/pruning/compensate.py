@@ -12,13 +12,12 @@ from torch import Tensor, nn
 
 from tsdistill.models.layers.effective_weights import effective_weight
 from tsdistill.pruning.reader_weights import ReadingWeight
-from tsdistill.statistics.bias_sinks import following_norms
 from tsdistill.statistics.covariance import Covariance
 from tsdistill.statistics.linear_prediction import ridged_inverse, shrinkage, standardise
-from tsdistill.statistics.linear_readers import capacities
+from tsdistill.statistics.linear_readers import batchnorm_after, capacities
 from tsdistill.statistics.observation import Observation
 from tsdistill.statistics.redundancy import Relations, relations
-from tsdistill.statistics.sites import Reading, Site, Sites
+from tsdistill.statistics.sites import GroupSite, ModelSites, ReaderInput
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +99,7 @@ def _regress(covariance: Covariance, removed: np.ndarray, kept: np.ndarray, cons
 
 def absorb(
     model: nn.Module,
-    sites: Sites,
+    sites: ModelSites,
     observed: Observation,
     removed: Mapping[str, np.ndarray],
     example: Any,
@@ -122,13 +121,13 @@ def absorb(
     Returns:
         names of the layers that lost nodes without absorbing them.
     """
-    touched: dict[str, list[Reading]] = {}
+    touched: dict[str, list[GroupSite]] = {}
     for name, nodes in removed.items():
         for reading in sites.readings.get(name, ()) if len(nodes) else ():
             touched.setdefault(reading.site, []).append(reading)
     layers = {sites.sites[key].module for key in touched}
     without = [name for name in layers if effective_weight(model.get_submodule(name), "bias") is None]
-    norms = following_norms(model, without, example) if without else {}
+    norms = batchnorm_after(model, without, example) if without else {}
     readers = {key: readings[0].reader for key, readings in touched.items()}
     able = capacities(model, readers, readers, example)
     skipped = []
@@ -143,7 +142,7 @@ def absorb(
     return tuple(dict.fromkeys(skipped))
 
 
-def _leaving(site: Site, readings: list[Reading], removed: Mapping[str, np.ndarray]) -> np.ndarray:
+def _leaving(site: ReaderInput, readings: list[GroupSite], removed: Mapping[str, np.ndarray]) -> np.ndarray:
     """Flags ``[F]`` of the features that leave a site."""
     gone = np.zeros(site.width, dtype=bool)
     for reading in readings:
@@ -153,7 +152,7 @@ def _leaving(site: Site, readings: list[Reading], removed: Mapping[str, np.ndarr
 
 def _absorb_at(
     model: nn.Module,
-    site: Site,
+    site: ReaderInput,
     covariance: Covariance,
     gone: np.ndarray,
     sink: Callable[[Tensor], None] | None,

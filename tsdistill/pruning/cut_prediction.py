@@ -29,8 +29,8 @@ from tsdistill.runtime.hooks import InputHooks, Look
 from tsdistill.runtime.nests import count
 from tsdistill.runtime.progress import Progress, tell
 from tsdistill.statistics.analysis_stages import PREDICT
-from tsdistill.statistics.prepared_data import Prepared, prepare
-from tsdistill.statistics.sites import Reading
+from tsdistill.statistics.prepared_data import PreparedData, prepare
+from tsdistill.statistics.sites import GroupSite
 from tsdistill.torch_private import parameters_of
 from tsdistill.tracing.model_copy import copied
 
@@ -81,7 +81,7 @@ def predict_cuts(
 def _predicted(
     model: nn.Module,
     report: AlignmentReport | None,
-    prepared: Prepared,
+    prepared: PreparedData,
     macs: Sequence[float],
     seed: int,
     progress: Progress | None,
@@ -127,7 +127,7 @@ def _predicted(
 def _own(
     model: nn.Module,
     report: AlignmentReport | None,
-    prepared: Prepared,
+    prepared: PreparedData,
     seed: int,
     progress: Progress | None,
 ) -> AlignmentReport:
@@ -139,7 +139,7 @@ def _own(
 
 
 def _error(
-    model: nn.Module, report: AlignmentReport, chosen: PruningPlan, outputs: Outputs, prepared: Prepared
+    model: nn.Module, report: AlignmentReport, chosen: PruningPlan, outputs: Outputs, prepared: PreparedData
 ) -> float | None:
     """How far the output moves when the nodes of a plan leave, as `PredictedCut.error`."""
     statistics = report.statistics
@@ -158,7 +158,7 @@ def _error(
     return sqrt(moved) if isfinite(moved) else None
 
 
-def _first(prepared: Prepared, samples: int) -> Iterator[tuple[Any, Any]]:
+def _first(prepared: PreparedData, samples: int) -> Iterator[tuple[Any, Any]]:
     """The first ``samples`` samples, in batches: a channel's moments are over positions, too."""
     taken = 0
     for x, y in prepared:
@@ -168,7 +168,7 @@ def _first(prepared: Prepared, samples: int) -> Iterator[tuple[Any, Any]]:
             return
 
 
-def _without(report: AlignmentReport, reading: Reading, nodes: np.ndarray) -> tuple[str, Look]:
+def _without(report: AlignmentReport, reading: GroupSite, nodes: np.ndarray) -> tuple[str, Look]:
     """A layer that reads a group, and its input with zeros in place of some nodes."""
     site = report.statistics.sites.sites[reading.site]
     features = reading.features[nodes].reshape(-1)

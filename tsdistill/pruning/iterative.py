@@ -22,7 +22,7 @@ from tsdistill.pruning.selection.cost_model import meter_of
 from tsdistill.pruning.selection.latency_budget import TRIALS, find_limit
 from tsdistill.pruning.selection.planner import check_reachable, choose_nodes
 from tsdistill.runtime.progress import Progress, expect, prefixed, tell
-from tsdistill.statistics.prepared_data import Prepared
+from tsdistill.statistics.prepared_data import PreparedData
 
 
 class Descent:
@@ -46,7 +46,7 @@ class Descent:
         model: nn.Module,
         teacher: nn.Module | None,
         report: AlignmentReport,
-        prepared: Prepared,
+        prepared: PreparedData,
         budget: Budget | None,
         selection: SelectionOptions,
         *,

@@ -30,7 +30,7 @@ from tsdistill.runtime.progress import Progress, expect, tell
 from tsdistill.runtime.unchanged import unchanged
 from tsdistill.statistics.analysis_stages import TRACE
 from tsdistill.statistics.observation import observe
-from tsdistill.statistics.prepared_data import Prepared, inputs_for, prepare
+from tsdistill.statistics.prepared_data import PreparedData, inputs_for, prepare
 from tsdistill.statistics.sites import find_sites
 from tsdistill.tracing import trace
 from tsdistill.tracing.graph import Frozen
@@ -220,7 +220,7 @@ def prune_result(
     )
 
 
-def _realigns(realign: bool | None, prepared: Prepared, lossless: bool) -> bool:
+def _realigns(realign: bool | None, prepared: PreparedData, lossless: bool) -> bool:
     """Whether surviving nodes are fitted back.
 
     Raises:
@@ -239,7 +239,7 @@ def _realigns(realign: bool | None, prepared: Prepared, lossless: bool) -> bool:
 
 
 def _follow(
-    model: nn.Module, plan: PruningPlan, prepared: Prepared, seed: int, progress: Progress | None
+    model: nn.Module, plan: PruningPlan, prepared: PreparedData, seed: int, progress: Progress | None
 ) -> Course:
     """Cut by a plan that was given, without the groups of it that cannot be cut."""
     tell(progress, TRACE)

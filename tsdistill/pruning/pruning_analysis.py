@@ -23,7 +23,7 @@ from tsdistill.runtime.pass_time import measure_pass
 from tsdistill.runtime.progress import Progress, expect, tell
 from tsdistill.runtime.unchanged import unchanged
 from tsdistill.statistics.analysis_stages import CHECK, TRACE, analysis_stages
-from tsdistill.statistics.prepared_data import Prepared, inputs_for, prepare
+from tsdistill.statistics.prepared_data import PreparedData, inputs_for, prepare
 from tsdistill.tracing import trace
 from tsdistill.tracing.graph import NodeGraph
 
@@ -76,7 +76,7 @@ def looking(lossless: bool) -> AnalysisOptions:
 def survey_prepared(
     model: nn.Module,
     teacher: nn.Module | None,
-    prepared: Prepared,
+    prepared: PreparedData,
     analysis: AnalysisOptions = PRUNING,
     *,
     heads: str = "score",
@@ -116,7 +116,7 @@ def graph_of(model: nn.Module, example: Any, by_size: Collection[str] = ()) -> N
     return traced_like(model, example, graph, by_size) if by_size else graph
 
 
-def _observed(found: Rebased, prepared: Prepared, how: Mapping[str, Any]) -> AlignmentReport:
+def _observed(found: Rebased, prepared: PreparedData, how: Mapping[str, Any]) -> AlignmentReport:
     report = analyze_prepared(found.model, None, prepared, graph=found.graph, queries=found.queries, **how)
     layers = len(found.queries)
     note = (

@@ -22,8 +22,8 @@ from tsdistill.pruning.realignment import ROUNDING, TURNS, Outputs, Realigned, r
 from tsdistill.runtime.progress import Progress
 from tsdistill.runtime.weight_settings import find_settings
 from tsdistill.statistics.observation import Observation
-from tsdistill.statistics.prepared_data import Prepared
-from tsdistill.statistics.sites import Sites
+from tsdistill.statistics.prepared_data import PreparedData
+from tsdistill.statistics.sites import ModelSites
 from tsdistill.tracing import Cut, cut
 from tsdistill.tracing.graph import Frozen, NodeGraph
 from tsdistill.tracing.model_copy import copied
@@ -49,7 +49,7 @@ class Course:
         realigned: what the last re-alignment did, ``None`` before the first.
     """
 
-    def __init__(self, dense: nn.Module, graph: NodeGraph, prepared: Prepared) -> None:
+    def __init__(self, dense: nn.Module, graph: NodeGraph, prepared: PreparedData) -> None:
         self.dense = self.model = dense
         self.rounds = 0
         self.put_back: dict[str, Frozen] = {}
@@ -65,7 +65,13 @@ class Course:
         self._figures: Mapping[str, int] = graph.figures()
 
     def cut(
-        self, plan: PruningPlan, graph: NodeGraph, sites: Sites, observed: Observation, *, exact: bool = False
+        self,
+        plan: PruningPlan,
+        graph: NodeGraph,
+        sites: ModelSites,
+        observed: Observation,
+        *,
+        exact: bool = False,
     ) -> bool:
         """Absorb and cut by a plan; ``False``, and nothing cut, when groups turn out to be impossible to cut.
 
@@ -105,7 +111,7 @@ class Course:
     def _absorbed(
         self,
         graph: NodeGraph,
-        sites: Sites,
+        sites: ModelSites,
         observed: Observation,
         leaving: Mapping[str, np.ndarray],
     ) -> tuple[Cut, tuple[str, ...]]:
@@ -117,7 +123,7 @@ class Course:
         self,
         done: Cut,
         graph: NodeGraph,
-        sites: Sites,
+        sites: ModelSites,
         observed: Observation,
         leaving: Mapping[str, np.ndarray],
     ) -> Cut:

@@ -56,7 +56,7 @@ class BlockSums:
     def finish(self) -> BlockMeans:
         """The means, of all processes together; the sums stay."""
         samples = np.sum(distributed.gather(self.samples), axis=0)
-        sums = distributed.add_up_all(self._sums)
+        sums = distributed.sum_all_over_processes(self._sums)
         there = np.maximum(samples, 1)[:, None]
         return BlockMeans(samples, {key: each.cpu().numpy() / there for key, each in sums.items()})
 

@@ -66,7 +66,7 @@ class CentredSums:
                 sums = _block_sums(tuple(side.to(device).double() for side in sides), self.full)
             self._merge(sums)
 
-    def _merge(self, block: _BlockSums) -> None:
+    def _merge(self, block: _CentredBlock) -> None:
         n = block.n
         if self.products is None:
             self.n, self.means = n, [mean.clone() for mean in block.means]
@@ -85,7 +85,7 @@ class CentredSums:
             before.add_(step, alpha=n / self.n)
 
 
-class Pending:
+class PendingSamples:
     """Gathers small blocks until they make a worthwhile one, and hands on large ones a slice at a time."""
 
     def __init__(self) -> None:
@@ -120,7 +120,7 @@ def _flat(block: Tensor) -> Tensor:
     return block.transpose(1, 2).reshape(-1, block.shape[1], 1)
 
 
-class _BlockSums(NamedTuple):
+class _CentredBlock(NamedTuple):
     """What `CentredSums` keeps, of one block."""
 
     n: int
@@ -135,7 +135,7 @@ def _finite(squares: list[Tensor]) -> bool:
     return all(bool(torch.isfinite(square).all()) for square in squares)
 
 
-def _block_sums(sides: tuple[Tensor, ...], full: bool) -> _BlockSums:
+def _block_sums(sides: tuple[Tensor, ...], full: bool) -> _CentredBlock:
     n = sides[0].shape[0] * sides[0].shape[2]
     device = accumulator_device(sides[0].device)
     centred, offsets, means, squares = [], [], [], []
@@ -152,7 +152,7 @@ def _block_sums(sides: tuple[Tensor, ...], full: bool) -> _BlockSums:
     if len(sides) == 1:
         squares.append(products.diagonal().clone())
     own = [_product(c, c, o, o, n) for c, o in zip(centred, offsets, strict=True)] if full else []
-    return _BlockSums(n, means, squares, products, own)
+    return _CentredBlock(n, means, squares, products, own)
 
 
 def _centred(block: Tensor, shift: Tensor) -> Tensor:

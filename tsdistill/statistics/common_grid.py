@@ -19,7 +19,7 @@ Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Meeting:
+class CommonGrid:
     """Where the positions of a pair of groups meet.
 
     Attributes:
@@ -30,7 +30,7 @@ class Meeting:
     size: Shape | None
     words: str
 
-    def bring(self, channels: Tensor, batch: int) -> Tensor:
+    def resample(self, channels: Tensor, batch: int) -> Tensor:
         """``[N, C, positions...]`` of a batch as ``[N, C, P]`` at the common positions, in the given
         precision or, where positions are averaged, at least float32.
 
@@ -52,7 +52,7 @@ class Meeting:
         return flat(channels)
 
 
-def meet(mine: Shape, theirs: Shape, *, windows: bool = False) -> Meeting:
+def common_grid(mine: Shape, theirs: Shape, *, windows: bool = False) -> CommonGrid:
     """Where positions ``mine`` of a student group and ``theirs`` of a teacher group meet.
 
     Maps meet at the coarser resolution. Tokens of a square image count as its map, up to five in front of
@@ -73,7 +73,7 @@ def meet(mine: Shape, theirs: Shape, *, windows: bool = False) -> Meeting:
     else:
         a, b = _as_map(mine), _as_map(theirs)
         size = (min(a[0], b[0]), min(a[1], b[1])) if a and b else None
-    return Meeting(size, _words(mine, theirs, size))
+    return CommonGrid(size, _words(mine, theirs, size))
 
 
 def grid(tokens: int) -> tuple[int, int] | None:

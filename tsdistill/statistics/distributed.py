@@ -30,7 +30,7 @@ def rank() -> int:
     return dist.get_rank() if size() > 1 else 0
 
 
-def share(batches: Iterable[tuple[Any, Any]]) -> Iterator[tuple[int, int, tuple[Any, Any]]]:
+def shared_batches(batches: Iterable[tuple[Any, Any]]) -> Iterator[tuple[int, int, tuple[Any, Any]]]:
     """The batches ``(x, y)`` that this process takes, each with its number and how many samples come before
     it."""
     first = 0
@@ -54,12 +54,12 @@ def gather(value: T) -> list[T]:
     return values
 
 
-def agreed(value: T) -> T:
+def from_first_process(value: T) -> T:
     """What the first process says."""
     return gather(value)[0]
 
 
-def add_up(tensor: Tensor) -> Tensor:
+def sum_over_processes(tensor: Tensor) -> Tensor:
     """A float64 tensor summed over all processes."""
     if size() == 1:
         return tensor
@@ -69,7 +69,7 @@ def add_up(tensor: Tensor) -> Tensor:
     return moved.to(tensor.device)
 
 
-def add_up_all(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def sum_all_over_processes(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Float64 tensors by name summed over all processes, whichever of them have one of that name."""
     if size() == 1:
         return dict(tensors)
@@ -102,14 +102,16 @@ def _widths(sums: CentredSums) -> tuple[int, ...]:
 def _combine(sums: CentredSums, n: int) -> None:
     """Sums over all processes, which have seen ``n`` samples together."""
     assert sums.products is not None
-    common = [add_up(mean * sums.n) / n for mean in sums.means]
+    common = [sum_over_processes(mean * sums.n) / n for mean in sums.means]
     steps = [mean - centre for mean, centre in zip(sums.means, common, strict=True)]
     sums.squares = [
-        add_up(square + sums.n * step**2) for square, step in zip(sums.squares, steps, strict=True)
+        sum_over_processes(square + sums.n * step**2)
+        for square, step in zip(sums.squares, steps, strict=True)
     ]
-    sums.products = add_up(sums.products + sums.n * torch.outer(steps[0], steps[-1]))
+    sums.products = sum_over_processes(sums.products + sums.n * torch.outer(steps[0], steps[-1]))
     sums.own = [
-        add_up(own + sums.n * torch.outer(step, step)) for own, step in zip(sums.own, steps, strict=False)
+        sum_over_processes(own + sums.n * torch.outer(step, step))
+        for own, step in zip(sums.own, steps, strict=False)
     ]
     sums.means, sums.n = common, n
 

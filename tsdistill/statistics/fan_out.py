@@ -20,8 +20,15 @@ from tsdistill.statistics import distributed
 from tsdistill.statistics.centred_sums import gram
 from tsdistill.statistics.covariance import Covariance, RunningCovariance
 from tsdistill.statistics.sample_blocks import channels_first, flat, widen
-from tsdistill.statistics.sites import Site, Sites
-from tsdistill.statistics.unfold import channel_dim, fan_in_rows, fits, has_rows, inputs, outputs
+from tsdistill.statistics.sites import ModelSites, ReaderInput
+from tsdistill.statistics.unfold import (
+    channel_dim,
+    fan_in_rows,
+    has_known_rows,
+    has_rows,
+    inputs_per_output,
+    output_count,
+)
 
 WIDEST = 2304
 """Entries (channels times kernel taps) beyond which a convolution is not looked at so closely."""
@@ -49,7 +56,7 @@ class FanOut:
     beta: np.ndarray
 
 
-class FanOuts:
+class FanOutCollector:
     """The fan-out of every site that a plain linear layer or an ungrouped convolution reads.
 
     What kernels meet (im2col) is looked at in the pass over the data in which the sites are observed, `batch`
@@ -63,15 +70,17 @@ class FanOuts:
         expected: how many samples there are, ``None`` when nobody knows.
     """
 
-    def __init__(self, model: nn.Module, sites: Sites, seed: int = 0, expected: int | None = None) -> None:
+    def __init__(
+        self, model: nn.Module, sites: ModelSites, seed: int = 0, expected: int | None = None
+    ) -> None:
         self._modules = dict(model.named_modules())
         self._wanted = {
             key: site
             for key, site in sites.sites.items()
             if site.layout is None and _suits(self._modules[site.module], site)
         }
-        self._kernels = _Kernels(model, self._wanted, seed, expected)
-        self._betas = _Betas(model, self._wanted)
+        self._kernels = _KernelCovariances(model, self._wanted, seed, expected)
+        self._betas = _OutputSensitivities(model, self._wanted)
 
     def batch(self, index: int) -> AbstractContextManager[Any]:
         """Look at what kernels meet in the batch of that number, which runs inside the block."""
@@ -117,20 +126,22 @@ def _matrix(module: nn.Module) -> Tensor:
     return (wide.transpose(0, 1) if kind.output_dim else wide).flatten(1)
 
 
-def _taps(module: nn.Module, site: Site) -> int:
-    return inputs(module)[1] // site.width
+def _taps(module: nn.Module, site: ReaderInput) -> int:
+    return inputs_per_output(module)[1] // site.width
 
 
-def _suits(module: nn.Module, site: Site) -> bool:
-    if not fits(module) or groups_of(module) != 1 or outputs(module) > _MOST_OUTPUTS:
+def _suits(module: nn.Module, site: ReaderInput) -> bool:
+    if not has_known_rows(module) or groups_of(module) != 1 or output_count(module) > _MOST_OUTPUTS:
         return False
-    return _taps(module, site) == 1 or inputs(module)[1] <= WIDEST
+    return _taps(module, site) == 1 or inputs_per_output(module)[1] <= WIDEST
 
 
-class _Kernels:
+class _KernelCovariances:
     """Covariance of all that the kernels of some convolutions meet; false where there are none."""
 
-    def __init__(self, model: nn.Module, sites: Mapping[str, Site], seed: int, expected: int | None) -> None:
+    def __init__(
+        self, model: nn.Module, sites: Mapping[str, ReaderInput], seed: int, expected: int | None
+    ) -> None:
         modules = {key: model.get_submodule(site.module) for key, site in sites.items()}
         self._sites = {key: site for key, site in sites.items() if _taps(modules[key], site) > 1}
         self._running = {key: RunningCovariance() for key in self._sites}
@@ -159,10 +170,10 @@ class _Kernels:
         return {key: each.finish() for key, each in self._running.items() if each.seen}
 
 
-class _Betas:
+class _OutputSensitivities:
     """E[β] of the outputs of the layers at some sites; backward passes run inside the block."""
 
-    def __init__(self, model: nn.Module, sites: Mapping[str, Site]) -> None:
+    def __init__(self, model: nn.Module, sites: Mapping[str, ReaderInput]) -> None:
         modules = {key: model.get_submodule(site.module) for key, site in sites.items()}
         self._hooks = ModuleHooks(modules, after=self._tap)
         self.reset()
@@ -191,4 +202,7 @@ class _Betas:
     def finish(self) -> dict[str, np.ndarray]:
         """By site, of all processes together."""
         seen = distributed.total(self.seen)
-        return {key: total.numpy() / seen for key, total in distributed.add_up_all(self._totals).items()}
+        return {
+            key: total.numpy() / seen
+            for key, total in distributed.sum_all_over_processes(self._totals).items()
+        }

@@ -15,8 +15,11 @@ from tsdistill.models.layers.effective_weights import (
     parameters_behind,
     shared_parameters,
 )
-from tsdistill.models.layers.layer_kind import LayerKind, groups_of, is_plain, kind_of
-from tsdistill.runtime.modes import tensors_in
+from tsdistill.models.layers.layer_kind import LayerKind, batch_norms, groups_of, is_plain, kind_of
+from tsdistill.runtime.calls import Calls
+from tsdistill.runtime.forward import forward
+from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
+from tsdistill.runtime.modes import evaluation_mode, tensors_in
 from tsdistill.runtime.quantisers import without_rounding
 from tsdistill.runtime.recorded_calls import RecordedCall, recorded_calls
 from tsdistill.tracing.graph import Reader
@@ -27,7 +30,7 @@ _EQUAL = 1e-3
 
 
 @dataclass(frozen=True)
-class Capacity:
+class ReaderCapacity:
     """What the weight of a reading layer can take over.
 
     Attributes:
@@ -39,12 +42,12 @@ class Capacity:
     constants: bool
 
 
-NOTHING = Capacity(channels=False, constants=False)
+NOTHING = ReaderCapacity(channels=False, constants=False)
 
 
 def capacities(
     model: nn.Module, readers: Mapping[str, Reader], names: Collection[str], example: Any
-) -> dict[str, Capacity]:
+) -> dict[str, ReaderCapacity]:
     """What each of some reading layers can take over.
 
     PyTorch's own layers are known. Others (subclasses with a forward of their own) are tried out on what they
@@ -62,7 +65,7 @@ def capacities(
     return {key: capacity(model, reader, calls.get(reader.module or "")) for key, reader in asked.items()}
 
 
-def capacity(model: nn.Module, reader: Reader, call: RecordedCall | None) -> Capacity:
+def capacity(model: nn.Module, reader: Reader, call: RecordedCall | None) -> ReaderCapacity:
     """What one reading layer can take over: nothing where its weight is none of its own (another layer shares
     it), cannot be written, or meets the input in another way than by multiplying its channels."""
     if reader.module is None:
@@ -74,8 +77,8 @@ def capacity(model: nn.Module, reader: Reader, call: RecordedCall | None) -> Cap
     if _shared(model, module, weight.sources) or not weight.mixable():
         return NOTHING
     if is_plain(module):
-        return Capacity(channels=True, constants=not pads_with_zeros(module))
-    return NOTHING if call is None else _tried(module, kind, call)
+        return ReaderCapacity(channels=True, constants=not pads_with_zeros(module))
+    return NOTHING if call is None else _capacity_by_trial(module, kind, call)
 
 
 def pads_with_zeros(module: nn.Module) -> bool:
@@ -97,11 +100,11 @@ def _shared(model: nn.Module, module: nn.Module, sources: Collection[str]) -> bo
     return any(id(module.get_parameter(source)) in shared for source in sources)
 
 
-def _tried(module: nn.Module, kind: LayerKind, call: RecordedCall) -> Capacity:
+def _capacity_by_trial(module: nn.Module, kind: LayerKind, call: RecordedCall) -> ReaderCapacity:
     """Whether to mix the channels of the input gives what it gives to mix the weight's inputs, and whether to
     add a constant to each channel gives a constant of each output."""
     x = call.input
-    trial = _Trial(module, kind)
+    trial = _CapacityTrial(module, kind)
     if x is None or x.ndim < 2 or x.shape[kind.channel_dim] != trial.width:
         return NOTHING
     mix, shift = trial.mixes(), torch.randn(trial.width, generator=torch.Generator().manual_seed(1))
@@ -119,8 +122,8 @@ def _tried(module: nn.Module, kind: LayerKind, call: RecordedCall) -> Capacity:
         shape = [-1 if d == kind.channel_dim % plain[0].ndim else 1 for d in range(plain[0].ndim)]
         given = [plain[0] + constant.to(plain[0]).reshape(shape)]
     else:
-        return Capacity(channels=True, constants=False)
-    return Capacity(channels=True, constants=_alike(given, wanted, plain))
+        return ReaderCapacity(channels=True, constants=False)
+    return ReaderCapacity(channels=True, constants=_alike(given, wanted, plain))
 
 
 def _alike(given: list[Tensor], wanted: list[Tensor], plain: list[Tensor]) -> bool:
@@ -136,7 +139,7 @@ def _alike(given: list[Tensor], wanted: list[Tensor], plain: list[Tensor]) -> bo
     return moved > 0 and apart <= _EQUAL * moved
 
 
-class _Trial:
+class _CapacityTrial:
     """A layer's call with other weights, in a copy."""
 
     def __init__(self, module: nn.Module, kind: LayerKind) -> None:
@@ -192,3 +195,40 @@ class _Trial:
         with torch.no_grad(), torch.random.fork_rng(list(devices)), without_rounding(twin.modules()):
             torch.manual_seed(0)
             return [t.double() for t in tensors_in(twin(*call.args, **call.kwargs)) if t.is_floating_point()]
+
+
+def batchnorm_after(model: nn.Module, names: Collection[str], example: Any) -> dict[str, str]:
+    """Layers whose output goes to one batch norm and nowhere else, found by running the model once.
+
+    Args:
+        model: the model.
+        names: dotted names of the layers in question.
+        example: an input of batch 1.
+
+    Returns:
+        layer name -> name of its batch norm, which keeps running statistics and has no other input.
+    """
+    modules = dict(model.named_modules())
+    norms = batch_norms(model)
+    outputs: dict[str, list[Tensor]] = {}
+    inputs: dict[str, list[Tensor]] = {}
+    calls = Calls()
+
+    def record_output(call: ModuleCall) -> None:
+        if isinstance(call.output, Tensor):
+            outputs.setdefault(call.name, []).append(call.output)
+
+    def record_input(call: ModuleCall) -> None:
+        inputs.setdefault(call.name, []).append(call.args[0])
+
+    layers = ModuleHooks({name: modules[name] for name in names if name in modules}, after=record_output)
+    with layers, ModuleHooks(norms, before=record_input), evaluation_mode(model), torch.no_grad(), calls:
+        forward(model, example)
+    source = {id(own[0]): name for name, own in outputs.items() if len(own) == 1}
+    result = {}
+    for name, took in inputs.items():
+        layer = source.get(id(took[0]))
+        users = [call for call in calls.calls if any(tensor is took[0] for tensor in call.tensors())]
+        if len(took) == 1 and layer is not None and len(users) == 1:
+            result[layer] = name
+    return result

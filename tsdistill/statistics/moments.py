@@ -47,11 +47,11 @@ class Moments:
     def var_s(self) -> Tensor:
         """Variances of the student's nodes ``[S]``; 0 where the deviation is below float32's resolution of
         the mean."""
-        return resolved(self.squares_s / self.n, self.centre_s)
+        return significant_variance(self.squares_s / self.n, self.centre_s)
 
     def var_t(self) -> Tensor:
         """Variances of the teacher's nodes ``[T]``, likewise."""
-        return resolved(self.squares_t / self.n, self.centre_t)
+        return significant_variance(self.squares_t / self.n, self.centre_t)
 
     def cov(self) -> Tensor:
         """Covariances of student with teacher nodes ``[S, T]``."""
@@ -68,7 +68,7 @@ class Moments:
         return self.products_t / self.n
 
 
-def resolved(variance: Tensor, mean: Tensor) -> Tensor:
+def significant_variance(variance: Tensor, mean: Tensor) -> Tensor:
     """``variance``, with 0 where the deviation is less than four times what float32 resolves of ``mean``."""
     return torch.where(variance > RESOLUTION * mean**2, variance, torch.zeros_like(variance))
 

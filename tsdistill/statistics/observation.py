@@ -21,12 +21,11 @@ from tsdistill.runtime.progress import Progress, tell
 from tsdistill.runtime.randomness import seeded
 from tsdistill.statistics import distributed
 from tsdistill.statistics.analysis_stages import OBSERVE
-from tsdistill.statistics.covariance import Covariance
-from tsdistill.statistics.covariance_collector import Watch
+from tsdistill.statistics.covariance import Covariance, CovarianceCollector
 from tsdistill.statistics.moments import Moments
-from tsdistill.statistics.pairing import Listener, Pairing
-from tsdistill.statistics.sample_blocks import Positions
-from tsdistill.statistics.sites import Sites
+from tsdistill.statistics.pairing import Listener, PairedMoments
+from tsdistill.statistics.sample_blocks import PositionSampler
+from tsdistill.statistics.sites import ModelSites
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,11 +50,11 @@ class Observation:
 
 def observe(
     model: nn.Module,
-    sites: Sites,
+    sites: ModelSites,
     batches: Iterable[tuple[Any, Any]],
     *,
     teacher: nn.Module | None = None,
-    teacher_sites: Sites | None = None,
+    teacher_sites: ModelSites | None = None,
     pairs: Mapping[str, str] | None = None,
     keys: Collection[str] | None = None,
     positions: int | str | None = "auto",
@@ -79,7 +78,7 @@ def observe(
         teacher_sites: its sites.
         pairs: student group name -> teacher group name, read at their primary readings.
         keys: site keys whose covariance is wanted; all by default.
-        positions: positions looked at in each sample of a feature map (see `Positions`).
+        positions: positions looked at in each sample of a feature map (see `PositionSampler`).
         seed: of the positions.
         full: keep the covariances of both sides of every pair too, for metrics that want them.
         listeners: by student group, who is handed the rows of the pair as they come.
@@ -92,12 +91,12 @@ def observe(
     """
     clock = Clock()
     expected = getattr(batches, "samples", None)
-    drawn = Positions(seed, positions, expected)
+    drawn = PositionSampler(seed, positions, expected)
     wanted = [site for key, site in sites.sites.items() if keys is None or key in keys]
-    watch = Watch(model, wanted, drawn, clock)
+    watch = CovarianceCollector(model, wanted, drawn, clock)
     pairing = None
     if teacher is not None and teacher_sites is not None and pairs:
-        pairing = Pairing(
+        pairing = PairedMoments(
             model, sites, teacher, teacher_sites, pairs, drawn, full=full, listeners=listeners, clock=clock
         )
     other = teacher if teacher is not model else None
@@ -110,7 +109,7 @@ def observe(
         stack.enter_context(torch.no_grad())
         stack.enter_context(seeded(seed))
         measured = False
-        for index, first, (x, _) in distributed.share(batches):
+        for index, first, (x, _) in distributed.shared_batches(batches):
             drawn.begin(index)
             if pairing is not None:
                 if not measured:
@@ -150,5 +149,5 @@ def observe(
     )
 
 
-def _measure(pairing: Pairing, student: nn.Module, teacher: nn.Module, x: Any, role: str) -> None:
+def _measure(pairing: PairedMoments, student: nn.Module, teacher: nn.Module, x: Any, role: str) -> None:
     pairing.measure(lambda: forward(student, x, role), lambda: forward(teacher, x, "teacher"))

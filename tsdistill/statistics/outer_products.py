@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from tsdistill.runtime.hooks import ModuleCall, ModuleHooks, branched
 from tsdistill.statistics.block_sums import BlockMeans, BlockSums
 from tsdistill.statistics.sample_blocks import channels_first, flat, widen
-from tsdistill.statistics.unfold import channel_dim, fits
+from tsdistill.statistics.unfold import channel_dim, has_known_rows
 from tsdistill.tracing.attention_scale import multiplied_slots
 from tsdistill.tracing.graph import NodeGraph
 
 
 @dataclass(frozen=True, eq=False)
-class Queries:
+class QueryReaders:
     """One side of the products of a group's nodes.
 
     Attributes:
@@ -31,7 +31,7 @@ class Queries:
     columns: np.ndarray
 
 
-class Products:
+class OuterProducts:
     """E (rᵀ ∂f/∂q_k · q_k)² with r ~ N(0, I), summed over positions and heads, of every node k.
 
     That is, to first order, how much the squared output changes when the products q_k k_k of a node leave the
@@ -46,7 +46,7 @@ class Products:
     `begin` says which samples run inside the next block.
     """
 
-    def __init__(self, model: nn.Module, graph: NodeGraph, queries: Mapping[str, Queries]) -> None:
+    def __init__(self, model: nn.Module, graph: NodeGraph, queries: Mapping[str, QueryReaders]) -> None:
         self._graph = graph
         given = [(name, item) for name, item in queries.items() if name in graph.by_name]
         self._queries = [*given, *_tied_queries(model, graph)]
@@ -90,15 +90,18 @@ class Products:
         return BlockMeans(found.samples, result)
 
 
-def _tied_queries(model: nn.Module, graph: NodeGraph) -> Iterator[tuple[str, Queries]]:
+def _tied_queries(model: nn.Module, graph: NodeGraph) -> Iterator[tuple[str, QueryReaders]]:
     """The queries among the nodes of groups that go with a stream as well: what writes first of what is
     multiplied, of one layer that writes queries, keys and values the first third."""
     for group, slots in multiplied_slots(graph):
         writers = [name for name in group.writers if (name, 0) in slots]
-        if not writers or not fits(model.get_submodule(writers[0].removesuffix(".weight"))):
+        if not writers or not has_known_rows(model.get_submodule(writers[0].removesuffix(".weight"))):
             continue
         slot = next(slot for slot in group.slots if (slot.param, slot.dim) == (writers[0], 0))
         columns = np.flatnonzero(np.isin(slot.coords, slots[writers[0], 0]).all(0))
         parts = 3 if len(writers) == 1 else 1
         if len(columns) % parts == 0:
-            yield group.name, Queries(writers[0].removesuffix(".weight"), columns[: len(columns) // parts])
+            yield (
+                group.name,
+                QueryReaders(writers[0].removesuffix(".weight"), columns[: len(columns) // parts]),
+            )

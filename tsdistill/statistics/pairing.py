@@ -12,31 +12,31 @@ from torch import Tensor, nn
 from tsdistill.errors import TsdistillError
 from tsdistill.runtime.hooks import Clock, InputHooks
 from tsdistill.statistics import distributed
-from tsdistill.statistics.centred_sums import CentredSums, Pending
-from tsdistill.statistics.common_grid import Meeting, meet, nodes
+from tsdistill.statistics.centred_sums import CentredSums, PendingSamples
+from tsdistill.statistics.common_grid import CommonGrid, common_grid, nodes
 from tsdistill.statistics.moments import Moments, moments_of
-from tsdistill.statistics.sample_blocks import Positions, channels_first, widen
-from tsdistill.statistics.sites import Reading, Site, Sites
+from tsdistill.statistics.sample_blocks import PositionSampler, channels_first, widen
+from tsdistill.statistics.sites import GroupSite, ModelSites, ReaderInput
 
 Listener = Callable[[Tensor, Tensor], None]
 """Is handed the rows ``[samples, S]`` and ``[samples, T]`` of a pair of groups as they come."""
 
 
 @dataclass(eq=False)
-class _Pair:
+class _PairState:
     """One pair of groups: how it is read, what waits, what has been summed."""
 
     name: str
-    mine: Reading
-    site: Site
-    theirs: Reading
-    teacher_site: Site
+    mine: GroupSite
+    site: ReaderInput
+    theirs: GroupSite
+    teacher_site: ReaderInput
     sums: CentredSums
     listeners: Sequence[Listener]
-    pending: Pending = field(default_factory=Pending)
+    pending: PendingSamples = field(default_factory=PendingSamples)
     student_shapes: list[tuple[int, ...]] = field(default_factory=list)
     teacher_shapes: list[tuple[int, ...]] = field(default_factory=list)
-    meetings: list[Meeting] = field(default_factory=list)
+    meetings: list[CommonGrid] = field(default_factory=list)
     waiting: deque[Tensor] = field(default_factory=deque)
     teacher_calls: int = 0
     student_calls: int = 0
@@ -54,7 +54,7 @@ class _Pair:
         model."""
         calls = min(len(self.student_shapes), len(self.teacher_shapes))
         for mine, theirs in zip(self.student_shapes[-calls:], self.teacher_shapes[-calls:], strict=True):
-            self.meetings.append(meet(mine[1:], theirs[1:], windows=mine[0] != theirs[0]))
+            self.meetings.append(common_grid(mine[1:], theirs[1:], windows=mine[0] != theirs[0]))
 
     def take(self, left: Tensor, right: Tensor) -> None:
         for mine, theirs in self.pending.add(left, right):
@@ -68,7 +68,7 @@ class _Pair:
                 listener(*rows)
 
 
-class Pairing:
+class PairedMoments:
     """Hooks for both models of a pair of groups each, and what they have collected.
 
     Args:
@@ -86,11 +86,11 @@ class Pairing:
     def __init__(
         self,
         student: nn.Module,
-        student_sites: Sites,
+        student_sites: ModelSites,
         teacher: nn.Module,
-        teacher_sites: Sites,
+        teacher_sites: ModelSites,
         pairs: Mapping[str, str],
-        positions: Positions,
+        positions: PositionSampler,
         *,
         full: bool = False,
         listeners: Mapping[str, Sequence[Listener]] | None = None,
@@ -99,12 +99,12 @@ class Pairing:
         self._clock = clock
         self._positions = positions
         self._alone = teacher is student
-        self._pairs: dict[str, _Pair] = {}
+        self._pairs: dict[str, _PairState] = {}
         for name, other in pairs.items():
             mine, theirs = student_sites.primary(name), teacher_sites.primary(other)
             if mine is None or theirs is None:
                 continue
-            self._pairs[name] = _Pair(
+            self._pairs[name] = _PairState(
                 name,
                 mine,
                 student_sites.sites[mine.site],
@@ -124,8 +124,8 @@ class Pairing:
     def _hooks(
         self,
         model: nn.Module,
-        look: Callable[[_Pair, Tensor], None],
-        module: Callable[[_Pair], str],
+        look: Callable[[_PairState, Tensor], None],
+        module: Callable[[_PairState], str],
     ) -> InputHooks:
         hooks: dict[str, list[Callable[[Tensor], None]]] = {}
         for pair in self._pairs.values():
@@ -156,15 +156,15 @@ class Pairing:
         """Hooks to be entered around the teacher's forward."""
         return self._teacher
 
-    def _measure_student(self, pair: _Pair, x: Tensor) -> None:
+    def _measure_student(self, pair: _PairState, x: Tensor) -> None:
         channels = channels_first(x, pair.site.channel_dim)
         pair.student_shapes.append((channels.shape[0], *channels.shape[2:]))
 
-    def _measure_teacher(self, pair: _Pair, x: Tensor) -> None:
+    def _measure_teacher(self, pair: _PairState, x: Tensor) -> None:
         channels = channels_first(x, pair.teacher_site.channel_dim)
         pair.teacher_shapes.append((channels.shape[0], *channels.shape[2:]))
 
-    def _keep(self, pair: _Pair, x: Tensor) -> None:
+    def _keep(self, pair: _PairState, x: Tensor) -> None:
         call = pair.teacher_calls - (len(pair.teacher_shapes) - len(pair.meetings))
         pair.teacher_calls += 1
         if call >= 0:
@@ -172,7 +172,7 @@ class Pairing:
             shared = block.untyped_storage().data_ptr() == x.untyped_storage().data_ptr()
             pair.waiting.append(block.clone() if shared else block)
 
-    def _meet(self, pair: _Pair, x: Tensor) -> None:
+    def _meet(self, pair: _PairState, x: Tensor) -> None:
         call = pair.student_calls - (len(pair.student_shapes) - len(pair.meetings))
         pair.student_calls += 1
         if call < 0:
@@ -190,9 +190,9 @@ class Pairing:
                 )
             pair.take(mine, theirs.to(mine.device))
 
-    def _block(self, pair: _Pair, call: int, x: Tensor, site: Site, reading: Reading) -> Tensor:
+    def _block(self, pair: _PairState, call: int, x: Tensor, site: ReaderInput, reading: GroupSite) -> Tensor:
         meeting = pair.meetings[call]
-        block = meeting.bring(channels_first(x.detach(), site.channel_dim), self._batch)
+        block = meeting.resample(channels_first(x.detach(), site.channel_dim), self._batch)
         wanted = self._positions.for_pairs(pair.width, block.shape[2])
         chosen = self._positions.take(block, wanted)
         return widen(nodes(chosen, reading.reader.coords, average=pair.average))

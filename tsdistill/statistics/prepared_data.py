@@ -25,7 +25,7 @@ from tsdistill.runtime.seeds import mixed_seed
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
+class PreparedData:
     """A model's data, opened.
 
     Attributes:
@@ -80,13 +80,13 @@ class Prepared:
             yield augmented(self.strategy, x, y, generator) if isinstance(x, Tensor) else (x, y)
 
 
-def inputs_for(model: nn.Module, prepared: Prepared) -> Iterator[Any]:
+def inputs_for(model: nn.Module, prepared: PreparedData) -> Iterator[Any]:
     """The inputs of every batch, as ``model`` takes them; nothing is read before it is asked for."""
     for x, _ in prepared:
         yield to_model(x, model)
 
 
-def structured(model: nn.Module, example_input: Any = None) -> Any:
+def structured_example(model: nn.Module, example_input: Any = None) -> Any:
     """An example whose form says more than a size: the one given, else the model's own, if any."""
     if example_input is None:
         known = info_of(model).example
@@ -94,7 +94,7 @@ def structured(model: nn.Module, example_input: Any = None) -> Any:
     return keyword_arguments(model, example_input)
 
 
-def made_up(example_input: Any) -> LikeExample | None:
+def example_like(example_input: Any) -> LikeExample | None:
     """Made-up samples in the form of an example; ``None`` where its size alone says as much."""
     if example_input is None or not LikeExample.serves(example_input):
         return None
@@ -109,7 +109,7 @@ def prepare(
     *,
     teacher: nn.Module | None = None,
     seed: int = 0,
-) -> Prepared:
+) -> PreparedData:
     """Open ``data`` for ``model``; an augmentation's teacher is ``teacher``, else the model itself.
 
     The input's shape is the one given, else the model's own, else the example's, else that of the first
@@ -124,7 +124,7 @@ def prepare(
         check_open(teacher, "teacher")
     spec = info_of(model).input
     arguments = arguments_of(model, inputs.example_input)
-    example_input = structured(model, inputs.example_input)
+    example_input = structured_example(model, inputs.example_input)
     numbers = isinstance(example_input, Tensor) and example_input.is_floating_point()
     if numbers and example_input.ndim > 1 and inputs.input_size is None:
         shape = tuple(example_input.shape[1:])
@@ -135,7 +135,7 @@ def prepare(
     spec = override(spec, inputs)
     augment = inputs.augment
     strategy = None if augment == "none" else opened(augment)
-    data = data if data is not None else made_up(example_input)
+    data = data if data is not None else example_like(example_input)
     if spec is None and (data is None or isinstance(data, str)):
         example_for(model, example_input)
         if data is None and example_input is not None:
@@ -146,7 +146,7 @@ def prepare(
     stream = open_data(data, spec, inputs.reading, seed=seed, arguments=arguments)
     if strategy is not None:
         strategy = prepared(strategy, _setting(teacher or model, stream, spec, seed))
-    return Prepared(spec, _example(model, spec, stream, example_input), stream, augment, strategy, seed)
+    return PreparedData(spec, _example(model, spec, stream, example_input), stream, augment, strategy, seed)
 
 
 def _setting(teacher: nn.Module, stream: Stream, spec: InputSpec | None, seed: int) -> Setting:

@@ -11,12 +11,11 @@ import numpy as np
 from torch import nn
 
 from tsdistill.models.layers.effective_weights import effective_weight
-from tsdistill.statistics.bias_sinks import following_norms
 from tsdistill.statistics.covariance import Covariance
 from tsdistill.statistics.linear_prediction import standardise
-from tsdistill.statistics.linear_readers import capacities
+from tsdistill.statistics.linear_readers import batchnorm_after, capacities
 from tsdistill.statistics.sensitivity import column_norms
-from tsdistill.statistics.sites import Sites
+from tsdistill.statistics.sites import ModelSites
 from tsdistill.tracing.graph import Group, NodeGraph
 
 _CORRELATED = 1 - 1e-5
@@ -79,7 +78,7 @@ def _ratio(values: np.ndarray, other: np.ndarray) -> float | None:
 
 
 @dataclass(frozen=True)
-class Taking:
+class Compensation:
     """What a reading layer can take over without any change of the function.
 
     Attributes:
@@ -91,9 +90,9 @@ class Taking:
     constants: bool
 
 
-def takings(
-    model: nn.Module, sites: Sites, covariances: Mapping[str, Covariance], example: Any
-) -> dict[str, Taking]:
+def compensations(
+    model: nn.Module, sites: ModelSites, covariances: Mapping[str, Covariance], example: Any
+) -> dict[str, Compensation]:
     """What the reading layer of every site that was observed can take over.
 
     Args:
@@ -106,18 +105,18 @@ def takings(
     bare = {
         sites.sites[key].module for key, module in modules.items() if effective_weight(module, "bias") is None
     }
-    norms = following_norms(model, bare, example) if bare else {}
+    norms = batchnorm_after(model, bare, example) if bare else {}
     readers = {reading.site: reading.reader for found in sites.readings.values() for reading in found}
     able = capacities(model, readers, readers.keys() & covariances.keys(), example)
     result = {}
     for key, each in able.items():
         module = sites.sites[key].module
         place = module not in bare or module in norms
-        result[key] = Taking(each.channels, each.constants and place)
+        result[key] = Compensation(each.channels, each.constants and place)
     return result
 
 
-def spanned(graph: NodeGraph) -> set[str]:
+def spanned_by_norms(graph: NodeGraph) -> set[str]:
     """Names of the groups over whose nodes a norm or another statistic is taken: there every node counts."""
     if graph.record is None:
         return set()
@@ -130,12 +129,12 @@ def spanned(graph: NodeGraph) -> set[str]:
     return {graph.groups[index].name for index in met}
 
 
-def free_nodes(
+def lossless_nodes(
     model: nn.Module,
     group: Group,
-    sites: Sites,
+    sites: ModelSites,
     found: Mapping[str, Relations],
-    taking: Mapping[str, Taking],
+    taking: Mapping[str, Compensation],
     spans: Collection[str] = (),
 ) -> np.ndarray:
     """Nodes of a group that can all leave at once without any change of the function, bool ``[nodes]``.
@@ -151,7 +150,7 @@ def free_nodes(
         sites: its sites.
         found: relations of every site that was observed.
         taking: what the reading layers can take over, of the same sites.
-        spans: groups over which a statistic is taken (see `spanned`).
+        spans: groups over which a statistic is taken (see `spanned_by_norms`).
     """
     nothing = np.zeros(group.size, dtype=bool)
     readings = {id(reading.reader): reading for reading in sites.readings.get(group.name, ())}
@@ -185,3 +184,33 @@ def _block(module: nn.Module, coords: np.ndarray, features: np.ndarray) -> np.nd
     if groups == 1 or coords.shape != features.shape:
         return np.zeros_like(features)
     return coords // (int(module.in_channels) // groups)  # type: ignore[arg-type]
+
+
+_RECTIFIERS = ("relu", "relu_", "hardtanh", "hardtanh_", "clamp_min", "clamp_min_", "clamp", "threshold")
+
+
+_AVERAGES = ("mean", "avg_pool1d", "avg_pool2d", "avg_pool3d", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d")
+
+
+def rectified(graph: NodeGraph) -> set[str]:
+    """Names of the groups whose nodes have gates that their readers can see.
+
+    A rectifier's operator has met the group's nodes; and the activation is not averaged over positions before
+    its only reader sees it, where a node would be above 0 as soon as its gate is on somewhere.
+    """
+    if graph.record is None:
+        return set()
+    rectifies, averages = set[int](), set[int]()
+    first = np.cumsum([0, *(group.size for group in graph.groups)])
+    for step in chain.from_iterable(trace.steps for trace in graph.record.trace.every):
+        name = step.op.split(".")[1] if step.op.count(".") else step.op
+        if name in _RECTIFIERS or name in _AVERAGES:
+            met = averages if name in _AVERAGES else rectifies
+            for labels in step.touched:
+                nodes = np.unique(graph.record.node_of[labels])
+                met.update((np.searchsorted(first, nodes[nodes >= 0], side="right") - 1).tolist())
+    return {
+        group.name
+        for index, group in enumerate(graph.groups)
+        if index in rectifies and (index not in averages or len(group.readers) > 1)
+    }

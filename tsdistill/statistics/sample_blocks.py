@@ -43,7 +43,7 @@ def spread(block: Tensor, coords: np.ndarray) -> Tensor:
     return gathered if m == 1 else gathered.reshape(block.shape[0], nodes, -1)
 
 
-class Positions:
+class PositionSampler:
     """Which positions of a map are looked at: in each sample one random position of every equal stretch.
 
     Stratified, and drawn anew for every sample. The same for every layer and model that have as many

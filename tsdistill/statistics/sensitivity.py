@@ -24,11 +24,11 @@ from tsdistill.statistics.derivatives import (
     random_direction,
 )
 from tsdistill.statistics.sample_blocks import channels_first, flat, spread, widen
-from tsdistill.statistics.sites import Reading, Site, Sites
+from tsdistill.statistics.sites import GroupSite, ModelSites, ReaderInput
 from tsdistill.tracing.graph import Group, Reader
 
 
-class Sensitivity:
+class SensitivityCollector:
     """E[β_cc] of every feature of every site: the squared norm of the output Jacobian's column.
 
     It is E (rᵀ ∂f/∂h_c)² over directions r, where f is all floating outputs flattened together. The
@@ -45,7 +45,7 @@ class Sensitivity:
         exact: whether all batches that have run were derived from every one of these.
     """
 
-    def __init__(self, model: nn.Module, sites: Sites) -> None:
+    def __init__(self, model: nn.Module, sites: ModelSites) -> None:
         self._model, self._sites = model, sites.sites
         self.sums = BlockSums()
         self.reset()
@@ -102,7 +102,7 @@ class Sensitivity:
         return SiteSensitivity(blocks, widths, power)
 
 
-def _tap(site: Site, sums: BlockSums) -> Callable[[Tensor], Tensor]:
+def _tap(site: ReaderInput, sums: BlockSums) -> Callable[[Tensor], Tensor]:
     def collect(gradient: Tensor) -> None:
         block = flat(channels_first(gradient, site.channel_dim))
         if site.layout is not None:
@@ -137,7 +137,7 @@ class SiteSensitivity:
 
     def strength_error(
         self,
-        readings: Iterable[Reading],
+        readings: Iterable[GroupSite],
         variances: Mapping[str, np.ndarray],
         strength: np.ndarray,
         products: BlockMeans | None = None,
@@ -173,7 +173,7 @@ class SiteSensitivity:
 
 
 def sensitivity_of(
-    readings: Iterable[Reading], sensitivity: Mapping[str, np.ndarray], size: int
+    readings: Iterable[GroupSite], sensitivity: Mapping[str, np.ndarray], size: int
 ) -> np.ndarray:
     """E[β_kk] of a group's nodes, summed over what reads them, float64 ``[size]``."""
     total = np.zeros(size)
@@ -184,7 +184,9 @@ def sensitivity_of(
 
 
 def strength(
-    readings: Iterable[Reading], covariances: Mapping[str, Covariance], sensitivity: Mapping[str, np.ndarray]
+    readings: Iterable[GroupSite],
+    covariances: Mapping[str, Covariance],
+    sensitivity: Mapping[str, np.ndarray],
 ) -> np.ndarray | None:
     """Scale-free strength s_k of a group's nodes: s_k² = Σ_readers Σ_features E[β] · Var.
 
@@ -202,7 +204,7 @@ def strength(
 
 
 def strength_and_error(
-    readings: Iterable[Reading],
+    readings: Iterable[GroupSite],
     covariances: Mapping[str, Covariance],
     sensitivity: SiteSensitivity,
     size: int,
@@ -259,7 +261,7 @@ def fan_out_norm(model: nn.Module, group: Group) -> np.ndarray:
 
 
 def standardised_fan_out_norm(
-    model: nn.Module, readings: Iterable[Reading], covariances: Mapping[str, Covariance], size: int
+    model: nn.Module, readings: Iterable[GroupSite], covariances: Mapping[str, Covariance], size: int
 ) -> np.ndarray:
     """‖v_k‖σ_k: the fan-out norm after every node is scaled to unit variance, float64 ``[nodes]``."""
     total = np.zeros(size)

@@ -19,8 +19,8 @@ from tsdistill.runtime.progress import Progress, tell
 from tsdistill.runtime.randomness import seeded
 from tsdistill.statistics import distributed
 from tsdistill.statistics.analysis_stages import STRENGTH
-from tsdistill.statistics.sensitivity import Sensitivity, SiteSensitivity
-from tsdistill.statistics.sites import Sites
+from tsdistill.statistics.sensitivity import SensitivityCollector, SiteSensitivity
+from tsdistill.statistics.sites import ModelSites
 
 TURNS = 4
 """At most so many turns of `samples` samples, so that a network whose samples differ much ends."""
@@ -52,7 +52,7 @@ class StrengthEstimate:
     error: float
 
 
-class Collector(Protocol):
+class ResettableCollector(Protocol):
     """Looks at backward passes that run inside its block."""
 
     def __enter__(self) -> object: ...
@@ -72,18 +72,18 @@ Judge = Callable[[SiteSensitivity], float]
 
 def output_sensitivity(
     model: nn.Module,
-    sites: Sites,
+    sites: ModelSites,
     batches: Iterable[tuple[Any, Any]],
     *,
     samples: int = 256,
     seed: int = 0,
     judge: Judge | None = None,
     target: float | None = None,
-    collectors: Sequence[Collector] = (),
+    collectors: Sequence[ResettableCollector] = (),
     progress: Progress | None = None,
     stage: str = STRENGTH,
 ) -> tuple[SiteSensitivity, StrengthEstimate]:
-    """E[β_cc] of every feature of every site (see `Sensitivity`), as sure as it is asked for.
+    """E[β_cc] of every feature of every site (see `SensitivityCollector`), as sure as it is asked for.
 
     A turn is a forward pass of ``samples`` samples and a backward pass from one random direction for each.
     Further turns, of the samples that follow (from the first on again at the end of the data), bring the
@@ -107,7 +107,7 @@ def output_sensitivity(
         TsdistillError: the model has no floating output or it cannot be differentiated.
     """
     tell(progress, stage)
-    passes = _Passes(Sensitivity(model, sites), batches, samples, seed, collectors, progress, stage)
+    passes = _Passes(SensitivityCollector(model, sites), batches, samples, seed, collectors, progress, stage)
     with evaluation_mode(model), seeded(seed):
         found = passes.turn(FEW if target is not None else 0)
         error = judge(found) if judge is not None else 1.0
@@ -140,11 +140,11 @@ class _Passes:
 
     def __init__(
         self,
-        sensitivity: Sensitivity,
+        sensitivity: SensitivityCollector,
         batches: Iterable[tuple[Any, Any]],
         samples: int,
         seed: int,
-        collectors: Sequence[Collector],
+        collectors: Sequence[ResettableCollector],
         progress: Progress | None,
         stage: str,
     ) -> None:

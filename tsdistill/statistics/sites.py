@@ -15,7 +15,7 @@ WIDEST = 4096
 
 
 @dataclass(frozen=True, eq=False)
-class Site:
+class ReaderInput:
     """The first input of one reading layer, and how its channels become features.
 
     Attributes:
@@ -35,7 +35,7 @@ class Site:
 
 
 @dataclass(frozen=True, eq=False)
-class Reading:
+class GroupSite:
     """One group read at one site: node k is the set of features ``features[k]`` (int64 ``[nodes, m]``)."""
 
     group: str
@@ -45,33 +45,33 @@ class Reading:
 
 
 @dataclass(frozen=True, eq=False)
-class Sites:
+class ModelSites:
     """All sites of a graph and, per group, its readings in forward order."""
 
-    sites: Mapping[str, Site]
-    readings: Mapping[str, tuple[Reading, ...]]
+    sites: Mapping[str, ReaderInput]
+    readings: Mapping[str, tuple[GroupSite, ...]]
 
-    def primary(self, group: str) -> Reading | None:
+    def primary(self, group: str) -> GroupSite | None:
         """The last reading of a group in forward order, which gives its activation; ``None`` without one."""
         readings = self.readings.get(group, ())
         return readings[-1] if readings else None
 
-    def at(self, site: str) -> list[Reading]:
+    def at(self, site: str) -> list[GroupSite]:
         """Every reading at one site."""
         return [
             reading for readings in self.readings.values() for reading in readings if reading.site == site
         ]
 
 
-def find_sites(model: nn.Module, graph: NodeGraph, groups: Collection[str] | None = None) -> Sites:
+def find_sites(model: nn.Module, graph: NodeGraph, groups: Collection[str] | None = None) -> ModelSites:
     """The sites of ``graph`` (all groups, or those named): one per layer that can be hooked.
 
     An input of more than 4096 channels in which every node has several of them (a feature map flattened in
     front of a linear layer) gets the position-shared form: one feature a node, its channels as samples.
     """
     modules = dict(model.named_modules())
-    sites: dict[str, Site] = {}
-    readings: dict[str, tuple[Reading, ...]] = {}
+    sites: dict[str, ReaderInput] = {}
+    readings: dict[str, tuple[GroupSite, ...]] = {}
     for group in graph.groups:
         if groups is not None and group.name not in groups:
             continue
@@ -83,15 +83,15 @@ def find_sites(model: nn.Module, graph: NodeGraph, groups: Collection[str] | Non
                 continue
             site, features = _site(group, reader, width)
             sites.setdefault(site.key, site)
-            found.append(Reading(group.name, site.key, reader, features))
+            found.append(GroupSite(group.name, site.key, reader, features))
         readings[group.name] = tuple(found)
-    return Sites(sites, readings)
+    return ModelSites(sites, readings)
 
 
-def _site(group: Group, reader: Reader, width: int) -> tuple[Site, np.ndarray]:
+def _site(group: Group, reader: Reader, width: int) -> tuple[ReaderInput, np.ndarray]:
     assert reader.module is not None
     if width > WIDEST and reader.coords.shape[1] > 1:
         key = f"{reader.module}@{group.name}"
-        site = Site(key, reader.module, reader.channel_dim, group.size, reader.coords)
+        site = ReaderInput(key, reader.module, reader.channel_dim, group.size, reader.coords)
         return site, np.arange(group.size, dtype=np.int64)[:, None]
-    return Site(reader.module, reader.module, reader.channel_dim, width), reader.coords
+    return ReaderInput(reader.module, reader.module, reader.channel_dim, width), reader.coords

@@ -14,12 +14,12 @@ from tsdistill.statistics.sample_blocks import channels_first, flat, widen
 from tsdistill.torch_private import ConvNd
 
 
-def fits(module: nn.Module) -> bool:
+def has_known_rows(module: nn.Module) -> bool:
     """Whether `fan_in_rows` knows how the layer reads its input, and its weight can be read."""
     return is_plain(module) and effective_weight(module) is not None
 
 
-def inputs(module: nn.Module) -> tuple[int, int]:
+def inputs_per_output(module: nn.Module) -> tuple[int, int]:
     """Number of groups of channels, and of entries of the input that each output of a group is made from."""
     kind, weight = kind_of(module), effective_weight(module)
     assert kind is not None
@@ -29,7 +29,7 @@ def inputs(module: nn.Module) -> tuple[int, int]:
     return groups, own * shape[2:].numel()
 
 
-def outputs(module: nn.Module) -> int:
+def output_count(module: nn.Module) -> int:
     """Number of a layer's output channels."""
     kind, weight = kind_of(module), effective_weight(module)
     assert kind is not None

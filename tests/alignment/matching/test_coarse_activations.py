@@ -7,23 +7,28 @@ import torch
 from torch import Tensor, nn
 
 from tests.alignment.small import images, mlp, residual
-from tsdistill.alignment.matching.coarse_activations import Activations, Side, on_grid, with_positions
+from tsdistill.alignment.matching.coarse_activations import (
+    CoarseActivations,
+    TracedModel,
+    on_grid,
+    with_positions,
+)
 from tsdistill.errors import TsdistillError
 from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.statistics.sites import find_sites
 from tsdistill.tracing import trace
 
 
-def side(model: nn.Module, example: Tensor) -> Side:
+def side(model: nn.Module, example: Tensor) -> TracedModel:
     graph = trace(model, example[:1], check=False)
-    return Side(model, graph, find_sites(model, graph))
+    return TracedModel(model, graph, find_sites(model, graph))
 
 
-def look(model: nn.Module, *batches: Tensor) -> tuple[Activations, Any]:
-    seen = Activations(side(model, batches[0]), "student")
+def look(model: nn.Module, *batches: Tensor) -> tuple[CoarseActivations, Any]:
+    seen = CoarseActivations(side(model, batches[0]), "student")
     with evaluation_mode(model), torch.no_grad():
         for x in batches:
-            seen.look_at(x)
+            seen.collect(x)
     return seen, seen.finish()
 
 
@@ -119,11 +124,11 @@ def test_nothing_stays_on_the_model() -> None:
 
 def test_activations_that_are_not_finite_name_the_layer() -> None:
     model = mlp(4, 9, 8, 2)
-    seen = Activations(side(model, torch.randn(1, 4)), "teacher")
+    seen = CoarseActivations(side(model, torch.randn(1, 4)), "teacher")
     weight = model[2].weight
     assert isinstance(weight, Tensor)
     weight.data[0, 0] = torch.nan
     with evaluation_mode(model), torch.no_grad():
-        seen.look_at(torch.randn(5, 4))
+        seen.collect(torch.randn(5, 4))
     with pytest.raises(TsdistillError, match="enter layer '4' of the teacher are not finite"):
         seen.finish()

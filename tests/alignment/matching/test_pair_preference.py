@@ -7,13 +7,13 @@ from torch import Tensor, nn
 
 from tests.alignment.matching.test_coarse_activations import look, side
 from tests.alignment.small import images, residual
-from tsdistill.alignment.matching.pair_preference import ALL_THE_WAY, HALVED, OTHER_KIND, against
+from tsdistill.alignment.matching.pair_preference import ALL_THE_WAY, HALVED, OTHER_KIND, pair_penalty
 
 
 def _against(student: nn.Module, teacher: nn.Module, x: Tensor) -> tuple[list[str], list[str], np.ndarray]:
     (mine, ours), (theirs, others) = look(student, x), look(teacher, x)
     a, b = list(ours), list(others)
-    return a, b, against(side(student, x), mine, a, side(teacher, x), theirs, b)
+    return a, b, pair_penalty(side(student, x), mine, a, side(teacher, x), theirs, b)
 
 
 def test_a_stream_rather_meets_a_stream() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tsdistill.alignment.matching.similarity import centred_gram, in_order, linear_cka
+from tsdistill.alignment.matching.similarity import centred_gram, linear_cka, ordered_matching
 
 seeds = st.integers(0, 2**31 - 1)
 
@@ -110,7 +110,7 @@ gains = st.tuples(st.integers(1, 5), st.integers(1, 5)).flatmap(
 @given(gains)
 @settings(max_examples=200, deadline=None)
 def test_the_matching_is_monotone_one_to_one_and_the_best(gain: np.ndarray) -> None:
-    pairs = in_order(gain)
+    pairs = ordered_matching(gain)
     assert all(a[0] < b[0] and a[1] < b[1] for a, b in itertools.pairwise(pairs))
     assert all(gain[pair] > 0 for pair in pairs)
     assert sum(gain[pair] for pair in pairs) == pytest.approx(_best_by_trying(gain), abs=1e-12)
@@ -118,4 +118,4 @@ def test_the_matching_is_monotone_one_to_one_and_the_best(gain: np.ndarray) -> N
 
 @pytest.mark.parametrize("shape", [(0, 0), (0, 3), (3, 0)])
 def test_without_groups_there_are_no_pairs(shape: tuple[int, int]) -> None:
-    assert in_order(np.zeros(shape)) == []
+    assert ordered_matching(np.zeros(shape)) == []

@@ -17,19 +17,19 @@ from tsdistill.runtime.hooks import InputHooks, Look
 from tsdistill.runtime.nests import count
 from tsdistill.statistics.common_grid import grid
 from tsdistill.statistics.sample_blocks import channels_first, widen
-from tsdistill.statistics.sites import Reading, Sites
+from tsdistill.statistics.sites import GroupSite, ModelSites
 from tsdistill.tracing.graph import Group, NodeGraph
 
 _SIDE = 2
 
 
 @dataclass(frozen=True, eq=False)
-class Side:
+class TracedModel:
     """One model as matching sees it."""
 
     model: nn.Module
     graph: NodeGraph
-    sites: Sites
+    sites: ModelSites
 
     @property
     def observable(self) -> list[str]:
@@ -42,7 +42,7 @@ class Side:
         return min((s.coords.shape[1] for s in group.slots if s.param in group.writers), default=1)
 
 
-class Activations:
+class CoarseActivations:
     """Activations of all groups of one model at their primary readings, batch after batch.
 
     Attributes:
@@ -51,7 +51,7 @@ class Activations:
         positions: per group seen how many positions a sample has (1: a vector).
     """
 
-    def __init__(self, side: Side, role: str) -> None:
+    def __init__(self, side: TracedModel, role: str) -> None:
         self.order: dict[str, int] = {}
         self.positions: dict[str, int] = {}
         self._side, self._role = side, role
@@ -67,7 +67,7 @@ class Activations:
         self._hooks = InputHooks(side.model, hooks)
         self._calls = 0
 
-    def look_at(self, x: Any) -> None:
+    def collect(self, x: Any) -> None:
         """Drive the model over a batch.
 
         Raises:
@@ -102,7 +102,7 @@ class Activations:
                     )
         return found
 
-    def _look(self, group: Group, reading: Reading) -> Callable[[Tensor], None]:
+    def _look(self, group: Group, reading: GroupSite) -> Callable[[Tensor], None]:
         coords = torch.as_tensor(reading.reader.coords.reshape(-1))
         written, read = self._side.channels_a_node(group.name), reading.reader.coords.shape[1]
         repeats = read // written if read % written == 0 else 1

@@ -11,16 +11,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from tsdistill.alignment.matching.coarse_activations import Activations, Side
-from tsdistill.alignment.matching.pair_preference import against
-from tsdistill.alignment.matching.similarity import FEWEST, in_order, linear_cka
+from tsdistill.alignment.matching.coarse_activations import CoarseActivations, TracedModel
+from tsdistill.alignment.matching.pair_preference import pair_penalty
+from tsdistill.alignment.matching.similarity import FEWEST, linear_cka, ordered_matching
 from tsdistill.errors import TsdistillError
 from tsdistill.models import info_of
 from tsdistill.runtime.forward import head
 from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.runtime.nests import count
 
-__all__ = ["GroupMatching", "Side", "common_inputs", "match_groups"]
+__all__ = ["GroupMatching", "TracedModel", "common_inputs", "match_groups"]
 
 BY_NAME = 0.9
 THRESHOLD = 0.1
@@ -53,7 +53,7 @@ class GroupMatching:
 
 
 @dataclass(frozen=True, eq=False)
-class _Found:
+class _SimilarPair:
     pairs: dict[str, str]
     order: list[str]
     similarity: dict[str, float] = field(default_factory=dict)
@@ -61,8 +61,8 @@ class _Found:
 
 
 def match_groups(
-    student: Side,
-    teacher: Side,
+    student: TracedModel,
+    teacher: TracedModel,
     batches: Iterable[tuple[Any, Any]],
     *,
     given: Mapping[str, str] | None = None,
@@ -74,7 +74,8 @@ def match_groups(
     other, in the same order) is paired by name. Otherwise both models are driven over the first samples,
     groups are compared by linear CKA of their activations on a common coarse grid, and the monotone
     one-to-one matching, in the order in which the groups are read, is taken whose sum of (CKA - 0.1 - what
-    ``preference.against`` takes off) is the largest. A group with positions (a map, tokens) only meets one
+    ``preference.pair_penalty`` takes off) is the largest. A group with positions (a map, tokens) only meets
+    one
     with positions, a vector only a vector, heads only heads. The same data give the same matching.
 
     Args:
@@ -94,10 +95,10 @@ def match_groups(
     right = [name for name in theirs if name not in set(given.values())]
     named = _shared(student, teacher)
     if not left or not right:
-        how, found = "as given", _Found({}, mine)
+        how, found = "as given", _SimilarPair({}, mine)
     elif named is not None:
         how = "by name"
-        found = _Found({name: name for name in named if name in left and name in right}, mine)
+        found = _SimilarPair({name: name for name in named if name in left and name in right}, mine)
     else:
         how = "by similarity in depth order"
         found = _by_similarity(student, teacher, left, right, batches, samples)
@@ -154,7 +155,7 @@ def common_inputs(student: nn.Module, teacher: nn.Module) -> Iterator[None]:
         ) from error
 
 
-def _checked(given: Mapping[str, str], student: Side, teacher: Side) -> dict[str, str]:
+def _checked(given: Mapping[str, str], student: TracedModel, teacher: TracedModel) -> dict[str, str]:
     for role, side, names in (("student", student, given), ("teacher", teacher, given.values())):
         known = list(side.graph.by_name)
         for name in names:
@@ -173,7 +174,7 @@ def _checked(given: Mapping[str, str], student: Side, teacher: Side) -> dict[str
     return dict(given)
 
 
-def _shared(student: Side, teacher: Side) -> list[str] | None:
+def _shared(student: TracedModel, teacher: TracedModel) -> list[str] | None:
     """The names that both models have, when these make them the same architecture."""
     mine, theirs = student.observable, teacher.observable
     shared = [name for name in mine if name in theirs and _kind(student, name) == _kind(teacher, name)]
@@ -182,27 +183,27 @@ def _shared(student: Side, teacher: Side) -> list[str] | None:
     return shared if shared and same_order and len(shared) >= BY_NAME * max(len(mine), len(theirs)) else None
 
 
-def _kind(side: Side, name: str) -> int | None:
+def _kind(side: TracedModel, name: str) -> int | None:
     reading = side.sites.primary(name)
     return None if reading is None else reading.reader.channel_dim
 
 
 def _by_similarity(
-    student: Side,
-    teacher: Side,
+    student: TracedModel,
+    teacher: TracedModel,
     left: list[str],
     right: list[str],
     batches: Iterable[tuple[Any, Any]],
     samples: int,
-) -> _Found:
-    mine, theirs = Activations(student, "student"), Activations(teacher, "teacher")
+) -> _SimilarPair:
+    mine, theirs = CoarseActivations(student, "student"), CoarseActivations(teacher, "teacher")
     seen = 0
     with evaluation_mode(student.model, teacher.model), torch.no_grad():
         for x, _ in batches:
             x = head(x, samples - seen)
             with common_inputs(student.model, teacher.model):
-                theirs.look_at(x)
-            mine.look_at(x)
+                theirs.collect(x)
+            mine.collect(x)
             seen += count(x)
             if seen >= samples:
                 break
@@ -215,7 +216,7 @@ def _by_similarity(
         a, b = [name for name in ours if name in left], [name for name in others if name in right]
         table = linear_cka((ours[name] for name in a), (others[name] for name in b))
     values = table.double().cpu().numpy()
-    found = in_order(values - THRESHOLD - against(student, mine, a, teacher, theirs, b))
+    found = ordered_matching(values - THRESHOLD - pair_penalty(student, mine, a, teacher, theirs, b))
     pairs = {a[i]: b[j] for i, j in found}
     similarity = {a[i]: float(values[i, j]) for i, j in found}
     notes = []
@@ -234,7 +235,7 @@ def _by_similarity(
                 f"groups of the {role} that the forward passes do not show sample by sample, left out of the "
                 f"matching: {_listed(silent)}"
             )
-    return _Found(pairs, list(ours), similarity, notes)
+    return _SimilarPair(pairs, list(ours), similarity, notes)
 
 
 def _listed(names: Sequence[str]) -> str:

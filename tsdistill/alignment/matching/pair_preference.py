@@ -10,19 +10,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from tsdistill.alignment.matching.coarse_activations import Activations, Side
+from tsdistill.alignment.matching.coarse_activations import CoarseActivations, TracedModel
 
 OTHER_KIND = 0.15
 HALVED = 0.05
 ALL_THE_WAY = 0.2
 
 
-def against(
-    student: Side,
-    mine: Activations,
+def pair_penalty(
+    student: TracedModel,
+    mine: CoarseActivations,
     students: list[str],
-    teacher: Side,
-    theirs: Activations,
+    teacher: TracedModel,
+    theirs: CoarseActivations,
     teachers: list[str],
 ) -> np.ndarray:
     """What is to be taken off the similarity of each pair of groups.
@@ -48,7 +48,7 @@ def against(
     return apart
 
 
-def _facts(side: Side, seen: Activations, names: list[str]) -> np.ndarray:
+def _facts(side: TracedModel, seen: CoarseActivations, names: list[str]) -> np.ndarray:
     """``[groups, 5]``: has positions, several channels a node, is a stream, log2 of the map's side, depth."""
     written = {group.name: place for place, group in enumerate(side.graph.groups)}
     placed = [name for name in names if seen.positions[name] > 1]

@@ -56,7 +56,7 @@ def linear_cka(student: Iterable[Tensor], teacher: Iterable[Tensor]) -> Tensor:
     return torch.stack(mine) @ torch.stack(theirs).to(mine[0]).T
 
 
-def in_order(gain: np.ndarray) -> list[tuple[int, int]]:
+def ordered_matching(gain: np.ndarray) -> list[tuple[int, int]]:
     """The matching of rows with columns, one to one and monotone, whose sum of gains is the largest.
 
     Dynamic programming over prefixes (Needleman & Wunsch, "A General Method Applicable to the Search for

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tsdistill.alignment.metrics.correlation import ratios
-from tsdistill.alignment.metrics.lowest_layers import Lowest, lowest_layers
+from tsdistill.alignment.metrics.lowest_layers import LowestLayer, lowest_layers
 from tsdistill.alignment.metrics.metric_protocols import FanIn
 from tsdistill.tracing.graph import Group, NodeGraph
 
@@ -50,7 +50,7 @@ def fan_ins(model: nn.Module, graph: NodeGraph, example_input: object) -> dict[s
     return {name: fan for name, fan in found.items() if fan is not None}
 
 
-def fan_in(model: nn.Module, group: Group, lowest: Mapping[str, Lowest]) -> FanIn | None:
+def fan_in(model: nn.Module, group: Group, lowest: Mapping[str, LowestLayer]) -> FanIn | None:
     """Fan-in weights of a group, a batch norm that directly follows its first writer folded in.
 
     With the norm's γ, β, mean μ and σ = sqrt(variance + ε), as they are at evaluation: ``w γ/σ`` and

@@ -16,7 +16,7 @@ from tsdistill.torch_private import ConvNd, version_of
 
 
 @dataclass(frozen=True, eq=False)
-class Lowest:
+class LowestLayer:
     """A layer that reads the raw input.
 
     Attributes:
@@ -28,7 +28,7 @@ class Lowest:
     norm: str | None = None
 
 
-def lowest_layers(model: nn.Module, example_input: Any) -> dict[str, Lowest]:
+def lowest_layers(model: nn.Module, example_input: Any) -> dict[str, LowestLayer]:
     """The linear layers and convolutions of ``model`` whose input no parameter had a part in.
 
     Every operator of one forward is looked at: what comes out depends on a parameter when something that went
@@ -45,14 +45,14 @@ def lowest_layers(model: nn.Module, example_input: Any) -> dict[str, Lowest]:
     Raises:
         TsdistillError: the forward fails.
     """
-    learnt = _Learnt(model)
-    watch = _Watch(model, learnt)
+    learnt = _LearntInputs(model)
+    watch = _LayerCalls(model, learnt)
     with evaluation_mode(model), torch.no_grad(), watch.hooked(), learnt:
         forward(model, example_input)
     return watch.found
 
 
-class _Learnt(OperatorMode):
+class _LearntInputs(OperatorMode):
     """Knows which tensors of the running forward depend on a parameter, and what the last convolution was."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -78,11 +78,11 @@ class _Learnt(OperatorMode):
         return layer.weight
 
 
-class _Watch:
+class _LayerCalls:
     """What layers and norms report while they run."""
 
-    def __init__(self, model: nn.Module, learnt: _Learnt) -> None:
-        self.found: dict[str, Lowest] = {}
+    def __init__(self, model: nn.Module, learnt: _LearntInputs) -> None:
+        self.found: dict[str, LowestLayer] = {}
         self._model = model
         self._learnt = learnt
         self._weights = {id(parameter): name for name, parameter in model.named_parameters()}
@@ -111,7 +111,7 @@ class _Watch:
             self._deeper.add(name)
             self.found.pop(name, None)
         elif name not in self._deeper:
-            self.found.setdefault(name, Lowest(self._learnt.weight(layer, output)))
+            self.found.setdefault(name, LowestLayer(self._learnt.weight(layer, output)))
             if output.ndim == 2 or isinstance(layer, ConvNd):
                 self._given.append((name, output, version_of(output)))
 

@@ -24,7 +24,7 @@ from tsdistill.options.option_fields import written
 from tsdistill.runtime.forward import head
 from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.runtime.progress import Progress, expect, tell
-from tsdistill.statistics.prepared_data import Prepared, prepare
+from tsdistill.statistics.prepared_data import PreparedData, prepare
 
 SAMPLES = 512
 """Samples that are looked at unless others are asked for, as many as there are synthetic ones."""
@@ -109,7 +109,7 @@ def check(
 def _gathered(
     model: nn.Module,
     teacher: nn.Module,
-    prepared: Prepared,
+    prepared: PreparedData,
     samples: int,
     seed: int,
     progress: Progress | None,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
-from tsdistill.statistics.unfold import fits
+from tsdistill.statistics.unfold import has_known_rows
 from tsdistill.torch_private import parameters_of
 from tsdistill.tracing.block_axes import fork_groups
 from tsdistill.tracing.graph import Group, NodeGraph, Slot
@@ -129,6 +129,6 @@ def _parts(heads: np.ndarray, nodes: np.ndarray) -> list[np.ndarray] | None:
 
 def _plain(module: nn.Module) -> bool:
     weight = parameters_of(module).get("weight")
-    if weight is None or not fits(module) or getattr(module, "groups", 1) != 1:
+    if weight is None or not has_known_rows(module) or getattr(module, "groups", 1) != 1:
         return False
     return weight[0].numel() == weight.shape[1] and weight.is_floating_point()

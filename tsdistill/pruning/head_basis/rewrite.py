@@ -15,7 +15,7 @@ from tsdistill.pruning.head_basis.head_layout import Heads, find_heads
 from tsdistill.runtime.forward import forward, head
 from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.runtime.nests import tensors
-from tsdistill.statistics.outer_products import Queries
+from tsdistill.statistics.outer_products import QueryReaders
 from tsdistill.tracing import trace
 from tsdistill.tracing.block_axes import fork_groups
 from tsdistill.tracing.graph import NodeGraph
@@ -39,7 +39,7 @@ class Rebased:
 
     model: nn.Module
     graph: NodeGraph
-    queries: Mapping[str, Queries]
+    queries: Mapping[str, QueryReaders]
 
 
 def rebase(
@@ -141,7 +141,7 @@ def _turn(module: nn.Module, rows: np.ndarray, matrices: Tensor) -> None:
             value.copy_(wide.reshape(value.shape))
 
 
-def _queries(sized: NodeGraph, heads: Heads) -> tuple[str, Queries] | None:
+def _queries(sized: NodeGraph, heads: Heads) -> tuple[str, QueryReaders] | None:
     """The group of the coordinates of heads, and where its queries lie; ``None`` where heads go whole."""
     size, module = heads.keys[1].shape[1], heads.queries[0][0]
     rows = np.concatenate([own.reshape(-1) for name, own in heads.queries if name == module])
@@ -153,5 +153,5 @@ def _queries(sized: NodeGraph, heads: Heads) -> tuple[str, Queries] | None:
             continue
         columns = np.flatnonzero(np.isin(slot.coords[0], rows))
         if len(columns) and np.isin(slot.coords[:, columns], rows).all():
-            return group.name, Queries(module, columns)
+            return group.name, QueryReaders(module, columns)
     return None

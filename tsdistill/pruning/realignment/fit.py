@@ -19,7 +19,7 @@ from tsdistill.pruning.realignment.norm_fit import Affine
 from tsdistill.pruning.realignment.pausable_forward import Walk
 from tsdistill.pruning.realignment.target_blocks import Block
 from tsdistill.pruning.realignment.target_layers import Stop
-from tsdistill.statistics.unfold import inputs
+from tsdistill.statistics.unfold import inputs_per_output
 from tsdistill.torch_private import version_of
 
 ROWS = 32768
@@ -129,7 +129,7 @@ def _places(
     """Some of the output positions of a map (of those ``where``), so many that all samples together give
     rows enough."""
     positions = max(1, y.numel() // max(1, y.shape[0] * y.shape[dim])) if where is None else len(where)
-    groups, entries = inputs(module)
+    groups, entries = inputs_per_output(module)
     rows = min(max(ROWS, _ROWS_PER_ENTRY * entries), max(4096, _LARGEST // (groups * entries)))
     take = min(positions, ceil(rows / samples))
     drawn = torch.randperm(positions, generator=generator)[:take].sort().values

@@ -9,7 +9,13 @@ from torch import Tensor, nn
 
 from tsdistill.models.layers.layer_kind import kind_of
 from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
-from tsdistill.statistics.unfold import channel_dim, fan_in_rows, fits, inputs, output_rows
+from tsdistill.statistics.unfold import (
+    channel_dim,
+    fan_in_rows,
+    has_known_rows,
+    inputs_per_output,
+    output_rows,
+)
 
 Scales = dict[str, Callable[[Tensor], Tensor]]
 """Parameter -> divides a gradient of it by its curvature."""
@@ -43,7 +49,10 @@ def curvatures(
     layers = {
         f"{name}.weight": child
         for name, child in module.named_modules()
-        if f"{name}.weight" in at and fits(child) and _outputs_first(child) and inputs(child)[1] <= _WIDEST
+        if f"{name}.weight" in at
+        and has_known_rows(child)
+        and _outputs_first(child)
+        and inputs_per_output(child)[1] <= _WIDEST
     }
     seen: dict[str, list[tuple[Tensor, Tensor]]] = {}
 

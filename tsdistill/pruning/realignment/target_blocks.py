@@ -14,7 +14,7 @@ from tsdistill.models.layers.computed_weights import Entries
 from tsdistill.models.layers.effective_weights import parameters_behind
 from tsdistill.models.layers.layer_kind import groups_of, kind_of
 from tsdistill.pruning.realignment.dataflow import Flow
-from tsdistill.statistics.unfold import channel_dim, fits
+from tsdistill.statistics.unfold import channel_dim, has_known_rows
 from tsdistill.torch_private import parameters_of
 from tsdistill.tracing.attention_scale import Gains
 
@@ -113,7 +113,7 @@ def _nodes(modules: Mapping[str, nn.Module], flow: Flow) -> dict[int, tuple[int,
     known: dict[int, tuple[int, tuple[str, int]]] = {}
     for name in flow.order:
         module = modules[name]
-        if not fits(module):
+        if not has_known_rows(module):
             continue
         dim = channel_dim(module)
         groups, width = groups_of(module), flow.inputs[name].shape[dim]

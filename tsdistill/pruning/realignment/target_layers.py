@@ -15,7 +15,7 @@ from tsdistill.models.layers.layer_kind import groups_of, kind_of
 from tsdistill.pruning.realignment.dataflow import Downstream, flow
 from tsdistill.pruning.realignment.norm_fit import is_norm
 from tsdistill.pruning.realignment.target_blocks import Block, find_blocks, gain_of, index_of, output_side
-from tsdistill.statistics.unfold import channel_dim, fits, has_rows, inputs, outputs
+from tsdistill.statistics.unfold import channel_dim, has_known_rows, has_rows, inputs_per_output, output_count
 from tsdistill.tracing.attention_scale import Gains
 
 WIDEST = 8192
@@ -66,7 +66,7 @@ def find_stops(
     chained = {
         id(call.args[1])
         for name in mine.order
-        if fits(modules[name])
+        if has_known_rows(modules[name])
         for call in mine.downstream[name].chain
         if call.name == "batch_norm"
     }
@@ -75,15 +75,17 @@ def find_stops(
         module = modules[name]
         if name not in theirs.downstream:
             continue
-        norm = not fits(module)
+        norm = not has_known_rows(module)
         if norm and (
             id(getattr(module, "running_mean", None)) in chained or not is_norm(module, mine.inputs[name])
         ):
             continue
         output = mine.downstream[name].output
-        if not norm and (inputs(module)[1] > WIDEST or not has_rows(module, mine.inputs[name], output)):
+        if not norm and (
+            inputs_per_output(module)[1] > WIDEST or not has_rows(module, mine.inputs[name], output)
+        ):
             continue
-        width = _norm_width(module) if norm else outputs(module)
+        width = _norm_width(module) if norm else output_count(module)
         dim = _norm_dim(module, output, width) if norm else channel_dim(module)
         param, side = (f"{name}.weight", 0) if norm else output_side(name, module)
         left = kept.get((param, side))
@@ -110,7 +112,7 @@ def _moves(module: nn.Module) -> bool:
     """Whether a layer's weight can be fitted: its rows are known, it can be written, and its outputs are
     coordinates of its parameter (those of a transposed convolution in groups are not)."""
     weight, kind = effective_weight(module), kind_of(module)
-    if weight is None or kind is None or not fits(module) or not weight.writable():
+    if weight is None or kind is None or not has_known_rows(module) or not weight.writable():
         return False
     if isinstance(module, ComputedCall) and module.setting.dim_of(kind.output_dim) is None:
         return False

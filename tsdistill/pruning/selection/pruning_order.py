@@ -18,7 +18,7 @@ from tsdistill.pruning.selection.obs import WIDE, Part, Regression, Toll
 from tsdistill.statistics.fan_out import FanOut
 from tsdistill.statistics.linear_prediction import ridged_inverse, shrinkage, standardise
 from tsdistill.statistics.moments import pooled
-from tsdistill.statistics.sites import Reading
+from tsdistill.statistics.sites import GroupSite
 from tsdistill.tracing.graph import NodeGraph
 
 
@@ -115,7 +115,7 @@ def own_regressions(
     graph: NodeGraph, statistics: Statistics, names: Sequence[str], start: np.ndarray, keep_strong: bool
 ) -> list[Regression]:
     """One regression per site that reads any of the groups ``names``: its own features are the targets."""
-    readers: dict[str, list[tuple[int, Reading]]] = {}
+    readers: dict[str, list[tuple[int, GroupSite]]] = {}
     for index, name in enumerate(names):
         for reading in statistics.sites.readings[name]:
             if reading.site in statistics.observed.covariances:
@@ -151,7 +151,7 @@ def own_regressions(
 
 
 def output_regression(
-    fan_out: FanOut, readings: Sequence[tuple[int, Reading]], start: np.ndarray
+    fan_out: FanOut, readings: Sequence[tuple[int, GroupSite]], start: np.ndarray
 ) -> Regression:
     """The outputs y = W x of a reading layer predicted from what is left of x, weighed by E[β] of y.
 
