@@ -69,7 +69,7 @@ def check_open(model: Any, role: str = "model") -> None:
 
 def _compiled(module: nn.Module) -> bool:
     """Whether ``torch.compile`` returned ``module``, or ``module.compile()`` was called."""
-    return "_orig_mod" in module._modules or getattr(module, "_compiled_call_impl", None) is not None
+    return hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
 
 
 def _tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
