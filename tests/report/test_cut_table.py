@@ -60,3 +60,12 @@ def test_json_has_every_cut_with_its_command() -> None:
     assert [cut["error"] for cut in stored["cuts"]] == [0.004, None]
     assert stored["cuts"][1]["command"].endswith("--macs 0.75")
     assert made_report().to_dict()["cuts"] is None
+
+
+def test_a_direction_override_is_shown_as_its_escape() -> None:
+    name = "a\u202egnp.pt"
+    cut = PredictedCut(0.5, 0.5, 0.5, 0.1, 0.01, {name: 8})
+    cuts = PredictedCuts({name: 16}, (cut,), 64, f"tsdistill prune {name} --macs {{macs}}", notes=(name,))
+    report = replace(made_report(), cuts=cuts)
+    assert "\u202e" not in page(report)
+    assert page(report).count(r"a\u202egnp.pt") == 3

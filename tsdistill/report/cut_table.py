@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from html import escape
 
 from rich.console import Group
 from rich.text import Text
 
 from tsdistill.alignment.predicted_cuts import PredictedCut, PredictedCuts
+from tsdistill.printable import html_text
 from tsdistill.report.table_layout import table
 
 _STEPS = "▁▂▃▄▅▆▇█"
@@ -83,10 +83,10 @@ def page_section(cuts: PredictedCuts) -> str:
     heads = ("MACs kept", "Parameters kept", "Output off by", "Widths, from input to output", "Command")
     head = "".join(f'<th scope="col">{name}</th>' for name in heads)
     rows = "\n".join(_row(cuts, cut) for cut in cuts.cuts)
-    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in cuts.notes)
+    notes = "".join(f'<p class="note">{html_text(note)}</p>' for note in cuts.notes)
     return f"""<section aria-labelledby="cuts-title">
   <h2 id="cuts-title">What cuts would cost</h2>
-  <p class="caption">{escape(explanation(cuts))} {PICTURE}</p>
+  <p class="caption">{html_text(explanation(cuts))} {PICTURE}</p>
   <div class="card table-card"><div class="scroll" tabindex="0" role="region" aria-labelledby="cuts-title">
     <table id="cuts"><thead><tr>{head}</tr></thead><tbody>
 {rows}
@@ -102,7 +102,7 @@ def _row(cuts: PredictedCuts, cut: PredictedCut) -> str:
         off_by(cut.error),
     )
     figures = "".join(f"<td>{cell}</td>" for cell in cells[1:])
-    command = f"<td><code>{escape(cuts.command_of(cut))}</code></td>"
+    command = f"<td><code>{html_text(cuts.command_of(cut))}</code></td>"
     return f'<tr><th scope="row">{cells[0]}</th>{figures}<td>{_drawing(cuts, cut)}</td>{command}</tr>'
 
 
@@ -113,7 +113,7 @@ def _drawing(cuts: PredictedCuts, cut: PredictedCut) -> str:
     for place, (name, kept) in enumerate(cut.widths.items()):
         size = cuts.sizes[name]
         height = _HEIGHT * kept / size
-        title = f"<title>{escape(name)}: {kept} of {size}</title>"
+        title = f"<title>{html_text(name)}: {kept} of {size}</title>"
         bars.append(
             f'<g>{title}<rect class="was" x="{place * step}" y="0" width="{_WIDTH}" height="{_HEIGHT}"/>'
             f'<rect class="stays" x="{place * step}" y="{_HEIGHT - height:.1f}" width="{_WIDTH}" '
