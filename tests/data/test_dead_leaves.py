@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from tsdistill.data.dead_leaves import dead_leaves, leaves
+from tsdistill.data.dead_leaves import dead_leaves, disc_owners
 from tsdistill.data.noise import pink, pink_field
 
 
@@ -79,7 +79,7 @@ def test_any_size_is_made_and_depends_on_the_seed_alone(
 
 
 def test_small_leaves_are_many_and_large_ones_are_there() -> None:
-    owner = leaves(256, 256, np.random.default_rng(0))
+    owner = disc_owners(256, 256, np.random.default_rng(0))
     areas = np.bincount(owner.ravel())[1:]
     areas = areas[areas > 0]
     assert (owner == 0).mean() < 0.1

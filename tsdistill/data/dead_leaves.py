@@ -46,7 +46,7 @@ def _stamp(radius: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     )
 
 
-def leaves(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+def disc_owners(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
     """Which disc is on top at each pixel: ``(height, width)`` int32, 0 for the background.
 
     Radii lie between 1.5 pixels and a third of the shorter side, with density proportional to radius ** -3.
@@ -110,7 +110,7 @@ def dead_leaves(channels: int, height: int, width: int, rng: np.random.Generator
         width: in pixels.
         rng: source of everything random.
     """
-    owner = leaves(height, width, rng)
+    owner = disc_owners(height, width, rng)
     count = int(owner.max()) + 1
     colour = _colours(count, channels, rng)
     side = 1 << max(3, (max(height, width) - 1).bit_length())

@@ -1,4 +1,4 @@
-"""The IDX files of MNIST and its kin, gzipped or not, wherever they lie."""
+"""IDX files, plain or gzipped, of MNIST and the data sets in its format."""
 
 from __future__ import annotations
 

@@ -52,8 +52,8 @@ def for_training(data: Any) -> Any:
 
 
 def torchvision_dataset(name: str, argument: str) -> Dataset:
-    """``DIR[,split=train]`` of one of ``NAMES``: PIL images and their classes, the test part unless told
-    otherwise.
+    """``DIR[,split=train]`` of one of ``NAMES``: PIL images and their classes, the test part unless ``split``
+    says otherwise.
 
     Nothing is downloaded.
 
@@ -95,8 +95,8 @@ def _cifar(name: str, folder: Path, split: str) -> Dataset:
 def timm_dataset(name: str, spec: InputSpec) -> Dataset:
     """What ``timm.data.create_dataset`` makes of ``NAME[:ROOT][,split=...,key=value...]``.
 
-    The split is ``validation`` unless told otherwise. Nothing is downloaded for ``torch/`` names without
-    ``download=true``; Hugging Face's and TensorFlow's names are found or fetched by their libraries.
+    The split is ``validation`` unless ``split`` says otherwise. Nothing is downloaded for ``torch/`` names
+    without ``download=true``; Hugging Face's and TensorFlow's names are found or fetched by their libraries.
 
     Raises:
         TsdistillError: the data are not there, the name is unknown or a library is missing.
@@ -110,12 +110,12 @@ def timm_dataset(name: str, spec: InputSpec) -> Dataset:
     mode = "L" if len(spec.size) == 3 and spec.size[0] == 1 else "RGB"
     place = str(Path(root).expanduser()) if root else None
     known = "torch/cifar10:DIR, hfds/OWNER/NAME, wds/NAME:DIR"
-    chatter = io.StringIO()
+    printed = io.StringIO()
     try:
-        with contextlib.redirect_stdout(chatter):
+        with contextlib.redirect_stdout(printed):
             dataset = create_dataset(bare, root=place, input_img_mode=mode, **keywords)
     except ImportError as error:
-        cause = chatter.getvalue().strip() or error
+        cause = printed.getvalue().strip() or error
         raise TsdistillError(f"the data {bare} need another package: {cause}") from error
     except AssertionError as error:
         raise TsdistillError(

@@ -182,7 +182,7 @@ class BatchSource:
     """Batches that the caller gives: a sequence, a ``DataLoader``, any iterable, or an iterator, which is
     read once.
 
-    What an iterator has handed out is kept, so that the same samples can be gone through again.
+    The batches of an iterator are kept in memory, so that the same samples can be read again.
     """
 
     random = False

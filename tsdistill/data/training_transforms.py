@@ -1,4 +1,4 @@
-"""timm's training transform, drawn from nothing but a seed of its own for every sample."""
+"""timm's training transform; what it draws depends on one seed for each sample."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tsdistill.errors import TsdistillError, cause_of
 from tsdistill.models.info import InputSpec
 
 OPTIONS = ("scale", "ratio", "hflip", "vflip", "color_jitter", "auto_augment", "re_prob", "train_crop_mode")
-"""What ``timm.data.create_transform`` is told of these for training."""
+"""Options of ``timm.data.create_transform`` that may be given for training."""
 
 
 class TrainingTransform:

@@ -1,4 +1,4 @@
-"""What an export is made with and checked on: an example input at other batch sizes and with other values."""
+"""The example input of an export, at other batch sizes and with other values."""
 
 from __future__ import annotations
 

@@ -51,8 +51,8 @@ def drawn(value: Any) -> str:
     if value is None or isinstance(value, bool | int | float | str):
         return plain(value)
     raise TsdistillError(
-        f"the example input holds a {type(value).__name__}, which Python source cannot tell; give tensors, "
-        "numbers and texts"
+        f"the example input holds a {type(value).__name__}, which has no form in Python source; give "
+        "tensors, numbers and texts"
     )
 
 

@@ -121,7 +121,7 @@ def reader(path: Path) -> Runner:
             f"{engine()} cannot run what came out ({first_line(error)}); export it in single "
             "precision, or to .pt2"
         ) from error
-    names = [given.name for given in session.get_inputs()]
+    names = [entry.name for entry in session.get_inputs()]
 
     def run(example: Example) -> Sequence[torch.Tensor]:
         values = example.kwargs or dict(zip(names, example.tensors, strict=True))

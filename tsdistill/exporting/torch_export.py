@@ -86,7 +86,7 @@ def export_error(exporter: str, error: Exception, dynamic: bool) -> TsdistillErr
 
     Args:
         exporter: its name.
-        error: what it raised; the first cause of it is told.
+        error: what it raised; the message has its first cause.
         dynamic: whether the batch was to vary, which is worth giving up.
     """
     cause: BaseException = error

@@ -1,4 +1,4 @@
-"""What a model says about itself: where it comes from, how its inputs look, what a cut changed."""
+"""Information about a model: its architecture, the form of its inputs, the changes of cuts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Inputs of a model: what the user says about them, and one to run it on."""
+"""Inputs of a model: the form that the user gives, and an example."""
 
 from __future__ import annotations
 

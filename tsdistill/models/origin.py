@@ -1,4 +1,4 @@
-"""What is known about a model, whoever made it."""
+"""Information about a model of any origin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tensors that modules keep as plain attributes: neither parameters nor buffers, and yet as wide as these."""
+"""Tensors that modules keep as plain attributes, neither parameters nor buffers; they have widths, too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model has to be so that the toolkit can run it, or look into it; everything else is one line."""
+"""Requirements of a model that is run, or traced and changed; a model without them gets a one-line error."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def check_runnable(model: Any, role: str = "model") -> None:
 
 
 def check_open(model: Any, role: str = "model") -> None:
-    """Refuse what cannot be looked into: traced, cut or trained layer by layer.
+    """Refuse what cannot be traced, cut or trained layer by layer.
 
     Raises:
         TsdistillError: see `check_runnable`; or it is scripted or exported as a whole, it or a part of it is

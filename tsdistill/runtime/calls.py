@@ -54,7 +54,7 @@ class Call:
 
 
 class Calls(TorchFunctionMode):
-    """Writes down every call and keeps all that it saw alive, so that tensors are told apart by identity."""
+    """Records every call and keeps its tensors alive, so that their identities stay distinct."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -30,7 +30,7 @@ def entries(value: Any) -> list[tuple[Any, Any]] | None:
     """The entries of a container with their names, in order: keys of a mapping, fields of a named tuple or of
     a data class, positions in a tuple or list, what a graph hands out; ``None`` of anything else.
 
-    Every walk through inputs and outputs stands on this function. ``torch.utils._pytree`` is not used for
+    Every traversal of inputs and outputs uses this function. ``torch.utils._pytree`` is not used for
     it: it knows neither mappings of other classes, nor data classes, nor graphs, and what it does know
     depends on what other libraries have registered in the process.
     """

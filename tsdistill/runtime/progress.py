@@ -10,7 +10,7 @@ Progress = Callable[[str, int, int | None], None]
 """Is called with the stage, how much of it is done, and of how much (``None`` when that is not known).
 
 A stage begins with the first call that names it and ends with the first call that names another. A callable
-that has a method ``expect`` is also told which stages will come (see `Forecast.expect`)."""
+that has a method ``expect`` also receives the stages that will come (see `Forecast.expect`)."""
 
 
 def tell(progress: Progress | None, stage: str, done: int = 0, total: int | None = None) -> None:
@@ -39,7 +39,7 @@ def expect(progress: Progress | None, stages: Mapping[str, float]) -> None:
 
 
 def prefixed(progress: Progress | None, prefix: str) -> Progress | None:
-    """``progress``, told stages that begin with ``prefix``; ``None`` without it."""
+    """``progress`` with ``prefix`` before the names of stages; ``None`` without it."""
     return None if progress is None else _Prefixed(progress, prefix)
 
 
@@ -162,7 +162,7 @@ class Forecast:
         return self._stages[self.stage].seconds + self._clock() - self._since
 
     def left(self) -> float | None:
-        """Seconds until the end of all stages that are expected, ``None`` while nothing tells."""
+        """Seconds until the end of all stages that are expected, ``None`` while it is not known."""
         if not self._planned or self.stage is None:
             return None
         current, spent = self._stages[self.stage], self.spent

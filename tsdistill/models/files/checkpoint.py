@@ -1,4 +1,4 @@
-"""Reading files of tensors as timm, Lightning, DDP and EMA users save them; nothing is unpickled unasked."""
+"""Files of tensors as timm, Lightning, DDP and EMA users save them; unpickled only with ``trust``."""
 
 from __future__ import annotations
 

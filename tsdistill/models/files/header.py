@@ -1,4 +1,4 @@
-"""The metadata of our own files: written as JSON, and believed only after every field has been checked."""
+"""The metadata of our own files: written as JSON, and used only after every field has been checked."""
 
 from __future__ import annotations
 

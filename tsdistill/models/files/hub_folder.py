@@ -136,7 +136,8 @@ class _IndexFields(Schema):
 
 
 class _TimmFields(Schema):
-    """``config.json`` of timm, as far as it is read, and what tells it from one of transformers."""
+    """``config.json`` of timm, as far as it is read, and the field that distinguishes it from one of
+    transformers."""
 
     architecture: Annotated[Text, AfterValidator(_timm_name)] | None = None
     model_type: Any = None

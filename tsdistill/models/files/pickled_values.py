@@ -1,4 +1,4 @@
-"""What pickles of PyTorch are made of: runs of numbers, tensors that are not read yet, placeholders."""
+"""Values in pickles of PyTorch: storages, descriptions of tensors, placeholders of other objects."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _STORAGES = {
 
 
 class Damaged(ValueError):
-    """The file is not what its kind of file looks like; the text says why."""
+    """The file does not have its format; the text says what is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Foreign:
-    """In place of an object of a class, or of a class or function itself."""
+    """A placeholder of a class, of a function, or of an object of a class, by its name."""
 
     name: str
 

@@ -1,4 +1,4 @@
-"""An architecture that was built afresh, given the tensors, widths and attributes of a cut model."""
+"""A freshly built architecture with the tensors, widths and attributes of a cut model."""
 
 from __future__ import annotations
 
@@ -214,8 +214,8 @@ def _matters(key: str) -> bool:
 
 
 def _comparable(value: Any, old: Any) -> bool:
-    """Whether two values of an attribute say anything about each other; what a forward leaves behind in a
-    list that was empty does not."""
+    """Whether two values of an attribute can be compared; values that a forward appended to an empty list
+    cannot."""
     lists = isinstance(value, (tuple, list)) and isinstance(old, (tuple, list))
     return old is not None and not (lists and not old and _plain(value) is None)
 

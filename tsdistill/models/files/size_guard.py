@@ -1,4 +1,4 @@
-"""Whether what a file asks to be built is in proportion to the file."""
+"""Limits of an architecture that a file names, in proportion to the size of the file."""
 
 from __future__ import annotations
 

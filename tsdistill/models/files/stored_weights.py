@@ -1,4 +1,4 @@
-"""Putting stored tensors into a module, and saying what differs when they do not fit."""
+"""Stored tensors in a module, and their differences from those of an architecture."""
 
 from __future__ import annotations
 

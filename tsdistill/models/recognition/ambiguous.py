@@ -1,4 +1,4 @@
-"""Choosing among architectures that share all names and shapes."""
+"""Choice among architectures that share all names and shapes."""
 
 from __future__ import annotations
 

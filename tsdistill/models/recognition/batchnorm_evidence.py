@@ -1,9 +1,10 @@
-"""Which of several networks do weights belong to? The one whose activations agree with its own statistics.
+"""Choice among networks by the agreement of their activations with their batch-norm statistics.
 
 Every batch norm keeps the mean and variance that its input had in training. Candidates that share all names
-and shapes differ in padding, in the epsilon of norms, in activations ...; the wrong one does not meet them.
-Batch norms normalise by the batch while this is measured, so that a layer's discrepancy is its own and what
-separates our few images from the training data does not pile up from layer to layer.
+and shapes differ in padding, in the epsilon of norms, in activations ...; the statistics of a wrong one do
+not agree with its activations. Batch norms normalise by the batch while this is measured, so that the
+distance of a layer is its own, and the difference between these few images and the training data does not
+accumulate from layer to layer.
 """
 
 from __future__ import annotations
@@ -68,11 +69,12 @@ class Verdict:
 
 
 def photographs(spec: InputSpec, count: int = CROPS, seed: int = 0) -> torch.Tensor | None:
-    """Random square crops of a real photograph, as the model wants them: ``[count, C, H, W]``.
+    """Random square crops of a real photograph, normalised for the model: ``[count, C, H, W]``.
 
     The photograph (matplotlib's sample of Grace Hopper, in the public domain) comes with a dependency.
-    Synthetic images will not do: tried on the weights of EfficientNet-Lite0, dead leaves and 1/f noise favour
-    symmetric padding whatever the truth. ``None`` when the picture is not there or inputs are no RGB images.
+    Synthetic images do not serve: measured with the weights of EfficientNet-Lite0, dead leaves and 1/f noise
+    favour symmetric padding whether it is right or wrong. ``None`` when the picture is not there or inputs
+    are no RGB images.
 
     Args:
         spec: how inputs look.

@@ -59,7 +59,7 @@ alone: it must be close to 0, because no name supports it.
 
 
 def fit(arch: str, tensors: Tensors, path: Path) -> tuple[nn.Module, ModelInfo]:
-    """Build ``arch`` and put the weights of a file into it, under whatever prefixes wrappers gave them.
+    """Build ``arch`` and put the weights of a file into it, with or without the prefixes of wrappers.
 
     The numbers of classes and of input channels and the image size follow the file unless ``arch`` says them.
 
@@ -111,12 +111,12 @@ def candidates(tensors: Tensors) -> list[str]:
 def recognise(tensors: Tensors, path: Path) -> tuple[nn.Module, ModelInfo]:
     """Build the architecture of timm or torchvision whose names and shapes these are, and fill it.
 
-    When the names are nobody's, but order and shapes are, that counts if the batch norms of the filled model
-    confirm it.
+    When no architecture has these names, but one has the shapes in this order, it is taken if the batch norms
+    of the filled model confirm it.
 
     Raises:
-        TsdistillError: no architecture fits (the message names the nearest and what differs), or several do
-            and nothing tells them apart.
+        TsdistillError: no architecture fits (the message names the nearest and what differs), or several
+            do and nothing decides among them.
     """
     for names in variants(tensors):
         built = _fill(_candidates(shapes_of(names)), names, path)

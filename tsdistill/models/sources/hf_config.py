@@ -73,7 +73,7 @@ def save_pretrained(model: Any, folder: str | Path, final: str | Path | None = N
 
 
 def _parts(config: Any, names: Shapes) -> Iterator[tuple[Any, list[str]]]:
-    """The configuration and those inside it, each with the parameters that it speaks of."""
+    """The configuration and those inside it, each with the names of the parameters that it describes."""
     inner = {
         key: value
         for key, value in vars(config).items()

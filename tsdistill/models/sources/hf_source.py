@@ -95,7 +95,7 @@ def spec_of(model: Any) -> str | None:
 
 
 def spelt(kind: str, options: Mapping[str, Any]) -> str:
-    """``hf:CLASS,key=value...`` of a class by name and what its configuration is told."""
+    """``hf:CLASS,key=value...`` of a class by its name and the fields of its configuration."""
     return f"hf:{kind}" + "".join(f",{key}={_text(value)}" for key, value in sorted(options.items()))
 
 
@@ -277,7 +277,7 @@ def _stored_bytes(folder: Path) -> int:
 
 
 class _ConfigFields(Schema):
-    """``config.json`` of transformers, as far as its kind is told from it."""
+    """``config.json`` of transformers, as far as the kind of model follows from it."""
 
     architectures: list[Text] | None = None
     model_type: Text | None = None

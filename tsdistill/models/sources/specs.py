@@ -19,7 +19,7 @@ OptionValue = bool | int | float | str
 
 @dataclass(frozen=True)
 class Built:
-    """What a model source hands back.
+    """The result of a model source.
 
     Attributes:
         model: the module.
