@@ -5,8 +5,7 @@ import time
 import torch
 from torch import nn
 
-from tsdistill.evaluation import timings
-from tsdistill.runtime import latency
+from tsdistill.runtime.latency import latency, timings
 
 
 class Sleeper(nn.Module):

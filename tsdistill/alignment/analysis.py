@@ -24,8 +24,8 @@ from tsdistill.options.old_names import grouped, into
 from tsdistill.runtime.call_layers import observing_calls
 from tsdistill.runtime.finite import checked_forward
 from tsdistill.runtime.hooks import Clock
+from tsdistill.runtime.latency import measure_pass
 from tsdistill.runtime.modes import evaluation_mode
-from tsdistill.runtime.pass_time import measure_pass
 from tsdistill.runtime.progress import Progress, expect, tell
 from tsdistill.runtime.unchanged import unchanged
 from tsdistill.statistics import distributed

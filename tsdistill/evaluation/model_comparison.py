@@ -24,11 +24,10 @@ from tsdistill.options.data_options import DataOptions
 from tsdistill.options.old_names import grouped
 from tsdistill.options.output_options import IGNORED, UNUSED, parse_stated
 from tsdistill.runtime.forward import forward, head, placement, to_model
-from tsdistill.runtime.latency import WARM_UP, Timing, timings
+from tsdistill.runtime.latency import WARM_UP, Timing, measure_pass, timings
 from tsdistill.runtime.memory import peak_memory
 from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.runtime.nests import repeated
-from tsdistill.runtime.pass_time import measure_pass
 from tsdistill.runtime.progress import Progress, expect, tell
 from tsdistill.runtime.unchanged import unchanged
 

@@ -11,9 +11,8 @@ from torch import nn
 
 from tsdistill.errors import TsdistillError
 from tsdistill.exporting.export_inputs import Example
-from tsdistill.exporting.reserved_names import with_prefix
 from tsdistill.exporting.silenced_output import quiet
-from tsdistill.exporting.torch_export import export_error, shapes
+from tsdistill.exporting.torch_export import export_error, shapes, with_prefix
 from tsdistill.exporting.verification import Runner
 from tsdistill.runtime.modes import first_line
 

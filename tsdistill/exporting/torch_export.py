@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import fx, nn
 
 from tsdistill.errors import TsdistillError
 from tsdistill.exporting.export_inputs import Example
-from tsdistill.exporting.reserved_names import with_prefix
 from tsdistill.exporting.silenced_output import quiet
 from tsdistill.exporting.verification import Runner
 from tsdistill.runtime.modes import first_line, tensors_in
+from tsdistill.torch_private import buffers_of, children_of, parameters_of
 
 
 def write(model: nn.Module, example: Example, path: Path, *, dynamic: bool) -> None:
@@ -98,3 +99,31 @@ def export_error(exporter: str, error: Exception, dynamic: bool) -> TsdistillErr
     elif dynamic:
         reason += "; perhaps --static-batch (dynamic_batch=False) helps"
     return TsdistillError(f"{exporter} cannot take this model: {reason}")
+
+
+class PrefixedModule(nn.Module):
+    """A module inside another, so that all its names begin with ``model.``; its signature is the same."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+        @functools.wraps(model.forward)
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            return model(*args, **kwargs)
+
+        self.forward = forward
+        self.train(model.training)
+
+
+def with_prefix(model: nn.Module) -> nn.Module:
+    """``model`` itself, or inside a `PrefixedModule` where it has a name that exporters cannot keep.
+
+    ``torch.export`` and the ONNX exporter put what a model holds under its names into a
+    ``torch.fx.GraphModule``, whose own attributes (``code``, ``graph``, ``meta``, ``recompile``, ...) win
+    over them: the program is written and does not run.
+    """
+    taken, free = fx.GraphModule(nn.Module(), fx.Graph()), nn.Module()
+    names = (*children_of(model), *parameters_of(model), *buffers_of(model))
+    reserved = any(hasattr(taken, name) and not hasattr(free, name) for name in names)
+    return PrefixedModule(model) if reserved else model

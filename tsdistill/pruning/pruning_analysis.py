@@ -19,7 +19,7 @@ from tsdistill.pruning.head_basis import Rebased, rebase, traced_like
 from tsdistill.pruning.head_basis.head_choice import cheaper_whole
 from tsdistill.pruning.pruning_stages import BASES
 from tsdistill.runtime.call_layers import observing_calls
-from tsdistill.runtime.pass_time import measure_pass
+from tsdistill.runtime.latency import measure_pass
 from tsdistill.runtime.progress import Progress, expect, tell
 from tsdistill.runtime.unchanged import unchanged
 from tsdistill.statistics.analysis_stages import CHECK, TRACE, analysis_stages

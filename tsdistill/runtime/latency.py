@@ -13,6 +13,7 @@ from torch import nn
 
 from tsdistill.runtime.forward import forward, placement, to_model
 from tsdistill.runtime.modes import evaluation_mode
+from tsdistill.runtime.progress import Progress, tell
 from tsdistill.runtime.unchanged import unchanged
 
 WARM_UP = 2
@@ -128,3 +129,24 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
     elif device.type == "mps":
         torch.mps.synchronize()
+
+
+FORWARD = "one forward pass"
+"""Name of the stage in which one forward pass is timed."""
+
+
+def measure_pass(progress: Progress | None, model: nn.Module, example: Any) -> None:
+    """Let a ``progress`` that makes forecasts see how long a forward pass of one sample takes.
+
+    Args:
+        progress: without a method ``expect`` nothing runs.
+        model: it has run before, so that the pass has nothing to set up.
+        example: one input (batch 1).
+    """
+    listener = getattr(progress, "expect", None)
+    if listener is None:
+        return
+    listener({FORWARD: 1.0})
+    tell(progress, FORWARD)
+    with evaluation_mode(model), torch.no_grad():
+        forward(model, example)

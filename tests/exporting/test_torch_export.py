@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import tsdistill as tsd
-from tsdistill.exporting.reserved_names import PrefixedModule, with_prefix
+from tsdistill.exporting.torch_export import PrefixedModule, with_prefix
 
 
 class Named(nn.Module):
