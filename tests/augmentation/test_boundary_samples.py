@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tsdistill.augmentation import Setting, augmented, opened, prepared
-from tsdistill.augmentation.boundary_samples import Aim, TeacherAware
+from tsdistill.augmentation.boundary_samples import BoundaryProjection, TeacherAware
 from tsdistill.augmentation.teacher_nodes import nodes_of
 from tsdistill.errors import TsdistillError
 
@@ -87,7 +87,9 @@ def test_the_first_convolution_is_met_at_one_position_and_nothing_else_of_the_pi
     teacher = Functional().eval()
     nodes = nodes_of(teacher, [x], generator(), depth=1)
     assert nodes.call.unique().tolist() == [0]
-    aim = Aim(teacher, nodes, nodes.draw(60, generator(1)), torch.rand(60, generator=generator(2)))
+    aim = BoundaryProjection(
+        teacher, nodes, nodes.draw(60, generator(1)), torch.rand(60, generator=generator(2))
+    )
     onto, normal = aim.approach(x, steps=1)
     z, _ = aim.pre_activations(onto)
     assert float((z.abs() / nodes.spread.min()).max()) < 1e-5
@@ -103,7 +105,7 @@ def test_newton_steps_reach_deeper_boundaries() -> None:
     nodes = nodes_of(teacher, x.split(100), generator())
     deep = (nodes.call == 2).nonzero()[:, 0]
     chosen = deep[torch.randint(len(deep), (300,), generator=generator(1))]
-    aim = Aim(teacher, nodes, chosen, torch.zeros(300))
+    aim = BoundaryProjection(teacher, nodes, chosen, torch.zeros(300))
     before, _ = aim.pre_activations(x)
     reached, distance = [], []
     for steps in (1, 5):
@@ -170,7 +172,7 @@ def test_tokens_have_their_nodes_in_the_last_dimension() -> None:
     x = digits(40).flatten(1)
     nodes = nodes_of(teacher, [x], generator())
     assert nodes.channel.tolist() == [0, 1, 2, 3, 4]
-    aim = Aim(teacher, nodes, torch.arange(40) % 5, torch.rand(40, generator=generator(3)))
+    aim = BoundaryProjection(teacher, nodes, torch.arange(40) % 5, torch.rand(40, generator=generator(3)))
     moved = aim.approach(x, 1)[0]
     rows = (moved != x).view(40, 8, 8).any(2).sum(1)
     assert rows.unique().tolist() == [1]
@@ -193,7 +195,9 @@ def test_a_sample_that_no_gradient_moves_stays() -> None:
     with torch.no_grad():
         teacher[0].bias.fill_(-100)
     x = torch.randn(10, 3, generator=generator())
-    aim = Aim(teacher, nodes_of(mlp(3, 4, 2, 1), [x], generator()), torch.full((10,), 4), torch.zeros(10))
+    aim = BoundaryProjection(
+        teacher, nodes_of(mlp(3, 4, 2, 1), [x], generator()), torch.full((10,), 4), torch.zeros(10)
+    )
     onto, normal = aim.approach(x, 5)
     assert torch.equal(onto, x)
     assert not normal.any()

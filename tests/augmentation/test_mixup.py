@@ -6,7 +6,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from tsdistill.augmentation import augmented, opened
-from tsdistill.augmentation.mixup import Mixing
+from tsdistill.augmentation.mixup import SampleMixture
 from tsdistill.errors import TsdistillError
 
 
@@ -39,7 +39,7 @@ def test_labels_say_how_much_of_each_sample_is_there(name: str, count: int) -> N
 def test_nothing_else_is_touched_and_the_seed_decides() -> None:
     x, y = digits(16)
     before, theirs, outside = x.clone(), np.random.get_state()[1].copy(), torch.get_rng_state()
-    strategy = Mixing(mixup=0.8)
+    strategy = SampleMixture(mixup=0.8)
     first, again, other = (strategy.mix(x, y, 10, generator(seed)) for seed in (1, 1, 2))
     assert torch.equal(first[0], again[0])
     assert torch.equal(first[1], again[1])

@@ -18,7 +18,7 @@ from tsdistill.report.history_table import history_table
 def test_it_equals_analyze_on_the_same_samples() -> None:
     teacher, student = convnet(6, 8), convnet(9, 7, seed=5)
     tracker = AlignmentTracker(student, teacher, batches(), seed=3)
-    figures = tracker.look("start")
+    figures = tracker.measure("start")
     report = tsd.analyze(
         student,
         teacher,
@@ -45,7 +45,7 @@ def test_it_equals_analyze_on_the_same_samples() -> None:
 def test_a_training_is_followed_and_shown() -> None:
     teacher, student = convnet(6, 8), convnet(6, 8, seed=5)
     tracker = AlignmentTracker(student, teacher, batches())
-    first = tracker.look("start")
+    first = tracker.measure("start")
     x = digits()[0][:256]
     with torch.no_grad():
         wanted = teacher.eval()(x)
@@ -55,10 +55,10 @@ def test_a_training_is_followed_and_shown() -> None:
         optimizer.zero_grad()
         functional.mse_loss(student(x), wanted).backward()
         optimizer.step()
-    assert tracker.look("epoch 1") != first
+    assert tracker.measure("epoch 1") != first
     assert student.training
     student.load_state_dict(shuffled(teacher)[0].state_dict())
-    last = tracker.look("epoch 2")
+    last = tracker.measure("epoch 2")
     assert last["alignment"] == pytest.approx(1, abs=1e-5)
     assert first["alignment"] < 0.9
     history = tracker.history()
@@ -72,11 +72,11 @@ def test_a_training_is_followed_and_shown() -> None:
 def test_a_resumed_run_goes_on_where_it_was() -> None:
     teacher, student = convnet(6, 8), convnet(6, 8, seed=5)
     tracker = AlignmentTracker(student, teacher, batches())
-    tracker.look("start")
-    tracker.look("epoch 1")
+    tracker.measure("start")
+    tracker.measure("epoch 1")
     other = AlignmentTracker(copy.deepcopy(student), teacher, batches())
     other.load_state_dict(tracker.state_dict())
-    other.look("epoch 1")
+    other.measure("epoch 1")
     assert other.names == ("start", "epoch 1")
     for one, two in zip(tracker.history().groups, other.history().groups, strict=True):
         np.testing.assert_array_equal(one.best, two.best)
@@ -89,11 +89,11 @@ def test_it_costs_little_of_an_epoch() -> None:
     x = digits()[0].repeat(5, 1, 1, 1)[:8192]
     few = tracked_samples(len(x))
     tracker = AlignmentTracker(student, teacher, [(part, None) for part in x[:few].split(128)])
-    tracker.look("start")
+    tracker.measure("start")
     seen: Counter[str] = Counter()
     for name, model in (("teacher", teacher), ("student", student)):
         model.register_forward_pre_hook(lambda _, given, name=name: seen.update({name: len(given[0])}))
-    tracker.look("again")
+    tracker.measure("again")
     assert few == 128
     assert seen["teacher"] <= few + 1
     assert seen["student"] <= few + 1
@@ -132,6 +132,6 @@ def test_groups_that_a_trial_cut_would_leave_out_are_followed_to_the_end() -> No
     ids = torch.randint(30, (64, 6), generator=torch.Generator().manual_seed(0))
     x = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     tracker = AlignmentTracker(language_model(16, 1), language_model(32, 2), [(x, None)])
-    tracker.look("start")
+    tracker.measure("start")
     followed = {group.name for group in tracker.history().groups}
     assert followed == set(tracker.pairs)

@@ -105,7 +105,7 @@ def test_a_student_in_double_precision_reads_its_inputs_in_it() -> None:
 
 
 def test_what_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tsdistill.distillation.loop._TOLD", 0.0)
+    monkeypatch.setattr("tsdistill.distillation.loop._STATUS_SECONDS", 0.0)
     seen: list[Status] = []
     lines: list[Any] = []
     result = distilled(tell=seen.append, report=lines.append, accumulate=2)

@@ -33,7 +33,7 @@ loss.renew(batches(5))
 state = loss.state_dict()["node-alignment"]
 found = {f"match {name}": match.numpy() for name, match in state["matches"].items()}
 found.update({f"weight {name}": weight.numpy() for name, weight in state["weights"].items()})
-figures = AlignmentTracker(student, teacher, batches(5)).look("start")
+figures = AlignmentTracker(student, teacher, batches(5)).measure("start")
 found["figures"] = np.array(list(figures.values()))
 np.savez(f"{sys.argv[1]}.{os.environ.get('RANK', 'one')}.npz", **found)
 """

@@ -106,7 +106,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.M
             if status.updates >= 3:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (4000, resource.RLIM_INFINITY))
 
-        monkeypatch.setattr("tsdistill.distillation.loop._TOLD", 0.0)
+        monkeypatch.setattr("tsdistill.distillation.loop._STATUS_SECONDS", 0.0)
         with pytest.raises(tsd.TsdistillError, match=r"last\.pt cannot be written"):
             run(out, None, monkeypatch, tell=full)
 

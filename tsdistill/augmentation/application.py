@@ -65,9 +65,9 @@ def augmented(
     )
     try:
         if mixes:
-            made, labels = strategy.mix(x, y, classes, generator)  # type: ignore[attr-defined]
+            samples, labels = strategy.mix(x, y, classes, generator)  # type: ignore[attr-defined]
         else:
-            made, labels = strategy(x, generator), y
+            samples, labels = strategy(x, generator), y
     except TsdistillError:
         raise
     except Exception as error:
@@ -76,27 +76,28 @@ def augmented(
             f"{cause_of(error)}"
         ) from error
     times = expansion(strategy)
-    _check(strategy, x, made, times)
+    _check(strategy, x, samples, times)
     if times > 1 and not mixes and isinstance(labels, Tensor):
         labels = labels.repeat(times, *[1] * (labels.ndim - 1))
-    return made, labels
+    return samples, labels
 
 
-def _check(strategy: Strategy, x: Tensor, made: Any, times: int) -> None:
-    wanted = (times * len(x), *x.shape[1:])
-    if not isinstance(made, Tensor):
+def _check(strategy: Strategy, x: Tensor, samples: Any, times: int) -> None:
+    shape = (times * len(x), *x.shape[1:])
+    if not isinstance(samples, Tensor):
         raise TsdistillError(
-            f"the augmentation {title(strategy)} gives {type(made).__name__}, not a tensor of shape {wanted}"
+            f"the augmentation {title(strategy)} gives {type(samples).__name__}, not a tensor of "
+            f"shape {shape}"
         )
-    if tuple(made.shape) != wanted:
+    if tuple(samples.shape) != shape:
         raise TsdistillError(
-            f"the augmentation {title(strategy)} makes a batch of shape {tuple(made.shape)} of one of shape "
-            f"{tuple(x.shape)}; {wanted} was expected"
+            f"the augmentation {title(strategy)} makes a batch of shape {tuple(samples.shape)} of one of "
+            f"shape {tuple(x.shape)}; {shape} was expected"
         )
-    if made.dtype != x.dtype or made.device != x.device:
+    if samples.dtype != x.dtype or samples.device != x.device:
         raise TsdistillError(
-            f"the augmentation {title(strategy)} gives {made.dtype} on {made.device}, not {x.dtype} on "
+            f"the augmentation {title(strategy)} gives {samples.dtype} on {samples.device}, not {x.dtype} on "
             f"{x.device}"
         )
-    if non_finite(made) is not None:
+    if non_finite(samples) is not None:
         raise TsdistillError(f"the augmentation {title(strategy)} makes samples that are not finite")

@@ -8,13 +8,15 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Generator, Tensor, nn
 
-from tsdistill.augmentation.rectifiers import Stop, by_node, run
+from tsdistill.augmentation.rectifiers import StopForward, by_node, run_with_callback
 from tsdistill.augmentation.strategy_protocol import Setting
-from tsdistill.augmentation.teacher_nodes import Nodes, nodes_of
+from tsdistill.augmentation.teacher_nodes import TeacherNodes, nodes_of
 from tsdistill.errors import TsdistillError
 from tsdistill.runtime.modes import evaluation_mode
 
-_CLOSE = 1e-6
+_BOUNDARY_TOLERANCE = 1e-6
+"""Distance of a pre-activation from 0, in standard deviations of the node's pre-activation, up to which a
+sample lies on the boundary: ten times the rounding error of float32 (1e-7 relative)."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class TeacherAware:
     depth: int = 0
     samples: int = 512
     teacher: nn.Module | None = None
-    nodes: Nodes | None = None
+    nodes: TeacherNodes | None = None
 
     name = "teacher-aware"
     needs_teacher = True
@@ -98,21 +100,21 @@ class TeacherAware:
         place = torch.rand(len(x), generator=generator)
         side = torch.randint(-1, 2, (len(x),), generator=generator)
         moves = torch.rand(len(x), generator=generator) < self.share
-        made = x.repeat(self.expands, *[1] * (x.ndim - 1))
+        samples = x.repeat(self.expands, *[1] * (x.ndim - 1))
         if not bool(moves.any()):
-            return made
+            return samples
         nodes, place, side = nodes[moves], place[moves], side[moves]
-        here = moves.nonzero()[:, 0].to(x.device)
-        aim = Aim(self.teacher, self.nodes, nodes, place)
-        onto, normal = aim.approach(x[here], self.steps)
-        reach = _wide((self.scale * self.nodes.spread[nodes]).to(x), x) * normal
-        signs: tuple[int | Tensor, ...] = (0, 1, -1) if self.copies else (_wide(side.to(x), x),)
+        moved = moves.nonzero()[:, 0].to(x.device)
+        projection = BoundaryProjection(self.teacher, self.nodes, nodes, place)
+        onto, normal = projection.approach(x[moved], self.steps)
+        reach = _per_sample((self.scale * self.nodes.spread[nodes]).to(x), x) * normal
+        signs: tuple[int | Tensor, ...] = (0, 1, -1) if self.copies else (_per_sample(side.to(x), x),)
         for block, sign in enumerate(signs):
-            made[here + block * len(x)] = onto + sign * reach
-        return made
+            samples[moved + block * len(x)] = onto + sign * reach
+        return samples
 
 
-class Aim:
+class BoundaryProjection:
     """One node of a teacher for each of ``n`` samples.
 
     Args:
@@ -122,32 +124,32 @@ class Aim:
         place: ``[n]`` in [0, 1): which of the node's positions.
     """
 
-    def __init__(self, teacher: nn.Module, nodes: Nodes, chosen: Tensor, place: Tensor) -> None:
+    def __init__(self, teacher: nn.Module, nodes: TeacherNodes, node: Tensor, place: Tensor) -> None:
         self._teacher, self._place = teacher, place
-        self._call, self._channel = nodes.call[chosen], nodes.channel[chosen]
-        self._tolerance = _CLOSE * nodes.spread[chosen]
+        self._call, self._channel = nodes.call[node], nodes.channel[node]
+        self._tolerance = _BOUNDARY_TOLERANCE * nodes.spread[node]
         self._last = int(self._call.max())
 
     def _pre_activations(self, x: Tensor) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
             x = x.detach().requires_grad_()
-            found = torch.zeros(len(x), dtype=x.dtype, device=x.device)
+            pre_activations = torch.zeros(len(x), dtype=x.dtype, device=x.device)
 
             def see(call: int, before: Tensor, through: Callable[[], Tensor], dim: int) -> Tensor:
-                nonlocal found
-                here = (self._call == call).nonzero()[:, 0]
-                if len(here):
+                nonlocal pre_activations
+                rows = (self._call == call).nonzero()[:, 0]
+                if len(rows):
                     values = by_node(before, dim)
-                    position = (self._place[here] * values.shape[2]).long().clamp_max(values.shape[2] - 1)
-                    z = values[here, self._channel[here], position]
-                    found = found.index_put((here.to(x.device),), z.to(found))
+                    position = (self._place[rows] * values.shape[2]).long().clamp_max(values.shape[2] - 1)
+                    z = values[rows, self._channel[rows], position]
+                    pre_activations = pre_activations.index_put((rows.to(x.device),), z.to(pre_activations))
                 if call == self._last:
-                    raise Stop
+                    raise StopForward
                 return through()
 
-            run(self._teacher, x, see)
-            (gradient,) = torch.autograd.grad(found.sum(), x)
-        return found.detach(), gradient
+            run_with_callback(self._teacher, x, see)
+            (gradient,) = torch.autograd.grad(pre_activations.sum(), x)
+        return pre_activations.detach(), gradient
 
     def approach(self, x: Tensor, steps: int) -> tuple[Tensor, Tensor]:
         """Samples moved onto the boundary of their node, z = 0, as far as ``steps`` Newton steps go.
@@ -163,12 +165,12 @@ class Aim:
             for _ in range(steps):
                 if bool((z.abs() <= tolerance).all()):
                     break
-                trial = best - _wide(stride * z, x) * _newton(slope)
+                trial = best - _per_sample(stride * z, x) * _newton(slope)
                 trial_z, trial_slope = self._pre_activations(trial)
                 better = trial_z.abs() < z.abs()
                 stride = torch.where(better, torch.ones_like(stride), stride / 2)
-                best = torch.where(_wide(better, x), trial, best)
-                slope = torch.where(_wide(better, x), trial_slope, slope)
+                best = torch.where(_per_sample(better, x), trial, best)
+                slope = torch.where(_per_sample(better, x), trial_slope, slope)
                 z = torch.where(better, trial_z, z)
         return best, _newton(slope)
 
@@ -178,7 +180,7 @@ class Aim:
             return self._pre_activations(x)
 
 
-def _wide(values: Tensor, like: Tensor) -> Tensor:
+def _per_sample(values: Tensor, like: Tensor) -> Tensor:
     """One figure a sample, to be broadcast over the sample."""
     return values.view(-1, *[1] * (like.ndim - 1))
 

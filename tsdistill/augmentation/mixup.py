@@ -17,7 +17,7 @@ MODES = ("batch", "pair", "elem")
 
 
 @dataclass(frozen=True)
-class Mixing:
+class SampleMixture:
     """Two samples mixed (mixup) or cut into one another (cutmix), labels with them; for long distillation.
 
     The samples of a batch are paired first with last (timm's ``Mixup``). Where a teacher gives the targets it
@@ -87,7 +87,7 @@ class Mixing:
                 f"labels from {int(y.min())} to {int(y.max())} do not go with {classes} classes; "
                 "give data with the labels of the model"
             )
-        mixing = Mixup(
+        mixup = Mixup(
             mixup_alpha=self.mixup,
             cutmix_alpha=self.cutmix,
             prob=self.chance,
@@ -100,7 +100,7 @@ class Mixing:
         if not odd:
             x = x.clone()
         with _numpy_seeded(generator):
-            mixed, labels = mixing(x, y)
+            mixed, labels = mixup(x, y)
         return mixed[: len(x) - odd], labels[: len(x) - odd]
 
 

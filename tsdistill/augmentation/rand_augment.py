@@ -13,7 +13,9 @@ from tsdistill.augmentation.strategy_protocol import Setting
 from tsdistill.errors import TsdistillError
 from tsdistill.runtime.unchanged import preserved_generators
 
-_LOOKED_AT = 512
+_RANGE_SAMPLES = 512
+"""Images that the range from black to white is read from, where the model states no normalisation: nearly
+every photo has some saturated pixels, so a few hundred images reach both ends."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class RandAugment:
             lows.append(x.amin((0, 2, 3)))
             highs.append(x.amax((0, 2, 3)))
             seen += len(x)
-            if seen >= _LOOKED_AT:
+            if seen >= _RANGE_SAMPLES:
                 break
         if not seen:
             return self

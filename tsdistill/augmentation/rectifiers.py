@@ -20,27 +20,27 @@ RECTIFIERS = frozenset(
 
 _CHANNELS_LAST = ("linear", "layer_norm")
 
-See = Callable[[int, Tensor, Callable[[], Tensor], int], Tensor]
+RectifierCallback = Callable[[int, Tensor, Callable[[], Tensor], int], Tensor]
 """What is told of a rectifier: which call of the forward pass it is, its argument, a function that goes
 through with the call, and the dimension of the argument that counts the nodes. Its result takes the call's
 place."""
 
 
-class Stop(BaseException):
-    """Raised by `See` when it has seen all it wants: nothing behind is computed."""
+class StopForward(BaseException):
+    """Raised by `RectifierCallback` when it has seen all it wants: nothing behind is computed."""
 
 
-def run(model: nn.Module, x: Tensor, see: See) -> Any:
-    """The model's output, ``see`` being told of each rectifier; ``None`` when it said `Stop`."""
+def run_with_callback(model: nn.Module, x: Tensor, see: RectifierCallback) -> Any:
+    """The model's output, ``see`` being told of each rectifier; ``None`` when it said `StopForward`."""
     try:
-        with _Listening(see):
+        with _RectifierMode(see):
             return forward(model, x, "teacher")
-    except Stop:
+    except StopForward:
         return None
 
 
-class _Listening(TorchFunctionMode):
-    def __init__(self, see: See) -> None:
+class _RectifierMode(TorchFunctionMode):
+    def __init__(self, see: RectifierCallback) -> None:
         super().__init__()
         self._see, self._calls = see, 0
         self._last: Tensor | None = None

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from torch.nn import functional
 
 from tsdistill.augmentation.boundary_samples import TeacherAware
-from tsdistill.augmentation.mixup import Mixing
+from tsdistill.augmentation.mixup import SampleMixture
 from tsdistill.augmentation.rand_augment import RandAugment
 from tsdistill.augmentation.strategy_protocol import Strategy
 from tsdistill.errors import TsdistillError
@@ -94,8 +94,8 @@ class Directions:
         directions = (torch.cat(blocks) * signs).to(flat)
         centred = flat - flat.mean(0) if count > 1 else flat
         moves = self.scale * centred.norm(dim=1).square().mean().sqrt() * directions
-        made = torch.cat([flat, flat + moves, flat - moves]) if self.copies else flat + moves
-        return made.view(-1, *x.shape[1:])
+        samples = torch.cat([flat, flat + moves, flat - moves]) if self.copies else flat + moves
+        return samples.view(-1, *x.shape[1:])
 
 
 def _orthonormal(dimensions: int, count: int, generator: Generator) -> Tensor:
@@ -111,8 +111,8 @@ def register_augmentations(register: Callable[[str, Strategy], None]) -> None:
     register("none", none)
     register("standard", standard)
     register("randaugment", RandAugment())
-    register("mixup", Mixing(mixup=0.8))
-    register("cutmix", Mixing(mixup=0.0, cutmix=1.0))
+    register("mixup", SampleMixture(mixup=0.8))
+    register("cutmix", SampleMixture(mixup=0.0, cutmix=1.0))
     register("directions", Directions())
     register("teacher-agnostic", Directions())
     register("teacher-aware", TeacherAware())

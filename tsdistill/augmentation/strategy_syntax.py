@@ -93,7 +93,7 @@ def _one(text: str) -> Strategy:
     known = _options(strategy)
     if not known:
         raise TsdistillError(f"the augmentation {name} takes no options, not {options!r}")
-    given: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for option in options.split(","):
         key, equals, value = (word.strip() for word in option.partition("="))
         if not equals or key not in known:
@@ -101,8 +101,8 @@ def _one(text: str) -> Strategy:
                 f"the augmentation {name} has no option {option.strip()!r}; write option=value, options are "
                 f"{', '.join(known)}"
             )
-        given[key] = _value(name, key, value, known[key])
-    return dataclasses.replace(strategy, **given)  # type: ignore[type-var]
+        values[key] = _value(name, key, value, known[key])
+    return dataclasses.replace(strategy, **values)  # type: ignore[type-var]
 
 
 def _options(strategy: Strategy) -> dict[str, Any]:

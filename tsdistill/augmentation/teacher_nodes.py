@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Generator, Tensor, nn
 
-from tsdistill.augmentation.rectifiers import by_node, run
+from tsdistill.augmentation.rectifiers import by_node, run_with_callback
 from tsdistill.errors import TsdistillError
 from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.runtime.nests import tensors
 
 
 @dataclass(frozen=True, eq=False)
-class Nodes:
+class TeacherNodes:
     """All N nodes of a teacher in forward order.
 
     Attributes:
@@ -49,7 +49,7 @@ def nodes_of(
     *,
     samples: int = 512,
     depth: int | None = None,
-) -> Nodes:
+) -> TeacherNodes:
     """Every node whose pre-activation a rectifier sees, its strength and its spread.
 
     Strength is measured where the activation leaves the rectifier: β_kk (arXiv 1909.13458, Lemma 1) as
@@ -66,13 +66,13 @@ def nodes_of(
     Raises:
         TsdistillError: no rectifier is called, the output does not depend on any, or there is no data.
     """
-    found: dict[int, _Sums] = {}
+    sums_by_call: dict[int, _Sums] = {}
     seen = 0
 
     def see(call: int, before: Tensor, through: Callable[[], Tensor], dim: int) -> Tensor:
         if depth is not None and call >= depth:
             return through()
-        sums = found.setdefault(call, _Sums())
+        sums = sums_by_call.setdefault(call, _Sums())
         z = by_node(before.detach(), dim).double()
         after = through()
         h = by_node(after.detach(), dim).double()
@@ -89,7 +89,7 @@ def nodes_of(
     with evaluation_mode(teacher), torch.enable_grad():
         for x in batches:
             x = x[: samples - seen].detach().requires_grad_(x.is_floating_point())
-            outputs = [y for y in tensors(run(teacher, x, see)) if y.requires_grad]
+            outputs = [y for y in tensors(run_with_callback(teacher, x, see)) if y.requires_grad]
             normal = [torch.randn(y.shape, generator=generator).to(y) for y in outputs]
             torch.autograd.backward(outputs, normal)
             seen += len(x)
@@ -97,12 +97,12 @@ def nodes_of(
                 break
     if not seen:
         raise TsdistillError("there are no samples to measure the teacher's nodes on; give other data")
-    return _gathered(found, seen)
+    return _gathered(sums_by_call, seen)
 
 
-def _gathered(found: dict[int, _Sums], seen: int) -> Nodes:
+def _gathered(sums_by_call: dict[int, _Sums], seen: int) -> TeacherNodes:
     parts = []
-    for call, sums in sorted(found.items()):
+    for call, sums in sorted(sums_by_call.items()):
         z, zz, h, hh = (torch.as_tensor(each).cpu() / sums.rows for each in sums.moments)
         beta = torch.as_tensor(sums.sensitivity, dtype=torch.float64).cpu() / seen
         strength = (beta * (hh - h.square()).clamp_min(0)).sqrt()
@@ -117,4 +117,4 @@ def _gathered(found: dict[int, _Sums], seen: int) -> Nodes:
             f"no node of the teacher does anything for its output on these {seen} samples; give other data, "
             "or use teacher-agnostic"
         )
-    return Nodes(*(torch.cat(each) for each in zip(*parts, strict=True)))
+    return TeacherNodes(*(torch.cat(each) for each in zip(*parts, strict=True)))

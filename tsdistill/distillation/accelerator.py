@@ -78,7 +78,7 @@ def _open_accelerator(options: TrainOptions, folder: str | None) -> Iterator[Acc
     if place is not None and place != "cpu":
         os.environ[_DEVICE] = place
     try:
-        made = Accelerator(
+        accelerator = Accelerator(
             mixed_precision=options.amp,
             cpu=place == "cpu",
             log_with=options.tracker,
@@ -91,14 +91,14 @@ def _open_accelerator(options: TrainOptions, folder: str | None) -> Iterator[Acc
     finally:
         if environment is None:
             os.environ.pop(_DEVICE, None)
-    kind = str(getattr(made.distributed_type, "value", made.distributed_type))
+    kind = str(getattr(accelerator.distributed_type, "value", accelerator.distributed_type))
     if kind in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
         raise TsdistillError(
             f"accelerate is set to {kind}, and a student is held whole by every process; launch without it "
             "(a teacher that does not fit: --shard-teacher)"
         )
     try:
-        yield made
+        yield accelerator
     finally:
         if own_group and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()

@@ -20,9 +20,15 @@ from tsdistill.options.analysis_options import AnalysisOptions
 from tsdistill.options.data_options import DataOptions
 from tsdistill.statistics.prepared_data import prepare
 
-FEWEST, MOST = 64, 1024
-_SHARE = 64
+FEWEST_SAMPLES, MOST_SAMPLES = 64, 1024
+"""Bounds of the number of samples that alignment is measured on. A correlation of n independent values has a
+standard error of about 1/sqrt(n): 0.125 for 64 and 0.03 for 1,024, before positions of a map are counted."""
+_EPOCH_SHARE = 64
+"""Training samples of an epoch for each sample that alignment is measured on, see `tracked_samples`."""
+
 _POSITIONS = 32
+"""Positions of a feature map that are read in each sample: neighbouring positions are correlated, so more of
+them cost memory and say little."""
 
 
 def tracked_samples(samples: int | None) -> int:
@@ -31,7 +37,9 @@ def tracked_samples(samples: int | None) -> int:
     A step costs a forward of the teacher and three of the student, a look one of each, so the forwards of a
     look at one sample in 64 are under 1.6 % of an epoch (of 4,096 samples or more).
     """
-    return FEWEST if samples is None else min(MOST, max(FEWEST, samples // _SHARE))
+    return (
+        FEWEST_SAMPLES if samples is None else min(MOST_SAMPLES, max(FEWEST_SAMPLES, samples // _EPOCH_SHARE))
+    )
 
 
 class AlignmentTracker:
@@ -65,19 +73,19 @@ class AlignmentTracker:
         batches: Batches,
         *,
         seed: int = 0,
-        given: Mapping[str, str] | None = None,
+        pairs: Mapping[str, str] | None = None,
         description: str = "samples of the training data",
     ) -> None:
         self._samples = batches if isinstance(batches, Samples) else Samples(batches)
         self._seed, self._description = seed, description
-        self._beside = PairedGroups(student, teacher, self._samples, given)
-        self._sensitivity = self._beside.sensitivity(self._samples, self._samples.samples, seed)
+        self._paired = PairedGroups(student, teacher, self._samples, pairs)
+        self._sensitivity = self._paired.sensitivity(self._samples, self._samples.samples, seed)
         self._strength: dict[str, np.ndarray] = {}
         self._best: dict[str, list[np.ndarray]] = {}
         self._names: list[str] = []
-        self.pairs, self.notes = self._beside.pairs, self._beside.notes
+        self.pairs, self.notes = self._paired.pairs, self._paired.notes
 
-    def look(self, name: str) -> dict[str, float]:
+    def measure(self, name: str) -> dict[str, float]:
         """Look at the student as it is now.
 
         Args:
@@ -92,7 +100,7 @@ class AlignmentTracker:
         Raises:
             TsdistillError: activations that are not finite.
         """
-        moments = self._beside.moments(self._samples, self._seed, positions=_POSITIONS)
+        moments = self._paired.moments(self._samples, self._seed, positions=_POSITIONS)
         if not self._strength:
             self._strength = strengths(moments, self._sensitivity)
         best = {name: np.nan_to_num(table).max(0) for name, table in similarities(moments).items()}
@@ -143,9 +151,9 @@ class AlignmentTracker:
         """
         if not self._names:
             raise TsdistillError("alignment was never looked at; call look() first")
-        student, teacher = self._beside.student.model, self._beside.teacher.model
+        student, teacher = self._paired.student.model, self._paired.teacher.model
         batches = list(self._samples)
-        example = self._beside.example
+        example = self._paired.example
         prepared = prepare(
             student, batches, DataOptions(example_input=example), teacher=teacher, seed=self._seed
         )
@@ -161,7 +169,7 @@ class AlignmentTracker:
                 for_pruning=False,
             ),
             seed=self._seed,
-            graph=self._beside.student.graph,
+            graph=self._paired.student.graph,
         )
         note = f"alignment during training on {self._samples.samples} samples ({self._description})"
         return AlignmentHistory(
@@ -201,11 +209,11 @@ class AlignmentTracker:
 def _thirds(groups: tuple[GroupHistory, ...]) -> dict[str, float]:
     """Mean best correlation of strong, middle and weak teacher nodes at the last point, thirds of each group;
     NaN where there are none."""
-    found: dict[str, list[np.ndarray]] = {third: [] for third in THIRDS}
+    by_third: dict[str, list[np.ndarray]] = {third: [] for third in THIRDS}
     for group in groups:
         for third, nodes in zip(THIRDS, group.by_strength(), strict=True):
-            found[third].append(group.best[-1, nodes])
+            by_third[third].append(group.best[-1, nodes])
     return {
         third: float(values.mean()) if (values := np.concatenate(parts)).size else float("nan")
-        for third, parts in found.items()
+        for third, parts in by_third.items()
     }

@@ -22,7 +22,9 @@ from tsdistill.runtime.forward import placement
 from tsdistill.runtime.nests import by_name, moved
 from tsdistill.runtime.seeds import mixed_seed
 
-_DRAWN = 5
+_AUGMENTATION_SEED = 5
+"""Stream number of the random numbers of augmentation; unlike those of the loop (6) and of losses (7), so
+that no two streams are equal."""
 
 
 class BatchPreparation:
@@ -80,7 +82,7 @@ class BatchPreparation:
                     "numbers, one for each sample, can be mixed; leave it out, or give a loss that reads no "
                     "labels"
                 )
-            numbers = (self._options.seed, epoch, batch.number, self._process, _DRAWN)
+            numbers = (self._options.seed, epoch, batch.number, self._process, _AUGMENTATION_SEED)
             generator = Generator().manual_seed(mixed_seed(*numbers))
             x, y = augmented(self._strategy, x, y, generator, self._classes)
         if self._options.label_smoothing and self._needs_labels:
@@ -191,7 +193,7 @@ def strategy_of(
     setting = Setting(
         teacher=teacher,
         batches=lambda: [x for x, _ in batches if isinstance(x, Tensor)],
-        generator=Generator().manual_seed(mixed_seed(options.seed, _DRAWN)),
+        generator=Generator().manual_seed(mixed_seed(options.seed, _AUGMENTATION_SEED)),
         mean=mean,
         std=std,
     )

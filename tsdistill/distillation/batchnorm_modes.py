@@ -13,10 +13,10 @@ from tsdistill.runtime.forward import forward
 from tsdistill.runtime.unchanged import preserved_generators
 from tsdistill.tracing.model_copy import copied
 
-PROBED = 32
+PROBE_BATCHES = 32
 """Batches of the pass in train mode: with PyTorch's momentum of 0.1 they leave 3 % of the old statistics."""
 
-RATIO, FLOOR = 2.0, 0.01
+DIVERGENCE_RATIO, DIVERGENCE_FLOOR = 2.0, 0.01
 """Statistics stay where the pass makes the divergence so many times as large, and by so much (nats of KL, or
 relative squared error).
 
@@ -51,7 +51,7 @@ def has_trained_statistics(model: nn.Module) -> bool:
 
 
 def divergence_after_pass(
-    model: nn.Module, batches: Iterable[Any], judge: Callable[[nn.Module], float | None]
+    model: nn.Module, batches: Iterable[Any], measure: Callable[[nn.Module], float | None]
 ) -> float | None:
     """What ``judge`` says of a copy of ``model`` whose batch norms have followed ``batches`` in train mode.
 
@@ -66,7 +66,7 @@ def divergence_after_pass(
         for x in batches:
             forward(trial, x)
     trial.eval()
-    return judge(trial)
+    return measure(trial)
 
 
 def divergence(figures: Mapping[str, float]) -> float | None:
@@ -84,4 +84,4 @@ def exceeds_tolerance(before: float | None, after: float | None) -> bool:
     statistics are to stay."""
     if before is None or after is None:
         return False
-    return not (after <= RATIO * before or after <= before + FLOOR)
+    return not (after <= DIVERGENCE_RATIO * before or after <= before + DIVERGENCE_FLOOR)

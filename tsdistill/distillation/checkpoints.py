@@ -17,6 +17,7 @@ from tsdistill.schema import Count, Schema, Text, validated
 from tsdistill.untrusted import check_regular, refusing
 
 VERSION = 1
+"""Version of the checkpoint format; files of another version are refused."""
 WAY_OUT = "remove it to start afresh"
 
 
@@ -41,7 +42,7 @@ def write(path: Path, state: Mapping[str, Any]) -> None:
     Raises:
         TsdistillError: it cannot be written (a full disk); what was at ``path`` stays.
     """
-    with replacing(path, RuntimeError, ValueError) as beside, open(beside, "wb") as file:
+    with replacing(path, RuntimeError, ValueError) as temporary, open(temporary, "wb") as file:
         torch.save({"version": VERSION, **state}, file)
 
 

@@ -63,7 +63,7 @@ class Ensemble(nn.Module):
             TsdistillError: a member gives outputs of other names or shapes than the first.
         """
         first: dict[str, Tensor] = {}
-        given: dict[str, list[Tensor]] = {}
+        outputs_by_name: dict[str, list[Tensor]] = {}
         for number, member in enumerate(self.members):
             outputs = batch_outputs(member(*to_model(args, member), **to_model(kwargs, member)), "teacher")
             first = first or outputs
@@ -76,10 +76,10 @@ class Ensemble(nn.Module):
                         f"teacher {number + 1} has {has} where teacher 1 gives {name} of shape "
                         f"{tuple(tensor.shape)}; give teachers of one task"
                     )
-                given.setdefault(name, []).append(other)
+                outputs_by_name.setdefault(name, []).append(other)
         known = layouts(first) if self.layouts is None else self.layouts
-        made = {name: self._mean(tensors, known.get(name)) for name, tensors in given.items()}
-        return made[WHOLE] if list(made) == [WHOLE] else made
+        means = {name: self._mean(tensors, known.get(name)) for name, tensors in outputs_by_name.items()}
+        return means[WHOLE] if list(means) == [WHOLE] else means
 
     def _mean(self, tensors: list[Tensor], layout: Layout | None) -> Tensor:
         axis = layout.axis if layout is not None and layout.kind == CLASSES else None
@@ -93,17 +93,19 @@ class Ensemble(nn.Module):
         return (shares.log() + stacked - sizes).logsumexp(0) + (shares * sizes).sum(0)
 
 
-def as_teacher(given: nn.Module | Sequence[nn.Module], weights: Sequence[float] | None = None) -> nn.Module:
+def as_teacher(
+    teachers: nn.Module | Sequence[nn.Module], weights: Sequence[float] | None = None
+) -> nn.Module:
     """One teacher: the model that is given, or the `Ensemble` of several.
 
     Raises:
         TsdistillError: weights without several teachers, or as `Ensemble` says.
     """
-    if isinstance(given, nn.Module) and not isinstance(given, nn.ModuleList):
+    if isinstance(teachers, nn.Module) and not isinstance(teachers, nn.ModuleList):
         if weights is not None:
             raise TsdistillError("teacher weights are for several teachers; give a list of these")
-        return given
-    members = list(given)
+        return teachers
+    members = list(teachers)
     several = Ensemble(members, weights)
     return members[0] if len(members) == 1 else several
 

@@ -17,7 +17,7 @@ from tsdistill.data.training_batch import TrainingBatch
 from tsdistill.distillation import batchnorm_modes, signals
 from tsdistill.distillation.batch_preparation import refuse_one_class
 from tsdistill.distillation.checkpoints import WAY_OUT, Position
-from tsdistill.distillation.loop_state import LoopState
+from tsdistill.distillation.loop_state import LoopContext
 from tsdistill.distillation.losses import Features, Step
 from tsdistill.distillation.running_means import RunningMeans
 from tsdistill.distillation.training_log import Status
@@ -27,8 +27,13 @@ from tsdistill.runtime.nests import by_name, count
 from tsdistill.runtime.seeds import mixed_seed
 from tsdistill.untrusted import refusing
 
-_DRAWN = 6
-_TOLD = 0.5
+_STEP_SEED = 6
+"""Stream number of the random numbers that models draw in a training step (dropout); unlike those of
+augmentation (5) and of losses (7), so that no two streams are equal."""
+
+_STATUS_SECONDS = 0.5
+"""Seconds between two reports of the status: a terminal is redrawn twice a second, and reading the loss from
+a GPU, which waits for it, stays rare."""
 
 
 class TrainingLoop:
@@ -41,17 +46,19 @@ class TrainingLoop:
         notes: lines for people.
     """
 
-    def __init__(self, parts: LoopState) -> None:
-        self._parts = parts
-        self._options = parts.options
+    def __init__(self, context: LoopContext) -> None:
+        self._context = context
+        self._options = context.options
         self.position = Position()
         self.log: list[dict[str, Any]] = []
         self.skipped = 0
         self.notes: list[str] = []
         self._means = RunningMeans()
         self._finite_check = signals.FiniteLossCheck()
-        self._student = parts.optimizer_step.student
-        self._features = Features(self._student, parts.loss.student_taps) if parts.loss.student_taps else None
+        self._student = context.optimizer_step.student
+        self._features = (
+            Features(self._student, context.loss.student_taps) if context.loss.student_taps else None
+        )
         self._reported_at = 0.0
 
     def load(self, state: Mapping[str, Any]) -> None:
@@ -66,9 +73,9 @@ class TrainingLoop:
             self.skipped = int(state["skipped"])
             self.notes = list(state["notes"])
             self._means.load(state["tally"])
-            self._parts.loss.load_state_dict(state["loss"])
-            self._parts.optimizer_step.load(state, self.position.updates)
-            self._parts.validation.load(state["following"])
+            self._context.loss.load_state_dict(state["loss"])
+            self._context.optimizer_step.load(state, self.position.updates)
+            self._context.validation.load(state["following"])
 
     def state(self) -> dict[str, Any]:
         """Everything that is needed to go on, as plain data."""
@@ -78,9 +85,9 @@ class TrainingLoop:
             "skipped": self.skipped,
             "notes": list(self.notes),
             "tally": self._means.state(),
-            "loss": self._parts.loss.state_dict(),
-            "following": self._parts.validation.state(),
-            **self._parts.optimizer_step.state(),
+            "loss": self._context.loss.state_dict(),
+            "following": self._context.validation.state(),
+            **self._context.optimizer_step.state(),
         }
 
     def run(self) -> None:
@@ -99,18 +106,18 @@ class TrainingLoop:
 
     def _begin(self) -> None:
         """Look at the student as it is before training: epoch 0 of the log, where there are held-out data."""
-        parts = self._parts
-        figures = parts.validation.judge(parts.optimizer_step.result())
-        parts.optimizer_step.frozen = self._freezes_batchnorm(figures)
-        if not parts.validation.has_held_out_data:
+        context = self._context
+        figures = context.validation.evaluate_held_out(context.optimizer_step.result())
+        context.optimizer_step.frozen = self._freezes_batchnorm(figures)
+        if not context.validation.has_held_out_data:
             return
-        line: dict[str, Any] = {"epoch": 0, "lr": parts.optimizer_step.lr, "updates": 0}
+        line: dict[str, Any] = {"epoch": 0, "lr": context.optimizer_step.lr, "updates": 0}
         line.update(figures)
         self.log.append(line)
-        parts.writer.close_epoch(self.state(), self.log, 0)
-        parts.validation.track(line, 0)
-        if parts.report is not None:
-            parts.report(line)
+        context.writer.close_epoch(self.state(), self.log, 0)
+        context.validation.track(line, 0)
+        if context.report is not None:
+            context.report(line)
 
     def _freezes_batchnorm(self, figures: Mapping[str, Any]) -> bool:
         """Whether batch norms keep their statistics, all processes agreeing.
@@ -118,20 +125,20 @@ class TrainingLoop:
         Args:
             figures: ``val/...`` of the student as it is, as far as they are there.
         """
-        parts, wanted = self._parts, self._options.freeze_bn
+        context, wanted = self._context, self._options.freeze_bn
         student = self._student
         if (
             wanted != "auto"
-            or parts.teacher_forward.teacher is None
+            or context.teacher_forward.teacher is None
             or not batchnorm_modes.has_trained_statistics(student)
         ):
             return wanted == "yes" and bool(batch_norms(student))
         before = batchnorm_modes.divergence(
             {name.removeprefix("val/"): value for name, value in figures.items()}
         )
-        judge = parts.validation.divergence
-        if not parts.validation.has_held_out_data:
-            judge = partial(parts.validation.divergence, samples=parts.samples)
+        judge = context.validation.divergence
+        if not context.validation.has_held_out_data:
+            judge = partial(context.validation.divergence, samples=context.samples)
             before = judge(student)
         after = batchnorm_modes.divergence_after_pass(student, self._probe_inputs(), judge)
         frozen = batchnorm_modes.exceeds_tolerance(before, after)
@@ -144,17 +151,17 @@ class TrainingLoop:
 
     def _probe_inputs(self) -> Iterator[Any]:
         """The inputs of the first batches, as they are trained on."""
-        parts = self._parts
-        preparation = copy.deepcopy(parts.preparation)
-        for batch in islice(parts.data.batches(0), batchnorm_modes.PROBED):
+        context = self._context
+        preparation = copy.deepcopy(context.preparation)
+        for batch in islice(context.data.batches(0), batchnorm_modes.PROBE_BATCHES):
             torch.manual_seed(
-                mixed_seed(self._options.seed, 0, batch.number, parts.accelerator.process_index, _DRAWN)
+                mixed_seed(self._options.seed, 0, batch.number, context.accelerator.process_index, _STEP_SEED)
             )
-            yield preparation(batch, 0, parts.accelerator.device)[0]
+            yield preparation(batch, 0, context.accelerator.device)[0]
 
     def _from_first_process(self, value: bool) -> bool:
         """What the first process says."""
-        if self._parts.accelerator.num_processes == 1:
+        if self._context.accelerator.num_processes == 1:
             return value
         from accelerate.utils import broadcast_object_list
 
@@ -164,21 +171,21 @@ class TrainingLoop:
         return self._options.steps is not None and self.position.updates >= self._options.steps
 
     def _epoch(self, epoch: int) -> None:
-        parts, options = self._parts, self._options
+        context, options = self._context, self._options
         start = self.position.batch
-        parts.optimizer_step.begin_epoch(epoch)
+        context.optimizer_step.begin_epoch(epoch)
         if not start:
-            parts.loss.renew(parts.samples)
+            context.loss.renew(context.samples)
             self._means = RunningMeans()
-        parts.optimizer_step.train()
-        self._means.go()
+        context.optimizer_step.train()
+        self._means.start_clock()
         for batch, last in self._batches(epoch, start):
             ends = last or (batch.number + 1) % options.accumulate == 0
-            with parts.optimizer_step.apart(ends):
+            with context.optimizer_step.gradient_sync(ends):
                 loss, seen = self._forward(batch, epoch)
                 group = self._batches_in_update(batch.number, last)
-                parts.optimizer_step.backward(loss * (batch.weight / group))
-            self._means.add(loss, seen, self._dealt_samples(batch), parts.loss.parts)
+                context.optimizer_step.backward(loss * (batch.weight / group))
+            self._means.add(loss, seen, self._dealt_samples(batch), context.loss.values)
             if ends:
                 self._update(epoch, batch.number)
             self._report_status(epoch, batch.number)
@@ -186,13 +193,15 @@ class TrainingLoop:
                 break
         self._check_losses(epoch)
         self._check_weights(epoch, self.position.batch - 1)
-        refuse_one_class(parts.preparation.one_class if epoch == 0 and not start else None, parts.data.name)
+        refuse_one_class(
+            context.preparation.one_class if epoch == 0 and not start else None, context.data.name
+        )
         self.position = Position(epoch + 1, 0, self.position.updates)
         self._end_epoch(epoch)
 
     def _batches_in_update(self, number: int, last: bool) -> int:
         """How many batches make up the update that a batch is part of."""
-        size, length = self._options.accumulate, self._parts.data.length
+        size, length = self._options.accumulate, self._context.data.length
         first = number - number % size
         if length is not None:
             return min(size, length - first)
@@ -200,11 +209,11 @@ class TrainingLoop:
 
     def _dealt_samples(self, batch: TrainingBatch) -> float:
         """Samples that were dealt to this process, as the mean over processes is weighted by."""
-        return batch.weight * self._parts.data.batch_size / self._parts.accelerator.num_processes
+        return batch.weight * self._context.data.batch_size / self._context.accelerator.num_processes
 
     def _batches(self, epoch: int, start: int) -> Iterator[tuple[TrainingBatch, bool]]:
         """The batches of an epoch and whether each is the last; all processes end together."""
-        data, many = self._parts.data, self._parts.accelerator.num_processes > 1
+        data, many = self._context.data, self._context.accelerator.num_processes > 1
         source = data.batches(epoch, start)
         agree = many and data.numbers is None
         now = self._batch_of_all(next(source, None), agree)
@@ -221,7 +230,7 @@ class TrainingLoop:
         """The batch, ``None`` where any process has none."""
         if not agree:
             return batch
-        accelerator = self._parts.accelerator
+        accelerator = self._context.accelerator
         present = torch.tensor(float(batch is not None), device=accelerator.device)
         return batch if float(accelerator.reduce(present, "sum")) == accelerator.num_processes else None
 
@@ -231,32 +240,32 @@ class TrainingLoop:
         Raises:
             TsdistillError: a forward fails, or the loss is no finite number.
         """
-        parts, accelerator = self._parts, self._parts.accelerator
+        context, accelerator = self._context, self._context.accelerator
         torch.manual_seed(
-            mixed_seed(self._options.seed, epoch, batch.number, accelerator.process_index, _DRAWN)
+            mixed_seed(self._options.seed, epoch, batch.number, accelerator.process_index, _STEP_SEED)
         )
-        x, y = parts.preparation(batch, epoch, accelerator.device)
-        taught, teacher_features = parts.teacher_forward(x, batch.index)
+        x, y = context.preparation(batch, epoch, accelerator.device)
+        teacher_outputs, teacher_features = context.teacher_forward(x, batch.index)
         student_features: Mapping[str, Tensor] = {}
         with self._features or nullcontext():
-            outputs = parts.outputs.student(parts.optimizer_step.model(x))
+            outputs = context.outputs.student_outputs(context.optimizer_step.model(x))
         if self._features is not None:
             student_features = self._features.seen
-        known, main = parts.outputs, parts.outputs.main
-        taught = known.taught(taught)
-        done = epoch + batch.number / parts.data.length if parts.data.length else float(epoch)
+        known, main = context.outputs, context.outputs.main
+        teacher_outputs = known.teacher_outputs(teacher_outputs)
+        done = epoch + batch.number / context.data.length if context.data.length else float(epoch)
         step = Step(
             x=x,
             y=y,
             student_output=outputs[main],
-            teacher_output=taught.get(main),
+            teacher_output=teacher_outputs.get(main),
             student=self._student,
-            teacher=parts.teacher_forward.teacher,
+            teacher=context.teacher_forward.teacher,
             epoch=done,
             student_features=student_features,
             teacher_features=teacher_features,
             student_outputs=outputs,
-            teacher_outputs=taught,
+            teacher_outputs=teacher_outputs,
             layouts=known.layouts,
             layout=known.layouts[main],
             ignore_index=self._options.ignore_index,
@@ -264,25 +273,27 @@ class TrainingLoop:
         if batch.skipped:
             self.skipped += batch.skipped
             self._means.skip(batch.skipped, batch.complaint)
-        loss = parts.loss(step)
-        bad = self._finite_check.see(batch.number, loss.detach())
-        if bad is not None:
-            broken = self._teacher_fault(step) if bad == batch.number else None
-            self._refuse(epoch, bad, broken)
+        loss = context.loss(step)
+        bad_batch = self._finite_check.add(batch.number, loss.detach())
+        if bad_batch is not None:
+            fault = self._teacher_fault(step) if bad_batch == batch.number else None
+            self._stop_at_bad_loss(epoch, bad_batch, fault)
         return loss, count(x)
 
     def _teacher_fault(self, step: Step) -> str | None:
         """What the teacher gave that is not finite, in words."""
         x = by_name(self._student, step.x)
-        outputs = self._parts.outputs
-        return outputs.broken(step.student_outputs, step.teacher_outputs, x, step.y, step.ignore_index)
+        outputs = self._context.outputs
+        return outputs.non_finite_teacher_output(
+            step.student_outputs, step.teacher_outputs, x, step.y, step.ignore_index
+        )
 
     def _check_losses(self, epoch: int) -> None:
-        bad = self._finite_check.settle()
-        if bad is not None:
-            self._refuse(epoch, bad)
+        bad_batch = self._finite_check.check()
+        if bad_batch is not None:
+            self._stop_at_bad_loss(epoch, bad_batch)
 
-    def _refuse(self, epoch: int, batch: int, teacher: str | None = None) -> None:
+    def _stop_at_bad_loss(self, epoch: int, batch: int, teacher: str | None = None) -> None:
         """Keep the last good state and stop.
 
         Args:
@@ -295,7 +306,7 @@ class TrainingLoop:
             self._stop_at(
                 f"the teacher gives {teacher}", epoch, batch, sound, "see that its weights are finite"
             )
-        name = self._parts.loss.broken()
+        name = self._context.loss.non_finite_term()
         what = f"the loss (of {name})" if name else "the loss"
         self._stop_at(f"{what} is no finite number", epoch, batch, sound)
 
@@ -308,45 +319,45 @@ class TrainingLoop:
         self, what: str, epoch: int, batch: int, sound: bool, way_out: str = "lower --lr, or give --clip 1"
     ) -> NoReturn:
         updates = self.position.updates
-        kept = self._parts.writer.keep_last_finite(self, sound)
+        kept = self._context.writer.keep_last_finite(self, sound)
         raise TsdistillError(
             f"{what} at batch {batch + 1} of epoch {epoch + 1}, after {updates} updates; {kept}{way_out}"
         )
 
     def _update(self, epoch: int, number: int) -> None:
-        options, writer = self._options, self._parts.writer
+        options, writer = self._options, self._context.writer
         updates = self.position.updates + 1
-        self._parts.optimizer_step.update(updates)
+        self._context.optimizer_step.update(updates)
         self.position = Position(epoch, number + 1, updates)
         if options.renew_steps and updates % options.renew_steps == 0:
-            self._parts.loss.renew(self._parts.samples)
-            self._parts.optimizer_step.train()
-        if self._stop.asked:
+            self._context.loss.renew(self._context.samples)
+            self._context.optimizer_step.train()
+        if self._stop.requested:
             self._write_checkpoint(epoch, number)
             raise signals.Interrupted(f"after {updates} updates{writer.resume_hint}")
-        if writer.due(updates) and number + 1 != self._parts.data.length:
+        if writer.due(updates) and number + 1 != self._context.data.length:
             self._write_checkpoint(epoch, number)
-            self._means.go()
+            self._means.start_clock()
 
     def _write_checkpoint(self, epoch: int, number: int) -> None:
         """Write the state, once it is known to be sound."""
         self._check_losses(epoch)
         self._check_weights(epoch, number)
-        self._means.pause()
-        self._parts.writer.write(self.state(), self.position.updates)
+        self._means.stop_clock()
+        self._context.writer.write(self.state(), self.position.updates)
 
     def _report_status(self, epoch: int, number: int) -> None:
-        if self._parts.tell is None or time.monotonic() - self._reported_at < _TOLD:
+        if self._context.tell is None or time.monotonic() - self._reported_at < _STATUS_SECONDS:
             return
         self._reported_at = time.monotonic()
-        length, rate = self._parts.data.length, self._means.rate * self._parts.accelerator.num_processes
+        length, rate = self._context.data.length, self._means.rate * self._context.accelerator.num_processes
         left = None
         if length and rate:
             batches = (self._options.epochs - epoch) * length - number - 1
             if self._options.steps is not None:
                 most = (self._options.steps - self.position.updates) * self._options.accumulate
                 batches = min(batches, most)
-            left = batches * self._parts.data.batch_size / rate
+            left = batches * self._context.data.batch_size / rate
         status = Status(
             epoch,
             self._options.epochs,
@@ -357,18 +368,18 @@ class TrainingLoop:
             rate,
             left,
         )
-        self._parts.tell(status)
+        self._context.tell(status)
 
     def _end_epoch(self, epoch: int) -> None:
         """Log an epoch that is done, look at the model, keep its state."""
-        parts = self._parts
-        self._means.pause()
-        line = {"epoch": epoch + 1, **self._means.line(parts.accelerator), "lr": parts.optimizer_step.lr}
+        context = self._context
+        self._means.stop_clock()
+        line = {"epoch": epoch + 1, **self._means.line(context.accelerator), "lr": context.optimizer_step.lr}
         line["updates"] = self.position.updates
-        line.update(parts.validation.look(parts.optimizer_step.result(), self.position))
-        parts.optimizer_step.train()
+        line.update(context.validation.measure_epoch(context.optimizer_step.result(), self.position))
+        context.optimizer_step.train()
         self.log.append(line)
-        parts.writer.close_epoch(self.state(), self.log, self.position.updates)
-        parts.validation.track(line, self.position.updates)
-        if parts.report is not None:
-            parts.report(line)
+        context.writer.close_epoch(self.state(), self.log, self.position.updates)
+        context.validation.track(line, self.position.updates)
+        if context.report is not None:
+            context.report(line)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class LoopState:
+class LoopContext:
     """What a loop works with.
 
     Attributes:

@@ -18,7 +18,9 @@ from tsdistill.options.train_options import TrainOptions
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-_WARM = 0.01
+_WARMUP_START = 0.01
+"""Learning rate at the start of the warm-up, as a share of the full rate. A chosen value: small enough that
+the first updates hardly move the weights, above 0 so that they do move."""
 
 
 class OptimizerStep:
@@ -66,7 +68,7 @@ class OptimizerStep:
         """The learning rate of the next update."""
         return float(self.optimizer.param_groups[0]["lr"])
 
-    def apart(self, last: bool) -> AbstractContextManager[Any]:
+    def gradient_sync(self, last: bool) -> AbstractContextManager[Any]:
         """The context of a backward pass: gradients stay in this process unless it is the update's last."""
         return nullcontext() if last else self._accelerator.no_sync(self.model)
 
@@ -180,7 +182,7 @@ def _schedule(optimizer: torch.optim.Optimizer, options: TrainOptions, per_epoch
         schedule, _ = create_scheduler_v2(
             optimizer,
             sched=options.sched,
-            warmup_lr=options.rate * _WARM if options.warmup else options.rate,
+            warmup_lr=options.rate * _WARMUP_START if options.warmup else options.rate,
             min_lr=options.min_lr,
             **known,
         )

@@ -83,7 +83,7 @@ class TrainedOutputs:
     @property
     def notes(self) -> list[str]:
         """Lines on outputs that cannot be taught."""
-        found = []
+        lines = []
         for name, layout in self.layouts.items():
             if name in self.used or layout.kind == UNUSED:
                 continue
@@ -92,11 +92,11 @@ class TrainedOutputs:
                 if name in self.differing
                 else "is not given by the teacher"
             )
-            found.append(f"the output {name} is not taught: it {cause}")
-        return found
+            lines.append(f"the output {name} is not taught: it {cause}")
+        return lines
 
     @property
-    def untaught(self) -> dict[str, str]:
+    def excluded(self) -> dict[str, str]:
         """The outputs that losses and held-out figures leave out, as the user would state them."""
         return {name: UNUSED for name in self.layouts if name not in self.used}
 
@@ -148,19 +148,20 @@ class TrainedOutputs:
         Raises:
             TsdistillError: they differ.
         """
-        mine, theirs = self.shapes[name], self.differing.get(name)
-        if theirs is None:
+        student_shape, teacher_shape = self.shapes[name], self.differing.get(name)
+        if teacher_shape is None:
             return
-        if len(mine) == len(theirs) == 2:
+        if len(student_shape) == len(teacher_shape) == 2:
             raise TsdistillError(
-                f"the student has {mine[1]} classes and the teacher {theirs[1]}; give two models of "
-                f"the same classes (timm:NAME,num_classes={theirs[1]})"
+                f"the student has {student_shape[1]} classes and the teacher {teacher_shape[1]}; give two "
+                f"models of the same classes (timm:NAME,num_classes={teacher_shape[1]})"
             )
         raise TsdistillError(
-            f"the student's output has shape {mine} and the teacher's {theirs}; give models of one task"
+            f"the student's output has shape {student_shape} and the teacher's {teacher_shape}; give models "
+            "of one task"
         )
 
-    def student(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def student_outputs(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What a training forward of the student gives, by the names of `layouts`.
 
         A model may give more or other outputs in training (auxiliary classifiers, say); without common names
@@ -169,13 +170,13 @@ class TrainedOutputs:
         Raises:
             TsdistillError: the main output is not among them.
         """
-        found = {name: outputs[other] for name, other in paired(self.layouts, outputs).items()}
-        if self.main not in found:
+        named = {name: outputs[other] for name, other in paired(self.layouts, outputs).items()}
+        if self.main not in named:
             raise TsdistillError(
                 f"the student gives no output {self.main} in train mode, but {', '.join(outputs)}; give a "
                 "model whose outputs have the same names in train and evaluation mode"
             )
-        return found
+        return named
 
     def check_training(self, outputs: Mapping[str, Tensor], training: Mapping[str, Tensor]) -> None:
         """Check the outputs of the student in training mode.
@@ -187,7 +188,7 @@ class TrainedOutputs:
         Raises:
             TsdistillError: an output that takes part is missing or has another number of dimensions.
         """
-        student = self.student(training)
+        student = self.student_outputs(training)
         for name in self.used:
             if name in student and name in outputs and student[name].ndim != outputs[name].ndim:
                 shapes = [tuple(tensors[name].shape) for tensors in (student, outputs)]
@@ -196,8 +197,13 @@ class TrainedOutputs:
                     "evaluation mode; give a model that returns the same in both"
                 )
 
-    def broken(
-        self, mine: Mapping[str, Tensor], theirs: Mapping[str, Tensor], x: Any, y: Any, ignore_index: int
+    def non_finite_teacher_output(
+        self,
+        student_outputs: Mapping[str, Tensor],
+        teacher_outputs: Mapping[str, Tensor],
+        x: Any,
+        y: Any,
+        ignore_index: int,
     ) -> str | None:
         """The first of the teacher's outputs that is not finite at a position that counts, in words; ``None``
         where all are.
@@ -210,16 +216,20 @@ class TrainedOutputs:
             ignore_index: the label that counts for nothing.
         """
         for name in self.used:
-            if name not in mine or name not in theirs or mine[name].shape != theirs[name].shape:
+            if (
+                name not in student_outputs
+                or name not in teacher_outputs
+                or student_outputs[name].shape != teacher_outputs[name].shape
+            ):
                 continue
             layout = self.layouts[name]
-            kept = counted(layout, mine[name], x, y, ignore_index)
-            rows = layout.rows(theirs[name])
-            found = rows if kept is None else rows[kept.to(rows.device)]
-            if (what := non_finite(found)) is not None:
-                return what if name == WHOLE else f"{what} in its output {self.teacher.get(name, name)}"
+            counted_positions = counted(layout, student_outputs[name], x, y, ignore_index)
+            rows = layout.rows(teacher_outputs[name])
+            counted_rows = rows if counted_positions is None else rows[counted_positions.to(rows.device)]
+            if (fault := non_finite(counted_rows)) is not None:
+                return fault if name == WHOLE else f"{fault} in its output {self.teacher.get(name, name)}"
         return None
 
-    def taught(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def teacher_outputs(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What the teacher gives, by the student's names."""
         return {name: outputs[other] for name, other in self.teacher.items() if other in outputs}

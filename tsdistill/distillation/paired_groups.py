@@ -65,11 +65,11 @@ class GroupPair:
     Attributes:
         name: the student's group.
         teacher_group: the teacher's.
-        mine: where and how the student's group is read.
-        theirs: likewise.
-        site: what that layer receives.
-        teacher_site: likewise.
-        meeting: the common positions.
+        student_reading: where and how the student's group is read.
+        teacher_reading: the same for the teacher's group.
+        site: the layer that reads the student's group.
+        teacher_site: the layer that reads the teacher's group.
+        meeting: the common positions of both.
     """
 
     name: str
@@ -103,11 +103,13 @@ class GroupPair:
     def blocks(self, step: Step) -> tuple[Tensor, Tensor]:
         """The nodes of one batch, ``[N, S, P]`` with gradient and ``[N, T, P]``, float32 at least."""
         samples = len(step.student_output)
-        mine = self._block(step.student_features[self.student_tap], self.site, self.student_reading, samples)
-        theirs = self._block(
+        student_block = self._block(
+            step.student_features[self.student_tap], self.site, self.student_reading, samples
+        )
+        teacher_block = self._block(
             step.teacher_features[self.teacher_tap], self.teacher_site, self.teacher_reading, samples
         )
-        return mine, theirs.detach()
+        return student_block, teacher_block.detach()
 
     def _block(self, x: Tensor, site: ReaderInput, reading: GroupSite, samples: int) -> Tensor:
         average = self.student_reading.reader.coords.shape[1] != self.teacher_reading.reader.coords.shape[1]
@@ -141,7 +143,7 @@ class PairedGroups:
         student: nn.Module,
         teacher: nn.Module,
         batches: Batches,
-        given: Mapping[str, str] | None = None,
+        pairs: Mapping[str, str] | None = None,
     ) -> None:
         if not batches:
             raise TsdistillError("there are no samples to look at the student and the teacher with")
@@ -149,7 +151,7 @@ class PairedGroups:
         with common_inputs(student, teacher):
             self.student, self.teacher = (self._side(model) for model in (student, teacher))
         matching = distributed.from_first_process(
-            match_groups(self.student, self.teacher, batches, given=given)
+            match_groups(self.student, self.teacher, batches, given=pairs)
         )
         self.pairs = dict(matching.pairs)
         self.notes = matching.notes
@@ -163,7 +165,7 @@ class PairedGroups:
         self, batches: Batches, seed: int = 0, positions: int | str | None = "auto"
     ) -> dict[str, Moments]:
         """Means, variances and covariances of every pair of groups, by student group."""
-        found = observe(
+        observation = observe(
             self.student.model,
             self.student.sites,
             batches if isinstance(batches, Samples) else Samples(batches),
@@ -174,43 +176,58 @@ class PairedGroups:
             positions=positions,
             seed=seed,
         )
-        return dict(found.pairs)
+        return dict(observation.pairs)
 
     def sensitivity(self, batches: Batches, samples: int, seed: int = 0) -> dict[str, np.ndarray]:
         """E[β_kk] of the teacher's nodes, by student group."""
         teacher = self.teacher
-        found, _ = output_sensitivity(teacher.model, teacher.sites, batches, samples=samples, seed=seed)
+        sensitivity, _ = output_sensitivity(teacher.model, teacher.sites, batches, samples=samples, seed=seed)
         sizes = {group.name: group.size for group in teacher.graph.groups}
         return {
-            name: sensitivity_of(teacher.sites.readings[other], found.mean, sizes[other])
+            name: sensitivity_of(teacher.sites.readings[other], sensitivity.mean, sizes[other])
             for name, other in self.pairs.items()
         }
 
     @cached_property
     def shared_pairs(self) -> tuple[GroupPair, ...]:
         """Every pair of groups that both models pass when they run, with the positions where they meet."""
-        found = []
+        read_pairs = []
         for name, other in self.pairs.items():
-            mine, theirs = self.student.sites.primary(name), self.teacher.sites.primary(other)
-            if mine is not None and theirs is not None:
-                found.append((name, other, mine, theirs))
-        sites, others = self.student.sites.sites, self.teacher.sites.sites
-        seen = self._shapes(self.student, [sites[mine.site] for _, _, mine, _ in found], "student")
-        those = self._shapes(self.teacher, [others[theirs.site] for *_, theirs in found], "teacher")
-        made = []
-        for name, other, mine, theirs in found:
-            a, b = seen.get(mine.site), those.get(theirs.site)
+            student_reading, teacher_reading = (
+                self.student.sites.primary(name),
+                self.teacher.sites.primary(other),
+            )
+            if student_reading is not None and teacher_reading is not None:
+                read_pairs.append((name, other, student_reading, teacher_reading))
+        student_sites, teacher_sites = self.student.sites.sites, self.teacher.sites.sites
+        student_shapes = self._shapes(
+            self.student, [student_sites[reading.site] for _, _, reading, _ in read_pairs], "student"
+        )
+        teacher_shapes = self._shapes(
+            self.teacher, [teacher_sites[reading.site] for *_, reading in read_pairs], "teacher"
+        )
+        pairs = []
+        for name, other, student_reading, teacher_reading in read_pairs:
+            a, b = student_shapes.get(student_reading.site), teacher_shapes.get(teacher_reading.site)
             if a is not None and b is not None:
                 meeting = common_grid(a[1:], b[1:], windows=a[0] != b[0])
-                made.append(
-                    GroupPair(name, other, mine, theirs, sites[mine.site], others[theirs.site], meeting)
+                pairs.append(
+                    GroupPair(
+                        name,
+                        other,
+                        student_reading,
+                        teacher_reading,
+                        student_sites[student_reading.site],
+                        teacher_sites[teacher_reading.site],
+                        meeting,
+                    )
                 )
-        if not made:
+        if not pairs:
             raise TsdistillError(
                 "the forward passes show no pair of groups of student and teacher; give other models, or a "
                 "loss of outputs only (--loss soft-targets)"
             )
-        return tuple(made)
+        return tuple(pairs)
 
     def _shapes(
         self, side: TracedModel, sites: Sequence[ReaderInput], role: str

@@ -26,7 +26,9 @@ from tsdistill.runtime.forward import forward, to_model
 from tsdistill.runtime.modes import evaluation_mode, plain_evaluation
 from tsdistill.runtime.nests import arguments_of, by_name, count, moved
 
-_MANY, _FEW = 512, 32
+_FEATURE_SAMPLES, _OUTPUT_SAMPLES = 512, 32
+"""Samples of the probe batches: 512 where losses or augmentations measure nodes (as many as node-alignment
+and teacher-aware use by default), 32 where only shapes of outputs and labels are read."""
 
 Pairs = list[tuple[Any, Any]]
 
@@ -51,7 +53,7 @@ class Request:
 def probe_size(loss: Combined | None, options: TrainOptions) -> int:
     """How many samples losses and augmentations want to get to know the models on."""
     plain = loss is None or not any(term.reads_features for term in loss.terms)
-    return _FEW if plain and options.augment in ("none", "standard") else _MANY
+    return _OUTPUT_SAMPLES if plain and options.augment in ("none", "standard") else _FEATURE_SAMPLES
 
 
 def probe_batches(request: Request, device: torch.device, wanted: int) -> Pairs:
@@ -66,14 +68,14 @@ def probe_batches(request: Request, device: torch.device, wanted: int) -> Pairs:
         samples=options.samples,
         arguments=arguments_of(request.student),
     )
-    found: Pairs = []
+    batches: Pairs = []
     seen = 0
     for batch in data.batches(0):
-        found.append((to_model(batch.x, request.student), moved(batch.y, device)))
+        batches.append((to_model(batch.x, request.student), moved(batch.y, device)))
         seen += count(batch.x)
         if seen >= wanted:
             break
-    return found
+    return batches
 
 
 def probe_outputs(request: Request, samples: Pairs) -> tuple[TrainedOutputs, list[str]]:
@@ -92,35 +94,39 @@ def probe_outputs(request: Request, samples: Pairs) -> tuple[TrainedOutputs, lis
     named = by_name(student, x)
     y = aligned_labels(named, y, ignored)
     with torch.no_grad(), evaluation_mode(student):
-        mine = batch_outputs(forward(student, x, "student"), "student")
-    theirs = None
+        student_outputs = batch_outputs(forward(student, x, "student"), "student")
+    teacher_outputs = None
     if teacher is not None:
         with torch.no_grad(), evaluation_mode(teacher):
-            theirs = batch_outputs(forward(teacher, x, "teacher"), "teacher")
-    found = TrainedOutputs.of(mine, theirs, request.options.outputs, y)
+            teacher_outputs = batch_outputs(forward(teacher, x, "teacher"), "teacher")
+    outputs = TrainedOutputs.of(student_outputs, teacher_outputs, request.options.outputs, y)
     with plain_evaluation(student, training=True):
-        found.check_training(mine, batch_outputs(forward(student, x, "student"), "student in training mode"))
-    if isinstance(teacher, Ensemble) and theirs is not None:
-        known = {other: replace(found.layouts[name], name=other) for name, other in found.teacher.items()}
-        teacher.layouts = {**layouts(theirs), **known}
-    if theirs is not None:
-        broken = found.broken(mine, found.taught(theirs), named, y, ignored)
-        if broken is not None:
-            raise TsdistillError(f"the teacher gives {broken}; see that its weights are finite")
-    return found, found.labelled(mine, y)
+        outputs.check_training(
+            student_outputs, batch_outputs(forward(student, x, "student"), "student in training mode")
+        )
+    if isinstance(teacher, Ensemble) and teacher_outputs is not None:
+        known = {other: replace(outputs.layouts[name], name=other) for name, other in outputs.teacher.items()}
+        teacher.layouts = {**layouts(teacher_outputs), **known}
+    if teacher_outputs is not None:
+        fault = outputs.non_finite_teacher_output(
+            student_outputs, outputs.teacher_outputs(teacher_outputs), named, y, ignored
+        )
+        if fault is not None:
+            raise TsdistillError(f"the teacher gives {fault}; see that its weights are finite")
+    return outputs, outputs.labelled(student_outputs, y)
 
 
-def default_loss(outputs: TrainedOutputs, taught: bool, labelled: Sequence[str]) -> list[str]:
+def default_loss(outputs: TrainedOutputs, has_teacher: bool, labelled: Sequence[str]) -> list[str]:
     """The losses where none is named.
 
     With a teacher soft targets for class scores and the relative squared error for all other outputs; without
     one the labels' cross-entropy, or their relative squared error where they are values.
     """
-    if taught:
+    if has_teacher:
         names, losses = outputs.used, {True: "soft-targets", False: "mse"}
     else:
         names, losses = tuple(labelled), {True: "cross-entropy", False: "mse:target=label"}
     if not names:
         return ["cross-entropy"]
-    many = len(outputs.layouts) > 1
-    return [losses[outputs.layouts[name].kind == CLASSES] + (f"@{name}" if many else "") for name in names]
+    several = len(outputs.layouts) > 1
+    return [losses[outputs.layouts[name].kind == CLASSES] + (f"@{name}" if several else "") for name in names]

@@ -89,20 +89,20 @@ class RunFolder:
             raise TsdistillError(
                 f"{self.path} holds a run already; give --resume (resume=True) to go on, or another folder"
             )
-        found = None
+        checkpoint = None
         if self.last.exists():
             changed = self._changed(identity)
             if changed:
                 raise TsdistillError(
                     f"{self.path} cannot be resumed: {'; '.join(changed)}; give what it had or another folder"
                 )
-            found = checkpoints.read(self.last)
+            checkpoint = checkpoints.read(self.last)
         if self.writes:
             self._create()
             for folder in (self.path, self.last.parent):
                 sweep(folder)
             self._write(self.options, json.dumps(identity, indent=1) + "\n")
-        return found
+        return checkpoint
 
     def _check_own(self, identity: Mapping[str, Any]) -> None:
         """Refuse to replace a file that no run has made: options.json comes first and says what one makes.
@@ -111,18 +111,18 @@ class RunFolder:
             TsdistillError: names the file.
         """
         before = self._identity() if self.options.exists() else None
-        made = () if before is None else (*files_of(before), *(TEACHER if self._cached() else ()))
+        own_files = () if before is None else (*files_of(before), *(TEACHER if self._cached() else ()))
         for name in files_of(identity):
-            if name not in made and (self.path / name).exists():
+            if name not in own_files and (self.path / name).exists():
                 raise TsdistillError(f"{self.path / name} is there and no run made it; name another folder")
 
     def _cached(self) -> bool:
         """Whether teacher outputs that are here are those of an earlier run."""
         try:
-            found = json.loads((self.path / TEACHER[-1]).read_text(encoding="utf-8"))
+            identity = json.loads((self.path / TEACHER[-1]).read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError):
             return False
-        return isinstance(found, dict) and {"teacher", "data", "outputs"} <= set(found)
+        return isinstance(identity, dict) and {"teacher", "data", "outputs"} <= set(identity)
 
     def _identity(self) -> dict[str, Any] | None:
         """What the folder's run is, ``None`` when options.json is something else.
@@ -131,8 +131,8 @@ class RunFolder:
             TsdistillError: the file cannot be read.
         """
         way_out = f"remove the folder {self.path} to start afresh"
-        found: dict[str, Any] = read_json(self.options, _RunFields, way_out).model_dump()
-        return found if "tsdistill" in found and isinstance(found.get("options"), dict) else None
+        identity: dict[str, Any] = read_json(self.options, _RunFields, way_out).model_dump()
+        return identity if "tsdistill" in identity and isinstance(identity.get("options"), dict) else None
 
     def _changed(self, identity: Mapping[str, Any]) -> list[str]:
         before = self._identity() if self.options.exists() else None
@@ -151,8 +151,8 @@ class RunFolder:
 
     def _write(self, path: Path, text: str) -> None:
         if self.writes:
-            with replacing(path) as beside:
-                beside.write_text(text, encoding="utf-8")
+            with replacing(path) as temporary:
+                temporary.write_text(text, encoding="utf-8")
 
 
 class _RunFields(Schema):

@@ -19,7 +19,7 @@ from tsdistill.distillation.batch_preparation import BatchPreparation, check_lab
 from tsdistill.distillation.checksums import fingerprint, fingerprint_of_samples
 from tsdistill.distillation.ensemble import Ensemble, members_of
 from tsdistill.distillation.loop import TrainingLoop
-from tsdistill.distillation.loop_state import LoopState
+from tsdistill.distillation.loop_state import LoopContext
 from tsdistill.distillation.losses import Batches, Combined, parse
 from tsdistill.distillation.optimizer_step import OptimizerStep
 from tsdistill.distillation.output_pairs import TrainedOutputs
@@ -50,7 +50,9 @@ from tsdistill.runtime.seeds import mixed_seed
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-_DRAWN = 7
+_LOSS_SEED = 7
+"""Stream number of the random numbers that losses draw when they are attached; unlike those of the loop (6)
+and of augmentation (5), so that no two streams are equal."""
 
 
 def run(request: Request) -> TrainResult:
@@ -63,20 +65,20 @@ def run(request: Request) -> TrainResult:
     options = request.options
     loss = parse(dict(options.loss)) if options.loss else None
     check_tracker(options.tracker)
-    before = [(model, _device(model), model.training) for model in _whole(request)]
+    states = [(model, _device(model), model.training) for model in _unsharded_models(request)]
     folder = None if request.out is None else Path(request.out).expanduser()
     with accelerator_for(options, None if folder is None else str(folder)) as accelerator:
-        place = None if folder is None else RunFolder(folder, accelerator.is_main_process)
+        run_folder = None if folder is None else RunFolder(folder, accelerator.is_main_process)
         main = accelerator.is_main_process
         try:
-            result, tracker = _run(request, loss, accelerator, place)
+            result, tracker = _run(request, loss, accelerator, run_folder)
         finally:
-            for model, device, training in before:
+            for model, device, training in states:
                 model.to(device)
                 model.train(training)
             request.student.eval()
-    seen = tracker is not None and tracker.names and main
-    return replace(result, history=tracker.history()) if tracker is not None and seen else result
+    has_history = tracker is not None and tracker.names and main
+    return replace(result, history=tracker.history()) if tracker is not None and has_history else result
 
 
 def _run(
@@ -84,42 +86,42 @@ def _run(
 ) -> tuple[TrainResult, AlignmentTracker | None]:
     """The result without its history, and who followed the alignment."""
     options, student, teacher = request.options, request.student, request.teacher
-    for model in _whole(request):
+    for model in _unsharded_models(request):
         model.to(accelerator.device)
     data = _open(request, accelerator)
-    weights = None if teacher is None else fingerprint(teacher)
+    teacher_fingerprint = None if teacher is None else fingerprint(teacher)
     if isinstance(teacher, Ensemble) and options.shard_teacher:
         raise TsdistillError("--shard-teacher spreads one teacher; give one, or leave it out")
     if teacher is not None and options.shard_teacher:
         shard(teacher, accelerator, named, options.augment)
     samples = probe_batches(request, accelerator.device, probe_size(named, options))
     outputs, labelled = probe_outputs(request, samples)
-    written = dict(options.loss) or dict.fromkeys(default_loss(outputs, teacher is not None, labelled), 1.0)
-    loss = (named or parse(written)).bound(outputs, labelled)
-    alone = labelled[0] if len(labelled) == 1 else None
-    held = alone is not None and outputs.layouts[alone].kind == CLASSES
-    classes = outputs.classes(alone) if alone is not None and held else 1
+    losses = dict(options.loss) or dict.fromkeys(default_loss(outputs, teacher is not None, labelled), 1.0)
+    loss = (named or parse(losses)).bound(outputs, labelled)
+    labelled_output = labelled[0] if len(labelled) == 1 else None
+    has_classes = labelled_output is not None and outputs.layouts[labelled_output].kind == CLASSES
+    classes = outputs.classes(labelled_output) if labelled_output is not None and has_classes else 1
     if loss.needs_labels:
         if samples[0][1] is None:
             raise TsdistillError(f"the loss {loss.words} needs labels and the data have none: {data.name}")
         check_labels(data, classes if classes > 1 else None, options.ignore_index)
-    identity = _identity(request, written, data, accelerator, weights, samples)
+    identity = _identity(request, losses, data, accelerator, teacher_fingerprint, samples)
     state = _begin(folder, identity, request.resume, accelerator)
-    generator = torch.Generator().manual_seed(mixed_seed(options.seed, _DRAWN))
-    lead = None if teacher is None else members_of(teacher)[0]
-    loss.attach(student, lead, samples, generator)
-    taught = _teacher_forward(request, loss, data, accelerator, folder, weights)
+    generator = torch.Generator().manual_seed(mixed_seed(options.seed, _LOSS_SEED))
+    first_teacher = None if teacher is None else members_of(teacher)[0]
+    loss.attach(student, first_teacher, samples, generator)
+    teacher_forward = _teacher_forward(request, loss, data, accelerator, folder, teacher_fingerprint)
     if options.tracker:
         accelerator.init_trackers("tsdistill")
     optimizer_step = OptimizerStep(
-        student, _on(loss.parameters(), accelerator.device), options, accelerator, data.length
+        student, _parameters_on(loss.parameters(), accelerator.device), options, accelerator, data.length
     )
     validation, notes = _validation(request, accelerator, data, outputs)
     writer = RunWriter(folder, options, optimizer_step.result, request.arch, is_best)
     spec = info_of(student).input
     mean, std = (None, None) if spec is None else (spec.mean, spec.std)
-    strategy = strategy_of(options, lead, samples, mean, std)
-    parts = LoopState(
+    strategy = strategy_of(options, first_teacher, samples, mean, std)
+    context = LoopContext(
         options=options,
         accelerator=accelerator,
         data=data,
@@ -132,7 +134,7 @@ def _run(
             student,
         ),
         outputs=outputs,
-        teacher_forward=taught,
+        teacher_forward=teacher_forward,
         loss=loss,
         samples=samples,
         optimizer_step=optimizer_step,
@@ -141,7 +143,7 @@ def _run(
         tell=request.tell,
         report=request.report,
     )
-    loop = TrainingLoop(parts)
+    loop = TrainingLoop(context)
     if state is not None:
         loop.load(state)
         assert folder is not None
@@ -156,7 +158,7 @@ def _run(
             accelerator.end_training()
     result = TrainResult(
         model=optimizer_step.result().eval(),
-        options=replace(options, loss=written),
+        options=replace(options, loss=losses),
         log=tuple(loop.log),
         folder=None if folder is None else folder.path,
         updates=loop.position.updates,
@@ -167,7 +169,7 @@ def _run(
         judged_by=selection_metric(loop.log),
         notes=(
             *_notes(options, data, loss, outputs, loop, None if samples[0][1] is None else labelled),
-            *_several(request),
+            *_ensemble_notes(request),
             *notes,
             *validation.notes,
         ),
@@ -187,7 +189,7 @@ def _begin(
     return state
 
 
-def _whole(request: Request) -> list[nn.Module]:
+def _unsharded_models(request: Request) -> list[nn.Module]:
     """The models that every process holds whole."""
     if request.teacher is None or request.options.shard_teacher:
         return [request.student]
@@ -218,23 +220,23 @@ def _open(request: Request, accelerator: Accelerator) -> TrainingData:
 
 def _identity(
     request: Request,
-    written: Mapping[str, float],
+    losses: Mapping[str, float],
     data: TrainingData,
     accelerator: Accelerator,
-    teacher_weights: str | None,
+    teacher_fingerprint: str | None,
     samples: Batches,
 ) -> dict[str, Any]:
     """What a resumed run has to have in common with the one before."""
     from tsdistill.version import __version__
 
-    options = {**request.options.to_dict(), "loss": dict(written)}
+    options = {**request.options.to_dict(), "loss": dict(losses)}
     identity: dict[str, Any] = {"tsdistill": __version__, **request.identity, "data": data.description}
     if data.numbers is None:
         identity["workers"] = request.options.workers * accelerator.num_processes
     if data.repeatable:
         identity["first_samples"] = fingerprint_of_samples(samples[:1])
-    if teacher_weights is not None:
-        identity["teacher_weights"] = teacher_weights
+    if teacher_fingerprint is not None:
+        identity["teacher_weights"] = teacher_fingerprint
     if isinstance(request.teacher, Ensemble):
         identity["shares_of_teachers"] = request.teacher.weights.tolist()
     return {**identity, "options": options}
@@ -246,7 +248,7 @@ def _teacher_forward(
     data: TrainingData,
     accelerator: Accelerator,
     folder: RunFolder | None,
-    weights: str | None,
+    teacher_fingerprint: str | None,
 ) -> NoTeacher | TeacherForward | CachedTeacher:
     options, teacher = request.options, request.teacher
     if teacher is None:
@@ -254,7 +256,7 @@ def _teacher_forward(
     forward = TeacherForward(teacher, loss.teacher_taps, accelerator.autocast, members_of(teacher)[0])
     if not options.cache_teacher:
         return forward
-    changing = {
+    obstacles = {
         f"the augmentation {options.augment}": options.augment != "none",
         "mixup or cutmix": bool(options.mixup or options.cutmix),
         "a training transform": not data.fixed,
@@ -263,12 +265,12 @@ def _teacher_forward(
         "a run without a folder": folder is None,
         "a teacher that is spread over processes": options.shard_teacher,
     }
-    wrong = next((what for what, there in changing.items() if there), None)
-    if wrong:
-        raise TsdistillError(f"teacher outputs cannot be kept with {wrong}; leave --cache-teacher out")
+    obstacle = next((name for name, applies in obstacles.items() if applies), None)
+    if obstacle:
+        raise TsdistillError(f"teacher outputs cannot be kept with {obstacle}; leave --cache-teacher out")
     assert folder is not None
     assert data.numbers is not None
-    identity: dict[str, Any] = {"teacher": weights, "data": data.description, "amp": options.amp}
+    identity: dict[str, Any] = {"teacher": teacher_fingerprint, "data": data.description, "amp": options.amp}
     if isinstance(teacher, Ensemble) and teacher.layouts is not None:
         identity["averaged"] = {name: vars(layout) for name, layout in teacher.layouts.items()}
     wait = accelerator.wait_for_everyone
@@ -292,39 +294,39 @@ def _validation(
     if options.track and options.shard_teacher:
         notes = ("alignment is not followed: the teacher is spread over the processes",)
     elif options.track and teacher is not None:
-        looked_at = probe_batches(request, accelerator.device, tracked_samples(data.samples))
+        tracked = probe_batches(request, accelerator.device, tracked_samples(data.samples))
         try:
             tracker = AlignmentTracker(
                 request.student,
                 members_of(teacher)[0],
-                looked_at,
+                tracked,
                 seed=options.seed,
                 description=data.description,
             )
         except TsdistillError as error:
             notes = (f"alignment is not followed: {error}",)
-    told = options.tracker is not None
+    has_tracker = options.tracker is not None
     validation = Validation(
         accelerator,
         held_out,
         teacher,
         tracker,
-        told,
+        has_tracker,
         options.shard_teacher,
-        {**options.outputs, **outputs.untaught},
+        {**options.outputs, **outputs.excluded},
         options.ignore_index,
     )
     return validation, notes
 
 
-def _on(parameters: Any, device: torch.device) -> list[nn.Parameter]:
-    found = list(parameters)
-    for parameter in found:
+def _parameters_on(parameters: Any, device: torch.device) -> list[nn.Parameter]:
+    moved = list(parameters)
+    for parameter in moved:
         parameter.data = parameter.data.to(device)
-    return found
+    return moved
 
 
-def _several(request: Request) -> list[str]:
+def _ensemble_notes(request: Request) -> list[str]:
     """What to say where there are several teachers."""
     if not isinstance(request.teacher, Ensemble):
         return []
@@ -355,17 +357,19 @@ def _notes(
         labelled: the outputs that labels are for, ``None`` for data without labels.
     """
     notes = [data.description, f"loss: {loss.words}", *outputs.notes]
-    supposed = not loss.needs_labels and labelled is None and list(outputs.layouts) == [WHOLE]
-    if supposed and not options.loss and not options.outputs and loss.terms[0].reads == CLASSES:
+    assumed_classes = not loss.needs_labels and labelled is None and list(outputs.layouts) == [WHOLE]
+    if assumed_classes and not options.loss and not options.outputs and loss.terms[0].reads == CLASSES:
         notes.append(
             "the output is taken for class scores, as its shape has classes; where it holds values say so "
             "with --outputs output=values (outputs=)"
         )
-    left = loss.left(outputs)
-    if left:
-        notes.append(f"no loss is for {', '.join(left)}: what the student gives there is left to chance")
-    numbered = any(outputs.layouts[name].kind == CLASSES for name in labelled or ())
-    if numbered and not loss.needs_labels:
+    without_loss = loss.outputs_without_loss(outputs)
+    if without_loss:
+        notes.append(
+            f"no loss is for {', '.join(without_loss)}: what the student gives there is left to chance"
+        )
+    has_class_labels = any(outputs.layouts[name].kind == CLASSES for name in labelled or ())
+    if has_class_labels and not loss.needs_labels:
         notes.append(
             "the data have labels and the loss does not read them: where they number the model's outputs, "
             "0.5*soft-targets + 0.5*cross-entropy learns from them too"
@@ -373,5 +377,5 @@ def _notes(
     if loop.skipped:
         notes.append(f"{loop.skipped} times a sample could not be read and was left out")
     notes += loop.notes
-    worse = worsened(loop.log)
-    return tuple([*notes, worse] if worse else notes)
+    warning = worsened(loop.log)
+    return tuple([*notes, warning] if warning else notes)

@@ -30,12 +30,12 @@ class RunningMeans:
         self._since: float | None = None
         self._recent = (0, 0.0)
 
-    def go(self) -> None:
+    def start_clock(self) -> None:
         """The clock runs from here."""
         self._since = time.monotonic()
         self._recent = (self._samples, self._seconds)
 
-    def pause(self) -> None:
+    def stop_clock(self) -> None:
         """The clock stands still."""
         if self._since is not None:
             self._seconds += time.monotonic() - self._since

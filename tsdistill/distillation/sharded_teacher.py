@@ -13,8 +13,9 @@ from tsdistill.errors import TsdistillError, cause_of
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-_SMALLEST = 1_000_000
-"""Parameters from which a module is gathered on its own."""
+_SMALLEST_BLOCK = 1_000_000
+"""Parameters from which a module is gathered on its own: 4 MB of float32. Smaller modules are gathered with
+their parent, as the latency of a collective operation would outweigh its data."""
 
 
 def shard(teacher: nn.Module, accelerator: Accelerator, loss: Combined | None, augment: str) -> None:
@@ -37,12 +38,12 @@ def shard(teacher: nn.Module, accelerator: Accelerator, loss: Combined | None, a
     if accelerator.num_processes < 2:
         raise TsdistillError("--shard-teacher spreads a teacher over several processes; start some")
     terms = () if loss is None else loss.terms
-    asks = [f"the loss {term.name}" for term in terms if term.loss.needs_teacher and term.reads_features]
+    readers = [f"the loss {term.name}" for term in terms if term.loss.needs_teacher and term.reads_features]
     if augment != "none" and needs_teacher(opened(augment)):
-        asks.append(f"the augmentation {augment}")
-    if asks:
+        readers.append(f"the augmentation {augment}")
+    if readers:
         raise TsdistillError(
-            f"{asks[0]} looks into the teacher, and one that is spread out gives its outputs only; "
+            f"{readers[0]} looks into the teacher, and one that is spread out gives its outputs only; "
             "leave --shard-teacher out, or give a loss of outputs (--loss soft-targets)"
         )
     from torch.distributed.device_mesh import init_device_mesh
@@ -61,11 +62,11 @@ def shard(teacher: nn.Module, accelerator: Accelerator, loss: Combined | None, a
 
 def _blocks(model: nn.Module) -> list[nn.Module]:
     """The smallest modules below ``model`` that have enough parameters, none within another."""
-    found: list[nn.Module] = []
+    blocks: list[nn.Module] = []
     for child in model.children():
         below = _blocks(child)
         if below:
-            found += below
-        elif sum(parameter.numel() for parameter in child.parameters()) >= _SMALLEST:
-            found.append(child)
-    return found
+            blocks += below
+        elif sum(parameter.numel() for parameter in child.parameters()) >= _SMALLEST_BLOCK:
+            blocks.append(child)
+    return blocks

@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_LOOKED_AT = 20
+_LOSSES_PER_CHECK = 20
+"""Losses that are checked together on a GPU. Each check waits for the GPU; one in 20 batches costs little,
+and a training stops at most 19 batches after its first loss that is not finite."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -22,13 +24,13 @@ class StopRequest:
     """Whether SIGINT (Ctrl-C) or SIGTERM came inside the block; a second Ctrl-C is not waited for."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.requested = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._ask)
+                self._before[number] = signal.signal(number, self._request)
         return self
 
     def __exit__(
@@ -37,19 +39,19 @@ class StopRequest:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.asked and number == signal.SIGINT:
+    def _request(self, number: int, frame: FrameType | None) -> None:
+        if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.asked = True
+        self.requested = True
 
 
 class FiniteLossCheck:
     """Finds the first loss that is NaN or infinite: at once on the CPU, on a GPU without waiting for it."""
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[int, Tensor]] = []
+        self._pending: list[tuple[int, Tensor]] = []
 
-    def see(self, batch: int, loss: Tensor) -> int | None:
+    def add(self, batch: int, loss: Tensor) -> int | None:
         """Take note of a loss (0-dim).
 
         Returns:
@@ -57,12 +59,12 @@ class FiniteLossCheck:
         """
         if loss.device.type == "cpu":
             return None if math.isfinite(float(loss)) else batch
-        self._waiting.append((batch, loss.detach()))
-        return self.settle() if len(self._waiting) >= _LOOKED_AT else None
+        self._pending.append((batch, loss.detach()))
+        return self.check() if len(self._pending) >= _LOSSES_PER_CHECK else None
 
-    def settle(self) -> int | None:
+    def check(self) -> int | None:
         """Look at all losses that were noted."""
-        waiting, self._waiting = self._waiting, []
+        waiting, self._pending = self._pending, []
         if not waiting:
             return None
         sound = torch.isfinite(torch.stack([loss for _, loss in waiting])).tolist()

@@ -24,7 +24,9 @@ from tsdistill.tracing.repair import repair
 from tsdistill.tracing.surgery import take_coordinates
 from tsdistill.tracing.trace_record import Record
 
-_WIDEST = 100.0
+_LARGEST_FACTOR = 100.0
+"""Largest factor of a width. Parameters grow with its square, 10,000 times at 100; a larger factor is taken
+for a typing error."""
 
 Width = float | Mapping[str, float] | PruningPlan
 
@@ -80,19 +82,19 @@ def student_of(
             architecture that does not run at these widths.
     """
     inputs = to_model(example, teacher) if example is not None else example_input(teacher)
-    found = graph or trace(teacher, inputs)
-    if found.record is None:
+    node_graph = graph or trace(teacher, inputs)
+    if node_graph.record is None:
         raise TsdistillError("this node graph was built by hand; leave graph= out")
-    copies = _copies(found, width)
+    copies = _copies(node_graph, width)
     sizes = {name: int(counts.sum()) for name, counts in copies.items()}
     copies = {name: counts for name, counts in copies.items() if (counts != 1).any()}
     kept: dict[str, str] = {}
-    made = _built(teacher, found, copies, inputs)
-    if isinstance(made, str):
-        made, kept = _one_by_one(teacher, found, copies, inputs)
-        sizes.update({name: found.widths[name] for name in kept})
-    reinitialise(made, seed, like=teacher)
-    return Student(made.train(), sizes, dict(found.widths), kept)
+    model = _model_with_copies(teacher, node_graph, copies, inputs)
+    if isinstance(model, str):
+        model, kept = _resizable_groups(teacher, node_graph, copies, inputs)
+        sizes.update({name: node_graph.widths[name] for name in kept})
+    reinitialise(model, seed, like=teacher)
+    return Student(model.train(), sizes, dict(node_graph.widths), kept)
 
 
 def _copies(graph: NodeGraph, width: Width) -> dict[str, np.ndarray]:
@@ -109,8 +111,8 @@ def _copies(graph: NodeGraph, width: Width) -> dict[str, np.ndarray]:
         known = ", ".join(list(graph.widths)[:5])
         raise TsdistillError(f"width: the teacher has no group {unknown!r}; its groups: {known}, …")
     for factor in factors.values():
-        if not 0 < factor <= _WIDEST:
-            raise TsdistillError(f"width {factor:g}: give a factor above 0, at most {_WIDEST:g}")
+        if not 0 < factor <= _LARGEST_FACTOR:
+            raise TsdistillError(f"width {factor:g}: give a factor above 0, at most {_LARGEST_FACTOR:g}")
     return {name: _spread(size, factors.get(name, 1.0)) for name, size in graph.widths.items()}
 
 
@@ -120,7 +122,7 @@ def _spread(size: int, factor: float) -> np.ndarray:
     return np.diff(np.arange(size + 1) * wanted // size)
 
 
-def _one_by_one(
+def _resizable_groups(
     teacher: nn.Module, graph: NodeGraph, copies: Mapping[str, np.ndarray], inputs: Any
 ) -> tuple[nn.Module, dict[str, str]]:
     """The teacher at the widths of those groups that can have them, one after the other; why others cannot.
@@ -129,21 +131,21 @@ def _one_by_one(
         TsdistillError: none can.
     """
     taken: dict[str, np.ndarray] = {}
-    kept: dict[str, str] = {}
-    made: nn.Module | None = None
+    unchanged: dict[str, str] = {}
+    model: nn.Module | None = None
     for name, counts in copies.items():
-        tried = _built(teacher, graph, {**taken, name: counts}, inputs)
-        if isinstance(tried, str):
-            kept[name] = tried
+        attempt = _model_with_copies(teacher, graph, {**taken, name: counts}, inputs)
+        if isinstance(attempt, str):
+            unchanged[name] = attempt
         else:
-            taken[name], made = counts, tried
-    if made is None:
-        name, cause = next(iter(kept.items()))
+            taken[name], model = counts, attempt
+    if model is None:
+        name, cause = next(iter(unchanged.items()))
         raise TsdistillError(f"the teacher does not run at another width ({name}: {cause})")
-    return made, kept
+    return model, unchanged
 
 
-class _Copied(Record):
+class _CopyRecord(Record):
     """A record in which a label counts as often as its node is there."""
 
     def keeps(self, labels: np.ndarray, gone: np.ndarray) -> np.ndarray:
@@ -152,14 +154,14 @@ class _Copied(Record):
         return np.where(nodes < 0, 1, gone[nodes])
 
 
-def _built(
+def _model_with_copies(
     teacher: nn.Module, graph: NodeGraph, copies: Mapping[str, np.ndarray], inputs: Any
 ) -> nn.Module | str:
     """A copy of the teacher with so many copies of its nodes, or what keeps it from running."""
     assert graph.record is not None
     model, buffers = _resized(teacher, graph, copies)
     counts = [copies.get(group.name, np.ones(group.size, dtype=np.int64)) for group in graph.groups]
-    record = _Copied(graph.record.trace, graph.record.node_of, graph.record.axes)
+    record = _CopyRecord(graph.record.trace, graph.record.node_of, graph.record.axes)
     numbers = np.concatenate(counts) if counts else np.zeros(0, dtype=np.int64)
     attributes, replayed = repair(model, inputs, record, numbers)
     if replayed.broken is not None:
@@ -169,10 +171,10 @@ def _built(
         return f"{first.step.module or 'the model'} computes {first.given} where it has {first.wanted}"
     try:
         with evaluation_mode(model, teacher), torch.no_grad():
-            mine, theirs = (list(tensors(forward(each, inputs))) for each in (model, teacher))
+            outputs, teacher_outputs = (list(tensors(forward(each, inputs))) for each in (model, teacher))
     except TsdistillError as error:
         return str(error)
-    if [tensor.shape for tensor in mine] != [tensor.shape for tensor in theirs]:
+    if [tensor.shape for tensor in outputs] != [tensor.shape for tensor in teacher_outputs]:
         return "its outputs have other shapes"
     info = info_of(teacher)
     known = {(each.module, each.name): each for each in (*info.attributes, *attributes)}

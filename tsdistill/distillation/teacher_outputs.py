@@ -25,7 +25,7 @@ from tsdistill.schema import LARGEST_OPTIONS
 from tsdistill.untrusted import read_text, refusing
 
 FORMAT = 2
-"""Version of the files of kept outputs."""
+"""Version of the files of cached outputs; files of another version are computed again."""
 
 Within = Callable[[], AbstractContextManager[Any]]
 TeacherOutputs = tuple[Mapping[str, Tensor], Mapping[str, Tensor]]
@@ -112,7 +112,7 @@ class CachedTeacher:
         barrier: Callable[[], None] = lambda: None,
     ) -> None:
         self.teacher: nn.Module | None = None
-        self._teaching, self._folder = teaching, folder
+        self._forward, self._folder = teaching, folder
         self._samples, self._identity = samples, json.loads(json.dumps(dict(identity)))
         self._writes, self._barrier = writes, barrier
         self._shapes: dict[str, tuple[int, ...]] = {}
@@ -130,7 +130,7 @@ class CachedTeacher:
         numbers = index.cpu().numpy()
         outputs: Mapping[str, Tensor] | None = None
         if self._values is None:
-            outputs, _ = self._teaching(x, index)
+            outputs, _ = self._forward(x, index)
             self._open(outputs, len(numbers))
         assert self._values is not None
         assert self._known is not None
@@ -139,7 +139,7 @@ class CachedTeacher:
             device = next((tensor.device for tensor in tensors(x)), None)
             return self._split(torch.from_numpy(self._values[numbers]).to(device)), {}
         if outputs is None:
-            outputs, _ = self._teaching(x, index)
+            outputs, _ = self._forward(x, index)
         self._values[numbers] = self._joined(outputs, len(numbers))
         self._known[numbers] = sums
         return outputs, {}
@@ -147,10 +147,10 @@ class CachedTeacher:
     def _joined(self, outputs: Mapping[str, Tensor], samples: int) -> np.ndarray:
         """The values of each sample, ``[samples, values]``."""
         for name, shape in self._shapes.items():
-            found = tuple(outputs[name].shape)
-            if found != (samples, *shape):
+            shape_here = tuple(outputs[name].shape)
+            if shape_here != (samples, *shape):
                 raise TsdistillError(
-                    f"teacher outputs cannot be kept: {name} has the shape {found} in one batch and "
+                    f"teacher outputs cannot be kept: {name} has the shape {shape_here} in one batch and "
                     f"{shape} for a sample of another; leave --cache-teacher out"
                 )
         parts = [outputs[name].reshape(samples, -1).cpu().numpy() for name in self._shapes]
@@ -173,21 +173,21 @@ class CachedTeacher:
                 )
         self._shapes = {name: tuple(tensor.shape[1:]) for name, tensor in outputs.items()}
         values, known = self._folder / "teacher.npy", self._folder / "teacher.known.npy"
-        said = self._folder / "teacher.json"
+        identity_file = self._folder / "teacher.json"
         shapes = {name: list(shape) for name, shape in self._shapes.items()}
         identity = {**self._identity, "format": FORMAT, "samples": self._samples, "outputs": shapes}
         if self._writes:
             try:
-                same = json.loads(read_text(said, LARGEST_OPTIONS, "")) == identity
+                same = json.loads(read_text(identity_file, LARGEST_OPTIONS, "")) == identity
             except (TsdistillError, ValueError, RecursionError):
                 same = False
             if not same or not values.exists() or not known.exists():
-                said.unlink(missing_ok=True)
+                identity_file.unlink(missing_ok=True)
                 width = sum(math.prod(shape) for shape in self._shapes.values())
                 _reserve(values, (self._samples, width), np.float32)
                 _reserve(known, (self._samples,), np.int64)
-                with replacing(said) as beside:
-                    beside.write_text(json.dumps(identity) + "\n", encoding="utf-8")
+                with replacing(identity_file) as temporary:
+                    temporary.write_text(json.dumps(identity) + "\n", encoding="utf-8")
         self._barrier()
         with refusing(f"the teacher's outputs in {self._folder}", "remove them to compute them anew"):
             self._values = np.load(values, mmap_mode="r+", allow_pickle=False)
@@ -201,8 +201,8 @@ class CachedTeacher:
 
 def _reserve(path: Path, shape: tuple[int, ...], dtype: Any) -> None:
     """An array of zeros in a file whose space is really there: a full disk would be a bus error later."""
-    with replacing(path, ValueError) as beside:
-        np.lib.format.open_memmap(beside, mode="w+", dtype=dtype, shape=shape).flush()
+    with replacing(path, ValueError) as temporary:
+        np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=shape).flush()
         if hasattr(os, "posix_fallocate"):
-            with open(beside, "r+b") as file:
-                os.posix_fallocate(file.fileno(), 0, os.path.getsize(beside))
+            with open(temporary, "r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, os.path.getsize(temporary))

@@ -20,7 +20,7 @@ from tsdistill.options.output_options import IGNORED
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-JUDGED = {"top1": 1, "agreement": 1, "kl": -1, "mse": -1, "mae": -1, "output_mse": -1}
+SELECTION_METRICS = {"top1": 1, "agreement": 1, "kl": -1, "mse": -1, "mae": -1, "output_mse": -1}
 """Figures that say which epoch is best, the first that there is, and whether more is better. Those over all
 outputs come before those of one (``kl@scores``)."""
 
@@ -46,15 +46,15 @@ class Validation:
         held_out: Stream | None = None,
         reference: nn.Module | None = None,
         tracker: AlignmentTracker | None = None,
-        told: bool = False,
-        together: bool = False,
+        log_to_tracker: bool = False,
+        all_processes: bool = False,
         outputs: Mapping[str, str] | None = None,
         ignore_index: int = IGNORED,
     ) -> None:
         self._accelerator, self._held_out, self._reference = accelerator, held_out, reference
-        self.tracker, self._told = tracker, told
+        self.tracker, self._logs = tracker, log_to_tracker
         self._outputs, self._ignore_index = outputs, ignore_index
-        self._judges = together or accelerator.is_main_process
+        self._evaluates = all_processes or accelerator.is_main_process
 
     @property
     def has_held_out_data(self) -> bool:
@@ -66,10 +66,10 @@ class Validation:
         """Lines for people on held-out samples that were left out."""
         return [] if self._held_out is None else [f"held-out data: {note}" for note in self._held_out.notes]
 
-    def judge(self, model: nn.Module) -> dict[str, Any]:
+    def evaluate_held_out(self, model: nn.Module) -> dict[str, Any]:
         """``val/...`` figures of ``model`` in the processes that judge it, empty elsewhere."""
         line: dict[str, Any] = {}
-        if self._held_out is not None and self._judges:
+        if self._held_out is not None and self._evaluates:
             figures = evaluate(
                 model,
                 self._held_out,
@@ -88,7 +88,9 @@ class Validation:
             samples: what to judge on, ``None`` for the held-out data.
         """
         if samples is None:
-            figures = {name.removeprefix("val/"): value for name, value in self.judge(model).items()}
+            figures = {
+                name.removeprefix("val/"): value for name, value in self.evaluate_held_out(model).items()
+            }
             return batchnorm_modes.divergence(figures)
         try:
             figures = evaluate(
@@ -102,18 +104,18 @@ class Validation:
             return None
         return batchnorm_modes.divergence(figures)
 
-    def look(self, model: nn.Module, position: Position) -> dict[str, Any]:
+    def measure_epoch(self, model: nn.Module, position: Position) -> dict[str, Any]:
         """``val/...`` and ``alignment/...`` figures of ``model``; processes wait for each other."""
-        line = self.judge(model)
+        line = self.evaluate_held_out(model)
         if self.tracker is not None:
-            line.update(self.tracker.look(f"epoch {position.epoch}"))
+            line.update(self.tracker.measure(f"epoch {position.epoch}"))
         if self._accelerator.num_processes > 1:
             self._accelerator.wait_for_everyone()
         return line
 
     def track(self, line: Mapping[str, Any], updates: int) -> None:
         """Hand an epoch's figures to accelerate's trackers."""
-        if self._told:
+        if self._logs:
             numbers = {
                 name: value
                 for name, value in line.items()
@@ -134,11 +136,11 @@ class Validation:
 def figure_of(line: Mapping[str, Any]) -> tuple[str, float] | None:
     """The name and value that an epoch is judged by, more being better; ``None`` without held-out data."""
     figures = {name.removeprefix("val/"): value for name, value in line.items() if name.startswith("val/")}
-    whole = [name for name in JUDGED if name in figures]
-    parts = [name for metric in JUDGED for name in figures if name.partition("@")[0] == metric]
+    whole = [name for name in SELECTION_METRICS if name in figures]
+    parts = [name for metric in SELECTION_METRICS for name in figures if name.partition("@")[0] == metric]
     for name in (*whole, *parts):
         if figures[name] is not None:
-            return name, JUDGED[name.partition("@")[0]] * float(figures[name])
+            return name, SELECTION_METRICS[name.partition("@")[0]] * float(figures[name])
     return None
 
 
@@ -149,8 +151,8 @@ def is_best(log: Sequence[Mapping[str, Any]]) -> bool:
 
 def selection_metric(log: Sequence[Mapping[str, Any]]) -> tuple[str, str] | None:
     """The metric that epochs are judged by and the unit of its figures; ``None`` without held-out data."""
-    found = next((figure for line in log if (figure := figure_of(line)) is not None), None)
-    return None if found is None else (found[0], traits_of(metric_kind(found[0])).unit)
+    selected = next((figure for line in log if (figure := figure_of(line)) is not None), None)
+    return None if selected is None else (selected[0], traits_of(metric_kind(selected[0])).unit)
 
 
 def described(name: str, value: float, unit: str) -> str:
@@ -162,10 +164,10 @@ def worsened(log: Sequence[Mapping[str, Any]]) -> str:
     """A warning where the last epoch is worse than the model was before training; empty otherwise."""
     if len(log) < 2 or log[0]["epoch"] != 0:
         return ""
-    first, last, judge = figure_of(log[0]), figure_of(log[-1]), selection_metric(log)
-    if first is None or last is None or judge is None or not last[1] < first[1]:
+    first, last, metric = figure_of(log[0]), figure_of(log[-1]), selection_metric(log)
+    if first is None or last is None or metric is None or not last[1] < first[1]:
         return ""
-    before, after = (described(judge[0], abs(figure), judge[1]) for _, figure in (first, last))
+    before, after = (described(metric[0], abs(figure), metric[1]) for _, figure in (first, last))
     return (
         f"warning: training made the model worse: {after} after epoch {log[-1]['epoch']}, {before} before "
         "training; lower --lr, give more data, or keep best.safetensors"
@@ -174,7 +176,7 @@ def worsened(log: Sequence[Mapping[str, Any]]) -> str:
 
 def best_of(log: Sequence[Mapping[str, Any]]) -> tuple[int, float] | None:
     """The first epoch with the best figure (0 is before training), and that figure as it was measured."""
-    judged = [(line, found) for line in log if (found := figure_of(line)) is not None]
+    judged = [(line, figure) for line in log if (figure := figure_of(line)) is not None]
     if not judged:
         return None
     line, (name, _) = max(judged, key=lambda pair: (pair[1][1], -pair[0]["epoch"]))
@@ -192,8 +194,8 @@ def check_tracker(name: str | None) -> None:
     from accelerate.tracking import get_available_trackers
     from accelerate.utils import LoggerType
 
-    there = [str(each.value) for each in get_available_trackers()]
-    if name not in there:
+    installed = [str(each.value) for each in get_available_trackers()]
+    if name not in installed:
         known = name in [str(each.value) for each in LoggerType]
-        way = "install its package" if known else f"there are {', '.join(there) or 'none'}"
+        way = "install its package" if known else f"there are {', '.join(installed) or 'none'}"
         raise TsdistillError(f"the tracker {name!r} is not there; {way}")

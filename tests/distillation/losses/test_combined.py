@@ -27,12 +27,12 @@ def test_the_sum_is_weighted_and_its_parts_are_kept() -> None:
     step = step_of(loss, student, teacher, x[:64], y[:64])
     value = loss(step)
     weights = {"soft-targets": 1, "node-alignment": 0.5, "hints": 2, "attention-transfer": 3, "dkd": 0.1}
-    total = sum(weights[name] * part for name, part in loss.parts.items())
+    total = sum(weights[name] * part for name, part in loss.values.items())
     torch.testing.assert_close(value.detach(), total)
-    assert not any(part.requires_grad for part in loss.parts.values())
+    assert not any(part.requires_grad for part in loss.values.values())
     value.backward()
     assert all(p.grad is not None for p in [*student[0].parameters(), *loss.parameters()])
-    assert loss.broken() is None
+    assert loss.non_finite_term() is None
 
 
 def test_states_go_to_their_losses() -> None:
@@ -44,7 +44,7 @@ def test_states_go_to_their_losses() -> None:
     assert float(loss(step).detach()) != float(other(step).detach())
     other.load_state_dict(loss.state_dict())
     assert float(loss(step).detach()) == pytest.approx(float(other(step).detach()), abs=0.05)
-    assert loss.parts["hints"] == other.parts["hints"]
+    assert loss.values["hints"] == other.values["hints"]
     with pytest.raises(TsdistillError, match="not of soft-targets; resume with the losses"):
         parse("soft-targets").load_state_dict(loss.state_dict())
 
@@ -69,7 +69,7 @@ def test_the_part_that_is_not_finite_is_named() -> None:
     terms = [Term("good", 1.0, Fixed(torch.tensor(1.0))), Term("bad", 1.0, Fixed(torch.tensor(float("nan"))))]
     loss = Combined(terms)
     assert not torch.isfinite(loss(outputs(torch.zeros(3, 2))))
-    assert loss.broken() == "bad"
+    assert loss.non_finite_term() == "bad"
 
 
 def test_a_teacher_that_is_missing_is_said_before_training() -> None:

@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from tests.distillation.networks import outputs
 from tsdistill.distillation.losses.cross_entropy import CrossEntropy
-from tsdistill.distillation.losses.decoupled import Decoupled, parts
+from tsdistill.distillation.losses.decoupled import Decoupled, decoupled_divergences
 from tsdistill.distillation.losses.logits import Logits
 from tsdistill.distillation.losses.soft_targets import SoftTargets
 from tsdistill.errors import TsdistillError
@@ -50,7 +50,7 @@ def test_logits_are_the_theorys_half_squared_difference() -> None:
 def test_the_divergence_is_tckd_plus_what_the_target_leaves_of_nckd() -> None:
     mine, theirs = random(50, 10), random(50, 10, seed=1)
     target = torch.arange(50) % 10
-    tckd, nckd = parts(mine, theirs, target)
+    tckd, nckd = decoupled_divergences(mine, theirs, target)
     p, q = theirs.softmax(1), mine.softmax(1)
     rest = 1 - p.gather(1, target[:, None])[:, 0]
     torch.testing.assert_close(tckd + rest * nckd, (p * (p / q).log()).sum(1))
@@ -61,7 +61,7 @@ def test_the_divergence_is_tckd_plus_what_the_target_leaves_of_nckd() -> None:
 
 def test_decoupled_weighs_its_parts_and_grows_over_the_warmup() -> None:
     mine, theirs, y = random(20, 10), random(20, 10, seed=1), torch.arange(20) % 10
-    tckd, nckd = parts(mine / 4, theirs / 4, y)
+    tckd, nckd = decoupled_divergences(mine / 4, theirs / 4, y)
     expected = 16 * (2 * tckd + 3 * nckd).mean()
     torch.testing.assert_close(Decoupled(alpha=2, beta=3)(outputs(mine, theirs, y)), expected)
     half = Decoupled(alpha=2, beta=3, warmup=2)(outputs(mine, theirs, y, epoch=1.0))

@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from tsdistill.distillation.losses.hints import chosen
+from tsdistill.distillation.losses.hints import select_pairs
 from tsdistill.distillation.losses.loss_protocol import FEATURES, Batches, PlainLoss, Step
 from tsdistill.distillation.paired_groups import GroupPair, PairedGroups
 from tsdistill.errors import TsdistillError
@@ -42,7 +42,7 @@ class AttentionTransfer(PlainLoss):
             raise TsdistillError(
                 "attention-transfer needs feature maps in both models; give --loss node-alignment"
             )
-        self._pairs = chosen(maps, self.at, "attention-transfer")
+        self._pairs = select_pairs(maps, self.at, "attention-transfer")
         self.student_taps = tuple(dict.fromkeys(pair.student_tap for pair in self._pairs))
         self.teacher_taps = tuple(dict.fromkeys(pair.teacher_tap for pair in self._pairs))
 
@@ -50,6 +50,8 @@ class AttentionTransfer(PlainLoss):
         """The loss of one batch, from 0 to 4."""
         total = step.student_output.new_zeros((), dtype=torch.float32)
         for pair in self._pairs:
-            mine, theirs = (functional.normalize(x.square().mean(1), dim=1) for x in pair.blocks(step))
-            total = total + (mine - theirs).square().sum(1).mean()
+            student_map, teacher_map = (
+                functional.normalize(x.square().mean(1), dim=1) for x in pair.blocks(step)
+            )
+            total = total + (student_map - teacher_map).square().sum(1).mean()
         return total / max(1, len(self._pairs))

@@ -50,8 +50,8 @@ class Term:
     @property
     def compares_outputs(self) -> bool:
         """Whether the two models' outputs have to be of one shape (see ``PlainLoss.compares_outputs``)."""
-        said = getattr(self.loss, "compares_outputs", None)
-        return self.loss.needs_teacher and self.reads != FEATURES if said is None else bool(said)
+        declared = getattr(self.loss, "compares_outputs", None)
+        return self.loss.needs_teacher and self.reads != FEATURES if declared is None else bool(declared)
 
     @property
     def reads_features(self) -> bool:
@@ -71,7 +71,7 @@ class Combined:
         if not terms:
             raise TsdistillError("there is no loss; give --loss NAME (loss=)")
         self.terms = tuple(terms)
-        self.parts: dict[str, Tensor] = {}
+        self.values: dict[str, Tensor] = {}
 
     @property
     def needs_teacher(self) -> bool:
@@ -110,7 +110,7 @@ class Combined:
         total: Tensor | None = None
         for term in self.terms:
             value = _checked(term, _value(term, step if term.output is None else step.of(term.output)))
-            self.parts[term.name] = value.detach()
+            self.values[term.name] = value.detach()
             weighted = term.weight * value
             total = weighted if total is None else total + weighted
         assert total is not None
@@ -132,19 +132,19 @@ class Combined:
         """
         terms = [each for term in self.terms for each in _bound(term, outputs, labelled)]
         names = [term.name for term in terms]
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice:
-            raise TsdistillError(f"the loss {twice} is given twice; give it once, with one weight")
+        duplicate = next((name for name in names if names.count(name) > 1), None)
+        if duplicate:
+            raise TsdistillError(f"the loss {duplicate} is given twice; give it once, with one weight")
         return Combined(terms)
 
-    def left(self, outputs: TrainedOutputs) -> list[str]:
+    def outputs_without_loss(self, outputs: TrainedOutputs) -> list[str]:
         """The outputs that no loss is for."""
         reached = {term.output or outputs.main for term in self.terms if term.reads != FEATURES}
         return [name for name in outputs.used if name not in reached]
 
-    def broken(self) -> str | None:
+    def non_finite_term(self) -> str | None:
         """The first loss that was NaN or infinite at the last step, ``None`` without one."""
-        return next((name for name, value in self.parts.items() if not torch.isfinite(value)), None)
+        return next((name for name, value in self.values.items() if not torch.isfinite(value)), None)
 
     def attach(
         self, student: nn.Module, teacher: nn.Module | None, batches: Batches, generator: Generator
@@ -204,7 +204,7 @@ def _bound(term: Term, outputs: TrainedOutputs, labelled: Sequence[str]) -> list
             outputs.check_same(outputs.main)
         return [term]
     else:
-        names = _reached(term, outputs, labelled)
+        names = _default_outputs(term, outputs, labelled)
     for name in names:
         if term.reads == CLASSES:
             outputs.check_classes(term.name, name)
@@ -225,7 +225,7 @@ def _bound(term: Term, outputs: TrainedOutputs, labelled: Sequence[str]) -> list
     ]
 
 
-def _reached(term: Term, outputs: TrainedOutputs, labelled: Sequence[str]) -> list[str]:
+def _default_outputs(term: Term, outputs: TrainedOutputs, labelled: Sequence[str]) -> list[str]:
     """The outputs that a loss goes with that names none."""
     if len(outputs.layouts) == 1:
         return [outputs.main]
@@ -264,11 +264,13 @@ def _checked(term: Term, value: Any) -> Tensor:
     if isinstance(value, Tensor) and value.ndim == 0 and value.is_floating_point():
         return value
     if isinstance(value, Tensor):
-        found = f"a tensor of shape {tuple(value.shape)} and type {str(value.dtype).removeprefix('torch.')}"
+        description = (
+            f"a tensor of shape {tuple(value.shape)} and type {str(value.dtype).removeprefix('torch.')}"
+        )
     else:
-        found = f"a {type(value).__name__}"
+        description = f"a {type(value).__name__}"
     owner = "" if term.origin == "tsdistill" else f" ({term.origin})"
     raise TsdistillError(
-        f"the loss {term.name}{owner} returns {found}; a loss returns a 0-dim floating tensor, the mean over "
-        "the batch"
+        f"the loss {term.name}{owner} returns {description}; a loss returns a 0-dim floating "
+        "tensor, the mean over the batch"
     )

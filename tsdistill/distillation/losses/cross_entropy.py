@@ -37,7 +37,7 @@ class CrossEntropy(PlainLoss):
         rows = rows_of(step, labels=True)
         labels = rows.labels
         labels = labels.to(rows.student) if labels.is_floating_point() else labels
-        found = functional.cross_entropy(
+        values = functional.cross_entropy(
             rows.student, labels, label_smoothing=self.smoothing, reduction="none"
         )
-        return rows.mean(found)
+        return rows.mean(values)

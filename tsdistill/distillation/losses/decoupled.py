@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from tsdistill.distillation.losses.loss_protocol import CLASSES, PlainLoss, Step
 from tsdistill.distillation.losses.output_rows import rows_of
-from tsdistill.distillation.losses.soft_targets import positive
+from tsdistill.distillation.losses.soft_targets import positive_number
 from tsdistill.errors import TsdistillError
 
 
@@ -40,7 +40,7 @@ class Decoupled(PlainLoss):
     ) -> None:
         if target not in ("label", "teacher"):
             raise TsdistillError(f"dkd:target={target}: give label or teacher")
-        self.alpha, self.beta, self.T, self.warmup = alpha, beta, positive(T, "dkd:T"), warmup
+        self.alpha, self.beta, self.T, self.warmup = alpha, beta, positive_number(T, "dkd:T"), warmup
         self.needs_labels = target == "label"
 
     def __call__(self, step: Step) -> Tensor:
@@ -54,15 +54,15 @@ class Decoupled(PlainLoss):
             raise TsdistillError("dkd needs two classes or more; give --loss logits")
         labels = rows.labels if self.needs_labels else rows.teacher
         target = labels.argmax(1) if labels.is_floating_point() else labels
-        tckd, nckd = parts(rows.student / self.T, rows.teacher / self.T, target)
+        tckd, nckd = decoupled_divergences(rows.student / self.T, rows.teacher / self.T, target)
         growth = min(1.0, step.epoch / self.warmup) if self.warmup > 0 else 1.0
         return growth * self.T**2 * rows.mean(self.alpha * tckd + self.beta * nckd)
 
 
-def parts(mine: Tensor, theirs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+def decoupled_divergences(student: Tensor, teacher: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """TCKD and NCKD ``[N]`` in nats of outputs ``[N, classes]`` with the targets ``[N]`` (equations 5, 6)."""
-    others = functional.one_hot(target, mine.shape[1]) == 0
-    rows = [(outputs.log_softmax(1), _others(outputs, others)) for outputs in (mine, theirs)]
+    others = functional.one_hot(target, student.shape[1]) == 0
+    rows = [(outputs.log_softmax(1), _others(outputs, others)) for outputs in (student, teacher)]
     two = [
         torch.stack([logs.gather(1, target[:, None])[:, 0], logs[others].view(len(logs), -1).logsumexp(1)], 1)
         for logs, _ in rows

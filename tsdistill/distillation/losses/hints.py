@@ -42,7 +42,7 @@ class Hints(PlainLoss):
         """
         if teacher is None:
             raise TsdistillError("the loss hints needs a teacher; give --teacher")
-        self._pairs = chosen(PairedGroups(student, teacher, batches).shared_pairs, self.at, "hints")
+        self._pairs = select_pairs(PairedGroups(student, teacher, batches).shared_pairs, self.at, "hints")
         self.student_taps = tuple(dict.fromkeys(pair.student_tap for pair in self._pairs))
         self.teacher_taps = tuple(dict.fromkeys(pair.teacher_tap for pair in self._pairs))
         device = next(student.parameters()).device
@@ -52,9 +52,9 @@ class Hints(PlainLoss):
         """The loss of one batch."""
         total = step.student_output.new_zeros((), dtype=torch.float32)
         for pair, layer in zip(self._pairs, self._maps, strict=True):
-            mine, theirs = pair.blocks(step)
-            found = layer(mine.transpose(1, 2)).transpose(1, 2)
-            total = total + (found - theirs).square().mean()
+            student_block, teacher_block = pair.blocks(step)
+            prediction = layer(student_block.transpose(1, 2)).transpose(1, 2)
+            total = total + (prediction - teacher_block).square().mean()
         return total / max(1, len(self._pairs))
 
     def parameters(self) -> Iterable[nn.Parameter]:
@@ -80,7 +80,7 @@ class Hints(PlainLoss):
             ) from error
 
 
-def chosen(pairs: tuple[GroupPair, ...], at: str, loss: str) -> tuple[GroupPair, ...]:
+def select_pairs(pairs: tuple[GroupPair, ...], at: str, loss: str) -> tuple[GroupPair, ...]:
     """The pairs that ``at`` names: ``"all"``, ``"middle"``, or a student's group.
 
     Raises:
@@ -90,11 +90,11 @@ def chosen(pairs: tuple[GroupPair, ...], at: str, loss: str) -> tuple[GroupPair,
         return pairs
     if at == "middle":
         return (pairs[len(pairs) // 2],)
-    found = tuple(pair for pair in pairs if pair.name == at)
-    if not found:
+    named = tuple(pair for pair in pairs if pair.name == at)
+    if not named:
         names = ", ".join(pair.name for pair in pairs)
         raise TsdistillError(f"{loss}:at={at}: no such group; give middle, all, or one of {names}")
-    return found
+    return named
 
 
 def _map(inputs: int, outputs: int, generator: Generator) -> nn.Linear:

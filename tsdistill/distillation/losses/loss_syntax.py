@@ -15,10 +15,10 @@ from tsdistill.plugins import NamedObject
 
 KIND = "loss"
 
-Given = str | Sequence[str] | Mapping[str, float]
+Description = str | Sequence[str] | Mapping[str, float]
 
 
-def parse(given: Given | Loss) -> Combined:
+def parse(description: Description | Loss) -> Combined:
     """The weighted sum that ``given`` describes.
 
     Args:
@@ -28,22 +28,22 @@ def parse(given: Given | Loss) -> Combined:
     Raises:
         TsdistillError: a name, an option or a value that does not exist, or a loss given twice.
     """
-    if isinstance(given, Combined):
-        return given
-    if isinstance(given, Mapping):
-        pairs = [(text, _weight(weight, text)) for text, weight in given.items()]
-    elif isinstance(given, str | Sequence):
-        texts = [given] if isinstance(given, str) else list(given)
+    if isinstance(description, Combined):
+        return description
+    if isinstance(description, Mapping):
+        pairs = [(text, _weight(weight, text)) for text, weight in description.items()]
+    elif isinstance(description, str | Sequence):
+        texts = [description] if isinstance(description, str) else list(description)
         pairs = [_split(part) for text in texts for part in text.split("+")]
-    elif isinstance(given, Loss):
-        return Combined([_term(NamedObject(given), 1.0)])
+    elif isinstance(description, Loss):
+        return Combined([_term(NamedObject(description), 1.0)])
     else:
-        raise TsdistillError(f"a loss is given by name or as a Loss, not as a {type(given).__name__}")
+        raise TsdistillError(f"a loss is given by name or as a Loss, not as a {type(description).__name__}")
     terms = [_term(text, weight) for text, weight in pairs]
     names = [term.name for term in terms]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice:
-        raise TsdistillError(f"the loss {twice} is given twice; give it once, with one weight")
+    duplicate = next((name for name in names if names.count(name) > 1), None)
+    if duplicate:
+        raise TsdistillError(f"the loss {duplicate} is given twice; give it once, with one weight")
     return Combined(terms)
 
 
@@ -54,14 +54,14 @@ def _split(text: str) -> tuple[str, float]:
     return rest.strip(), _weight(front.strip(), text)
 
 
-def _weight(given: Any, text: str) -> float:
+def _weight(value: Any, text: str) -> float:
     try:
-        weight = float(given)
+        weight = float(value)
     except (TypeError, ValueError):
         weight = math.nan
     if not 0 <= weight < math.inf:
         raise TsdistillError(
-            f"{text!r}: the weight of a loss is a number from 0, not {given!r}; write 0.5*node-alignment"
+            f"{text!r}: the weight of a loss is a number from 0, not {value!r}; write 0.5*node-alignment"
         )
     return weight
 
@@ -69,7 +69,7 @@ def _weight(given: Any, text: str) -> float:
 def _term(text: str, weight: float) -> Term:
     if isinstance(text, NamedObject):
         loss = text.thing() if isinstance(text.thing, type) else text.thing
-        return Term(text, weight, _known(loss, text), plugins.origin(KIND, text))
+        return Term(text, weight, _checked_loss(loss, text), plugins.origin(KIND, text))
     front, _, output = text.partition("@")
     output, colon, behind = (part.strip() for part in output.partition(":"))
     name, _, rest = (front + colon + behind).partition(":")
@@ -90,11 +90,11 @@ def _term(text: str, weight: float) -> Term:
         raise TsdistillError(
             f"the loss {text} ({origin}) cannot be made: {type(error).__name__}: {error}"
         ) from error
-    loss = _known(loss, name)
+    loss = _checked_loss(loss, name)
     return Term(f"{name}@{output}" if output else name, weight, loss, origin, output or None)
 
 
-def _known(loss: Any, name: str) -> Loss:
+def _checked_loss(loss: Any, name: str) -> Loss:
     """A loss that was made or given, if it is one."""
     if not isinstance(loss, Loss):
         raise TsdistillError(
@@ -106,12 +106,12 @@ def _known(loss: Any, name: str) -> Loss:
 
 def _value(make: Callable[..., Loss], name: str, key: str, value: str) -> Any:
     """``value`` as the kind of thing that the option's default is."""
-    known = {k: p.default for k, p in inspect.signature(make).parameters.items()}
-    if key not in known:
+    defaults = {k: p.default for k, p in inspect.signature(make).parameters.items()}
+    if key not in defaults:
         raise TsdistillError(
-            f"the loss {name} has no option {key!r}; it has {', '.join(known) if known else 'none'}"
+            f"the loss {name} has no option {key!r}; it has {', '.join(defaults) if defaults else 'none'}"
         )
-    default = known[key]
+    default = defaults[key]
     kind = str if default is inspect.Parameter.empty or default is None else type(default)
     try:
         if kind is bool:

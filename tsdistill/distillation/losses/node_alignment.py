@@ -14,8 +14,14 @@ from tsdistill.distillation.losses.loss_protocol import FEATURES, Batches, Plain
 from tsdistill.distillation.paired_groups import GroupPair, PairedGroups, Samples, similarities, strengths
 from tsdistill.errors import TsdistillError
 
-_LEAST = 1e-10
-_STRENGTH = 256
+_CONSTANT_VARIANCE = 1e-10
+"""Variance of a student node, as a share of its mean square, up to which the node counts as constant.
+Float32 rounds at 1e-7 relative, so a variance of 1e-14 relative is noise alone; the bound leaves a margin
+of 10,000."""
+
+_STRENGTH_SAMPLES = 256
+"""Samples that strengths of teacher nodes are measured on. Each costs backward passes through the teacher,
+and strengths are weights of a mean, for which a coarse estimate does."""
 _MATCHES = ("one-to-one", "best")
 
 
@@ -51,7 +57,7 @@ class NodeAlignment(PlainLoss):
         if positions < 0 or samples < 4:
             raise TsdistillError("node-alignment: give positions from 0 and samples from 4")
         self.match, self.positions, self.samples, self.strength = match, positions, samples, strength
-        self._beside: PairedGroups | None = None
+        self._paired: PairedGroups | None = None
         self._pairs: tuple[GroupPair, ...] = ()
         self._weights: dict[str, Tensor] = {}
         self._matches: dict[str, Tensor] = {}
@@ -73,52 +79,66 @@ class NodeAlignment(PlainLoss):
         """
         if teacher is None:
             raise TsdistillError("the loss node-alignment needs a teacher; give --teacher")
-        some = Samples(batches, self.samples)
+        samples = Samples(batches, self.samples)
         self._seed = int(torch.randint(2**31, (), generator=generator))
-        self._beside = PairedGroups(student, teacher, some)
-        self._pairs = self._beside.shared_pairs
+        self._paired = PairedGroups(student, teacher, samples)
+        self._pairs = self._paired.shared_pairs
         self.student_taps = tuple(dict.fromkeys(pair.student_tap for pair in self._pairs))
         self.teacher_taps = tuple(dict.fromkeys(pair.teacher_tap for pair in self._pairs))
-        moments = self._beside.moments(some, self._seed)
-        found = strengths(moments, self._beside.sensitivity(some, _STRENGTH, self._seed))
+        moments = self._paired.moments(samples, self._seed)
+        weights_by_group = strengths(
+            moments, self._paired.sensitivity(samples, _STRENGTH_SAMPLES, self._seed)
+        )
         if not self.strength:
-            found = {name: (weights > 0).astype(float) for name, weights in found.items()}
-        self._weights = {name: torch.from_numpy(weights).float() for name, weights in found.items()}
-        self._pairs = tuple(pair for pair in self._pairs if pair.name in found and found[pair.name].any())
-        self._take(similarities(moments))
+            weights_by_group = {
+                name: (weights > 0).astype(float) for name, weights in weights_by_group.items()
+            }
+        self._weights = {
+            name: torch.from_numpy(weights).float() for name, weights in weights_by_group.items()
+        }
+        self._pairs = tuple(
+            pair
+            for pair in self._pairs
+            if pair.name in weights_by_group and weights_by_group[pair.name].any()
+        )
+        self._match(similarities(moments))
 
     def renew(self, batches: Batches) -> None:
         """Match nodes anew."""
-        assert self._beside is not None
-        some = Samples(batches, self.samples)
-        self._take(similarities(self._beside.moments(some, self._seed)))
+        assert self._paired is not None
+        samples = Samples(batches, self.samples)
+        self._match(similarities(self._paired.moments(samples, self._seed)))
 
-    def _take(self, tables: Mapping[str, np.ndarray]) -> None:
+    def _match(self, tables: Mapping[str, np.ndarray]) -> None:
         for name, table in tables.items():
-            found = match_nodes("correlation", table)
-            one = self.match == "one-to-one"
-            chosen = np.where(found.one_to_one >= 0, found.one_to_one, found.best) if one else found.best
-            self._matches[name] = torch.from_numpy(chosen)
+            matching = match_nodes("correlation", table)
+            one_to_one = self.match == "one-to-one"
+            teacher_nodes = (
+                np.where(matching.one_to_one >= 0, matching.one_to_one, matching.best)
+                if one_to_one
+                else matching.best
+            )
+            self._matches[name] = torch.from_numpy(teacher_nodes)
 
     def __call__(self, step: Step) -> Tensor:
         """The loss of one batch: from 0 (every node is its teacher node, scaled and shifted) to 2."""
         total = step.student_output.new_zeros((), dtype=torch.float32)
         for pair in self._pairs:
-            mine, theirs = self._thinned(*pair.blocks(step))
-            device = mine.device
+            student_block, teacher_block = self._at_compared_positions(*pair.blocks(step))
+            device = student_block.device
             match = self._matches[pair.name] = self._matches[pair.name].to(device)
             weights = self._weights[pair.name] = self._weights[pair.name].to(device)
-            total = total + _distance(mine, theirs, match, weights.to(mine.dtype))
+            total = total + _distance(student_block, teacher_block, match, weights.to(student_block.dtype))
         self._steps += 1
         return total / max(1, len(self._pairs))
 
-    def _thinned(self, mine: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
-        total = mine.shape[2]
+    def _at_compared_positions(self, student_block: Tensor, teacher_block: Tensor) -> tuple[Tensor, Tensor]:
+        total = student_block.shape[2]
         if not self.positions or total <= self.positions:
-            return mine, theirs
+            return student_block, teacher_block
         stride = -(-total // self.positions)
         offset = self._steps * 7 % stride
-        return mine[:, :, offset::stride], theirs[:, :, offset::stride]
+        return student_block[:, :, offset::stride], teacher_block[:, :, offset::stride]
 
     def state_dict(self) -> dict[str, Any]:
         """Matches, weights, and how many steps there were."""
@@ -144,13 +164,13 @@ class NodeAlignment(PlainLoss):
         self._steps = int(state["steps"])
 
 
-def _distance(mine: Tensor, theirs: Tensor, match: Tensor, strength: Tensor) -> Tensor:
+def _distance(student_block: Tensor, teacher_block: Tensor, match: Tensor, strength: Tensor) -> Tensor:
     """Weighted mean of 1 − ρ over the student's nodes that vary; blocks ``[N, S, P]`` and ``[N, T, P]``."""
-    theirs = theirs.index_select(1, match)
-    a = mine - mine.mean((0, 2), keepdim=True)
-    b = theirs - theirs.mean((0, 2), keepdim=True)
+    teacher_block = teacher_block.index_select(1, match)
+    a = student_block - student_block.mean((0, 2), keepdim=True)
+    b = teacher_block - teacher_block.mean((0, 2), keepdim=True)
     covariance, var_a, var_b = (a * b).mean((0, 2)), a.square().mean((0, 2)), b.square().mean((0, 2))
-    varies = (var_a > _LEAST * mine.detach().square().mean((0, 2))) & (var_b > 0)
+    varies = (var_a > _CONSTANT_VARIANCE * student_block.detach().square().mean((0, 2))) & (var_b > 0)
     scale = torch.where(varies, var_a * var_b, 1.0).sqrt()
     weights = strength[match] * varies
     return (weights * (1 - covariance / scale)).sum() / weights.sum().clamp_min(1e-30)

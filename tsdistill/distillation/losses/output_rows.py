@@ -65,12 +65,18 @@ def rows_of(step: Step, *, teacher: bool = False, labels: bool = False, values: 
     Raises:
         TsdistillError: there is no teacher or there are no labels, or they do not fit the output.
     """
-    layout, mine = step.read_as, step.student_output
-    kept = counted(layout, mine, by_name(step.student, step.x), step.y, step.ignore_index)
-    kept = None if kept is None else kept.flatten()
-    theirs = _rows(layout.rows(_teacher(step)), kept) if teacher else None
-    given = _labels(step, kept) if labels else _values(step, kept) if values else None
-    return Rows(_rows(layout.rows(mine), kept), theirs, given, kept)
+    layout, student_output = step.read_as, step.student_output
+    counted_positions = counted(
+        layout, student_output, by_name(step.student, step.x), step.y, step.ignore_index
+    )
+    counted_positions = None if counted_positions is None else counted_positions.flatten()
+    teacher_rows = _rows(layout.rows(_teacher(step)), counted_positions) if teacher else None
+    label_rows = (
+        _labels(step, counted_positions) if labels else _values(step, counted_positions) if values else None
+    )
+    return Rows(
+        _rows(layout.rows(student_output), counted_positions), teacher_rows, label_rows, counted_positions
+    )
 
 
 def single(x: Tensor) -> Tensor:
@@ -78,70 +84,73 @@ def single(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
-def _rows(rows: Tensor, kept: Tensor | None) -> Tensor:
+def _rows(rows: Tensor, counted_positions: Tensor | None) -> Tensor:
     flat = single(rows.flatten(0, -2))
-    return flat if kept is None else torch.where(kept[:, None], flat, 0.0)
+    return flat if counted_positions is None else torch.where(counted_positions[:, None], flat, 0.0)
 
 
 def _teacher(step: Step) -> Tensor:
-    mine, theirs = step.student_output, step.teacher_output
-    if theirs is None:
+    student_output, teacher_output = step.student_output, step.teacher_output
+    if teacher_output is None:
         raise TsdistillError("this loss needs a teacher; give --teacher, or --loss cross-entropy")
-    if mine.shape != theirs.shape:
+    if student_output.shape != teacher_output.shape:
         raise TsdistillError(
-            f"the student's output has the shape {tuple(mine.shape)}, the teacher's {tuple(theirs.shape)}; "
+            f"the student's output has the shape {tuple(student_output.shape)}, the teacher's "
+            f"{tuple(teacher_output.shape)}; "
             "give two models of the same classes, or a loss that compares nodes (node-alignment, "
             "attention-transfer) where a model gives something else in training"
         )
-    return theirs
+    return teacher_output
 
 
-def _given(step: Step, wanted: str) -> Tensor:
+def _label_tensor(step: Step, expected: str) -> Tensor:
     """The labels in the order of positions; ``wanted`` says for the message what fits the output."""
-    layout, mine = step.read_as, step.student_output
+    layout, student_output = step.read_as, step.student_output
     y = step.y.get(layout.name) if isinstance(step.y, Mapping) else step.y
     if y is None:
         raise TsdistillError("this loss needs labels and the data have none; give --loss soft-targets")
-    found = labels_for(layout, mine, y)
-    if found is None:
-        said = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
+    labels = labels_for(layout, student_output, y)
+    if labels is None:
+        kind = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
         raise TsdistillError(
-            f"labels of shape {said} for outputs of shape {tuple(mine.shape)}: give {wanted}"
+            f"labels of shape {kind} for outputs of shape {tuple(student_output.shape)}: give {expected}"
         )
-    return found
+    return labels
 
 
-def _values(step: Step, kept: Tensor | None) -> Tensor:
-    found = _given(step, "a value for each of the outputs'")
+def _values(step: Step, counted_positions: Tensor | None) -> Tensor:
+    labels = _label_tensor(step, "a value for each of the outputs'")
     width = step.read_as.rows(step.student_output).shape[-1]
-    if not found.is_floating_point():
+    if not labels.is_floating_point():
         if width != 1:
             raise TsdistillError(
                 f"the labels are whole numbers and the output has {width} values a position; this loss takes "
                 "a label for each value: give --loss cross-entropy for class numbers"
             )
-        found = found.unsqueeze(-1)
-    return _rows(found, kept)
+        labels = labels.unsqueeze(-1)
+    return _rows(labels, counted_positions)
 
 
-def _labels(step: Step, kept: Tensor | None) -> Tensor:
-    layout, mine = step.read_as, step.student_output
-    found = _given(
+def _labels(step: Step, counted_positions: Tensor | None) -> Tensor:
+    layout, student_output = step.read_as, step.student_output
+    labels = _label_tensor(
         step,
-        f"a class number for each position {layout.positions(mine)}, or probabilities of classes in the "
-        "shape of the outputs",
+        f"a class number for each position {layout.positions(student_output)}, or probabilities of classes "
+        "in the shape of the outputs",
     )
-    if found.is_floating_point():
-        flat = found.flatten(0, -2)
-        if flat.device.type == "cpu" and not probabilities(flat if kept is None else flat[kept]):
+    if labels.is_floating_point():
+        flat = labels.flatten(0, -2)
+        if flat.device.type == "cpu" and not probabilities(
+            flat if counted_positions is None else flat[counted_positions]
+        ):
             raise TsdistillError(
                 "labels that are no whole numbers are the probabilities of classes, and these do not sum to "
                 "1 at each position; give --loss mse:target=label for values"
             )
-        return _rows(found, kept)
-    flat = found.flatten()
-    flat = flat if kept is None else torch.where(kept, flat, 0)
-    classes = layout.rows(mine).shape[-1]
+        return _rows(labels, counted_positions)
+    flat = labels.flatten()
+    flat = flat if counted_positions is None else torch.where(counted_positions, flat, 0)
+    classes = layout.rows(student_output).shape[-1]
     for label in {int(flat.min()), int(flat.max())} if flat.device.type == "cpu" and len(flat) else ():
         if not 0 <= label < classes:
             raise TsdistillError(

@@ -24,7 +24,7 @@ class SoftTargets(PlainLoss):
     reads = CLASSES
 
     def __init__(self, T: float = 4.0) -> None:
-        self.T = positive(T, "soft-targets:T")
+        self.T = positive_number(T, "soft-targets:T")
 
     def __call__(self, step: Step) -> Tensor:
         """The divergence of one batch.
@@ -33,16 +33,16 @@ class SoftTargets(PlainLoss):
             TsdistillError: no teacher, or other classes.
         """
         rows = rows_of(step, teacher=True)
-        found = functional.kl_div(
+        divergences = functional.kl_div(
             (rows.student / self.T).log_softmax(1),
             (rows.teacher / self.T).log_softmax(1),
             reduction="none",
             log_target=True,
         )
-        return self.T**2 * rows.mean(found.sum(1))
+        return self.T**2 * rows.mean(divergences.sum(1))
 
 
-def positive(value: float, name: str) -> float:
+def positive_number(value: float, name: str) -> float:
     """``value``, when it is above 0.
 
     Raises:

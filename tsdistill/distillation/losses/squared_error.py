@@ -44,9 +44,9 @@ class SquaredError(PlainLoss):
             TsdistillError: no teacher (or labels), or values of another shape.
         """
         rows = rows_of(step, teacher=self.needs_teacher, values=self.needs_labels)
-        wanted = rows.labels.to(rows.student) if self.needs_labels else rows.teacher
-        error = rows.mean((rows.student - wanted).square().mean(1))
-        return error / self._scale(wanted, rows.mean) if self.relative else error
+        target = rows.labels.to(rows.student) if self.needs_labels else rows.teacher
+        error = rows.mean((rows.student - target).square().mean(1))
+        return error / self._scale(target, rows.mean) if self.relative else error
 
     @staticmethod
     def _scale(values: Tensor, mean: Callable[[Tensor], Tensor]) -> Tensor:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from tsdistill.augmentation.boundary_samples import Aim
-from tsdistill.augmentation.rectifiers import Stop, by_node, run
+from tsdistill.augmentation.boundary_samples import BoundaryProjection
+from tsdistill.augmentation.rectifiers import StopForward, by_node, run_with_callback
 from tsdistill.augmentation.teacher_nodes import nodes_of
 from tsdistill.runtime.forward import to_model
 from tsdistill.runtime.progress import Progress, tell
@@ -73,7 +73,7 @@ def observe_boundaries(
     positions = _first(teacher, x[:1]).shape[2]
     for start in range(0, len(chosen), BATCH_POINTS):
         part = slice(start, start + BATCH_POINTS)
-        aim = Aim(teacher, nodes, chosen[part], place[part])
+        aim = BoundaryProjection(teacher, nodes, chosen[part], place[part])
         moved, _ = aim.approach(to_model(x[picked[part]], teacher), NEWTON_STEPS)
         z, _ = aim.pre_activations(moved)
         arrived = z.abs().cpu() <= NEAR * nodes.spread[chosen[part]]
@@ -101,10 +101,10 @@ def _first(model: nn.Module, x: Tensor) -> Tensor:
 
     def see(call: int, before: Tensor, through: Callable[[], Tensor], dim: int) -> Tensor:
         pre_activations.append(by_node(before.detach(), dim))
-        raise Stop
+        raise StopForward
 
     with torch.no_grad():
-        run(model, x, see)
+        run_with_callback(model, x, see)
     return pre_activations[0]
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from tsdistill.augmentation.rectifiers import by_node, run
+from tsdistill.augmentation.rectifiers import by_node, run_with_callback
 from tsdistill.errors import TsdistillError
 from tsdistill.runtime.forward import main_output, to_model
 from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
@@ -75,7 +75,7 @@ class RectifierPass:
                 _listen(after, dim, gate, "to_after")
                 return after
 
-            output = main_output(run(model, self._x, see))
+            output = main_output(run_with_callback(model, self._x, see))
         self.output = output.flatten(1)
         if not self.output.requires_grad:
             raise TsdistillError(

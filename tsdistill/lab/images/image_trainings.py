@@ -131,11 +131,11 @@ class Trainings:
         start = student_of(teacher, width, seed=seed + 1)
         student = start.model.to(self._device)
         tracker = AlignmentTracker(
-            student, teacher, self._observed(), given={name: name for name in start.widths}
+            student, teacher, self._observed(), pairs={name: name for name in start.widths}
         )
 
         def look(line: Mapping[str, Any]) -> None:
-            figures = {**self.judged(student, teacher), **tracker.look(f"epoch {line['epoch']}")}
+            figures = {**self.judged(student, teacher), **tracker.measure(f"epoch {line['epoch']}")}
             known["epochs"][line["epoch"] :] = [{"loss": line.get("loss"), **figures}]
             with replacing(file) as temporary:
                 temporary.write_text(json.dumps(known, indent=1))
