@@ -23,7 +23,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from tsdistill.data.idx import read_idx
-from tsdistill.files import replacing
+from tsdistill.files import atomic_file
 
 IMAGES = Path("/usr/share/datasets/fashion-mnist")
 TRAINED = Path(__file__).parent / "trained"
@@ -119,7 +119,7 @@ def trained(name: str) -> nn.Module:
     print(f"training {name}", file=sys.stderr)
     train(model, EPOCHS[name])
     TRAINED.mkdir(exist_ok=True)
-    with replacing(kept(name)) as path:
+    with atomic_file(kept(name)) as path:
         save_file(model.state_dict(), path)
     print(f"  test accuracy {accuracy(model):.2f} %", file=sys.stderr)
     return model

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tsdistill.files import replacing
+from tsdistill.files import atomic_file
 
 Row = dict[str, Any]
 Name = tuple[str, ...]
@@ -46,5 +46,5 @@ class Record:
     def tidy(self) -> None:
         """Leave one line for every name, in order; not while others add."""
         rows = self.read()
-        with replacing(self.path) as path:
+        with atomic_file(self.path) as path:
             path.write_text("".join(json.dumps(rows[name]) + "\n" for name in sorted(rows)))

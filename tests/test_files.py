@@ -17,13 +17,13 @@ import pytest
 
 from tsdistill import files
 from tsdistill.errors import TsdistillError
-from tsdistill.files import replacing, replacing_all, replacing_folder, scratch
+from tsdistill.files import atomic_file, atomic_files, atomic_folder, scratch
 
 HELD = """
 import sys, time
 from pathlib import Path
-from tsdistill.files import replacing
-with replacing(Path(sys.argv[1])) as beside:
+from tsdistill.files import atomic_file
+with atomic_file(Path(sys.argv[1])) as beside:
     beside.write_text("half")
     print("writing", flush=True)
     time.sleep(60)
@@ -31,7 +31,7 @@ with replacing(Path(sys.argv[1])) as beside:
 
 
 def write(path: Path, text: str) -> None:
-    with replacing(path) as beside:
+    with atomic_file(path) as beside:
         beside.write_text(text)
 
 
@@ -55,11 +55,11 @@ def held(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 def test_a_file_is_there_whole_or_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
     path.write_text("old")
-    with suppress(KeyboardInterrupt), replacing(path) as beside:
+    with suppress(KeyboardInterrupt), atomic_file(path) as beside:
         beside.write_text("half")
         raise KeyboardInterrupt
     assert path.read_text() == "old"
-    with replacing(path) as beside:
+    with atomic_file(path) as beside:
         assert beside.name == path.name
         beside.write_text("new")
         assert path.read_text() == "old"
@@ -70,15 +70,15 @@ def test_a_file_is_there_whole_or_as_it_was(tmp_path: Path) -> None:
 def test_what_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     with (
         pytest.raises(TsdistillError, match=r"missing/x\.txt cannot be written \(No such file"),
-        replacing(tmp_path / "missing" / "x.txt") as beside,
+        atomic_file(tmp_path / "missing" / "x.txt") as beside,
     ):
         beside.write_text("x")
     with (
         pytest.raises(TsdistillError, match=r"\(ValueError: no such format\)"),
-        replacing(tmp_path / "x.txt", ValueError),
+        atomic_file(tmp_path / "x.txt", ValueError),
     ):
         raise ValueError("no such format")
-    with pytest.raises(ValueError, match="our own"), replacing(tmp_path / "x.txt"):
+    with pytest.raises(ValueError, match="our own"), atomic_file(tmp_path / "x.txt"):
         raise ValueError("our own")
 
 
@@ -86,10 +86,10 @@ def test_files_that_belong_together_are_all_new_or_all_old(tmp_path: Path) -> No
     paths = [tmp_path / "x.py", tmp_path / "x.safetensors"]
     for path in paths:
         path.write_text("old")
-    with pytest.raises(TsdistillError, match=r"x\.py and .*x\.safetensors"), replacing_all(paths) as (one, _):
+    with pytest.raises(TsdistillError, match=r"x\.py and .*x\.safetensors"), atomic_files(paths) as (one, _):
         one.write_text("new")
     assert [path.read_text() for path in paths] == ["old", "old"]
-    with replacing_all(paths) as beside:
+    with atomic_files(paths) as beside:
         for path in beside:
             path.write_text("new")
     assert [path.read_text() for path in paths] == ["new", "new"]
@@ -165,9 +165,9 @@ def test_a_symlink_stays_and_its_target_is_written(tmp_path: Path) -> None:
 def test_permissions_follow_the_umask_or_the_file_before(tmp_path: Path, mask: int, wanted: int) -> None:
     before = os.umask(mask)
     try:
-        with replacing(tmp_path / "file") as beside:
+        with atomic_file(tmp_path / "file") as beside:
             os.close(os.open(beside, os.O_CREAT | os.O_WRONLY, 0o600))
-        with replacing_folder(tmp_path / "folder") as beside:
+        with atomic_folder(tmp_path / "folder") as beside:
             os.close(os.open(beside / "file", os.O_CREAT | os.O_WRONLY, 0o600))
         assert mode(tmp_path / "file") == mode(tmp_path / "folder" / "file") == wanted
         assert mode(tmp_path / "folder") == 0o777 & ~mask

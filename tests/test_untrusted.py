@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tsdistill.errors import TsdistillError
-from tsdistill.untrusted import READ_ERRORS, check_regular, read_bytes, read_text, refusing
+from tsdistill.untrusted import READ_ERRORS, check_regular, read_bytes, read_guard, read_text
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder", "device", "missing", "null"])
@@ -40,7 +40,7 @@ def test_files_have_a_largest_size_and_text_is_text(tmp_path: Path) -> None:
 def test_what_readers_raise_is_one_error(error: Exception) -> None:
     with (
         pytest.raises(TsdistillError, match=r"the file cannot be read \(.+\); mend it"),
-        refusing("the file", "mend it"),
+        read_guard("the file", "mend it"),
     ):
         raise error
 
@@ -51,7 +51,7 @@ def test_what_is_no_reader_s_fault_passes() -> None:
 
     for error in (Own(), TsdistillError("as it is"), KeyboardInterrupt()):
         assert not isinstance(error, READ_ERRORS)
-        with pytest.raises(type(error)), refusing("a", "b"):
+        with pytest.raises(type(error)), read_guard("a", "b"):
             raise error
-    with pytest.raises(TsdistillError, match="a cannot be read"), refusing("a", "b", Own):
+    with pytest.raises(TsdistillError, match="a cannot be read"), read_guard("a", "b", Own):
         raise Own

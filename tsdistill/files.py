@@ -36,14 +36,14 @@ systems hold on one machine only, and no single file takes a day to write."""
 
 
 @contextmanager
-def replacing(path: str | Path, *failures: type[Exception]) -> Iterator[Path]:
-    """A path to write to, with the name of ``path``; see `replacing_all`."""
-    with replacing_all([path], *failures) as (beside,):
-        yield beside
+def atomic_file(path: str | Path, *failures: type[Exception]) -> Iterator[Path]:
+    """A path to write to, with the name of ``path``; see `atomic_files`."""
+    with atomic_files([path], *failures) as (temporary,):
+        yield temporary
 
 
 @contextmanager
-def replacing_all(paths: Sequence[str | Path], *failures: type[Exception]) -> Iterator[tuple[Path, ...]]:
+def atomic_files(paths: Sequence[str | Path], *failures: type[Exception]) -> Iterator[tuple[Path, ...]]:
     """A path to write to for each of ``paths``, with the same name.
 
     What is there takes the place of ``paths`` when the block ends well, in their order and at once, and goes
@@ -63,7 +63,7 @@ def replacing_all(paths: Sequence[str | Path], *failures: type[Exception]) -> It
     try:
         with ExitStack() as stack:
             written = [_Written.begin(Path(path), stack) for path in paths]
-            yield tuple(each.beside for each in written)
+            yield tuple(each.temporary for each in written)
             for each in written:
                 each.settle()
             with _uninterrupted() if len(written) > 1 else nullcontext():
@@ -74,7 +74,7 @@ def replacing_all(paths: Sequence[str | Path], *failures: type[Exception]) -> It
 
 
 @contextmanager
-def replacing_folder(path: str | Path) -> Iterator[Path]:
+def atomic_folder(path: str | Path) -> Iterator[Path]:
     """A new folder to write into, which takes the place of ``path`` when the block ends well.
 
     Raises:
@@ -84,15 +84,15 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
     try:
         target = Path(os.path.realpath(path))
         with scratch(target.parent) as place:
-            beside = place / target.name
-            beside.mkdir()
-            yield beside
-            for file in beside.rglob("*"):
+            temporary = place / target.name
+            temporary.mkdir()
+            yield temporary
+            for file in temporary.rglob("*"):
                 if file.is_file():
                     _settle(file, _new_mode(place))
             if target.is_dir():
-                os.chmod(beside, stat.S_IMODE(target.stat().st_mode))
-            os.replace(beside, target)
+                os.chmod(temporary, stat.S_IMODE(target.stat().st_mode))
+            os.replace(temporary, target)
             _sync_folder(target.parent)
     except OSError as error:
         raise TsdistillError(f"{path} cannot be written ({cause_of(error)}); name another") from error
@@ -120,10 +120,12 @@ def sweep(folder: Path) -> None:
     """Remove the scratch folders in ``folder`` whose processes are gone; nothing else."""
     try:
         with os.scandir(folder) as entries:
-            found = [each.path for each in entries if _SCRATCH.fullmatch(each.name) and not each.is_symlink()]
+            folders = [
+                each.path for each in entries if _SCRATCH.fullmatch(each.name) and not each.is_symlink()
+            ]
     except OSError:
         return
-    for place in found:
+    for place in folders:
         with suppress(OSError):
             _sweep_one(Path(place))
 
@@ -191,7 +193,7 @@ class _Written:
 
     path: Path
     target: Path | None
-    beside: Path
+    temporary: Path
 
     @classmethod
     def begin(cls, path: Path, stack: ExitStack) -> _Written:
@@ -203,21 +205,21 @@ class _Written:
     def settle(self) -> None:
         """Give the file its permissions and see that it is on the disk; write what stays where it is."""
         if self.target is None:
-            _pour(self.beside, self.path)
+            _pour(self.temporary, self.path)
             return
-        mode = _new_mode(self.beside.parent)
+        mode = _new_mode(self.temporary.parent)
         with suppress(FileNotFoundError):
             before = self.target.stat()
             mode = before.st_mode & 0o777
             if hasattr(os, "chown"):
                 with suppress(PermissionError):
-                    os.chown(self.beside, before.st_uid, before.st_gid)
-        _settle(self.beside, mode)
+                    os.chown(self.temporary, before.st_uid, before.st_gid)
+        _settle(self.temporary, mode)
 
     def move(self) -> None:
         """Put the file where it belongs."""
         if self.target is not None:
-            os.replace(self.beside, self.target)
+            os.replace(self.temporary, self.target)
             _sync_folder(self.target.parent)
 
 
@@ -231,12 +233,12 @@ def replaced(path: Path) -> Path | None:
     """
     target = Path(os.path.realpath(path))
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except FileNotFoundError:
         return target
-    if stat.S_ISDIR(found.st_mode):
+    if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    if stat.S_ISREG(found.st_mode) and target.exists() and os.path.samestat(found, target.stat()):
+    if stat.S_ISREG(status.st_mode) and target.exists() and os.path.samestat(status, target.stat()):
         return target
     return None
 

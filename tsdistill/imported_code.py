@@ -39,14 +39,14 @@ def _from_file(path: Path, spec: str) -> ModuleType:
     package = path.name == "__init__.py"
     name = f"_tsdistill_own_{path.parent.name if package else path.stem}_{digest}"
     folders = [str(path.parent)] if package else None
-    found = importlib.util.spec_from_file_location(name, path, submodule_search_locations=folders)
-    if found is None or found.loader is None:
+    module_spec = importlib.util.spec_from_file_location(name, path, submodule_search_locations=folders)
+    if module_spec is None or module_spec.loader is None:
         raise TsdistillError(f"{spec}: {path} cannot be imported as Python code")
-    module = importlib.util.module_from_spec(found)
+    module = importlib.util.module_from_spec(module_spec)
     sys.modules[name] = module
     try:
         with _first_on_path(path.parent):
-            found.loader.exec_module(module)
+            module_spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
         raise TsdistillError(f"{spec}: importing {path} failed with {cause_of(error)}") from error

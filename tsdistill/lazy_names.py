@@ -50,9 +50,13 @@ def attach(
     def __getattr__(name: str) -> object:
         if name not in home:
             return former(name)
-        place, there = home[name]
+        place, attribute = home[name]
         is_submodule = place == module
-        value = import_module(f"{place}.{there}") if is_submodule else getattr(import_module(place), there)
+        value = (
+            import_module(f"{place}.{attribute}")
+            if is_submodule
+            else getattr(import_module(place), attribute)
+        )
         setattr(sys.modules[module], name, value)
         return value
 

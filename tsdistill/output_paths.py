@@ -68,9 +68,9 @@ def check_outputs(outputs: Iterable[Output], inputs: Iterable[Input] = ()) -> No
         check_folder(each.path)
     _check_stdout(asked, files)
     _check_apart(files, folders)
-    for given in inputs:
-        for path in paths_in(given.value):
-            _check_kept(given.option, path, files, folders)
+    for option_input in inputs:
+        for path in paths_in(option_input.value):
+            _check_kept(option_input.option, path, files, folders)
 
 
 def paths_in(value: Any) -> Iterator[Path]:
@@ -107,8 +107,8 @@ def _check_stdout(asked: Sequence[Output], files: Sequence[Output]) -> None:
         except (OSError, ValueError):
             continue
         for each in files:
-            found = _stat(Path(str(each.path)))
-            if opened and found and stat.S_ISREG(found.st_mode) and os.path.samestat(opened, found):
+            status = _stat(Path(str(each.path)))
+            if opened and status and stat.S_ISREG(status.st_mode) and os.path.samestat(opened, status):
                 raise TsdistillError(
                     f"{each.option} {each.path} is the file that {name} goes to; name another"
                 )
@@ -139,36 +139,38 @@ def _check_apart(files: Sequence[Output], folders: Sequence[Output]) -> None:
                 )
 
 
-def _check_kept(option: str, given: Path, files: Sequence[Output], folders: Sequence[Output]) -> None:
+def _check_kept(option: str, input_path: Path, files: Sequence[Output], folders: Sequence[Output]) -> None:
     """Refuse to write over what is read.
 
     Raises:
         TsdistillError: names the output and the option that reads it.
     """
-    found = _stat(given)
-    if found is None or not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
+    input_status = _stat(input_path)
+    if input_status is None or not (stat.S_ISREG(input_status.st_mode) or stat.S_ISDIR(input_status.st_mode)):
         return
-    whole = stat.S_ISDIR(found.st_mode)
+    whole = stat.S_ISDIR(input_status.st_mode)
     for each in files:
         path = Path(str(each.path))
-        there = _stat(path)
-        if there is None or not stat.S_ISREG(there.st_mode):
+        output_status = _stat(path)
+        if output_status is None or not stat.S_ISREG(output_status.st_mode):
             continue
         above = (_stat(folder) for folder in Path(os.path.realpath(path)).parents) if whole else ()
-        if os.path.samestat(there, found) or any(a and os.path.samestat(a, found) for a in above):
-            where = f"in {given}, which {option} reads" if whole else f"what {option} reads"
+        if os.path.samestat(output_status, input_status) or any(
+            a and os.path.samestat(a, input_status) for a in above
+        ):
+            where = f"in {input_path}, which {option} reads" if whole else f"what {option} reads"
             raise TsdistillError(f"{each.option} {each.path} is {where}; name another")
     for folder in folders:
-        for path in _there(folder):
-            there = _stat(path)
-            same = there is not None and os.path.samestat(there, found)
-            if same or (whole and os.path.samestat(os.stat(path.parent), found)):
+        for path in _existing_files(folder):
+            output_status = _stat(path)
+            same = output_status is not None and os.path.samestat(output_status, input_status)
+            if same or (whole and os.path.samestat(os.stat(path.parent), input_status)):
                 raise TsdistillError(
                     f"{folder.option} {folder.path} would replace {path}, which {option} reads; name another"
                 )
 
 
-def _there(folder: Output) -> Iterator[Path]:
+def _existing_files(folder: Output) -> Iterator[Path]:
     """The files that exist in a folder and would be written."""
     for pattern in folder.names:
         yield from sorted(Path(str(folder.path)).glob(pattern))
@@ -178,7 +180,7 @@ def _lies_in(path: Path, folder: Output) -> bool:
     """Whether a file is one of those that are written into a folder, there already or not."""
     root = Path(os.path.realpath(Path(str(folder.path))))
     target = Path(os.path.realpath(path))
-    if any(_same(path, other) for other in _there(folder)):
+    if any(_same(path, other) for other in _existing_files(folder)):
         return True
     if not target.is_relative_to(root):
         return False
@@ -191,9 +193,9 @@ def _lies_in(path: Path, folder: Output) -> bool:
 
 def _place(path: Path) -> Any:
     """What two spellings of one file have in common; ``None`` for a terminal or another character device."""
-    found = _stat(path)
-    if found is not None:
-        return None if stat.S_ISCHR(found.st_mode) else (found.st_dev, found.st_ino)
+    status = _stat(path)
+    if status is not None:
+        return None if stat.S_ISCHR(status.st_mode) else (status.st_dev, status.st_ino)
     target = Path(os.path.realpath(path))
     above = _stat(target.parent)
     return str(target) if above is None else (above.st_dev, above.st_ino, target.name)

@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from tsdistill.errors import TsdistillError
 from tsdistill.printable import LONGEST_NAME, shortened
-from tsdistill.untrusted import read_text, refusing
+from tsdistill.untrusted import read_guard, read_text
 
 LARGEST_DOCUMENT = 2**25
 """Bytes of a JSON file: an index of 200,000 tensors takes 20 MB."""
@@ -102,7 +102,7 @@ def parse(text: str | bytes, kind: str, what: object, way_out: str) -> Any:
 
         from tsdistill.yaml_text import plain_loader
 
-        with refusing(what, way_out, yaml.YAMLError):
+        with read_guard(what, way_out, yaml.YAMLError):
             return yaml.load(text, plain_loader())
     try:
         if kind == "toml":
@@ -115,7 +115,13 @@ def parse(text: str | bytes, kind: str, what: object, way_out: str) -> Any:
 
 
 def read_json(path: Path, schema: type[S], way_out: str, what: object = None) -> S:
-    """The JSON file at ``path`` as ``schema`` has it.
+    """Read and validate a JSON file.
+
+    Args:
+        path: the file.
+        schema: the class of its contents.
+        way_out: advice for the user, the end of messages.
+        what: the name of the file in messages; ``path`` by default.
 
     Raises:
         TsdistillError: it cannot be read, is too large or no JSON, or does not fit.
@@ -128,13 +134,13 @@ def read_json(path: Path, schema: type[S], way_out: str, what: object = None) ->
 def _first(error: ValidationError) -> str:
     """The first fault in words: ``has no valid 'groups.fc1.size' (Input should be ...)``."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    said = first["msg"].removeprefix("Value error, ").replace("Input should", "it should")
+    message = first["msg"].removeprefix("Value error, ").replace("Input should", "it should")
     if first["type"] in ("model_type", "dict_type"):
-        said = "it should be a mapping"
+        message = "it should be a mapping"
     if first["type"] == "value_error" and not first["loc"]:
-        return said
+        return message
     place = ".".join(str(part) for part in first["loc"])
-    return f"has no valid {shortened(place, LONGEST_NAME)!r} ({said})" if place else f"is wrong: {said}"
+    return f"has no valid {shortened(place, LONGEST_NAME)!r} ({message})" if place else f"is wrong: {message}"
 
 
 def finite_or_none(value: Any) -> Any:

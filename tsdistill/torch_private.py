@@ -107,6 +107,12 @@ def is_wrapped(value: Any) -> bool:
 
 
 def weight_norm(direction: Tensor, length: Tensor, dim: int) -> Tensor:
-    """The weight that ``torch.nn.utils.weight_norm`` makes of a direction and a length."""
+    """The weight of ``torch.nn.utils.weight_norm``: ``direction * length / ‖direction‖``.
+
+    Args:
+        direction: ``weight_v``, of the shape of the weight.
+        length: ``weight_g``, of size 1 in all dimensions but ``dim``.
+        dim: the dimension that keeps a norm for each index.
+    """
     weight: Tensor = torch._weight_norm(direction, length, dim)
     return weight

@@ -25,14 +25,14 @@ file cannot be used. Errors that libraries derive from none of these are named w
 
 
 @contextmanager
-def refusing(what: object, way_out: str, *failures: type[Exception]) -> Iterator[None]:
+def read_guard(what: object, way_out: str, *failures: type[Exception]) -> Iterator[None]:
     """Turn whatever a reader raises into one `TsdistillError`: ``WHAT cannot be read (REASON); WAY OUT``.
 
     Around calls of readers and nothing else: a fault of the caller's own would be told as the file's.
 
     Args:
         what: the file, as messages call it.
-        way_out: what the user can do.
+        way_out: advice for the user, the end of the message.
         failures: what this reader may raise besides `READ_ERRORS`.
 
     Raises:
@@ -65,11 +65,16 @@ def check_regular(path: Path) -> None:
 def read_bytes(path: Path, most: int, way_out: str) -> bytes:
     """The bytes of a file of at most ``most``.
 
+    Args:
+        path: a regular file.
+        most: the largest size, in bytes.
+        way_out: advice for the user, the end of the message.
+
     Raises:
         TsdistillError: it is no file, is larger, or cannot be read.
     """
     check_regular(path)
-    with refusing(path, way_out), path.open("rb") as file:
+    with read_guard(path, way_out), path.open("rb") as file:
         data = file.read(most + 1)
     if len(data) > most:
         raise TsdistillError(f"{path} is larger than the {most} bytes that such a file takes; {way_out}")
@@ -79,9 +84,14 @@ def read_bytes(path: Path, most: int, way_out: str) -> bytes:
 def read_text(path: Path, most: int, way_out: str) -> str:
     """The UTF-8 text of a file of at most ``most`` bytes.
 
+    Args:
+        path: a regular file.
+        most: the largest size, in bytes.
+        way_out: advice for the user, the end of the message.
+
     Raises:
         TsdistillError: as `read_bytes`, or it is not text.
     """
     data = read_bytes(path, most, way_out)
-    with refusing(path, way_out):
+    with read_guard(path, way_out):
         return data.decode("utf-8")

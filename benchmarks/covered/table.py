@@ -12,7 +12,7 @@ from record import Name, Row
 from rich.console import Console
 from rich.table import Table
 
-from tsdistill.files import replacing
+from tsdistill.files import atomic_file
 
 KINDS = {
     "full": "analysed and planned",
@@ -56,7 +56,7 @@ def document(found: Found, sample: Collection[str], path: Path) -> None:
         lines.append(f"| {family} | {len(rows)} | {full} | {passed} | {failed} |")
     text = path.read_text()
     body = "\n".join(lines)
-    with replacing(path) as beside:
+    with atomic_file(path) as beside:
         before, after = text.partition(BEGIN)[0], text.partition(END)[2]
         beside.write_text(f"{before}{BEGIN}\n{body}\n{END}{after}")
 

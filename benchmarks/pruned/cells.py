@@ -17,7 +17,7 @@ from record import Record
 from torch import nn
 
 import tsdistill
-from tsdistill.files import replacing
+from tsdistill.files import atomic_file
 
 Key = Mapping[str, Any]
 
@@ -64,7 +64,7 @@ class Cells:
 
     def hold(self, key: Key, model: nn.Module) -> None:
         """Keep the network of a cell alone."""
-        with replacing(self._network(key)) as path:
+        with atomic_file(self._network(key)) as path:
             torch.save(model, path)
 
     def model(self, key: Key) -> nn.Module | None:

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tsdistill.files import replacing
+from tsdistill.files import atomic_file
 
 from . import peer
 from .jobs import PROMISE, Work
@@ -249,7 +249,7 @@ def document(shown: Sequence[Shown], path: Path) -> None:
     if BEGIN not in page:
         page = f"{page.rstrip()}\n\n{BEGIN}\n{END}\n"
     before, _, rest = page.partition(BEGIN)
-    with replacing(path) as beside:
+    with atomic_file(path) as beside:
         beside.write_text(f"{before}{BEGIN}\n{markdown(shown)}{END}{rest.partition(END)[2]}")
 
 

@@ -24,7 +24,7 @@ def cells(table: Any, first: str, width: int = 300) -> list[str]:
 
 def test_groups_beside_a_teacher(report: tsd.AlignmentReport) -> None:
     group = report.groups[0]
-    row = cells(tables.beside_table(report), "0")
+    row = cells(tables.teacher_table(report), "0")
     assert row[:6] == ["0", "9", "0", "3", "of", "3"]
     assert row[6:] == [f"{group.teacher_best.mean():.3f}", "1.000"]
     shown = text(tables.groups_table(report))
@@ -35,7 +35,7 @@ def test_groups_beside_a_teacher(report: tsd.AlignmentReport) -> None:
 
 def test_what_may_go(report: tsd.AlignmentReport) -> None:
     group = report.groups[0]
-    row = cells(tables.leaving_table(report), "0")
+    row = cells(tables.candidates_table(report), "0")
     flags = (group.dead, group.weak, group.redundant, group.saturated, group.candidate)
     assert row[:7] == ["0", "9", *(str(int(flag.sum())) for flag in flags)]
     assert f"{int(group.candidate.sum())} of 9 nodes" in text(tables.groups_table(report))
@@ -45,9 +45,9 @@ def test_every_metric_has_its_column(student: nn.Module, teacher: nn.Module, sam
     names = ["cka", "correlation", "gates"]
     report = tsd.analyze(student, teacher, samples, analysis={"metric": names})
     group = report.groups[0]
-    header, *_ = [line for line in text(tables.beside_table(report)).splitlines() if "aligned" in line]
+    header, *_ = [line for line in text(tables.teacher_table(report)).splitlines() if "aligned" in line]
     assert header.split()[-6:] == ["correlation", "gates", "one", "to", "one", "cka"]
-    row = cells(tables.beside_table(report), "0")
+    row = cells(tables.teacher_table(report), "0")
     assert row[7] == f"{group.matches['gates'].teacher_similarity.mean():.3f}"
     assert row[-1] == f"{group.scores['cka']:.3f}"
     shown = text(tables.groups_table(report))
@@ -59,15 +59,15 @@ def test_every_metric_has_its_column(student: nn.Module, teacher: nn.Module, sam
 def test_a_group_without_a_partner_is_shown(report: tsd.AlignmentReport) -> None:
     group = report.groups[0]
     alone = replace(group, name="alone", teacher_group=None, matches={}, scores={}, compared="")
-    shown = tables.beside_table(replace(report, groups=(group, alone)))
+    shown = tables.teacher_table(replace(report, groups=(group, alone)))
     assert cells(shown, "alone") == ["alone", "9", "none"]
 
 
 def test_where_groups_are_compared_is_said_where_it_differs(report: tsd.AlignmentReport) -> None:
     group = report.groups[0]
     other = replace(group, name="other", compared="pooled to 7x7 positions")
-    assert "compared" not in text(tables.beside_table(report))
-    shown = tables.beside_table(replace(report, groups=(group, other)))
+    assert "compared" not in text(tables.teacher_table(report))
+    shown = tables.teacher_table(replace(report, groups=(group, other)))
     assert cells(shown, "other")[-2:] == ["7x7", "pooled"]
 
 
@@ -75,12 +75,12 @@ def test_narrow_terminals_fold_headers_and_no_figures(alone: tsd.AlignmentReport
     group = alone.groups[0]
     wide = replace(group, name="layer4.1.conv2", size=1024, params_saved=16_600_000)
     report = replace(alone, groups=(wide,))
-    assert "redundant" in text(tables.leaving_table(report))
-    for shown in (tables.leaving_table(report), tables.nodes_table(report, group)):
+    assert "redundant" in text(tables.candidates_table(report))
+    for shown in (tables.candidates_table(report), tables.nodes_table(report, group)):
         lines = text(shown, 80).splitlines()
         assert max(map(len, lines)) <= 80
         assert any("re" in line and "-" in line for line in lines)
-    row = cells(tables.leaving_table(report), "layer4.1.conv2", 80)
+    row = cells(tables.candidates_table(report), "layer4.1.conv2", 80)
     assert row[1] == "1024"
     assert "16.6M" in row
 

@@ -272,10 +272,10 @@ def _show(
     notes: tuple[str, ...],
 ) -> None:
     from tsdistill.report.cut_table import cuts_table
-    from tsdistill.report.report_text import heading, timing
+    from tsdistill.report.report_text import header_lines, timing_line
     from tsdistill.report.tables import curve_table, groups_table, nodes_table
 
-    for line in heading(report, (*notes, *(history.notes if history else ()))):
+    for line in header_lines(report, (*notes, *(history.notes if history else ()))):
         console.print(line)
     if history:
         from tsdistill.report.history_table import history_table
@@ -292,7 +292,7 @@ def _show(
         console.print(curve_table(report, group))
         console.print(nodes_table(report, group))
     console.print()
-    console.print(timing(report))
+    console.print(timing_line(report))
 
 
 def _end(report: AlignmentReport) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tsdistill.cli import progress_display, terminal
-from tsdistill.files import replacing
+from tsdistill.files import atomic_file
 from tsdistill.output_paths import STDOUT, Input, Output, check_outputs
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def write_text(path: str, text: str) -> None:
             sys.stdout.write(text)
             sys.stdout.flush()
         return
-    with replacing(path) as beside:
+    with atomic_file(path) as beside:
         beside.write_text(text, encoding="utf-8")
 
 

@@ -25,7 +25,7 @@ def tell_plan(
 ) -> None:
     """Show a plan that was not carried out."""
     import tsdistill as tsd
-    from tsdistill.report.report_text import heading
+    from tsdistill.report.report_text import header_lines
     from tsdistill.report.tables import costs_table, plan_table
 
     if json_file:
@@ -34,7 +34,7 @@ def tell_plan(
         return
     console = output.console()
     notes = (*tsd.info_of(model).notes, *notes)
-    for line in heading(report, notes) if report else [f"note    {note}" for note in notes]:
+    for line in header_lines(report, notes) if report else [f"note    {note}" for note in notes]:
         console.print(line)
     console.print()
     console.print(plan_table(plan))
@@ -79,12 +79,12 @@ def _show(
     from tsdistill.pruning.accuracy_search import DropResult
     from tsdistill.report.numbers import counted
     from tsdistill.report.pareto import trials_table
-    from tsdistill.report.report_text import heading
+    from tsdistill.report.report_text import header_lines
     from tsdistill.report.side_by_side import comparison_table
     from tsdistill.report.tables import plan_table
 
     if result.report:
-        lines = heading(result.report, notes)
+        lines = header_lines(result.report, notes)
     else:
         lines = [f"data    {result.data}", *(f"note    {note}" for note in notes)]
     for line in lines:
@@ -102,7 +102,7 @@ def tell_sweep(model: nn.Module, swept: Sweep, out: str, json_file: str | None) 
     """Show a sweep whose files are in the folder ``out``."""
     import tsdistill as tsd
     from tsdistill.report.pareto import sweep_table
-    from tsdistill.report.report_text import heading
+    from tsdistill.report.report_text import header_lines
 
     if json_file:
         output.write_json(json_file, swept.to_dict())
@@ -113,7 +113,7 @@ def tell_sweep(model: nn.Module, swept: Sweep, out: str, json_file: str | None) 
         (*tsd.info_of(model).notes, *(note for row in swept.rows for note in row.result.notes))
     )
     report = swept.rows[0].result.report
-    for line in heading(report, notes) if report else [f"note    {note}" for note in notes]:
+    for line in header_lines(report, notes) if report else [f"note    {note}" for note in notes]:
         console.print(line)
     console.print()
     console.print(sweep_table(swept))

@@ -13,7 +13,7 @@ from tsdistill.data.numpy_files import names_in, native, read_npy, read_npz
 from tsdistill.data.transforms import is_image, normalise
 from tsdistill.errors import TsdistillError
 from tsdistill.models.info import InputSpec
-from tsdistill.untrusted import refusing
+from tsdistill.untrusted import read_guard
 
 
 class ArraySamples(Dataset):
@@ -45,7 +45,7 @@ class ArraySamples(Dataset):
         if isinstance(x, np.ndarray) and x.dtype.kind not in "biuf":
             raise TsdistillError(f"{name} holds {x.dtype}, not numbers; give floating values or 8-bit images")
         if isinstance(x, np.ndarray):
-            with refusing(name, "give floating values or 8-bit images"):
+            with read_guard(name, "give floating values or 8-bit images"):
                 torch.from_numpy(np.empty(0, x.dtype.newbyteorder("=")))
         if y is not None and (not len(y.shape) or y.shape[0] != shape[0]):
             raise TsdistillError(f"{name} has {shape[0]} samples but labels of shape {tuple(y.shape)}")

@@ -17,7 +17,7 @@ from tsdistill.errors import TsdistillError
 from tsdistill.models.files import torch_save
 from tsdistill.models.sources import python_code
 from tsdistill.runtime.nests import as_tensors, mapped, tensors
-from tsdistill.untrusted import check_regular, refusing
+from tsdistill.untrusted import check_regular, read_guard
 
 SUFFIXES = (".pt", ".pth", ".npy", ".npz", ".safetensors")
 
@@ -52,12 +52,12 @@ def _read(path: Path, what: str) -> Any:
         return np.array(native(read_npy(path)))
     if kind == ".npz":
         return read_npz(path)
-    with refusing(what, "save tensors, or a tuple or dict of them", SafetensorError):
+    with read_guard(what, "save tensors, or a tuple or dict of them", SafetensorError):
         return safetensors.torch.load_file(path) if kind == ".safetensors" else torch_save.load(path)
 
 
 def _checked(values: Any, place: str) -> Any:
-    with refusing(f"--example-input {place}", "give plain numeric arrays"):
+    with read_guard(f"--example-input {place}", "give plain numeric arrays"):
         example = mapped(as_tensors(values), torch.Tensor.detach)
     if next(tensors(example), None) is None:
         raise TsdistillError(

@@ -11,7 +11,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from tsdistill.errors import TsdistillError
-from tsdistill.untrusted import check_regular, refusing
+from tsdistill.untrusted import check_regular, read_guard
 
 _PREFIX = {"train": "train", "test": "t10k"}
 _MOST_DEFLATED = 1032
@@ -32,7 +32,7 @@ def read_idx(path: str | Path) -> np.ndarray:
     """
     path = Path(path)
     check_regular(path)
-    with refusing(path, "fetch the file again"):
+    with read_guard(path, "fetch the file again"):
         compressed = path.suffix == ".gz"
         most = path.stat().st_size * (_MOST_DEFLATED if compressed else 1)
         with gzip.open(path) if compressed else path.open("rb") as file:

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from tsdistill.errors import TsdistillError
 from tsdistill.models.info import InputSpec
-from tsdistill.untrusted import check_regular, refusing
+from tsdistill.untrusted import check_regular, read_guard
 
 # fmt: off
 _SUFFIXES = frozenset({
@@ -108,7 +108,7 @@ def open_image(path: str | Path) -> Any:
 
     path = Path(path)
     check_regular(path)
-    with refusing(f"the image {path}", "repair or remove the file", Image.DecompressionBombError):
+    with read_guard(f"the image {path}", "repair or remove the file", Image.DecompressionBombError):
         with warnings.catch_warnings(action="ignore"):
             image = Image.open(path)
         with image:

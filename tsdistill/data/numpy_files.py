@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 
 from tsdistill.errors import TsdistillError
-from tsdistill.untrusted import check_regular, refusing
+from tsdistill.untrusted import check_regular, read_guard
 
 _WAY_OUT = "give plain numeric arrays"
 _LONGEST_HEADER = 10_000
@@ -33,7 +33,7 @@ def read_npy(path: Path) -> np.ndarray:
         TsdistillError: it is damaged, shorter than it says, or holds Python objects.
     """
     check_regular(path)
-    with refusing(path, _WAY_OUT, TokenError), warnings.catch_warnings(action="ignore"):
+    with read_guard(path, _WAY_OUT, TokenError), warnings.catch_warnings(action="ignore"):
         with path.open("rb") as file:
             _check_claim(file, path.stat().st_size)
         array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -53,7 +53,7 @@ def read_npz(path: Path, names: tuple[str, ...] | None = None) -> dict[str, np.n
     """
     check_regular(path)
     with (
-        refusing(path, _WAY_OUT, TokenError),
+        read_guard(path, _WAY_OUT, TokenError),
         warnings.catch_warnings(action="ignore"),
         zipfile.ZipFile(path) as archive,
     ):
@@ -85,7 +85,7 @@ def names_in(path: Path) -> list[str]:
         TsdistillError: it is no such file.
     """
     check_regular(path)
-    with refusing(path, _WAY_OUT), zipfile.ZipFile(path) as archive:
+    with read_guard(path, _WAY_OUT), zipfile.ZipFile(path) as archive:
         return [name.removesuffix(".npy") for name in archive.namelist()]
 
 

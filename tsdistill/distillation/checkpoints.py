@@ -11,10 +11,10 @@ import torch
 from pydantic import ConfigDict
 
 from tsdistill.errors import TsdistillError
-from tsdistill.files import replacing
+from tsdistill.files import atomic_file
 from tsdistill.models.files import torch_save
 from tsdistill.schema import Count, Schema, Text, validated
-from tsdistill.untrusted import check_regular, refusing
+from tsdistill.untrusted import check_regular, read_guard
 
 VERSION = 1
 """Version of the checkpoint format; files of another version are refused."""
@@ -42,7 +42,7 @@ def write(path: Path, state: Mapping[str, Any]) -> None:
     Raises:
         TsdistillError: it cannot be written (a full disk); what was at ``path`` stays.
     """
-    with replacing(path, RuntimeError, ValueError) as temporary, open(temporary, "wb") as file:
+    with atomic_file(path, RuntimeError, ValueError) as temporary, open(temporary, "wb") as file:
         torch.save({"version": VERSION, **state}, file)
 
 
@@ -54,7 +54,7 @@ def read(path: Path) -> dict[str, Any]:
     """
     what = f"the checkpoint {path}"
     check_regular(path)
-    with refusing(what, WAY_OUT):
+    with read_guard(what, WAY_OUT):
         state: dict[str, Any] = torch_save.load(path)
     if not isinstance(state, dict) or state.get("version") != VERSION:
         raise TsdistillError(f"{path} is no checkpoint of this version; {WAY_OUT}")

@@ -25,7 +25,7 @@ from tsdistill.errors import TsdistillError
 from tsdistill.models.layers.layer_kind import batch_norms
 from tsdistill.runtime.nests import by_name, count
 from tsdistill.runtime.seeds import mixed_seed
-from tsdistill.untrusted import refusing
+from tsdistill.untrusted import read_guard
 
 _STEP_SEED = 6
 """Stream number of the random numbers that models draw in a training step (dropout); unlike those of
@@ -67,7 +67,7 @@ class TrainingLoop:
         Raises:
             TsdistillError: it is not one of such a training; nothing can go on after that.
         """
-        with refusing("the checkpoint of the run", WAY_OUT):
+        with read_guard("the checkpoint of the run", WAY_OUT):
             self.position = Position(**state["position"])
             self.log = [dict(line) for line in state["log"]]
             self.skipped = int(state["skipped"])

@@ -12,7 +12,7 @@ from pydantic import ConfigDict
 
 from tsdistill.distillation import checkpoints
 from tsdistill.errors import TsdistillError
-from tsdistill.files import replacing, sweep
+from tsdistill.files import atomic_file, sweep
 from tsdistill.options.train_options import differences
 from tsdistill.schema import Schema, finite_or_none, read_json
 
@@ -151,7 +151,7 @@ class RunFolder:
 
     def _write(self, path: Path, text: str) -> None:
         if self.writes:
-            with replacing(path) as temporary:
+            with atomic_file(path) as temporary:
                 temporary.write_text(text, encoding="utf-8")
 
 

@@ -18,11 +18,11 @@ from tsdistill.distillation.checksums import checksums
 from tsdistill.distillation.losses import Features
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.named_outputs import batch_outputs
-from tsdistill.files import replacing
+from tsdistill.files import atomic_file
 from tsdistill.runtime.forward import forward
 from tsdistill.runtime.nests import tensors
 from tsdistill.schema import LARGEST_OPTIONS
-from tsdistill.untrusted import read_text, refusing
+from tsdistill.untrusted import read_guard, read_text
 
 FORMAT = 2
 """Version of the files of cached outputs; files of another version are computed again."""
@@ -186,10 +186,10 @@ class CachedTeacher:
                 width = sum(math.prod(shape) for shape in self._shapes.values())
                 _reserve(values, (self._samples, width), np.float32)
                 _reserve(known, (self._samples,), np.int64)
-                with replacing(identity_file) as temporary:
+                with atomic_file(identity_file) as temporary:
                     temporary.write_text(json.dumps(identity) + "\n", encoding="utf-8")
         self._barrier()
-        with refusing(f"the teacher's outputs in {self._folder}", "remove them to compute them anew"):
+        with read_guard(f"the teacher's outputs in {self._folder}", "remove them to compute them anew"):
             self._values = np.load(values, mmap_mode="r+", allow_pickle=False)
             self._known = np.load(known, mmap_mode="r+", allow_pickle=False)
             width = sum(math.prod(shape) for shape in self._shapes.values())
@@ -201,7 +201,7 @@ class CachedTeacher:
 
 def _reserve(path: Path, shape: tuple[int, ...], dtype: Any) -> None:
     """An array of zeros in a file whose space is really there: a full disk would be a bus error later."""
-    with replacing(path, ValueError) as temporary:
+    with atomic_file(path, ValueError) as temporary:
         np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=shape).flush()
         if hasattr(os, "posix_fallocate"):
             with open(temporary, "r+b") as file:

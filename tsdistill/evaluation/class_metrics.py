@@ -1,4 +1,4 @@
-"""Figures that say how good a classifier is, and the registration of all built-in metrics."""
+"""Metrics of classifiers, and the registration of all built-in metrics."""
 
 from __future__ import annotations
 
@@ -38,7 +38,12 @@ class _TopK(RunningMean):
     k: ClassVar[int] = 1
 
     def update(self, outputs: Tensor, labels: Tensor | None, reference_outputs: Tensor | None = None) -> None:
-        """Take the positions of a batch that count: scores ``(positions, classes)``, labels ``(positions,)``.
+        """Add the counted positions of one batch.
+
+        Args:
+            outputs: class scores ``[positions, classes]`` of the model.
+            labels: class numbers ``[positions]``.
+            reference_outputs: unused.
 
         Raises:
             TsdistillError: labels are missing, are no class numbers or do not fit the scores.
@@ -78,8 +83,8 @@ class Top5(_TopK):
     k: ClassVar[int] = 5
 
 
-def _pair(outputs: Tensor, given: Tensor | None, name: str) -> tuple[Tensor, Tensor]:
-    reference: Tensor = reference_given(given, name)
+def _pair(outputs: Tensor, reference_outputs: Tensor | None, name: str) -> tuple[Tensor, Tensor]:
+    reference: Tensor = reference_given(reference_outputs, name)
     if reference.shape != outputs.shape:
         raise TsdistillError(
             f"{name} needs outputs of one shape, but the model gives {tuple(outputs.shape)} and the reference"
@@ -89,7 +94,7 @@ def _pair(outputs: Tensor, given: Tensor | None, name: str) -> tuple[Tensor, Ten
 
 
 class Agreement(RunningMean):
-    """Percent of predictions that are the reference's."""
+    """Percent of predictions that equal those of the reference."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"reference"})
     wants: ClassVar[str] = POSITIONS
@@ -97,13 +102,20 @@ class Agreement(RunningMean):
     unit: ClassVar[str] = "%"
 
     def update(self, outputs: Tensor, labels: Tensor | None, reference_outputs: Tensor | None) -> None:
-        """Take the positions of a batch that count: scores ``(positions, classes)`` of both models.
+        """Add the counted positions of one batch.
+
+        Args:
+            outputs: class scores ``[positions, classes]`` of the model.
+            labels: unused.
+            reference_outputs: class scores of the reference model, of the same shape.
 
         Raises:
             TsdistillError: they differ in shape or have no classes.
         """
-        mine, theirs = _pair(outputs, reference_outputs, "agreement")
-        self._add(float((mine.argmax(1) == theirs.argmax(1)).sum()) * 100, len(mine))
+        model_scores, reference_scores = _pair(outputs, reference_outputs, "agreement")
+        self._add(
+            float((model_scores.argmax(1) == reference_scores.argmax(1)).sum()) * 100, len(model_scores)
+        )
 
 
 class KullbackLeibler(RunningMean):
@@ -115,20 +127,27 @@ class KullbackLeibler(RunningMean):
     unit: ClassVar[str] = "nats"
 
     def update(self, outputs: Tensor, labels: Tensor | None, reference_outputs: Tensor | None) -> None:
-        """Take the positions of a batch that count: scores ``(positions, classes)`` of both models.
+        """Add the counted positions of one batch.
+
+        Args:
+            outputs: class scores ``[positions, classes]`` of the model.
+            labels: unused.
+            reference_outputs: class scores of the reference model, of the same shape.
 
         Raises:
             TsdistillError: they differ in shape or have no classes.
         """
-        mine, theirs = _pair(outputs, reference_outputs, "kl")
-        log_mine, log_theirs = (torch.log_softmax(scores.double(), 1) for scores in (mine, theirs))
-        divergence = (log_theirs.exp() * (log_theirs - log_mine)).sum(1).clamp_min(0)
-        self._add(float(divergence.sum()), len(mine))
+        model_scores, reference_scores = _pair(outputs, reference_outputs, "kl")
+        log_model, log_reference = (
+            torch.log_softmax(scores.double(), 1) for scores in (model_scores, reference_scores)
+        )
+        divergence = (log_reference.exp() * (log_reference - log_model)).sum(1).clamp_min(0)
+        self._add(float(divergence.sum()), len(model_scores))
 
 
 @hookimpl
 def register_evaluation_metrics(register: Callable[[str, type[Metric]], None]) -> None:
-    """Register the metrics of classifiers, of regression, and those that ask for no task at all."""
+    """Register the metrics of classifiers, of regression, and those of any task."""
     register("top1", Top1)
     register("top5", Top5)
     register("agreement", Agreement)

@@ -56,12 +56,12 @@ def counted(
         ignore_index: the label that counts for nothing.
     """
     positions = layout.positions(tensor)
-    found = _attended(x, positions)
+    mask = _attended(x, positions)
     labels = labels_for(layout, tensor, y)
     if labels is not None and not labels.is_floating_point():
         kept = labels.to(tensor.device) != ignore_index
-        found = kept if found is None else found.to(tensor.device) & kept
-    return None if found is None else found.to(tensor.device)
+        mask = kept if mask is None else mask.to(tensor.device) & kept
+    return None if mask is None else mask.to(tensor.device)
 
 
 def labels_for(layout: Layout, tensor: Tensor, y: Any) -> Tensor | None:
@@ -69,6 +69,11 @@ def labels_for(layout: Layout, tensor: Tensor, y: Any) -> Tensor | None:
     probabilities ``[*positions, classes]``; ``None`` where ``y`` has none that fit its shape.
 
     Dimensions of size 1 may be missing or too many.
+
+    Args:
+        layout: of the output.
+        tensor: the output.
+        y: labels of the batch; for several outputs a mapping from the name of an output to its labels.
     """
     y = y.get(layout.name) if isinstance(y, Mapping) else y
     if not isinstance(y, Tensor):

@@ -44,9 +44,9 @@ def default_metrics(
     used = {name: tensors[name] for name, layout in known.items() if layout.kind != UNUSED}
     if len(used) == 1:
         name, tensor = next(iter(used.items()))
-        said = outputs is not None and name in outputs
-        found = _of_one(tensor, known[name], target, reference, said)
-        return found if len(tensors) == 1 else tuple(f"{metric}@{name}" for metric in found)
+        stated = outputs is not None and name in outputs
+        metrics = _of_one(tensor, known[name], target, reference, stated)
+        return metrics if len(tensors) == 1 else tuple(f"{metric}@{name}" for metric in metrics)
     many = ("output_mse",) if used and reference else ()
     each = (
         f"{metric}@{name}"
@@ -56,14 +56,14 @@ def default_metrics(
     return (*many, *each)
 
 
-def _of_one(tensor: Tensor, layout: Layout, target: Any, reference: bool, said: bool) -> tuple[str, ...]:
+def _of_one(tensor: Tensor, layout: Layout, target: Any, reference: bool, stated: bool) -> tuple[str, ...]:
     labels = target.get(layout.name) if isinstance(target, Mapping) else target
     labels = labels if isinstance(labels, Tensor) else None
     if layout.kind != CLASSES or (labels is not None and labels.is_floating_point()):
         return (*(("mse",) if labels is not None else ()), *(("output_mse",) if reference else ()))
     scores = layout.rows(tensor)
     if labels is not None and labels.numel() != scores[..., 0].numel():
-        if tensor.ndim == 3 and not said:
+        if tensor.ndim == 3 and not stated:
             return ("output_mse",) if reference else ()
         labels = None
     return (*_top(labels, scores), *(("agreement", "kl") if reference else ()))
@@ -74,8 +74,8 @@ def _of_several(tensor: Tensor, layout: Layout, target: Any, reference: bool) ->
     if layout.kind == CLASSES:
         numbers = None if labels is None or labels.is_floating_point() else labels
         return (*_top(numbers, layout.rows(tensor)), *(("agreement", "kl") if reference else ()))
-    given = labels is not None and isinstance(target, Mapping)
-    return (*(("mse",) if given else ()), *(("output_mse",) if reference else ()))
+    has_own_labels = labels is not None and isinstance(target, Mapping)
+    return (*(("mse",) if has_own_labels else ()), *(("output_mse",) if reference else ()))
 
 
 def _top(labels: Tensor | None, scores: Tensor) -> tuple[str, ...]:

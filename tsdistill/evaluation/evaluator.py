@@ -91,6 +91,12 @@ def evaluate(
 def as_stream(model: nn.Module, data: Any, inputs: DataOptions, seed: int) -> Stream:
     """``data`` itself when it is a stream, else ``open_data`` of it for the inputs of ``model``.
 
+    Args:
+        model: the model whose inputs the samples become.
+        data: a stream, or whatever ``open_data`` takes.
+        inputs: how samples are read and preprocessed.
+        seed: of the random choice of samples.
+
     Raises:
         TsdistillError: an augmentation is asked for, or anything that ``open_data`` raises.
     """
@@ -122,32 +128,34 @@ def evaluate_all(
         names: what messages call the models.
         outputs: what they hold, by name, where that is not plain.
         ignore_index: the label that counts for nothing.
-        progress: is told how many samples are done.
+        progress: called with the number of samples done.
     """
     if metrics is not None:
         metrics = plugins.names_of(metrics)
     have = {"labels": stream.labelled, "reference": reference is not None}
     kinds = None if metrics is None else _kinds(metrics, have)
     called = ["the model"] * len(models) if names is None else [f"the model {name}" for name in names]
-    its_place = next((n for n, model in enumerate(models) if model is reference), None)
-    their_name = "the reference" if names is None or its_place is None else called[its_place]
+    reference_index = next((n for n, model in enumerate(models) if model is reference), None)
+    reference_name = "the reference" if names is None or reference_index is None else called[reference_index]
     running: list[dict[str, Metric]] = []
-    judging: _Judging | None = None
+    selector: _OutputSelector | None = None
     done = 0
     others = [] if reference is None or any(model is reference for model in models) else [reference]
     with evaluation_mode(*models, *others, fast=True), torch.no_grad():
         for x, target in stream:
             named = by_name(models[0], x)
             target = aligned_labels(named, target, ignore_index)
-            theirs = None if reference is None else Run(reference, x, their_name)
-            if theirs is not None:
-                theirs.whole()
-            first = theirs if theirs is not None and not others else Run(models[0], x, called[0])
+            reference_run = None if reference is None else Run(reference, x, reference_name)
+            if reference_run is not None:
+                reference_run.whole()
+            first = (
+                reference_run if reference_run is not None and not others else Run(models[0], x, called[0])
+            )
             runs = [
                 first if m is first.model else Run(m, x, who) for m, who in zip(models, called, strict=True)
             ]
-            if judging is None and first.structured:
-                outputs = {**_alone(first, [*runs, theirs or first]), **(outputs or {})}
+            if selector is None and first.structured:
+                outputs = {**_alone(first, [*runs, reference_run or first]), **(outputs or {})}
             if kinds is None:
                 chosen = default_metrics(
                     stream.labelled,
@@ -159,12 +167,12 @@ def evaluate_all(
                 kinds = _kinds(chosen, have)
             if not kinds:
                 break
-            judging = judging or _judging(kinds, first, outputs, target, ignore_index)
+            selector = selector or _selector(kinds, first, outputs, target, ignore_index)
             running = running or [{name: kind() for name, kind in kinds.items()} for _ in models]
             for states in running:
                 run = runs.pop(0)  # its outputs are free when the next model runs
                 for name, metric in states.items():
-                    _update(name, metric, judging, _Runs(run, theirs, first), named, target)
+                    _update(name, metric, selector, _Runs(run, reference_run, first), named, target)
             done += count(x)
             tell(progress, EVALUATE, done, stream.samples)
     if not kinds:
@@ -178,12 +186,12 @@ def _alone(first: Run, runs: Sequence[Run]) -> dict[str, str]:
     return {name: UNUSED for name in first.named() if not all(name in pairs for pairs in shared)}
 
 
-def _judging(
+def _selector(
     kinds: Mapping[str, Any], first: Run, outputs: Mapping[str, str] | None, target: Any, ignore_index: int
-) -> _Judging:
+) -> _OutputSelector:
     raw = all(wants_of(kind, name) == RAW for name, kind in kinds.items())
     known = {} if raw else layouts(first.named(), outputs, target)
-    return _Judging(known, kinds, ignore_index)
+    return _OutputSelector(known, kinds, ignore_index)
 
 
 def _kinds(names: Sequence[str], have: Mapping[str, bool]) -> dict[str, Any]:
@@ -200,8 +208,8 @@ def _kinds(names: Sequence[str], have: Mapping[str, bool]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, eq=False)
-class _Judging:
-    """What of the outputs is judged, settled on the first batch.
+class _OutputSelector:
+    """Chooses the tensors that each metric receives; built on the first batch.
 
     Attributes:
         layouts: of the outputs of the first model that ran, by name.
@@ -213,76 +221,89 @@ class _Judging:
     kinds: Mapping[str, Any]
     ignore_index: int
 
-    def given(self, name: str, runs: _Runs, x: Any, target: Any) -> tuple[Any, Any, Any]:
+    def metric_arguments(self, name: str, runs: _Runs, x: Any, target: Any) -> tuple[Any, Any, Any]:
         """Outputs, labels and the reference's outputs as the metric ``name`` wants them."""
         metric, _, output = name.partition("@")
         kind = self.kinds[name]
         wants = wants_of(kind, metric)
-        device, _ = placement(runs.mine.model)
+        device, _ = placement(runs.run.model)
         compared = "reference" in kind.needs
         if wants == RAW or (wants == OUTPUTS and not runs.first.structured):
-            theirs = runs.theirs.sound() if runs.theirs and compared else None
-            return runs.mine.sound(), _moved(target, device), _moved(theirs, device)
+            reference_outputs = runs.reference.sound() if runs.reference and compared else None
+            return runs.run.sound(), _moved(target, device), _moved(reference_outputs, device)
         _check_labels(metric, kind, target)
         if wants == OUTPUTS:
             names = [output] if output else [n for n, known in self.layouts.items() if known.kind != UNUSED]
             both = [self._rows(runs, each, x, target, compared) for each in names]
             if len(names) > 1:
                 both = [self._centred(each, *rows) for each, rows in zip(names, both, strict=True)]
-            reference = dict(zip(names, (theirs for _, _, theirs in both), strict=True)) if compared else None
-            return dict(zip(names, (mine for mine, _, _ in both), strict=True)), None, reference
+            by_name = {each: rows[0] for each, rows in zip(names, both, strict=True)}
+            reference = {each: rows[2] for each, rows in zip(names, both, strict=True)} if compared else None
+            return by_name, None, reference
         if wants == POSITIONS:
             name = output or class_output(runs.first.named(), self.layouts)
             return self._rows(runs, name, x, target, compared)
-        mine = runs.mine.tensor(runs.its(output) if output else None)
+        outputs = runs.run.tensor(runs.its(output) if output else None)
         labels = target.get(output) if isinstance(target, Mapping) else target
-        theirs = runs.theirs.tensor(runs.its(output, True) if output else None) if runs.theirs else None
+        reference_outputs = (
+            runs.reference.tensor(runs.its(output, True) if output else None) if runs.reference else None
+        )
         labels = labels if isinstance(labels, Tensor) else None
-        return mine, _moved(labels, mine.device), _moved(theirs if compared else None, mine.device)
+        return (
+            outputs,
+            _moved(labels, outputs.device),
+            _moved(reference_outputs if compared else None, outputs.device),
+        )
 
-    def _centred(self, name: str, mine: Any, labels: Any, theirs: Any) -> tuple[Any, Any, Any]:
+    def _centred(self, name: str, outputs: Any, labels: Any, reference_outputs: Any) -> tuple[Any, Any, Any]:
         """Class scores without their mean over the classes, which changes no probability; values as they
         are."""
         if self.layouts[name].kind != CLASSES:
-            return mine, labels, theirs
-        mine, theirs = (
+            return outputs, labels, reference_outputs
+        outputs, reference_outputs = (
             None if rows is None else rows.double() - rows.double().mean(-1, keepdim=True)
-            for rows in (mine, theirs)
+            for rows in (outputs, reference_outputs)
         )
-        return mine, labels, theirs
+        return outputs, labels, reference_outputs
 
     def _rows(self, runs: _Runs, name: str, x: Any, target: Any, compared: bool) -> tuple[Any, Any, Any]:
         """The positions of an output that count: of the model, of the labels, of the reference."""
         if name not in self.layouts:
             raise TsdistillError(f"the models have no output {name!r}; they give {', '.join(self.layouts)}")
-        layout, tensor = self.layouts[name], runs.mine.one(runs.its(name))
+        layout, tensor = self.layouts[name], runs.run.one(runs.its(name))
         kept = counted(layout, tensor, x, target, self.ignore_index)
-        mine = runs.mine.rows(runs.its(name), layout, kept)
-        theirs = None
-        if compared and runs.theirs is not None:
-            other = runs.theirs.one(runs.its(name, True))
-            _check_same(name, tensor, other)
-            theirs = _moved(runs.theirs.rows(runs.its(name, True), layout, kept), mine.device)
+        outputs = runs.run.rows(runs.its(name), layout, kept)
+        reference_outputs = None
+        if compared and runs.reference is not None:
+            reference_tensor = runs.reference.one(runs.its(name, True))
+            _check_same(name, tensor, reference_tensor)
+            reference_outputs = _moved(
+                runs.reference.rows(runs.its(name, True), layout, kept), outputs.device
+            )
         labels = labels_for(layout, tensor, target)
         if labels is None:
             whole = target.get(name) if isinstance(target, Mapping) else target
-            return mine, _moved(whole, mine.device) if isinstance(whole, Tensor) else None, theirs
-        labels = _moved(labels, mine.device)
+            return (
+                outputs,
+                _moved(whole, outputs.device) if isinstance(whole, Tensor) else None,
+                reference_outputs,
+            )
+        labels = _moved(labels, outputs.device)
         places = layout.rows(tensor).ndim - 1
-        flat = labels.flatten(0, places - 1) if kept is None else labels[kept.to(mine.device)]
-        return mine, flat, theirs
+        flat = labels.flatten(0, places - 1) if kept is None else labels[kept.to(outputs.device)]
+        return outputs, flat, reference_outputs
 
 
 class _Runs:
     """The runs that a metric looks at: the model's, the reference's, and the first, whose names are used."""
 
-    def __init__(self, mine: Run, theirs: Run | None, first: Run) -> None:
-        self.mine, self.theirs, self.first = mine, theirs, first
+    def __init__(self, model: Run, reference: Run | None, first: Run) -> None:
+        self.run, self.reference, self.first = model, reference, first
         self._names: dict[bool, Mapping[str, str]] = {}
 
     def its(self, name: str, reference: bool = False) -> str:
         """What the model (or the reference) calls the output that the first one calls ``name``."""
-        run = self.theirs if reference and self.theirs is not None else self.mine
+        run = self.reference if reference and self.reference is not None else self.run
         if run is self.first:
             return name
         if reference not in self._names:
@@ -299,18 +320,18 @@ def _check_labels(name: str, kind: Any, target: Any) -> None:
     )
 
 
-def _check_same(name: str, mine: Tensor, theirs: Tensor) -> None:
-    if mine.shape != theirs.shape:
+def _check_same(name: str, model_output: Tensor, reference_output: Tensor) -> None:
+    if model_output.shape != reference_output.shape:
         raise TsdistillError(
-            f"the output {name} of the model has the shape {tuple(mine.shape)} and that of the reference "
-            f"{tuple(theirs.shape)}; compare models of one task, with the same classes"
+            f"the output {name} of the model has the shape {tuple(model_output.shape)} and that of the "
+            f"reference {tuple(reference_output.shape)}; compare models of one task, with the same classes"
         )
 
 
-def _update(name: str, metric: Any, judging: _Judging, runs: _Runs, x: Any, target: Any) -> None:
-    given = judging.given(name, runs, x, target)
+def _update(name: str, metric: Any, selector: _OutputSelector, runs: _Runs, x: Any, target: Any) -> None:
+    arguments = selector.metric_arguments(name, runs, x, target)
     try:
-        metric.update(*given)
+        metric.update(*arguments)
     except TsdistillError:
         raise
     except Exception as error:  # a plugin's metric may raise anything

@@ -37,7 +37,14 @@ class Metric(Protocol):
     needs: ClassVar[frozenset[str]]
 
     def update(self, outputs: Any, labels: Any, reference_outputs: Any) -> None:
-        """Take one batch, all of it on the model's device; what the metric does not need may be ``None``."""
+        """Add one batch, all of it on the model's device.
+
+        Args:
+            outputs: outputs of the model, in the form that ``wants`` names.
+            labels: labels of the batch; may be ``None`` if the metric does not need them.
+            reference_outputs: outputs of the reference model; may be ``None`` if the metric does not need
+                them.
+        """
 
     def compute(self) -> float:
         """The figure over all batches."""
@@ -61,20 +68,20 @@ class Traits:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Traits:
-        """What ``to_dict`` made plain."""
+        """The traits from the data that ``to_dict`` returned."""
         return cls(plain["unit"], plain["higher_is_better"])
 
 
 def traits_of(kind: Any) -> Traits:
-    """How the figures of a metric's class are read, defaults for what it does not say."""
+    """The `Traits` of a metric's class, with defaults for missing attributes."""
     return Traits(str(getattr(kind, "unit", "")), bool(getattr(kind, "higher_is_better", True)))
 
 
 def wants_of(kind: Any, name: str) -> str:
-    """What the updates of a metric's class are given: ``"main"``, ``"positions"``, ``"outputs"``, ``"raw"``.
+    """The form of the arguments of ``update``: ``"main"``, ``"positions"``, ``"outputs"``, ``"raw"``.
 
     Raises:
-        TsdistillError: it says something else.
+        TsdistillError: the class states another value.
     """
     wants = getattr(kind, "wants", MAIN)
     if wants not in (MAIN, POSITIONS, OUTPUTS, RAW):
@@ -105,10 +112,10 @@ class RunningMean:
         self._count += count
 
     def compute(self) -> float:
-        """The mean over everything so far.
+        """The mean over all added values.
 
         Raises:
-            TsdistillError: there was nothing.
+            TsdistillError: no value was added.
         """
         if not self._count:
             raise TsdistillError("there were no samples to evaluate on; give data that has some")
@@ -116,10 +123,10 @@ class RunningMean:
 
 
 def labels_given(labels: Any, metric: str) -> Tensor:
-    """The labels, which have to be there.
+    """The labels as a tensor.
 
     Raises:
-        TsdistillError: they are not.
+        TsdistillError: there are none.
     """
     if not isinstance(labels, Tensor):
         raise TsdistillError(
@@ -129,10 +136,10 @@ def labels_given(labels: Any, metric: str) -> Tensor:
 
 
 def reference_given(reference: Any, metric: str) -> Any:
-    """The reference's outputs, which have to be there.
+    """The outputs of the reference model.
 
     Raises:
-        TsdistillError: they are not.
+        TsdistillError: there are none.
     """
     if reference is None:
         raise TsdistillError(f"{metric} needs a reference model to compare with; give reference=")

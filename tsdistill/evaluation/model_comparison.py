@@ -34,12 +34,19 @@ from tsdistill.runtime.unchanged import unchanged
 COUNT, TIME, MEMORY = "counting", "timing, batch {}", "memory"
 
 _COUNTED = 3.0
-"""Forward passes for the outputs and the operations of a model, the latter slowed down by the counter."""
+"""Cost of the counting stage in forward passes: one for the outputs, and one that the operation counter slows
+down, estimated as two."""
 
 _LEAST_SECONDS = 0.25
+"""Seconds of timed passes per model, at least: fast models are timed more often than ``repeats`` says, so
+that one interruption by the system does not shift the median."""
+
 _REPEATS = 15
+"""Timed passes per model by default: an odd number, whose median is one of the measured passes."""
+
 _LARGER = 1.5
-"""A file so many times as large as its weights holds more than those."""
+"""Ratio of file size to stored weights from which a note says that the file holds more than weights: between
+1 (weights alone) and 2 (weights with one copy, such as a moving average)."""
 
 
 @grouped(inputs=DataOptions)
@@ -78,7 +85,7 @@ def compare(
             Without ``example_input``, the first sample of ``data`` is the example of models that do not say
             how inputs look.
         seed: of the part of the data.
-        progress: is told the phase, how many samples are done, and of how many.
+        progress: called with the phase, the number of samples done, and their total.
 
     Raises:
         TsdistillError: there is no model, names or files do not go with the models, the models differ in
@@ -94,9 +101,9 @@ def compare(
     names = tuple(names) if names is not None else tuple(f"model {n}" for n in range(1, len(models) + 1))
     for model, name in zip(models, names, strict=False):
         check_runnable(model, name)
-    for what, given in (("name", names), ("file", files)):
-        if given is not None and len(given) != len(models):
-            raise TsdistillError(f"{len(given)} {what}s for {len(models)} models; give one {what} per model")
+    for what, values in (("name", names), ("file", files)):
+        if values is not None and len(values) != len(models):
+            raise TsdistillError(f"{len(values)} {what}s for {len(models)} models; give one {what} per model")
     stated = parse_stated(outputs or {})
     first = next((model for model in models if info_of(model).input is not None), models[0])
     notes = _check_inputs(models, names) if inputs.example_input is None else []
@@ -169,12 +176,12 @@ def comparison_stages(
     return stages
 
 
-def _example(model: nn.Module, given: Any, stream: Stream | None) -> Any:
+def _example(model: nn.Module, stated: Any, stream: Stream | None) -> Any:
     """The example that is given, or the model's own; where it has none, the first sample of the data."""
     from tsdistill.models import example_input
 
     try:
-        return example_input(model, given)
+        return example_input(model, stated)
     except TsdistillError:
         if stream is None:
             raise
@@ -187,18 +194,18 @@ def _timed(
     """Latency and, unless ``brief``, throughput and peak memory, by the names of a comparison's fields."""
     tell(progress, TIME.format(1))
     alone = timings(models, x, repeats=repeats, min_seconds=_LEAST_SECONDS)
-    found: dict[str, Any] = {
+    measured: dict[str, Any] = {
         "latency": tuple(timing.seconds for timing in alone),
         "latency_spread": tuple(timing.spread for timing in alone),
     }
     if brief:
-        return found
+        return measured
     many = repeated(x, batch_size)
     tell(progress, TIME.format(batch_size))
     together = timings(models, many, repeats=repeats, min_seconds=_LEAST_SECONDS)
     tell(progress, MEMORY)
     return {
-        **found,
+        **measured,
         "throughput": tuple(batch_size / timing.seconds for timing in together),
         "throughput_spread": tuple(_rate_spread(timing, batch_size) for timing in together),
         "peak_memory": tuple(peak_memory(model, many) for model in models),
@@ -236,23 +243,27 @@ def _check_outputs(
     """Notes on outputs that only some models give; refuses models whose outputs differ in shape, unused ones
     aside."""
     with evaluation_mode(*models, fast=True), torch.no_grad():
-        found = [
+        all_outputs = [
             named_outputs(forward(model, x, name if name.startswith("model") else f"model {name}"))
             for model, name in zip(models, names, strict=True)
         ]
     notes = []
-    for name, outputs in zip(names[1:], found[1:], strict=True):
-        pairs = paired(found[0], outputs)
+    for name, outputs in zip(names[1:], all_outputs[1:], strict=True):
+        pairs = paired(all_outputs[0], outputs)
         for giver, lacking, alone in (
-            (names[0], name, [each for each in found[0] if each not in pairs and stated.get(each) != UNUSED]),
+            (
+                names[0],
+                name,
+                [each for each in all_outputs[0] if each not in pairs and stated.get(each) != UNUSED],
+            ),
             (name, names[0], [each for each in outputs if each not in pairs.values()]),
         ):
             if alone:
                 notes.append(f"{', '.join(alone)} of {giver} is not judged: {lacking} gives no such output")
-        for mine, its in pairs.items():
-            one, other = found[0][mine], outputs[its]
-            if one.shape != other.shape and stated.get(mine) != UNUSED:
-                of = "" if mine == WHOLE else f" as {mine}"
+        for first_name, other_name in pairs.items():
+            one, other = all_outputs[0][first_name], outputs[other_name]
+            if one.shape != other.shape and stated.get(first_name) != UNUSED:
+                of = "" if first_name == WHOLE else f" as {first_name}"
                 raise TsdistillError(
                     f"{names[0]} gives {describe(one)}{of} and {name} {describe(other)} for the same input; "
                     "compare models of one task, with the same classes"

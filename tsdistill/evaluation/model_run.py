@@ -68,9 +68,9 @@ class Run:
         Raises:
             TsdistillError: there is no such output, or a value is not finite.
         """
-        found = self.one(main_name(self.named()) if name is None else name)
-        self._check(found)
-        return found
+        output = self.one(main_name(self.named()) if name is None else name)
+        self._check(output)
+        return output
 
     def rows(self, name: str, layout: Layout, counted: Tensor | None) -> Tensor:
         """The positions of an output that count, ``[positions, classes]``; refuses NaN and infinite values
@@ -90,8 +90,8 @@ class Run:
             raise TsdistillError(f"{self._who} has no output {name!r}; it gives {', '.join(self.named())}")
         return self.named()[name]
 
-    def _check(self, found: Tensor) -> None:
-        if (what := non_finite(found)) is not None:
+    def _check(self, output: Tensor) -> None:
+        if (what := non_finite(output)) is not None:
             self._refuse(what)
 
     def _refuse(self, what: str) -> None:

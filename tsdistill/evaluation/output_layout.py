@@ -26,7 +26,8 @@ _VALUE_WORDS = frozenset({"hidden", "pooler", "embeds", "embedding", "embeddings
 
 
 _ROUNDING = 1e-2
-"""How far probabilities in half precision may sum up from 1."""
+"""Largest difference of a sum of probabilities from 1, absolute: half precision rounds each value to 3
+decimal digits."""
 
 
 @dataclass(frozen=True)
@@ -98,16 +99,16 @@ def layouts(
         raise TsdistillError(
             f"outputs: the model has no output {unknown!r}; it gives {', '.join(outputs) or 'no tensor'}"
         )
-    found = {name: _guessed(outputs, name) for name in outputs}
+    by_name = {name: _guessed(outputs, name) for name in outputs}
     labels = target if isinstance(target, Tensor) else None
     if len(outputs) == 1 and labels is not None and _are_values(labels, *outputs.values()):
-        found = {name: layout_of(tensor, name, VALUES) for name, tensor in outputs.items()}
+        by_name = {name: layout_of(tensor, name, VALUES) for name, tensor in outputs.items()}
     elif len(outputs) > 1 and labels is not None and not labels.is_floating_point():
-        fitting = [name for name, tensor in outputs.items() if _fits(labels, tensor, found[name])]
+        fitting = [name for name, tensor in outputs.items() if _fits(labels, tensor, by_name[name])]
         if len(fitting) == 1:
-            found[fitting[0]] = layout_of(outputs[fitting[0]], fitting[0], CLASSES)
-    found.update({name: _stated(outputs[name], name, text) for name, text in stated.items()})
-    return found
+            by_name[fitting[0]] = layout_of(outputs[fitting[0]], fitting[0], CLASSES)
+    by_name.update({name: _stated(outputs[name], name, text) for name, text in stated.items()})
+    return by_name
 
 
 def class_output(outputs: Mapping[str, Tensor], known: Mapping[str, Layout]) -> str:
@@ -119,15 +120,15 @@ def class_output(outputs: Mapping[str, Tensor], known: Mapping[str, Layout]) -> 
     return next((name for name, layout in known.items() if layout.kind == CLASSES), main)
 
 
-def paired(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, str]:
+def paired(outputs: Mapping[str, Any], other_outputs: Mapping[str, Any]) -> dict[str, str]:
     """The output of the other model that goes with each of ``mine``: that of the same name; without common
     names that at the same place; the main ones in any case where either model has one output only."""
-    common = {name: name for name in mine if name in theirs}
+    common = {name: name for name in outputs if name in other_outputs}
     if common:
         return common
-    if len(mine) == len(theirs):
-        return dict(zip(mine, theirs, strict=True))
-    return {main_name(mine): main_name(theirs)} if mine and theirs else {}
+    if len(outputs) == len(other_outputs):
+        return dict(zip(outputs, other_outputs, strict=True))
+    return {main_name(outputs): main_name(other_outputs)} if outputs and other_outputs else {}
 
 
 def _guessed(outputs: Mapping[str, Tensor], name: str) -> Layout:

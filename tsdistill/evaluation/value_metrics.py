@@ -1,4 +1,4 @@
-"""Figures for models whose outputs are values."""
+"""Metrics of models whose outputs are values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,12 @@ class _Error(RunningMean):
     name: ClassVar[str]
 
     def update(self, outputs: Tensor, labels: Tensor | None, reference_outputs: Any = None) -> None:
-        """Take one batch of values and their labels: the same shape, dimensions of size 1 aside.
+        """Add one batch of values.
+
+        Args:
+            outputs: values of the model.
+            labels: their labels, of the same shape apart from dimensions of size 1.
+            reference_outputs: unused.
 
         Raises:
             TsdistillError: labels are missing or of another shape.
@@ -72,31 +77,38 @@ class OutputSquaredError:
         self._sums: dict[str, _Sums] = {}
 
     def update(self, outputs: Any, labels: Any, reference_outputs: Any) -> None:
-        """Take one batch of outputs of both models: rows by name, or whole ones.
+        """Add one batch.
+
+        Args:
+            outputs: outputs of the model: rows by name, or the output as the model returns it.
+            labels: unused.
+            reference_outputs: outputs of the reference model in the same form.
 
         Raises:
             TsdistillError: there is no reference, or the outputs differ in their tensors or have none.
         """
         reference = _tensors(reference_given(reference_outputs, "output_mse"))
-        mine = _tensors(outputs)
-        if not mine or [(n, t.shape) for n, t in mine] != [(n, t.shape) for n, t in reference]:
+        model_tensors = _tensors(outputs)
+        if not model_tensors or [(n, t.shape) for n, t in model_tensors] != [
+            (n, t.shape) for n, t in reference
+        ]:
             raise TsdistillError(
-                f"output_mse needs outputs of one shape, but the model gives {_said(mine)} and the reference"
-                f" {_said(reference)}"
+                f"output_mse needs outputs of one shape, but the model gives"
+                f" {_shapes_text(model_tensors)} and the reference {_shapes_text(reference)}"
             )
-        for (name, y), (_, r) in zip(mine, reference, strict=True):
+        for (name, y), (_, r) in zip(model_tensors, reference, strict=True):
             self._sums.setdefault(name, _Sums()).update(y.double(), r.to(y.device).double())
 
     def compute(self) -> float:
         """The relative error over all batches.
 
         Raises:
-            TsdistillError: there was nothing.
+            TsdistillError: no batch was added.
         """
-        sums = [found for found in self._sums.values() if found.count]
+        sums = [each for each in self._sums.values() if each.count]
         if not sums:
             raise TsdistillError("there were no samples to evaluate on; give data that has some")
-        return sum(found.relative() for found in sums) / len(sums)
+        return sum(each.relative() for each in sums) / len(sums)
 
 
 class _Sums:
@@ -135,7 +147,8 @@ def _shape(values: Tensor) -> list[int]:
     return [size for size in values.shape[1:] if size != 1]
 
 
-def _said(found: Sequence[tuple[str, Tensor]]) -> str:
+def _shapes_text(named_tensors: Sequence[tuple[str, Tensor]]) -> str:
     return (
-        ", ".join(f"{name} {tuple(tensor.shape)}".lstrip() for name, tensor in found) or "no floating tensor"
+        ", ".join(f"{name} {tuple(tensor.shape)}".lstrip() for name, tensor in named_tensors)
+        or "no floating tensor"
     )

@@ -12,7 +12,7 @@ from tsdistill.exporting import onnx_graph, pretrained, python_source, torch_exp
 from tsdistill.exporting.export_inputs import Example
 from tsdistill.exporting.exported import Exported
 from tsdistill.exporting.verification import check
-from tsdistill.files import check_new_folder, check_place, replacing, replacing_all, replacing_folder
+from tsdistill.files import atomic_file, atomic_files, atomic_folder, check_new_folder, check_place
 from tsdistill.models import example_input as example_of
 from tsdistill.models.files.checkpoint import SAFETENSORS
 from tsdistill.models.files.stored_weights import check_finite
@@ -121,7 +121,7 @@ def files_of(path: str | Path) -> tuple[Path, ...]:
 def _program(model: nn.Module, path: Path, example: Example, dynamic: bool, opset: int | None) -> Exported:
     suffix = path.suffix.lower()
     version = None
-    with replacing(path) as temporary:
+    with atomic_file(path) as temporary:
         if suffix == ONNX:
             version = onnx_graph.write(model, example, temporary, dynamic=dynamic, opset=opset)
             run, by, needs = onnx_graph.reader(temporary), onnx_graph.engine(), ("an ONNX runtime",)
@@ -135,14 +135,14 @@ def _program(model: nn.Module, path: Path, example: Example, dynamic: bool, opse
 
 def _source(model: nn.Module, path: Path, example: Example, dynamic: bool, arch: str | None) -> Exported:
     _, weights = files_of(path)
-    with replacing_all((weights, path)) as (tensors, temporary):
+    with atomic_files((weights, path)) as (tensors, temporary):
         written = python_source.write(model, example, temporary, path, tensors, arch)
         comparison = check(model, written.run, example, dynamic=dynamic, by=_torch(), exact=True)
     return Exported((path, weights), SUFFIXES[SOURCE], comparison, True, needs=written.needs)
 
 
 def _folder(model: nn.Module, path: Path, example: Example, dynamic: bool) -> Exported:
-    with replacing_folder(path) as temporary:
+    with atomic_folder(path) as temporary:
         pretrained.write(model, temporary, path)
         run, by = pretrained.reader(model, temporary), pretrained.engine()
         comparison = check(model, run, example, dynamic=dynamic, by=by)

@@ -241,7 +241,7 @@ class Registry:
         return self._collected[kind, title]
 
     def _collect(self, kind: str) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        registered: dict[str, Any] = {}
         owners: dict[str, str] = {}
         for title, plugin in self._manager.list_name_plugin():
             if plugin is None:
@@ -255,14 +255,14 @@ class Registry:
                 self._warn(title, cause_of(error))
                 continue
             for name, thing in taken.items():
-                if name in found:
+                if name in registered:
                     raise TsdistillError(
                         f"{kind} {name!r} is registered by both {owners[name]} and {title}; uninstall one, "
                         f"or name the plugins to load in the environment variable {ENVIRONMENT}"
                     )
-                found[name], owners[name] = thing, title
+                registered[name], owners[name] = thing, title
         self._owners[kind] = owners
-        return found
+        return registered
 
     def _warn(self, title: str, problem: str, line: str = "tsdistill goes on without %s: %s") -> None:
         self._problems[title] = problem
@@ -289,10 +289,10 @@ def commands() -> dict[str, EntryPoint]:
 
     When two packages bring the same name, the first in the order of their entry points is taken.
     """
-    found: dict[str, EntryPoint] = {}
+    by_name: dict[str, EntryPoint] = {}
     for entry in sorted(entry_points(group=COMMANDS), key=lambda entry: (entry.name, entry.value)):
-        found.setdefault(entry.name, entry)
-    return found
+        by_name.setdefault(entry.name, entry)
+    return by_name
 
 
 def _collector(taken: dict[str, Any]) -> Callable[[str, Any], None]:

@@ -26,9 +26,9 @@ class NamedObject(str):
         """Name an object: by its attribute ``name``, or by its class or function."""
         own = getattr(thing, "name", None)
         name = own if isinstance(own, str) and own else getattr(thing, "__name__", type(thing).__name__)
-        made = super().__new__(cls, name)
-        made.thing = thing
-        return made
+        named = super().__new__(cls, name)
+        named.thing = thing
+        return named
 
     def __deepcopy__(self, memo: object) -> NamedObject:
         """Itself: what is copied is a name."""
@@ -39,20 +39,20 @@ class NamedObject(str):
         return NamedObject, (self.thing,)
 
 
-def name_of(given: Any) -> str:
+def name_of(item: Any) -> str:
     """A name as it is given, or the `NamedObject` of an object that is given in its place."""
-    return given if isinstance(given, str) else NamedObject(given)
+    return item if isinstance(item, str) else NamedObject(item)
 
 
-def names_of(given: Any) -> tuple[str, ...]:
+def names_of(items: Any) -> tuple[str, ...]:
     """The names of one thing or of several (an iterable), each a name or an object, each once.
 
     Raises:
         TsdistillError: two different objects of one name.
     """
-    single = isinstance(given, str) or callable(given) or not isinstance(given, Iterable)
+    single = isinstance(items, str) or callable(items) or not isinstance(items, Iterable)
     names: dict[str, str] = {}
-    for each in [given] if single else given:
+    for each in [items] if single else items:
         name = name_of(each)
         known = names.setdefault(name, name)
         if getattr(known, "thing", None) is not getattr(name, "thing", None):

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from tsdistill.errors import TsdistillError
-from tsdistill.files import replacing
+from tsdistill.files import atomic_file
 from tsdistill.models.files.header import MAX_SPEC
 from tsdistill.schema import (
     LARGEST_DOCUMENT,
@@ -125,7 +125,7 @@ class PruningPlan:
         """
         text = json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n"
         if path is not None:
-            with replacing(path) as beside:
+            with atomic_file(path) as beside:
                 beside.write_text(text, encoding="utf-8")
         return text
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from tsdistill.alignment.report import AlignmentReport, GroupReport
 from tsdistill.errors import TsdistillError
-from tsdistill.files import replacing
+from tsdistill.files import atomic_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,13 +18,15 @@ if TYPE_CHECKING:
 Lines = Literal["both", "x", "y", ""]
 
 COLUMNS = 4
+"""Panels in one row of a figure: 3.4 inches each, which keeps a row within a wide page."""
+
 INK = "#333333"
 QUIET = "#8a8a8a"
 GRID = "#e9e9e9"
 ALIGNED = "#2f77b4"
 UNALIGNED = "#c3cbd5"
 _UNDATED = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
-"""What matplotlib is told to leave out, by suffix."""
+"""Metadata that matplotlib leaves out, by file suffix: dates would make equal figures differ in bytes."""
 
 
 def chosen(report: AlignmentReport, groups: Sequence[str] | None) -> list[GroupReport]:
@@ -57,7 +59,15 @@ def grid(count: int, *, alone: tuple[float, float] = (7.0, 4.6)) -> tuple[Figure
 
 
 def dress(panel: Axes, title: str, remark: str = "", *, small: bool = True, lines: Lines = "both") -> None:
-    """Title on the left, a remark on the right, quiet spines, and grid ``lines`` along an axis."""
+    """Style a panel: title on the left, a remark on the right, grey spines and a grid.
+
+    Args:
+        panel: the axes.
+        title: text over the panel, flushed left.
+        remark: text over the panel, flushed right.
+        small: use the smaller type of a figure with several panels.
+        lines: the axes with grid lines.
+    """
     panel.set_title(literal(title), fontsize=9 if small else 10.5, color=INK, loc="left")
     panel.set_title(literal(remark), fontsize=8 if small else 9.5, color=QUIET, loc="right")
     if lines:
@@ -70,7 +80,14 @@ def dress(panel: Axes, title: str, remark: str = "", *, small: bool = True, line
 
 
 def axes_names(figure: Figure, across: str, up: str, title: str = "") -> None:
-    """What the axes of all panels are, and a title over them."""
+    """Label the axes of all panels.
+
+    Args:
+        figure: the figure.
+        across: label of the horizontal axes.
+        up: label of the vertical axes.
+        title: text over the figure; none if empty.
+    """
     figure.supxlabel(literal(across), fontsize=10.5, color=INK)
     figure.supylabel(literal(up), fontsize=10.5, color=INK)
     if title:
@@ -78,7 +95,7 @@ def axes_names(figure: Figure, across: str, up: str, title: str = "") -> None:
 
 
 def literal(text: str) -> str:
-    """Text in which a dollar sign is a dollar sign."""
+    """Text with its dollar signs escaped for matplotlib."""
     return text.replace("$", r"\$")
 
 
@@ -90,6 +107,6 @@ def save(figure: Figure, path: Path) -> Path:
     """
     from matplotlib import rc_context
 
-    with replacing(path, ValueError) as beside, rc_context({"svg.hashsalt": "tsdistill"}):
-        figure.savefig(beside, dpi=160, metadata=_UNDATED.get(path.suffix.lower()))
+    with atomic_file(path, ValueError) as temporary, rc_context({"svg.hashsalt": "tsdistill"}):
+        figure.savefig(temporary, dpi=160, metadata=_UNDATED.get(path.suffix.lower()))
     return path

@@ -76,6 +76,12 @@ def save_comparison(
 ) -> Path:
     """Draw a comparison to ``path`` in one step (see `comparison_figure`).
 
+    Args:
+        compared: the result of `tsdistill.compare`.
+        path: the picture to write; its suffix names the format.
+        metric: name of the metric; the first one by default.
+        title: text over the figure.
+
     Raises:
         TsdistillError: no such metric, or ``path`` cannot be written or has a suffix of no picture format.
     """

@@ -11,6 +11,7 @@ import numpy as np
 from tsdistill.alignment.report import GroupReport
 
 EDGES = (-1.0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
+"""Default edges of the bins of similarity, from -1 to 1: narrower towards 1, where aligned nodes differ."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,11 @@ def bins(group: GroupReport, edges: Sequence[float] = EDGES) -> list[Bin]:
 
     Nodes below the first edge count in the first bin.
     """
-    found = []
+    intervals = []
     for low, high in pairwise(edges):
         below = group.similarity < high if high != edges[-1] else np.ones(group.size, bool)
         above = group.similarity >= low if low != edges[0] else np.ones(group.size, bool)
         norms = group.standardised_norm[above & below]
         median, largest = (float(np.median(norms)), float(norms.max())) if len(norms) else (0.0, 0.0)
-        found.append(Bin(low, high, len(norms), median, largest))
-    return found
+        intervals.append(Bin(low, high, len(norms), median, largest))
+    return intervals

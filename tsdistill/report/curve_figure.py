@@ -59,6 +59,12 @@ def save_l_curve(
 ) -> Path:
     """Draw the L-shaped curve to ``path`` in one step (see `l_curve_figure`).
 
+    Args:
+        report: the result of `tsdistill.analyze`.
+        path: the picture to write; its suffix names the format.
+        groups: names of the groups to draw; all by default.
+        title: text over the figure.
+
     Raises:
         TsdistillError: an unknown group, or ``path`` cannot be written or has a suffix of no picture format.
     """

@@ -29,7 +29,7 @@ PICTURE = "Widths: a bar a group, from input to output, full where the group sta
 
 def cuts_table(cuts: PredictedCuts) -> Group:
     """A row a cut: what it keeps, how far it moves the output, and how wide each group stays."""
-    made = table(
+    rows = table(
         "What cuts would cost",
         "MACs\nkept",
         "params\nkept",
@@ -38,13 +38,13 @@ def cuts_table(cuts: PredictedCuts) -> Group:
         close=True,
     )
     for cut in cuts.cuts:
-        made.add_row(
+        rows.add_row(
             f"{cut.macs_kept:.2f}", f"{cut.params_kept:.2f}", off_by(cut.error), picture(cut, cuts.sizes)
         )
     lines = [f"{explanation(cuts)} {PICTURE}", *cuts.notes]
-    said = [Text(line) for line in lines]
+    caption = [Text(line) for line in lines]
     command = [Text(), Text(f"$ {cuts.command_of(suggested(cuts))}")] if cuts.cuts else []
-    return Group(made, Text(), *said, *command)
+    return Group(rows, Text(), *caption, *command)
 
 
 def explanation(cuts: PredictedCuts) -> str:
@@ -103,10 +103,10 @@ def _row(cuts: PredictedCuts, cut: PredictedCut) -> str:
     )
     figures = "".join(f"<td>{cell}</td>" for cell in cells[1:])
     command = f"<td><code>{html_text(cuts.command_of(cut))}</code></td>"
-    return f'<tr><th scope="row">{cells[0]}</th>{figures}<td>{_drawing(cuts, cut)}</td>{command}</tr>'
+    return f'<tr><th scope="row">{cells[0]}</th>{figures}<td>{_svg(cuts, cut)}</td>{command}</tr>'
 
 
-def _drawing(cuts: PredictedCuts, cut: PredictedCut) -> str:
+def _svg(cuts: PredictedCuts, cut: PredictedCut) -> str:
     """A bar a group as SVG, in front of a quiet one of the whole group."""
     step = _WIDTH + _GAP
     bars = []
@@ -119,10 +119,10 @@ def _drawing(cuts: PredictedCuts, cut: PredictedCut) -> str:
             f'<rect class="stays" x="{place * step}" y="{_HEIGHT - height:.1f}" width="{_WIDTH}" '
             f'height="{height:.1f}"/></g>'
         )
-    said = f"Widths at {cut.macs_kept:.3f} of the MACs"
+    label = f"Widths at {cut.macs_kept:.3f} of the MACs"
     width = max(_WIDTH, len(cut.widths) * step - _GAP)
     box = (
         f'viewBox="0 0 {width} {_HEIGHT}" width="{min(width, _WIDEST)}" height="{_HEIGHT}" '
         'preserveAspectRatio="none"'
     )
-    return f'<svg class="widths" role="img" aria-label="{said}" {box}>{"".join(bars)}</svg>'
+    return f'<svg class="widths" role="img" aria-label="{label}" {box}>{"".join(bars)}</svg>'

@@ -13,6 +13,7 @@ from tsdistill.alignment.history import THIRDS, AlignmentHistory
 from tsdistill.report.table_layout import table
 
 _BAR = 20
+"""Steps of the line that shows similarities from 0 to 1: 0.05 each."""
 
 
 def history_table(history: AlignmentHistory) -> Group:
@@ -20,7 +21,7 @@ def history_table(history: AlignmentHistory) -> Group:
 
     With several groups a second table has a row a group: the checkpoints' first and last figures.
     """
-    made = table(
+    rows = table(
         "Over training",
         "<checkpoint",
         *THIRDS,
@@ -29,25 +30,25 @@ def history_table(history: AlignmentHistory) -> Group:
         close=True,
     )
     for name, row, aligned in zip(history.names, history.thirds(), history.aligned, strict=True):
-        made.add_row(
+        rows.add_row(
             name, *(_figure(value) for value in row), f"{aligned} of {history.teacher_nodes}", _bars(row)
         )
-    said = (
+    caption = (
         f"Strong, middle, weak: thirds of the teacher's nodes by strength, mean {history.metric} with the "
         "best student node each."
     )
     first = history.strong_first()
     if not math.isnan(first):
-        said += (
+        caption += (
             f" Strong ones first: {first:.2f} (rank correlation of a teacher node's strength with how early "
             "and how well it is learnt)."
         )
-    return Group(made, Text(), Text(said), *(_by_group(history) if len(history.groups) > 1 else ()))
+    return Group(rows, Text(), Text(caption), *(_by_group(history) if len(history.groups) > 1 else ()))
 
 
 def _by_group(history: AlignmentHistory) -> tuple[Text, Table]:
     first, last = history.names[0], history.names[-1]
-    made = table(
+    rows = table(
         f"Over training by group, {first} → {last}",
         "<group",
         "teacher\nnodes",
@@ -58,14 +59,14 @@ def _by_group(history: AlignmentHistory) -> tuple[Text, Table]:
     )
     for group in history.groups:
         thirds = group.thirds()
-        made.add_row(
+        rows.add_row(
             group.name,
             str(len(group.teacher_strength)),
             f"{group.aligned[0]}→{group.aligned[-1]}",
             *(f"{_figure(a, 2)}→{_figure(b, 2)}" for a, b in zip(thirds[0], thirds[-1], strict=True)),
             _figure(group.strong_first(), 2),
         )
-    return Text(), made
+    return Text(), rows
 
 
 def _figure(value: float, digits: int = 3) -> str:

@@ -9,7 +9,10 @@ from scipy.spatial.distance import squareform
 from tsdistill.alignment.matching.node_matching import NodeMatches
 
 MOST = 128
+"""Rows and columns of a heat map at most: more are narrower than a pixel or two of a panel."""
+
 _TENTHS = 10
+"""Bins of teacher nodes from weak to strong, in which larger groups are summarised."""
 
 
 def by_strength(strength: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 _UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+"""Decimal prefixes (SI, but T/G/M/k) with their factors, the largest first."""
 
 
 def amount(value: float) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 MISSING = 255
+"""Code of NaN in a quantised table: the largest value of a byte; 0 to 254 are steps of the range."""
 
 
 def packed(values: np.ndarray, kind: str) -> str:

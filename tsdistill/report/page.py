@@ -9,7 +9,7 @@ from string import Template
 from typing import TYPE_CHECKING
 
 from tsdistill.alignment.report import AlignmentReport
-from tsdistill.files import replacing
+from tsdistill.files import atomic_file
 from tsdistill.printable import html_text
 from tsdistill.report.cut_table import page_section
 from tsdistill.report.packed_arrays import compressed, json_text
@@ -32,12 +32,12 @@ def page(report: AlignmentReport, history: AlignmentHistory | None = None) -> st
         report: what `tsdistill.analyze` returned.
         history: how the alignment grew over checkpoints; shown in a section of its own.
     """
-    said = words(report)
+    texts = words(report)
     section = (
         Template(_asset("history.html")).substitute(history_caption=html_text(HISTORY)) if history else ""
     )
     return Template(_asset("page.html")).substitute(
-        said,
+        texts,
         style=_asset("page.css"),
         script="\n".join(_asset(f"{name}.js") for name in SCRIPTS),
         history=section,
@@ -48,13 +48,18 @@ def page(report: AlignmentReport, history: AlignmentHistory | None = None) -> st
 
 
 def save_page(report: AlignmentReport, path: str | Path, history: AlignmentHistory | None = None) -> Path:
-    """Write `page` to ``path`` in one step: beside it, then renamed.
+    """Write `page` to ``path`` in one step (see `tsdistill.files.atomic_file`).
+
+    Args:
+        report: the result of `tsdistill.analyze`.
+        path: the HTML file to write.
+        history: alignment over checkpoints; shown in a section of its own.
 
     Raises:
         TsdistillError: the file cannot be written.
     """
-    with replacing(path) as beside:
-        beside.write_text(page(report, history), encoding="utf-8")
+    with atomic_file(path) as temporary:
+        temporary.write_text(page(report, history), encoding="utf-8")
     return Path(path)
 
 

@@ -9,6 +9,7 @@ from tsdistill.report.report_text import causes, certainty, strength_cost
 
 PAPER = "arXiv 1909.13458"
 SHORT = 0.0005
+"""Seconds below which a phase is not listed: half a millisecond rounds to 0 ms."""
 
 _BESIDE = {
     "aligned_label": "Aligned at",
@@ -79,12 +80,12 @@ HISTORY = (
 def words(report: AlignmentReport) -> dict[str, str]:
     """Headings and captions, as HTML."""
     model, teacher = _names(report)
-    beside = teacher if report.has_teacher else "itself"
-    said = {name: html_text(text) for name, text in (_BESIDE if report.has_teacher else _ALONE).items()}
+    other = teacher if report.has_teacher else "itself"
+    texts = {name: html_text(text) for name, text in (_BESIDE if report.has_teacher else _ALONE).items()}
     return {
-        **said,
-        "title": html_text(f"{_file(model)} beside {_file(beside)} · tsdistill"),
-        "heading": f'{html_text(_file(model))} <span class="than">beside</span> {html_text(_file(beside))}',
+        **texts,
+        "title": html_text(f"{_file(model)} beside {_file(other)} · tsdistill"),
+        "heading": f'{html_text(_file(model))} <span class="than">beside</span> {html_text(_file(other))}',
         "facts": "\n".join(_facts(report)),
         "notes": _notes(report),
         "footer": "This page needs no network: data, scripts and the drawing library are in the file. "
@@ -115,8 +116,8 @@ def _facts(report: AlignmentReport) -> list[str]:
     nodes = sum(group.size for group in report.groups)
     groups = counted(len(report.groups), "group")
     paired = sum(group.teacher_group is not None for group in report.groups)
-    there = [name for name in report.metrics if name not in report.failed]
-    found = [
+    measured = [name for name in report.metrics if name not in report.failed]
+    facts = [
         (
             "Student" if report.has_teacher else "Model",
             model,
@@ -126,27 +127,32 @@ def _facts(report: AlignmentReport) -> list[str]:
         (
             "Teacher",
             teacher,
-            f"{_built(report.teacher_name, report.teacher_arch)}beside {paired} of {groups}{_how(report)}",
+            f"{_built(report.teacher_name, report.teacher_arch)}beside {paired} of {groups}"
+            f"{_match_method(report)}",
         )
         if report.has_teacher
         else ("Teacher", "the model itself", ""),
-        ("Nodes", f"{nodes:,} in {groups}", _whole(report)),
+        ("Nodes", f"{nodes:,} in {groups}", _not_prunable(report)),
         (
-            "Metrics" if len(there) > 1 else "Metric",
-            ", ".join(there) or "none",
+            "Metrics" if len(measured) > 1 else "Metric",
+            ", ".join(measured) or "none",
             f"failed: {', '.join(report.failed)}" if report.failed else "",
         ),
         ("Strength", certainty(report.strength_estimate), strength_cost(report.strength_estimate)),
-        ("Data", report.data, f"{report.samples:,} samples{'' if _said(report) else f', {report.input}'}"),
+        (
+            "Data",
+            report.data,
+            f"{report.samples:,} samples" + ("" if _input_in_data(report) else f", {report.input}"),
+        ),
     ]
     if report.seconds:
         spent = {phase: value for phase, value in report.seconds.items() if value >= SHORT}
         phases = ", ".join(f"{phase} {seconds(value)}" for phase, value in spent.items())
-        found.append(("Time", seconds(sum(report.seconds.values())), phases))
-    return [_fact(*fact) for fact in found]
+        facts.append(("Time", seconds(sum(report.seconds.values())), phases))
+    return [_fact(*fact) for fact in facts]
 
 
-def _said(report: AlignmentReport) -> bool:
+def _input_in_data(report: AlignmentReport) -> bool:
     return report.input.partition("(")[2] in report.data
 
 
@@ -156,11 +162,11 @@ def _fact(term: str, value: str, small: str) -> str:
     return f"    <div{kind}><dt>{term}</dt><dd>{html_text(value)}{more}</dd></div>"
 
 
-def _how(report: AlignmentReport) -> str:
+def _match_method(report: AlignmentReport) -> str:
     return f", matched {report.matching.how}" if report.matching else ""
 
 
-def _whole(report: AlignmentReport) -> str:
+def _not_prunable(report: AlignmentReport) -> str:
     frozen = report.graph.frozen
     if not frozen:
         return ""

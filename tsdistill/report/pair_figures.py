@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _BARS = 60
+"""Teacher nodes up to which each has a bar of its own; more are drawn as one filled area."""
 
 
 def matched_groups(report: AlignmentReport, groups: Sequence[str] | None = None) -> list[GroupReport]:

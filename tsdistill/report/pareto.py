@@ -73,6 +73,11 @@ def pareto_figure(sweep: Sweep, *, title: str = "") -> Figure:
 def save_pareto(sweep: Sweep, path: str | Path, *, title: str = "") -> Path:
     """Draw a sweep to ``path`` in one step (see `pareto_figure`).
 
+    Args:
+        sweep: the result of `tsdistill.sweep`.
+        path: the picture to write; its suffix names the format.
+        title: text over the figure.
+
     Raises:
         TsdistillError: no metrics, or ``path`` cannot be written or has a suffix of no picture format.
     """
@@ -122,7 +127,7 @@ def sweep_table(sweep: Sweep) -> Group:
     compared = sweep.comparison
     label, _ = KINDS[sweep.kind]
     headers = [metric_title(name, compared.names[0]).replace(" ", "\n") for name in compared.figures]
-    made = table(f"Sweep over {label}", "<", "MACs", "", "parameters", "", "latency,\nbatch 1", "", *headers)
+    rows = table(f"Sweep over {label}", "<", "MACs", "", "parameters", "", "latency,\nbatch 1", "", *headers)
     for place, name in enumerate(compared.names):
         costs = []
         for values, show in (
@@ -132,21 +137,21 @@ def sweep_table(sweep: Sweep) -> Group:
         ):
             costs += [show(values[place]), share(values[place], values[0]) if place else ""]
         figures = [figure(compared, metric, compared.metrics[place][metric]) for metric in compared.figures]
-        made.add_row(name, *costs, *figures)
-    said = [f"Measured on {sweep.measured_on}: {compared.data}"] if compared.data else []
-    return Group(made, Text("\n".join([*said, *(f"note    {note}" for note in sweep.notes)])))
+        rows.add_row(name, *costs, *figures)
+    source = [f"Measured on {sweep.measured_on}: {compared.data}"] if compared.data else []
+    return Group(rows, Text("\n".join([*source, *(f"note    {note}" for note in sweep.notes)])))
 
 
 def trials_table(result: DropResult) -> Table:
     """Every cut that a search tried: a row a trial."""
     unit = f" {result.unit}" if result.unit else ""
-    made = table(f"Cuts tried: {result.metric}", "MACs kept", f"<{result.metric}", "<loss", "<")
-    made.add_row("dense", f"{result.dense_figure:.4g}{unit}", "", f"at most {result.max_drop:.4g}{unit} lost")
+    rows = table(f"Cuts tried: {result.metric}", "MACs kept", f"<{result.metric}", "<loss", "<")
+    rows.add_row("dense", f"{result.dense_figure:.4g}{unit}", "", f"at most {result.max_drop:.4g}{unit} lost")
     for trial in result.trials:
         if trial.kept is None or trial.figure is None or trial.drop is None:
-            made.add_row(share(trial.macs, 1), "", "", "cannot be cut so far")
+            rows.add_row(share(trial.macs, 1), "", "", "cannot be cut so far")
             continue
         chosen = trial.allowed and trial.figure == result.figure
         verdict = "written" if chosen else "allowed" if trial.allowed else "too much"
-        made.add_row(share(trial.kept, 1), f"{trial.figure:.4g}{unit}", f"{trial.drop:.4g}{unit}", verdict)
-    return made
+        rows.add_row(share(trial.kept, 1), f"{trial.figure:.4g}{unit}", f"{trial.drop:.4g}{unit}", verdict)
+    return rows

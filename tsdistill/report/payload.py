@@ -18,8 +18,15 @@ if TYPE_CHECKING:
 
 FLAGS = ("dead", "weak", "saturated", "free")
 LEAST = 0.5
+"""Similarity from which the page knows each pair of nodes: the lower end of its slider."""
+
 FINENESS = 10_000
+"""Steps per unit of similarity in the page, which fit into 16 bits."""
+
 FULLEST = 64
+"""Student nodes listed per teacher node at most, which bounds the size of the page;
+the counts fit into a byte."""
+
 _FIGURES = {
     "standardised_norm": "f4",
     "strength": "f8",

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from tsdistill.alignment.history import AlignmentHistory
 
 PANELS = 24
+"""Panels in one file, six rows of four: more do not fit on a page; further groups go to further files."""
+
 FILES = tuple(
     f"{name}.{suffix}"
     for name in (

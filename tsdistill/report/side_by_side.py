@@ -28,7 +28,8 @@ _METRICS = {
 _SUFFIXES = (".pt", ".pth", ".safetensors")
 
 _COLUMNS = 3
-"""So many models are columns; more of them are rows."""
+"""Models up to which each is a column; with more of them each is a row, because a terminal of 80 characters
+is too narrow."""
 
 _COSTS: dict[str, tuple[str, Callable[[float], str]]] = {
     "params": ("parameters", amount),
@@ -61,24 +62,24 @@ def comparison_table(compared: Comparison, kind: str = "") -> Group:
     """
     names = short_names(compared.names)
     costs, figures = _costs(compared), _figures(compared, names[0])
-    said = Text("\n".join(_said(compared, kind)))
+    caption = Text("\n".join(_caption_lines(compared, kind)))
     if len(names) <= _COLUMNS:
-        made = table("Side by side", "<", *names)
+        comparison = table("Side by side", "<", *names)
         for label, cells in (*costs, *figures):
-            made.add_row(label, *cells)
-        return Group(made, said)
+            comparison.add_row(label, *cells)
+        return Group(comparison, caption)
     tables: list[RenderableType] = [_by_model(names, "What they cost", costs), Text()]
     if figures:
         short = [(name, cells) for name, (_, cells) in zip(compared.figures, figures, strict=True)]
         tables += [_by_model(names, f"What they give, beside {names[0]}", short), Text()]
-    return Group(*tables, said)
+    return Group(*tables, caption)
 
 
 def _by_model(names: Sequence[str], title: str, rows: Sequence[tuple[str, list[str]]]) -> Table:
-    made = table(title, "<", *(label.replace(", ", ",\n") for label, _ in rows), close=True)
+    models = table(title, "<", *(label.replace(", ", ",\n") for label, _ in rows), close=True)
     for place, name in enumerate(names):
-        made.add_row(name, *(cells[place] for _, cells in rows))
-    return made
+        models.add_row(name, *(cells[place] for _, cells in rows))
+    return models
 
 
 def _costs(compared: Comparison) -> list[tuple[str, list[str]]]:
@@ -100,7 +101,13 @@ def _figures(compared: Comparison, first: str) -> list[tuple[str, list[str]]]:
 
 
 def figure(compared: Comparison, name: str, value: float) -> str:
-    """A metric's figure with its unit."""
+    """A metric's figure with its unit.
+
+    Args:
+        compared: the comparison, which knows the units.
+        name: of the metric.
+        value: the figure.
+    """
     unit = compared.traits[name].unit if name in compared.traits else ""
     return f"{value:.2f} %" if unit == "%" else f"{value:.4g} {unit}".rstrip()
 
@@ -115,7 +122,7 @@ def short_names(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _said(compared: Comparison, kind: str) -> list[str]:
+def _caption_lines(compared: Comparison, kind: str) -> list[str]:
     lines = []
     if compared.data and compared.figures:
         lines.append(f"Measured on {kind + ': ' if kind else ''}{compared.data}")

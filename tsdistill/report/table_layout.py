@@ -1,4 +1,4 @@
-"""How tables for a terminal look."""
+"""The layout of tables for a terminal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ SOFT = "\u00ad"
 """A soft hyphen: where a header may break."""
 
 _ENDLESS = 10_000
+"""Columns of a terminal wide enough for any table, to measure the width that a table needs."""
+
 _LONG = 8
+"""Characters up to which a name is not broken."""
 
 
 class FittingTable(Table):
@@ -34,14 +37,14 @@ class FittingTable(Table):
 
 
 def table(title: str, *columns: str, close: bool = False) -> Table:
-    """An empty table in the house style.
+    """An empty table in the style of all our tables.
 
     Args:
         title: over the table.
         columns: names of the columns; one that begins with ``<`` is flushed left.
         close: put the columns closer together, so that more of them fit.
     """
-    made = FittingTable(
+    empty = FittingTable(
         title=f"{title}\n" if close else title,
         title_justify="left",
         title_style="bold",
@@ -53,8 +56,8 @@ def table(title: str, *columns: str, close: bool = False) -> Table:
     )
     for name in columns:
         left = name.startswith("<")
-        made.add_column(name.removeprefix("<"), justify="left" if left else "right", overflow="fold")
-    return made
+        empty.add_column(name.removeprefix("<"), justify="left" if left else "right", overflow="fold")
+    return empty
 
 
 def breakable(name: str) -> str:

@@ -20,6 +20,7 @@ from tsdistill.report.numbers import amount, counted, share
 from tsdistill.report.table_layout import SOFT, breakable, table
 
 _BAR = 24
+"""Characters of the longest bar of a curve's table."""
 
 _MOST_ROWS = 40
 """Names of a kind that have a row each in the list of plugins; more (operators) have one for each module."""
@@ -34,18 +35,18 @@ _KINDS = {
 
 def groups_table(report: AlignmentReport) -> Group:
     """What the nodes of every group are, and with a teacher what of its groups they have learnt."""
-    return Group(*([beside_table(report)] if report.has_teacher else []), leaving_table(report))
+    return Group(*([teacher_table(report)] if report.has_teacher else []), candidates_table(report))
 
 
-def beside_table(report: AlignmentReport) -> Group:
+def teacher_table(report: AlignmentReport) -> Group:
     """A row a group: its partner in the teacher, how much of it is learnt, and what every metric says."""
     asked = dict.fromkeys((report.metric, *report.metrics))
     nodes = [name for name in asked if any(name in group.matches for group in report.groups)]
     whole = [name for name in asked if any(name in group.scores for group in report.groups)]
     maps = len({group.compared for group in report.groups if group.compared}) > 1
-    how = f", paired {report.matching.how}" if report.matching else ""
-    made = table(
-        f"Groups beside the teacher's{how}",
+    method = f", paired {report.matching.how}" if report.matching else ""
+    rows = table(
+        f"Groups beside the teacher's{method}",
         "<group",
         "nodes",
         "<teacher\ngroup",
@@ -58,9 +59,9 @@ def beside_table(report: AlignmentReport) -> Group:
     )
     for group in report.groups:
         if group.teacher_group is None:
-            made.add_row(group.name, str(group.size), "none")
+            rows.add_row(group.name, str(group.size), "none")
             continue
-        made.add_row(
+        rows.add_row(
             group.name,
             str(group.size),
             group.teacher_group,
@@ -73,16 +74,16 @@ def beside_table(report: AlignmentReport) -> Group:
             *(_score(group.scores.get(name, math.nan)) for name in whole),
             *([_place(group.compared)] if maps else []),
         )
-    return Group(made, Text(), Text(_meaning(report, nodes, whole)), Text())
+    return Group(rows, Text(), Text(_legend(report, nodes, whole)), Text())
 
 
-def _meaning(report: AlignmentReport, nodes: Sequence[str], whole: Sequence[str]) -> str:
-    said = [
+def _legend(report: AlignmentReport, nodes: Sequence[str], whole: Sequence[str]) -> str:
+    sentences = [
         f"Aligned: {report.metric} of {report.thresholds.aligned:g} or more with a student node.",
         f"{', '.join(nodes)}: mean over the teacher's nodes of the best that each gets.",
         f"One to one: mean {report.metric} when no node is matched twice.",
     ]
-    return " ".join([*said, *([f"{', '.join(whole)}: of the groups as a whole."] if whole else [])])
+    return " ".join([*sentences, *([f"{', '.join(whole)}: of the groups as a whole."] if whole else [])])
 
 
 def of(report: AlignmentReport) -> str:
@@ -91,9 +92,9 @@ def of(report: AlignmentReport) -> str:
     return f" of {printable(name)}" if name else ""
 
 
-def leaving_table(report: AlignmentReport) -> Group:
+def candidates_table(report: AlignmentReport) -> Group:
     """A row a group: how many nodes are dead, weak, redundant, saturated, may go, and what that saves."""
-    made = table(
+    rows = table(
         f"{'What may go' if report.has_teacher else 'Groups'}{of(report)}",
         "<group",
         "nodes",
@@ -105,7 +106,7 @@ def leaving_table(report: AlignmentReport) -> Group:
         close=True,
     )
     for group in report.groups:
-        made.add_row(
+        rows.add_row(
             group.name,
             str(group.size),
             *([] if report.has_teacher else [str(int(group.aligned.sum()))]),
@@ -120,13 +121,13 @@ def leaving_table(report: AlignmentReport) -> Group:
         f"{share(report.params_saved, report.params)} of the parameters, "
         f"{share(report.macs_saved, report.macs)} of the MACs"
     )
-    return Group(made, Text(), Text(together))
+    return Group(rows, Text(), Text(together))
 
 
 def _place(compared: str) -> str:
     """Where positions were brought together, in short: ``"7x7"``, ``"7x7 pooled"``, ``"vectors"``."""
-    said = compared.removesuffix(" positions")
-    return f"{said.removeprefix('pooled to ')} pooled" if said.startswith("pooled to ") else said
+    grid = compared.removesuffix(" positions")
+    return f"{grid.removeprefix('pooled to ')} pooled" if grid.startswith("pooled to ") else grid
 
 
 def _mean(values: np.ndarray) -> str:
@@ -150,7 +151,7 @@ def nodes_table(report: AlignmentReport, group: GroupReport) -> Table:
     whose = "teacher" if report.has_teacher else "other"
     others = [name for name in group.matches if name != report.metric]
     paired = group.matches.get(report.metric) if report.has_teacher else None
-    made = table(
+    rows = table(
         f"Nodes of {group.name}",
         "node",
         f"stren{SOFT}gth",
@@ -165,7 +166,7 @@ def nodes_table(report: AlignmentReport, group: GroupReport) -> Table:
         close=True,
     )
     for k in (-group.strength).argsort(kind="stable").tolist():
-        made.add_row(
+        rows.add_row(
             str(k),
             f"{group.strength[k]:.3g}",
             f"{group.strength_error[k]:.1g}",
@@ -178,12 +179,12 @@ def nodes_table(report: AlignmentReport, group: GroupReport) -> Table:
             f"{group.r2[k]:.3f}",
             words(group, k),
         )
-    return made
+    return rows
 
 
 def words(group: GroupReport, node: int) -> str:
     """What a node is, in words: aligned, dead, weak, redundant, saturated, candidate."""
-    said = [
+    states = [
         name
         for name, flags in (
             ("aligned", group.aligned),
@@ -195,13 +196,13 @@ def words(group: GroupReport, node: int) -> str:
         )
         if flags[node]
     ]
-    return ", ".join(said) or "unaligned"
+    return ", ".join(states) or "unaligned"
 
 
 def curve_table(report: AlignmentReport, group: GroupReport) -> Table:
     """The L-shaped curve of one group: nodes by how well they match, with their fan-out norms."""
     whose = "teacher" if report.has_teacher else "other"
-    made = table(
+    rows = table(
         f"L-shaped curve of {group.name}",
         f"<{report.metric} with\nbest {whose} node",
         "nodes",
@@ -209,43 +210,45 @@ def curve_table(report: AlignmentReport, group: GroupReport) -> Table:
         "largest\n‖v‖·σ",
         "<median",
     )
-    found = bins(group)
-    top = max((item.median for item in found), default=0.0)
-    for item in found:
-        low = "below" if item is found[0] else f"{item.low:.2f} to"
+    intervals = bins(group)
+    top = max((item.median for item in intervals), default=0.0)
+    for item in intervals:
+        low = "below" if item is intervals[0] else f"{item.low:.2f} to"
         bar = "█" * round(_BAR * item.median / top) if top > 0 else ""
         numbers = (f"{item.median:.4f}", f"{item.largest:.4f}") if item.count else ("", "")
-        made.add_row(f"{low} {item.high:.2f}", str(item.count), *numbers, bar)
-    return made
+        rows.add_row(f"{low} {item.high:.2f}", str(item.count), *numbers, bar)
+    return rows
 
 
 def offers_table(
     offers: Mapping[str, Mapping[str, str]], helps: Mapping[str, Mapping[str, str]] | None = None
 ) -> Table:
     """What plugins and built-ins register: a row a name, with what ``helps`` says of it."""
-    made = table("Plugins", "<kind", "<name", "<from", *(["<what"] if helps else []))
+    rows = table("Plugins", "<kind", "<name", "<from", *(["<what"] if helps else []))
     for kind, names in offers.items():
         if len(names) > _MOST_ROWS:
             for position, origin in enumerate(dict.fromkeys(names.values())):
                 alike = [name for name, place in names.items() if place == origin]
                 what = f"{counted(len(alike), 'name')}: {', '.join(alike)}"
-                made.add_row("" if position else kind, *(["", origin, what] if helps else [what, origin]))
+                rows.add_row("" if position else kind, *(["", origin, what] if helps else [what, origin]))
             continue
-        said = (helps or {}).get(kind, {})
+        summaries = (helps or {}).get(kind, {})
         for position, (name, origin) in enumerate(names.items()):
-            made.add_row("" if position else kind, name, origin, *([said.get(name, "")] if helps else []))
+            rows.add_row(
+                "" if position else kind, name, origin, *([summaries.get(name, "")] if helps else [])
+            )
         if not names:
-            made.add_row(kind, "none")
-    return made
+            rows.add_row(kind, "none")
+    return rows
 
 
 def plugins_table(plugins: Sequence[PluginSummary]) -> Table:
     """A row a plugin: what it registered, or why it registered nothing."""
-    made = table("From plugins", "<plugin", "<gives", "<problem")
+    rows = table("From plugins", "<plugin", "<gives", "<problem")
     for plugin in plugins:
         gives = [f"{kind} {name}" for kind, names in plugin.names.items() for name in names]
-        made.add_row(plugin.title, ", ".join(gives) or "nothing", plugin.problem or "")
-    return made
+        rows.add_row(plugin.title, ", ".join(gives) or "nothing", plugin.problem or "")
+    return rows
 
 
 def plan_table(plan: PruningPlan, put_back: Collection[str] = ()) -> Group:
@@ -255,25 +258,25 @@ def plan_table(plan: PruningPlan, put_back: Collection[str] = ()) -> Group:
         plan: the plan.
         put_back: groups that could not be cut after all and are whole.
     """
-    made = table(f"Plan: {plan.budget}", "<group", "nodes", "stay", "<why the others go")
+    rows = table(f"Plan: {plan.budget}", "<group", "nodes", "stay", "<why the others go")
     for name, reasons in plan.reasons.items():
         group = plan.groups[name]
         if name in put_back:
-            made.add_row(name, str(group.size), str(group.size), "put back: see the note")
+            rows.add_row(name, str(group.size), str(group.size), "put back: see the note")
         else:
             why = ", ".join(f"{count} {word}" for word, count in reasons.items())
-            made.add_row(name, str(group.size), str(group.size - len(group.removed)), why)
+            rows.add_row(name, str(group.size), str(group.size - len(group.removed)), why)
     whole = sum(not group.removed for group in plan.groups.values())
     rest = (
         f"{counted(whole, 'other group')} stay{'s' * (whole == 1)} whole" if whole else "no group stays whole"
     )
-    return Group(made, Text(rest))
+    return Group(rows, Text(rest))
 
 
 def costs_table(plan: PruningPlan) -> Table:
     """What a plan makes of the network."""
-    made = table("Size", "<", "before", "after", "kept")
+    rows = table("Size", "<", "before", "after", "kept")
     for name, before in plan.before.items():
         after = plan.after[name]
-        made.add_row("MACs" if name == "macs" else name, f"{before:,}", f"{after:,}", share(after, before))
-    return made
+        rows.add_row("MACs" if name == "macs" else name, f"{before:,}", f"{after:,}", share(after, before))
+    return rows

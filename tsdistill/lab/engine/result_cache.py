@@ -11,7 +11,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from tsdistill.files import made_folder, replacing
+from tsdistill.files import atomic_file, made_folder
 from tsdistill.models.files.tensor_file import write_tensors
 
 
@@ -38,7 +38,7 @@ def cached(folder: Path | None, name: str, key: Mapping[str, Any], make: Callabl
         pass
     made_folder(folder)
     value = make()
-    with replacing(path) as temporary:
+    with atomic_file(path) as temporary:
         temporary.write_text(json.dumps({"key": key, "value": value}), encoding="utf-8")
     return value
 
@@ -63,7 +63,7 @@ def cached_tensors(
         pass
     made_folder(folder)
     tensors, value = make()
-    with replacing(path, SafetensorError) as temporary:
+    with atomic_file(path, SafetensorError) as temporary:
         whole = {each: tensor.contiguous() for each, tensor in tensors.items()}
         write_tensors(temporary, whole, {"key": json.dumps(key), "value": json.dumps(value)})
     return tensors, value

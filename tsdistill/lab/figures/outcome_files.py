@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from tsdistill.errors import TsdistillError
-from tsdistill.files import made_folder, replacing
+from tsdistill.files import atomic_file, made_folder
 from tsdistill.lab import EXPERIMENTS, Claim, Outcome, Table
 from tsdistill.report.canvas import save
 from tsdistill.schema import LARGEST_OPTIONS, Finite, Schema, Text, read_json
@@ -62,7 +62,7 @@ def save_outcome(
         TsdistillError: the folder cannot be created, or a file cannot be written.
     """
     folder = made_folder(folder)
-    with replacing(folder / JSON) as temporary:
+    with atomic_file(folder / JSON) as temporary:
         temporary.write_text(
             json.dumps(outcome_document(outcome), indent=1, allow_nan=False) + "\n", encoding="utf-8"
         )
@@ -112,7 +112,7 @@ def _drawing(outcome: Outcome) -> ModuleType:
 
 
 def _animate(animation: Any, path: Path) -> Path:
-    with replacing(path, ValueError) as temporary:
+    with atomic_file(path, ValueError) as temporary:
         animation.save(temporary, writer="pillow", fps=FRAMES_A_SECOND)
     return path
 

@@ -14,7 +14,7 @@ from tsdistill.distillation import distill, train
 from tsdistill.distillation.alignment_tracker import AlignmentTracker
 from tsdistill.distillation.students import student_of
 from tsdistill.evaluation import evaluate
-from tsdistill.files import made_folder, replacing
+from tsdistill.files import atomic_file, made_folder
 from tsdistill.lab.images.image_sets import ImageSet
 from tsdistill.models import example_input, load, save
 from tsdistill.pruning import prune_result
@@ -137,7 +137,7 @@ class Trainings:
         def look(line: Mapping[str, Any]) -> None:
             figures = {**self.judged(student, teacher), **tracker.measure(f"epoch {line['epoch']}")}
             known["epochs"][line["epoch"] :] = [{"loss": line.get("loss"), **figures}]
-            with replacing(file) as temporary:
+            with atomic_file(file) as temporary:
                 temporary.write_text(json.dumps(known, indent=1))
             report_epoch(line["epoch"])
 

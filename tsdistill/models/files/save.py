@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from tsdistill.errors import TsdistillError
-from tsdistill.files import check_place, replacing
+from tsdistill.files import atomic_file, check_place
 from tsdistill.models.files import header, size_guard
 from tsdistill.models.files.checkpoint import HEADER, SAFETENSORS, Contents, check_name
 from tsdistill.models.files.header import Header
@@ -155,7 +155,7 @@ def _ordered(tensor: torch.Tensor, order: tuple[int, ...] | None, path: Path) ->
 
 
 def _write(path: Path, tensors: Mapping[str, torch.Tensor], text: str) -> None:
-    with replacing(path, RuntimeError, ValueError, SafetensorError) as temporary:
+    with atomic_file(path, RuntimeError, ValueError, SafetensorError) as temporary:
         if path.suffix.lower() == SAFETENSORS:
             write_tensors(temporary, tensors, {"format": "pt", HEADER: text})
             return

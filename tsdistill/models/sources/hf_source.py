@@ -24,7 +24,7 @@ from tsdistill.models.sources.offline import quiet_downloads
 from tsdistill.models.sources.specs import Built, OptionValue
 from tsdistill.printable import printable
 from tsdistill.schema import LARGEST, LARGEST_DOCUMENT, Entries, Schema, Text, parse, validated
-from tsdistill.untrusted import read_text, refusing
+from tsdistill.untrusted import read_guard, read_text
 
 CONFIG_FILE = "config.json"
 _CLASS = re.compile(r"[A-Z][A-Za-z0-9_]*")
@@ -63,7 +63,7 @@ def build(argument: str, *, weights: bool) -> Built:
                 )
             model = _pretrained(library, place, wanted, weights, spec)
         _forget_place(model)
-        with refusing(f"{spec}: its configuration", "save the model again"):
+        with read_guard(f"{spec}: its configuration", "save the model again"):
             return Built(model, canonical(model), _input(model))
 
 
