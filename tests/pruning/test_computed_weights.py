@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 
 import tsdistill as tsd
-from tsdistill.tracing.model_copy import copied
+from tsdistill.tracing.model_copy import deepcopy_model
 
 
 def _network():
@@ -82,7 +82,7 @@ def test_masked_nodes_leave_without_a_change_of_the_function():
     model[0].bias.data.fill_(-9)
     with torch.no_grad():
         model[0].weight_orig *= 0.1
-    kept = copied(model)
+    kept = deepcopy_model(model)
     small = tsd.prune(model, data=torch.randn(96, 3, 12), budget="lossless")
     assert small[0].weight_mask.shape == small[0].weight_orig.shape
     assert len(small[0].weight_orig) < 16

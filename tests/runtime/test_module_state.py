@@ -7,7 +7,7 @@ from torch import nn
 import tsdistill as tsd
 from tsdistill.runtime.forward import forward
 from tsdistill.runtime.modes import evaluation_mode
-from tsdistill.tracing.model_copy import copied
+from tsdistill.tracing.model_copy import deepcopy_model
 
 
 class Keeps(nn.Module):
@@ -109,6 +109,6 @@ def test_a_model_that_has_just_been_trained_is_copied():
     model = Keeps("list").train()
     for _ in range(2):
         model(torch.randn(4, 8)).sum().backward()
-    twin = copied(model)
+    twin = deepcopy_model(model)
     assert torch.equal(twin.log[1][0], model.log[1][0])
     assert twin.log[1][0].is_leaf

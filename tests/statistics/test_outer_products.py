@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from tests.tracing.attention import Attention, attention
 from tsdistill.statistics.outer_products import OuterProducts, QueryReaders
 from tsdistill.tracing import trace
-from tsdistill.tracing.block_axes import fork_groups
+from tsdistill.tracing.block_axes import head_size_groups
 
 
 class Weighed(Attention):
@@ -34,7 +34,7 @@ class Weighed(Attention):
 
 def test_it_is_the_derivative_by_a_factor_on_the_product() -> None:
     model, x = attention(heads=1), torch.randn(1, 5, 6)
-    forks = fork_groups(trace(model, x))
+    forks = head_size_groups(trace(model, x))
     assert forks == {}  # a single head has no other way
     graph = trace(model, x)
     assert graph.widths["qkv"] == 8

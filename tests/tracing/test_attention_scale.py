@@ -10,12 +10,12 @@ from torch.nn import functional as F
 
 from tests.tracing.attention import SCALES, Attention, attention
 from tsdistill.tracing import NodeGraph, cut, trace
-from tsdistill.tracing.block_axes import fork_groups
+from tsdistill.tracing.block_axes import head_size_groups
 
 
 def sized(model: nn.Module, x: Tensor) -> NodeGraph:
     """The graph in which the coordinates of all heads are nodes."""
-    forks = fork_groups(trace(model, x))
+    forks = head_size_groups(trace(model, x))
     return trace(model, x, axes={number: axis for own in forks.values() for number, axis in own.items()})
 
 
@@ -69,7 +69,7 @@ class Two(nn.Module):
 
 def test_a_block_goes_by_the_same_axis_when_one_before_it_is_left_with_one_head() -> None:
     model, x = Two().eval(), torch.randn(1, 7, 6)
-    axes = fork_groups(trace(model, x))["second.qkv"]
+    axes = head_size_groups(trace(model, x))["second.qkv"]
     graph = trace(model, x, axes=axes)
     assert (graph.by_name["first.q"].size, graph.by_name["second.qkv"].size) == (3, 8)
     small = cut(model, graph, {"first.q": [0, 2]}, x).model
@@ -107,7 +107,7 @@ def test_where_the_scale_cannot_be_made_up_heads_go_whole() -> None:
 def test_heads_are_what_goes_unless_it_is_asked_for() -> None:
     model, x = attention(), torch.randn(1, 7, 6)
     assert trace(model, x).widths["qkv"] == model.heads
-    assert fork_groups(trace(nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 2)), torch.randn(1, 6))) == {}
+    assert head_size_groups(trace(nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 2)), torch.randn(1, 6))) == {}
 
 
 class Rotated(nn.Module):

@@ -224,7 +224,7 @@ def test_heads_that_are_seen_in_two_orders_do_not_become_one(monkeypatch):
     x = torch.randn(1, 7, 5, generator=torch.Generator().manual_seed(1))
     kept = {"embed": 28, "blocks.0.qkv": 2, "blocks.1.qkv": 3}
     module = sys.modules["tsdistill.tracing.trace"]
-    original = module.trial_cut
+    original = module.validation_cut
 
     def chosen(graph, turn, **how):
         trial = original(graph, turn, **how)
@@ -232,7 +232,7 @@ def test_heads_that_are_seen_in_two_orders_do_not_become_one(monkeypatch):
             trial |= {name: np.arange(graph.widths[name] - count) for name, count in kept.items()}
         return trial
 
-    monkeypatch.setattr(module, "trial_cut", chosen)
+    monkeypatch.setattr(module, "validation_cut", chosen)
     graph = trace(model, x)
     assert graph.by_name["embed"].size == 9
     removed = {"embed": [1, 2], "mlps.0.0": [3]}

@@ -10,7 +10,7 @@ import tsdistill as tsd
 from tsdistill.tracing.labelled_run import record
 from tsdistill.tracing.masked_reference import STRICT, difference, reference
 from tsdistill.tracing.replay import replay
-from tsdistill.tracing.surgery import checked, gone, remove_coordinates
+from tsdistill.tracing.surgery import checked, remove_coordinates, removed_mask
 
 IMAGE = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
@@ -66,7 +66,7 @@ def test_a_wrong_cut_is_seen_where_nothing_comes_out():
     graph = tsd.trace(model, IMAGE)
     assert graph.record is not None
     removed = checked(graph, {"inner": [0, 3]})
-    leaving = gone(graph, removed)
+    leaving = removed_mask(graph, removed)
     small, _ = remove_coordinates(model, graph, removed)
     wanted = reference(model, IMAGE, graph.record, leaving)
     assert difference(list(replay(small, IMAGE, graph.record, leaving).output), wanted, STRICT) is None

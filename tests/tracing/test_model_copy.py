@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from tsdistill.tracing.model_copy import copied
+from tsdistill.tracing.model_copy import deepcopy_model
 
 
 class Own(nn.Module):
@@ -58,7 +58,7 @@ class Holder(nn.Module):
 def pair():
     torch.manual_seed(0)
     model = Holder().eval()
-    return model, copied(model)
+    return model, deepcopy_model(model)
 
 
 def test_a_copy_gives_the_same_and_shares_nothing(pair):
@@ -96,7 +96,7 @@ def test_a_tensor_takes_the_place_of_another_everywhere():
     model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3), nn.Flatten())
     model[1].weight = model[0].weight
     other = nn.Parameter(torch.ones(2, 3))
-    twin = copied(model, {id(model[0].weight): other})
+    twin = deepcopy_model(model, {id(model[0].weight): other})
     assert twin[0].weight is other
     assert twin[1].weight is other
     assert model[0].weight.shape == (3, 3)
@@ -107,7 +107,7 @@ def test_hooks_and_compiled_calls_are_treated_as_deepcopy_treats_them():
     seen = []
     model[0].register_forward_hook(lambda *_: seen.append(1))
     model.compile()
-    twin, wanted = copied(model), copy.deepcopy(model)
+    twin, wanted = deepcopy_model(model), copy.deepcopy(model)
     assert twin._compiled_call_impl is None
     assert wanted._compiled_call_impl is None
     twin(torch.randn(1, 3))
@@ -118,7 +118,7 @@ def test_a_parametrization_is_removed_from_one_copy_alone():
     torch.manual_seed(0)
     model = nn.Sequential(parametrizations.weight_norm(nn.Linear(3, 4))).eval()
     x = torch.randn(2, 3)
-    wanted, first = model(x), copied(model)
+    wanted, first = model(x), deepcopy_model(model)
     second = copy.deepcopy(first)
     for kept, folded in ((first, second), (model, first)):
         nn.utils.parametrize.remove_parametrizations(folded[0], "weight")

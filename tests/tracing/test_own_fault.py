@@ -13,7 +13,7 @@ from tsdistill.tracing import tracer
 from tsdistill.tracing.labelled_run import record
 from tsdistill.tracing.masked_reference import STRICT, difference, reference
 from tsdistill.tracing.replay import _Replay, replay
-from tsdistill.tracing.surgery import gone, remove_coordinates
+from tsdistill.tracing.surgery import remove_coordinates, removed_mask
 from tsdistill.tracing.tracer import Tracer
 
 X = torch.randn(1, 6, generator=torch.Generator().manual_seed(0))
@@ -136,9 +136,11 @@ def test_packed_sequences_leave_what_is_behind_them_free():
     assert graph.record is not None
     removed = {"hidden": torch.arange(6).numpy()}
     small, _ = remove_coordinates(model, graph, removed)
-    after = replay(small, inputs, graph.record, gone(graph, removed))
+    after = replay(small, inputs, graph.record, removed_mask(graph, removed))
     assert after.clean
     assert (
-        difference(list(after.output), reference(model, inputs, graph.record, gone(graph, removed)), STRICT)
+        difference(
+            list(after.output), reference(model, inputs, graph.record, removed_mask(graph, removed)), STRICT
+        )
         is None
     )

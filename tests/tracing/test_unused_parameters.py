@@ -126,7 +126,7 @@ def test_inputs_that_run_nothing_new_are_not_traced():
     others = [drawn(400, 6) for _ in range(4)]
     graph = tsd.trace(model, drawn(1, 6), others=iter(others))
     assert graph.record is not None
-    assert 1 <= len(graph.record.trace.further) <= 4
+    assert 1 <= len(graph.record.trace.further_runs) <= 4
 
     def refused():
         raise AssertionError("nothing is left to look for")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tsdistill.tracing.graph import Group, NodeGraph, Slot
-from tsdistill.tracing.validation_cut import trial_cut
+from tsdistill.tracing.validation_cut import validation_cut
 
 
 def graph(sizes: list[int], slots: list[int]) -> NodeGraph:
@@ -20,13 +20,16 @@ def graph(sizes: list[int], slots: list[int]) -> NodeGraph:
 
 
 def test_blocks_of_sixteen_have_more_numbers_than_the_two_odd_ones() -> None:
-    trial = trial_cut(graph([16] * 4, [1, 1, 1, 3]))
+    trial = validation_cut(graph([16] * 4, [1, 1, 1, 3]))
     assert len({len(nodes) for nodes in trial.values()}) == 4
 
 
 def test_where_only_whole_steps_can_go_one_stays_that_is() -> None:
     steps = tuple(replace(group, step=8) for group in graph([48, 8, 20], [1, 1, 1]).groups)
-    assert {name: len(nodes) for name, nodes in trial_cut(NodeGraph(steps)).items()} == {"0": 24, "2": 12}
+    assert {name: len(nodes) for name, nodes in validation_cut(NodeGraph(steps)).items()} == {
+        "0": 24,
+        "2": 12,
+    }
 
 
 @given(st.sampled_from([16, 24, 32, 48, 64, 96, 192, 384, 768]), st.integers(1, 24), st.integers(0, 24))
@@ -35,7 +38,7 @@ def test_a_stream_loses_another_number_than_what_is_as_wide_in_its_blocks(
 ) -> None:
     slots = [1] * blocks
     slots.insert(min(place, blocks), 3)
-    trial = trial_cut(graph([size] * (blocks + 1), slots))
+    trial = validation_cut(graph([size] * (blocks + 1), slots))
     counts = [len(trial[str(number)]) for number in range(blocks + 1)]
     stream = counts.pop(slots.index(3))
     assert stream not in counts

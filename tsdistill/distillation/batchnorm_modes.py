@@ -11,7 +11,7 @@ from torch import nn
 from tsdistill.models.layers.layer_kind import batch_norms
 from tsdistill.runtime.forward import forward
 from tsdistill.runtime.unchanged import preserved_generators
-from tsdistill.tracing.model_copy import copied
+from tsdistill.tracing.model_copy import deepcopy_model
 
 PROBE_BATCHES = 32
 """Batches of the pass in train mode: with PyTorch's momentum of 0.1 they leave 3 % of the old statistics."""
@@ -60,7 +60,7 @@ def divergence_after_pass(
         batches: inputs.
         judge: gives the divergence from the teacher.
     """
-    trial = copied(model)
+    trial = deepcopy_model(model)
     trial.train()
     with preserved_generators(), torch.no_grad():
         for x in batches:

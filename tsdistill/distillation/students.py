@@ -168,7 +168,7 @@ def _model_with_copies(
         return f"{replayed.broken or 'the model'} breaks: {replayed.cause}"
     if replayed.stale:
         first = replayed.stale[0]
-        return f"{first.step.module or 'the model'} computes {first.given} where it has {first.wanted}"
+        return f"{first.step.module or 'the model'} computes {first.computed} where it has {first.wanted}"
     try:
         with evaluation_mode(model, teacher), torch.no_grad():
             outputs, teacher_outputs = (list(tensors(forward(each, inputs))) for each in (model, teacher))

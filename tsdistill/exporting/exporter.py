@@ -18,7 +18,7 @@ from tsdistill.models.files.checkpoint import SAFETENSORS
 from tsdistill.models.files.stored_weights import check_finite
 from tsdistill.runtime.modes import Inputs, plain_evaluation, training_restored
 from tsdistill.runtime.unchanged import unchanged
-from tsdistill.tracing.model_copy import copied
+from tsdistill.tracing.model_copy import deepcopy_model
 
 ONNX, PROGRAM, SCRIPT, SOURCE, FOLDER = ".onnx", ".pt2", ".ts", ".py", ""
 SUFFIXES = {
@@ -65,7 +65,7 @@ def export(
     path = check_export(path, opset=opset)
     check_finite(model, "the model")
     if any(p.device.type != "cpu" for p in model.parameters()):
-        model = copied(model).to("cpu")
+        model = deepcopy_model(model).to("cpu")
     example = Example.of(example_of(model, example_input))
     dynamic = dynamic_batch and example.can_grow
     if dynamic:

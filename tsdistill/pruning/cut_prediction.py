@@ -32,7 +32,7 @@ from tsdistill.statistics.analysis_stages import PREDICT
 from tsdistill.statistics.prepared_data import PreparedData, prepare
 from tsdistill.statistics.sites import GroupSite
 from tsdistill.torch_private import parameters_of
-from tsdistill.tracing.model_copy import copied
+from tsdistill.tracing.model_copy import deepcopy_model
 
 KEPT = (0.9, 0.75, 0.5, 0.25)
 """Parts of the MACs for which cuts are predicted unless others are asked for: from a trim to a quarter."""
@@ -144,7 +144,7 @@ def _error(
     """How far the output moves when the nodes of a plan leave, as `PredictedCut.error`."""
     statistics = report.statistics
     leaving = {name: np.array(nodes, dtype=np.int64) for name, nodes in chosen.removed.items()}
-    changed = copied(model)
+    changed = deepcopy_model(model)
     absorb(changed, statistics.sites, statistics.observed, leaving, prepared.example)
     hooks: dict[str, list[Look]] = {}
     for name, nodes in leaving.items():

@@ -8,9 +8,9 @@ import numpy as np
 from torch import nn
 
 from tsdistill.models.plain_tensors import named_tensors
-from tsdistill.tracing.attention_scale import Gains
+from tsdistill.tracing.attention_scale import ActivationGains
 from tsdistill.tracing.graph import Group, NodeGraph
-from tsdistill.tracing.surgery import leaving_coordinates
+from tsdistill.tracing.surgery import removed_coordinates
 
 
 class Lineage:
@@ -24,7 +24,7 @@ class Lineage:
     """
 
     def __init__(self, dense: nn.Module, graph: NodeGraph) -> None:
-        self.gains: Gains = {}
+        self.gains: ActivationGains = {}
         self.kept: dict[tuple[str, int], np.ndarray] = {}
         for name, tensor in named_tensors(dense, remove_duplicate=False):
             self.kept.update({(name, dim): np.arange(side) for dim, side in enumerate(tensor.shape)})
@@ -50,10 +50,12 @@ class Lineage:
                 return found if len(set(found)) == group.size else None
         return None
 
-    def cut(self, graph: NodeGraph, removed: Mapping[str, np.ndarray], gains: Gains | None = None) -> None:
+    def cut(
+        self, graph: NodeGraph, removed: Mapping[str, np.ndarray], gains: ActivationGains | None = None
+    ) -> None:
         """Nodes have left the present model, whose graph this is; activations were multiplied by
         ``gains``."""
-        for key, coords in leaving_coordinates(graph, removed).items():
+        for key, coords in removed_coordinates(graph, removed).items():
             stays = np.ones(len(self.kept[key]), dtype=bool)
             stays[coords] = False
             self.kept[key] = self.kept[key][stays]

@@ -26,7 +26,7 @@ from tsdistill.statistics.prepared_data import PreparedData
 from tsdistill.statistics.sites import ModelSites
 from tsdistill.tracing import Cut, cut
 from tsdistill.tracing.graph import Frozen, NodeGraph
-from tsdistill.tracing.model_copy import copied
+from tsdistill.tracing.model_copy import deepcopy_model
 
 USELESS = 1.0
 """An error (`Outputs.error`) that outputs of nothing but zeros would have."""
@@ -115,7 +115,7 @@ class Course:
         observed: Observation,
         leaving: Mapping[str, np.ndarray],
     ) -> tuple[Cut, tuple[str, ...]]:
-        whole = copied(self.model)
+        whole = deepcopy_model(self.model)
         skipped = absorb(whole, sites, observed, leaving, self._prepared.example)
         return cut(whole, graph, leaving, self._prepared.example), skipped
 

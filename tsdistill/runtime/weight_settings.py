@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tsdistill.models.layers.call_kinds import ComputedCall
-from tsdistill.models.layers.computed_weights import Setting, settings_of
+from tsdistill.models.layers.computed_weights import SourceSolver, source_solvers
 from tsdistill.models.layers.layer_kind import kind_of
 from tsdistill.models.widths import sync_module
 from tsdistill.runtime.forward import forward
@@ -54,7 +54,7 @@ def find_settings(model: nn.Module, example: Any) -> None:
             continue
         sources = {each: twin.get_parameter(each) for each in layer.sources}
         floating = {each: p for each, p in sources.items() if p.is_floating_point()}
-        for _, setting in settings_of(layer, weights[name], floating)[:_OTHERS]:
+        for _, setting in source_solvers(layer, weights[name], floating)[:_OTHERS]:
             if _holds(twin, name, setting, example):
                 layer.setting = setting
                 break
@@ -81,7 +81,7 @@ def _graphed_weights(model: nn.Module, example: Any) -> dict[str, Tensor]:
     return weights
 
 
-def _holds(model: nn.Module, name: str, setting: Setting, example: Any) -> bool:
+def _holds(model: nn.Module, name: str, setting: SourceSolver, example: Any) -> bool:
     """Whether the weight of one call becomes what is set, and no other does; ``model`` is left as it was."""
     calls = _calls(model)
     before = {other: each.weight.clone() for other, each in calls.items()}  # some are views
@@ -103,7 +103,7 @@ def _holds(model: nn.Module, name: str, setting: Setting, example: Any) -> bool:
             each.set(before[other])
 
 
-def _other_weight(layer: ComputedCall, setting: Setting) -> Tensor:
+def _other_weight(layer: ComputedCall, setting: SourceSolver) -> Tensor:
     """Another weight of the layer: any, or one whose inputs are mixtures of those of the present one."""
     weight, kind, generator = layer.weight, kind_of(layer), torch.Generator().manual_seed(0)
     if setting.any_weight or kind is None:

@@ -23,7 +23,7 @@ from tsdistill.runtime.modes import evaluation_mode, tensors_in
 from tsdistill.runtime.quantisers import without_rounding
 from tsdistill.runtime.recorded_calls import RecordedCall, recorded_calls
 from tsdistill.tracing.graph import Reader
-from tsdistill.tracing.model_copy import copied
+from tsdistill.tracing.model_copy import deepcopy_model
 
 _EQUAL = 1e-3
 """How far outputs that have to be equal may be apart, in parts of what a change of the input makes."""
@@ -186,7 +186,7 @@ class _CapacityTrial:
         self, call: RecordedCall, weight: Tensor | None = None, bias: Tensor | None = None
     ) -> list[Tensor]:
         """The results of a call with this weight and with this added to the bias."""
-        twin = copied(self._module).eval()
+        twin = deepcopy_model(self._module).eval()
         for name, value in (("weight", weight), ("bias", bias)):
             place = effective_weight(twin, name)
             if value is not None and place is not None:

@@ -11,7 +11,7 @@ from tsdistill.torch_private import NormBase, is_batched
 from tsdistill.tracing.trace_record import Contraction
 from tsdistill.tracing.tracer import Tracer
 
-_OTHERS = (NormBase, nn.LayerNorm, nn.GroupNorm, nn.MultiheadAttention, nn.RNNBase)
+_OTHER_LAYERS = (NormBase, nn.LayerNorm, nn.GroupNorm, nn.MultiheadAttention, nn.RNNBase)
 """Layers, beside those of `kind_of`, whose input is an activation."""
 
 
@@ -38,6 +38,6 @@ def inputs_of_layers(model: nn.Module, tracer: Tracer) -> ModuleHooks:
     layers = {
         name: module
         for name, module in model.named_modules()
-        if kind_of(module) is not None or isinstance(module, _OTHERS)
+        if kind_of(module) is not None or isinstance(module, _OTHER_LAYERS)
     }
     return ModuleHooks(layers, before=mark)

@@ -19,25 +19,25 @@ from tsdistill.tracing.trace_record import Trace
 from tsdistill.tracing.tracer import place_of
 from tsdistill.tracing.training_only import unread_by
 
-MOST = 12
+MAX_SINGLE_SAMPLES = 12
 """Runs on single samples, on each of which every cut is checked; what they leave out is met by batches."""
 
-LIKES = 32
+MAX_CANDIDATES = 32
 """Modules on whose arguments one that no input runs is tried."""
 
 
-class _Met(OperatorMode):
+class _ReadParameters(OperatorMode):
     """Notes which of some parameters operators read."""
 
     def __init__(self, watched: Mapping[tuple, str]) -> None:
         super().__init__()
-        self.watched, self.met = watched, set[str]()
+        self.watched, self.read = watched, set[str]()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         for tensor in tensors_in((args, kwargs) if kwargs else args):
             name = self.watched.get(place_of(tensor))
             if name is not None:
-                self.met.add(name)
+                self.read.add(name)
         return func(*args, **(kwargs or {}))
 
 
@@ -59,31 +59,35 @@ def add_further_runs(model: nn.Module, trace: Trace, unrun: set[str], others: It
     left = set(unrun)
     inputs = iter(others)
     while left and (batch := next(inputs, None)) is not None:
-        news = _met(model, batch, left)
+        news = _read_by(model, batch, left)
         for sample in chain(_samples(batch), [batch]):
             if not news:
                 break
-            if sample is not batch and (len(trace.further) >= MOST or not _met(model, sample, news)):
+            if sample is not batch and (
+                len(trace.further_runs) >= MAX_SINGLE_SAMPLES or not _read_by(model, sample, news)
+            ):
                 continue
             with suppress(TsdistillError):
                 record_further(model, sample, trace)
-                read = left - {ruler.param for ruler in unread_by(model, trace.ledger, _last_steps(trace))}
+                read = left - {
+                    dim_labels.param for dim_labels in unread_by(model, trace.constraints, _last_steps(trace))
+                }
                 news, left = news - read, left - read
     return left
 
 
 def _last_steps(trace: Trace) -> Sequence[Any]:
-    return trace.further[-1].trace.steps
+    return trace.further_runs[-1].trace.steps
 
 
-def _met(model: nn.Module, inputs: Inputs, names: set[str]) -> set[str]:
+def _read_by(model: nn.Module, inputs: Inputs, names: set[str]) -> set[str]:
     """Which of these parameters a forward reads; none where it fails."""
     parameters = dict(model.named_parameters())
-    mode = _Met({place_of(parameters[name]): name for name in names})
+    mode = _ReadParameters({place_of(parameters[name]): name for name in names})
     with suppress(TsdistillError):
         with plain_evaluation(model), mode:
             run(model, inputs)
-        return mode.met
+        return mode.read
     return set()
 
 
@@ -107,10 +111,10 @@ def add_companions(
     """
     left, behind = set(unrun), dict[str, str]()
     candidates = _candidates(model, left)
-    for inputs in (example, *(each.inputs for each in list(trace.further))):
+    for inputs in (example, *(each.inputs for each in list(trace.further_runs))):
         if not candidates:
             break
-        found = _fitting(model, inputs, candidates)
+        found = _companions(model, inputs, candidates)
         companions: dict[str, list[str]] = defaultdict(list)
         for unit, other in found.items():
             companions[other].append(unit)
@@ -118,13 +122,15 @@ def add_companions(
             continue
         with suppress(TsdistillError):
             record_further(model, inputs, trace, {name: tuple(units) for name, units in companions.items()})
-            left &= {ruler.param for ruler in unread_by(model, trace.ledger, _last_steps(trace))}
+            left &= {
+                dim_labels.param for dim_labels in unread_by(model, trace.constraints, _last_steps(trace))
+            }
             behind.update(found)
             candidates = {unit: others for unit, others in candidates.items() if unit not in found}
     return left, behind
 
 
-def units(model: nn.Module, names: Iterable[str]) -> dict[str, list[str]]:
+def outermost_modules(model: nn.Module, names: Iterable[str]) -> dict[str, list[str]]:
     """Parameters by the outermost module all of whose parameters are among ``names``; a parameter that lies
     beside others by its own name."""
     left = set(names)
@@ -142,7 +148,7 @@ def _candidates(model: nn.Module, unrun: set[str]) -> dict[str, list[str]]:
     parameters of the same shapes, or else beside them rather than one level below."""
     modules = dict(model.named_modules())
     found: dict[str, list[str]] = {}
-    for unit in units(model, unrun):
+    for unit in outermost_modules(model, unrun):
         if unit not in modules:
             continue
         parent = unit.rpartition(".")[0]
@@ -156,7 +162,7 @@ def _candidates(model: nn.Module, unrun: set[str]) -> dict[str, list[str]]:
         ]
         likes.sort(key=lambda like: not same_shapes(like[1], modules[unit]))
         if likes:
-            found[unit] = [name for name, _ in likes[:LIKES]]
+            found[unit] = [name for name, _ in likes[:MAX_CANDIDATES]]
     return found
 
 
@@ -165,7 +171,7 @@ def _children(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
         yield (f"{path}.{name}" if path else name), child
 
 
-def _fitting(model: nn.Module, inputs: Inputs, candidates: Mapping[str, Sequence[str]]) -> dict[str, str]:
+def _companions(model: nn.Module, inputs: Inputs, candidates: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """Module -> the first of its candidates on whose arguments it runs through."""
     runs: dict[str, list[str]] = defaultdict(list)
     for unit, others in candidates.items():

@@ -11,19 +11,19 @@ import torch
 from torch import nn
 
 from tsdistill.tracing.graph import Group, NodeGraph
-from tsdistill.tracing.surgery import leaving_coordinates
+from tsdistill.tracing.surgery import removed_coordinates
 from tsdistill.tracing.trace_record import Record, Step
 
-Gains = dict[tuple[str, int], np.ndarray]
+ActivationGains = dict[tuple[str, int], np.ndarray]
 """``(weight, dimension)`` -> float64, a coordinate each: how many times its old value an activation is."""
 
 
-def fold(
+def fold_scales(
     small: nn.Module,
     graph: NodeGraph,
     removed: Mapping[str, np.ndarray],
     scaled: Sequence[tuple[Step, float]],
-) -> Gains:
+) -> ActivationGains:
     """Make up for scales that follow the size of a head: in place, in the weights of the cut ``small``.
 
     Logits ``s q k`` of a head that goes from d to d' coordinates would be scaled by s' = s sqrt(d/d').
@@ -44,17 +44,17 @@ def fold(
     assert record is not None
     if not scaled:
         return {}
-    lost = _leaving(record, graph, removed)
+    lost = _shrunk_classes(record, graph, removed)
     products = {place: members & lost for place, members in _products(record).items()}
     times: dict[frozenset[int], float] = defaultdict(lambda: 1.0)
-    parts = _apart(products.values())
+    parts = _connected_parts(products.values())
     for step, ratio in scaled:
-        meant = _meant(record, step, products)
+        meant = _scaled_classes(record, step, products)
         for part in parts:
             if part & meant:
                 times[part] *= ratio
-    gains: Gains = {}
-    gone = leaving_coordinates(graph, removed)
+    gains: ActivationGains = {}
+    gone = removed_coordinates(graph, removed)
     parameters = dict(small.named_parameters(remove_duplicate=False))
     for part, ratio in times.items():
         calls = sum(bool(part & members) for members in products.values())
@@ -69,19 +69,19 @@ def multiplied_slots(graph: NodeGraph) -> Iterator[tuple[Group, dict[tuple[str, 
     """Groups that hold coordinates of queries and keys beside others, because code takes the size of a head
     from another width: ``(parameter, dimension)`` -> int64, where these lie; once for every attention."""
     record = graph.record
-    if record is not None and record.trace.ledger.ties:
-        for part in _apart(_products(record).values()):
+    if record is not None and record.trace.constraints.couplings:
+        for part in _connected_parts(_products(record).values()):
             yield from _slots(graph, record, part)
 
 
-def _leaving(record: Record, graph: NodeGraph, removed: Mapping[str, np.ndarray]) -> set[int]:
+def _shrunk_classes(record: Record, graph: NodeGraph, removed: Mapping[str, np.ndarray]) -> set[int]:
     """The classes of `Record.untied` in the groups that lose nodes."""
     lost = np.concatenate([np.full(group.size, group.name in removed) for group in graph.groups])
     held = record.node_of >= 0
     return set(np.unique(record.untied[held][lost[record.node_of[held]]]).tolist()) - {-1}
 
 
-def _apart(products: Iterable[set[int]]) -> list[frozenset[int]]:
+def _connected_parts(products: Iterable[set[int]]) -> list[frozenset[int]]:
     """The classes that products sum over, those of products that share any in one part."""
     parts: list[set[int]] = []
     for members in products:
@@ -103,7 +103,7 @@ def _products(record: Record) -> dict[int, set[int]]:
     return found
 
 
-def _meant(record: Record, step: Step, products: Mapping[int, set[int]]) -> set[int]:
+def _scaled_classes(record: Record, step: Step, products: Mapping[int, set[int]]) -> set[int]:
     """The coordinates of queries and keys that a step scales: those that it touches, or those that were
     summed over last in its module."""
     touched = {int(item) for labels in step.touched for item in np.unique(record.untied[labels])} - {-1}
@@ -121,7 +121,10 @@ def _slots(
 ) -> Iterator[tuple[Group, dict[tuple[str, int], np.ndarray]]]:
     """Every group that holds classes of ``part``, and where those lie: ``(parameter, dimension)`` -> int64,
     coordinates."""
-    starts = {(ruler.param, ruler.dim): ruler.start for ruler in record.trace.ledger.rulers}
+    starts = {
+        (dim_labels.param, dim_labels.dim): dim_labels.start
+        for dim_labels in record.trace.constraints.parameter_dims
+    }
     wanted = np.array(sorted(part))
     for group in graph.groups:
         found = {}
@@ -160,7 +163,7 @@ def _scale(
     gain: float,
     places: Mapping[tuple[str, int], bool],
     gone: Mapping[tuple[str, int], np.ndarray],
-    gains: Gains,
+    gains: ActivationGains,
 ) -> None:
     """Multiply what writes the nodes that stay, divide what reads them, and note what the gain is where."""
     for key, coords in slots.items():

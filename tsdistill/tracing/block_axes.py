@@ -10,7 +10,7 @@ def other_axes(graph: NodeGraph, group: Group, refused: dict[str, set[int]]) -> 
     record = graph.record
     assert record is not None
     first, found = graph.starts[group.name], False
-    blocks = record.trace.ledger.blocks
+    blocks = record.trace.constraints.blocks
     for name, axis in record.axes.items():
         product = blocks[name]
         nodes = record.node_of[product.whole]
@@ -22,7 +22,7 @@ def other_axes(graph: NodeGraph, group: Group, refused: dict[str, set[int]]) -> 
     return found
 
 
-def fork_groups(graph: NodeGraph) -> dict[str, dict[str, int]]:
+def head_size_groups(graph: NodeGraph) -> dict[str, dict[str, int]]:
     """Groups whose nodes are whole heads -> the blocks that would have to go by the size of a head instead.
 
     Returns:
@@ -32,10 +32,10 @@ def fork_groups(graph: NodeGraph) -> dict[str, dict[str, int]]:
     if record is None:
         return {}
     found = {}
-    blocks = record.trace.ledger.blocks
+    blocks = record.trace.constraints.blocks
     for group in graph.groups:
         first, own = graph.starts[group.name], {}
-        for name, axis in record.forks.items():
+        for name, axis in record.head_size_axes.items():
             nodes = record.node_of[blocks[name].whole]
             if len(nodes) and ((nodes >= first) & (nodes < first + group.size)).all():
                 own[name] = axis

@@ -11,8 +11,8 @@ from math import prod
 import numpy as np
 
 from tsdistill.tracing.graph import NodeGraph
-from tsdistill.tracing.labels import Product
-from tsdistill.tracing.replay import Replayed, Stale, related, within
+from tsdistill.tracing.labels import OuterProductBlock
+from tsdistill.tracing.replay import ReplayResult, StaleSize, related, within
 from tsdistill.tracing.trace_record import Record
 
 Pair = tuple[np.ndarray, np.ndarray]
@@ -20,7 +20,7 @@ Pair = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
-class Tie:
+class WidthCoupling:
     """Two widths of which code takes one from the other.
 
     Attributes:
@@ -41,7 +41,7 @@ class Tie:
         return self.one.tobytes(), self.other.tobytes()
 
 
-def ties(record: Record, result: Replayed, gone: np.ndarray) -> list[Tie]:
+def width_couplings(record: Record, result: ReplayResult, gone: np.ndarray) -> list[WidthCoupling]:
     """What explains the stale numbers that no attribute does: another width that lost just as many nodes.
 
     A module that reads ``C`` off its input and gives it (or ``C // heads``) to a reshape of something else
@@ -63,15 +63,15 @@ def ties(record: Record, result: Replayed, gone: np.ndarray) -> list[Tie]:
                 if tie is not None:  # once for the same nodes: another order of them would make one of all
                     found.setdefault(tuple(np.unique(record.node_of[side]).tobytes() for side in tie), tie)
     pairs = [*found.values()] or list(_by_one_number(record, result))
-    return [Tie(*pair, _by_size(record, pair)) for pair in pairs]
+    return [WidthCoupling(*pair, _by_size(record, pair)) for pair in pairs]
 
 
-def tie_notes(graph: NodeGraph) -> tuple[str, ...]:
+def coupling_notes(graph: NodeGraph) -> tuple[str, ...]:
     """What the user has to know of groups that only go together because code takes one width from another."""
     record = graph.record
-    if record is None or not record.trace.ledger.ties:
+    if record is None or not record.trace.constraints.couplings:
         return ()
-    tied = np.concatenate([record.node_of[one] for one, _ in record.trace.ledger.ties])
+    tied = np.concatenate([record.node_of[one] for one, _ in record.trace.constraints.couplings])
     notes = []
     for group in graph.groups:
         first = graph.starts[group.name]
@@ -88,18 +88,18 @@ def tie_notes(graph: NodeGraph) -> tuple[str, ...]:
 def _by_size(record: Record, pair: Pair) -> dict[str, int]:
     """The blocks that go by whole heads with either side of ``pair`` -> their other axis."""
     nodes = np.unique(np.concatenate([record.node_of[labels].ravel() for labels in pair]))
-    blocks = record.trace.ledger.blocks
+    blocks = record.trace.constraints.blocks
     found: dict[str, int] = {}
     for name, axis in record.axes.items():
         if np.isin(record.node_of[blocks[name].factors[axis]], nodes[nodes >= 0]).any():
-            if name in record.forks:
-                found[name] = record.forks[name]
+            if name in record.head_size_axes:
+                found[name] = record.head_size_axes[name]
             elif len(blocks[name].factors) == 2:
                 found[name] = 1 - axis
-    return found if found.keys() & record.forks.keys() else {}
+    return found if found.keys() & record.head_size_axes.keys() else {}
 
 
-def _by_one_number(record: Record, result: Replayed) -> Iterator[Pair]:
+def _by_one_number(record: Record, result: ReplayResult) -> Iterator[Pair]:
     """Widths of one module that were alike and come apart, so that no single number it keeps serves both."""
     alike: dict[tuple[str, int], dict[int, np.ndarray]] = defaultdict(dict)
     for item in result.stale:
@@ -107,10 +107,10 @@ def _by_one_number(record: Record, result: Replayed) -> Iterator[Pair]:
             alike[item.step.module, len(item.labels)].setdefault(item.wanted, item.labels)
     for (_, size), widths in alike.items():
         first, *others = widths.values()
-        yield from ((first, other) for other in others if size > 1 and _apart(record, (first, other)))
+        yield from ((first, other) for other in others if size > 1 and _are_separate(record, (first, other)))
 
 
-def _sources(record: Record, item: Stale, labels: np.ndarray, gone: np.ndarray) -> Iterator[Pair]:
+def _sources(record: Record, item: StaleSize, labels: np.ndarray, gone: np.ndarray) -> Iterator[Pair]:
     """Widths met in the same module before, of which as many coordinates are left as were given."""
     size = len(labels)
     for step in reversed(record.trace.steps[: record.trace.steps.index(item.step)]):
@@ -120,16 +120,16 @@ def _sources(record: Record, item: Stale, labels: np.ndarray, gone: np.ndarray) 
             kept = int(record.keeps(other, gone).sum())
             if kept == len(other):
                 continue
-            if len(other) == size and kept == item.given:
-                found = iter([_as_laid_first(record, other, labels)])
-            elif len(other) % size == 0 and _divides(kept, item.given, len(other) // size):
-                found = _wholes(record, other, labels)
+            if len(other) == size and kept == item.computed:
+                found = iter([_in_first_layout(record, other, labels)])
+            elif len(other) % size == 0 and _divides(kept, item.computed, len(other) // size):
+                found = _multiples(record, other, labels)
             else:
                 continue
-            yield from (tie for tie in found if _apart(record, tie))
+            yield from (tie for tie in found if _are_separate(record, tie))
 
 
-def _apart(record: Record, tie: Pair) -> bool:
+def _are_separate(record: Record, tie: Pair) -> bool:
     """Whether there is anything in a tie that does not go together as it is."""
     one, other = (record.node_of[labels] for labels in tie)
     return bool((one != other).any())
@@ -139,22 +139,22 @@ def _divides(kept: int, given: int, times: int) -> bool:
     return any(kept // parts == given for parts in range(1, times + 1))
 
 
-def _wholes(record: Record, other: np.ndarray, axis: np.ndarray) -> Iterator[Pair]:
+def _multiples(record: Record, other: np.ndarray, axis: np.ndarray) -> Iterator[Pair]:
     """``other`` beside the blocks of its size (or of several times that) of which ``axis`` is a side."""
-    for product in record.trace.ledger.products:
+    for product in record.trace.constraints.outer_products:
         if len(product.whole) % len(other) == 0:
             side = next((i for i, factor in enumerate(product.factors) if _covers(factor, axis)), None)
             if side is not None and (sides := _sides(product, len(other), side)):
-                yield _laid(product, sides, other)
+                yield _spread_sides(product, sides, other)
 
 
-def _as_laid_first(record: Record, other: np.ndarray, labels: np.ndarray) -> Pair:
+def _in_first_layout(record: Record, other: np.ndarray, labels: np.ndarray) -> Pair:
     """``other`` beside ``labels``; where those are a block, beside the first block of the same sides.
 
     Heads may lie side by side in what leaves an attention, (d, h) instead of (h, d): in one order in one
     module and in another in the next, they would make one of all.
     """
-    products = record.trace.ledger.products
+    products = record.trace.constraints.outer_products
     own = next((product for product in products if np.array_equal(product.whole, labels)), None)
     if own is None:
         return other, labels
@@ -162,11 +162,11 @@ def _as_laid_first(record: Record, other: np.ndarray, labels: np.ndarray) -> Pai
     for product in products:
         found = [np.unique(factor).tobytes() for factor in product.factors]
         if len(set(found)) == len(found) and set(axes) <= set(found):
-            return _laid(product, sorted(found.index(axis) for axis in axes), other)
+            return _spread_sides(product, sorted(found.index(axis) for axis in axes), other)
     return other, labels
 
 
-def _sides(product: Product, size: int, side: int) -> tuple[int, ...]:
+def _sides(product: OuterProductBlock, size: int, side: int) -> tuple[int, ...]:
     """Which sides of a block, with ``side``, have ``size`` coordinates together; the last ones that do."""
     lengths = [len(np.unique(factor)) for factor in product.factors]
     fitting = (
@@ -178,7 +178,7 @@ def _sides(product: Product, size: int, side: int) -> tuple[int, ...]:
     return max(fitting, default=())
 
 
-def _laid(product: Product, sides: Sequence[int], other: np.ndarray) -> Pair:
+def _spread_sides(product: OuterProductBlock, sides: Sequence[int], other: np.ndarray) -> Pair:
     """``other`` beside a block: coordinate by coordinate along ``sides``, again for each of the rest."""
     rank = np.zeros(len(product.whole), dtype=np.int64)
     for side in sides:

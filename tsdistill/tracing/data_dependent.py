@@ -9,18 +9,18 @@ import torch
 
 from tsdistill.torch_private import LOCAL_SCALAR
 
-Chosen = tuple[torch.Tensor | None, ...]
+Choices = tuple[torch.Tensor | None, ...]
 """For every tensor that an operator gives: what was chosen, or None where it gives values."""
 
 
-def chosen(op: str, given: Sequence[torch.Tensor]) -> Chosen:
+def choices_of(op: str, given: Sequence[torch.Tensor]) -> Choices:
     """The whole numbers and truth values among the results of an operator on values; () where it has none."""
     if "pool" in op or all(_values(t) for t in given):
         return ()
     return tuple(None if _values(t) else t.clone() for t in given)
 
 
-def choosing(func: Any, args: Sequence[Any], kwargs: dict[str, Any], choices: Chosen) -> Any:
+def apply_choices(func: Any, args: Sequence[Any], kwargs: dict[str, Any], choices: Choices) -> Any:
     """The operator with another's choices: the values that it gives along are those of the chosen places."""
     if func is LOCAL_SCALAR:
         return choices[0].item() if choices[0] is not None else func(*args, **kwargs)
@@ -37,14 +37,14 @@ def choosing(func: Any, args: Sequence[Any], kwargs: dict[str, Any], choices: Ch
     return source.gather(dim, places.unsqueeze(dim)).squeeze(dim), places.clone()
 
 
-def _replaced(results: Any, choices: Chosen) -> Any:
+def _replaced(results: Any, choices: Choices) -> Any:
     """What an operator gives, with ``choices`` in the place of what it chose itself."""
     if not isinstance(results, (tuple, list)) or len(results) != len(choices):
         return results
     return tuple(r if c is None else c.clone() for r, c in zip(results, choices, strict=True))
 
 
-def number(value: Any) -> Chosen:
+def scalar_choice(value: Any) -> Choices:
     """The choice of an operator that reads a number out of a tensor, such as the side of a box."""
     if not isinstance(value, int | float):
         return ()

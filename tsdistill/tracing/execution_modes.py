@@ -8,7 +8,7 @@ from tsdistill.errors import TsdistillError
 from tsdistill.runtime.modes import Inputs, evaluation_in_use, plain_evaluation, run
 from tsdistill.runtime.unchanged import preserved_models
 from tsdistill.tracing.masked_reference import LENIENT, difference
-from tsdistill.tracing.training_only import trains
+from tsdistill.tracing.training_only import runs_in_training
 
 
 def failure_in_use(small: nn.Module, model: nn.Module, inputs: Inputs) -> str | None:
@@ -27,7 +27,7 @@ def failure_in_use(small: nn.Module, model: nn.Module, inputs: Inputs) -> str | 
         cause = _evaluation_failure(small, inputs)
         if cause is not None and _evaluation_failure(model, inputs) is None:
             return f"in inference mode, with the kernels that PyTorch chooses, {cause}"
-        if not trains(small, inputs) and trains(model, inputs):
+        if not runs_in_training(small, inputs) and runs_in_training(model, inputs):
             return "its forward fails in training mode"
     return None
 

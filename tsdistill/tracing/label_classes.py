@@ -1,4 +1,4 @@
-"""From what the operators said to nodes: which labels go together and may go at all."""
+"""Classes of labels from the constraints of the operators: which are removed together, which are fixed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from tsdistill.tracing.labels import Ledger
+from tsdistill.tracing.labels import Constraints
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,18 +20,18 @@ class Classes:
         of: class of every label.
         fixed: for every class, must it stay?
         axes: name of a block -> the axis along which it was decided to let rows go.
-        forks: name of such a block -> another axis that could go, one that is summed over between two
-            activations (the size of an attention head).
+        head_size_axes: name of such a block -> another axis that could shrink, one that is summed over
+            between two activations (the size of an attention head).
     """
 
     of: np.ndarray
     fixed: np.ndarray
     axes: Mapping[str, int]
-    forks: Mapping[str, int]
+    head_size_axes: Mapping[str, int]
 
 
 def resolve(
-    ledger: Ledger,
+    constraints: Constraints,
     axes: Mapping[str, int] | None = None,
     refused: Mapping[str, Collection[int]] | None = None,
     *,
@@ -39,30 +39,30 @@ def resolve(
 ) -> Classes:
     """Merge the labels that go together and settle every block.
 
-    A block (``Product``) of several axes of which more than one could shrink is settled by choosing one axis,
-    along which whole rows may go, and fixing the others: first one that is not summed over between two
-    activations (the size of an attention head scales its logits), then one that such a choice leaves free
+    A block (``OuterProductBlock``) in which more than one axis could shrink is settled by choosing one axis,
+    along which whole rows may be removed, and fixing the others: first one that is not summed over between
+    two activations (the size of an attention head scales its logits), then one that such a choice leaves free
     anyway (the heads of a value, whose queries and keys go by heads), then the one with most nodes.
 
     Args:
-        ledger: what the operators said.
+        constraints: what the operators said.
         axes: what was decided for the same network at another width, and is to be decided again.
         refused: name of a block -> the axes along which a cut of it has failed.
         tied: merge also what only goes together because code takes one width from another.
     """
-    classes = _Merging(ledger.count)
-    edges = [*ledger.edges, *(ledger.ties if tied else ())]
+    classes = _LabelClasses(constraints.count)
+    edges = [*constraints.edges, *(constraints.couplings if tied else ())]
     if edges:
         classes.merge(*(np.concatenate(side) for side in zip(*edges, strict=True)))
-    if ledger.frozen:
-        classes.fix(np.concatenate([labels.ravel() for labels, _ in ledger.frozen]))
+    if constraints.frozen:
+        classes.fix(np.concatenate([labels.ravel() for labels, _ in constraints.frozen]))
     classes.fix(np.zeros(1, dtype=np.int64))
-    if ledger.made:
-        _fix_unmet(classes, np.concatenate(ledger.made))
-    inner = np.unique(np.concatenate(ledger.inner)) if ledger.inner else np.zeros(0, dtype=np.int64)
+    if constraints.factory_labels:
+        _fix_unmerged(classes, np.concatenate(constraints.factory_labels))
+    inner = np.unique(np.concatenate(constraints.inner)) if constraints.inner else np.zeros(0, dtype=np.int64)
     decided: dict[str, int] = {}
-    forks: dict[str, int] = {}
-    pending = list(ledger.products)
+    head_size_axes: dict[str, int] = {}
+    pending = list(constraints.outer_products)
     while pending:
         pending, settled = _settle(classes, pending)
         if not settled:
@@ -73,21 +73,29 @@ def resolve(
                 [(axes or {}).get(product.name) for product in pending],
                 [(refused or {}).get(product.name, ()) for product in pending],
             )
-            for found, axes_of in ((chosen, decided), (others, forks)):
-                axes_of.update({pending[index].name: axis for index, axis in found.items()})
-    return Classes(classes.of, classes.fixed, decided, forks)
+            for by_index, by_name in ((chosen, decided), (others, head_size_axes)):
+                by_name.update({pending[index].name: axis for index, axis in by_index.items()})
+    return Classes(classes.of, classes.fixed, decided, head_size_axes)
 
 
-def _fix_unmet(classes: _Merging, made: np.ndarray) -> None:
-    """Tensors made from sizes alone keep every coordinate that no other tensor's goes with."""
+def _fix_unmerged(classes: _LabelClasses, factory: np.ndarray) -> None:
+    """Fix the labels of tensors made by factory operators (``torch.zeros``) that no other label is merged
+    with."""
     others = np.ones(len(classes.of), dtype=bool)
-    others[made] = False
+    others[factory] = False
     met = np.zeros(len(classes.fixed), dtype=bool)
     met[classes.of[others]] = True
-    classes.fix(made[~met[classes.of[made]]])
+    classes.fix(factory[~met[classes.of[factory]]])
 
 
-class _Merging:
+class _LabelClasses:
+    """A partition of ``count`` labels, with a flag for every class that cannot be removed.
+
+    Attributes:
+        of: int64 [labels], class of every label.
+        fixed: bool [classes].
+    """
+
     def __init__(self, count: int) -> None:
         self.of = np.arange(count)
         self.fixed = np.zeros(count, dtype=bool)
@@ -103,7 +111,7 @@ class _Merging:
     def fix(self, labels: np.ndarray) -> None:
         self.fixed[self.of[labels]] = True
 
-    def left(self, a: np.ndarray, b: np.ndarray) -> int:
+    def remaining(self, a: np.ndarray, b: np.ndarray) -> int:
         """How many classes that may go there would be if ``a`` and ``b`` were merged."""
         names, both = np.unique(np.concatenate([self.of[a], self.of[b]]), return_inverse=True)
         size = len(names)
@@ -119,7 +127,7 @@ class _Merging:
         return self.fixed[self.of[labels]]
 
 
-def _settle(classes: _Merging, pending: list) -> tuple[list, bool]:
+def _settle(classes: _LabelClasses, pending: list) -> tuple[list, bool]:
     """Tie every block with at most one axis that can shrink; what is left, and whether any was settled."""
     rest, ties, changed = [], [], False
     for product in pending:
@@ -142,7 +150,7 @@ def _settle(classes: _Merging, pending: list) -> tuple[list, bool]:
 
 
 def _choose(
-    classes: _Merging,
+    classes: _LabelClasses,
     pending: list,
     inner: np.ndarray,
     before: list[int | None],
@@ -161,7 +169,7 @@ def _choose(
         if len(set(by_scale.values())) == 2:
             for i, summed in by_scale.items():
                 wanted[classes.of[product.factors[i]]] |= not summed
-    chosen, forks = {}, {}
+    chosen, head_size_axes = {}, {}
     for index, (product, axis, may) in enumerate(zip(pending, before, open_, strict=True)):
         factors = product.factors
         if sum(not classes.is_fixed(factor).all() for factor in factors) < 2:
@@ -169,16 +177,16 @@ def _choose(
 
         def worth(factor: np.ndarray, whole: np.ndarray = product.whole) -> tuple[bool, bool, int]:
             own = classes.of[factor]
-            return not scaled[own].any(), bool(wanted[own].any()), classes.left(whole, factor)
+            return not scaled[own].any(), bool(wanted[own].any()), classes.remaining(whole, factor)
 
         best = None
         if may:
             best = axis if axis in may else max(may, key=lambda i: worth(factors[i]))
             chosen[index] = best
-            beside = [i for i in may if i != best and scaled[classes.of[factors[i]]].any()]
-            if len(beside) == 1 and not scaled[classes.of[factors[best]]].any():
-                forks[index] = beside[0]
+            head_sizes = [i for i in may if i != best and scaled[classes.of[factors[i]]].any()]
+            if len(head_sizes) == 1 and not scaled[classes.of[factors[best]]].any():
+                head_size_axes[index] = head_sizes[0]
         for i, factor in enumerate(factors):
             if i != best:
                 classes.fix(factor)
-    return chosen, forks
+    return chosen, head_size_axes

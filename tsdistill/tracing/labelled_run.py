@@ -21,7 +21,7 @@ from tsdistill.runtime.module_names import attributes_read, module_names
 from tsdistill.torch_private import buffers_of
 from tsdistill.tracing.activation_inputs import inputs_of_layers
 from tsdistill.tracing.labels import Labels
-from tsdistill.tracing.sibling_modules import CompanionCall, run_beside
+from tsdistill.tracing.sibling_modules import CompanionCall, run_with_companions
 from tsdistill.tracing.trace_record import Run, Trace
 from tsdistill.tracing.tracer import Tracer
 
@@ -32,13 +32,13 @@ class _Calls(TorchFunctionMode):
     def __init__(self, tracer: Tracer) -> None:
         super().__init__()
         self.tracer = tracer
-        self.made = 0
+        self.call_count = 0
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         if func not in BY_SIZES:
             return func(*args, **(kwargs or {}))
-        self.made += 1
-        self.tracer.call = self.made
+        self.call_count += 1
+        self.tracer.call = self.call_count
         try:
             return func(*args, **(kwargs or {}))
         finally:
@@ -99,14 +99,14 @@ def record_further(
     Raises:
         TsdistillError: the forward fails; the trace is then as it was.
     """
-    mark = trace.ledger.mark()
-    turn = f"run {len(trace.further) + 2} "
+    mark = trace.constraints.mark()
+    turn = f"run {len(trace.further_runs) + 2} "
     try:
-        found = _recorded(model, inputs, Tracer(model, trace.ledger, turn), companions or {})
+        found = _recorded(model, inputs, Tracer(model, trace.constraints, turn), companions or {})
     except TsdistillError:
-        trace.ledger.rewind(mark)
+        trace.constraints.rewind(mark)
         raise
-    trace.further.append(Run(inputs, found, companions or {}))
+    trace.further_runs.append(Run(inputs, found, companions or {}))
 
 
 def _recorded(
@@ -126,22 +126,22 @@ def _recorded(
         tracer,
         _Calls(tracer),
     ):
-        output, calls = run_beside(model, inputs, companions or {})
+        output, calls = run_with_companions(model, inputs, companions or {})
         beside = [labels for call in calls for labels in _settle_companion(model, tracer, call)]
     found = tracer.finish(output)
-    found.beside = beside
+    found.companion_labels = beside
     return found
 
 
 def _settle_companion(model: nn.Module, tracer: Tracer, call: CompanionCall) -> list[Labels]:
     """Say what becomes of what a companion gave; the labels of that, tensor by tensor."""
-    given, like = tensors_in(call.output), tensors_in(call.given)
+    given, like = tensors_in(call.output), tensors_in(call.module_output)
     alike = same_shapes(model.get_submodule(call.companion), model.get_submodule(call.module))
     alike = alike and [t.shape for t in given] == [t.shape for t in like]
     for place, tensor in enumerate(given):
         beside = tracer.labels(like[place]) if alike else (None,) * tensor.ndim
         for own, other in zip(tracer.labels(tensor), beside, strict=True):
-            tracer.ledger.unite(own, other, f"what {call.companion} gives, which no input runs")
+            tracer.constraints.unite(own, other, f"what {call.companion} gives, which no input runs")
     return [tracer.labels(tensor) for tensor in given]
 
 

@@ -1,4 +1,4 @@
-"""Labels: one integer per coordinate of every parameter, and what the operators say about them."""
+"""Labels: one integer per coordinate of every parameter, and the constraints of the operators on them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from torch import nn
 from tsdistill.models.plain_tensors import named_tensors
 
 Labels = tuple["np.ndarray | None", ...]
-"""One entry a dimension of a tensor: int64 labels along it, or None where every coordinate always stays."""
+"""One entry a dimension of a tensor: int64 labels along it, or None where no coordinate can be removed."""
 
 FIXED = 0
-"""The label of a coordinate that always stays."""
+"""The label of a coordinate that cannot be removed."""
 
 
 @dataclass(frozen=True, eq=False)
-class Ruler:
+class DimLabels:
     """The labels of one dimension of one parameter or buffer: ``start … start + size - 1``."""
 
     param: str
@@ -35,8 +35,8 @@ class Ruler:
 
 
 @dataclass(frozen=True, eq=False)
-class Product:
-    """Element i of ``whole`` stays if and only if element i of every factor stays (a rectangular block).
+class OuterProductBlock:
+    """Element i of ``whole`` is kept if and only if element i of every factor is (a rectangular block).
 
     Splitting C coordinates by a view into H x D gives two new axes; coordinate (h, d) exists exactly where
     row h and column d do. ``factors`` spreads the labels of each new axis. ``name`` says which operator made
@@ -48,64 +48,90 @@ class Product:
     name: str
 
 
-class Ledger:
-    """Hands out labels and writes down which must go together, which must stay, and which form blocks."""
+class Constraints:
+    """The labels of a model, and which are removed together, which cannot be removed, and which form blocks.
+
+    Attributes:
+        count: number of labels so far; the next new label.
+        parameter_dims: the labelled dimensions of parameters and buffers.
+        edges: pairs of arrays; elements i of both are removed together.
+        couplings: the same for widths that only code takes from one another.
+        frozen: labels that cannot be removed, and why.
+        outer_products: blocks, in the order of the operators.
+        inner: labels over which products of two activations sum.
+        factory_labels: labels of tensors that factory operators (``torch.zeros``) made from sizes.
+        splits: cached labels of the axes of split dimensions.
+    """
 
     def __init__(self) -> None:
         self.count = 1
-        self.rulers: list[Ruler] = []
+        self.parameter_dims: list[DimLabels] = []
         self.edges: list[tuple[np.ndarray, np.ndarray]] = []
-        self.ties: list[tuple[np.ndarray, np.ndarray]] = []
+        self.couplings: list[tuple[np.ndarray, np.ndarray]] = []
         self.frozen: list[tuple[np.ndarray, str]] = []
-        self.products: list[Product] = []
+        self.outer_products: list[OuterProductBlock] = []
         self.inner: list[np.ndarray] = []
-        self.made: list[np.ndarray] = []
+        self.factory_labels: list[np.ndarray] = []
         self.splits: dict[tuple[int, tuple[int, ...]], tuple[np.ndarray, list[np.ndarray | None]]] = {}
 
     def mark(self) -> tuple[int, ...]:
-        """How far everything has been written by now."""
+        """The present lengths of all lists, for `rewind`."""
         return (self.count, *map(len, self._lists()))
 
     def rewind(self, mark: tuple[int, ...]) -> None:
-        """Forget what has been written since `mark`."""
+        """Remove everything that was added since `mark`."""
         self.count = mark[0]
-        for written, length in zip(self._lists(), mark[1:], strict=True):
-            del written[length:]
-        self.splits = {key: found for key, found in self.splits.items() if _below(found[1], mark[0])}
+        for entries, length in zip(self._lists(), mark[1:], strict=True):
+            del entries[length:]
+        self.splits = {key: split for key, split in self.splits.items() if _below(split[1], mark[0])}
 
     def _lists(self) -> tuple[list[Any], ...]:
-        return self.rulers, self.edges, self.ties, self.frozen, self.products, self.inner, self.made
+        return (
+            self.parameter_dims,
+            self.edges,
+            self.couplings,
+            self.frozen,
+            self.outer_products,
+            self.inner,
+            self.factory_labels,
+        )
 
-    def fresh(self, size: int) -> np.ndarray:
-        """``size`` labels that nobody has yet."""
+    def new_labels(self, size: int) -> np.ndarray:
+        """``size`` unused labels."""
         labels = np.arange(self.count, self.count + size, dtype=np.int64)
         self.count += size
         return labels
 
-    def make(self, size: int) -> np.ndarray:
-        """``size`` labels of a tensor that is made from sizes alone; they stay unless they meet others."""
-        labels = self.fresh(size)
-        self.made.append(labels)
+    def new_factory_labels(self, size: int) -> np.ndarray:
+        """``size`` labels of a tensor that is made from sizes alone; fixed unless united with others."""
+        labels = self.new_labels(size)
+        self.factory_labels.append(labels)
         return labels
 
-    def rule(self, param: str, shape: Iterable[int]) -> Labels:
-        """Lay a ruler along every dimension of a parameter; dimensions of size 1 get none."""
+    def label_parameter(self, param: str, shape: Iterable[int]) -> Labels:
+        """Label every dimension of a parameter; dimensions of size 1 get no labels."""
         fields: list[np.ndarray | None] = []
         for dim, size in enumerate(shape):
             if size == 1:
                 fields.append(None)
                 continue
-            self.rulers.append(Ruler(param, dim, self.count, size))
-            fields.append(self.fresh(size))
+            self.parameter_dims.append(DimLabels(param, dim, self.count, size))
+            fields.append(self.new_labels(size))
         return tuple(fields)
 
     def freeze(self, labels: np.ndarray | None, cause: str) -> None:
-        """These coordinates always stay."""
+        """These coordinates cannot be removed."""
         if labels is not None:
             self.frozen.append((labels, cause))
 
     def unite(self, a: np.ndarray | None, b: np.ndarray | None, cause: str) -> None:
-        """Coordinate i of ``a`` and coordinate i of ``b`` go together; a coordinate that meets none stays."""
+        """Remove coordinate i of ``a`` and coordinate i of ``b`` together.
+
+        Args:
+            a: int64 [size] labels, or None for coordinates that cannot be removed.
+            b: the same for the other tensor; the partners of None are fixed.
+            cause: why, for the notes on what is not prunable.
+        """
         if a is None or b is None:
             self.freeze(a if b is None else b, cause)
             return
@@ -125,38 +151,37 @@ class Ledger:
         if len(a):
             self.edges.append((a, b))
 
-    def tie(self, a: np.ndarray, b: np.ndarray) -> None:
-        """Coordinate i of ``a`` and of ``b`` never meet, but code takes the width of one from the other: they
-        go together."""
-        self.ties.append((a, b))
+    def couple(self, a: np.ndarray, b: np.ndarray) -> None:
+        """Remove coordinate i of ``a`` and of ``b`` together because code takes one width from the other."""
+        self.couplings.append((a, b))
 
     def block(self, whole: np.ndarray, factors: tuple[np.ndarray | None, ...], name: str) -> None:
-        """``whole`` stays exactly where all ``factors`` do; a factor of None always stays."""
-        given = tuple(factor for factor in factors if factor is not None)
-        self.products.append(Product(whole, given, name))
+        """``whole`` is kept exactly where all ``factors`` are; a factor of None is always kept."""
+        labelled = tuple(factor for factor in factors if factor is not None)
+        self.outer_products.append(OuterProductBlock(whole, labelled, name))
 
     @property
-    def blocks(self) -> dict[str, Product]:
+    def blocks(self) -> dict[str, OuterProductBlock]:
         """The blocks by name."""
-        return {product.name: product for product in self.products}
+        return {product.name: product for product in self.outer_products}
 
 
 def _below(fields: Iterable[np.ndarray | None], count: int) -> bool:
     return all(field is None or not (field >= count).any() for field in fields)
 
 
-def rule_model(ledger: Ledger, model: nn.Module) -> list[tuple[torch.Tensor, Labels]]:
-    """Rulers for all parameters, buffers and constants of ``model``, each tensor once (by its first name)."""
-    return [(tensor, ledger.rule(name, tensor.shape)) for name, tensor in _tensors(model)]
+def label_model(constraints: Constraints, model: nn.Module) -> list[tuple[torch.Tensor, Labels]]:
+    """Rulers of all parameters, buffers and constants of ``model``, each tensor once (by its first name)."""
+    return [(tensor, constraints.label_parameter(name, tensor.shape)) for name, tensor in _tensors(model)]
 
 
-def ruled_like(ledger: Ledger, model: nn.Module) -> list[tuple[torch.Tensor, Labels]]:
-    """Those of a copy of the model whose rulers ``ledger`` has, with the labels of these."""
-    along = {(ruler.param, ruler.dim): ruler for ruler in ledger.rulers}
+def label_copy(constraints: Constraints, model: nn.Module) -> list[tuple[torch.Tensor, Labels]]:
+    """The tensors of a copy of a labelled model, with the labels that ``constraints`` has of the original."""
+    along = {(dim_labels.param, dim_labels.dim): dim_labels for dim_labels in constraints.parameter_dims}
 
     def labels(name: str, dim: int) -> np.ndarray | None:
-        ruler = along.get((name, dim))
-        return None if ruler is None else ruler.labels
+        dim_labels = along.get((name, dim))
+        return None if dim_labels is None else dim_labels.labels
 
     return [
         (tensor, tuple(labels(name, dim) for dim in range(tensor.ndim))) for name, tensor in _tensors(model)

@@ -15,12 +15,12 @@ from tsdistill.runtime.modes import Inputs, operator_name, plain_evaluation, ten
 from tsdistill.runtime.module_names import module_names
 from tsdistill.runtime.nests import mapped
 from tsdistill.runtime.randomness import draw, draws
-from tsdistill.tracing.data_dependent import choosing
+from tsdistill.tracing.data_dependent import apply_choices
 from tsdistill.tracing.labels import Labels
-from tsdistill.tracing.model_copy import copied
+from tsdistill.tracing.model_copy import deepcopy_model
 from tsdistill.tracing.replay import replay
 from tsdistill.tracing.sibling_modules import run_all
-from tsdistill.tracing.trace_aligner import Following
+from tsdistill.tracing.trace_aligner import TraceAligner
 from tsdistill.tracing.trace_record import Record, Step
 
 STRICT = 2e-4
@@ -30,7 +30,7 @@ LENIENT = 2e-3
 """The same where only float32 can be had, with its rounding through a deep network."""
 
 
-class _Zeroed(Following):
+class _MaskedRun(TraceAligner):
     """Runs the whole model; sums leave removed nodes out, statistics run over the nodes that stay."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -38,12 +38,14 @@ class _Zeroed(Following):
         if step is None:
             return func(*args, **(kwargs or {}))
         if self.record.forces(step):
-            return choosing(func, args, kwargs or {}, step.chosen)
+            return apply_choices(func, args, kwargs or {}, step.chosen)
         if step.drawn is not None and draws(func):
-            return draw(func, args, kwargs or {}, step.drawn, self.staying(step.drawn, None), self.seed(step))
+            return draw(
+                func, args, kwargs or {}, step.drawn, self.kept_coordinates(step.drawn, None), self.seed(step)
+            )
         out = self._computed(func, step, list(args), kwargs or {})
         if self.record.judges(step):
-            self.inside += tensors_in(out)
+            self.compared += tensors_in(out)
         return out
 
     def _computed(self, func: Any, step: Step, args: list, kwargs: dict) -> Any:
@@ -107,12 +109,12 @@ def _along(stays: np.ndarray, dim: int, tensor: torch.Tensor) -> torch.Tensor:
 def reference(model: nn.Module, inputs: Inputs, record: Record, gone: np.ndarray) -> list[torch.Tensor]:
     """Outputs of the whole ``model`` with the removed nodes zeroed where they are read, behind those inside
     it that are judged, too."""
-    mode = _Zeroed(record, gone)
+    mode = _MaskedRun(record, gone)
     with plain_evaluation(model), module_names(model, mode.stack), mode:
         output = run_all(model, inputs, record.companions)
-    first = len(output) - len(record.trace.beside)
-    beside = zip(output[first:], record.trace.beside, strict=True)
-    return [*mode.inside, *output[:first], *(_kept(record, gone, *pair) for pair in beside)]
+    first = len(output) - len(record.trace.companion_labels)
+    beside = zip(output[first:], record.trace.companion_labels, strict=True)
+    return [*mode.compared, *output[:first], *(_kept(record, gone, *pair) for pair in beside)]
 
 
 def _kept(record: Record, gone: np.ndarray, tensor: torch.Tensor, labels: Labels) -> torch.Tensor:
@@ -142,9 +144,9 @@ def disagreement(
         return None
     wide = mapped(inputs, lambda t: t.double() if t.is_floating_point() else t)
     with suppress(TsdistillError):
-        again = replay(copied(small).double(), wide, record, gone)
+        again = replay(deepcopy_model(small).double(), wide, record, gone)
         if again.clean:
-            exact = reference(copied(model).double(), wide, record, gone)
+            exact = reference(deepcopy_model(model).double(), wide, record, gone)
             return difference(list(again.output), exact, STRICT)
     return difference(list(output), wanted, LENIENT)
 

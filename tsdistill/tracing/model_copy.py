@@ -18,7 +18,7 @@ _PLAIN = frozenset((type(None), bool, int, float, str, type, torch.dtype, torch.
 _HELD = frozenset(("_parameters", "_buffers", "_modules"))
 
 
-def copied(model: nn.Module, replaced: Mapping[int, torch.Tensor] | None = None) -> nn.Module:
+def deepcopy_model(model: nn.Module, replaced: Mapping[int, torch.Tensor] | None = None) -> nn.Module:
     """A deep copy; tensors that modules have computed and still hold come along without their history.
 
     ``replaced`` (the identity of a tensor -> another) says which tensors others take the place of.
@@ -91,12 +91,14 @@ def _state(module: nn.Module, memo: dict[int, Any]) -> dict[str, Any]:
         if kind in _TABLES and not value:
             state[name] = memo.setdefault(id(value), kind())
         elif name in _HELD and kind is dict:
-            state[name] = {key: None if held is None else _twin(held, memo) for key, held in value.items()}
+            state[name] = {
+                key: None if held is None else _copy_state(held, memo) for key, held in value.items()
+            }
         else:
             state[name] = copy.deepcopy(value, memo)
     return state
 
 
-def _twin(held: Any, memo: dict[int, Any]) -> Any:
+def _copy_state(held: Any, memo: dict[int, Any]) -> Any:
     found = memo.get(id(held))
     return copy.deepcopy(held, memo) if found is None else found

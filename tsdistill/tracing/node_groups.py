@@ -14,7 +14,7 @@ from tsdistill.models.layers.layer_kind import input_width, kind_of
 from tsdistill.models.plain_tensors import named_constants
 from tsdistill.tracing.graph import Frozen, Group, NodeGraph, Reader, Slot, Term
 from tsdistill.tracing.label_classes import Classes, resolve
-from tsdistill.tracing.labels import Product, Ruler
+from tsdistill.tracing.labels import DimLabels, OuterProductBlock
 from tsdistill.tracing.trace_record import ALIGNED, Contraction, Record, Trace
 
 
@@ -32,8 +32,8 @@ def build(
         axes: those of its ``Record`` at another width.
         refused: name of a block -> the axes along which a cut of it has failed.
     """
-    classes = resolve(trace.ledger, axes, refused)
-    owners = _Owners(trace.ledger.rulers)
+    classes = resolve(trace.constraints, axes, refused)
+    owners = _Owners(trace.constraints.parameter_dims)
     multiplied = _multiplied(trace, classes, axes or {})
     found = list(_nodes(trace, classes, owners, multiplied))
     group_of = np.full(len(classes.fixed), -1)
@@ -43,7 +43,7 @@ def build(
         rank_of[members] = np.arange(len(members))
     fans = [_Fan([], []) for _ in found]
     for contraction in _contractions(trace):
-        _enter(model, contraction, classes, owners, group_of, rank_of, found, fans)
+        _add_contraction(model, contraction, classes, owners, group_of, rank_of, found, fans)
     for index in np.unique(group_of[multiplied]):
         if index >= 0:
             fans[index].unnamed = True
@@ -75,9 +75,9 @@ def build(
             Term(cost.name, cost.coefficient, tuple(widths.factor(n, f) for n, f in cost.factors))
             for cost in trace.costs
         ),
-        sizes=tuple(widths.parameters(model, trace.ledger.rulers)),
+        sizes=tuple(widths.parameters(model, trace.constraints.parameter_dims)),
         frozen=tuple(_frozen(trace, classes, owners, node_of, {name for name, _ in named_constants(model)})),
-        record=Record(trace, node_of, classes.axes, classes.forks),
+        record=Record(trace, node_of, classes.axes, classes.head_size_axes),
     )
 
 
@@ -89,33 +89,33 @@ def _contractions(trace: Trace) -> list[Contraction]:
 class _Owners:
     """Finds the parameter, dimension and coordinate that a label was laid along."""
 
-    def __init__(self, rulers: list[Ruler]) -> None:
-        self.rulers = rulers
-        self.starts = np.array([ruler.start for ruler in rulers], dtype=np.int64)
-        self.end = rulers[-1].start + rulers[-1].size if rulers else 0
+    def __init__(self, parameter_dims: list[DimLabels]) -> None:
+        self.parameter_dims = parameter_dims
+        self.starts = np.array([dim_labels.start for dim_labels in parameter_dims], dtype=np.int64)
+        self.end = parameter_dims[-1].start + parameter_dims[-1].size if parameter_dims else 0
 
-    def of(self, labels: np.ndarray | None) -> Ruler | None:
-        """The ruler of the first label that lies on one."""
+    def of(self, labels: np.ndarray | None) -> DimLabels | None:
+        """The parameter dimension that holds the first label that a parameter has."""
         if labels is None:
             return None
         known = labels[(labels > 0) & (labels < self.end)]
         if not len(known):
             return None
-        return self.rulers[int(np.searchsorted(self.starts, known[0], side="right")) - 1]
+        return self.parameter_dims[int(np.searchsorted(self.starts, known[0], side="right")) - 1]
 
     def behind(
         self, labels: np.ndarray | None, classes: Classes, among: Collection[str] = ()
-    ) -> Ruler | None:
-        """As ``of``; for the labels of a rearranged parameter, the ruler of one that goes with them, if there
-        is one of a parameter ``among`` these."""
+    ) -> DimLabels | None:
+        """As ``of``; for the labels of a rearranged parameter, those of a dimension in the same class, if one
+        is of a parameter ``among`` these."""
         found = self.of(labels)
         if labels is None or (found is not None and (not among or found.param in among)):
             return found
         named = classes.of[1 : self.end]
         places = np.flatnonzero(np.isin(named, classes.of[labels]) & ~classes.fixed[named]) + 1
         if among:
-            rulers = (self.of(places[n : n + 1]) for n in range(len(places)))
-            wanted = next((each for each in rulers if each is not None and each.param in among), None)
+            parameter_dims = (self.of(places[n : n + 1]) for n in range(len(places)))
+            wanted = next((each for each in parameter_dims if each is not None and each.param in among), None)
             if wanted is not None or found is not None:
                 return wanted or found
         return self.of(places[:1])
@@ -142,10 +142,10 @@ def _position(index: int, fans: list[_Fan], trace: Trace) -> tuple[int, int]:
 def _multiplied(trace: Trace, classes: Classes, axes: Mapping[str, int]) -> np.ndarray:
     """Classes along axes that were asked for which are summed over between two activations: those are their
     fan-out, like the coordinates of queries and keys."""
-    if not trace.ledger.inner:
+    if not trace.constraints.inner:
         return np.zeros(0, dtype=np.int64)
-    inner = np.unique(classes.of[np.concatenate(trace.ledger.inner)])
-    blocks = trace.ledger.blocks
+    inner = np.unique(classes.of[np.concatenate(trace.constraints.inner)])
+    blocks = trace.constraints.blocks
     asked = [classes.of[blocks[name].factors[axis]] for name, axis in axes.items() if name in blocks]
     return np.intersect1d(inner, np.concatenate(asked)) if asked else inner[:0]
 
@@ -154,37 +154,43 @@ def _nodes(
     trace: Trace, classes: Classes, owners: _Owners, multiplied: np.ndarray
 ) -> Iterator[tuple[np.ndarray, tuple[Slot, ...]]]:
     """Classes with the same signature (how many coordinates of which parameter dimension), in order."""
-    rulers = owners.rulers
-    if not rulers:
+    parameter_dims = owners.parameter_dims
+    if not parameter_dims:
         return
-    sizes = np.array([ruler.size for ruler in rulers])
-    ruler_of = np.repeat(np.arange(len(rulers)), sizes)
+    sizes = np.array([dim_labels.size for dim_labels in parameter_dims])
+    dim_of = np.repeat(np.arange(len(parameter_dims)), sizes)
     coordinate = np.concatenate([np.arange(size) for size in sizes])
     members = classes.of[1 : owners.end]
     alive = ~classes.fixed[members]
     alive &= _both_sides(_contractions(trace), classes, multiplied)[members]
-    members, ruler_of, coordinate = members[alive], ruler_of[alive], coordinate[alive]
+    members, dim_of, coordinate = members[alive], dim_of[alive], coordinate[alive]
     if not len(members):
         return
-    key, count = np.unique(members * len(rulers) + ruler_of, return_counts=True)
-    weights = np.random.default_rng(0).integers(1, 2**63, size=len(rulers), dtype=np.uint64)
+    key, count = np.unique(members * len(parameter_dims) + dim_of, return_counts=True)
+    weights = np.random.default_rng(0).integers(1, 2**63, size=len(parameter_dims), dtype=np.uint64)
     signature = np.zeros(len(classes.fixed), dtype=np.uint64)
-    np.add.at(signature, key // len(rulers), weights[key % len(rulers)] * (2 * count.astype(np.uint64) + 1))
-    order = np.lexsort((coordinate, ruler_of, signature[members]))
-    members, ruler_of, coordinate = members[order], ruler_of[order], coordinate[order]
+    np.add.at(
+        signature,
+        key // len(parameter_dims),
+        weights[key % len(parameter_dims)] * (2 * count.astype(np.uint64) + 1),
+    )
+    order = np.lexsort((coordinate, dim_of, signature[members]))
+    members, dim_of, coordinate = members[order], dim_of[order], coordinate[order]
     edges = np.flatnonzero(np.diff(signature[members])) + 1
     for part in np.split(np.arange(len(members)), edges):
         own = members[part]
         slots, nodes = [], None
-        for piece in np.split(part, np.flatnonzero(np.diff(ruler_of[part])) + 1):
-            ruler = rulers[ruler_of[piece[0]]]
+        for piece in np.split(part, np.flatnonzero(np.diff(dim_of[part])) + 1):
+            dim_labels = parameter_dims[dim_of[piece[0]]]
             if nodes is None:
                 nodes, first = np.unique(members[piece], return_index=True)
                 nodes = nodes[np.argsort(first)]
                 rank = np.full(own.max() + 1, -1)
                 rank[nodes] = np.arange(len(nodes))
             by_node = np.argsort(rank[members[piece]], kind="stable")
-            slots.append(Slot(ruler.param, ruler.dim, coordinate[piece][by_node].reshape(len(nodes), -1)))
+            slots.append(
+                Slot(dim_labels.param, dim_labels.dim, coordinate[piece][by_node].reshape(len(nodes), -1))
+            )
         if nodes is not None and len(nodes) > 1:
             yield nodes, tuple(slots)
 
@@ -201,7 +207,7 @@ def _both_sides(contractions: list[Contraction], classes: Classes, multiplied: n
     return written & read
 
 
-def _enter(
+def _add_contraction(
     model: nn.Module,
     contraction: Contraction,
     classes: Classes,
@@ -259,7 +265,7 @@ def _computed_from(model: nn.Module, contraction: Contraction) -> tuple[str, ...
     return module.sources if isinstance(module, ComputedCall) else ()
 
 
-def _hookable(model: nn.Module, contraction: Contraction, owner: Ruler) -> bool:
+def _hookable(model: nn.Module, contraction: Contraction, owner: DimLabels) -> bool:
     """Is the activation the first input of a layer whose weight is that parameter, or is computed from it?"""
     module = model.get_submodule(contraction.module)
     weight = effective_weight(module) if kind_of(module) is not None else None
@@ -293,13 +299,13 @@ class _Widths:
         )
         return size - len(held), parts
 
-    def parameters(self, model: nn.Module, rulers: list[Ruler]) -> Iterator[Term]:
-        along = {(ruler.param, ruler.dim): ruler for ruler in rulers}
+    def parameters(self, model: nn.Module, parameter_dims: list[DimLabels]) -> Iterator[Term]:
+        along = {(dim_labels.param, dim_labels.dim): dim_labels for dim_labels in parameter_dims}
         for name, parameter in model.named_parameters():
             factors = []
             for dim, size in enumerate(parameter.shape):
-                ruler = along.get((name, dim))
-                labels = None if ruler is None else ruler.labels
+                dim_labels = along.get((name, dim))
+                labels = None if dim_labels is None else dim_labels.labels
                 factors.append(self.factor(size, labels))
             yield Term(name, 1, tuple(factors))
 
@@ -310,9 +316,9 @@ def _frozen(
     """The layers (no ``constants``) whose outputs are left whole, in forward order, each with the first cause
     found."""
     cause_of = np.full(len(classes.fixed), -1)
-    for index in range(len(trace.ledger.frozen) - 1, -1, -1):
-        cause_of[classes.of[trace.ledger.frozen[index][0]]] = index
-    for product in reversed(trace.ledger.products):
+    for index in range(len(trace.constraints.frozen) - 1, -1, -1):
+        cause_of[classes.of[trace.constraints.frozen[index][0]]] = index
+    for product in reversed(trace.constraints.outer_products):
         _inherit(cause_of, classes, product)
     seen = set()
     for contraction in _contractions(trace):
@@ -328,11 +334,11 @@ def _frozen(
         if classes.fixed[classes.of[own]].any():
             cause = "its block must stay rectangular"
             if (causes >= 0).any():
-                cause = trace.ledger.frozen[int(causes[causes >= 0].min())][1]
+                cause = trace.constraints.frozen[int(causes[causes >= 0].min())][1]
         yield Frozen(layer_of(owner.param), cause)
 
 
-def _inherit(cause_of: np.ndarray, classes: Classes, product: Product) -> None:
+def _inherit(cause_of: np.ndarray, classes: Classes, product: OuterProductBlock) -> None:
     """Let the coordinates of a block that have no cause of their own have that of its longest axis."""
     whole = classes.of[product.whole]
     for factor in sorted(product.factors, key=lambda factor: len(np.unique(factor)), reverse=True):
@@ -343,9 +349,12 @@ def _inherit(cause_of: np.ndarray, classes: Classes, product: Product) -> None:
             return
 
 
-def freeze(trace: Trace, groups: list[Group], cause: str) -> None:
+def freeze_groups(trace: Trace, groups: list[Group], cause: str) -> None:
     """Leave these groups whole from now on (rebuild the graph afterwards)."""
-    starts = {(ruler.param, ruler.dim): ruler.start for ruler in trace.ledger.rulers}
+    starts = {
+        (dim_labels.param, dim_labels.dim): dim_labels.start
+        for dim_labels in trace.constraints.parameter_dims
+    }
     for group in groups:
         slot = group.slots[0]
-        trace.ledger.freeze(starts[slot.param, slot.dim] + slot.coords.reshape(-1), cause)
+        trace.constraints.freeze(starts[slot.param, slot.dim] + slot.coords.reshape(-1), cause)

@@ -12,11 +12,11 @@ from torch import nn
 from tsdistill.models.info import Attribute
 from tsdistill.models.widths import sync_widths
 from tsdistill.runtime.modes import Inputs
-from tsdistill.tracing.replay import Replayed, related, replay, within
-from tsdistill.tracing.shape_attributes import STANDARD, likely, renewed, upwards
+from tsdistill.tracing.replay import ReplayResult, related, replay, within
+from tsdistill.tracing.shape_attributes import STANDARD, ancestor_paths, is_width_name, resized
 from tsdistill.tracing.trace_record import Record
-from tsdistill.tracing.tracked_attributes import doubted, follow
-from tsdistill.tracing.width_assertions import pass_guards
+from tsdistill.tracing.tracked_attributes import is_suspect, set_tracked
+from tsdistill.tracing.width_assertions import satisfy_assertions
 
 Change = tuple[str, str, str, Any, list[np.ndarray]]
 """``(module that computes a stale number, owner of the attribute, attribute, its old value, labels that are
@@ -32,7 +32,7 @@ def repair(
     record: Record,
     gone: np.ndarray,
     done: Mapping[tuple[str, str], Any] | None = None,
-) -> tuple[list[Attribute], Replayed]:
+) -> tuple[list[Attribute], ReplayResult]:
     """Set the attributes of ``model`` that make its operators ask for the sizes they now have.
 
     Where several attributes of a module could be the one, they are tried in turn.
@@ -48,9 +48,9 @@ def repair(
         The attributes that were set, and the replay after that (nothing stale if all could be mended).
     """
     done = done or {}
-    first = follow(model, record, gone, done)
+    first = set_tracked(model, record, gone, done)
     result = replay(model, inputs, record, gone)
-    wrong = [key for key in first if doubted(model, key, key in record.trace.foreseen, result)]
+    wrong = [key for key in first if is_suspect(model, key, key in record.trace.predicted, result)]
     if wrong:
         for owner, name in wrong:
             setattr(model.get_submodule(owner), name, first.pop((owner, name)))
@@ -58,8 +58,8 @@ def repair(
     changes = {key: _attribute(model, *key) for key in first}
     learnt: dict[tuple[str, str], list[np.ndarray]] = defaultdict(list)
     for _ in range(_ATTEMPTS):
-        result = _mend_sizes(model, inputs, record, gone, result, first, changes, learnt, done)
-        passed, result = pass_guards(model, inputs, record, gone, result)
+        result = _repair_sizes(model, inputs, record, gone, result, first, changes, learnt, done)
+        passed, result = satisfy_assertions(model, inputs, record, gone, result)
         if not passed:
             break
         for owner, name, old, labels in passed:
@@ -70,22 +70,22 @@ def repair(
         sync_widths(model)
     unsolved = {result.broken, *(item.step.module for item in result.stale)}
     sure = {key for key in learnt if not any(related(key[0], module) for module in unsolved)}
-    record.trace.followed.update({key: learnt[key] for key in sure})
-    record.trace.foreseen -= sure
+    record.trace.tracked.update({key: learnt[key] for key in sure})
+    record.trace.predicted -= sure
     return list(changes.values()), result
 
 
-def _mend_sizes(
+def _repair_sizes(
     model: nn.Module,
     inputs: Inputs,
     record: Record,
     gone: np.ndarray,
-    result: Replayed,
+    result: ReplayResult,
     first: dict[tuple[str, str], Any],
     changes: dict[tuple[str, str], Attribute],
     learnt: dict[tuple[str, str], list[np.ndarray]],
     done: Mapping[tuple[str, str], Any],
-) -> Replayed:
+) -> ReplayResult:
     """Set attributes for the stale sizes of ``result`` as long as that helps; the replay after that.
 
     What was set is added to ``changes``, with the values before in ``first`` and what is counted in
@@ -127,13 +127,13 @@ def _attribute(model: nn.Module, owner: str, name: str) -> Attribute:
     return Attribute(owner, name, getattr(model.get_submodule(owner), name))
 
 
-def _count(result: Replayed) -> Counter[str]:
+def _count(result: ReplayResult) -> Counter[str]:
     return Counter(item.step.module for item in result.stale)
 
 
 def _attempt(
     model: nn.Module,
-    result: Replayed,
+    result: ReplayResult,
     failures: Mapping[str, int],
     settled: Mapping[tuple[str, str], Any],
     record: Record,
@@ -149,7 +149,7 @@ def _attempt(
     last: dict[str, int] = {}
     for item in result.stale:
         path = item.step.module
-        wanted[path][item.given].setdefault(item.wanted, item.labels)
+        wanted[path][item.computed].setdefault(item.wanted, item.labels)
         last[path] = max(last.get(path, 0), record.places[id(item.step)])
     changed = list(_whole_rows(model, result, failures, settled, record))
     taken = {*settled, *(change[1:3] for change in changed)}
@@ -182,7 +182,7 @@ def _attempt(
                 chosen = [
                     c
                     for c in candidates
-                    if c is first or (c[3] and likely(c[1]) and _near(model, c[0], first[0]))
+                    if c is first or (c[3] and is_width_name(c[1]) and _near(model, c[0], first[0]))
                 ]
             for owner, name, value, _ in chosen:
                 module = model.get_submodule(owner)
@@ -197,7 +197,7 @@ def _attempt(
 
 def _whole_rows(
     model: nn.Module,
-    result: Replayed,
+    result: ReplayResult,
     failures: Mapping[str, int],
     settled: Mapping[tuple[str, str], Any],
     record: Record,
@@ -209,10 +209,10 @@ def _whole_rows(
         path = row.step.module
         if failures.get(path, 0):
             continue
-        for owner in upwards(path):
+        for owner in ancestor_paths(path):
             module = model.get_submodule(owner)
             for name, value in list(vars(module).items()):
-                alike = type(value) in (tuple, list) and tuple(value) == row.given
+                alike = type(value) in (tuple, list) and tuple(value) == row.computed
                 if alike and (owner, name) in record.trace.read and (owner, name) not in done:
                     done.add((owner, name))
                     setattr(module, name, type(value)(row.wanted))
@@ -237,7 +237,7 @@ def _candidates(
     ``numbers`` are all stale numbers of the module, with what the cut asks for in their place. Only what the
     forward had ``read`` by then may be. A number that lies further up than in the module above, under a name
     that says nothing of widths, is taken for one that only happens to be the same."""
-    places = upwards(path)
+    places = ancestor_paths(path)
     below = [name for name, _ in model.get_submodule(path).named_children()]
     places[1:1] = [f"{path}.{name}" if path else name for name in below]
     near = places[: 2 + len(below)]
@@ -245,14 +245,14 @@ def _candidates(
     for place in places:
         module = model.get_submodule(place)
         plain = [item for item in vars(module).items() if type(item[1]) in (int, tuple, list)]
-        named = sorted(plain, key=lambda item: not likely(item[0]))
+        named = sorted(plain, key=lambda item: not is_width_name(item[0]))
         for name, value in named:
             if (place, name) not in read or (name in _DERIVED and isinstance(module, STANDARD)):
                 continue
-            found = renewed(value, given, numbers)
+            found = resized(value, given, numbers)
             if found is None:
                 continue
-            if found[1] and (likely(name) or place in near):
+            if found[1] and (is_width_name(name) or place in near):
                 yield place, name, *found
             else:
                 later.append((place, name, found[0], False))

@@ -26,20 +26,20 @@ from tsdistill.runtime.modes import (
 )
 from tsdistill.runtime.module_names import attributes_read, module_names
 from tsdistill.runtime.randomness import draw, draws
-from tsdistill.tracing.data_dependent import choosing
+from tsdistill.tracing.data_dependent import apply_choices
 from tsdistill.tracing.sibling_modules import run_all
-from tsdistill.tracing.trace_aligner import Following
+from tsdistill.tracing.trace_aligner import TraceAligner
 from tsdistill.tracing.trace_record import Record, Step
 
 _VIEWS = ("aten.view.default", "aten._unsafe_view.default")
 
 
 @dataclass(frozen=True)
-class Stale:
+class StaleSize:
     """An operator got ``given`` where the cut asks for ``wanted``, which is how many of ``labels`` stay."""
 
     step: Step
-    given: int
+    computed: int
     wanted: int
     labels: np.ndarray
 
@@ -50,13 +50,13 @@ class StaleRow:
     ``labels`` stay."""
 
     step: Step
-    given: tuple[int, ...]
+    computed: tuple[int, ...]
     wanted: tuple[int, ...]
     labels: tuple[np.ndarray, ...]
 
 
 @dataclass(frozen=True)
-class Replayed:
+class ReplayResult:
     """What a replay found.
 
     Attributes:
@@ -74,7 +74,7 @@ class Replayed:
         seen: sizes of the tensors whose shape the code had asked for (only of a replay that watches).
     """
 
-    stale: tuple[Stale, ...]
+    stale: tuple[StaleSize, ...]
     broken: str | None
     cause: str = ""
     output: tuple[torch.Tensor, ...] = ()
@@ -91,12 +91,12 @@ class Replayed:
         return not self.stale and self.broken is None
 
 
-class _Replay(Following):
+class _Replay(TraceAligner):
     """Runs the cut model operator by operator beside the trace, putting stale sizes right on the fly."""
 
     def __init__(self, record: Record, gone: np.ndarray) -> None:
         super().__init__(record, gone)
-        self.stale: list[Stale] = []
+        self.stale: list[StaleSize] = []
         self.rows: list[StaleRow] = []
         self.scaled: list[tuple[Step, float]] = []
         self.within = False
@@ -105,16 +105,21 @@ class _Replay(Following):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         step = None if self.within else self.next(operator_name(func))
         if step is not None and step.sizes:
-            args = self._mend(step, list(args))
+            args = self._resize(step, list(args))
         if step is not None and step.factor is not None:
             now = factor(step.op, args)
             if now is not None and now != step.factor:
                 self.scaled.append((step, now / step.factor))
         if step is not None and self.record.forces(step):
-            return choosing(func, args, kwargs or {}, step.chosen)
+            return apply_choices(func, args, kwargs or {}, step.chosen)
         if step is not None and step.drawn is not None and draws(func):
             return draw(
-                func, args, kwargs or {}, step.drawn, self.staying(step.drawn, self.gone), self.seed(step)
+                func,
+                args,
+                kwargs or {},
+                step.drawn,
+                self.kept_coordinates(step.drawn, self.gone),
+                self.seed(step),
             )
         try:
             out = func(*args, **(kwargs or {}))
@@ -123,7 +128,7 @@ class _Replay(Following):
                 raise
             out = args[0].reshape(args[1])  # whether it copies was decided by sizes that were stale
         if step is not None and self.record.judges(step):
-            self.inside += tensors_in(out)
+            self.compared += tensors_in(out)
         return out
 
     @contextmanager
@@ -136,9 +141,9 @@ class _Replay(Following):
             yield
         finally:
             self.within = False
-        self.position, self.astray = self.record.behind.get(self.calls, self.position), 0
+        self.position, self.mismatches = self.record.behind.get(self.calls, self.position), 0
 
-    def _mend(self, step: Step, args: list[Any]) -> list[Any]:
+    def _resize(self, step: Step, args: list[Any]) -> list[Any]:
         asked, known = list(args), len(self.stale)
         if any(index is not None and index >= len(args[place]) for place, index, _ in step.sizes):
             return args  # a view of another rank than in the trace: torch folds dimensions of size 1 away
@@ -165,7 +170,7 @@ class _Replay(Following):
         ``given`` is noted as stale."""
         wanted = int(self.record.keeps(labels, self.gone).sum()) * (-1 if given < 0 else 1)
         if given != wanted:
-            self.stale.append(Stale(step, int(given), wanted, labels))
+            self.stale.append(StaleSize(step, int(given), wanted, labels))
         return wanted
 
 
@@ -192,7 +197,7 @@ class _Composite(TorchFunctionMode):
         except (RuntimeError, ValueError):
             if self.replay.position != position or len(self.replay.stale) != found:
                 raise
-            return func(*self._mend(name, list(args)), **kwargs)
+            return func(*self._resize(name, list(args)), **kwargs)
 
     def _sliced(self, index: Any) -> Any:
         """``index`` with the ends of its slices put right (one that reaches too far runs no operator)."""
@@ -212,7 +217,7 @@ class _Composite(TorchFunctionMode):
             position += 1
         return tuple(items) if isinstance(index, tuple) else items[0]
 
-    def _mend(self, name: str, args: list[Any]) -> list[Any]:
+    def _resize(self, name: str, args: list[Any]) -> list[Any]:
         """The arguments that the coming operator of the trace asks for."""
         replay = self.replay
         if name == "group_norm":
@@ -226,7 +231,7 @@ class _Composite(TorchFunctionMode):
         given = list(args[first]) if isinstance(args[first], tuple | list) else list(args[first:])
         offset = args[1] % args[0].ndim if name == "unflatten" else 0
         extent = args[0].shape[offset] if name == "unflatten" else args[0].numel()
-        for step in replay.coming():
+        for step in replay.upcoming():
             if "view" not in step.op:
                 continue
             places = {
@@ -270,7 +275,7 @@ class _Shapes(TorchFunctionMode):
 
 def replay(
     model: nn.Module, inputs: Inputs, record: Record, gone: np.ndarray, *, watch: bool = False
-) -> Replayed:
+) -> ReplayResult:
     """Run the cut ``model`` beside the trace of the whole one; ``watch`` also which numbers are read."""
     mode = _Replay(record, gone)
     broken, cause = None, ""
@@ -295,14 +300,14 @@ def replay(
                 output = run_all(model, inputs, record.companions)
         except TsdistillError as error:
             steps = record.trace.steps
-            broken = _raising(model, error)
+            broken = _failing_module(model, error)
             if broken is None:
                 broken = steps[min(mode.position, len(steps)) - 1].module
             raised = error.__cause__
             cause = str(error) if raised is None or isinstance(error, OwnFault) else first_line(raised)
             place = _instructions(error)
-    output = (*mode.inside, *output)
-    return Replayed(
+    output = (*mode.compared, *output)
+    return ReplayResult(
         tuple(mode.stale),
         broken,
         cause,
@@ -325,7 +330,7 @@ def _instructions(error: BaseException) -> tuple[tuple[str, int], ...]:
     return tuple(found)
 
 
-def _raising(model: nn.Module, error: BaseException) -> str | None:
+def _failing_module(model: nn.Module, error: BaseException) -> str | None:
     """The innermost module whose code was running when ``error`` came up."""
     names = {id(module): name for name, module in model.named_modules()}
     found, cause = None, error.__cause__ or error

@@ -14,7 +14,7 @@ STANDARD = (ConvNd, nn.Linear, nn.GroupNorm, NormBase)
 """PyTorch's own modules whose numbers say what their tensors do, and concern no other module."""
 
 
-def renewed(value: Any, given: int, numbers: Mapping[int, int]) -> tuple[Any, bool] | None:
+def resized(value: Any, given: int, numbers: Mapping[int, int]) -> tuple[Any, bool] | None:
     """What becomes of ``value``, and whether it is ``given`` itself.
 
     ``numbers`` say what ``given`` becomes, and what the others in a row of numbers do. It is None for a
@@ -44,7 +44,7 @@ def _swapped(value: Any, given: int, numbers: Mapping[int, int]) -> Any:
 
 
 @cache
-def likely(name: str) -> bool:
+def is_width_name(name: str) -> bool:
     """Whether an attribute of this name may well be a width, or count heads or groups."""
     return any(
         part in name
@@ -52,7 +52,7 @@ def likely(name: str) -> bool:
     )
 
 
-def upwards(path: str) -> list[str]:
+def ancestor_paths(path: str) -> list[str]:
     """The names of a module and of everything that it is in, up to the model's own, which is empty."""
     places = [path]
     while places[-1]:

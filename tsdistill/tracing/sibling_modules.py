@@ -21,13 +21,13 @@ class CompanionCall:
     Attributes:
         module: the module behind which it was called.
         companion: its own name.
-        given: what the module gave.
-        output: what the companion gave.
+        module_output: output of that module.
+        output: output of the companion.
     """
 
     module: str
     companion: str
-    given: Any
+    module_output: Any
     output: Any
 
 
@@ -51,7 +51,7 @@ def companions_called(
         yield calls
 
 
-def run_beside(
+def run_with_companions(
     model: nn.Module, inputs: Inputs, companions: Mapping[str, tuple[str, ...]]
 ) -> tuple[list[torch.Tensor], list[CompanionCall]]:
     """All tensors of the model's output, in order, and the calls of the companions.
@@ -72,5 +72,5 @@ def run_all(
     Raises:
         TsdistillError: the model's forward fails.
     """
-    outputs, calls = run_beside(model, inputs, companions)
+    outputs, calls = run_with_companions(model, inputs, companions)
     return [*outputs, *tensors_in([call.output for call in calls])]

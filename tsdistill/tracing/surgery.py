@@ -15,8 +15,8 @@ from tsdistill.models.plain_tensors import constants_of, hold, named_constants
 from tsdistill.models.widths import sync_widths
 from tsdistill.torch_private import buffers_of, parameters_of, temporary_buffers_of
 from tsdistill.tracing.graph import NodeGraph
-from tsdistill.tracing.model_copy import copied
-from tsdistill.tracing.weight_norm import keep_lengths
+from tsdistill.tracing.model_copy import deepcopy_model
+from tsdistill.tracing.weight_norm import rescale_lengths
 
 Nodes = Sequence[int] | np.ndarray
 """Numbers of nodes of one group."""
@@ -46,7 +46,7 @@ def checked(graph: NodeGraph, removed: Mapping[str, Nodes]) -> dict[str, np.ndar
     return result
 
 
-def gone(graph: NodeGraph, removed: Mapping[str, np.ndarray]) -> np.ndarray:
+def removed_mask(graph: NodeGraph, removed: Mapping[str, np.ndarray]) -> np.ndarray:
     """For every node of the graph, numbered over all groups in order: does it go?"""
     parts = []
     for group in graph.groups:
@@ -57,7 +57,7 @@ def gone(graph: NodeGraph, removed: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.concatenate(parts) if parts else np.zeros(0, dtype=bool)
 
 
-def leaving_coordinates(
+def removed_coordinates(
     graph: NodeGraph, removed: Mapping[str, np.ndarray]
 ) -> dict[tuple[str, int], np.ndarray]:
     """``(parameter or buffer, dimension)`` -> int64, the coordinates that go with the removed nodes."""
@@ -77,7 +77,7 @@ def remove_coordinates(
     Shape constants that modules keep as attributes are not touched, but for the widths that torch's own
     modules read off their parameters.
     """
-    leaving = leaving_coordinates(graph, removed)
+    leaving = removed_coordinates(graph, removed)
     tensors = _held(model)
     taken = {}
     for (name, dim), coords in leaving.items():
@@ -85,7 +85,7 @@ def remove_coordinates(
         stays[coords] = False
         taken[name, dim] = np.flatnonzero(stays)
     small, unsaved = _taken(model, tensors, taken)
-    keep_lengths(model, small, leaving)
+    rescale_lengths(model, small, leaving)
     return small, unsaved
 
 
@@ -115,7 +115,7 @@ def _taken(
         new = new.contiguous(memory_format=_format(old)) if old.ndim == 4 else new
         replaced[id(old)] = nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new
     constants = [name for name, tensor in named_constants(model) if id(tensor) in replaced]
-    small = copied(model, replaced)
+    small = deepcopy_model(model, replaced)
     hold(small, constants)
     sync_widths(small)
     return small, (*_unsaved(model, replaced), *constants)

@@ -17,22 +17,22 @@ from tsdistill.models.requirements import check_open
 from tsdistill.runtime.modes import Inputs, plain_evaluation, run
 from tsdistill.runtime.unchanged import unchanged
 from tsdistill.tracing.additional_runs import add_companions, add_further_runs
-from tsdistill.tracing.attention_scale import Gains, fold
+from tsdistill.tracing.attention_scale import ActivationGains, fold_scales
 from tsdistill.tracing.block_axes import other_axes
-from tsdistill.tracing.coupled_widths import Tie, tie_notes, ties
+from tsdistill.tracing.coupled_widths import WidthCoupling, coupling_notes, width_couplings
 from tsdistill.tracing.execution_modes import failure_in_use
 from tsdistill.tracing.graph import Frozen, NodeGraph
 from tsdistill.tracing.labelled_run import record
 from tsdistill.tracing.masked_reference import disagreement
-from tsdistill.tracing.node_groups import build, freeze
+from tsdistill.tracing.node_groups import build, freeze_groups
 from tsdistill.tracing.repair import groups_at, repair
-from tsdistill.tracing.replay import Replayed, replay
-from tsdistill.tracing.surgery import Nodes, checked, gone, remove_coordinates
+from tsdistill.tracing.replay import ReplayResult, replay
+from tsdistill.tracing.surgery import Nodes, checked, remove_coordinates, removed_mask
 from tsdistill.tracing.trace_record import Record, Trace
-from tsdistill.tracing.tracked_attributes import foresee
-from tsdistill.tracing.training_only import learn, trains
-from tsdistill.tracing.unused_parameters import apply, precaution
-from tsdistill.tracing.validation_cut import trial_cut, trial_cuts
+from tsdistill.tracing.tracked_attributes import predict_attributes
+from tsdistill.tracing.training_only import runs_in_training, trace_training
+from tsdistill.tracing.unused_parameters import unite_unrun, unrun_widths
+from tsdistill.tracing.validation_cut import validation_cut, validation_cut_count
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +53,7 @@ class Cut:
     put_back: tuple[Frozen, ...]
     attributes: tuple[Attribute, ...]
     buffers: tuple[str, ...]
-    gains: Gains = field(default_factory=dict)
+    gains: ActivationGains = field(default_factory=dict)
 
 
 @unchanged
@@ -75,7 +75,7 @@ def trace(
             zeroed where they are read, and leave whole what fails (named in ``NodeGraph.frozen``).
         like: the graph of the same network at another width: a block that may go by rows or by columns (a
             grouped convolution) goes as it does there.
-        axes: name of such a block -> the axis that it is to go by, as in ``Record.forks``.
+        axes: name of such a block -> the axis that it is to go by, as in ``Record.head_size_axes``.
         others: further inputs, such as batches of calibration data. They are looked at only where the example
             leaves parameters unread (experts that no token goes to, heads of other tasks), until all are
             read. What nothing reads is named in ``NodeGraph.notes``, and widths that could be its stay whole.
@@ -86,37 +86,37 @@ def trace(
     check_open(model)
     start = time.perf_counter()
     found = record(model, example_input)
-    _keep_scripted(model, found)
-    beside, dark = learn(model, example_input, found)
-    behind = _run_more(model, example_input, found, {ruler.param for ruler in dark}, like, others)
+    _fix_scripted(model, found)
+    beside, dark = trace_training(model, example_input, found)
+    behind = _run_more(model, example_input, found, {dim_labels.param for dim_labels in dark}, like, others)
     for each in found.every:
-        foresee(model, each)
+        predict_attributes(model, each)
     if like is not None and like.record is not None:
         axes = {**like.record.axes, **(axes or {})}
     refused: dict[str, set[int]] = {}
-    graph, notes = _cautious(model, found, axes, behind)
+    graph, notes = _graph_with_unrun(model, found, axes, behind)
     tied: set[tuple[bytes, bytes]] = set()
     turn = 0
     while check and graph.groups:
-        trial = trial_cut(graph, turn)
+        trial = validation_cut(graph, turn)
         outcome = _attempt(model, graph, trial, example_input)
         if not outcome.failed:
             turn += 1
-            if turn < trial_cuts(graph):
+            if turn < validation_cut_count(graph):
                 continue
-            if not beside or trains(outcome.model, example_input):
+            if not beside or runs_in_training(outcome.model, example_input):
                 break
-            for ruler in beside:
-                found.ledger.freeze(ruler.labels, "is read in training only")
+            for dim_labels in beside:
+                found.constraints.freeze(dim_labels.labels, "is read in training only")
             beside, graph = (), build(model, found, axes, refused)
             continue
-        new = {tie.key: tie for tie in outcome.ties}
+        new = {tie.key: tie for tie in outcome.couplings}
         if not new.keys() <= tied:
-            again = _attempt(model, graph, trial_cut(graph, turn, other=True), example_input)
-            sure = new.keys() & {tie.key for tie in again.ties}
+            again = _attempt(model, graph, validation_cut(graph, turn, other=True), example_input)
+            sure = new.keys() & {tie.key for tie in again.couplings}
             new = {key: tie for key, tie in new.items() if key in sure or not sure}
             for tie in new.values():
-                found.ledger.tie(tie.one, tie.other)
+                found.constraints.couple(tie.one, tie.other)
                 axes = {**tie.axes, **(axes or {})}
             tied |= new.keys()
             graph = build(model, found, axes, refused)
@@ -124,19 +124,19 @@ def trace(
         names = {item.name: item.cause for item in outcome.failed}
         for name, cause in names.items():
             if not other_axes(graph, graph.by_name[name], refused):
-                freeze(found, [graph.by_name[name]], cause)
+                freeze_groups(found, [graph.by_name[name]], cause)
         graph = build(model, found, axes, refused)
-    return replace(graph, seconds=time.perf_counter() - start, notes=(*notes, *tie_notes(graph)))
+    return replace(graph, seconds=time.perf_counter() - start, notes=(*notes, *coupling_notes(graph)))
 
 
-def _keep_scripted(model: nn.Module, trace: Trace) -> None:
+def _fix_scripted(model: nn.Module, trace: Trace) -> None:
     """Leave the parameters of scripted modules as they are: a copy has theirs, whatever takes their place."""
     scripted = [name for name, module in model.named_modules() if isinstance(module, torch.jit.ScriptModule)]
-    for ruler in trace.ledger.rulers:
-        owner = next((name for name in scripted if ruler.param.startswith(f"{name}.")), None)
+    for dim_labels in trace.constraints.parameter_dims:
+        owner = next((name for name in scripted if dim_labels.param.startswith(f"{name}.")), None)
         if owner is not None:
             cause = f"is a width of {owner}, which is scripted; give the module that it was made from"
-            trace.ledger.freeze(ruler.labels, cause)
+            trace.constraints.freeze(dim_labels.labels, cause)
 
 
 def _run_more(
@@ -159,17 +159,17 @@ def _run_more(
     if left and not (before and left <= before.unrun):
         left = add_further_runs(model, trace, left, others)
     trace.unrun = frozenset(left)
-    trace.dark, behind = add_companions(model, trace, example, left) if left else (set(), {})
+    trace.unread, behind = add_companions(model, trace, example, left) if left else (set(), {})
     return behind
 
 
 def further_inputs(graph: NodeGraph) -> list[Inputs]:
     """The inputs besides the example that ``graph`` was traced on, to trace a model like it on."""
-    further = graph.record.trace.further if graph.record is not None else []
+    further = graph.record.trace.further_runs if graph.record is not None else []
     return [run.inputs for run in further if not run.companions]
 
 
-def _cautious(
+def _graph_with_unrun(
     model: nn.Module, trace: Trace, axes: Mapping[str, int] | None, behind: Mapping[str, str]
 ) -> tuple[NodeGraph, tuple[str, ...]]:
     """The node graph in which what could be the width of parameters that nothing runs stays whole, and
@@ -177,14 +177,14 @@ def _cautious(
     graph = build(model, trace, axes)
     if not trace.unrun:
         return graph, ()
-    found = precaution(model, graph, trace.dark, behind)
-    apply(trace, found)
-    dark, notes = trace.dark - found.along.keys(), dict.fromkeys(found.notes)
+    found = unrun_widths(model, graph, trace.unread, behind)
+    unite_unrun(trace, found)
+    dark, notes = trace.unread - found.along.keys(), dict.fromkeys(found.notes)
     while True:
         for name, cause in found.whole.items():
-            freeze(trace, [graph.by_name[name]], cause)
+            freeze_groups(trace, [graph.by_name[name]], cause)
         graph = build(model, trace, axes)
-        found = precaution(model, graph, dark, behind)
+        found = unrun_widths(model, graph, dark, behind)
         if not found.whole:
             return graph, tuple(notes)
         notes.update(dict.fromkeys(found.notes))
@@ -205,7 +205,7 @@ def cut(model: nn.Module, graph: NodeGraph, removed: Mapping[str, Nodes], exampl
     """
     wanted = checked(graph, removed)
     if graph.record is None:
-        graph = _fitting(trace(model, example_input, check=False), graph)
+        graph = _require_groups(trace(model, example_input, check=False), graph)
     if _record(graph).trace.cached:
         with plain_evaluation(model):
             run(model, example_input)
@@ -232,8 +232,8 @@ class _Outcome:
     attributes: list[Attribute]
     buffers: tuple[str, ...]
     failed: list[Frozen]
-    ties: list[Tie] = field(default_factory=list)
-    gains: Gains = field(default_factory=dict)
+    couplings: list[WidthCoupling] = field(default_factory=list)
+    gains: ActivationGains = field(default_factory=dict)
 
 
 def _attempt(
@@ -245,23 +245,23 @@ def _attempt(
     in_use: bool = False,
 ) -> _Outcome:
     """Cut, mend attributes, compare; on failure say which groups have to stay."""
-    leaving = gone(graph, removed)
+    leaving = removed_mask(graph, removed)
     small, buffers = remove_coordinates(model, graph, removed)
     if not removed:
         return _Outcome(small, [], buffers, [])
     attributes: list[Attribute] = []
     before: dict[tuple[str, str], Any] = {}
-    replays: list[Replayed] = []
+    replays: list[ReplayResult] = []
     runs = _record(graph).runs(inputs)
     for given, record_ in runs:
         more, replayed = repair(small, given, record_, leaving, before)
         attributes += more
         before |= {(a.module, a.name): getattr(model.get_submodule(a.module), a.name) for a in more}
         if not replayed.clean:
-            blamed = _blame(replace(graph, record=record_), removed, leaving, replayed)
-            return _Outcome(small, attributes, buffers, blamed, ties(record_, replayed, leaving))
+            blamed = _groups_at_fault(replace(graph, record=record_), removed, leaving, replayed)
+            return _Outcome(small, attributes, buffers, blamed, width_couplings(record_, replayed, leaving))
         replays.append(replayed)
-    gains = _folded(small, graph, removed, runs, replays)
+    gains = _fold_all(small, graph, removed, runs, replays)
     if gains or len(runs) > 1:
         replays = [replay(small, given, record_, leaving) for given, record_ in runs]
     for (given, record_), replayed in zip(runs, replays, strict=True):
@@ -269,38 +269,38 @@ def _attempt(
         if problem is None and in_use and not record_.companions:
             problem = failure_in_use(small, model, given)
         if problem is not None:
-            blamed = _search(model, graph, removed, inputs, problem, in_use=in_use)
+            blamed = _bisect(model, graph, removed, inputs, problem, in_use=in_use)
             return _Outcome(small, attributes, buffers, blamed)
     return _Outcome(small, attributes, buffers, [], gains=gains)
 
 
-def _folded(
+def _fold_all(
     small: nn.Module,
     graph: NodeGraph,
     removed: Mapping[str, np.ndarray],
     runs: Sequence[tuple[Inputs, Record]],
-    replays: Sequence[Replayed],
-) -> Gains:
-    """`fold` for what each run scales in modules that no run before it does."""
-    gains: Gains = {}
+    replays: Sequence[ReplayResult],
+) -> ActivationGains:
+    """`fold_scales` for what each run scales in modules that no run before it does."""
+    gains: ActivationGains = {}
     known: set[str] = set()
     for (_, record_), replayed in zip(runs, replays, strict=True):
         scaled = [(step, ratio) for step, ratio in replayed.scaled if step.module not in known]
         known |= {step.module for step, _ in scaled}
-        for key, own in fold(small, replace(graph, record=record_), removed, scaled).items():
+        for key, own in fold_scales(small, replace(graph, record=record_), removed, scaled).items():
             gains[key] = gains[key] * own if key in gains else own
     return gains
 
 
-def _blame(
-    graph: NodeGraph, removed: Mapping[str, np.ndarray], leaving: np.ndarray, result: Replayed
+def _groups_at_fault(
+    graph: NodeGraph, removed: Mapping[str, np.ndarray], leaving: np.ndarray, result: ReplayResult
 ) -> list[Frozen]:
     """The groups whose sizes a module computes in a way that no attribute explains."""
     record_ = _record(graph)
     owner = _owners(graph)
     blamed: dict[str, str] = {}
     for item in result.stale:
-        cause = f"{item.step.module or 'the model'} computes {item.given} where the cut has {item.wanted}"
+        cause = f"{item.step.module or 'the model'} computes {item.computed} where the cut has {item.wanted}"
         own = {
             owner[int(node)]
             for _, _, labels in item.step.sizes
@@ -322,7 +322,7 @@ def _blame(
     return [Frozen(name, cause) for name, cause in sorted(blamed.items())]
 
 
-def _search(
+def _bisect(
     model: nn.Module,
     graph: NodeGraph,
     removed: Mapping[str, np.ndarray],
@@ -353,7 +353,7 @@ def _record(graph: NodeGraph) -> Record:
     return graph.record
 
 
-def _fitting(traced: NodeGraph, given: NodeGraph) -> NodeGraph:
+def _require_groups(traced: NodeGraph, given: NodeGraph) -> NodeGraph:
     """``traced``, once it has every group of ``given``."""
     for group in given.groups:
         found = traced.by_name.get(group.name)

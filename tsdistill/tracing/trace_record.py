@@ -1,4 +1,4 @@
-"""What one labelled forward writes down."""
+"""The record of one labelled forward: steps, contractions, costs."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from tsdistill.runtime.randomness import Drawn
-from tsdistill.tracing.data_dependent import Chosen
+from tsdistill.tracing.data_dependent import Choices
 from tsdistill.tracing.label_classes import resolve
-from tsdistill.tracing.labels import Labels, Ledger
+from tsdistill.tracing.labels import Constraints, Labels
 
 ALIGNED = 8
 """Values of a row that lies on 16 bytes, in half precision and in any wider one."""
@@ -31,7 +31,7 @@ class Step:
         spans: ``(argument, dim, labels)``: the operator computes statistics over this labelled dimension.
         contracted: ``(argument, dim, labels)``: the operator sums over this labelled dimension.
         touched: labels of everything that went in.
-        given: labels of what came out, of an operator that sums or chooses.
+        output_labels: labels of the result of an operator that sums or chooses.
         chosen: what an operator chose by the values that went in.
         factor: the number that an operator multiplies by, where it is a fraction.
         pairs: whether an operator sums products of two activations (queries and keys, say).
@@ -47,8 +47,8 @@ class Step:
     spans: list[tuple[int, int, np.ndarray]] = field(default_factory=list)
     contracted: list[tuple[int, int, np.ndarray]] = field(default_factory=list)
     touched: list[np.ndarray] = field(default_factory=list)
-    given: list[np.ndarray] = field(default_factory=list)
-    chosen: Chosen = ()
+    output_labels: list[np.ndarray] = field(default_factory=list)
+    chosen: Choices = ()
     factor: float | None = None
     pairs: bool = False
     drawn: Drawn | None = None
@@ -89,48 +89,48 @@ class Cost:
 
 @dataclass(eq=False)
 class Trace:
-    """Everything one labelled forward has found out.
+    """The record of one labelled forward.
 
     Attributes:
-        ledger: what the operators said about the labels.
+        constraints: those of the operators on the labels.
         steps: the operators in order.
         contractions: where weights meet activations.
         costs: MACs.
         unknown: operators without a rule, with how often they ran.
-        followed: ``(module, attribute)`` -> the labels whose number it is (or a multiple or a part of it),
-            foreseen, or learnt by the first cut that had to change it, so that the next one changes it at
+        tracked: ``(module, attribute)`` -> the labels whose number it is (or a multiple or a part of it),
+            predicted, or found by the first cut that had to change it, so that the next one changes it at
             once.
-        foreseen: those of ``followed`` that no cut has borne out yet.
+        predicted: those of ``tracked`` that no cut has confirmed yet.
         aligned: labels of which only multiples of `ALIGNED` can stay.
         read: ``(module, attribute)`` of the numbers, and rows of them, that the forward read -> how many
             operators had run by then.
         cached: whether the traced forward relies on tensors that modules compute in their first forward and
             keep.
-        further: runs on other inputs, which run what this one leaves out; they share ``ledger``.
+        further_runs: runs on other inputs, for what this one does not run; they share ``constraints``.
         unrun: parameters that neither this run nor one on other inputs reads.
-        beside: labels of what the companions gave, tensor by tensor.
-        dark: those of ``unrun`` that no companion reads either.
+        companion_labels: labels of the companions' outputs, tensor by tensor.
+        unread: those of ``unrun`` that no companion reads either.
     """
 
-    ledger: Ledger
+    constraints: Constraints
     steps: list[Step]
     contractions: list[Contraction]
     costs: list[Cost]
     unknown: dict[str, int]
-    followed: dict[tuple[str, str], list[np.ndarray]] = field(default_factory=dict)
-    foreseen: set[tuple[str, str]] = field(default_factory=set)
+    tracked: dict[tuple[str, str], list[np.ndarray]] = field(default_factory=dict)
+    predicted: set[tuple[str, str]] = field(default_factory=set)
     aligned: list[np.ndarray] = field(default_factory=list)
     read: dict[tuple[str, str], int] = field(default_factory=dict)
     cached: bool = False
-    further: list[Run] = field(default_factory=list)
+    further_runs: list[Run] = field(default_factory=list)
     unrun: frozenset[str] = frozenset()
-    beside: list[Labels] = field(default_factory=list)
-    dark: set[str] = field(default_factory=set)
+    companion_labels: list[Labels] = field(default_factory=list)
+    unread: set[str] = field(default_factory=set)
 
     @property
     def every(self) -> tuple[Trace, ...]:
         """This trace and those of the further runs."""
-        return (self, *(run.trace for run in self.further))
+        return (self, *(run.trace for run in self.further_runs))
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,21 +157,21 @@ class Record:
         trace: what the labelled forward wrote down.
         node_of: for every label its node, numbered over all groups in order, or -1 where it always stays.
         axes: name of a block that may go by rows or by columns -> the axis that was decided for.
-        forks: name of a block that goes by whole heads -> the axis of the size of a head.
+        head_size_axes: name of a block that is cut by whole heads -> the axis of the size of a head.
         companions: those of the `Run`, where the trace is that of a further one.
     """
 
     trace: Trace
     node_of: np.ndarray
     axes: Mapping[str, int]
-    forks: Mapping[str, int] = field(default_factory=dict)
+    head_size_axes: Mapping[str, int] = field(default_factory=dict)
     companions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def runs(self, example: Any) -> list[tuple[Any, Record]]:
         """Everything a cut is checked on: inputs, and the record of their run; the ``example`` first."""
         further = (
             (run.inputs, replace(self, trace=run.trace, companions=run.companions))
-            for run in self.trace.further
+            for run in self.trace.further_runs
         )
         return [(example, self), *further]
 
@@ -184,9 +184,9 @@ class Record:
     def untied(self) -> np.ndarray:
         """For every label what it goes with by itself, were no width taken from another one in code; -1 where
         it always stays."""
-        if not self.trace.ledger.ties:
+        if not self.trace.constraints.couplings:
             return self.node_of
-        classes = resolve(self.trace.ledger, self.axes, tied=False)
+        classes = resolve(self.trace.constraints, self.axes, tied=False)
         return np.where((self.node_of < 0) | classes.fixed[classes.of], -1, classes.of)
 
     @cached_property
@@ -213,4 +213,4 @@ class Record:
         return bool(step.contracted) and not step.call and self.chooses and self._whole(step)
 
     def _whole(self, step: Step) -> bool:
-        return all((self.node_of[labels] < 0).all() for labels in step.given)
+        return all((self.node_of[labels] < 0).all() for labels in step.output_labels)

@@ -20,21 +20,28 @@ from tsdistill.runtime.modes import (
 )
 from tsdistill.runtime.randomness import Drawn, draws
 from tsdistill.tracing import rules
-from tsdistill.tracing.data_dependent import chosen, number
-from tsdistill.tracing.labels import FIXED, Labels, Ledger, rule_model, ruled_like
-from tsdistill.tracing.trace_aligner import kind_of
+from tsdistill.tracing.data_dependent import choices_of, scalar_choice
+from tsdistill.tracing.labels import FIXED, Constraints, Labels, label_copy, label_model
+from tsdistill.tracing.trace_aligner import operator_kind
 from tsdistill.tracing.trace_record import Contraction, Cost, Step, Trace
 
 
 class Tracer(OperatorMode):
     """The dispatch mode. Rules (``rules/``) call its methods to read, tie and hand on labels."""
 
-    def __init__(self, model: nn.Module, ledger: Ledger | None = None, turn: str = "again ") -> None:
-        """Take ``model``; or it (or a copy) and the ``ledger`` that has its rulers, for another ``turn``, by
-        whose name its blocks begin."""
+    def __init__(
+        self, model: nn.Module, constraints: Constraints | None = None, turn: str = "again "
+    ) -> None:
+        """Label the parameters of ``model``.
+
+        Args:
+            model: the model, or a copy of the one that ``constraints`` are of.
+            constraints: those of an earlier run of the same model, which this one adds to.
+            turn: prefix of the names of blocks of a further run.
+        """
         super().__init__()
         rules.load()
-        self.ledger = ledger or Ledger()
+        self.constraints = constraints or Constraints()
         self.steps: list[Step] = []
         self.contractions: list[Contraction] = []
         self.costs: list[Cost] = []
@@ -46,18 +53,22 @@ class Tracer(OperatorMode):
         self._weights: dict[tuple, Labels] = {}
         self._data: dict[int, ref[torch.Tensor]] = {}
         self._made: torch.Tensor | None = None
-        self._again = "" if ledger is None else turn
+        self._again = "" if constraints is None else turn
         self._ran: Counter[tuple[str, str]] = Counter()
         self._blocks = 0
         self.call = 0
         self.layer = ""
         self._joined: dict[tuple[int, tuple[int, ...]], tuple[np.ndarray, Labels]] = {}
-        rule = rule_model if ledger is None else ruled_like
-        self._ruled = rule(self.ledger, model)  # held, lest another tensor take the place of one
+        label = label_model if constraints is None else label_copy
+        self._labelled = label(self.constraints, model)  # held, lest another tensor take the place of one
         named = {name for name, _ in model.named_parameters()}
-        ends = (ruler.start + ruler.size for ruler in self.ledger.rulers if ruler.param in named)
+        ends = (
+            dim_labels.start + dim_labels.size
+            for dim_labels in self.constraints.parameter_dims
+            if dim_labels.param in named
+        )
         self._parameters_end = max(ends, default=1)
-        for tensor, labels in self._ruled:
+        for tensor, labels in self._labelled:
             self._label(tensor, labels)
             self._weights[place_of(tensor)] = labels
 
@@ -81,7 +92,7 @@ class Tracer(OperatorMode):
             return out
         self.step = Step(operator_name(func), self.stack[-1], call=self.call)
         self.steps.append(self.step)
-        self._ran[self.step.module, kind_of(self.step.op)] += 1
+        self._ran[self.step.module, operator_kind(self.step.op)] += 1
         self._blocks = 0
         self.step.factor = factor(self.step.op, args)
         tensors = tensors_in((args, kwargs) if kwargs else args)
@@ -102,9 +113,9 @@ class Tracer(OperatorMode):
             rules.apply(self, func, args, kwargs, out)
         self._note_draw(func, out)
         if any(t.is_floating_point() for t in data):
-            self.step.chosen = chosen(self.step.op, outs) if outs else number(out)
+            self.step.chosen = choices_of(self.step.op, outs) if outs else scalar_choice(out)
         if self.step.contracted or self.step.chosen:
-            self.step.given = [f for result in outs for f in self.labels(result) if f is not None]
+            self.step.output_labels = [f for result in outs for f in self.labels(result) if f is not None]
         if "_like" in self.step.op:
             self._made = out
         return out
@@ -147,7 +158,7 @@ class Tracer(OperatorMode):
         kept = []
         for size, field_ in zip(tensor.shape, labels, strict=True):
             if size == 1 and field_ is not None:
-                self.ledger.freeze(field_, f"a single coordinate is taken by {self.where}")
+                self.constraints.freeze(field_, f"a single coordinate is taken by {self.where}")
             kept.append(None if size == 1 or field_ is None or not field_.any() else field_)
         self._label(tensor, tuple(kept))
 
@@ -179,11 +190,11 @@ class Tracer(OperatorMode):
 
     def unite(self, a: np.ndarray | None, b: np.ndarray | None) -> None:
         """Coordinates that meet go together; one that meets a full-size unlabelled dimension stays."""
-        self.ledger.unite(a, b, f"meets a tensor that no layer writes ({self.where})")
+        self.constraints.unite(a, b, f"meets a tensor that no layer writes ({self.where})")
 
     def freeze(self, labels: np.ndarray | None, cause: str) -> None:
         """These coordinates always stay; ``cause`` is completed by where it happened."""
-        self.ledger.freeze(labels, f"{cause} ({self.where})")
+        self.constraints.freeze(labels, f"{cause} ({self.where})")
 
     def size(self, argument: int, index: int | None, labels: np.ndarray | None) -> None:
         """An integer argument that counts the labels that stay."""
@@ -207,9 +218,9 @@ class Tracer(OperatorMode):
     def block(self, whole: np.ndarray, factors: tuple[np.ndarray | None, ...]) -> None:
         """``whole`` stays exactly where all ``factors`` do; a factor of None always stays."""
         self._blocks += 1
-        module, kind = self.step.module, kind_of(self.step.op)
+        module, kind = self.step.module, operator_kind(self.step.op)
         count = self._ran[module, kind]
-        self.ledger.block(whole, factors, f"{self._again}{module} {kind} {count}.{self._blocks}")
+        self.constraints.block(whole, factors, f"{self._again}{module} {kind} {count}.{self._blocks}")
 
     def split(self, block: np.ndarray) -> list[np.ndarray | None]:
         """Labels ``block`` of several dimensions as one entry a dimension.
@@ -218,7 +229,7 @@ class Tracer(OperatorMode):
         several, each gets labels of its own and the block must stay rectangular.
         """
         key = (int(block.flat[0]), block.shape) if block.size else (FIXED, ())
-        for known in (self._joined.get(key), self.ledger.splits.get(key)):
+        for known in (self._joined.get(key), self.constraints.splits.get(key)):
             if known is not None and np.array_equal(known[0], block):
                 return list(known[1])
         varies = [d for d in range(block.ndim) if (block != block.take([0], axis=d)).any()]
@@ -236,11 +247,11 @@ class Tracer(OperatorMode):
             return fields
         factors = []
         for d in varies:
-            axis = self.ledger.fresh(block.shape[d])
+            axis = self.constraints.new_labels(block.shape[d])
             fields[d] = axis
             factors.append(_spread(axis, d, block.shape).reshape(-1))
         self.block(block.reshape(-1), tuple(factors))
-        self.ledger.splits[key] = (whole, list(fields))
+        self.constraints.splits[key] = (whole, list(fields))
         return fields
 
     def join(self, fields: Sequence[np.ndarray | None], shape: Sequence[int]) -> np.ndarray | None:
@@ -251,7 +262,7 @@ class Tracer(OperatorMode):
         spread = [_spread(f, d, shape) for d, f in labelled]
         if len(spread) == 1:
             return np.broadcast_to(spread[0], shape)
-        whole = self.ledger.fresh(int(np.prod(shape)))
+        whole = self.constraints.new_labels(int(np.prod(shape)))
         self.block(whole, tuple(s.reshape(-1) for s in spread))
         self._joined[int(whole[0]), tuple(shape)] = (whole.reshape(shape), tuple(fields))
         return whole.reshape(shape)
@@ -264,9 +275,9 @@ class Tracer(OperatorMode):
         """Freeze what reaches the output and return the findings."""
         for tensor in tensors_in(output):
             for field_ in self.labels(tensor):
-                self.ledger.freeze(field_, "reaches the model's output")
+                self.constraints.freeze(field_, "reaches the model's output")
         return Trace(
-            self.ledger,
+            self.constraints,
             self.steps,
             self.contractions,
             self.costs,

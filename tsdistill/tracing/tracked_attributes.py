@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from tsdistill.tracing.replay import Replayed, related
-from tsdistill.tracing.shape_attributes import STANDARD, renewed
+from tsdistill.tracing.replay import ReplayResult, related
+from tsdistill.tracing.shape_attributes import STANDARD, resized
 from tsdistill.tracing.trace_record import Record, Trace
 
 _GROUPS = {"convolution": 8, "native_group_norm": 6}
 _COUNTED = ("groups", "heads", "all_head", "attn_dim")
 
 
-def foresee(model: nn.Module, trace: Trace) -> None:
+def predict_attributes(model: nn.Module, trace: Trace) -> None:
     """Write down in ``trace.followed`` what needs no cut to be learnt: the numbers of groups that PyTorch's
     own convolutions and group norms of ``model`` keep, and those of groups and heads that other modules keep
     under such a name, or those of all heads together, and give to a view."""
@@ -35,17 +35,17 @@ def foresee(model: nn.Module, trace: Trace) -> None:
         for name in counted[step.module]:
             for argument, _, labels in step.sizes:
                 if place in (None, argument) and getattr(module, name) == len(labels):
-                    trace.followed.setdefault((step.module, name), []).append(labels)
-    trace.foreseen |= trace.followed.keys()
+                    trace.tracked.setdefault((step.module, name), []).append(labels)
+    trace.predicted |= trace.tracked.keys()
 
 
-def follow(
+def set_tracked(
     model: nn.Module, record: Record, gone: np.ndarray, done: Collection[tuple[str, str]] = ()
 ) -> dict[tuple[str, str], Any]:
     """Set the attributes that an earlier cut had to change, but for those of ``done``; what they were
     before."""
     before: dict[tuple[str, str], Any] = {}
-    for (owner, name), counted in record.trace.followed.items():
+    for (owner, name), counted in record.trace.tracked.items():
         if (owner, name) in done:
             continue
         module = model.get_submodule(owner)
@@ -55,7 +55,7 @@ def follow(
         if isinstance(old, tuple | list) and numbers and [given for given, _ in kept] == list(old):
             new = type(old)(wanted for _, wanted in kept)
         else:
-            found = renewed(old, next(iter(numbers)), numbers) if numbers else None
+            found = resized(old, next(iter(numbers)), numbers) if numbers else None
             if found is None:
                 continue
             new = found[0]
@@ -64,7 +64,7 @@ def follow(
     return before
 
 
-def doubted(model: nn.Module, key: tuple[str, str], foreseen: bool, result: Replayed) -> bool:
+def is_suspect(model: nn.Module, key: tuple[str, str], foreseen: bool, result: ReplayResult) -> bool:
     """Whether an attribute may be behind what went wrong in a replay.
 
     PyTorch's own modules keep their numbers for themselves; one that was only foreseen is taken back where
@@ -74,7 +74,7 @@ def doubted(model: nn.Module, key: tuple[str, str], foreseen: bool, result: Repl
     module = model.get_submodule(owner)
     if isinstance(module, STANDARD):
         return owner in {result.broken, *(item.step.module for item in result.stale)}
-    stale = [item.given for item in result.stale if related(owner, item.step.module)]
+    stale = [item.computed for item in result.stale if related(owner, item.step.module)]
     if foreseen:
         return getattr(module, name) in stale
     return bool(stale) or related(owner, result.broken)

@@ -1,4 +1,4 @@
-"""What only a forward in training mode reads: heads beside the way to the output, a token for masks."""
+"""Parameters that only a forward in training mode reads: auxiliary heads, a token for masks."""
 
 from __future__ import annotations
 
@@ -12,68 +12,69 @@ from tsdistill.errors import TsdistillError
 from tsdistill.runtime.modes import Inputs, plain_evaluation, run
 from tsdistill.runtime.module_names import module_names
 from tsdistill.runtime.nests import repeated
-from tsdistill.tracing.labels import Ledger, Ruler
-from tsdistill.tracing.model_copy import copied
+from tsdistill.tracing.labels import Constraints, DimLabels
+from tsdistill.tracing.model_copy import deepcopy_model
 from tsdistill.tracing.trace_record import Step, Trace
 from tsdistill.tracing.tracer import Tracer
 
 
-def learn(model: nn.Module, inputs: Inputs, trace: Trace) -> tuple[tuple[Ruler, ...], tuple[Ruler, ...]]:
-    """Let a forward in training mode say what parameters go with that the traced forward leaves unread.
+def trace_training(
+    model: nn.Module, inputs: Inputs, trace: Trace
+) -> tuple[tuple[DimLabels, ...], tuple[DimLabels, ...]]:
+    """Trace a forward in training mode for the parameters that the traced forward does not read.
 
-    They are no nodes and score nothing, but their coordinates go with the nodes that they meet, so that a cut
-    model can be trained on. Where the forward fails in training mode (it asks for targets), or runs operators
-    that are not known, nothing is learnt.
+    They are no nodes and have no strength, but their coordinates are removed with the nodes that share their
+    class, so that a cut model can be trained. Where the forward fails in training mode (it needs targets),
+    or runs operators without a rule, nothing is added.
 
     Returns:
-        the rulers of those parameters that training reads, none where nothing was learnt; and of those that
-        it does not read either.
+        the dimensions of those parameters that training reads, none where nothing was added; and of those
+        that it does not read either.
     """
-    unread = tuple(unread_by(model, trace.ledger, trace.steps))
+    unread = tuple(unread_by(model, trace.constraints, trace.steps))
     if not unread:
         return (), ()
-    mark = trace.ledger.mark()
-    twin = copied(model)
-    tracer = Tracer(twin, trace.ledger)
+    mark = trace.constraints.mark()
+    copied = deepcopy_model(model)
+    tracer = Tracer(copied, trace.constraints)
     pair = _pair(inputs)
     tracer.mark_input(pair)
     learnt = False
     with suppress(TsdistillError):
-        with plain_evaluation(twin, training=True), module_names(twin, tracer.stack), tracer:
-            output = run(twin, pair)
+        with plain_evaluation(copied, training=True), module_names(copied, tracer.stack), tracer:
+            output = run(copied, pair)
         tracer.finish(output)
         learnt = not tracer.unknown
-    dark = set(unread_by(model, trace.ledger, tracer.steps)) if learnt else {*unread}
-    dark &= {*unread}
-    if len(dark) == len(unread):
-        trace.ledger.rewind(mark)
-    return tuple(ruler for ruler in unread if ruler not in dark), tuple(r for r in unread if r in dark)
+    unreached = set(unread_by(model, trace.constraints, tracer.steps)) if learnt else {*unread}
+    unreached &= {*unread}
+    if len(unreached) == len(unread):
+        trace.constraints.rewind(mark)
+    return tuple(d for d in unread if d not in unreached), tuple(d for d in unread if d in unreached)
 
 
-def trains(model: nn.Module, inputs: Inputs) -> bool:
-    """Whether a forward of ``model`` in training mode goes through; ``model`` stays as it is."""
-    twin = copied(model)
+def runs_in_training(model: nn.Module, inputs: Inputs) -> bool:
+    """Whether a forward of ``model`` in training mode succeeds; ``model`` is not changed."""
+    copied = deepcopy_model(model)
     try:
-        with plain_evaluation(twin, training=True):
-            run(twin, _pair(inputs))
+        with plain_evaluation(copied, training=True):
+            run(copied, _pair(inputs))
     except TsdistillError:
         return False
     return True
 
 
-def unread_by(model: nn.Module, ledger: Ledger, steps: Iterable[Step]) -> Iterator[Ruler]:
-    """The rulers of parameters that no operator of ``steps`` reads."""
-    met = np.zeros(ledger.count, dtype=bool)
+def unread_by(model: nn.Module, constraints: Constraints, steps: Iterable[Step]) -> Iterator[DimLabels]:
+    """The dimensions of parameters that no operator of ``steps`` reads."""
+    met = np.zeros(constraints.count, dtype=bool)
     for step in steps:
         for labels in step.touched:
             met[labels] = True
     parameters = {name for name, _ in model.named_parameters()}
-    for ruler in ledger.rulers:
-        if ruler.param in parameters and not met[ruler.labels].any():
-            yield ruler
+    for dim_labels in constraints.parameter_dims:
+        if dim_labels.param in parameters and not met[dim_labels.labels].any():
+            yield dim_labels
 
 
 def _pair(inputs: Inputs) -> Inputs:
-    """The example twice: a batch norm in training mode wants more than one value."""
-
+    """The example twice: a batch norm in training mode needs more than one value."""
     return repeated(inputs, 2)

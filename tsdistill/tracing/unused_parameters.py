@@ -11,7 +11,7 @@ import numpy as np
 from torch import nn
 
 from tsdistill.torch_private import ConvNd
-from tsdistill.tracing.additional_runs import units
+from tsdistill.tracing.additional_runs import outermost_modules
 from tsdistill.tracing.graph import Group, NodeGraph
 from tsdistill.tracing.trace_record import Trace
 
@@ -25,7 +25,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 @dataclass
-class Precaution:
+class UnrunWidths:
     """What is done about parameters that no run reads.
 
     Attributes:
@@ -39,9 +39,9 @@ class Precaution:
     notes: list[str] = field(default_factory=list)
 
 
-def precaution(
+def unrun_widths(
     model: nn.Module, graph: NodeGraph, unrun: Iterable[str], behind: Mapping[str, str]
-) -> Precaution:
+) -> UnrunWidths:
     """What has to be done before ``graph`` can be cut without harm to what no run reads.
 
     A width could be that of a parameter which nothing runs if the parameter has a dimension of a size in
@@ -55,12 +55,12 @@ def precaution(
         unrun: names of parameters that no run reads.
         behind: module that no run reads -> the one like it that it was traced behind.
     """
-    result = Precaution()
+    result = UnrunWidths()
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict(keep_vars=True).items()}
     shapes |= {name: tuple(p.shape) for name, p in model.named_parameters(remove_duplicate=False)}
     convolutions = {n for n, m in model.named_modules() if isinstance(m, ConvNd)}
     kept: dict[tuple[str, ...], list[str]] = defaultdict(list)
-    for unit, names in units(model, unrun).items():
+    for unit, names in outermost_modules(model, unrun).items():
         sizes = {
             size
             for name in names
@@ -93,13 +93,13 @@ def precaution(
     return result
 
 
-def apply(trace: Trace, found: Precaution) -> None:
-    """Write the vectors that are cut along into the trace's ledger."""
-    rulers = {(ruler.param, ruler.dim): ruler for ruler in trace.ledger.rulers}
-    for name, place in found.along.items():
-        for (param, _), ruler in rulers.items():
+def unite_unrun(trace: Trace, widths: UnrunWidths) -> None:
+    """Write the vectors that are cut along into the trace's constraints."""
+    by_place = {(each.param, each.dim): each for each in trace.constraints.parameter_dims}
+    for name, place in widths.along.items():
+        for (param, _), dim_labels in by_place.items():
             if param == name:
-                trace.ledger.unite(ruler.labels, rulers[place].labels, "may lie along it")
+                trace.constraints.unite(dim_labels.labels, by_place[place].labels, "may lie along it")
 
 
 def _note(kind: str, about: list[str], names: list[str]) -> str:
@@ -161,8 +161,8 @@ def _fixed_widths(graph: NodeGraph, unit: str) -> Iterator[int]:
     for trace in record.trace.every:
         for contraction in trace.contractions:
             labels = contraction.contracted
-            beside = contraction.module.split(".")[:-1]
-            if labels is None or above[: len(beside)] != beside or _inside(f"{contraction.module}.", unit):
+            parent = contraction.module.split(".")[:-1]
+            if labels is None or above[: len(parent)] != parent or _inside(f"{contraction.module}.", unit):
                 continue
             if (record.node_of[np.unique(labels)] < 0).all():
                 yield len(labels)

@@ -8,18 +8,18 @@ import numpy as np
 
 from tsdistill.tracing.graph import NodeGraph
 
-_LEAST, _MOST = 0.35, 0.65
+_MIN_REMOVED, _MAX_REMOVED = 0.35, 0.65
 _PAIR, _SMALL = 2, 16
 _FEW = 3
 
 
-def trial_cuts(graph: NodeGraph) -> int:
+def validation_cut_count(graph: NodeGraph) -> int:
     """How many trial cuts it takes to see all widths come apart: a second one where groups of two nodes can
     only lose one or none."""
     return 2 if sum(group.size == _PAIR for group in graph.groups) > 1 else 1
 
 
-def trial_cut(graph: NodeGraph, turn: int = 0, *, other: bool = False) -> dict[str, np.ndarray]:
+def validation_cut(graph: NodeGraph, turn: int = 0, *, other: bool = False) -> dict[str, np.ndarray]:
     """Per group the nodes that leave on trial.
 
     Of groups of the same number of nodes (a stream, and what is as wide inside its blocks) the one with most
@@ -42,12 +42,12 @@ def trial_cut(graph: NodeGraph, turn: int = 0, *, other: bool = False) -> dict[s
                 trial[group.name] = np.sort(rng.permutation(group.size)[kept:])
             continue
         if group.size >= _SMALL:
-            count, *others = _numbers(group.size, other=other)
+            count, *others = _removal_counts(group.size, other=other)
             if widest[group.size] != group.name and others:
                 count = others[turns[group.size] % len(others)]
                 turns[group.size] += 1
         elif group.size == _PAIR:
-            if (widest[_PAIR] == group.name) != (turn == 0) and trial_cuts(graph) > 1:
+            if (widest[_PAIR] == group.name) != (turn == 0) and validation_cut_count(graph) > 1:
                 continue
             count = 1
         else:
@@ -59,10 +59,10 @@ def trial_cut(graph: NodeGraph, turn: int = 0, *, other: bool = False) -> dict[s
     return trial
 
 
-def _numbers(size: int, *, other: bool = False) -> list[int]:
+def _removal_counts(size: int, *, other: bool = False) -> list[int]:
     """About half of ``size``, in an order drawn at random, such that an odd number stays; where those are
     few, others behind them. The ``other`` order begins with the last one."""
-    least, most = round(size * _LEAST), round(size * _MOST)
+    least, most = round(size * _MIN_REMOVED), round(size * _MAX_REMOVED)
     counts = np.arange(least, most + 1)
     odd = np.random.default_rng(size).permutation(counts[(size - counts) % 2 == 1]).tolist()
     numbers = odd if len(odd) > _FEW else odd + counts[(size - counts) % 2 == 0].tolist()

@@ -11,7 +11,9 @@ from torch import nn
 from tsdistill.torch_private import pre_hooks_of
 
 
-def keep_lengths(model: nn.Module, small: nn.Module, leaving: Mapping[tuple[str, int], np.ndarray]) -> None:
+def rescale_lengths(
+    model: nn.Module, small: nn.Module, leaving: Mapping[tuple[str, int], np.ndarray]
+) -> None:
     """Set the lengths of weight-normed layers of ``small``, cut out of ``model``, to those of their weights.
 
     w = g v / ‖v‖: where v has lost coordinates, g goes by the same factor as ‖v‖, and w stays as it was.

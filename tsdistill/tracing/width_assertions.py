@@ -9,8 +9,8 @@ import numpy as np
 from torch import nn
 
 from tsdistill.runtime.modes import Inputs
-from tsdistill.tracing.replay import Replayed, replay
-from tsdistill.tracing.shape_attributes import renewed
+from tsdistill.tracing.replay import ReplayResult, replay
+from tsdistill.tracing.shape_attributes import resized
 from tsdistill.tracing.trace_record import Record
 
 _NEAR = 12
@@ -19,13 +19,13 @@ _NEAR = 12
 _TRIES = 16
 """Number of attributes that are tried for one check: each costs a forward up to the check."""
 
-Passed = tuple[str, str, Any, list[np.ndarray]]
+ChangedAttribute = tuple[str, str, Any, list[np.ndarray]]
 """``(owner of the attribute, attribute, its old value, labels that are counted)``."""
 
 
-def pass_guards(
-    model: nn.Module, inputs: Inputs, record: Record, gone: np.ndarray, result: Replayed
-) -> tuple[list[Passed], Replayed]:
+def satisfy_assertions(
+    model: nn.Module, inputs: Inputs, record: Record, gone: np.ndarray, result: ReplayResult
+) -> tuple[list[ChangedAttribute], ReplayResult]:
     """Set the attributes by which checks in the code of the cut ``model`` expect the old widths.
 
     A check compares a number that it has just read off a module with the shape of a tensor. Where the code
@@ -42,7 +42,7 @@ def pass_guards(
     Returns:
         The attributes that were set, in order, and the replay after that (``result`` where none was).
     """
-    passed: list[Passed] = []
+    passed: list[ChangedAttribute] = []
     while result.broken is not None:
         watched = replay(model, inputs, record, gone, watch=True)
         done = {(owner, name) for owner, name, _, _ in passed}
@@ -63,14 +63,14 @@ def pass_guards(
     return passed, result
 
 
-def _further(before: Replayed, after: Replayed) -> bool:
+def _further(before: ReplayResult, after: ReplayResult) -> bool:
     if after.broken is None or after.reached != before.reached:
         return after.broken is None or after.reached > before.reached
     return (after.broken, after.place) != (before.broken, before.place)
 
 
 def _candidates(
-    model: nn.Module, record: Record, gone: np.ndarray, watched: Replayed
+    model: nn.Module, record: Record, gone: np.ndarray, watched: ReplayResult
 ) -> Iterator[tuple[str, str, Any, np.ndarray]]:
     """``(owner, attribute, new value, labels)``: attributes that hold a width as it was first, those that
     hold a multiple or a part of one behind them."""
@@ -79,7 +79,7 @@ def _candidates(
     for owner, name in watched.read:
         value = getattr(model.get_submodule(owner), name)
         for (given, wanted), labels in widths.items():
-            found = renewed(value, given, {given: wanted})
+            found = resized(value, given, {given: wanted})
             if found is None:
                 continue
             candidate = owner, name, found[0], labels
@@ -91,7 +91,9 @@ def _candidates(
     yield from later[: _TRIES - count]
 
 
-def _widths_near(record: Record, gone: np.ndarray, watched: Replayed) -> dict[tuple[int, int], np.ndarray]:
+def _widths_near(
+    record: Record, gone: np.ndarray, watched: ReplayResult
+) -> dict[tuple[int, int], np.ndarray]:
     """``(width before, width after the cut)`` of tensors that operators near the check touch; widths that the
     code has asked a tensor for first, then by distance."""
     steps, at = record.trace.steps, watched.reached

@@ -10,7 +10,7 @@ from torch import nn
 from tsdistill.models.layers.call_kinds import CallLayer
 from tsdistill.models.layers.product_calls import without_call_layers
 from tsdistill.runtime.call_layers import call_layers
-from tsdistill.tracing.model_copy import copied
+from tsdistill.tracing.model_copy import deepcopy_model
 
 
 class Called(nn.Module):
@@ -67,14 +67,14 @@ def test_a_call_is_a_layer_that_computes_the_same(kind):
         assert layer.parameter == "1.weight"
         assert layer.weight is model[1].weight
         assert [name for name, _ in model.named_parameters()] == [
-            name for name, _ in without_call_layers(copied(model)).named_parameters()
+            name for name, _ in without_call_layers(deepcopy_model(model)).named_parameters()
         ]
         handle = layer.register_forward_hook(lambda _, args, y: seen.append((args[0], y)))
         assert torch.equal(model(x), wanted)
         handle.remove()
         assert torch.equal(seen[0][0], x)
         assert torch.allclose(layer(x), wanted, atol=1e-6)
-        twin = copied(model)
+        twin = deepcopy_model(model)
     assert not _layers(model)
     assert list(model.state_dict()) == keys
     assert not any(module._forward_pre_hooks or module._forward_hooks for module in model.modules())

@@ -56,13 +56,13 @@ class ProductCall(CallLayer):
         return x @ self.weight  # type: ignore[operator]
 
 
-class Given:
-    """The weight and bias that a call was given last.
+class CallWeights:
+    """The weight and bias of the last call.
 
     Attributes:
         weight: the weight of the last call, without an autograd graph.
         bias: its bias, where that is computed, too.
-        running: both as the call that runs was given them.
+        running: both, with their autograd graphs, of the call that runs.
     """
 
     def __init__(self) -> None:
@@ -70,8 +70,8 @@ class Given:
         self.bias: Tensor | None = None
         self.running: tuple[Tensor, Tensor | None] | None = None
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Given:
-        twin = Given()
+    def __deepcopy__(self, memo: dict[int, Any]) -> CallWeights:
+        twin = CallWeights()
         twin.weight, twin.bias = self.weight, self.bias
         return twin
 
@@ -82,7 +82,7 @@ class ComputedCall(CallLayer):
     Attributes:
         sources: dotted names, in the model, of the parameters that the weight is computed from.
         place: number of the call among those of a forward of its module that have a computed weight.
-        settings: what a convolution does beside its weight.
+        settings: stride, padding and the like of a convolution.
         setting: how the parameters are set so that the weight becomes another one; ``None`` where that is not
             known, or cannot be had (`models.layers.computed_weights`).
     """
@@ -90,13 +90,15 @@ class ComputedCall(CallLayer):
     sources: tuple[str, ...]
     place: int
     settings: tuple[Any, ...]
-    given: Given
+    call_weights: CallWeights
     setting: Any = None
 
     @property
     def weight(self) -> Tensor:
         """The weight of the call that runs, or of the last one."""
-        weight = self.given.weight if self.given.running is None else self.given.running[0]
+        weight = (
+            self.call_weights.weight if self.call_weights.running is None else self.call_weights.running[0]
+        )
         assert weight is not None
         return weight
 
@@ -105,7 +107,7 @@ class ComputedCall(CallLayer):
         """The bias: a parameter, or of the call that runs, or of the last one."""
         if parameters_of(self).get("bias") is not None:
             return parameters_of(self)["bias"]
-        return self.given.bias if self.given.running is None else self.given.running[1]
+        return self.call_weights.bias if self.call_weights.running is None else self.call_weights.running[1]
 
     def take(self, parameters: Sequence[tuple[str, nn.Parameter]]) -> None:
         """Be computed from these parameters, by their names in the model."""
@@ -119,14 +121,14 @@ class ComputedCall(CallLayer):
 
     def hold(self, weight: Tensor, bias: Tensor | None) -> None:
         """Take over what a call is given."""
-        self.given.running = weight, bias
+        self.call_weights.running = weight, bias
         if not is_wrapped(weight):
-            self.given.weight = weight.detach()
-            self.given.bias = None if bias is None else bias.detach()
+            self.call_weights.weight = weight.detach()
+            self.call_weights.bias = None if bias is None else bias.detach()
 
     def set(self, weight: Tensor) -> None:
         """Go on with another weight, which the parameters give from now on."""
-        self.given.weight, self.given.running = weight, None
+        self.call_weights.weight, self.call_weights.running = weight, None
 
 
 KINDS = (

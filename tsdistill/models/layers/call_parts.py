@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tsdistill.models.layers.call_kinds import (
     COMPUTED,
     CallLayer,
+    CallWeights,
     ComputedCall,
     Conv1dCall,
     Conv2dCall,
@@ -19,7 +20,6 @@ from tsdistill.models.layers.call_kinds import (
     ConvTranspose1dCall,
     ConvTranspose2dCall,
     ConvTranspose3dCall,
-    Given,
     LinearCall,
     ProductCall,
 )
@@ -134,8 +134,8 @@ class Call:
             del held["weight"]
             held["bias"] = self.bias if isinstance(self.bias, nn.Parameter) else None
             layer.__class__ = COMPUTED[self.kind]
-            layer.settings, layer.given = self.settings, Given()
-            layer.given.weight = self.weight.detach()
+            layer.settings, layer.call_weights = self.settings, CallWeights()
+            layer.call_weights.weight = self.weight.detach()
         return layer
 
 
@@ -146,7 +146,7 @@ def _settings(layer: Any) -> tuple[Any, ...]:
     return layer.stride, layer.padding, layer.dilation, more, layer.kernel_size
 
 
-def taken_apart(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+def parse_call(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
     """A call of a function that multiplies a tensor with another, which may be a parameter; ``None`` for all
     others."""
     sides, spread = _SIDES.get(func), _TRANSPOSED_SIDES.get(func)

@@ -24,7 +24,7 @@ _DIGIT = 1024
 """Positions are read off sums in float32, digit by digit of this base, where they are exact."""
 
 
-class Setting(ABC):
+class SourceSolver(ABC):
     """A way to make a weight another one through one parameter, in which it is affine.
 
     Attributes:
@@ -45,7 +45,7 @@ class Setting(ABC):
         parameter = layer.get_parameter(layer.name_of(self.source))
         return (layer.weight.shape, parameter.shape) == (self.shape, self.held)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Setting:
+    def __deepcopy__(self, memo: dict[int, Any]) -> SourceSolver:
         return self  # nothing of it ever changes
 
     @abstractmethod
@@ -54,7 +54,7 @@ class Setting(ABC):
 
 
 @dataclass(frozen=True, eq=False)
-class Entries(Setting):
+class Entries(SourceSolver):
     """Every entry of the weight is an entry of the parameter times a factor, and something added.
 
     Attributes:
@@ -90,7 +90,7 @@ class Entries(Setting):
 
 
 @dataclass(frozen=True, eq=False)
-class Factor(Setting):
+class Factor(SourceSolver):
     """The weight is a product of which the parameter is the factor that meets the input.
 
     Attributes:
@@ -114,9 +114,9 @@ class Factor(Setting):
         return found.t() if self.turned else found
 
 
-def settings_of(
+def source_solvers(
     layer: ComputedCall, weight: Tensor, sources: dict[str, nn.Parameter]
-) -> list[tuple[float, Setting]]:
+) -> list[tuple[float, SourceSolver]]:
     """Settings that a weight may have, each with a merit, best first; whether they hold has to be tried.
 
     Args:
@@ -124,7 +124,7 @@ def settings_of(
         weight: its weight, on its autograd graph.
         sources: the parameters behind it, by name.
     """
-    found: list[tuple[float, Setting]] = []
+    found: list[tuple[float, SourceSolver]] = []
     if weight.requires_grad:
         found += [each for name, p in sources.items() if (each := _entries(name, p, weight)) is not None]
     found.sort(key=lambda each: -each[0])

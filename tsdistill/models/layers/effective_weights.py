@@ -248,7 +248,7 @@ def effective_weight(module: nn.Module, name: str = "weight") -> EffectiveWeight
         return _Stacked(module, sources) if sources else None
     if parametrize.is_parametrized(module, name):
         return _Parametrized(module, name)
-    for hook, hooked in _computing(module):
+    for hook, hooked in _weight_hooks(module):
         if hooked != name:
             continue
         if isinstance(hook, BasePruningMethod):
@@ -291,7 +291,7 @@ def layer_of(parameter: str) -> str:
 
 def computed_attributes(module: nn.Module) -> set[str]:
     """Names of the attributes that forward-pre-hooks of ``module`` compute from its parameters."""
-    return {name for _, name in _computing(module)}
+    return {name for _, name in _weight_hooks(module)}
 
 
 def refresh(module: nn.Module) -> None:
@@ -303,7 +303,7 @@ def refresh(module: nn.Module) -> None:
                 setattr(each, name, weight.read())
 
 
-def _computing(module: nn.Module) -> Iterator[tuple[Any, str]]:
+def _weight_hooks(module: nn.Module) -> Iterator[tuple[Any, str]]:
     for hook in pre_hooks_of(module):
         if isinstance(hook, BasePruningMethod):
             yield hook, hook._tensor_name

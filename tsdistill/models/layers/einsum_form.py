@@ -13,32 +13,38 @@ class LinearForm:
     """The dimensions of an einsum of an input and a weight that share none but those that are summed over.
 
     Attributes:
-        kept: dimensions of the input that the output has, too, by letter.
-        made: the same of the weight.
+        input_dims: dimensions of the input that the output has, too, by letter.
+        weight_dims: the same of the weight.
         summed: letters of the dimensions of both that are summed over, ordered as in the input.
-        given: letters of input, weight and output.
+        letters: letters of input, weight and output.
     """
 
-    kept: str
-    made: str
+    input_dims: str
+    weight_dims: str
     summed: str
-    given: tuple[str, str, str]
+    letters: tuple[str, str, str]
 
     def input(self, x: Tensor) -> Tensor:
-        """The layer's input ``[kept ..., summed]``."""
-        moved = x.permute([self.given[0].index(letter) for letter in self.kept + self.summed])
-        return moved.reshape([*moved.shape[: len(self.kept)], prod(moved.shape[len(self.kept) :])])
+        """The layer's input ``[input_dims ..., summed]``."""
+        moved = x.permute([self.letters[0].index(letter) for letter in self.input_dims + self.summed])
+        return moved.reshape(
+            [*moved.shape[: len(self.input_dims)], prod(moved.shape[len(self.input_dims) :])]
+        )
 
     def weight(self, weight: Tensor) -> Tensor:
-        """The layer's weight ``[made, summed]``."""
-        moved = weight.permute([self.given[1].index(letter) for letter in self.made + self.summed])
-        return moved.reshape(prod(moved.shape[: len(self.made)]), prod(moved.shape[len(self.made) :]))
+        """The layer's weight ``[weight_dims, summed]``."""
+        moved = weight.permute([self.letters[1].index(letter) for letter in self.weight_dims + self.summed])
+        return moved.reshape(
+            prod(moved.shape[: len(self.weight_dims)]), prod(moved.shape[len(self.weight_dims) :])
+        )
 
     def output(self, y: Tensor, weight: Tensor) -> Tensor:
-        """What the einsum gives, from what the layer gives."""
-        made = [weight.shape[self.given[1].index(letter)] for letter in self.made]
-        whole = y.reshape([*y.shape[:-1], *made])
-        return whole.permute([(self.kept + self.made).index(letter) for letter in self.given[2]])
+        """The output of the einsum, from the output of the layer."""
+        sizes = [weight.shape[self.letters[1].index(letter)] for letter in self.weight_dims]
+        whole = y.reshape([*y.shape[:-1], *sizes])
+        return whole.permute(
+            [(self.input_dims + self.weight_dims).index(letter) for letter in self.letters[2]]
+        )
 
 
 def linear_form(equation: object, x: Tensor, weight: Tensor) -> LinearForm | None:
@@ -55,16 +61,16 @@ def linear_form(equation: object, x: Tensor, weight: Tensor) -> LinearForm | Non
         free = [chr(code) for code in range(ord("A"), ord("Z") + 1) if chr(code) not in equation]
         more = "".join(free[: x.ndim - len(of_input) + 3])
         of_input, out = of_input.replace("...", more), out.replace("...", more)
-    given = of_input, of_weight, out
-    if any(len(set(each)) < len(each) or not each.isalpha() for each in given):
+    letters = of_input, of_weight, out
+    if any(len(set(each)) < len(each) or not each.isalpha() for each in letters):
         return None
     if (len(of_input), len(of_weight)) != (x.ndim, weight.ndim):
         return None
     shared = set(of_input) & set(of_weight)
-    kept, made = (
+    input_dims, weight_dims = (
         "".join(letter for letter in each if letter not in shared) for each in (of_input, of_weight)
     )
     summed = "".join(letter for letter in of_input if letter in shared)
-    if not summed or not made or not kept or sorted(kept + made) != sorted(out):
+    if not summed or not weight_dims or not input_dims or sorted(input_dims + weight_dims) != sorted(out):
         return None
-    return LinearForm(kept, made, summed, given)
+    return LinearForm(input_dims, weight_dims, summed, letters)

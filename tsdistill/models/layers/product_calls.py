@@ -12,7 +12,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from tsdistill.models.layers.call_kinds import CallLayer, ComputedCall
-from tsdistill.models.layers.call_parts import Call, taken_apart
+from tsdistill.models.layers.call_parts import Call, parse_call
 from tsdistill.models.layers.provenance import Provenance
 from tsdistill.torch_private import ConvNd, children_of, parameters_of, remove_hooks
 
@@ -20,7 +20,7 @@ _OWN_CALLS = (nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase, nn.Embedding, n
 """Modules whose forward calls functions of their own on their weights."""
 
 
-class _Diverting(TorchFunctionMode):
+class _CallInterceptor(TorchFunctionMode):
     """Lets calls go through the layers that they amount to, so that the hooks of these run.
 
     Calls with a computed weight are told apart by their number, in forwards of the module that makes them:
@@ -39,7 +39,7 @@ class _Diverting(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        call = taken_apart(func, args, kwargs)
+        call = parse_call(func, args, kwargs)
         layer = None if call is None else self._layer(call)
         if call is None or layer is None:
             return func(*args, **kwargs)
@@ -52,7 +52,7 @@ class _Diverting(TorchFunctionMode):
         try:
             result = layer(laid_out.input)
         finally:
-            layer.given.running = None
+            layer.call_weights.running = None
         return result if call.form is None else call.form.output(result, call.weight)
 
     def _layer(self, call: Call) -> CallLayer | None:
@@ -74,7 +74,7 @@ _running = threading.local()
 
 def _enter(module: nn.Module, args: Any) -> None:
     layers = [child for child in children_of(module).values() if isinstance(child, CallLayer)]
-    mode = _Diverting(layers)
+    mode = _CallInterceptor(layers)
     _running.__dict__.setdefault("modes", []).append(mode)
     mode.__enter__()
 
@@ -192,7 +192,7 @@ def _add_layers(model: nn.Module, run: Callable[[], Any]) -> None:
         if module is not model and not isinstance(module, torch.jit.ScriptModule):
             handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
     try:
-        with provenance, _Diverting([], make):
+        with provenance, _CallInterceptor([], make):
             run()
     finally:
         for handle in handles:

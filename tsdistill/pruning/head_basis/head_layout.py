@@ -9,7 +9,7 @@ from torch import nn
 
 from tsdistill.statistics.unfold import has_known_rows
 from tsdistill.torch_private import parameters_of
-from tsdistill.tracing.block_axes import fork_groups
+from tsdistill.tracing.block_axes import head_size_groups
 from tsdistill.tracing.graph import Group, NodeGraph, Slot
 from tsdistill.tracing.node_groups import build
 
@@ -43,7 +43,7 @@ def find_heads(model: nn.Module, graph: NodeGraph) -> list[Heads]:
     read holds coordinates of a head: a norm of queries, a table of positions, an embedding by rotation.
     """
     record = graph.record
-    forks = fork_groups(graph)
+    forks = head_size_groups(graph)
     if record is None or not forks:
         return []
     sized = build(

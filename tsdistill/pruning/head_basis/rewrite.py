@@ -17,10 +17,10 @@ from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.runtime.nests import tensors
 from tsdistill.statistics.outer_products import QueryReaders
 from tsdistill.tracing import trace
-from tsdistill.tracing.block_axes import fork_groups
+from tsdistill.tracing.block_axes import head_size_groups
 from tsdistill.tracing.graph import NodeGraph
 from tsdistill.tracing.masked_reference import difference
-from tsdistill.tracing.model_copy import copied
+from tsdistill.tracing.model_copy import deepcopy_model
 from tsdistill.tracing.trace import further_inputs
 
 _EQUAL = 1e-3
@@ -87,7 +87,7 @@ def rebase(
 def traced_like(model: nn.Module, example: Any, graph: NodeGraph, names: Collection[str]) -> NodeGraph:
     """The node graph of a model in which the coordinates of heads are nodes, in the groups ``names`` of a
     graph whose nodes are whole heads."""
-    forks = fork_groups(graph)
+    forks = head_size_groups(graph)
     axes = {number: axis for name in names for number, axis in forks.get(name, {}).items()}
     return trace(model, example, axes=axes, others=further_inputs(graph))
 
@@ -113,7 +113,7 @@ def _outputs(model: nn.Module, x: Any) -> list[Tensor]:
 
 def _written(model: nn.Module, layers: list[Heads], bases: Mapping[str, Bases]) -> nn.Module:
     """A copy of the model with these layers in their bases."""
-    result = copied(model)
+    result = deepcopy_model(model)
     with torch.no_grad():
         for heads in layers:
             own = bases[heads.name]

@@ -26,7 +26,7 @@ from tsdistill.runtime.forward import head
 from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.runtime.progress import Progress, tell
 from tsdistill.runtime.randomness import seeded
-from tsdistill.tracing.attention_scale import Gains
+from tsdistill.tracing.attention_scale import ActivationGains
 
 STAGE = "re-aligning layers"
 
@@ -56,7 +56,7 @@ def realign(
     kept: Mapping[tuple[str, int], np.ndarray],
     batches: Iterable[tuple[Any, Any]],
     *,
-    gains: Gains | None = None,
+    gains: ActivationGains | None = None,
     seed: int = 0,
     turns: int = TURNS,
     memory: int = MEMORY,

@@ -16,7 +16,7 @@ from tsdistill.models.layers.layer_kind import groups_of, kind_of
 from tsdistill.pruning.realignment.dataflow import Flow
 from tsdistill.statistics.unfold import channel_dim, has_known_rows
 from tsdistill.torch_private import parameters_of
-from tsdistill.tracing.attention_scale import Gains
+from tsdistill.tracing.attention_scale import ActivationGains
 
 _LAYERS = 6
 _MOST_LAYERS = 16
@@ -47,7 +47,7 @@ def find_blocks(
     theirs: Flow,
     layers: Sequence[str],
     kept: Mapping[tuple[str, int], np.ndarray],
-    gains: Gains,
+    gains: ActivationGains,
 ) -> list[Block]:
     """Modules that hold at least two of the re-aligned layers and whose output's nodes are known.
 
@@ -101,7 +101,7 @@ def index_of(left: np.ndarray | None, width: int) -> Tensor | None:
     return None if left is None or len(left) == width else torch.from_numpy(left)
 
 
-def gain_of(gains: Gains, param: str, dim: int) -> Tensor | None:
+def gain_of(gains: ActivationGains, param: str, dim: int) -> Tensor | None:
     """How many times as large the activations at a dimension of a weight have to be."""
     found = gains.get((param, dim))
     return None if found is None else torch.from_numpy(found)

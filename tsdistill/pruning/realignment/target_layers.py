@@ -16,7 +16,7 @@ from tsdistill.pruning.realignment.dataflow import Downstream, flow
 from tsdistill.pruning.realignment.norm_fit import is_norm
 from tsdistill.pruning.realignment.target_blocks import Block, find_blocks, gain_of, index_of, output_side
 from tsdistill.statistics.unfold import channel_dim, has_known_rows, has_rows, inputs_per_output, output_count
-from tsdistill.tracing.attention_scale import Gains
+from tsdistill.tracing.attention_scale import ActivationGains
 
 WIDEST = 8192
 """Entries of the input beyond which a layer's fan-in is not refitted: its Gram matrix would be too large."""
@@ -46,7 +46,11 @@ class Stop:
 
 
 def find_stops(
-    dense: nn.Module, small: nn.Module, kept: Mapping[tuple[str, int], np.ndarray], gains: Gains, x: Any
+    dense: nn.Module,
+    small: nn.Module,
+    kept: Mapping[tuple[str, int], np.ndarray],
+    gains: ActivationGains,
+    x: Any,
 ) -> tuple[list[Stop], list[Block]]:
     """The layers to re-align, in forward order: those that run once in both models, on weights of their own.
 

@@ -138,7 +138,7 @@ def _note(
     module = tracer.reader
     if data_a and data_b:
         tracer.step.pairs = True
-        tracer.ledger.inner.extend(labels for labels in (inner_a, inner_b) if labels is not None)
+        tracer.constraints.inner.extend(labels for labels in (inner_a, inner_b) if labels is not None)
     elif data_a:
         tracer.contractions.append(Contraction(module, kind, inner_b, inner_a, column))
     elif data_b:
@@ -236,10 +236,10 @@ def _groups(
     their number is the argument at ``place``."""
     inputs, outputs = x.shape[1] // groups, weight.shape[0] // groups
     written, read = kernel[0], kernel[1]
-    axis = tracer.ledger.fresh(groups)
+    axis = tracer.constraints.new_labels(groups)
     tracer.size(place, None, axis)
     _tie(tracer, channels, axis, read, inputs)
-    _tie(tracer, written, axis, tracer.ledger.fresh(outputs) if outputs > 1 else None, outputs)
+    _tie(tracer, written, axis, tracer.constraints.new_labels(outputs) if outputs > 1 else None, outputs)
     return written, written, read
 
 
@@ -249,11 +249,11 @@ def _transposed_groups(
     """As ``_groups``, for a weight of shape [g I, O, ...]."""
     inputs, outputs = x.shape[1] // groups, weight.shape[1]
     read, written = kernel[0], kernel[1]
-    axis = tracer.ledger.fresh(groups)
+    axis = tracer.constraints.new_labels(groups)
     tracer.size(8, None, axis)
     tracer.unite(channels, read)
-    _tie(tracer, read, axis, tracer.ledger.fresh(inputs) if inputs > 1 else None, inputs)
-    result = tracer.ledger.fresh(groups * outputs)
+    _tie(tracer, read, axis, tracer.constraints.new_labels(inputs) if inputs > 1 else None, inputs)
+    result = tracer.constraints.new_labels(groups * outputs)
     _tie(tracer, result, axis, written, outputs)
     return result, written, read
 

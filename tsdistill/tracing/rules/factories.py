@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 
-def _made(place: int) -> Callable[[Any, tuple, torch.Tensor], None]:
+def _from_sizes(place: int) -> Callable[[Any, tuple, torch.Tensor], None]:
     def rule(tracer: Any, args: tuple, out: torch.Tensor) -> None:
         fields: list[np.ndarray | None] = []
         for dim, size in enumerate(out.shape):
-            labels = tracer.ledger.make(size) if size > 1 else None
+            labels = tracer.constraints.new_factory_labels(size) if size > 1 else None
             fields.append(labels)
             tracer.size(place, dim, labels)
         tracer.give(out, fields)
@@ -23,6 +23,6 @@ def _made(place: int) -> Callable[[Any, tuple, torch.Tensor], None]:
 
 
 RULES = {
-    **dict.fromkeys(("zeros", "ones", "full", "empty", "randn", "rand"), _made(0)),
-    **dict.fromkeys(("new_zeros", "new_ones", "new_full", "new_empty"), _made(1)),
+    **dict.fromkeys(("zeros", "ones", "full", "empty", "randn", "rand"), _from_sizes(0)),
+    **dict.fromkeys(("new_zeros", "new_ones", "new_full", "new_empty"), _from_sizes(1)),
 }

@@ -51,10 +51,10 @@ def group_norm(tracer: Any, args: tuple, kwargs: dict, out: Any) -> None:
     if labels is not None:
         inner = channels // groups
         if groups > 1:
-            axis = tracer.ledger.fresh(groups)
+            axis = tracer.constraints.new_labels(groups)
             tracer.size(6, None, axis)
             if inner > 1:
-                offset = tracer.ledger.fresh(inner)
+                offset = tracer.constraints.new_labels(inner)
                 tracer.block(labels, (np.repeat(axis, inner), np.tile(offset, groups)))
             else:
                 tracer.unite(labels, axis)
