@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.alignment.small import images, mlp, randomise, residual
-from tsdistill.pruning.compensate import absorb, predict
+from tsdistill.pruning.compensate import compensate, predict
 from tsdistill.statistics.covariance import Covariance, RunningCovariance
 from tsdistill.statistics.observation import Observation, observe
 from tsdistill.statistics.redundancy import relations
@@ -68,7 +68,7 @@ def _pruned(model: nn.Module, x: Tensor, removed: dict[str, list[int]], absorbin
     if absorbing:
         sites, observed = _observed(model, x)
         arrays = {name: np.array(nodes) for name, nodes in removed.items()}
-        assert absorb(whole, sites, observed, arrays, x[:1]) == ()
+        assert compensate(whole, sites, observed, arrays, x[:1]) == ()
     done = cut(whole, trace(whole, x[:1]), removed, x[:1])
     assert not done.put_back
     return done.model
@@ -166,7 +166,7 @@ def test_a_grouped_convolution_absorbs_within_its_groups() -> None:
     assert _gap(model, _pruned(model, x, removed), x) < _gap(model, _pruned(model, x, removed, False), x)
     whole = copy.deepcopy(model)
     sites, observed = _observed(model, x)
-    absorb(whole, sites, observed, {group.name: np.array([1])}, x[:1])
+    compensate(whole, sites, observed, {group.name: np.array([1])}, x[:1])
     gone = sorted(group.readers[0].coords[1].tolist())
     for block in range(2):
         channels = [c for c in range(4 * block, 4 * block + 4) if c not in gone]

@@ -7,7 +7,7 @@ from tests.alignment.small import images, residual
 from tsdistill.data import Stream, open_data
 from tsdistill.errors import TsdistillError
 from tsdistill.options import DataOptions
-from tsdistill.pruning.holdout import Judge, repeatable, split, split_data
+from tsdistill.pruning.holdout import HoldoutEvaluator, repeatable, split, split_data
 
 
 def opened(samples: int | None) -> Stream:
@@ -48,16 +48,16 @@ def test_batches_of_an_iterator_can_be_read_twice() -> None:
 
 def test_the_metric_that_judges() -> None:
     model, other, x = residual(), residual(seed=1), images(40)
-    unlabelled = Judge(model, open_data(x, None))
+    unlabelled = HoldoutEvaluator(model, open_data(x, None))
     assert (unlabelled.metric, unlabelled.dense, unlabelled.unit) == ("agreement", 100.0, "%")
     assert unlabelled.drop(unlabelled.figure(other)) > 0
     labels = model(x).argmax(1)
-    labelled = Judge(model, open_data([(x, labels)], None))
+    labelled = HoldoutEvaluator(model, open_data([(x, labels)], None))
     assert (labelled.metric, labelled.dense) == ("top1", 100.0)
-    lower = Judge(model, open_data(x, None), "output_mse")
+    lower = HoldoutEvaluator(model, open_data(x, None), "output_mse")
     assert lower.dense == 0
     assert lower.drop(0.25) == 0.25
     assert lower.words(0.25) == "0.25"
     assert unlabelled.words(97.5) == "97.5 %"
     with pytest.raises(TsdistillError, match="labels"):
-        Judge(model, open_data(torch.zeros(4, 3, 8, 8), None), "top1")
+        HoldoutEvaluator(model, open_data(torch.zeros(4, 3, 8, 8), None), "top1")

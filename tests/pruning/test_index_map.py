@@ -11,7 +11,7 @@ from torch import nn
 
 from tests.alignment.small import residual
 from tests.tracing.networks import networks
-from tsdistill.pruning.index_map import Lineage
+from tsdistill.pruning.index_map import IndexMap
 from tsdistill.tracing import NodeGraph, cut, trace
 
 LAWS = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
@@ -36,35 +36,35 @@ def _some(graph: NodeGraph, rng: np.random.Generator) -> dict[str, np.ndarray]:
 def _descend(dense: nn.Module, seed: int, rounds: int) -> None:
     _number(dense)
     graph = trace(dense, X, check=False)
-    lineage, small, first = Lineage(dense, graph), dense, graph
+    index_map, small, first = IndexMap(dense, graph), dense, graph
     tensors = {**dict(dense.named_parameters()), **dict(dense.named_buffers())}
     left = {group.name: set(range(group.size)) for group in graph.groups}
     rng = np.random.default_rng(seed)
     for _ in range(rounds):
         chosen = _some(graph, rng)
-        for name in [name for name in chosen if lineage.nodes(graph.by_name[name]) is None]:
+        for name in [name for name in chosen if index_map.nodes(graph.by_name[name]) is None]:
             chosen.pop(name)
         done = cut(small, graph, chosen, X)
         for name, nodes in done.removed.items():
-            origin = lineage.nodes(graph.by_name[name])
+            origin = index_map.nodes(graph.by_name[name])
             assert origin is not None
             for node in nodes.tolist():
                 group, then = origin[node]
                 left[group].remove(then)
-        lineage.cut(graph, done.removed)
+        index_map.cut(graph, done.removed)
         small = done.model
         graph = trace(small, X, check=False, like=first)
         for name, tensor in (*small.named_parameters(), *small.named_buffers()):
-            places = [lineage.kept[name, dim] for dim in range(tensor.ndim)]
+            places = [index_map.kept[name, dim] for dim in range(tensor.ndim)]
             then = tensors[name][np.ix_(*places)] if places else tensors[name]
             assert torch.equal(tensor, then), name
         for group in graph.groups:
-            origin = lineage.nodes(group)
+            origin = index_map.nodes(group)
             if origin is None:
                 continue
             assert len(set(origin)) == group.size
             for slot in group.slots:
-                then = lineage.kept[slot.param, slot.dim][slot.coords]
+                then = index_map.kept[slot.param, slot.dim][slot.coords]
                 for coords, (name, node) in zip(then, origin, strict=True):
                     assert node in left[name]
                     places = [
@@ -97,26 +97,26 @@ def test_a_block_goes_by_rows_or_by_columns_as_it_did_at_first(groups: int) -> N
         nn.Conv2d(3, 16, 1), nn.ReLU(), nn.Conv2d(16, 16, 1, groups=groups), nn.ReLU(), nn.Conv2d(16, 4, 1)
     )
     graph = trace(model, X)
-    lineage = Lineage(model, graph)
+    index_map = IndexMap(model, graph)
     done = cut(model, graph, {group.name: range(2, group.size) for group in graph.groups}, X)
-    lineage.cut(graph, done.removed)
+    index_map.cut(graph, done.removed)
     anew, again = trace(done.model, X), trace(done.model, X, like=graph)
-    assert [lineage.nodes(group) for group in anew.groups] == [None] * len(anew.groups)
+    assert [index_map.nodes(group) for group in anew.groups] == [None] * len(anew.groups)
     assert again.widths == dict.fromkeys(graph.widths, 2)
-    assert [lineage.nodes(each) for each in again.groups] == [[(n, 0), (n, 1)] for n in graph.widths]
+    assert [index_map.nodes(each) for each in again.groups] == [[(n, 0), (n, 1)] for n in graph.widths]
 
 
 def test_at_first_everything_is_where_it_is() -> None:
     model = residual()
     graph = trace(model, X)
-    lineage = Lineage(model, graph)
+    index_map = IndexMap(model, graph)
     for group in graph.groups:
-        assert lineage.nodes(group) == [(group.name, node) for node in range(group.size)]
-    assert set(lineage.kept) >= {("first.weight", 1), ("norm.running_mean", 0), ("head.bias", 0)}
-    assert all(np.array_equal(places, np.arange(len(places))) for places in lineage.kept.values())
+        assert index_map.nodes(group) == [(group.name, node) for node in range(group.size)]
+    assert set(index_map.kept) >= {("first.weight", 1), ("norm.running_mean", 0), ("head.bias", 0)}
+    assert all(np.array_equal(places, np.arange(len(places))) for places in index_map.kept.values())
 
 
 def test_nodes_of_another_model_are_none_of_this_one() -> None:
     model, other = residual(), nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1))
-    lineage = Lineage(model, trace(model, X))
-    assert lineage.nodes(trace(other, X, check=False).groups[0]) is None
+    index_map = IndexMap(model, trace(model, X))
+    assert index_map.nodes(trace(other, X, check=False).groups[0]) is None

@@ -20,7 +20,7 @@ from tsdistill.pruning.pruning_stages import CHOOSE, CUT
 from tsdistill.pruning.realignment.reconstruction import STAGE
 from tsdistill.pruning.selection import builtin_costs
 from tsdistill.pruning.selection.latency_budget import read
-from tsdistill.pruning.selection.latency_model import LatencyPrice
+from tsdistill.pruning.selection.latency_model import LatencyModel
 from tsdistill.tracing import Cut, Frozen, NodeGraph, cut, trace
 
 X = images(100)
@@ -87,9 +87,9 @@ def test_latency_is_reached_in_rounds_too(
 ) -> None:
     """On a device whose passes take a nanosecond a MAC, so that nothing is noise."""
 
-    def price(small: nn.Module, graph: NodeGraph, example: Any) -> LatencyPrice:
+    def price(small: nn.Module, graph: NodeGraph, example: Any) -> LatencyModel:
         count = len(graph.operations)
-        return LatencyPrice((1e-9,) * count, (0.0,) * count, ((),) * count, 0.0)
+        return LatencyModel((1e-9,) * count, (0.0,) * count, ((),) * count, 0.0)
 
     def timed(models: Sequence[nn.Module], example: Any, **_: Any) -> list[list[float]]:
         return [[1e-9 * macs(each, example)] * 20 for each in models]

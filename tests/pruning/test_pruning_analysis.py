@@ -14,7 +14,7 @@ from tests.tracing.attention import Attention, attention
 from tsdistill.errors import TsdistillError
 from tsdistill.pruning import PruningPlan, prune_result
 from tsdistill.pruning.head_basis.head_choice import cheaper_whole
-from tsdistill.pruning.pruning_analysis import graph_of, survey
+from tsdistill.pruning.pruning_analysis import analyze_for_pruning, graph_of
 from tsdistill.tracing import trace
 
 
@@ -33,21 +33,21 @@ def thin() -> tuple[Attention, torch.Tensor]:
 
 def test_it_is_scored_which_way_heads_go() -> None:
     model, x = lazy()
-    assert survey(model, data=x, heads="score").graph.widths["qkv"] == 4
-    assert survey(model, data=x, heads="size").graph.widths["qkv"] == 8
+    assert analyze_for_pruning(model, data=x, heads="score").graph.widths["qkv"] == 4
+    assert analyze_for_pruning(model, data=x, heads="size").graph.widths["qkv"] == 8
     model, x = thin()
-    assert survey(model, data=x, heads="score").graph.widths["qkv"] == 16
-    report = survey(model, data=x, heads="whole")
+    assert analyze_for_pruning(model, data=x, heads="score").graph.widths["qkv"] == 16
+    report = analyze_for_pruning(model, data=x, heads="whole")
     assert report.graph.widths["qkv"] == 4
     assert report.statistics.rebased is None
-    sized = survey(model, data=x, heads="size")
+    sized = analyze_for_pruning(model, data=x, heads="size")
     assert cheaper_whole(sized, model, trace(model, x[:1])) == set()
     assert any("coordinates of all heads" in note for note in sized.notes)
 
 
 def test_products_count_for_the_nodes() -> None:
     model, x = thin()
-    report = survey(model, data=x, heads="size")
+    report = analyze_for_pruning(model, data=x, heads="size")
     group, products = report.by_name["qkv"], report.statistics.products["qkv"]
     assert (products > 0).all()
     assert (group.strength**2 >= products * (1 - 1e-9)).all()
@@ -112,9 +112,11 @@ def test_heads_stay_whole_where_sizes_make_no_sense() -> None:
     model, x = thin()
     with pytest.raises(TsdistillError, match="heads is one of score, whole, size, not 'both'"):
         prune_result(model, data=x, macs=0.6, selection={"heads": "both"})
-    assert survey(model, attention(heads=4, size=16, width=6, seed=1), x).graph.widths["qkv"] == 4
+    assert (
+        analyze_for_pruning(model, attention(heads=4, size=16, width=6, seed=1), x).graph.widths["qkv"] == 4
+    )
     plain = nn.Sequential(nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 3)).eval()
-    assert survey(plain, data=x[:, 0], heads="size").statistics.rebased is None
+    assert analyze_for_pruning(plain, data=x[:, 0], heads="size").statistics.rebased is None
     assert prune_result(model, data=x, budget="lossless").plan.by_size == ()
 
 

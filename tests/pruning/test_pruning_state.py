@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tests.alignment.small import Residual, images, residual
 from tsdistill.pruning import PruningPlan, pruning_state
 from tsdistill.pruning.plan_file import PrunedGroup
-from tsdistill.pruning.pruning_state import Course
+from tsdistill.pruning.pruning_state import PruningState
 from tsdistill.pruning.realignment import Realigned
 from tsdistill.statistics.observation import observe
 from tsdistill.statistics.prepared_data import PreparedData, prepare
@@ -34,7 +34,7 @@ def _plan(graph: NodeGraph, leaving: Mapping[str, Sequence[int]]) -> PruningPlan
     return PruningPlan(None, "some", True, "data", groups, figures[0], figures[1])
 
 
-def _cut(way: Course, prepared: PreparedData, leaving: Mapping[str, Sequence[int]]) -> bool:
+def _cut(way: PruningState, prepared: PreparedData, leaving: Mapping[str, Sequence[int]]) -> bool:
     graph = trace(way.model, prepared.example)
     sites = find_sites(way.model, graph)
     observed = observe(way.model, sites, prepared)
@@ -42,14 +42,14 @@ def _cut(way: Course, prepared: PreparedData, leaving: Mapping[str, Sequence[int
 
 
 @pytest.fixture
-def started() -> tuple[Residual, Course, PreparedData]:
+def started() -> tuple[Residual, PruningState, PreparedData]:
     model = residual(width=10, inner=14)
     prepared = prepare(model, images(60))
-    return model, Course(model, trace(model, prepared.example), prepared), prepared
+    return model, PruningState(model, trace(model, prepared.example), prepared), prepared
 
 
 def test_what_leaves_in_several_rounds_is_one_plan_of_the_dense_model(
-    started: tuple[Residual, Course, PreparedData],
+    started: tuple[Residual, PruningState, PreparedData],
 ) -> None:
     model, way, prepared = started
     state = {name: value.clone() for name, value in model.state_dict().items()}
@@ -78,7 +78,7 @@ def test_what_leaves_in_several_rounds_is_one_plan_of_the_dense_model(
 
 
 def test_groups_that_cannot_be_cut_are_put_back_and_nothing_is_cut(
-    started: tuple[Residual, Course, PreparedData], monkeypatch: pytest.MonkeyPatch
+    started: tuple[Residual, PruningState, PreparedData], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refusing(
         model: nn.Module, graph: NodeGraph, removed: Mapping[str, Sequence[int]], example: Tensor
@@ -103,13 +103,13 @@ def test_groups_that_cannot_be_cut_are_put_back_and_nothing_is_cut(
     assert way.plan().removed == {"stem": [0, 7]}
 
 
-def test_an_exact_cut_leaves_norms_alone(started: tuple[Residual, Course, PreparedData]) -> None:
+def test_an_exact_cut_leaves_norms_alone(started: tuple[Residual, PruningState, PreparedData]) -> None:
     model, _, prepared = started
     with torch.no_grad():
         model.first.weight[:, 2] = 0
         model.head.weight[:, 8:12] = 0
     graph = trace(model, prepared.example)
-    way = Course(model, graph, prepared)
+    way = PruningState(model, graph, prepared)
     sites = find_sites(model, graph)
     observed = observe(model, sites, prepared, positions=None)
     assert way.cut(_plan(graph, {"stem": [2]}), graph, sites, observed, exact=True)
@@ -121,7 +121,7 @@ def test_an_exact_cut_leaves_norms_alone(started: tuple[Residual, Course, Prepar
 
 
 def test_re_alignment_looks_at_the_dense_model_whatever_came_between(
-    started: tuple[Residual, Course, PreparedData],
+    started: tuple[Residual, PruningState, PreparedData],
 ) -> None:
     model, way, prepared = started
     x = images(60, seed=4)
@@ -145,7 +145,7 @@ def test_re_alignment_looks_at_the_dense_model_whatever_came_between(
 
 
 def test_a_model_on_which_re_alignment_fails_stays_as_it_was_cut(
-    started: tuple[Residual, Course, PreparedData], monkeypatch: pytest.MonkeyPatch
+    started: tuple[Residual, PruningState, PreparedData], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, way, prepared = started
     assert _cut(way, prepared, {"stem": [7, 0], "first": [3]})
@@ -168,7 +168,7 @@ def test_a_model_on_which_re_alignment_fails_stays_as_it_was_cut(
 
 
 def test_a_model_that_re_alignment_would_make_worse_stays_as_it_was_cut(
-    started: tuple[Residual, Course, PreparedData], monkeypatch: pytest.MonkeyPatch
+    started: tuple[Residual, PruningState, PreparedData], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, way, prepared = started
     assert _cut(way, prepared, {"stem": [7, 0], "first": [3]})
@@ -193,7 +193,7 @@ def test_a_model_that_re_alignment_would_make_worse_stays_as_it_was_cut(
 def test_what_a_handful_of_samples_predicts_is_not_believed_where_it_makes_outputs_useless(monkeypatch):
     model = residual()
     prepared = prepare(model, images(60))
-    way = Course(model, trace(model, prepared.example), prepared)
+    way = PruningState(model, trace(model, prepared.example), prepared)
     believed = []
 
     def exaggerating(whole: nn.Module, sites: Any, observed: Any, *rest: Any) -> tuple[str, ...]:
@@ -206,8 +206,8 @@ def test_what_a_handful_of_samples_predicts_is_not_believed_where_it_makes_outpu
                     module.weight.data.mul_(30)
         return skipped
 
-    original = pruning_state.absorb
-    monkeypatch.setattr(pruning_state, "absorb", exaggerating)
+    original = pruning_state.compensate
+    monkeypatch.setattr(pruning_state, "compensate", exaggerating)
     (first, *_) = way.graph.groups
     assert _cut(way, prepared, {first.name: [0, 1]})
     assert len(believed) == 3

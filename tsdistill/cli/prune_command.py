@@ -138,7 +138,7 @@ def command(
     from tsdistill.cli import prune_output, prune_sweep
     from tsdistill.models import check_output
     from tsdistill.pruning.holdout import JUDGED
-    from tsdistill.pruning.pruning_analysis import graph_of, looking, survey
+    from tsdistill.pruning.pruning_analysis import analysis_options, analyze_for_pruning, graph_of
 
     if given["sweep"]:
         prune_sweep.check(given["sweep"], given["sweep_by"])
@@ -163,12 +163,12 @@ def command(
     if plan is None:
         with progress_display.progress() as tell:
             lossless = given["lossless"]
-            report = survey(
+            report = analyze_for_pruning(
                 dense,
                 teacher,
                 given["data"],
                 heads="whole" if lossless else chosen.heads,
-                analysis=looking(lossless),
+                analysis=analysis_options(lossless),
                 inputs=inputs,
                 seed=seed,
                 progress=tell,

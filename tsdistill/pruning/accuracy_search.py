@@ -14,9 +14,9 @@ from tsdistill.errors import BudgetUnreachable, TsdistillError
 from tsdistill.options.data_options import DataOptions
 from tsdistill.options.old_names import grouped
 from tsdistill.options.pruning_options import JudgeOptions, RealignOptions, SelectionOptions
-from tsdistill.pruning.holdout import Judge, repeatable, split_data
+from tsdistill.pruning.holdout import HoldoutEvaluator, repeatable, split_data
 from tsdistill.pruning.pruner import PruneResult, prune_result
-from tsdistill.pruning.pruning_analysis import survey
+from tsdistill.pruning.pruning_analysis import analyze_for_pruning
 from tsdistill.pruning.pruning_stages import search_stages, trial_name
 from tsdistill.runtime.progress import Progress, expect, prefixed
 from tsdistill.runtime.unchanged import unchanged
@@ -131,7 +131,7 @@ def prune_to_drop(
     parse_drop(max_drop)
     data = repeatable(data)
     inputs, stream, kind = split_data(model, data, inputs, seed, judging.judged)
-    judge = Judge(model, stream, judging.one_metric(), progress)
+    judge = HoldoutEvaluator(model, stream, judging.one_metric(), progress)
     most = allowed_drop(max_drop, judge)
     expect(
         progress,
@@ -145,7 +145,7 @@ def prune_to_drop(
         ),
     )
     if report is None:
-        report = survey(
+        report = analyze_for_pruning(
             model, teacher, data, heads=selection.heads, inputs=inputs, seed=seed, progress=progress
         )
     kept: dict[float, PruneResult] = {}
@@ -238,7 +238,7 @@ def parse_drop(value: float | str) -> tuple[float, bool]:
     return (amount / 100, True) if text.endswith("%") else (amount, False)
 
 
-def allowed_drop(max_drop: float | str, judge: Judge) -> float:
+def allowed_drop(max_drop: float | str, judge: HoldoutEvaluator) -> float:
     """``max_drop`` in the metric's units.
 
     Raises:
@@ -253,7 +253,7 @@ def allowed_drop(max_drop: float | str, judge: Judge) -> float:
     return amount * abs(judge.dense) if relative else amount
 
 
-def _coarse(samples: int | None, judge: Judge, most: float) -> Iterator[str]:
+def _coarse(samples: int | None, judge: HoldoutEvaluator, most: float) -> Iterator[str]:
     """A note where a single sample weighs more than what may be lost."""
     if judge.unit == "%" and samples is not None and most < 100 / samples:
         yield (
@@ -262,7 +262,7 @@ def _coarse(samples: int | None, judge: Judge, most: float) -> Iterator[str]:
         )
 
 
-def _too_much(tried: list[Trial], judge: Judge, most: float) -> str:
+def _too_much(tried: list[Trial], judge: HoldoutEvaluator, most: float) -> str:
     judged = [trial for trial in tried if trial.drop is not None]
     if not judged:
         return "none of the cuts that were tried can be made; lower min_nodes, or let more groups be cut"

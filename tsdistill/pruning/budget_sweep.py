@@ -16,7 +16,7 @@ from tsdistill.options.old_names import grouped, into
 from tsdistill.options.pruning_options import JudgeOptions, RealignOptions, SelectionOptions
 from tsdistill.pruning.holdout import repeatable, split_data
 from tsdistill.pruning.pruner import PruneResult, prune_result
-from tsdistill.pruning.pruning_analysis import survey
+from tsdistill.pruning.pruning_analysis import analyze_for_pruning
 from tsdistill.pruning.pruning_stages import sweep_stages
 from tsdistill.pruning.selection.budget import budget_of
 from tsdistill.runtime.forward import head
@@ -162,7 +162,7 @@ def sweep(
     )
     expect(progress, coming)
     if report is None:
-        report = survey(
+        report = analyze_for_pruning(
             model, teacher, data, heads=selection.heads, inputs=inputs, seed=seed, progress=progress
         )
     rows: list[SweepRow] = []

@@ -1,4 +1,4 @@
-"""Readers absorb what leaves: the best linear prediction of the removed features from those that stay."""
+"""Compensation: reading layers get the best linear prediction of removed features from the remaining ones."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tsdistill.statistics.sites import GroupSite, ModelSites, ReaderInput
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """How features that leave follow from those that stay: ``h_R ≈ matrix h_K + constant``.
+    """How features that are removed follow from the remaining ones: ``h_R ≈ matrix h_K + constant``.
 
     Attributes:
         removed: int ``[R]``.
@@ -97,29 +97,30 @@ def _regress(covariance: Covariance, removed: np.ndarray, kept: np.ndarray, cons
     return solved * std[k:, None] * scale[None, :]
 
 
-def absorb(
+def compensate(
     model: nn.Module,
     sites: ModelSites,
     observed: Observation,
     removed: Mapping[str, np.ndarray],
     example: Any,
 ) -> tuple[str, ...]:
-    """Let every layer that reads removed nodes take over what they gave it; ``model`` is changed in place.
+    """Add the best prediction of the removed nodes to every layer that reads them; ``model`` is changed in
+    place.
 
-    Its weights for the nodes that leave stay as they are, to be cut afterwards: ``V_K += V_R A`` and
+    The weights for removed nodes stay as they are, to be cut afterwards: ``V_K += V_R A`` and
     ``b += V_R (μ_R − A μ_K)`` with A the prediction. A layer without a bias puts the constant into the
-    running mean of the batch norm behind it. Where there is none, and where the layer pads with zeros (so
+    running mean of the batch norm after it. Where there is none, and where the layer pads with zeros (so
     that a constant would be wrong at the border), the prediction goes through the origin.
 
     Args:
-        model: still whole.
+        model: before the cut.
         sites: its sites.
         observed: what was observed there, on this very model.
-        removed: group -> nodes that leave.
+        removed: group -> nodes that are removed.
         example: an input of batch 1.
 
     Returns:
-        names of the layers that lost nodes without absorbing them.
+        names of the layers that lost nodes without compensation.
     """
     touched: dict[str, list[GroupSite]] = {}
     for name, nodes in removed.items():
@@ -138,19 +139,19 @@ def absorb(
             skipped.append(site.module)
             continue
         sink = _sink(model, site.module, norms.get(site.module)) if able[key].constants else None
-        _absorb_at(model, site, covariance, _leaving(site, readings, removed), sink)
+        _compensate_site(model, site, covariance, _leaving(site, readings, removed), sink)
     return tuple(dict.fromkeys(skipped))
 
 
 def _leaving(site: ReaderInput, readings: list[GroupSite], removed: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Flags ``[F]`` of the features that leave a site."""
+    """Flags ``[F]`` of the features that are removed a site."""
     gone = np.zeros(site.width, dtype=bool)
     for reading in readings:
         gone[reading.features[removed[reading.group]].reshape(-1)] = True
     return gone
 
 
-def _absorb_at(
+def _compensate_site(
     model: nn.Module,
     site: ReaderInput,
     covariance: Covariance,
@@ -181,7 +182,7 @@ def _absorb_at(
 
 
 def _sink(model: nn.Module, layer: str, norm: str | None) -> Callable[[Tensor], None] | None:
-    """Takes a constant of the layer's outputs: its bias, or the running mean of the norm behind it."""
+    """Takes a constant of the layer's outputs: its bias, or the running mean of the norm after it."""
     bias = effective_weight(model.get_submodule(layer), "bias")
     if bias is not None:
         return lambda constant: bias.write(bias.read().double().cpu() + constant)

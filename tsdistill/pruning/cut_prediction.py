@@ -17,10 +17,10 @@ from tsdistill.errors import BudgetUnreachable
 from tsdistill.options.data_options import DataOptions
 from tsdistill.options.old_names import grouped
 from tsdistill.pruning.batchnorm_update import match_norms
-from tsdistill.pruning.compensate import absorb
+from tsdistill.pruning.compensate import compensate
 from tsdistill.pruning.head_basis.head_layout import find_heads
 from tsdistill.pruning.plan_file import PruningPlan
-from tsdistill.pruning.pruning_analysis import survey_prepared
+from tsdistill.pruning.pruning_analysis import analyze_prepared_for_pruning
 from tsdistill.pruning.realignment import Outputs
 from tsdistill.pruning.selection.planner import plan
 from tsdistill.runtime.call_layers import call_layers
@@ -133,7 +133,7 @@ def _own(
 ) -> AlignmentReport:
     """The report that ``prune`` would choose by: the one that is there, without its teacher, if it can be."""
     if report is None or (report.statistics.rebased is None and find_heads(model, report.graph)):
-        return survey_prepared(model, None, prepared, seed=seed, progress=progress)
+        return analyze_prepared_for_pruning(model, None, prepared, seed=seed, progress=progress)
     statistics = report.statistics
     return replace(report, statistics=replace(statistics, observed=replace(statistics.observed, pairs={})))
 
@@ -145,7 +145,7 @@ def _error(
     statistics = report.statistics
     leaving = {name: np.array(nodes, dtype=np.int64) for name, nodes in chosen.removed.items()}
     changed = deepcopy_model(model)
-    absorb(changed, statistics.sites, statistics.observed, leaving, prepared.example)
+    compensate(changed, statistics.sites, statistics.observed, leaving, prepared.example)
     hooks: dict[str, list[Look]] = {}
     for name, nodes in leaving.items():
         for reading in statistics.sites.readings.get(name, ()):

@@ -58,7 +58,7 @@ def repeatable(data: Any) -> Any:
     return list(data) if isinstance(data, Iterator) else data
 
 
-class Judge:
+class HoldoutEvaluator:
     """The figure of one metric on a stream, and how much worse than the dense model's it is.
 
     Attributes:

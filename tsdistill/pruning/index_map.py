@@ -13,7 +13,7 @@ from tsdistill.tracing.graph import Group, NodeGraph
 from tsdistill.tracing.surgery import removed_coordinates
 
 
-class Lineage:
+class IndexMap:
     """Follows parameters and buffers from cut to cut.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""Down to a budget, in rounds: observe, choose, cut, re-align."""
+"""Pruning to a budget in rounds: observe, choose, cut, re-align."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from tsdistill.options.analysis_options import AnalysisOptions
 from tsdistill.options.pruning_options import SelectionOptions
 from tsdistill.pruning.plan_file import PruningPlan
 from tsdistill.pruning.pruning_stages import CHOOSE, CUT, pruning_stages, round_name
-from tsdistill.pruning.pruning_state import Course
+from tsdistill.pruning.pruning_state import PruningState
 from tsdistill.pruning.realignment import TURNS
 from tsdistill.pruning.round_schedule import limits, rounds_for
 from tsdistill.pruning.selection.budget import Budget
 from tsdistill.pruning.selection.cost import measured_cost
-from tsdistill.pruning.selection.cost_model import meter_of
+from tsdistill.pruning.selection.cost_model import cost_model_of
 from tsdistill.pruning.selection.latency_budget import TRIALS, find_limit
 from tsdistill.pruning.selection.planner import check_reachable, choose_nodes
 from tsdistill.runtime.progress import Progress, expect, prefixed, tell
 from tsdistill.statistics.prepared_data import PreparedData
 
 
-class Descent:
-    """What stays the same from round to round.
+class IterativePruner:
+    """Prunes one model to one budget, in rounds.
 
     Args:
         model: the dense model.
@@ -62,16 +62,22 @@ class Descent:
         self._seed = seed
         self.notes: list[str] = []
 
-    def go(
+    def run(
         self, rounds: int | None, realigns: bool, progress: Progress | None, *, joint: bool = True
-    ) -> Course:
-        """All rounds.
+    ) -> PruningState:
+        """Prune in rounds.
+
+        Args:
+            rounds: their number; ``None`` for as many as the budget asks for (`rounds_for`).
+            realigns: whether each ends with a re-alignment.
+            progress: is called with the phase, the samples done and how many there are.
+            joint: whether a re-alignment refits the layers of blocks together.
 
         Raises:
             BudgetUnreachable: the budget cannot be met.
             TsdistillError: anything that a round raises.
         """
-        course = Course(self._model, self._report.graph, self._prepared)
+        course = PruningState(self._model, self._report.graph, self._prepared)
         if self._budget is None:
             self._round(course, self._report, None, progress, last=True)
             return course
@@ -113,12 +119,12 @@ class Descent:
             example = self._prepared.example
             whole = 1.0 if budget.kept else cost.measure(self._model, self._model, example).dense
         else:
-            whole = meter_of(self._report.graph, budget.kind).total
+            whole = cost_model_of(self._report.graph, budget.kind).total
         return whole, budget.absolute(whole)
 
     def _round(
         self,
-        course: Course,
+        course: PruningState,
         report: AlignmentReport,
         part: float | None,
         progress: Progress | None,
@@ -137,7 +143,7 @@ class Descent:
                 return
 
     def _possible_plan(
-        self, course: Course, report: AlignmentReport, part: float | None, last: bool
+        self, course: PruningState, report: AlignmentReport, part: float | None, last: bool
     ) -> PruningPlan:
         """`_plan`; where groups that were put back make the budget impossible, the refusal names them."""
         try:
@@ -148,19 +154,21 @@ class Descent:
             causes = "; ".join(f"{item.name} ({item.cause})" for item in [*course.put_back.values()][:3])
             raise BudgetUnreachable(f"{error}; these could not be cut: {causes}") from error
 
-    def _plan(self, course: Course, report: AlignmentReport, part: float | None, last: bool) -> PruningPlan:
+    def _plan(
+        self, course: PruningState, report: AlignmentReport, part: float | None, last: bool
+    ) -> PruningPlan:
         whole = course.whole(report.graph)
         budget = self._budget
         if budget is None or part is None:
             return choose_nodes(report, None, self._selection, whole=whole, dense=self._dense)
         if measured_cost(budget.kind) is not None:
             return self._plan_measured(course, report, part, last, whole)
-        all_of_it = meter_of(self._report.graph, budget.kind).total
+        all_of_it = cost_model_of(self._report.graph, budget.kind).total
         amount = budget.absolute(all_of_it) if last else all_of_it * part
         return choose_nodes(report, budget, self._selection, limit=amount, whole=whole, dense=self._dense)
 
     def _plan_measured(
-        self, course: Course, report: AlignmentReport, part: float, last: bool, whole: Collection[str]
+        self, course: PruningState, report: AlignmentReport, part: float, last: bool, whole: Collection[str]
     ) -> PruningPlan:
         """A plan that brings a measured cost to ``part`` of the dense one (before the last round roughly)."""
         budget, graph, example = self._budget, report.graph, self._prepared.example

@@ -16,12 +16,12 @@ from tsdistill.models.layers.product_calls import without_call_layers
 from tsdistill.options.data_options import DataOptions
 from tsdistill.options.old_names import grouped
 from tsdistill.options.pruning_options import RECONSTRUCTION, RealignOptions, SelectionOptions
-from tsdistill.pruning.head_basis import rebase
-from tsdistill.pruning.iterative import Descent
+from tsdistill.pruning.head_basis import rewrite_heads
+from tsdistill.pruning.iterative import IterativePruner
 from tsdistill.pruning.plan_file import PruningPlan
-from tsdistill.pruning.pruning_analysis import looking, survey_prepared
+from tsdistill.pruning.pruning_analysis import analysis_options, analyze_prepared_for_pruning
 from tsdistill.pruning.pruning_stages import CUT, pruning_stages, rounds_expected
-from tsdistill.pruning.pruning_state import Course
+from tsdistill.pruning.pruning_state import PruningState
 from tsdistill.pruning.realignment import TURNS
 from tsdistill.pruning.selection.budget import OLD_KEYWORDS, Budget, requested
 from tsdistill.pruning.selection.importance import KIND as IMPORTANCE
@@ -139,7 +139,8 @@ def prune_result(
             ``{"memory": "200MB"}`` (its peak, measured likewise); or ``"lossless"``: only nodes leave whose
             loss leaves the function as it is.
         teacher: a model whose nodes the selection serves.
-        report: an analysis of this very model with its statistics (``analyze``, or ``survey`` for ``heads``),
+        report: an analysis of this very model with its statistics (``analyze``, or ``analyze_for_pruning``
+            for ``heads``),
             so that it is not made again.
         selection: which nodes may leave, and how they are ordered (`SelectionOptions`, or some of them by
             name): ``selection={"round_to": 8}``. With any ``importance``, layers that read what leaves are
@@ -200,11 +201,11 @@ def prune_result(
                 if inputs.augment != "none":
                     seen = prepare(model, data, inputs, teacher=teacher, seed=seed)
                 way = "whole" if lossless else selection.heads
-                report = survey_prepared(
-                    model, teacher, seen, looking(lossless), heads=way, seed=seed, progress=progress
+                report = analyze_prepared_for_pruning(
+                    model, teacher, seen, analysis_options(lossless), heads=way, seed=seed, progress=progress
                 )
-            descent = Descent(model, teacher, report, prepared, wanted, selection, seed=seed)
-            course = descent.go(rounds, realigns, progress, joint=joint)
+            descent = IterativePruner(model, teacher, report, prepared, wanted, selection, seed=seed)
+            course = descent.run(rounds, realigns, progress, joint=joint)
             described, graph, told = report.data, report.graph, descent.notes
     return PruneResult(
         model=without_call_layers(course.model),
@@ -240,19 +241,19 @@ def _realigns(realign: bool | None, prepared: PreparedData, lossless: bool) -> b
 
 def _follow(
     model: nn.Module, plan: PruningPlan, prepared: PreparedData, seed: int, progress: Progress | None
-) -> Course:
+) -> PruningState:
     """Cut by a plan that was given, without the groups of it that cannot be cut."""
     tell(progress, TRACE)
     check_finite(model, "the model")
     graph = trace(model, prepared.example, others=inputs_for(model, prepared))
     if plan.by_size:
-        found = rebase(model, graph, prepared.example, prepared, plan.by_size)
+        found = rewrite_heads(model, graph, prepared.example, prepared, plan.by_size)
         if found is not None:
             model, graph = found.model, found.graph
     plan.check(graph)
     sites = find_sites(model, graph, set(plan.removed))
     observed = observe(model, sites, prepared, seed=seed, progress=progress)
-    course = Course(model, graph, prepared)
+    course = PruningState(model, graph, prepared)
     tell(progress, CUT)
     while not course.cut(plan, graph, sites, observed):
         pass

@@ -15,7 +15,7 @@ from tsdistill.options.analysis_options import AnalysisOptions
 from tsdistill.options.data_options import DataOptions
 from tsdistill.options.old_names import grouped
 from tsdistill.options.pruning_options import SelectionOptions
-from tsdistill.pruning.head_basis import Rebased, rebase, traced_like
+from tsdistill.pruning.head_basis import RewrittenHeads, rewrite_heads, traced_like
 from tsdistill.pruning.head_basis.head_choice import cheaper_whole
 from tsdistill.pruning.pruning_stages import BASES
 from tsdistill.runtime.call_layers import observing_calls
@@ -33,7 +33,7 @@ PRUNING = AnalysisOptions(strength_target=None)
 
 @grouped(analysis=AnalysisOptions, inputs=DataOptions)
 @unchanged
-def survey(
+def analyze_for_pruning(
     model: nn.Module,
     teacher: nn.Module | None = None,
     data: Any = None,
@@ -64,16 +64,18 @@ def survey(
     prepared = prepare(model, data, DataOptions.of(inputs), teacher=teacher, seed=seed)
     if isinstance(analysis, Mapping):
         analysis = replace(PRUNING, **analysis)
-    return survey_prepared(model, teacher, prepared, analysis, heads=heads, seed=seed, progress=progress)
+    return analyze_prepared_for_pruning(
+        model, teacher, prepared, analysis, heads=heads, seed=seed, progress=progress
+    )
 
 
-def looking(lossless: bool) -> AnalysisOptions:
+def analysis_options(lossless: bool) -> AnalysisOptions:
     """How a model is analysed for pruning; at every position where what costs nothing is looked for."""
     return replace(PRUNING, positions=None) if lossless else PRUNING
 
 
 @observing_calls
-def survey_prepared(
+def analyze_prepared_for_pruning(
     model: nn.Module,
     teacher: nn.Module | None,
     prepared: PreparedData,
@@ -83,7 +85,7 @@ def survey_prepared(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> AlignmentReport:
-    """``survey`` on data that have been opened."""
+    """``analyze_for_pruning`` on data that have been opened."""
     SelectionOptions(heads=heads)
     how: dict[str, Any] = {"analysis": analysis, "seed": seed, "progress": progress}
     if teacher is not None or heads == "whole":
@@ -96,7 +98,7 @@ def survey_prepared(
     tell(progress, TRACE)
     graph = trace(model, prepared.example, others=inputs_for(model, prepared))
     tell(progress, BASES)
-    found = rebase(model, graph, prepared.example, prepared)
+    found = rewrite_heads(model, graph, prepared.example, prepared)
     if found is None:
         return analyze_prepared(model, None, prepared, graph=graph, **how)
     report = _observed(found, prepared, how)
@@ -116,7 +118,7 @@ def graph_of(model: nn.Module, example: Any, by_size: Collection[str] = ()) -> N
     return traced_like(model, example, graph, by_size) if by_size else graph
 
 
-def _observed(found: Rebased, prepared: PreparedData, how: Mapping[str, Any]) -> AlignmentReport:
+def _observed(found: RewrittenHeads, prepared: PreparedData, how: Mapping[str, Any]) -> AlignmentReport:
     report = analyze_prepared(found.model, None, prepared, graph=found.graph, queries=found.queries, **how)
     layers = len(found.queries)
     note = (
@@ -127,8 +129,8 @@ def _observed(found: Rebased, prepared: PreparedData, how: Mapping[str, Any]) ->
     return replace(report, statistics=statistics, notes=(*report.notes, note))
 
 
-def _without(found: Rebased, example: Any, graph: NodeGraph, whole: set[str]) -> Rebased:
+def _without(found: RewrittenHeads, example: Any, graph: NodeGraph, whole: set[str]) -> RewrittenHeads:
     """The same with whole heads in some groups."""
     queries = {name: item for name, item in found.queries.items() if name not in whole}
     sized = traced_like(found.model, example, graph, queries)
-    return Rebased(found.model, sized, queries)
+    return RewrittenHeads(found.model, sized, queries)

@@ -1,4 +1,4 @@
-"""A model on its way down: cut after cut, and what became of the dense model's nodes."""
+"""The state of pruning in rounds: the model after each cut, and which nodes of the dense model are left."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tsdistill.models import Attribute, ModelInfo, attach, info_of
 from tsdistill.models.layers.call_kinds import ComputedCall
 from tsdistill.pruning.batchnorm_update import match_norms
 from tsdistill.pruning.calibration_check import groups_that_fail
-from tsdistill.pruning.compensate import absorb
-from tsdistill.pruning.index_map import Lineage
+from tsdistill.pruning.compensate import compensate
+from tsdistill.pruning.index_map import IndexMap
 from tsdistill.pruning.plan_file import PrunedGroup, PruningPlan
 from tsdistill.pruning.realignment import ROUNDING, TURNS, Outputs, Realigned, realign
 from tsdistill.runtime.progress import Progress
@@ -32,8 +32,8 @@ USELESS = 1.0
 """An error (`Outputs.error`) that outputs of nothing but zeros would have."""
 
 
-class Course:
-    """From the dense model down, by one plan a round.
+class PruningState:
+    """The present model and the plans that led to it, one a round.
 
     Args:
         dense: it is left as it was.
@@ -45,7 +45,7 @@ class Course:
         graph: node graph of the dense model.
         rounds: number of cuts so far.
         put_back: groups that could not be cut and are whole, by name.
-        skipped: layers that lost nodes without absorbing them.
+        skipped: layers that lost nodes without compensation.
         realigned: what the last re-alignment did, ``None`` before the first.
     """
 
@@ -58,7 +58,7 @@ class Course:
         self.realigned: Realigned | None = None
         self.graph = graph
         self._prepared = prepared
-        self._lineage = Lineage(dense, graph)
+        self._index_map = IndexMap(dense, graph)
         self._left: dict[str, list[tuple[int, str, float]]] = {group.name: [] for group in graph.groups}
         self._plans: list[PruningPlan] = []
         self._cautions: list[str] = []
@@ -73,7 +73,8 @@ class Course:
         *,
         exact: bool = False,
     ) -> bool:
-        """Absorb and cut by a plan; ``False``, and nothing cut, when groups turn out to be impossible to cut.
+        """Compensate and cut by a plan; ``False``, and nothing cut, when groups turn out to be impossible to
+        cut.
 
         Those join ``put_back``: the plan is then to be made anew, or to be followed without them.
 
@@ -89,7 +90,7 @@ class Course:
             for name, nodes in plan.removed.items()
             if name not in self.put_back
         }
-        done, skipped = self._absorbed(graph, sites, observed, leaving)
+        done, skipped = self._compensated_cut(graph, sites, observed, leaving)
         failed = done.put_back or groups_that_fail(done, self.model, graph, self._prepared)
         if failed:
             self.put_back.update({item.name: item for item in failed})
@@ -101,14 +102,14 @@ class Course:
         self._write_down(plan, graph, done.removed)
         kept = {name: size - len(done.removed.get(name, ())) for name, size in graph.widths.items()}
         self._figures = graph.figures(kept)
-        self._lineage.cut(graph, done.removed, done.gains)
+        self._index_map.cut(graph, done.removed, done.gains)
         self.skipped = tuple(dict.fromkeys((*self.skipped, *skipped)))
         self._unset |= {name for name in skipped if isinstance(self.model.get_submodule(name), ComputedCall)}
         self.model = done.model
         self.rounds += 1
         return True
 
-    def _absorbed(
+    def _compensated_cut(
         self,
         graph: NodeGraph,
         sites: ModelSites,
@@ -116,7 +117,7 @@ class Course:
         leaving: Mapping[str, np.ndarray],
     ) -> tuple[Cut, tuple[str, ...]]:
         whole = deepcopy_model(self.model)
-        skipped = absorb(whole, sites, observed, leaving, self._prepared.example)
+        skipped = compensate(whole, sites, observed, leaving, self._prepared.example)
         return cut(whole, graph, leaving, self._prepared.example), skipped
 
     def _bounded(
@@ -138,7 +139,7 @@ class Course:
             for key, seen in observed.covariances.items()
         }
         for believed in (careful, {}):
-            other, _ = self._absorbed(graph, sites, replace(observed, covariances=believed), leaving)
+            other, _ = self._compensated_cut(graph, sites, replace(observed, covariances=believed), leaving)
             match_norms(self.model, other.model, graph, other.removed, self._prepared)
             if not other.put_back and (error := self._error(other.model)) < least:
                 best, least = other, error
@@ -171,9 +172,9 @@ class Course:
             self.realigned = realign(
                 self.dense,
                 self.model,
-                self._lineage.kept,
+                self._index_map.kept,
                 self._prepared,
-                gains=self._lineage.gains,
+                gains=self._index_map.gains,
                 seed=seed,
                 turns=turns,
                 progress=progress,
@@ -189,7 +190,7 @@ class Course:
 
     def whole(self, graph: NodeGraph) -> tuple[str, ...]:
         """Groups of the present model's graph that lose nothing: put back, or no nodes of the dense model."""
-        regrouped = (group.name for group in graph.groups if self._lineage.nodes(group) is None)
+        regrouped = (group.name for group in graph.groups if self._index_map.nodes(group) is None)
         return (*self.put_back, *regrouped)
 
     def figures(self) -> dict[str, int]:
@@ -229,7 +230,7 @@ class Course:
         for name, pruned in plan.groups.items():
             if name not in removed:
                 continue
-            origin = self._lineage.nodes(graph.by_name[name])
+            origin = self._index_map.nodes(graph.by_name[name])
             assert origin is not None
             for node, reason, price in zip(pruned.removed, pruned.reasons, pruned.costs, strict=True):
                 group, then = origin[node]

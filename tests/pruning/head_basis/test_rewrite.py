@@ -12,13 +12,13 @@ from torch.nn import functional as F
 from tests.models.hf_families import FAMILIES
 from tests.tracing.attention import SCALES, attention
 from tsdistill.models import load
-from tsdistill.pruning.head_basis import Rebased, rebase
+from tsdistill.pruning.head_basis import RewrittenHeads, rewrite_heads
 from tsdistill.runtime.modes import run
 from tsdistill.tracing import cut, trace
 
 
-def rebased(model: nn.Module, x: Any, one: Any) -> Rebased | None:
-    return rebase(model, trace(model, one), one, [(x, None)])
+def rebased(model: nn.Module, x: Any, one: Any) -> RewrittenHeads | None:
+    return rewrite_heads(model, trace(model, one), one, [(x, None)])
 
 
 def strong(model: nn.Module) -> nn.Module:
@@ -115,7 +115,7 @@ def test_what_cannot_be_written_so_is_left_alone() -> None:
 
 def test_only_some_layers_may_be_meant() -> None:
     model, x = vit(), torch.randn(3, 3, 16, 16)
-    found = rebase(model, trace(model, x[:1]), x[:1], [(x, None)], ["blocks.1.attn.qkv"])
+    found = rewrite_heads(model, trace(model, x[:1]), x[:1], [(x, None)], ["blocks.1.attn.qkv"])
     assert found is not None
     assert list(found.queries) == ["blocks.1.attn.qkv"]
     assert found.graph.widths["blocks.0.attn.qkv"] == 3

@@ -6,14 +6,15 @@ from torch import Tensor, nn
 
 from tests.alignment.small import images, residual
 from tests.pruning.realignment.test_reconstruction import Classified, Transformer
-from tsdistill.pruning.realignment.active_positions import reaching
+from tsdistill.pruning.realignment.active_positions import active_positions
 from tsdistill.runtime.modes import evaluation_mode
 
 
 def found(model: nn.Module, dims: dict[str, int], samples: int = 8) -> dict[str, list[int]]:
     with evaluation_mode(model):
         return {
-            name: where.tolist() for name, where in reaching(model, dims, images(samples, seed=3)).items()
+            name: where.tolist()
+            for name, where in active_positions(model, dims, images(samples, seed=3)).items()
         }
 
 

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.alignment.small import randomise
-from tsdistill.pruning.realignment.activation_targets import behind
-from tsdistill.pruning.realignment.dataflow import Downstream, flow
+from tsdistill.pruning.realignment.activation_targets import activation_target
+from tsdistill.pruning.realignment.dataflow import PostOps, flow
 from tsdistill.runtime.modes import evaluation_mode
 
 
@@ -25,16 +25,16 @@ class Block(nn.Module):
         return self.after(self.norm(self.layer(x)) * self.scale, x)
 
 
-def followed(after: Callable[[Tensor, Tensor], Tensor]) -> Downstream:
+def followed(after: Callable[[Tensor, Tensor], Tensor]) -> PostOps:
     model = Block(after)
     randomise(model)
     with evaluation_mode(model):
         found = flow(model, ["first", "layer"], torch.randn(2, 3, 5, 5))
     assert found.order == ("first", "layer")
-    assert [call.name for call in found.downstream["first"].chain] == []
+    assert [call.name for call in found.downstream["first"].affine] == []
     first = found.downstream["first"]
-    assert first.bend is not None
-    assert first.bend.name == "relu"
+    assert first.activation is not None
+    assert first.activation.name == "relu"
     path = found.downstream["layer"]
     y = torch.randn(6, 4, 5, 5)
     with torch.no_grad():
@@ -45,9 +45,9 @@ def followed(after: Callable[[Tensor, Tensor], Tensor]) -> Downstream:
 
 def test_scaling_addition_and_non_linearity_are_found() -> None:
     path = followed(lambda branch, x: F.relu(branch + x))
-    assert [call.name for call in path.chain] == ["batch_norm", "mul"]
-    assert path.other is not None
-    assert path.bend is not None
+    assert [call.name for call in path.affine] == ["batch_norm", "mul"]
+    assert path.residual is not None
+    assert path.activation is not None
 
 
 def test_in_place_calls_count_too() -> None:
@@ -56,9 +56,9 @@ def test_in_place_calls_count_too() -> None:
         return F.relu_(branch)
 
     path = followed(after)
-    assert path.other is not None
-    assert path.bend is not None
-    assert path.bend.name == "relu_"
+    assert path.residual is not None
+    assert path.activation is not None
+    assert path.activation.name == "relu_"
 
 
 @pytest.mark.parametrize(
@@ -74,15 +74,15 @@ def test_in_place_calls_count_too() -> None:
 )
 def test_what_is_more_than_that_ends_the_chain(after: Callable[[Tensor, Tensor], Tensor]) -> None:
     path = followed(after)
-    assert path.other is None
-    assert path.bend is None
+    assert path.residual is None
+    assert path.activation is None
 
 
 def test_a_batch_norm_that_takes_the_batch_s_statistics_is_no_scaling() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4, track_running_stats=False))
     with evaluation_mode(model):
         found = flow(model, ["0"], torch.randn(2, 3, 5, 5))
-    assert found.downstream["0"].chain == ()
+    assert found.downstream["0"].affine == ()
 
 
 def test_layers_that_run_twice_are_left_out() -> None:
@@ -92,7 +92,7 @@ def test_layers_that_run_twice_are_left_out() -> None:
         assert flow(model, ["0", "2"], torch.randn(2, 3)).order == ("2",)
 
 
-def bend(name: str) -> Downstream:
+def activation(name: str) -> PostOps:
     model = nn.Sequential(nn.Linear(1, 1), getattr(nn, name)())
     with evaluation_mode(model):
         return flow(model, ["0"], torch.randn(2, 1)).downstream["0"]
@@ -110,6 +110,6 @@ def bend(name: str) -> Downstream:
 def test_aims_go_as_far_as_the_non_linearity_lets_through(
     name: str, now: list[float], wanted: list[float], goal: list[float]
 ) -> None:
-    aim = behind(bend(name).bend)
+    aim = activation_target(activation(name).activation)
     reached = torch.tensor(now) + aim(torch.tensor(now), torch.tensor(wanted))
     assert reached.tolist() == pytest.approx(goal)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from tests.alignment.small import images, randomise
 from tsdistill.pruning.realignment.gauss_newton import refit, samples_for
-from tsdistill.pruning.realignment.preconditioner import curvatures
+from tsdistill.pruning.realignment.preconditioner import kfac_preconditioner
 
 
 class Branch(nn.Module):
@@ -101,7 +101,7 @@ def test_of_a_linear_layer_the_curvature_is_the_second_moment_of_its_input() -> 
     def run(parameters: dict[str, Tensor], x: Tensor) -> Tensor:
         return torch.func.functional_call(layer, parameters, (x,))
 
-    scale = curvatures(layer, run, at, x, torch.Generator().manual_seed(0))["0.weight"]
+    scale = kfac_preconditioner(layer, run, at, x, torch.Generator().manual_seed(0))["0.weight"]
     gradient = torch.randn(3, 4)
     expected = gradient @ torch.linalg.inv(x.T @ x)
     found = scale(gradient)

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from tsdistill.errors import TsdistillError
-from tsdistill.pruning.realignment.pausable_forward import Walk, stopping
+from tsdistill.pruning.realignment.pausable_forward import PausableForward, pauses
 from tsdistill.runtime.calls import Calls
 from tsdistill.runtime.forward import forward
 
@@ -22,8 +22,8 @@ class Chain(nn.Module):
 def test_walks_are_held_before_or_behind_each_stop() -> None:
     model, batches = Chain(), [torch.randn(6, 3), torch.randn(2, 3)]
     threads = threading.active_count()
-    with stopping(model, ["one", "three"], after=False):
-        walks = [Walk(model, x, (), "model") for x in batches]
+    with pauses(model, ["one", "three"], after=False):
+        walks = [PausableForward(model, x, (), "model") for x in batches]
         for walk, x in zip(walks, batches, strict=True):
             held = walk.advance("one")
             assert held is not None
@@ -36,8 +36,8 @@ def test_walks_are_held_before_or_behind_each_stop() -> None:
     for walk in walks:
         walk.abandon()
     assert threading.active_count() == threads
-    with stopping(model, ["two"], after=True):
-        walk = Walk(model, batches[0], (), "model")
+    with pauses(model, ["two"], after=True):
+        walk = PausableForward(model, batches[0], (), "model")
         torch.testing.assert_close(walk.advance("two"), model.two(model.one(batches[0]).relu()))
         walk.abandon()
     assert threading.active_count() == threads
@@ -46,8 +46,8 @@ def test_walks_are_held_before_or_behind_each_stop() -> None:
 
 def test_a_layer_changed_at_a_stop_acts_on_what_follows() -> None:
     model, x = Chain(), torch.randn(4, 3)
-    with stopping(model, ["two", "three"], after=False):
-        walk = Walk(model, x, (), "model")
+    with pauses(model, ["two", "three"], after=False):
+        walk = PausableForward(model, x, (), "model")
         before = walk.advance("two")
         assert before is not None
         with torch.no_grad():
@@ -58,8 +58,8 @@ def test_a_layer_changed_at_a_stop_acts_on_what_follows() -> None:
 
 def test_a_forward_that_fails_fails_where_it_is_advanced() -> None:
     model = Chain()
-    with stopping(model, ["two"], after=False):
-        walk = Walk(model, torch.randn(4, 7), (), "model")
+    with pauses(model, ["two"], after=False):
+        walk = PausableForward(model, torch.randn(4, 7), (), "model")
         with pytest.raises(TsdistillError, match="forward fails"):
             walk.advance("two")
         walk.abandon()
@@ -71,8 +71,8 @@ def test_results_of_calls_are_captured_and_dropped() -> None:
     with torch.no_grad(), calls:
         forward(model, x)
     first, second = [call.number for call in calls.calls if call.name in ("linear", "relu")][:2]
-    with stopping(model, ["three"], after=False):
-        walk = Walk(model, x, (first, second), "model")
+    with pauses(model, ["three"], after=False):
+        walk = PausableForward(model, x, (first, second), "model")
         walk.advance("three")
         torch.testing.assert_close(walk.captured.results[first], model.one(x))
         torch.testing.assert_close(walk.captured.results[second], model.one(x).relu())
@@ -87,8 +87,8 @@ def test_the_output_of_a_block_is_replaced_for_all_that_follows() -> None:
     with torch.no_grad(), calls:
         forward(model, x)
     inner = [call.number for call in calls.calls if call.name == "linear"][2]
-    with stopping(model, ["1"], after=False, blocks=["0"]):
-        walk = Walk(model, x, [inner], "model")
+    with pauses(model, ["1"], after=False, blocks=["0"]):
+        walk = PausableForward(model, x, [inner], "model")
         walk.advance("0")
         entered, version = walk.entered["0"]
         assert torch.equal(entered, x)

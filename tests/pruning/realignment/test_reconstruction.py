@@ -14,7 +14,7 @@ from tests.alignment.small import images, randomise, residual
 from tsdistill.alignment import analyze
 from tsdistill.errors import TsdistillError
 from tsdistill.pruning import prune_result
-from tsdistill.pruning.index_map import Lineage
+from tsdistill.pruning.index_map import IndexMap
 from tsdistill.pruning.realignment import batch_scheduler, realign
 from tsdistill.tracing import cut, trace
 
@@ -88,7 +88,7 @@ class Tabled(nn.Module):
 
 
 def kept(model: nn.Module) -> dict[tuple[str, int], np.ndarray]:
-    return Lineage(model, trace(model, BATCHES[0][0][:1])).kept
+    return IndexMap(model, trace(model, BATCHES[0][0][:1])).kept
 
 
 def gap(one: nn.Module, other: nn.Module, x: Tensor) -> float:
@@ -166,7 +166,7 @@ def test_what_no_output_hangs_on_does_not_count(monkeypatch: pytest.MonkeyPatch)
     blind = copy.deepcopy(small)
     realign(dense, small, left, BATCHES)
     stages = importlib.import_module("tsdistill.pruning.realignment.reconstruction")
-    monkeypatch.setattr(stages, "reaching", lambda *_: {})
+    monkeypatch.setattr(stages, "active_positions", lambda *_: {})
     realign(dense, blind, left, BATCHES)
     unseen = images(200, seed=8)
     assert gap(small, dense, unseen) < 0.5 * gap(blind, dense, unseen)
@@ -188,14 +188,14 @@ def test_little_memory_lets_batches_join_late(monkeypatch: pytest.MonkeyPatch) -
         for parameter in start.parameters():
             parameter.mul_(1 + 0.2 * torch.rand_like(parameter))
     walks: list[int] = []
-    at = batch_scheduler.Crowd.at
+    at = batch_scheduler.BatchScheduler.at
 
-    def spied(self: batch_scheduler.Crowd, stop: str) -> Any:
+    def spied(self: batch_scheduler.BatchScheduler, stop: str) -> Any:
         found = list(at(self, stop))
         walks.append(len(found))
         return iter(found)
 
-    monkeypatch.setattr(batch_scheduler.Crowd, "at", spied)
+    monkeypatch.setattr(batch_scheduler.BatchScheduler, "at", spied)
     gaps = []
     for memory in (2**30, 2**17):
         small = copy.deepcopy(start)

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from tests.alignment.small import randomise
-from tsdistill.pruning.index_map import Lineage
+from tsdistill.pruning.index_map import IndexMap
 from tsdistill.pruning.realignment.target_blocks import Block
-from tsdistill.pruning.realignment.target_layers import find_stops
+from tsdistill.pruning.realignment.target_layers import find_targets
 from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.tracing import cut, trace
 
@@ -16,12 +16,12 @@ from tsdistill.tracing import cut, trace
 def blocks(model: nn.Module, x: Tensor, part: float = 1.0) -> tuple[list[Block], nn.Module]:
     """The blocks of a model and of what a cut to ``part`` of every width leaves of it."""
     graph = trace(model.eval(), x)
-    lineage = Lineage(model, graph)
+    index_map = IndexMap(model, graph)
     removed = {group.name: np.arange(int((1 - part) * group.size)) for group in graph.groups}
     done = cut(model, graph, {name: nodes for name, nodes in removed.items() if len(nodes)}, x)
-    lineage.cut(graph, done.removed)
+    index_map.cut(graph, done.removed)
     with evaluation_mode(model, done.model):
-        return find_stops(model, done.model, lineage.kept, lineage.gains, x)[1], done.model
+        return find_targets(model, done.model, index_map.kept, index_map.gains, x)[1], done.model
 
 
 def test_residual_blocks_and_their_nodes_are_found() -> None:
@@ -66,4 +66,4 @@ def test_what_runs_twice_or_shares_weights_is_no_block() -> None:
     model = randomise(Shared())
     small = copy.deepcopy(model)
     with evaluation_mode(model, small):
-        assert find_stops(model, small, {}, {}, torch.randn(2, 6))[1] == []
+        assert find_targets(model, small, {}, {}, torch.randn(2, 6))[1] == []

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from tsdistill.pruning.selection.backward_elimination import eliminate
-from tsdistill.pruning.selection.obs import Part, Regression
+from tsdistill.pruning.selection.obs import OBSState, Part
 
 
-def _own(g: np.ndarray, weight: np.ndarray, nodes: np.ndarray | None = None) -> Regression:
+def _own(g: np.ndarray, weight: np.ndarray, nodes: np.ndarray | None = None) -> OBSState:
     nodes = np.arange(len(g)) if nodes is None else nodes
-    return Regression(np.linalg.inv(g), np.diag(weight), [Part(nodes, np.arange(len(g))[:, None])])
+    return OBSState(np.linalg.inv(g), np.diag(weight), [Part(nodes, np.arange(len(g))[:, None])])
 
 
 def _covariance(size: int, seed: int = 0) -> np.ndarray:

@@ -12,10 +12,10 @@ from tests.pruning.selection.test_greedy import _elimination
 from tsdistill.alignment import analyze
 from tsdistill.pruning import plan
 from tsdistill.pruning.selection.coarse_steps import LEAST_GAIN, avoid_overshoot
-from tsdistill.pruning.selection.constraints import limits_of
-from tsdistill.pruning.selection.cost_model import Meter, meter_of
+from tsdistill.pruning.selection.constraints import constraints_of
+from tsdistill.pruning.selection.cost_model import CostModel, cost_model_of
 from tsdistill.pruning.selection.greedy import orders, select
-from tsdistill.pruning.selection.width_steps import give_back
+from tsdistill.pruning.selection.width_steps import refill_budget
 from tsdistill.tracing import Group, NodeGraph, Term
 
 SIZES = {"stream": 8, "first": 64, "second": 64}
@@ -30,17 +30,19 @@ def _tied_network() -> NodeGraph:
     return NodeGraph(groups, tuple(terms), tuple(terms))
 
 
-def _selected(costs: dict[str, np.ndarray], part: float) -> tuple[Meter, Meter]:
+def _selected(costs: dict[str, np.ndarray], part: float) -> tuple[CostModel, CostModel]:
     """Widths before and after the coarse steps are looked at again."""
     graph = _tied_network()
-    limits = limits_of(graph, min_nodes=1)
+    constraints = constraints_of(graph, min_nodes=1)
     lists = [_elimination(name, costs[name][: size - 1].tolist()) for name, size in SIZES.items()]
-    walked = meter_of(graph, "macs")
+    walked = cost_model_of(graph, "macs")
     limit = part * walked.total
     select(walked, lists, limit)
-    give_back(walked, orders(lists), limits, limit)
+    refill_budget(walked, orders(lists), constraints, limit)
     kept = dict(walked.kept)
-    chosen = avoid_overshoot(walked, lambda: meter_of(graph, "macs"), lists, orders(lists), limits, limit)
+    chosen = avoid_overshoot(
+        walked, lambda: cost_model_of(graph, "macs"), lists, orders(lists), constraints, limit
+    )
     assert walked.kept == kept
     assert chosen.total <= limit
     return walked, chosen
@@ -93,13 +95,15 @@ def test_ordinary_groups_are_selected_as_before() -> None:
     terms = [Term(f"{a}{b}", 1, ((0, ((a, 1),)), (0, ((b, 1),)))) for a, b in itertools.pairwise("abcd")]
     graph = NodeGraph(groups, tuple(terms), tuple(terms))
     lists = [_elimination(name, np.sort(generator.gamma(1.0, 1.0, 63)).tolist()) for name in "abcd"]
-    limits = limits_of(graph, min_nodes=1)
+    constraints = constraints_of(graph, min_nodes=1)
     for part in (0.8, 0.5, 0.3):
-        walked = meter_of(graph, "macs")
+        walked = cost_model_of(graph, "macs")
         limit = part * walked.total
         select(walked, lists, limit)
-        give_back(walked, orders(lists), limits, limit)
-        new = avoid_overshoot(walked, lambda: meter_of(graph, "macs"), lists, orders(lists), limits, limit)
+        refill_budget(walked, orders(lists), constraints, limit)
+        new = avoid_overshoot(
+            walked, lambda: cost_model_of(graph, "macs"), lists, orders(lists), constraints, limit
+        )
         assert new is walked
 
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from tsdistill.pruning.selection.cost_model import meter_of, savings_per_node
+from tsdistill.pruning.selection.cost_model import cost_model_of, savings_per_node
 from tsdistill.pruning.selection.greedy import Choice, convex, leaving, orders, select
-from tsdistill.pruning.selection.pruning_order import Elimination
+from tsdistill.pruning.selection.pruning_order import PruningOrder
 from tsdistill.tracing import Group, NodeGraph, Term
 
 
@@ -21,17 +21,17 @@ def _graph(**sizes: int) -> NodeGraph:
     return NodeGraph(groups, tuple(terms), tuple(terms))
 
 
-def _elimination(name: str, costs: list[float]) -> Elimination:
+def _elimination(name: str, costs: list[float]) -> PruningOrder:
     steps = len(costs)
-    return Elimination(
+    return PruningOrder(
         (name,), np.zeros(steps, dtype=int), np.arange(steps), np.array(costs), np.zeros(steps, dtype=bool)
     )
 
 
-def _selected(graph: NodeGraph, lists: Sequence[Elimination], kind: str, part: float) -> dict[str, Choice]:
-    meter = meter_of(graph, kind)
-    select(meter, lists, part * meter.total)
-    return leaving(meter, orders(lists))
+def _selected(graph: NodeGraph, lists: Sequence[PruningOrder], kind: str, part: float) -> dict[str, Choice]:
+    cost_model = cost_model_of(graph, kind)
+    select(cost_model, lists, part * cost_model.total)
+    return leaving(cost_model, orders(lists))
 
 
 def test_the_cheapest_per_saving_goes_first_until_the_budget_is_met() -> None:
@@ -68,15 +68,15 @@ def test_a_dear_node_does_not_hide_the_cheap_ones_behind_it() -> None:
 
 def test_a_limit_out_of_reach_ends_where_the_nodes_do() -> None:
     graph = _graph(a=10, b=10)
-    meter = meter_of(graph, "macs")
-    select(meter, [_elimination("a", [1.0] * 3)], 0.0)
-    assert meter.kept == {"a": 7, "b": 10}
-    assert meter.total == 0.7 * graph.macs()
+    cost_model = cost_model_of(graph, "macs")
+    select(cost_model, [_elimination("a", [1.0] * 3)], 0.0)
+    assert cost_model.kept == {"a": 7, "b": 10}
+    assert cost_model.total == 0.7 * graph.macs()
 
 
 def test_several_groups_in_one_elimination_keep_its_order() -> None:
     graph = _graph(a=4, b=4)
-    both = Elimination(
+    both = PruningOrder(
         ("a", "b"), np.array([1, 0, 1]), np.array([2, 3, 0]), np.array([0.0, 1, 2]), np.zeros(3, dtype=bool)
     )
     choices = _selected(graph, [both], "nodes", 0.75)
@@ -94,5 +94,5 @@ def test_convex_costs_never_decrease_and_keep_their_sum() -> None:
 
 
 def test_savings_per_node() -> None:
-    assert savings_per_node(meter_of(_graph(a=10, b=5), "macs")) == {"a": 10 + 15, "b": 30}
-    assert savings_per_node(meter_of(_graph(a=10, b=5), "nodes")) == {"a": 1, "b": 1}
+    assert savings_per_node(cost_model_of(_graph(a=10, b=5), "macs")) == {"a": 10 + 15, "b": 30}
+    assert savings_per_node(cost_model_of(_graph(a=10, b=5), "nodes")) == {"a": 1, "b": 1}

@@ -18,7 +18,7 @@ from tsdistill.pruning import PruningPlan, plan
 from tsdistill.pruning.selection import latency_budget
 from tsdistill.pruning.selection.budget import Budget
 from tsdistill.pruning.selection.latency_budget import find_limit, next_limit, plan_for_measured, read
-from tsdistill.pruning.selection.latency_model import LatencyPrice
+from tsdistill.pruning.selection.latency_model import LatencyModel
 from tsdistill.pruning.selection.planner import choose_nodes
 from tsdistill.runtime.latency import latency
 from tsdistill.tracing import Cut, Frozen, cut
@@ -47,14 +47,14 @@ def report(model: nn.Module) -> AlignmentReport:
     return analyze(model, data=images(200))
 
 
-def flat(report: AlignmentReport) -> LatencyPrice:
+def flat(report: AlignmentReport) -> LatencyModel:
     """Every MAC costs the same and nothing is fixed, which is not how the timer above counts."""
     count = len(report.graph.operations)
     outputs = tuple((0,) for _ in range(count))
-    return LatencyPrice((1e-8,) * count, (0.0,) * count, outputs, 0.0)
+    return LatencyModel((1e-8,) * count, (0.0,) * count, outputs, 0.0)
 
 
-def planner(report: AlignmentReport, price: LatencyPrice) -> Callable[[float, Collection[str]], PruningPlan]:
+def planner(report: AlignmentReport, price: LatencyModel) -> Callable[[float, Collection[str]], PruningPlan]:
     return lambda limit, whole: choose_nodes(
         report, Budget("latency", 0.5), SelectionOptions(), limit=limit, price=price, whole=whole
     )

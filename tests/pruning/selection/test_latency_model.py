@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tests.alignment.small import mlp, residual
 from tsdistill.errors import TsdistillError
 from tsdistill.pruning.selection import latency_model
-from tsdistill.pruning.selection.cost_model import meter_of
+from tsdistill.pruning.selection.cost_model import cost_model_of
 from tsdistill.pruning.selection.latency_model import Key, fit, price_latency, profile
 from tsdistill.runtime.latency import latency
 from tsdistill.tracing import cut, trace
@@ -134,9 +134,9 @@ def test_noise_makes_nothing_cost_less_than_nothing() -> None:
 
 def test_a_meter_counts_in_seconds() -> None:
     graph, price = _fitted({("0", True): 5.0, ("2", True): 2.0}, {("0", True): 2.5, ("2", True): 2.0}, 7.0)
-    meter = meter_of(graph, "latency", price)
-    assert meter.total == pytest.approx(7.0)
-    assert meter.saving({"0": 4}) == pytest.approx(1.0)
+    cost_model = cost_model_of(graph, "latency", price)
+    assert cost_model.total == pytest.approx(7.0)
+    assert cost_model.saving({"0": 4}) == pytest.approx(1.0)
 
 
 def test_the_price_holds_for_the_model_after_cuts_and_no_other() -> None:

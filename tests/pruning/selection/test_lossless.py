@@ -13,7 +13,7 @@ from tests.alignment.small import images, mlp, randomise, residual
 from tsdistill.alignment import AlignmentReport, analyze
 from tsdistill.errors import TsdistillError
 from tsdistill.pruning import PruningPlan, plan, prune_result
-from tsdistill.pruning.compensate import absorb
+from tsdistill.pruning.compensate import compensate
 from tsdistill.tracing import cut
 
 
@@ -21,7 +21,7 @@ def _cut(model: nn.Module, report: AlignmentReport, made: PruningPlan, example: 
     whole = copy.deepcopy(model)
     arrays = {name: np.array(nodes) for name, nodes in made.removed.items()}
     statistics = report.statistics
-    assert absorb(whole, statistics.sites, statistics.observed, arrays, example) == ()
+    assert compensate(whole, statistics.sites, statistics.observed, arrays, example) == ()
     done = cut(whole, report.graph, made.removed, example)
     assert not done.put_back
     return done.model

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from tests.alignment.small import images, mlp, randomise, residual
-from tests.pruning.selection.test_cost_model import Price
+from tests.pruning.selection.test_cost_model import CostTerms
 from tsdistill.alignment import analyze
 from tsdistill.errors import BudgetUnreachable, TsdistillError
 from tsdistill.options import SelectionOptions
 from tsdistill.pruning import plan
 from tsdistill.pruning.selection.budget import Budget, budget_of
-from tsdistill.pruning.selection.constraints import limits_of
+from tsdistill.pruning.selection.constraints import constraints_of
 from tsdistill.pruning.selection.planner import check_reachable, choose_nodes
 from tsdistill.tracing import cut
 
@@ -89,7 +89,7 @@ def test_what_can_be_reached_is_known_before_anything_is_scored() -> None:
 
 
 def test_latency_goes_by_the_price() -> None:
-    report, price = analyze(residual(width=16, inner=24), data=images(100)), Price()
+    report, price = analyze(residual(width=16, inner=24), data=images(100)), CostTerms()
 
     def seconds(kept: dict[str, int]) -> float:
         widths = {**report.graph.widths, **kept}
@@ -149,7 +149,7 @@ def test_rounded_plans_of_any_kind_of_layer_can_be_cut(make: Any, how: dict[str,
     assert made.after[kind] <= (0.7 if kind == "params" else 0.6) * made.before[kind]
     done = cut(model, report.graph, made.removed, x[:1])
     assert not done.put_back
-    steps = limits_of(report.graph, round_to=4).steps
+    steps = constraints_of(report.graph, round_to=4).steps
     for name, group in made.groups.items():
         assert not group.removed or (group.size - len(group.removed)) % steps[name] == 0
     if isinstance(done.model, Attention):
@@ -188,9 +188,9 @@ def test_a_flattened_map_wider_than_the_samples_is_noted() -> None:
 def test_the_way_out_of_an_impossible_budget_is_one_that_helps() -> None:
     report = analyze(mlp(6, 20, 16, 3), data=torch.randn(100, 6))
 
-    def said(**limits: Any) -> str:
+    def said(**constraints: Any) -> str:
         with pytest.raises(BudgetUnreachable) as caught:
-            plan(report, budget={"params": 0.01}, selection=limits)
+            plan(report, budget={"params": 0.01}, selection=constraints)
         return str(caught.value)
 
     assert "lower min_nodes" in said()

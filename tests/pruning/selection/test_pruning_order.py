@@ -9,17 +9,17 @@ from torch import Tensor, nn
 
 from tests.alignment.small import images, mlp, randomise, residual
 from tsdistill.alignment import AlignmentReport, analyze
-from tsdistill.pruning.selection.pruning_order import Elimination, families, score
+from tsdistill.pruning.selection.pruning_order import PruningOrder, families, score
 from tsdistill.statistics.covariance import Covariance
 from tsdistill.statistics.linear_prediction import shrinkage, standardise
 
 
 def _score(
     report: AlignmentReport, keep_strong: bool = True, floor: int = 1
-) -> dict[tuple[str, ...], Elimination]:
+) -> dict[tuple[str, ...], PruningOrder]:
     names = [group.name for group in report.groups]
     found = score(report, dict.fromkeys(names, floor), dict.fromkeys(names, 1.0), keep_strong=keep_strong)
-    return {elimination.groups: elimination for elimination in found}
+    return {node_order.groups: node_order for node_order in found}
 
 
 def _without_fan_outs(report: AlignmentReport) -> AlignmentReport:
@@ -56,10 +56,10 @@ def test_costs_equal_the_residuals_of_direct_regressions(keep_strong: bool) -> N
     assert set(statistics.fan_outs) == {"2"}
     weight = statistics.sensitivity["2"] * statistics.observed.covariances["2"].var
     weight = weight if keep_strong else np.ones(12)
-    elimination = _score(_without_fan_outs(report) if keep_strong else report, keep_strong)[("0",)]
+    node_order = _score(_without_fan_outs(report) if keep_strong else report, keep_strong)[("0",)]
     kept = np.arange(12)
     before = _direct(report, "2", kept, weight)
-    for node, cost in zip(elimination.node, elimination.cost, strict=True):
+    for node, cost in zip(node_order.node, node_order.cost, strict=True):
         kept = kept[kept != node]
         after = _direct(report, "2", kept, weight)
         assert cost == pytest.approx(after - before, rel=1e-5, abs=1e-9)
@@ -69,9 +69,9 @@ def test_costs_equal_the_residuals_of_direct_regressions(keep_strong: bool) -> N
 
 def test_costs_add_up_over_readers_and_positions() -> None:
     report = analyze(residual(), data=images(300))
-    elimination = _score(_without_fan_outs(report))[("stem",)]
+    node_order = _score(_without_fan_outs(report))[("stem",)]
     statistics = report.statistics
-    gone = elimination.node[0]
+    gone = node_order.node[0]
     total = 0.0
     for reading in statistics.sites.readings["stem"]:
         covariance = statistics.observed.covariances[reading.site]
@@ -81,7 +81,7 @@ def test_costs_add_up_over_readers_and_positions() -> None:
         total += _direct(report, reading.site, kept, weight) - _direct(
             report, reading.site, everything, weight
         )
-    assert elimination.cost[0] == pytest.approx(total, rel=1e-5)
+    assert node_order.cost[0] == pytest.approx(total, rel=1e-5)
 
 
 def test_costs_are_what_the_outputs_of_the_layers_that_read_lose() -> None:
@@ -93,10 +93,10 @@ def test_costs_are_what_the_outputs_of_the_layers_that_read_lose() -> None:
     assert taps == {"first": 9, "second": 1, "head": 1}
     scores = _score(report)
     for name in ("stem", "first"):
-        elimination = scores[(name,)]
+        node_order = scores[(name,)]
         before = sum(_of_outputs(report, reading.site, np.zeros(0)) for reading in readings[name])
-        for end, cost in enumerate(elimination.cost, 1):
-            nodes = elimination.node[:end]
+        for end, cost in enumerate(node_order.cost, 1):
+            nodes = node_order.node[:end]
             after = sum(_of_outputs(report, r.site, r.features[nodes]) for r in readings[name])
             assert cost == pytest.approx(after - before, rel=1e-5, abs=1e-9)
             before = after
@@ -108,16 +108,16 @@ def test_many_samples_give_the_conditional_covariance_of_whole_kernels() -> None
     model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.Flatten(), nn.Linear(16, 3))
     randomise(model)
     report = analyze(model, data=x, analysis={"strength_samples": 1500})
-    elimination = _score(report)[("0",)]
+    node_order = _score(report)[("0",)]
     fan_out = report.statistics.fan_outs["2"]
     with torch.no_grad():
         met = nn.functional.unfold(model[1](model[0](x)), 3).transpose(1, 2).reshape(-1, 54).double().numpy()
     precision = np.linalg.inv(np.cov(met.T))
-    gone = 9 * elimination.node[0] + np.arange(9)
+    gone = 9 * node_order.node[0] + np.arange(9)
     given_the_rest = np.linalg.inv(precision[np.ix_(gone, gone)])
     moved = model[2].weight.detach().double().flatten(1).numpy()[:, gone]
     lost = np.trace(fan_out.beta @ moved @ given_the_rest @ moved.T)
-    assert elimination.cost[0] == pytest.approx(lost, rel=0.05)
+    assert node_order.cost[0] == pytest.approx(lost, rel=0.05)
 
 
 def test_what_one_node_gives_another_takes_back_is_seen() -> None:
@@ -138,11 +138,11 @@ def test_free_nodes_come_first_and_cost_nothing() -> None:
         model[2].weight[:, 3] = 0
         model[0].weight[8], model[0].bias[8] = 5 * model[0].weight[2], 5 * model[0].bias[2]
         model[0].bias[10] = -1e3
-    elimination = _score(analyze(model, data=torch.randn(600, 5)))[("0",)]
-    assert sorted(elimination.node[:3].tolist()) == [3, 8, 10]
-    assert elimination.cost[:3].tolist() == [0, 0, 0]
-    assert elimination.free.tolist() == [True] * 3 + [False] * 8
-    assert elimination.cost[3:].min() > 0
+    node_order = _score(analyze(model, data=torch.randn(600, 5)))[("0",)]
+    assert sorted(node_order.node[:3].tolist()) == [3, 8, 10]
+    assert node_order.cost[:3].tolist() == [0, 0, 0]
+    assert node_order.free.tolist() == [True] * 3 + [False] * 8
+    assert node_order.cost[3:].min() > 0
 
 
 def test_a_teacher_s_nodes_are_the_targets() -> None:
@@ -151,8 +151,8 @@ def test_a_teacher_s_nodes_are_the_targets() -> None:
         student[0].weight[[1, 4, 7]] = teacher[0].weight * 2
         student[0].bias[[1, 4, 7]] = teacher[0].bias * 2
     for keep_strong in (True, False):
-        elimination = _score(analyze(student, teacher, x), keep_strong, floor=3)[("0",)]
-        assert set(elimination.node.tolist()) == set(range(10)) - {1, 4, 7}
+        node_order = _score(analyze(student, teacher, x), keep_strong, floor=3)[("0",)]
+        assert set(node_order.node.tolist()) == set(range(10)) - {1, 4, 7}
 
 
 def test_keep_strong_keeps_what_serves_the_strong_teacher_node() -> None:
@@ -163,8 +163,8 @@ def test_keep_strong_keeps_what_serves_the_strong_teacher_node() -> None:
         with torch.no_grad():
             teacher[2].weight.fill_(0.01)
             teacher[2].weight[:, strong] = 10
-        elimination = _score(analyze(student, teacher, x))[("0",)]
-        assert elimination.node.tolist() == [1 - strong]
+        node_order = _score(analyze(student, teacher, x))[("0",)]
+        assert node_order.node.tolist() == [1 - strong]
 
 
 class Concat(nn.Module):
@@ -188,8 +188,8 @@ def test_twins_in_groups_that_are_read_side_by_side_do_not_both_leave() -> None:
         model.b.bias.copy_(model.a.bias)
     report = analyze(model, data=torch.randn(3000, 4))
     assert sorted(map(sorted, families(report))) == [["a", "b"], ["c"]]
-    elimination = _score(report)[("a", "b")]
-    first = [int(node) for node in elimination.node[:6]]
+    node_order = _score(report)[("a", "b")]
+    first = [int(node) for node in node_order.node[:6]]
     assert sorted(first) == list(range(6))
-    assert len(set(elimination.owner[:6].tolist())) >= 1
-    assert elimination.cost[5] < 0.1 * elimination.cost[6]
+    assert len(set(node_order.owner[:6].tolist())) >= 1
+    assert node_order.cost[5] < 0.1 * node_order.cost[6]

@@ -6,28 +6,32 @@ import numpy as np
 import pytest
 
 from tests.pruning.selection.test_greedy import _elimination, _graph
-from tsdistill.pruning.selection.constraints import limits_of
-from tsdistill.pruning.selection.cost_model import Meter, meter_of
+from tsdistill.pruning.selection.constraints import constraints_of
+from tsdistill.pruning.selection.cost_model import CostModel, cost_model_of
 from tsdistill.pruning.selection.greedy import orders, select
 from tsdistill.pruning.selection.width_steps import round_off
 
 
-def _rounded(sizes: dict[str, int], costs: dict[str, np.ndarray], part: float, step: int) -> Meter:
+def _rounded(sizes: dict[str, int], costs: dict[str, np.ndarray], part: float, step: int) -> CostModel:
     graph = _graph(**sizes)
-    limits = limits_of(graph, round_to=step, min_nodes=1)
-    lists = [_elimination(name, costs[name][: sizes[name] - limits.floors[name]].tolist()) for name in sizes]
-    meter = meter_of(graph, "macs")
-    limit = part * meter.total
-    select(meter, lists, limit)
-    round_off(meter, orders(lists), limits, limit)
-    assert meter.total <= limit
-    for name, kept in meter.kept.items():
-        assert kept == sizes[name] or (kept % limits.steps[name] == 0 and kept >= limits.floors[name])
-    return meter
+    constraints = constraints_of(graph, round_to=step, min_nodes=1)
+    lists = [
+        _elimination(name, costs[name][: sizes[name] - constraints.floors[name]].tolist()) for name in sizes
+    ]
+    cost_model = cost_model_of(graph, "macs")
+    limit = part * cost_model.total
+    select(cost_model, lists, limit)
+    round_off(cost_model, orders(lists), constraints, limit)
+    assert cost_model.total <= limit
+    for name, kept in cost_model.kept.items():
+        assert kept == sizes[name] or (
+            kept % constraints.steps[name] == 0 and kept >= constraints.floors[name]
+        )
+    return cost_model
 
 
-def _spent(meter: Meter, costs: dict[str, np.ndarray]) -> float:
-    return sum(float(costs[name][:gone].sum()) for name, gone in meter.gone.items())
+def _spent(cost_model: CostModel, costs: dict[str, np.ndarray]) -> float:
+    return sum(float(costs[name][:gone].sum()) for name, gone in cost_model.gone.items())
 
 
 @pytest.mark.parametrize("part", [0.8, 0.6, 0.45, 0.3])
@@ -38,7 +42,7 @@ def test_rounded_widths_meet_the_budget_and_come_near_the_best_there_is(seed: in
     costs = {
         name: np.sort(generator.gamma(0.5, generator.uniform(0.3, 3), size)) for name, size in sizes.items()
     }
-    meter = _rounded(sizes, costs, part, 8)
+    cost_model = _rounded(sizes, costs, part, 8)
     graph = _graph(**sizes)
     ladders = [[size, *(w for w in range(8, size, 8))] for size in sizes.values()]
     best = min(
@@ -46,21 +50,21 @@ def test_rounded_widths_meet_the_budget_and_come_near_the_best_there_is(seed: in
         for widths in itertools.product(*ladders)
         if graph.macs(dict(zip(sizes, widths, strict=True))) <= part * graph.macs()
     )
-    assert _spent(meter, costs) <= 1.01 * best
+    assert _spent(cost_model, costs) <= 1.01 * best
 
 
 def test_what_rounding_left_of_the_budget_goes_to_the_dearest() -> None:
     sizes = {"a": 24, "b": 24, "c": 24}
     costs = {"a": np.full(24, 1.0), "b": np.full(24, 1.01), "c": np.full(24, 5.0)}
     graph = _graph(**sizes)
-    limits = limits_of(graph, round_to=8, min_nodes=1)
+    constraints = constraints_of(graph, round_to=8, min_nodes=1)
     lists = [_elimination(name, costs[name][:16].tolist()) for name in sizes]
-    meter = meter_of(graph, "nodes")
-    meter.remove({"a": 3, "b": 3, "c": 3})
-    round_off(meter, orders(lists), limits, 63)
-    assert meter.kept == {"a": 8, "b": 24, "c": 24}
+    cost_model = cost_model_of(graph, "nodes")
+    cost_model.remove({"a": 3, "b": 3, "c": 3})
+    round_off(cost_model, orders(lists), constraints, 63)
+    assert cost_model.kept == {"a": 8, "b": 24, "c": 24}
 
 
 def test_free_nodes_do_not_come_back_for_the_budget_s_sake() -> None:
-    meter = _rounded({"a": 32, "b": 32}, {"a": np.zeros(32), "b": np.arange(1.0, 33)}, 0.7, 8)
-    assert meter.kept == {"a": 16, "b": 32} or meter.kept["b"] == 32
+    cost_model = _rounded({"a": 32, "b": 32}, {"a": np.zeros(32), "b": np.arange(1.0, 33)}, 0.7, 8)
+    assert cost_model.kept == {"a": 16, "b": 32} or cost_model.kept["b"] == 32

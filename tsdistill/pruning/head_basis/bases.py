@@ -22,7 +22,7 @@ SAMPLES = 256
 _LEAST_SPREAD, _LEAST_POWER, _TINY = 1e-6, 1e-12, 1e-30
 
 
-class Bases(NamedTuple):
+class HeadBasis(NamedTuple):
     """Matrices ``[heads, size, size]``, float64.
 
     Attributes:
@@ -56,9 +56,9 @@ def balanced(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
     return turn, back
 
 
-def find_bases(
+def find_head_bases(
     model: nn.Module, layers: list[Heads], batches: Iterable[tuple[Any, Any]], samples: int = SAMPLES
-) -> dict[str, Bases]:
+) -> dict[str, HeadBasis]:
     """The bases of every layer, from what its heads do on some samples.
 
     Queries and keys: by the second moments of both, keys about their mean over positions (what all keys have
@@ -79,7 +79,7 @@ def find_bases(
     return {layer.name: _bases(model, layer, moments) for layer in layers}
 
 
-def _bases(model: nn.Module, layer: Heads, moments: _Moments) -> Bases:
+def _bases(model: nn.Module, layer: Heads, moments: _Moments) -> HeadBasis:
     turn, back = balanced(moments.of("query", layer, len(layer.queries)), moments.of("key", layer, 1))
     read = moments.of("value", layer, len(layer.readers))
     fan_out = torch.zeros_like(read)
@@ -89,7 +89,7 @@ def _bases(model: nn.Module, layer: Heads, moments: _Moments) -> Bases:
         part = weight.detach().double().cpu().flatten(1).T[torch.from_numpy(columns)]
         fan_out += part @ part.mT
     onto, home = balanced(read, fan_out)
-    return Bases(turn, back.mT, onto, home)
+    return HeadBasis(turn, back.mT, onto, home)
 
 
 class _Moments:

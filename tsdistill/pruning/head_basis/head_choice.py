@@ -9,8 +9,8 @@ from torch import nn
 
 from tsdistill.alignment.report import AlignmentReport, Statistics
 from tsdistill.pruning.selection.backward_elimination import eliminate
-from tsdistill.pruning.selection.obs import Regression, Toll
-from tsdistill.pruning.selection.pruning_order import own_regressions
+from tsdistill.pruning.selection.obs import NodePenalty, OBSState
+from tsdistill.pruning.selection.pruning_order import own_states
 from tsdistill.statistics.sites import find_sites
 from tsdistill.tracing.graph import NodeGraph
 
@@ -37,11 +37,11 @@ def cheaper_whole(report: AlignmentReport, model: nn.Module, graph: NodeGraph) -
     return found
 
 
-def _cost(graph: NodeGraph, statistics: Statistics, name: str, toll: np.ndarray, part: float) -> float:
+def _cost(graph: NodeGraph, statistics: Statistics, name: str, penalty: np.ndarray, part: float) -> float:
     """What it costs when ``part`` of a group's nodes leave, the cheapest first."""
     size = graph.by_name[name].size
-    own = own_regressions(graph, statistics, [name], np.zeros(1, dtype=np.int64), True)
-    regressions: list[Regression | Toll] = [*own, Toll(toll)]
+    own = own_states(graph, statistics, [name], np.zeros(1, dtype=np.int64), True)
+    states: list[OBSState | NodePenalty] = [*own, NodePenalty(penalty)]
     floor = np.array([size - round(size * part)])
     owner, free = np.zeros(size, dtype=np.int64), np.zeros(size, dtype=bool)
-    return float(eliminate(regressions, owner, floor, np.ones(size), free)[1].sum())
+    return float(eliminate(states, owner, floor, np.ones(size), free)[1].sum())

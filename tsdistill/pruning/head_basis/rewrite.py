@@ -1,4 +1,4 @@
-"""``rebase``: the same function, with the heads of attention in bases of their own."""
+"""``rewrite_heads``: the same function, with the heads of attention in bases of their own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tsdistill.pruning.head_basis.bases import Bases, find_bases
+from tsdistill.pruning.head_basis.bases import HeadBasis, find_head_bases
 from tsdistill.pruning.head_basis.head_layout import Heads, find_heads
 from tsdistill.runtime.forward import forward, head
 from tsdistill.runtime.modes import evaluation_mode
@@ -28,7 +28,7 @@ _EQUAL = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
-class Rebased:
+class RewrittenHeads:
     """A model with heads in bases of their own.
 
     Attributes:
@@ -42,13 +42,13 @@ class Rebased:
     queries: Mapping[str, QueryReaders]
 
 
-def rebase(
+def rewrite_heads(
     model: nn.Module,
     graph: NodeGraph,
     example: Any,
     batches: Iterable[tuple[Any, Any]],
     names: Collection[str] | None = None,
-) -> Rebased | None:
+) -> RewrittenHeads | None:
     """Write the heads of attention in bases in which few coordinates do nearly all.
 
     A head uses its queries and keys through their products alone, and its values through the layer that reads
@@ -69,7 +69,7 @@ def rebase(
     layers = [heads for heads in find_heads(model, graph) if names is None or heads.name in names]
     if not layers:
         return None
-    bases = find_bases(model, layers, batches)
+    bases = find_head_bases(model, layers, batches)
     x = next(iter(batches))[0]
     layers = _equal(model, layers, bases, x)
     if not layers:
@@ -81,7 +81,7 @@ def rebase(
         found = _queries(sized, heads)
         if found is not None:
             queries[found[0]] = found[1]
-    return Rebased(written, sized, queries) if queries else None
+    return RewrittenHeads(written, sized, queries) if queries else None
 
 
 def traced_like(model: nn.Module, example: Any, graph: NodeGraph, names: Collection[str]) -> NodeGraph:
@@ -92,7 +92,7 @@ def traced_like(model: nn.Module, example: Any, graph: NodeGraph, names: Collect
     return trace(model, example, axes=axes, others=further_inputs(graph))
 
 
-def _equal(model: nn.Module, layers: list[Heads], bases: Mapping[str, Bases], x: Any) -> list[Heads]:
+def _equal(model: nn.Module, layers: list[Heads], bases: Mapping[str, HeadBasis], x: Any) -> list[Heads]:
     """Those layers that can be written in their bases without a change of the output."""
     x = head(x, 4)
     wanted = _outputs(model, x)
@@ -111,7 +111,7 @@ def _outputs(model: nn.Module, x: Any) -> list[Tensor]:
         return list(tensors(forward(model, x)))
 
 
-def _written(model: nn.Module, layers: list[Heads], bases: Mapping[str, Bases]) -> nn.Module:
+def _written(model: nn.Module, layers: list[Heads], bases: Mapping[str, HeadBasis]) -> nn.Module:
     """A copy of the model with these layers in their bases."""
     result = deepcopy_model(model)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""How far a node's value is to move so that what its non-linearity makes of it is right."""
+"""Targets before a non-linearity: the change of a node's value that makes its activation right."""
 
 from __future__ import annotations
 
@@ -13,25 +13,26 @@ _FLAT_BELOW = {"relu": 0.0, "relu_": 0.0, "relu6": 0.0, "gelu": -3.0, "silu": -6
 
 
 def straight(now: Tensor, wanted: Tensor) -> Tensor:
-    """The whole way."""
+    """The difference itself, for a layer without a non-linearity."""
     return wanted - now
 
 
-def behind(bend: Call | None) -> Callable[[Tensor, Tensor], Tensor]:
-    """The way to go when only what is behind the non-linearity ``bend`` counts.
+def activation_target(activation: Call | None) -> Callable[[Tensor, Tensor], Tensor]:
+    """The change of a value ``(now, wanted)`` when only the value after the non-linearity ``activation``
+    counts.
 
-    Where the wanted value lies on a flat stretch of it (below 0 of a ReLU), it is enough to get there: the
-    majorise-minimise step of the squared error behind the non-linearity, the curvature taken as 1.
+    Where the wanted value lies on a flat stretch of it (below 0 of a ReLU), it is enough to reach it: the
+    majorise-minimise step of the squared error after the non-linearity, the curvature taken as 1.
     """
-    if bend is None:
+    if activation is None:
         return straight
     low, high = -float("inf"), float("inf")
-    if bend.name in ("hardtanh", "hardtanh_"):
-        given = [*bend.args[1:3], bend.kwargs.get("min_val"), bend.kwargs.get("max_val")]
+    if activation.name in ("hardtanh", "hardtanh_"):
+        given = [*activation.args[1:3], activation.kwargs.get("min_val"), activation.kwargs.get("max_val")]
         low, high = [value for value in given if value is not None][:2] if given else (-1.0, 1.0)
-    elif bend.name in _FLAT_BELOW:
-        low = _FLAT_BELOW[bend.name]
-        high = 6.0 if bend.name == "relu6" else high
+    elif activation.name in _FLAT_BELOW:
+        low = _FLAT_BELOW[activation.name]
+        high = 6.0 if activation.name == "relu6" else high
 
     def aim(now: Tensor, wanted: Tensor) -> Tensor:
         goal = torch.where(wanted <= low, now.clamp(max=low), wanted)

@@ -1,4 +1,4 @@
-"""Which positions of a layer's output the model's output hangs on at all."""
+"""Positions of a layer's output on which the model's output depends."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from tsdistill.statistics.derivatives import projected
 from tsdistill.statistics.sample_blocks import channels_first, flat
 
 SAMPLES = 8
-"""How many samples say so."""
+"""Samples whose derivatives are compared: two halves of four must agree; a zero by chance in all four of one
+half alone would make them differ."""
 
 
-def reaching(model: nn.Module, dims: Mapping[str, int], x: Any, seed: int = 0) -> dict[str, Tensor]:
-    """Positions from which something reaches the model's output, of those modules of which not all do.
+def active_positions(model: nn.Module, dims: Mapping[str, int], x: Any, seed: int = 0) -> dict[str, Tensor]:
+    """Positions on which the model's output depends, of modules where it does not depend on all.
 
-    Behind the last attention of a transformer that is read off its class token, only that token counts; of a
+    After the last attention of a transformer that is read off its class token, only that token counts; of a
     map of which a strided layer of size 1 reads every other position, those. To fit a layer where it is never
     read would be fitting something else.
 

@@ -1,4 +1,4 @@
-"""All batches in lockstep through both models; as many at once as memory allows, the others join later."""
+"""Forward passes of all batches through both models in step, as many at once as memory allows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tsdistill.pruning.realignment.pausable_forward import Walk
+from tsdistill.pruning.realignment.pausable_forward import PausableForward
 from tsdistill.runtime.forward import forward
 from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
 from tsdistill.runtime.memory import Live
@@ -18,15 +18,15 @@ MEMORY = 2 * 2**30
 """Bytes of activations that are held at once, unless the caller says otherwise."""
 
 
-class Crowd:
-    """Every batch goes through each model once, whatever the number of stops.
+class BatchScheduler:
+    """Runs every batch through each model once, whatever the number of target layers.
 
-    A batch that is held takes what both models' forwards have alive there. Where maps are large only the
-    first batches take part; more join (running up to there at one go) where maps are smaller.
+    A paused batch occupies what both models' forwards have alive there. Where feature maps are large only the
+    first batches are run; others are started, and run up to the present layer, where maps are smaller.
 
     Args:
-        dense: the dense model, which stops behind layers.
-        small: the small one, which stops before them.
+        dense: the dense model, which pauses after layers.
+        small: the small one, which pauses before them.
         batches: the data.
         needs: stop -> bytes a sample that are alive there, in forward order.
         memory: bytes that may be held.
@@ -46,7 +46,7 @@ class Crowd:
         self._batches = iter(batches)
         self._memory = memory
         self._capture = capture
-        self._walks: list[tuple[Walk, Walk]] = []
+        self._runs: list[tuple[PausableForward, PausableForward]] = []
         self.samples = 0
         self._ahead: dict[str, int] = {}
         most = 1
@@ -54,40 +54,40 @@ class Crowd:
             most = max(most, need)
             self._ahead[stop] = most
 
-    def at(self, stop: str) -> Iterator[tuple[Walk, Walk]]:
-        """Small and dense walk of every batch that takes part at ``stop``, held there one after the other."""
+    def at(self, stop: str) -> Iterator[tuple[PausableForward, PausableForward]]:
+        """The forward passes (small, dense) of every batch that is run at ``stop``."""
         room = self._memory / self._ahead[stop]
-        while self.samples < room or not self._walks:
+        while self.samples < room or not self._runs:
             x, _ = next(self._batches, (None, None))
             if x is None:
                 break
             pair = [
-                Walk(model, x, calls, role)
+                PausableForward(model, x, calls, role)
                 for model, calls, role in zip(
                     self._models, self._capture, ("model", "dense model"), strict=True
                 )
             ]
-            self._walks.append((pair[0], pair[1]))
+            self._runs.append((pair[0], pair[1]))
             self.samples += count(x)
-        yield from self._walks
+        yield from self._runs
 
     def forget(self, small: Sequence[int | None], dense: Sequence[int | None]) -> None:
-        """Let go of the results of calls that are not needed any more."""
-        for pair in self._walks:
-            for walk, calls in zip(pair, (small, dense), strict=True):
+        """Release the results of calls that are not needed any more."""
+        for pair in self._runs:
+            for run, calls in zip(pair, (small, dense), strict=True):
                 for call in calls:
-                    walk.captured.drop(call)
+                    run.captured.drop(call)
 
     def leave(self) -> None:
-        """End every forward."""
-        for pair in self._walks:
-            for walk in pair:
-                walk.abandon()
-        self._walks.clear()
+        """End every forward pass pass."""
+        for pair in self._runs:
+            for run in pair:
+                run.abandon()
+        self._runs.clear()
 
 
 def alive(model: nn.Module, stops: Sequence[str], x: Any, kept: Sequence[str] = ()) -> dict[str, int]:
-    """Bytes that are alive before or behind each stop during one forward of ``x``; ``model`` is at rest.
+    """Bytes that are alive before or after each stop during one forward of ``x``; ``model`` is at rest.
 
     The inputs of the modules ``kept`` live until those are through.
     """

@@ -18,7 +18,7 @@ _SAME = frozenset(("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_drop
 _MOVES = frozenset(("permute", "transpose", "movedim", "swapaxes", "moveaxis"))
 _SCALES = frozenset(("mul", "mul_", "__mul__", "__rmul__", "__imul__", "div", "__truediv__", "div_"))
 _ADDS = frozenset(("add", "add_", "__add__", "__radd__", "__iadd__"))
-_BENDS = frozenset(
+_ACTIVATIONS = frozenset(
     (
         "relu",
         "relu_",
@@ -35,36 +35,36 @@ _BENDS = frozenset(
 
 
 @dataclass(frozen=True, eq=False)
-class Downstream:
-    """Where a layer's output goes before anything mixes its channels.
+class PostOps:
+    """The operations on a layer's output up to its non-linearity, none of which mixes channels.
 
     Attributes:
-        output: the output that was seen; the chain's calls name it.
-        chain: calls that scale, shift and move, the first one taking ``output``.
-        other: number of the call whose result is added behind the chain, ``None`` when nothing is.
-        bend: the non-linearity behind that, as a call.
-        ends: what was seen behind all of that.
+        output: the output that was seen; the first call of ``affine`` takes it.
+        affine: calls that scale, shift and move entries, the first one taking ``output``.
+        residual: number of the call whose result is added after ``affine``, ``None`` when nothing is.
+        activation: the non-linearity after that, as a call.
+        ends: the result after all of that.
     """
 
     output: Tensor
-    chain: tuple[Call, ...] = ()
-    other: int | None = None
-    bend: Call | None = None
+    affine: tuple[Call, ...] = ()
+    residual: int | None = None
+    activation: Call | None = None
     ends: Tensor | None = None
 
     def through(self, y: Tensor) -> Tensor:
-        """``y`` (shaped as the layer's output, any batch) behind the chain."""
+        """``y`` (shaped as the layer's output, any batch) after ``affine``."""
         current = self.output
-        for call in self.chain:
+        for call in self.affine:
             y = call.again(current, y)
             current = call.output
         return y
 
-    def bent(self, z: Tensor) -> Tensor:
-        """``z`` behind the non-linearity."""
-        if self.bend is None:
+    def through_activation(self, z: Tensor) -> Tensor:
+        """``z`` after the non-linearity."""
+        if self.activation is None:
             return z
-        call = self.bend
+        call = self.activation
         if call.name in ("relu_", "hardtanh_", "leaky_relu_"):
             z = z.clone()
         kwargs = {key: value for key, value in call.kwargs.items() if key != "inplace"}
@@ -86,7 +86,7 @@ class Flow:
 
     order: tuple[str, ...]
     inputs: Mapping[str, Tensor]
-    downstream: Mapping[str, Downstream]
+    downstream: Mapping[str, PostOps]
     passed: Mapping[str, Tensor]
 
 
@@ -120,17 +120,17 @@ def flow(model: nn.Module, names: Collection[str], x: Any) -> Flow:
     fixed = {id(t) for t in (*model.parameters(), *model.buffers())}
     order = tuple(
         name
-        for name, made in outputs.items()
-        if len(made) == 1 and isinstance(made[0], Tensor) and isinstance(inputs[name], Tensor)
+        for name, results in outputs.items()
+        if len(results) == 1 and isinstance(results[0], Tensor) and isinstance(inputs[name], Tensor)
     )
     downstream = {name: _follow(outputs[name][0], starts[name], calls.calls, fixed) for name in order}
     whole = {name: gave[0] for name, gave in passed.items() if len(gave) == 1 and isinstance(gave[0], Tensor)}
     return Flow(order, inputs, downstream, whole)
 
 
-def _follow(output: Tensor, start: int, calls: list[Call], fixed: Collection[int]) -> Downstream:
-    chain: list[Call] = []
-    other: int | None = None
+def _follow(output: Tensor, start: int, calls: list[Call], fixed: Collection[int]) -> PostOps:
+    affine: list[Call] = []
+    residual: int | None = None
     current = output
     for _ in range(12):
         users = [call for call in calls[start:] if any(t is current for t in call.tensors())]
@@ -139,27 +139,27 @@ def _follow(output: Tensor, start: int, calls: list[Call], fixed: Collection[int
         call = users[0]
         start = calls.index(call) + 1
         rest = [t for t in call.tensors() if t is not current]
-        if call.name in _BENDS and not rest:
-            return Downstream(output, tuple(chain), other, call, call.output)
-        if not isinstance(call.output, Tensor) or other is not None:
+        if call.name in _ACTIVATIONS and not rest:
+            return PostOps(output, tuple(affine), residual, call, call.output)
+        if not isinstance(call.output, Tensor) or residual is not None:
             break
         if call.name in _ADDS and len(rest) == 1 and rest[0].shape == current.shape:
-            number = _made(rest[0], calls, output)
+            number = _producer(rest[0], calls, output)
             if number is None or call.kwargs.get("alpha", 1) != 1:
                 break
-            other, current = number, call.output
+            residual, current = number, call.output
         elif _is_plain(call, current, rest, fixed):
-            chain.append(call)
+            affine.append(call)
             current = call.output
         else:
             break
-    return Downstream(output, tuple(chain), other, None, current)
+    return PostOps(output, tuple(affine), residual, None, current)
 
 
 def _is_plain(call: Call, current: Tensor, rest: list[Tensor], fixed: Collection[int]) -> bool:
     """Whether a call scales, shifts or moves the entries of ``current`` by what does not depend on data."""
     if call.name == "batch_norm":
-        return call.args[0] is current and not _training(call)
+        return call.args[0] is current and not _in_training_mode(call)
     if any(id(t) not in fixed for t in rest):
         return False
     if call.name in _SCALES:
@@ -169,13 +169,13 @@ def _is_plain(call: Call, current: Tensor, rest: list[Tensor], fixed: Collection
     return False
 
 
-def _training(call: Call) -> bool:
-    given = call.kwargs.get("training", call.args[5] if len(call.args) > 5 else False)
-    return bool(given)
+def _in_training_mode(call: Call) -> bool:
+    training = call.kwargs.get("training", call.args[5] if len(call.args) > 5 else False)
+    return bool(training)
 
 
-def _made(tensor: Tensor, calls: list[Call], before: Tensor) -> int | None:
+def _producer(tensor: Tensor, calls: list[Call], before: Tensor) -> int | None:
     """Number of the last call that gave ``tensor``, if that was before ``before`` was made."""
     end = next(i for i, call in enumerate(calls) if call.output is before)
-    made = [call.number for call in calls[:end] if call.output is tensor]
-    return made[-1] if made else None
+    results = [call.number for call in calls[:end] if call.output is tensor]
+    return results[-1] if results else None

@@ -1,4 +1,4 @@
-"""One layer, or one block, moved while every batch is held there."""
+"""One layer, or one block, refitted while every batch is paused there."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch import Tensor, nn
 
 from tsdistill.errors import TsdistillError, cause_of
 from tsdistill.models.layers.effective_weights import effective_weight
-from tsdistill.pruning.realignment.activation_targets import behind
-from tsdistill.pruning.realignment.batch_scheduler import Crowd
-from tsdistill.pruning.realignment.dataflow import Downstream
+from tsdistill.pruning.realignment.activation_targets import activation_target
+from tsdistill.pruning.realignment.batch_scheduler import BatchScheduler
+from tsdistill.pruning.realignment.dataflow import PostOps
 from tsdistill.pruning.realignment.gauss_newton import refit, samples_for
 from tsdistill.pruning.realignment.layer_fit import FanIn
 from tsdistill.pruning.realignment.norm_fit import Affine
-from tsdistill.pruning.realignment.pausable_forward import Walk
+from tsdistill.pruning.realignment.pausable_forward import PausableForward
 from tsdistill.pruning.realignment.target_blocks import Block
-from tsdistill.pruning.realignment.target_layers import Stop
+from tsdistill.pruning.realignment.target_layers import TargetLayer
 from tsdistill.statistics.unfold import inputs_per_output
 from tsdistill.torch_private import version_of
 
@@ -31,58 +31,67 @@ _TURNS = 3
 
 
 def fit_layer(
-    stop: Stop, small: nn.Module, crowd: Crowd, generator: torch.Generator, where: Tensor | None = None
+    target: TargetLayer,
+    small: nn.Module,
+    scheduler: BatchScheduler,
+    generator: torch.Generator,
+    where: Tensor | None = None,
 ) -> bool:
-    """Bring every walk to the stop, and move the layer so that it fits at the positions ``where`` (all of
-    them without); whether it moved."""
-    module = small.get_submodule(stop.name)
-    bend = stop.mine.bend
+    """Run every batch to the layer, and refit it at the positions ``where`` (all of them without); whether
+    it changed."""
+    module = small.get_submodule(target.name)
+    activation = target.small_ops.activation
     problem = (
-        Affine(module, stop.dim)
-        if stop.norm
-        else FanIn(module, _sink(module, stop.mine), behind(bend), 1 if bend is None else _TURNS)
+        Affine(module, target.dim)
+        if target.norm
+        else FanIn(
+            module,
+            _sink(module, target.small_ops),
+            activation_target(activation),
+            1 if activation is None else _TURNS,
+        )
     )
-    walks = list(crowd.at(stop.name))
-    for mine, theirs in walks:
-        y, x = theirs.advance(stop.name), mine.advance(stop.name)
+    runs = list(scheduler.at(target.name))
+    for small_run, dense_run in runs:
+        y, x = dense_run.advance(target.name), small_run.advance(target.name)
         if not isinstance(x, Tensor) or not isinstance(y, Tensor):
-            raise TsdistillError(f"layer {stop.name!r} does not run as it did on the first samples")
+            raise TsdistillError(f"layer {target.name!r} does not run as it did on the first samples")
         with torch.no_grad():
             now = type(module).forward(module, x)
         if isinstance(problem, Affine):
-            problem.add(now, _left(stop, y), where)
+            problem.add(now, _target(target, y), where)
             continue
-        pull, slope = _behind(stop.mine, mine, now)
-        wanted, _ = _behind(stop.theirs, theirs, y)
-        places = _places(module, now, stop.dim, crowd.samples, generator, where)
-        problem.add(x, pull, _left(stop, wanted), slope, places)
+        pull, slope = _after_ops(target.small_ops, small_run, now)
+        wanted, _ = _after_ops(target.dense_ops, dense_run, y)
+        places = _places(module, now, target.dim, scheduler.samples, generator, where)
+        problem.add(x, pull, _target(target, wanted), slope, places)
     return problem.fit()
 
 
 def fit_block(
     block: Block,
     small: nn.Module,
-    crowd: Crowd,
+    scheduler: BatchScheduler,
     generator: torch.Generator,
     turns: int,
     where: Tensor | None = None,
 ) -> tuple[bool, str | None]:
-    """Bring every walk to the end of the block, and move its layers together, so that the block fits at the
-    positions ``where`` (all of them without).
+    """Run every batch to the end of the block, and refit its layers together at the positions ``where`` (all
+    of them without).
 
     Returns:
         whether they moved, and why they cannot be moved.
     """
     module = small.get_submodule(block.name)
-    walks, entered, wanted = list(crowd.at(block.name)), [], []
-    for mine, theirs in walks:
-        y, now = theirs.advance(block.name), mine.advance(block.name)
-        x, version = mine.entered.pop(block.name)
+    runs, entered, wanted = list(scheduler.at(block.name)), [], []
+    for small_run, dense_run in runs:
+        y, now = dense_run.advance(block.name), small_run.advance(block.name)
+        x, version = small_run.entered.pop(block.name)
         if not isinstance(y, Tensor) or not isinstance(now, Tensor) or version_of(x) != version:
             return False, f"block {block.name!r} is fitted layer by layer only: it changes its input in place"
-        take = -(-samples_for(now, block.dim, where) // len(walks))
+        take = -(-samples_for(now, block.dim, where) // len(runs))
         entered.append(x)
-        wanted.append(_left(block, y[:take]))
+        wanted.append(_target(block, y[:take]))
     inputs = torch.cat([x[: len(y)] for x, y in zip(entered, wanted, strict=True)])
     try:
         goal = torch.cat(wanted)
@@ -93,19 +102,19 @@ def fit_block(
             False,
             f"block {block.name!r} is fitted layer by layer only: {cause_of(error)}",
         )
-    for (mine, _), x in zip(walks, entered, strict=True):
+    for (small_run, _), x in zip(runs, entered, strict=True):
         with torch.no_grad():
-            mine.replace(module(x))
+            small_run.replace(module(x))
     return True, None
 
 
-def _left(stop: Stop | Block, y: Tensor) -> Tensor:
+def _target(target: TargetLayer | Block, y: Tensor) -> Tensor:
     """The dense layer's or block's output at the nodes that are left, as large as it has to be."""
-    dim = stop.dim % y.ndim
-    y = y if stop.kept is None else y.index_select(dim, stop.kept.to(y.device))
-    if stop.gain is None:
+    dim = target.dim % y.ndim
+    y = y if target.kept is None else y.index_select(dim, target.kept.to(y.device))
+    if target.gain is None:
         return y
-    return y * stop.gain.to(y).reshape([-1 if d == dim else 1 for d in range(y.ndim)])
+    return y * target.gain.to(y).reshape([-1 if d == dim else 1 for d in range(y.ndim)])
 
 
 def _mask(y: Tensor, dim: int, where: Tensor | None) -> Tensor | None:
@@ -136,31 +145,32 @@ def _places(
     return (drawn if where is None else where.cpu()[drawn]).to(y.device)
 
 
-def _behind(path: Downstream, walk: Walk, y: Tensor) -> tuple[Tensor, Tensor]:
-    """``y`` behind its chain and the addition, laid out as ``y`` is; and the chain's slope.
+def _after_ops(ops: PostOps, run: PausableForward, y: Tensor) -> tuple[Tensor, Tensor]:
+    """``y`` after its affine operations and the addition, laid out as ``y`` is; and their slope.
 
-    The chain is a permutation of scaled entries, so that its transpose (a backward pass) takes them home.
+    The affine part is a permutation of scaled entries, so that its transpose (a backward pass) is its
+    inverse up to scale.
     """
     flat = torch.ones((), dtype=y.dtype, device=y.device).expand_as(y)
-    other = walk.captured.results[path.other] if path.other is not None else 0.0
-    if not path.chain:
-        return y + other, flat
+    residual = run.captured.results[ops.residual] if ops.residual is not None else 0.0
+    if not ops.affine:
+        return y + residual, flat
     with torch.enable_grad():
         leaf = y.detach().requires_grad_()
-        z = path.through(leaf.clone())
+        z = ops.through(leaf.clone())
         slope = torch.autograd.grad(z, leaf, torch.ones_like(z), retain_graph=True)[0]
-        home = torch.autograd.grad(z, leaf, z.detach() + other)[0]
+        home = torch.autograd.grad(z, leaf, z.detach() + residual)[0]
     return torch.where(slope != 0, home / slope, home), slope
 
 
-def _sink(module: nn.Module, path: Downstream) -> Callable[[Tensor], None] | None:
-    """Adds a constant to the layer's output: its bias, or the running mean of the batch norm behind it."""
+def _sink(module: nn.Module, ops: PostOps) -> Callable[[Tensor], None] | None:
+    """Adds a constant to the layer's output: its bias, or the running mean of the batch norm after it."""
     bias = effective_weight(module, "bias")
     if bias is not None:
         return lambda constant: bias.write(bias.read().double() + constant)
-    if not path.chain or path.chain[0].name != "batch_norm" or path.chain[0].args[1] is None:
+    if not ops.affine or ops.affine[0].name != "batch_norm" or ops.affine[0].args[1] is None:
         return None
-    mean = path.chain[0].args[1]
+    mean = ops.affine[0].args[1]
 
     def lower(constant: Tensor) -> None:
         with torch.no_grad():

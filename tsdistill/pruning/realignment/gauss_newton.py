@@ -11,7 +11,7 @@ from torch.func import functional_call, jvp, vjp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tsdistill.models.layers.effective_weights import refresh
-from tsdistill.pruning.realignment.preconditioner import Scales, curvatures
+from tsdistill.pruning.realignment.preconditioner import Scales, kfac_preconditioner
 from tsdistill.statistics.sample_blocks import widen
 
 Tensors = dict[str, Tensor]
@@ -64,19 +64,19 @@ def refit(
     Returns:
         whether anything moved: nothing does where the unseen samples would be worse off.
     """
-    moving = {name: widen(p.detach()) for name, p in module.named_parameters() if p.is_floating_point()}
+    params = {name: widen(p.detach()) for name, p in module.named_parameters() if p.is_floating_point()}
     fixed = {name: widen(b) for name, b in module.named_buffers() if b.is_floating_point()}
     mask = None if mask is None else widen(mask)
     unseen = torch.arange(len(x), device=x.device) % 8 == 7
-    if not moving or not bool(unseen.any()):
+    if not params or not bool(unseen.any()):
         return False
     with sdpa_kernel(SDPBackend.MATH):
         problem = _Problem(module, fixed, widen(x[~unseen]), widen(wanted[~unseen]), mask)
         judge = _Problem(module, fixed, widen(x[unseen]), widen(wanted[unseen]), mask)
-        best = first = judge.error(moving)
+        best = first = judge.error(params)
         for _ in range(turns):
             before = best
-            for tried in problem.steps(moving, generator):
+            for tried in problem.steps(params, generator):
                 error = judge.error(tried)
                 if error >= best:
                     break
@@ -85,14 +85,14 @@ def refit(
                     break
             if best >= before:
                 break
-            moving = ahead
+            params = ahead
     if not best < first:
         refresh(module)
         return False
     with torch.no_grad():
         for name, parameter in module.named_parameters():
-            if name in moving:
-                parameter.copy_(moving[name])
+            if name in params:
+                parameter.copy_(params[name])
     refresh(module)
     return True
 
@@ -116,7 +116,7 @@ class _Problem:
         """Parameters after ever more steps of conjugate gradients on the problem linearised in ``at``; none
         any more where it is solved."""
         x = torch.cat([x for x, _ in self._chunks[:_PROBED]])
-        scales = curvatures(self._module, self._run, at, x, generator)
+        scales = kfac_preconditioner(self._module, self._run, at, x, generator)
         move = {name: torch.zeros_like(p) for name, p in at.items()}
         rest = self._downhill(at)
         ready = _over(rest, scales)
@@ -124,9 +124,9 @@ class _Problem:
         for step in range(1, STEPS + 1):
             if not slope > 0:
                 return
-            bent = self._curvature(at, way)
-            length = slope / max(_dot(way, bent), 1e-300)
-            move, rest = _plus(move, length, way), _plus(rest, -length, bent)
+            product = self._gauss_newton_product(at, way)
+            length = slope / max(_dot(way, product), 1e-300)
+            move, rest = _plus(move, length, way), _plus(rest, -length, product)
             if step % _LOOK == 0:
                 yield _plus(at, 1.0, move)
             ready = _over(rest, scales)
@@ -145,15 +145,15 @@ class _Problem:
             found = _plus(found, 1.0, back(wanted - y)[0])
         return found
 
-    def _curvature(self, at: Tensors, way: Tensors) -> Tensors:
+    def _gauss_newton_product(self, at: Tensors, way: Tensors) -> Tensors:
         """``JᵀJ way``."""
-        bent = {name: torch.zeros_like(each) for name, each in way.items()}
+        product = {name: torch.zeros_like(each) for name, each in way.items()}
         for x, _ in self._chunks:
             run = partial(self._run, x=x)
             _, moved = jvp(run, (at,), (way,))[:2]
             _, back = vjp(run, at)[:2]
-            bent = _plus(bent, 1.0, back(moved)[0])
-        return bent
+            product = _plus(product, 1.0, back(moved)[0])
+        return product
 
 
 def _plus(one: Tensors, factor: float, other: Tensors) -> Tensors:

@@ -1,4 +1,4 @@
-"""Many batches through one model at once, all held at the same layer: a forward that waits at every stop."""
+"""A forward pass that pauses at layers, so that many batches can be at the same layer at once."""
 
 from __future__ import annotations
 
@@ -19,23 +19,24 @@ _walker = threading.local()
 
 
 class _Abandoned(BaseException):
-    """Ends the thread of a forward that nobody waits for any more."""
+    """Ends the thread of an abandoned forward pass."""
 
 
-class Walk:
-    """The forward of one batch, run from stop to stop on a thread of its own; only one side runs at a time.
+class PausableForward:
+    """The forward of one batch, run from pause to pause on a thread of its own; it and its caller never run
+    at the same time.
 
     Args:
-        model: at rest, with the hooks of ``stopping`` on it.
+        model: at rest, with the hooks of ``pauses`` on it.
         x: the batch.
         capture: numbers of the calls whose results are kept.
         role: what the model is called in messages.
 
     Attributes:
-        at: the stop where it is held, ``None`` before the first and behind the last.
+        at: the stop where it is paused, ``None`` before the first and after the last.
         value: the tensor there.
         entered: block -> its input and that tensor's version, which tells whether it is still the same.
-        instead: goes on in the place of the block's output that is held.
+        instead: replaces the block's output at which it is paused.
     """
 
     def __init__(self, model: nn.Module, x: Any, capture: Collection[int], role: str) -> None:
@@ -51,7 +52,7 @@ class Walk:
         self._thread.start()
 
     def advance(self, stop: str | None) -> Tensor | None:
-        """Go on to ``stop``; the tensor that is held there (``None`` runs to the end).
+        """Continue to ``stop``; the tensor there (``None`` runs to the end).
 
         Raises:
             TsdistillError: the forward fails.
@@ -67,21 +68,21 @@ class Walk:
         return self.value if self.at == stop else None
 
     def replace(self, value: Tensor) -> None:
-        """Go on from a block's end with another output, which takes the old one's place in `captured` too."""
+        """Continue after a block with another output, which takes the old one's place in `captured` too."""
         for number, result in self.captured.results.items():
             if result is self.value:
                 self.captured.results[number] = value
         self.instead = self.value = value
 
     def abandon(self) -> None:
-        """End the forward wherever it is."""
+        """End the forward pass at its present pause."""
         self._left = True
         self.value = None
         self._go.release()
         self._thread.join()
 
     def hold(self, stop: str, value: Tensor) -> Tensor | None:
-        """Called on the walk's own thread: wait at a stop; what goes on instead of ``value``, if anything."""
+        """Called on the pass's own thread: wait at a layer. Returns the replacement of ``value``, if any."""
         self.at, self.value = stop, value
         self._here.release()
         self._go.acquire()
@@ -107,16 +108,16 @@ class Walk:
 
 
 @contextmanager
-def stopping(
+def pauses(
     model: nn.Module, names: Collection[str], *, after: bool, blocks: Collection[str] = ()
 ) -> Iterator[None]:
-    """Let walks of ``model`` stop at modules.
+    """Hooks at which a `PausableForward` of ``model`` pauses.
 
     Args:
         model: the model.
-        names: where they stop before the module, with its first input, or ``after`` it, with its output.
+        names: pause before the module, with its first input, or ``after`` it, with its output.
         after: see there.
-        blocks: where they stop behind the module, their input remembered; its output can be replaced.
+        blocks: pause after these; their input is recorded, and their output can be replaced.
     """
     modules = dict(model.named_modules())
     stops = {name: modules[name] for name in names}
@@ -136,7 +137,7 @@ def _stop_behind(call: ModuleCall) -> None:
 
 
 def _enter(call: ModuleCall) -> None:
-    walk: Walk | None = getattr(_walker, "walk", None)
+    walk: PausableForward | None = getattr(_walker, "walk", None)
     if walk is not None:
         with DisableTorchFunction():
             walk.entered[call.name] = call.args[0], version_of(call.args[0])
@@ -147,5 +148,5 @@ def _replace_output(call: ModuleCall) -> Any:
 
 
 def _hold(name: str, value: Any) -> Any:
-    walk: Walk | None = getattr(_walker, "walk", None)
+    walk: PausableForward | None = getattr(_walker, "walk", None)
     return None if walk is None else walk.hold(name, value)

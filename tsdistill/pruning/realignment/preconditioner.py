@@ -25,7 +25,7 @@ _ROWS = 16384
 _DAMPING = 1e-3
 
 
-def curvatures(
+def kfac_preconditioner(
     module: nn.Module,
     run: Callable[[dict[str, Tensor], Tensor], Tensor],
     at: Mapping[str, Tensor],

@@ -14,14 +14,14 @@ import torch
 from torch import nn
 
 from tsdistill.errors import TsdistillError
-from tsdistill.pruning.realignment.active_positions import SAMPLES, reaching
-from tsdistill.pruning.realignment.batch_scheduler import MEMORY, Crowd, alive
-from tsdistill.pruning.realignment.dataflow import Downstream
+from tsdistill.pruning.realignment.active_positions import SAMPLES, active_positions
+from tsdistill.pruning.realignment.batch_scheduler import MEMORY, BatchScheduler, alive
+from tsdistill.pruning.realignment.dataflow import PostOps
 from tsdistill.pruning.realignment.fit import fit_block, fit_layer
 from tsdistill.pruning.realignment.gauss_newton import TURNS
-from tsdistill.pruning.realignment.pausable_forward import stopping
+from tsdistill.pruning.realignment.pausable_forward import pauses
 from tsdistill.pruning.realignment.target_blocks import Block
-from tsdistill.pruning.realignment.target_layers import Stop, find_stops
+from tsdistill.pruning.realignment.target_layers import TargetLayer, find_targets
 from tsdistill.runtime.forward import head
 from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.runtime.progress import Progress, tell
@@ -94,8 +94,8 @@ def realign(
         TsdistillError: there are no data, or a forward fails.
     """
     tell(progress, STAGE)
-    there = iter(batches)
-    first = next(there, None)
+    batches_left = iter(batches)
+    first = next(batches_left, None)
     if first is None:
         raise TsdistillError("the data yields no samples to re-align on; check the data specification")
     fitted = together = 0
@@ -103,62 +103,65 @@ def realign(
     with ExitStack() as stack:
         stack.enter_context(evaluation_mode(dense, small))
         stack.enter_context(seeded(seed))
-        stops, blocks = find_stops(dense, small, kept, gains or {}, head(first[0], 2))
-        names, around = [stop.name for stop in stops], [block.name for block in blocks if turns]
-        stations = _stations(stops, blocks if turns else [])
+        targets, blocks = find_targets(dense, small, kept, gains or {}, head(first[0], 2))
+        names, around = [target.name for target in targets], [block.name for block in blocks if turns]
+        stations = _stations(targets, blocks if turns else [])
         dims = {station.name: station.dim for station in stations}
-        where = reaching(dense, dims, head(first[0], SAMPLES), seed)
+        where = active_positions(dense, dims, head(first[0], SAMPLES), seed)
         one = head(first[0], 1)
         every = [station.name for station in stations]
         needs = alive(small, every, one, around), alive(dense, every, one)
-        crowd = Crowd(
+        scheduler = BatchScheduler(
             dense,
             small,
-            chain([first], there),
+            chain([first], batches_left),
             {name: needs[0][name] + needs[1][name] for name in every},
             memory,
-            (_others(stops, _mine), _others(stops, _theirs)),
+            (_residual_calls(targets, _small_ops), _residual_calls(targets, _dense_ops)),
         )
-        stack.callback(crowd.leave)
-        stack.enter_context(stopping(small, names, after=False, blocks=around))
-        stack.enter_context(stopping(dense, every, after=True))
-        uses = Counter(stop.mine.other for stop in stops), Counter(stop.theirs.other for stop in stops)
+        stack.callback(scheduler.leave)
+        stack.enter_context(pauses(small, names, after=False, blocks=around))
+        stack.enter_context(pauses(dense, every, after=True))
+        uses = (
+            Counter(target.small_ops.residual for target in targets),
+            Counter(target.dense_ops.residual for target in targets),
+        )
         for number, station in enumerate(stations):
             generator = torch.Generator().manual_seed(hash((seed, number)) % 2**63)
-            if isinstance(station, Stop):
-                fitted += fit_layer(station, small, crowd, generator, where.get(station.name))
-                for side, number_of in zip((_mine, _theirs), uses, strict=True):
-                    number_of[side(station).other] -= 1
-                crowd.forget(*([call for call, left in each.items() if not left] for each in uses))
+            if isinstance(station, TargetLayer):
+                fitted += fit_layer(station, small, scheduler, generator, where.get(station.name))
+                for side, number_of in zip((_small_ops, _dense_ops), uses, strict=True):
+                    number_of[side(station).residual] -= 1
+                scheduler.forget(*([call for call, left in each.items() if not left] for each in uses))
             else:
-                moved, note = fit_block(station, small, crowd, generator, turns, where.get(station.name))
+                moved, note = fit_block(station, small, scheduler, generator, turns, where.get(station.name))
                 together += moved
                 notes += [note] if note else []
             tell(progress, STAGE, number + 1, len(stations))
-        samples = crowd.samples
-    return Realigned(fitted, len(stops), samples, together, tuple(notes))
+        samples = scheduler.samples
+    return Realigned(fitted, len(targets), samples, together, tuple(notes))
 
 
-def _stations(stops: Sequence[Stop], blocks: Sequence[Block]) -> list[Stop | Block]:
+def _stations(targets: Sequence[TargetLayer], blocks: Sequence[Block]) -> list[TargetLayer | Block]:
     """Layers in forward order, every block behind the last of its own."""
     last = {
-        block.name: max(i for i, stop in enumerate(stops) if stop.name.startswith(f"{block.name}."))
+        block.name: max(i for i, target in enumerate(targets) if target.name.startswith(f"{block.name}."))
         for block in blocks
     }
-    stations: list[Stop | Block] = []
-    for number, stop in enumerate(stops):
-        stations.append(stop)
+    stations: list[TargetLayer | Block] = []
+    for number, target in enumerate(targets):
+        stations.append(target)
         stations += [block for block in blocks if last[block.name] == number]
     return stations
 
 
-def _mine(stop: Stop) -> Downstream:
-    return stop.mine
+def _small_ops(target: TargetLayer) -> PostOps:
+    return target.small_ops
 
 
-def _theirs(stop: Stop) -> Downstream:
-    return stop.theirs
+def _dense_ops(target: TargetLayer) -> PostOps:
+    return target.dense_ops
 
 
-def _others(stops: Sequence[Stop], side: Callable[[Stop], Downstream]) -> list[int]:
-    return [call for stop in stops if (call := side(stop).other) is not None]
+def _residual_calls(targets: Sequence[TargetLayer], side: Callable[[TargetLayer], PostOps]) -> list[int]:
+    return [call for target in targets if (call := side(target).residual) is not None]

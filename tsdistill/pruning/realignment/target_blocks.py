@@ -43,8 +43,8 @@ class Block:
 
 def find_blocks(
     small: nn.Module,
-    mine: Flow,
-    theirs: Flow,
+    small_flow: Flow,
+    dense_flow: Flow,
     layers: Sequence[str],
     kept: Mapping[tuple[str, int], np.ndarray],
     gains: ActivationGains,
@@ -57,26 +57,26 @@ def find_blocks(
 
     Args:
         small: the small model.
-        mine: its flow.
-        theirs: that of the dense model.
+        small_flow: its flow.
+        dense_flow: that of the dense model.
         layers: names of the linear layers and convolutions that are re-aligned, in forward order.
         kept: ``(parameter, dimension)`` -> coordinates of the dense model that are left.
         gains: ``(weight, dimension)`` -> how many times as large an activation has to be.
     """
     modules = dict(small.named_modules())
-    nodes = _nodes(modules, mine)
+    nodes = _nodes(modules, small_flow)
     found: list[Block] = []
-    for name in sorted(mine.passed, key=lambda name: -name.count(".")):
+    for name in sorted(small_flow.passed, key=lambda name: -name.count(".")):
         inside = tuple(layer for layer in layers if layer.startswith(f"{name}."))
-        known = nodes.get(id(mine.passed[name]))
-        if not 2 <= len(inside) <= _MOST_LAYERS or known is None or name not in theirs.passed:
+        known = nodes.get(id(small_flow.passed[name]))
+        if not 2 <= len(inside) <= _MOST_LAYERS or known is None or name not in dense_flow.passed:
             continue
         within = [block for block in found if block.name.startswith(f"{name}.")]
         if (within and len(inside) > _LAYERS) or not _alone(small, modules[name]):
             continue
         dim, (param, side) = known
         left = kept.get((param, side))
-        widths = mine.passed[name].shape[dim], theirs.passed[name].shape[dim]
+        widths = small_flow.passed[name].shape[dim], dense_flow.passed[name].shape[dim]
         if widths[0] != (widths[1] if left is None else len(left)):
             continue
         found = [block for block in found if block not in within]

@@ -1,4 +1,4 @@
-"""Which layers are re-aligned, and what lies behind each of them in both models."""
+"""Which layers are re-aligned, and the operations on their outputs in both models."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tsdistill.models.layers.call_kinds import ComputedCall
 from tsdistill.models.layers.effective_weights import effective_weight, shared_parameters
 from tsdistill.models.layers.layer_kind import groups_of, kind_of
-from tsdistill.pruning.realignment.dataflow import Downstream, flow
+from tsdistill.pruning.realignment.dataflow import PostOps, flow
 from tsdistill.pruning.realignment.norm_fit import is_norm
 from tsdistill.pruning.realignment.target_blocks import Block, find_blocks, gain_of, index_of, output_side
 from tsdistill.statistics.unfold import channel_dim, has_known_rows, has_rows, inputs_per_output, output_count
@@ -23,7 +23,7 @@ WIDEST = 8192
 
 
 @dataclass(frozen=True, eq=False)
-class Stop:
+class TargetLayer:
     """A layer that is re-aligned.
 
     Attributes:
@@ -32,8 +32,8 @@ class Stop:
         dim: dimension of the output along which the nodes lie.
         kept: int64 ``[O]``, the dense layer's nodes that are left; ``None`` when all are.
         gain: ``[O]``, how many times as large as there they have to be; ``None`` where they are the same.
-        mine: what lies behind it in the small model.
-        theirs: the same of the dense model, of the same form.
+        small_ops: operations on its output in the small model.
+        dense_ops: the same of the dense model, of the same form.
     """
 
     name: str
@@ -41,17 +41,17 @@ class Stop:
     dim: int
     kept: Tensor | None
     gain: Tensor | None
-    mine: Downstream
-    theirs: Downstream
+    small_ops: PostOps
+    dense_ops: PostOps
 
 
-def find_stops(
+def find_targets(
     dense: nn.Module,
     small: nn.Module,
     kept: Mapping[tuple[str, int], np.ndarray],
     gains: ActivationGains,
     x: Any,
-) -> tuple[list[Stop], list[Block]]:
+) -> tuple[list[TargetLayer], list[Block]]:
     """The layers to re-align, in forward order: those that run once in both models, on weights of their own.
 
     With them come the blocks that such layers make up.
@@ -66,27 +66,28 @@ def find_stops(
     shared = shared_parameters(small)
     modules = dict(small.named_modules())
     wanted = [name for name, m in modules.items() if name and _own(m, shared) and (_moves(m) or is_norm(m))]
-    mine, theirs = flow(small, wanted, x), flow(dense, wanted, x)
+    small_flow, dense_flow = flow(small, wanted, x), flow(dense, wanted, x)
     chained = {
         id(call.args[1])
-        for name in mine.order
+        for name in small_flow.order
         if has_known_rows(modules[name])
-        for call in mine.downstream[name].chain
+        for call in small_flow.downstream[name].affine
         if call.name == "batch_norm"
     }
-    stops = []
-    for name in mine.order:
+    targets = []
+    for name in small_flow.order:
         module = modules[name]
-        if name not in theirs.downstream:
+        if name not in dense_flow.downstream:
             continue
         norm = not has_known_rows(module)
         if norm and (
-            id(getattr(module, "running_mean", None)) in chained or not is_norm(module, mine.inputs[name])
+            id(getattr(module, "running_mean", None)) in chained
+            or not is_norm(module, small_flow.inputs[name])
         ):
             continue
-        output = mine.downstream[name].output
+        output = small_flow.downstream[name].output
         if not norm and (
-            inputs_per_output(module)[1] > WIDEST or not has_rows(module, mine.inputs[name], output)
+            inputs_per_output(module)[1] > WIDEST or not has_rows(module, small_flow.inputs[name], output)
         ):
             continue
         width = _norm_width(module) if norm else output_count(module)
@@ -95,12 +96,12 @@ def find_stops(
         left = kept.get((param, side))
         if dim is None or output.ndim < 2 or output.shape[dim] != width:  # without a batch: a constant
             continue
-        sides = _alike(mine.downstream[name], theirs.downstream[name])
-        index = index_of(left, theirs.downstream[name].output.shape[dim])
+        sides = _alike(small_flow.downstream[name], dense_flow.downstream[name])
+        index = index_of(left, dense_flow.downstream[name].output.shape[dim])
         gain = gain_of(gains, param, side)
-        stops.append(Stop(name, norm, dim, index, gain, *sides))
-    layers = [stop.name for stop in stops if not stop.norm]
-    return stops, find_blocks(small, mine, theirs, layers, kept, gains)
+        targets.append(TargetLayer(name, norm, dim, index, gain, *sides))
+    layers = [target.name for target in targets if not target.norm]
+    return targets, find_blocks(small, small_flow, dense_flow, layers, kept, gains)
 
 
 def _own(module: nn.Module, shared: set[int]) -> bool:
@@ -134,10 +135,14 @@ def _norm_dim(module: nn.Module, output: Tensor, width: int) -> int | None:
     return next((dim for dim in ((-1, 1) if last else (1, -1)) if output.shape[dim] == width), None)
 
 
-def _alike(mine: Downstream, theirs: Downstream) -> tuple[Downstream, Downstream]:
+def _alike(small_ops: PostOps, dense_ops: PostOps) -> tuple[PostOps, PostOps]:
     """Both as far as they have the same form."""
-    if [call.name for call in mine.chain] != [call.name for call in theirs.chain]:
-        return Downstream(mine.output), Downstream(theirs.output)
-    if (mine.other is None) != (theirs.other is None) or (mine.bend is None) != (theirs.bend is None):
-        return replace(mine, other=None, bend=None), replace(theirs, other=None, bend=None)
-    return mine, theirs
+    if [call.name for call in small_ops.affine] != [call.name for call in dense_ops.affine]:
+        return PostOps(small_ops.output), PostOps(dense_ops.output)
+    if (small_ops.residual is None) != (dense_ops.residual is None) or (small_ops.activation is None) != (
+        dense_ops.activation is None
+    ):
+        return replace(small_ops, residual=None, activation=None), replace(
+            dense_ops, residual=None, activation=None
+        )
+    return small_ops, dense_ops

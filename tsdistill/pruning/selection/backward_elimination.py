@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tsdistill.pruning.selection.obs import Regression, Toll
+from tsdistill.pruning.selection.obs import NodePenalty, OBSState
 
 _AT_ONCE = 64
 _COMPETITORS = 4
 
 
 def eliminate(
-    regressions: Sequence[Regression | Toll],
+    states: Sequence[OBSState | NodePenalty],
     owner: np.ndarray,
     floors: np.ndarray,
     savings: np.ndarray,
@@ -45,33 +45,33 @@ def eliminate(
             costs.append(0.0)
     alive = np.ones(size, dtype=bool)
     alive[order] = False
-    for regression in regressions:
-        regression.remove(order)
+    for state in states:
+        state.remove(order)
     chunk = size if size <= _AT_ONCE else max(2, size // _AT_ONCE)
     while True:
         able = np.flatnonzero(alive & (left > floors)[owner])
         if able.size == 0:
             return np.array(order, dtype=np.int64), np.array(costs)
-        ratio = (_increments(regressions, size) / savings)[able]
+        ratio = (_increments(states, size) / savings)[able]
         count = min(able.size, max(_COMPETITORS * chunk, 16))
         chosen = able[np.argpartition(ratio, count - 1)[:count]] if count < able.size else able
-        gone, spent = _compete(regressions, chosen, owner, left, floors, savings, chunk)
-        for regression in regressions:
-            regression.remove(gone)
+        gone, spent = _compete(states, chosen, owner, left, floors, savings, chunk)
+        for state in states:
+            state.remove(gone)
         alive[gone] = False
         order += gone
         costs += spent
 
 
-def _increments(regressions: Sequence[Regression | Toll], size: int) -> np.ndarray:
+def _increments(states: Sequence[OBSState | NodePenalty], size: int) -> np.ndarray:
     total = np.zeros(size)
-    for regression in regressions:
-        total += regression.increments(size)
+    for state in states:
+        total += state.increments(size)
     return total
 
 
 def _compete(
-    regressions: Sequence[Regression | Toll],
+    states: Sequence[OBSState | NodePenalty],
     chosen: np.ndarray,
     owner: np.ndarray,
     left: np.ndarray,
@@ -80,7 +80,7 @@ def _compete(
     count: int,
 ) -> tuple[list[int], list[float]]:
     """Up to ``count`` of the ``chosen`` nodes, removed one by one, and their costs; updates ``left``."""
-    small = [regression.restrict(chosen) for regression in regressions]
+    small = [state.restrict(chosen) for state in states]
     stays = np.ones(len(chosen), dtype=bool)
     order: list[int] = []
     costs: list[float] = []
@@ -91,8 +91,8 @@ def _compete(
         now = _increments(small, len(owner))[chosen[able]]
         best = int((now / savings[chosen[able]]).argmin())
         node = int(chosen[able[best]])
-        for regression in small:
-            regression.remove([node])
+        for state in small:
+            state.remove([node])
         stays[able[best]] = False
         left[owner[node]] -= 1
         order.append(node)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tsdistill.plugins import Register, hookimpl
 from tsdistill.pruning.selection.cost import Amounts, CostEstimate, Reading
 from tsdistill.pruning.selection.latency_budget import read
-from tsdistill.pruning.selection.latency_model import LatencyPrice, output, output_factors, price_latency
+from tsdistill.pruning.selection.latency_model import LatencyModel, output, output_factors, price_latency
 from tsdistill.runtime.forward import forward
 from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
 from tsdistill.runtime.memory import peak_memory as peak
@@ -63,7 +63,7 @@ class Latency:
 
     amounts = Amounts("latency", _TIMES, ("s", "ms", "us"), "10ms")
 
-    def estimate(self, model: nn.Module, graph: NodeGraph, example: Any) -> LatencyPrice:
+    def estimate(self, model: nn.Module, graph: NodeGraph, example: Any) -> LatencyModel:
         """Every operation timed where it runs."""
         return price_latency(model, graph, example)
 

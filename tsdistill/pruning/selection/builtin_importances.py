@@ -24,7 +24,7 @@ from tsdistill.pruning.selection.importance import (
     observed_model,
     ranks_only,
 )
-from tsdistill.pruning.selection.pruning_order import Elimination, score
+from tsdistill.pruning.selection.pruning_order import PruningOrder, score
 from tsdistill.runtime.forward import forward, main_output, to_model
 from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.tracing.graph import Group
@@ -40,7 +40,7 @@ class Reconstruction:
         savings: Mapping[str, float],
         *,
         keep_strong: bool,
-    ) -> list[Elimination]:
+    ) -> list[PruningOrder]:
         """See `pruning_order.score`."""
         return score(report, floors, savings, keep_strong=keep_strong)
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from tsdistill.pruning.selection.constraints import Limits
-from tsdistill.pruning.selection.cost_model import Meter
+from tsdistill.pruning.selection.constraints import WidthConstraints
+from tsdistill.pruning.selection.cost_model import CostModel
 from tsdistill.pruning.selection.greedy import Choice, select
-from tsdistill.pruning.selection.pruning_order import Elimination
-from tsdistill.pruning.selection.width_steps import give_back
+from tsdistill.pruning.selection.pruning_order import PruningOrder
+from tsdistill.pruning.selection.width_steps import refill_budget
 
 LEAST_GAIN = 0.1
 """Part of the predicted cost of a cut by which another must be cheaper to replace it. Predicted costs are
@@ -26,13 +26,13 @@ divergence from the unpruned model rises from 0.00514 to 0.00604."""
 
 
 def avoid_overshoot(
-    meter: Meter,
-    new_meter: Callable[[], Meter],
-    eliminations: Sequence[Elimination],
+    cost_model: CostModel,
+    new_cost_model: Callable[[], CostModel],
+    node_orders: Sequence[PruningOrder],
     orders: Mapping[str, Choice],
-    limits: Limits,
+    constraints: WidthConstraints,
     limit: float,
-) -> Meter:
+) -> CostModel:
     """Select again with fewer nodes of a coarse group, where that costs less.
 
     The walk takes what costs least for what it saves. Its last step may save far more than was missing:
@@ -42,25 +42,26 @@ def avoid_overshoot(
     from it.
 
     Args:
-        meter: at the widths that the walk came to, within the limit.
-        new_meter: makes a meter of the whole network.
-        eliminations: what the walk went along.
+        cost_model: at the widths that the walk came to, within the limit.
+        new_cost_model: makes a cost model of the whole network.
+        node_orders: what the walk went along.
         orders: per group all the nodes that may leave, in their order.
-        limits: the allowed widths.
-        limit: what the meter may show at most.
+        constraints: the allowed widths.
+        limit: what the cost model may show at most.
 
     Returns:
-        a meter at the widths of the cheapest cut, ``meter`` itself where none was cheaper by `LEAST_GAIN`.
+        a cost model at the widths of the cheapest cut, ``cost_model`` itself where none was cheaper by
+        `LEAST_GAIN`.
     """
     spent = {name: np.concatenate([[0.0], np.cumsum(order.cost)]) for name, order in orders.items()}
 
-    def cost(other: Meter) -> float:
+    def cost(other: CostModel) -> float:
         gone = other.gone
         return float(sum(costs[gone[name]] for name, costs in spent.items()))
 
-    whole = new_meter()
+    whole = new_cost_model()
     large = [name for name in spent if whole.saving({name: 1}) >= LEAST_SAVING * whole.total]
-    best, lowest = meter, cost(meter)
+    best, lowest = cost_model, cost(cost_model)
     most: dict[str, int] = {}
     while True:
         gone, needed = best.gone, LEAST_GAIN * lowest
@@ -72,10 +73,10 @@ def avoid_overshoot(
         trials = []
         for name in coarse:
             caps = {**most, name: gone[name] - 1}
-            trial = new_meter()
-            select(trial, [_capped(elimination, caps) for elimination in eliminations], limit)
+            trial = new_cost_model()
+            select(trial, [_capped(node_order, caps) for node_order in node_orders], limit)
             if trial.total <= limit:
-                give_back(trial, orders, limits, limit)
+                refill_budget(trial, orders, constraints, limit)
                 trials.append((cost(trial), name, caps, trial))
         if not trials:
             return best
@@ -85,18 +86,18 @@ def avoid_overshoot(
         best, lowest, most = trial, least, caps
 
 
-def _capped(elimination: Elimination, caps: Mapping[str, int]) -> Elimination:
-    """The same elimination with at most ``caps[group]`` nodes of a group."""
-    stays = np.ones(len(elimination.node), dtype=bool)
-    for index, name in enumerate(elimination.groups):
+def _capped(node_order: PruningOrder, caps: Mapping[str, int]) -> PruningOrder:
+    """The same order with at most ``caps[group]`` nodes of a group."""
+    stays = np.ones(len(node_order.node), dtype=bool)
+    for index, name in enumerate(node_order.groups):
         if name in caps:
-            stays[np.flatnonzero(elimination.owner == index)[caps[name] :]] = False
+            stays[np.flatnonzero(node_order.owner == index)[caps[name] :]] = False
     if stays.all():
-        return elimination
+        return node_order
     return replace(
-        elimination,
-        owner=elimination.owner[stays],
-        node=elimination.node[stays],
-        cost=elimination.cost[stays],
-        free=elimination.free[stays],
+        node_order,
+        owner=node_order.owner[stays],
+        node=node_order.node[stays],
+        cost=node_order.cost[stays],
+        free=node_order.free[stays],
     )

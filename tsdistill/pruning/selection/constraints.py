@@ -18,7 +18,7 @@ _ADAPTERS = frozenset(("lora_A", "lora_embedding_A", "lora_down"))
 
 
 @dataclass(frozen=True)
-class Limits:
+class WidthConstraints:
     """What may stay of each group.
 
     Attributes:
@@ -43,7 +43,7 @@ class Limits:
         return min(self.sizes[name], max(self.floors[name], (kept // step + 1) * step))
 
 
-def limits_of(
+def constraints_of(
     graph: NodeGraph,
     *,
     min_nodes: int | None = None,
@@ -53,7 +53,7 @@ def limits_of(
     whole: Collection[str] = (),
     share: float = 0.1,
     dense: Mapping[str, int] | None = None,
-) -> Limits:
+) -> WidthConstraints:
     """The limits of every group.
 
     Args:
@@ -81,7 +81,7 @@ def limits_of(
         floor = ceil(least / step) * step
         steps[group.name] = step
         floors[group.name] = group.size if group.name in kept_whole else min(group.size, floor)
-    return Limits(graph.widths, floors, steps)
+    return WidthConstraints(graph.widths, floors, steps)
 
 
 def step_of(group: Group, round_to: int) -> int:

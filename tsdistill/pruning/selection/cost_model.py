@@ -10,7 +10,7 @@ from tsdistill.pruning.selection.cost import Cost, cost_of
 from tsdistill.tracing.graph import NodeGraph, Term
 
 
-class Price(Protocol):
+class CostTerms(Protocol):
     """What a forward pass costs on a device, as a sum over terms of a network's widths."""
 
     @property
@@ -23,7 +23,7 @@ class Price(Protocol):
         ...
 
 
-class Meter:
+class CostModel:
     """A weighted sum of terms, kept up to date while nodes leave.
 
     Attributes:
@@ -68,8 +68,8 @@ class Meter:
             self.kept[name] -= count
 
 
-def meter_of(graph: NodeGraph, kind: str, price: Price | None = None) -> Meter:
-    """A meter of ``graph``, whole.
+def cost_model_of(graph: NodeGraph, kind: str, price: CostTerms | None = None) -> CostModel:
+    """A cost model of ``graph``, whole.
 
     Args:
         graph: the network.
@@ -81,15 +81,15 @@ def meter_of(graph: NodeGraph, kind: str, price: Price | None = None) -> Meter:
     """
     cost = cost_of(kind)
     if isinstance(cost, Cost):
-        return Meter(graph.widths, cost.terms(graph))
+        return CostModel(graph.widths, cost.terms(graph))
     if price is None:
         raise TsdistillError(
             f"a budget of {cost.amounts.words} needs to know what operations cost here; give price= (prune "
             "measures it)"
         )
-    return Meter(graph.widths, price.terms(graph), price.fixed)
+    return CostModel(graph.widths, price.terms(graph), price.fixed)
 
 
-def savings_per_node(meter: Meter) -> Mapping[str, float]:
+def savings_per_node(cost_model: CostModel) -> Mapping[str, float]:
     """What removing a single node of each whole group saves."""
-    return {name: meter.saving({name: 1}) for name in meter.kept}
+    return {name: cost_model.saving({name: 1}) for name in cost_model.kept}

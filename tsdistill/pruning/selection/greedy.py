@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tsdistill.pruning.selection.cost_model import Meter
-from tsdistill.pruning.selection.pruning_order import Elimination
+from tsdistill.pruning.selection.cost_model import CostModel
+from tsdistill.pruning.selection.pruning_order import PruningOrder
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,41 +31,41 @@ class Choice:
         return Choice(self.nodes[:count], self.cost[:count], self.free[:count])
 
 
-def select(meter: Meter, eliminations: Sequence[Elimination], limit: float) -> None:
-    """Walk down the eliminations until ``meter.total`` is at most ``limit``, or to their end.
+def select(cost_model: CostModel, node_orders: Sequence[PruningOrder], limit: float) -> None:
+    """Walk down the orders until ``cost_model.total`` is at most ``limit``, or to their end.
 
-    Along each elimination the costs are made convex first (equal over stretches that pay together), so that
-    a dear node does not hide cheap ones behind it. The meter shows afterwards how many nodes are left.
+    Along each order the costs are made convex first (equal over stretches that pay together), so that
+    a dear node does not hide cheap ones behind it. The cost model shows afterwards how many nodes are left.
     """
-    walks = [_Walk(elimination) for elimination in eliminations]
+    walks = [_OrderCursor(node_order) for node_order in node_orders]
     heap: list[tuple[float, int]] = [
-        (walk.ratio(meter), index) for index, walk in enumerate(walks) if walk.left
+        (walk.ratio(cost_model), index) for index, walk in enumerate(walks) if walk.left
     ]
     heapq.heapify(heap)
-    while meter.total > limit and heap:
+    while cost_model.total > limit and heap:
         _, index = heapq.heappop(heap)
         walk = walks[index]
-        ratio = walk.ratio(meter)
+        ratio = walk.ratio(cost_model)
         if heap and ratio > heap[0][0]:
             heapq.heappush(heap, (ratio, index))
             continue
-        walk.step(meter, limit)
+        walk.step(cost_model, limit)
         if walk.left:
-            heapq.heappush(heap, (walk.ratio(meter), index))
+            heapq.heappush(heap, (walk.ratio(cost_model), index))
 
 
-class _Walk:
-    """A place along one elimination."""
+class _OrderCursor:
+    """A place along one order."""
 
-    def __init__(self, elimination: Elimination) -> None:
-        self.elimination = elimination
+    def __init__(self, node_order: PruningOrder) -> None:
+        self.node_order = node_order
         self.position = 0
-        self._slopes = convex(elimination.cost)
-        self._chunk = max(1, len(elimination.node) // 100)
+        self._slopes = convex(node_order.cost)
+        self._chunk = max(1, len(node_order.node) // 100)
 
     @property
     def left(self) -> bool:
-        return self.position < len(self.elimination.node)
+        return self.position < len(self.node_order.node)
 
     def _end(self) -> int:
         """The end of the next chunk: nodes of one slope, at most a hundredth of all."""
@@ -75,27 +75,25 @@ class _Walk:
 
     def _leaving(self, end: int) -> dict[str, int]:
         counts = np.bincount(
-            self.elimination.owner[self.position : end], minlength=len(self.elimination.groups)
+            self.node_order.owner[self.position : end], minlength=len(self.node_order.groups)
         )
-        return {
-            name: int(count) for name, count in zip(self.elimination.groups, counts, strict=True) if count
-        }
+        return {name: int(count) for name, count in zip(self.node_order.groups, counts, strict=True) if count}
 
-    def ratio(self, meter: Meter) -> float:
+    def ratio(self, cost_model: CostModel) -> float:
         """Cost over saving of the next chunk."""
         end = self._end()
-        saving = meter.saving(self._leaving(end))
+        saving = cost_model.saving(self._leaving(end))
         cost = float(self._slopes[self.position]) * (end - self.position)
         return cost / saving if saving > 0 else float("inf")
 
-    def step(self, meter: Meter, limit: float) -> None:
+    def step(self, cost_model: CostModel, limit: float) -> None:
         """Take the next chunk, or as much of it as the budget asks for."""
         end = self._end()
         for stop in range(self.position + 1, end):
-            if meter.total - meter.saving(self._leaving(stop)) <= limit:
+            if cost_model.total - cost_model.saving(self._leaving(stop)) <= limit:
                 end = stop
                 break
-        meter.remove(self._leaving(end))
+        cost_model.remove(self._leaving(end))
         self.position = end
 
 
@@ -116,16 +114,16 @@ def convex(cost: np.ndarray) -> np.ndarray:
     return np.repeat(np.array(means), counts) if means else np.zeros(0)
 
 
-def orders(eliminations: Sequence[Elimination]) -> dict[str, Choice]:
+def orders(node_orders: Sequence[PruningOrder]) -> dict[str, Choice]:
     """Per group all the nodes that may leave it, in the order in which they do."""
     result: dict[str, Choice] = {}
-    for elimination in eliminations:
-        for index, name in enumerate(elimination.groups):
-            here = np.flatnonzero(elimination.owner == index)
-            result[name] = Choice(elimination.node[here], elimination.cost[here], elimination.free[here])
+    for node_order in node_orders:
+        for index, name in enumerate(node_order.groups):
+            here = np.flatnonzero(node_order.owner == index)
+            result[name] = Choice(node_order.node[here], node_order.cost[here], node_order.free[here])
     return result
 
 
-def leaving(meter: Meter, orders: Mapping[str, Choice]) -> dict[str, Choice]:
-    """Per group the nodes that leave it, as many as have left the meter."""
-    return {name: order.first(meter.gone[name]) for name, order in orders.items()}
+def leaving(cost_model: CostModel, orders: Mapping[str, Choice]) -> dict[str, Choice]:
+    """Per group the nodes that leave it, as many as have left the cost model."""
+    return {name: order.first(cost_model.gone[name]) for name, order in orders.items()}

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tsdistill import plugins
 from tsdistill.alignment.report import AlignmentReport
 from tsdistill.errors import TsdistillError
-from tsdistill.pruning.selection.pruning_order import Elimination
+from tsdistill.pruning.selection.pruning_order import PruningOrder
 from tsdistill.tracing.graph import Group
 
 KIND = "importance"
@@ -51,7 +51,7 @@ class OrderedImportance(Protocol):
         savings: Mapping[str, float],
         *,
         keep_strong: bool,
-    ) -> list[Elimination]:
+    ) -> list[PruningOrder]:
         """The nodes of every observed group in the order in which they leave, with the cost of each.
 
         Args:
@@ -70,7 +70,7 @@ def importance_orders(
     savings: Mapping[str, float],
     *,
     keep_strong: bool,
-) -> list[Elimination]:
+) -> list[PruningOrder]:
     """The orders in which nodes leave by a criterion, see `OrderedImportance.orders`.
 
     Args:
@@ -95,10 +95,10 @@ def importance_orders(
     return result
 
 
-def _order(report: AlignmentReport, group: Group, floor: int, costs: np.ndarray) -> Elimination:
+def _order(report: AlignmentReport, group: Group, floor: int, costs: np.ndarray) -> PruningOrder:
     nodes = np.argsort(costs, kind="stable")[: max(0, group.size - floor)]
     owner = np.zeros(len(nodes), dtype=np.int64)
-    return Elimination((group.name,), owner, nodes, costs[nodes], report.by_name[group.name].free[nodes])
+    return PruningOrder((group.name,), owner, nodes, costs[nodes], report.by_name[group.name].free[nodes])
 
 
 def _costs(name: str, criterion: Importance, report: AlignmentReport, group: Group) -> np.ndarray:

@@ -27,7 +27,7 @@ Key = tuple[str, bool]
 
 
 @dataclass(frozen=True)
-class LatencyPrice:
+class LatencyModel:
     """Seconds of a forward pass as a sum over the operations of a node graph.
 
     An operation's own time goes with its multiply-accumulates; that of what follows it (norms, activations,
@@ -83,7 +83,7 @@ def price_latency(
     repeats: int = 15,
     max_seconds: float = 10.0,
     seed: int = 0,
-) -> LatencyPrice:
+) -> LatencyModel:
     """Time every operation of ``model`` where it runs, whole and with a random half of every group cut.
 
     Two widths tell what of an operation's time shrinks with it and what is there at any width. The sum is
@@ -118,7 +118,7 @@ def fit(
     whole: Mapping[Key, float],
     small: Mapping[Key, float],
     measured: float,
-) -> LatencyPrice:
+) -> LatencyModel:
     """A price from the times of the whole model and of one with ``kept`` nodes.
 
     Args:
@@ -145,7 +145,7 @@ def fit(
     scale = measured / sum(whole.values())
     names = [term.name for term in graph.operations]
     last = {name: place for place, name in enumerate(names)}
-    return LatencyPrice(
+    return LatencyModel(
         tuple(scale * rates[name, True] for name in names),
         tuple(scale * rates[name, False] * (last[name] == place) for place, name in enumerate(names)),
         outputs,

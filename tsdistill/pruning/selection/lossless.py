@@ -5,19 +5,19 @@ from __future__ import annotations
 import numpy as np
 
 from tsdistill.alignment.report import AlignmentReport
-from tsdistill.pruning.selection.constraints import Limits
+from tsdistill.pruning.selection.constraints import WidthConstraints
 from tsdistill.pruning.selection.greedy import Choice
 
 
-def free_choices(report: AlignmentReport, limits: Limits) -> dict[str, Choice]:
-    """Per group all of its free nodes, less those that ``limits`` ask to keep."""
+def free_choices(report: AlignmentReport, constraints: WidthConstraints) -> dict[str, Choice]:
+    """Per group all of its free nodes, less those that ``constraints`` ask to keep."""
     choices = {}
     for group in report.groups:
         free = np.flatnonzero(group.free)
-        least = max(limits.floors[group.name], group.size - len(free))
-        kept = limits.below(group.name, least)
+        least = max(constraints.floors[group.name], group.size - len(free))
+        kept = constraints.below(group.name, least)
         if kept < least:
-            kept = limits.above(group.name, kept)
+            kept = constraints.above(group.name, kept)
         choices[group.name] = Choice(
             free[: group.size - kept],
             np.zeros(group.size - kept),

@@ -51,7 +51,7 @@ class _Corners:
         self.q[...] -= half + half.transpose(0, 2, 1)
 
 
-class Regression:
+class OBSState:
     """A ridge regression from which features are taken one after the other.
 
     With G the ridged second moments of the features, C = cov(targets, features) and targets weighted by Ω,
@@ -105,7 +105,7 @@ class Regression:
         self._corners = kept
         return max(self._leave(np.concatenate(out_parts)), 0.0)
 
-    def restrict(self, nodes: np.ndarray) -> Regression:
+    def restrict(self, nodes: np.ndarray) -> OBSState:
         """The same for deciding among ``nodes`` only: exact, and as small as they are."""
         wanted = self._flags(nodes)
         picked, parts, start = [], [], 0
@@ -125,7 +125,7 @@ class Regression:
             p -= move @ cross.T
             half = change @ move.T
             q -= half + half.T
-        return Regression(p, q, parts)
+        return OBSState(p, q, parts)
 
     def _flags(self, nodes: Sequence[int] | np.ndarray) -> np.ndarray:
         flags = np.zeros(self._nodes, dtype=bool)
@@ -190,7 +190,7 @@ class Regression:
         self._corners = corners
 
 
-class Toll:
+class NodePenalty:
     """What nodes cost whatever else leaves; stands beside the regressions of an elimination."""
 
     def __init__(self, costs: np.ndarray) -> None:
@@ -207,8 +207,8 @@ class Toll:
         self._costs[nodes] = 0.0
         return cost
 
-    def restrict(self, nodes: np.ndarray) -> Toll:
+    def restrict(self, nodes: np.ndarray) -> NodePenalty:
         """The same for ``nodes`` only."""
         costs = np.zeros_like(self._costs)
         costs[nodes] = self._costs[nodes]
-        return Toll(costs)
+        return NodePenalty(costs)

@@ -8,10 +8,10 @@ from weakref import WeakKeyDictionary
 from tsdistill.alignment.report import AlignmentReport
 from tsdistill.plugins import NamedObject, name_of
 from tsdistill.pruning.selection.importance import Importance, importance_orders
-from tsdistill.pruning.selection.pruning_order import Elimination
+from tsdistill.pruning.selection.pruning_order import PruningOrder
 
 _Question = tuple[tuple[tuple[str, int], ...], tuple[tuple[str, float], ...], bool, object]
-_LAST: WeakKeyDictionary[AlignmentReport, tuple[_Question, list[Elimination]]] = WeakKeyDictionary()
+_LAST: WeakKeyDictionary[AlignmentReport, tuple[_Question, list[PruningOrder]]] = WeakKeyDictionary()
 
 
 def scored(
@@ -21,7 +21,7 @@ def scored(
     *,
     keep_strong: bool,
     importance: str | Importance,
-) -> list[Elimination]:
+) -> list[PruningOrder]:
     """``importance_orders``, or what it answered when it was last asked the same of this report."""
     question = (tuple(floors.items()), tuple(savings.items()), keep_strong, _identity(importance))
     known = _LAST.get(report)

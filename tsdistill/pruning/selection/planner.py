@@ -14,12 +14,12 @@ from tsdistill.options.pruning_options import SelectionOptions
 from tsdistill.pruning.plan_file import PrunedGroup, PruningPlan
 from tsdistill.pruning.selection.budget import OLD_KEYWORDS, Budget, amount, requested
 from tsdistill.pruning.selection.coarse_steps import avoid_overshoot
-from tsdistill.pruning.selection.constraints import Limits, limits_of
-from tsdistill.pruning.selection.cost_model import Meter, Price, meter_of, savings_per_node
+from tsdistill.pruning.selection.constraints import WidthConstraints, constraints_of
+from tsdistill.pruning.selection.cost_model import CostModel, CostTerms, cost_model_of, savings_per_node
 from tsdistill.pruning.selection.greedy import Choice, leaving, orders, select
 from tsdistill.pruning.selection.lossless import free_choices
 from tsdistill.pruning.selection.order_cache import scored
-from tsdistill.pruning.selection.width_steps import give_back, round_off
+from tsdistill.pruning.selection.width_steps import refill_budget, round_off
 
 _NOTHING = Choice(np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros(0, dtype=bool))
 
@@ -62,7 +62,7 @@ def choose_nodes(
     *,
     whole: Collection[str] = (),
     limit: float | None = None,
-    price: Price | None = None,
+    price: CostTerms | None = None,
     dense: Mapping[str, int] | None = None,
 ) -> PruningPlan:
     """`plan`, also for a part of the way.
@@ -81,7 +81,7 @@ def choose_nodes(
         TsdistillError: as `plan`, or a latency without a price.
     """
     graph = report.graph
-    limits = limits_of(
+    constraints = constraints_of(
         graph,
         min_nodes=selection.min_nodes,
         round_to=selection.round_to,
@@ -92,9 +92,9 @@ def choose_nodes(
         dense=dense,
     )
     if budget is None:
-        choices = free_choices(report, limits)
+        choices = free_choices(report, constraints)
     else:
-        choices = _within(report, budget, limits, limit, price, selection)
+        choices = _within(report, budget, constraints, limit, price, selection)
     groups = {
         group.name: _pruned(report.by_name[group.name], choices.get(group.name, _NOTHING))
         for group in graph.groups
@@ -115,36 +115,36 @@ def choose_nodes(
 def _within(
     report: AlignmentReport,
     budget: Budget,
-    limits: Limits,
+    constraints: WidthConstraints,
     limit: float | None,
-    price: Price | None,
+    price: CostTerms | None,
     selection: SelectionOptions,
 ) -> dict[str, Choice]:
     """The nodes that leave to meet a budget."""
-    meter = meter_of(report.graph, budget.kind, price)
-    before = meter.total
+    cost_model = cost_model_of(report.graph, budget.kind, price)
+    before = cost_model.total
     most = budget.absolute(before) if limit is None else limit
     if before > most:
-        _check(report, budget, limits, meter, most, of=before if limit is None else None)
-        eliminations = scored(
+        _check(report, budget, constraints, cost_model, most, of=before if limit is None else None)
+        node_orders = scored(
             report,
-            limits.floors,
-            savings_per_node(meter),
+            constraints.floors,
+            savings_per_node(cost_model),
             keep_strong=selection.keep_strong,
             importance=selection.importance,
         )
-        order = orders(eliminations)
-        select(meter, eliminations, most)
-        if any(step > 1 for step in limits.steps.values()):
-            round_off(meter, order, limits, most)
+        order = orders(node_orders)
+        select(cost_model, node_orders, most)
+        if any(step > 1 for step in constraints.steps.values()):
+            round_off(cost_model, order, constraints, most)
         else:
-            give_back(meter, order, limits, most)
+            refill_budget(cost_model, order, constraints, most)
 
-            def new_meter() -> Meter:
-                return meter_of(report.graph, budget.kind, price)
+            def new_cost_model() -> CostModel:
+                return cost_model_of(report.graph, budget.kind, price)
 
-            meter = avoid_overshoot(meter, new_meter, eliminations, order, limits, most)
-        return leaving(meter, order)
+            cost_model = avoid_overshoot(cost_model, new_cost_model, node_orders, order, constraints, most)
+        return leaving(cost_model, order)
     return {}
 
 
@@ -160,11 +160,11 @@ def check_reachable(
 
     Raises:
         BudgetUnreachable: says the smallest that can be met.
-        TsdistillError: an amount above what the model has, or limits that ``limits_of`` refuses.
+        TsdistillError: an amount above what the model has, or limits that ``constraints_of`` refuses.
     """
-    meter = meter_of(report.graph, budget.kind)
-    most = budget.absolute(meter.total)
-    limits = limits_of(
+    cost_model = cost_model_of(report.graph, budget.kind)
+    most = budget.absolute(cost_model.total)
+    constraints = constraints_of(
         report.graph,
         min_nodes=selection.min_nodes,
         round_to=selection.round_to,
@@ -172,32 +172,39 @@ def check_reachable(
         exclude=selection.exclude,
         dense=report.graph.widths,
     )
-    _check(report, budget, limits, meter, most, of=meter.total)
+    _check(report, budget, constraints, cost_model, most, of=cost_model.total)
 
 
 def _check(
-    report: AlignmentReport, budget: Budget, limits: Limits, meter: Meter, most: float, of: float | None
+    report: AlignmentReport,
+    budget: Budget,
+    constraints: WidthConstraints,
+    cost_model: CostModel,
+    most: float,
+    of: float | None,
 ) -> None:
     """Refuse an amount below what every group at its floor leaves; ``of`` is the whole to say a part of."""
     able = [group for group in report.groups if group.observed]
-    least = meter.total - meter.saving({group.name: group.size - limits.floors[group.name] for group in able})
+    least = cost_model.total - cost_model.saving(
+        {group.name: group.size - constraints.floors[group.name] for group in able}
+    )
     if least <= most:
         return
     said = _upwards(least / of) if budget.kept is not None and of else amount(budget.kind, least, up=True)
     raise BudgetUnreachable(
         f"a budget of {budget} cannot be met: the smallest that can be reached is {said}; "
-        f"{_ways_out(report, limits)}"
+        f"{_ways_out(report, constraints)}"
     )
 
 
-def _ways_out(report: AlignmentReport, limits: Limits) -> str:
+def _ways_out(report: AlignmentReport, constraints: WidthConstraints) -> str:
     """What makes a smaller model possible: lower floors only where a group could go further down, more groups
     only where some are left whole, and the reason of those that no option can change."""
     unseen = [group.name for group in report.groups if not group.observed]
     ways = []
-    if any(limits.floors[g.name] > limits.steps[g.name] for g in report.groups if g.observed):
+    if any(constraints.floors[g.name] > constraints.steps[g.name] for g in report.groups if g.observed):
         ways.append("lower min_nodes (or round_to)")
-    if any(limits.floors[group.name] == group.size for group in report.groups):
+    if any(constraints.floors[group.name] == group.size for group in report.groups):
         ways.append("let more groups be cut")
     text = ", ".join([*ways, "or give more" if ways else "give more"])
     if unseen:

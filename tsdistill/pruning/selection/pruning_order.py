@@ -14,7 +14,7 @@ import numpy as np
 
 from tsdistill.alignment.report import AlignmentReport, Statistics
 from tsdistill.pruning.selection.backward_elimination import eliminate
-from tsdistill.pruning.selection.obs import WIDE, Part, Regression, Toll
+from tsdistill.pruning.selection.obs import WIDE, NodePenalty, OBSState, Part
 from tsdistill.statistics.fan_out import FanOut
 from tsdistill.statistics.linear_prediction import ridged_inverse, shrinkage, standardise
 from tsdistill.statistics.moments import pooled
@@ -23,7 +23,7 @@ from tsdistill.tracing.graph import NodeGraph
 
 
 @dataclass(frozen=True, eq=False)
-class Elimination:
+class PruningOrder:
     """Nodes of one or several groups in the order in which they leave.
 
     Attributes:
@@ -47,7 +47,7 @@ def score(
     savings: Mapping[str, float],
     *,
     keep_strong: bool = True,
-) -> list[Elimination]:
+) -> list[PruningOrder]:
     """Order the nodes of every observed group by what their loss costs.
 
     Groups that are read side by side by the same layer (concatenated) are ordered together, so that no two
@@ -66,23 +66,25 @@ def score(
         start = np.cumsum([0, *(group.size for group in groups)])
         owner = np.repeat(np.arange(len(groups)), [group.size for group in groups])
         free = np.concatenate([report.by_name[name].free for name in names])
-        regressions: list[Regression | Toll]
+        states: list[OBSState | NodePenalty]
         if len(names) == 1 and names[0] in statistics.observed.pairs:
-            regressions = [teacher_regression(report, names[0], keep_strong)]
+            states = [teacher_state(report, names[0], keep_strong)]
         else:
-            regressions = [*own_regressions(report.graph, statistics, names, start, keep_strong)]
-        tolls = [
+            states = [*own_states(report.graph, statistics, names, start, keep_strong)]
+        penalties = [
             constants(report, name, keep_strong) + multiplied(report, name, keep_strong) for name in names
         ]
-        regressions.append(Toll(np.concatenate(tolls)))
+        states.append(NodePenalty(np.concatenate(penalties)))
         order, cost = eliminate(
-            regressions,
+            states,
             owner,
             np.array([floors[name] for name in names]),
             np.array([max(savings[name], 1e-12) for name in names])[owner],
             free,
         )
-        result.append(Elimination(tuple(names), owner[order], order - start[owner[order]], cost, free[order]))
+        result.append(
+            PruningOrder(tuple(names), owner[order], order - start[owner[order]], cost, free[order])
+        )
     return result
 
 
@@ -111,9 +113,9 @@ def families(report: AlignmentReport) -> list[list[str]]:
     return list(distinct.values())
 
 
-def own_regressions(
+def own_states(
     graph: NodeGraph, statistics: Statistics, names: Sequence[str], start: np.ndarray, keep_strong: bool
-) -> list[Regression]:
+) -> list[OBSState]:
     """One regression per site that reads any of the groups ``names``: its own features are the targets."""
     readers: dict[str, list[tuple[int, GroupSite]]] = {}
     for index, name in enumerate(names):
@@ -123,7 +125,7 @@ def own_regressions(
     result = []
     for site, readings in readers.items():
         if keep_strong and site in statistics.fan_outs:
-            result.append(output_regression(statistics.fan_outs[site], readings, start))
+            result.append(output_state(statistics.fan_outs[site], readings, start))
             continue
         covariance = statistics.observed.covariances[site]
         correlation = standardise(covariance.matrix, covariance.std)
@@ -146,13 +148,11 @@ def own_regressions(
                 ]
             )
         inner = precision[np.ix_(local, local)]
-        result.append(Regression(inner, own_gram(inner, ridge, weight), parts))
+        result.append(OBSState(inner, own_gram(inner, ridge, weight), parts))
     return result
 
 
-def output_regression(
-    fan_out: FanOut, readings: Sequence[tuple[int, GroupSite]], start: np.ndarray
-) -> Regression:
+def output_state(fan_out: FanOut, readings: Sequence[tuple[int, GroupSite]], start: np.ndarray) -> OBSState:
     """The outputs y = W x of a reading layer predicted from what is left of x, weighed by E[β] of y.
 
     A node is all the entries of x in which the kernel meets it. The cost of a set R of nodes is what no
@@ -180,7 +180,7 @@ def output_regression(
     map_ = scaled - kind(ridge) * (scaled @ precision)
     if not np.array_equal(local, np.arange(len(precision))):
         map_, precision = map_.take(local, 1), precision.take(local, 0).take(local, 1)
-    return Regression(precision, map_.T @ (fan_out.beta.astype(kind, copy=False) @ map_), parts)
+    return OBSState(precision, map_.T @ (fan_out.beta.astype(kind, copy=False) @ map_), parts)
 
 
 def constants(report: AlignmentReport, name: str, keep_strong: bool) -> np.ndarray:
@@ -229,7 +229,7 @@ def _times_read(statistics: Statistics, group: str) -> int:
     return max(1, sum(reading.site in statistics.observed.covariances for reading in readings))
 
 
-def teacher_regression(report: AlignmentReport, name: str, keep_strong: bool) -> Regression:
+def teacher_state(report: AlignmentReport, name: str, keep_strong: bool) -> OBSState:
     """A teacher group's nodes predicted from the student group's."""
     statistics = report.statistics
     primary = statistics.sites.primary(name)
@@ -249,4 +249,4 @@ def teacher_regression(report: AlignmentReport, name: str, keep_strong: bool) ->
     map_ = cross.T @ inner
     size = len(inner)
     part = Part(np.arange(size), np.arange(size)[:, None])
-    return Regression(inner, map_.T @ (weight[:, None] * map_), [part])
+    return OBSState(inner, map_.T @ (weight[:, None] * map_), [part])
