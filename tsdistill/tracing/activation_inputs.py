@@ -23,9 +23,9 @@ def inputs_of_layers(model: nn.Module, tracer: Tracer) -> ModuleHooks:
     """
 
     def mark(call: ModuleCall) -> None:
-        kind, given = kind_of(call.module), (*call.args, *call.kwargs.values())
+        kind, inputs = kind_of(call.module), (*call.args, *call.kwargs.values())
         channel_dim = -1 if kind is None else kind.channel_dim
-        for x in given if kind is None else given[:1]:
+        for x in inputs if kind is None else inputs[:1]:
             if not isinstance(x, torch.Tensor) or is_batched(x):
                 continue
             if not x.is_floating_point() or tracer.is_data(x):

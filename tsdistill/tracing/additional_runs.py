@@ -114,9 +114,9 @@ def add_companions(
     for inputs in (example, *(each.inputs for each in list(trace.further_runs))):
         if not candidates:
             break
-        found = _companions(model, inputs, candidates)
+        fitting = _companions(model, inputs, candidates)
         companions: dict[str, list[str]] = defaultdict(list)
-        for unit, other in found.items():
+        for unit, other in fitting.items():
             companions[other].append(unit)
         if not companions:
             continue
@@ -125,8 +125,8 @@ def add_companions(
             left &= {
                 dim_labels.param for dim_labels in unread_by(model, trace.constraints, _last_steps(trace))
             }
-            behind.update(found)
-            candidates = {unit: others for unit, others in candidates.items() if unit not in found}
+            behind.update(fitting)
+            candidates = {unit: others for unit, others in candidates.items() if unit not in fitting}
     return left, behind
 
 
@@ -134,36 +134,36 @@ def outermost_modules(model: nn.Module, names: Iterable[str]) -> dict[str, list[
     """Parameters by the outermost module all of whose parameters are among ``names``; a parameter that lies
     beside others by its own name."""
     left = set(names)
-    found: dict[str, list[str]] = {}
+    by_module: dict[str, list[str]] = {}
     for path, module in model.named_modules():
         own = [f"{path}.{name}" if path else name for name, _ in module.named_parameters()]
         if path and own and left.issuperset(own):
-            found[path] = own
+            by_module[path] = own
             left.difference_update(own)
-    return {**found, **{name: [name] for name in sorted(left)}}
+    return {**by_module, **{name: [name] for name in sorted(left)}}
 
 
 def _candidates(model: nn.Module, unrun: set[str]) -> dict[str, list[str]]:
     """Modules of which nothing has run -> those like them of which something has, the likest first: with
     parameters of the same shapes, or else beside them rather than one level below."""
     modules = dict(model.named_modules())
-    found: dict[str, list[str]] = {}
+    candidates: dict[str, list[str]] = {}
     for unit in outermost_modules(model, unrun):
         if unit not in modules:
             continue
         parent = unit.rpartition(".")[0]
-        beside = list(_children(modules[parent], parent))
-        below = [pair for name, module in beside for pair in _children(module, name)]
+        siblings = list(_children(modules[parent], parent))
+        below = [pair for name, module in siblings for pair in _children(module, name)]
         likes = [
             (name, module)
-            for name, module in (*beside, *below)
+            for name, module in (*siblings, *below)
             if type(module) is type(modules[unit])
             and not any(f"{name}.{own}" in unrun for own, _ in module.named_parameters())
         ]
         likes.sort(key=lambda like: not same_shapes(like[1], modules[unit]))
         if likes:
-            found[unit] = [name for name, _ in likes[:MAX_CANDIDATES]]
-    return found
+            candidates[unit] = [name for name, _ in likes[:MAX_CANDIDATES]]
+    return candidates
 
 
 def _children(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:

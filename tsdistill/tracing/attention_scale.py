@@ -44,14 +44,14 @@ def fold_scales(
     assert record is not None
     if not scaled:
         return {}
-    lost = _shrunk_classes(record, graph, removed)
-    products = {place: members & lost for place, members in _products(record).items()}
+    shrunk = _shrunk_classes(record, graph, removed)
+    products = {place: members & shrunk for place, members in _products(record).items()}
     times: dict[frozenset[int], float] = defaultdict(lambda: 1.0)
     parts = _connected_parts(products.values())
     for step, ratio in scaled:
-        meant = _scaled_classes(record, step, products)
+        scaled_classes = _scaled_classes(record, step, products)
         for part in parts:
-            if part & meant:
+            if part & scaled_classes:
                 times[part] *= ratio
     gains: ActivationGains = {}
     gone = removed_coordinates(graph, removed)
@@ -94,13 +94,13 @@ def _connected_parts(products: Iterable[set[int]]) -> list[frozenset[int]]:
 
 def _products(record: Record) -> dict[int, set[int]]:
     """Place of a step that multiplies two activations -> the classes (`Record.untied`) over which it sums."""
-    found = {}
+    by_place = {}
     for place, step in enumerate(record.trace.steps):
         if step.pairs:
             members = {int(item) for _, _, labels in step.contracted for item in record.untied[labels]}
             if members - {-1}:
-                found[place] = members - {-1}
-    return found
+                by_place[place] = members - {-1}
+    return by_place
 
 
 def _scaled_classes(record: Record, step: Step, products: Mapping[int, set[int]]) -> set[int]:
@@ -127,14 +127,14 @@ def _slots(
     }
     wanted = np.array(sorted(part))
     for group in graph.groups:
-        found = {}
+        own_slots = {}
         for slot in group.slots:
             coords = slot.coords.reshape(-1)
             own = coords[np.isin(record.untied[starts[slot.param, slot.dim] + coords], wanted)]
             if len(own):
-                found[slot.param, slot.dim] = own
-        if found:
-            yield group, found
+                own_slots[slot.param, slot.dim] = own
+        if own_slots:
+            yield group, own_slots
 
 
 def _places(
@@ -145,16 +145,16 @@ def _places(
     left alone."""
     reads = {(reader.param, reader.dim) for reader in group.readers}
     owners = {name.rpartition(".")[0] for name in group.writers}
-    found = {}
+    writes = {}
     for param, dim in slots:
         owner, _, leaf = param.rpartition(".")
         if (param, dim) in reads:
-            found[param, dim] = False
+            writes[param, dim] = False
         elif param in group.writers or (owner in owners and "bias" in leaf):
-            found[param, dim] = True
+            writes[param, dim] = True
         elif param in parameters:
             return None
-    return found
+    return writes
 
 
 def _scale(

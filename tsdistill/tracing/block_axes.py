@@ -9,7 +9,7 @@ def other_axes(graph: NodeGraph, group: Group, refused: dict[str, set[int]]) -> 
     """Refuse the axes that ``group`` goes by where its blocks have others left; is there any such block?"""
     record = graph.record
     assert record is not None
-    first, found = graph.starts[group.name], False
+    first, any_closed = graph.starts[group.name], False
     blocks = record.trace.constraints.blocks
     for name, axis in record.axes.items():
         product = blocks[name]
@@ -18,8 +18,8 @@ def other_axes(graph: NodeGraph, group: Group, refused: dict[str, set[int]]) -> 
             continue
         closed = refused.setdefault(name, set())
         closed.add(axis)
-        found = found or len(closed) < len(product.factors)
-    return found
+        any_closed = any_closed or len(closed) < len(product.factors)
+    return any_closed
 
 
 def head_size_groups(graph: NodeGraph) -> dict[str, dict[str, int]]:
@@ -31,7 +31,7 @@ def head_size_groups(graph: NodeGraph) -> dict[str, dict[str, int]]:
     record = graph.record
     if record is None:
         return {}
-    found = {}
+    axes_by_group = {}
     blocks = record.trace.constraints.blocks
     for group in graph.groups:
         first, own = graph.starts[group.name], {}
@@ -40,5 +40,5 @@ def head_size_groups(graph: NodeGraph) -> dict[str, dict[str, int]]:
             if len(nodes) and ((nodes >= first) & (nodes < first + group.size)).all():
                 own[name] = axis
         if own:
-            found[group.name] = own
-    return found
+            axes_by_group[group.name] = own
+    return axes_by_group

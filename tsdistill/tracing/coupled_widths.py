@@ -53,7 +53,7 @@ def width_couplings(record: Record, result: ReplayResult, gone: np.ndarray) -> l
         result: of the replay; operators that got a number which the cut does not explain.
         gone: for every node whether it goes.
     """
-    found: dict[tuple[bytes, ...], Pair] = {}
+    by_nodes: dict[tuple[bytes, ...], Pair] = {}
     for item in result.stale:
         if related(item.step.module, result.broken):
             continue
@@ -61,8 +61,8 @@ def width_couplings(record: Record, result: ReplayResult, gone: np.ndarray) -> l
             if int(record.keeps(labels, gone).sum()) == item.wanted:
                 tie = next(_sources(record, item, labels, gone), None)
                 if tie is not None:  # once for the same nodes: another order of them would make one of all
-                    found.setdefault(tuple(np.unique(record.node_of[side]).tobytes() for side in tie), tie)
-    pairs = [*found.values()] or list(_by_one_number(record, result))
+                    by_nodes.setdefault(tuple(np.unique(record.node_of[side]).tobytes() for side in tie), tie)
+    pairs = [*by_nodes.values()] or list(_by_one_number(record, result))
     return [WidthCoupling(*pair, _by_size(record, pair)) for pair in pairs]
 
 
@@ -89,14 +89,14 @@ def _by_size(record: Record, pair: Pair) -> dict[str, int]:
     """The blocks that go by whole heads with either side of ``pair`` -> their other axis."""
     nodes = np.unique(np.concatenate([record.node_of[labels].ravel() for labels in pair]))
     blocks = record.trace.constraints.blocks
-    found: dict[str, int] = {}
+    axes: dict[str, int] = {}
     for name, axis in record.axes.items():
         if np.isin(record.node_of[blocks[name].factors[axis]], nodes[nodes >= 0]).any():
             if name in record.head_size_axes:
-                found[name] = record.head_size_axes[name]
+                axes[name] = record.head_size_axes[name]
             elif len(blocks[name].factors) == 2:
-                found[name] = 1 - axis
-    return found if found.keys() & record.head_size_axes.keys() else {}
+                axes[name] = 1 - axis
+    return axes if axes.keys() & record.head_size_axes.keys() else {}
 
 
 def _by_one_number(record: Record, result: ReplayResult) -> Iterator[Pair]:
@@ -121,12 +121,12 @@ def _sources(record: Record, item: StaleSize, labels: np.ndarray, gone: np.ndarr
             if kept == len(other):
                 continue
             if len(other) == size and kept == item.computed:
-                found = iter([_in_first_layout(record, other, labels)])
+                pairs = iter([_in_first_layout(record, other, labels)])
             elif len(other) % size == 0 and _divides(kept, item.computed, len(other) // size):
-                found = _multiples(record, other, labels)
+                pairs = _multiples(record, other, labels)
             else:
                 continue
-            yield from (tie for tie in found if _are_separate(record, tie))
+            yield from (tie for tie in pairs if _are_separate(record, tie))
 
 
 def _are_separate(record: Record, tie: Pair) -> bool:
@@ -135,8 +135,8 @@ def _are_separate(record: Record, tie: Pair) -> bool:
     return bool((one != other).any())
 
 
-def _divides(kept: int, given: int, times: int) -> bool:
-    return any(kept // parts == given for parts in range(1, times + 1))
+def _divides(kept: int, count: int, times: int) -> bool:
+    return any(kept // parts == count for parts in range(1, times + 1))
 
 
 def _multiples(record: Record, other: np.ndarray, axis: np.ndarray) -> Iterator[Pair]:
@@ -160,9 +160,9 @@ def _in_first_layout(record: Record, other: np.ndarray, labels: np.ndarray) -> P
         return other, labels
     axes = [np.unique(factor).tobytes() for factor in own.factors]
     for product in products:
-        found = [np.unique(factor).tobytes() for factor in product.factors]
-        if len(set(found)) == len(found) and set(axes) <= set(found):
-            return _spread_sides(product, sorted(found.index(axis) for axis in axes), other)
+        sides = [np.unique(factor).tobytes() for factor in product.factors]
+        if len(set(sides)) == len(sides) and set(axes) <= set(sides):
+            return _spread_sides(product, sorted(sides.index(axis) for axis in axes), other)
     return other, labels
 
 

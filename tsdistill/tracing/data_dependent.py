@@ -1,4 +1,4 @@
-"""What values decide, such as the boxes that a detector keeps: runs beside a trace choose as it did."""
+"""Data-dependent operators (the boxes that a detector keeps): aligned runs repeat the trace's choices."""
 
 from __future__ import annotations
 
@@ -10,18 +10,26 @@ import torch
 from tsdistill.torch_private import LOCAL_SCALAR
 
 Choices = tuple[torch.Tensor | None, ...]
-"""For every tensor that an operator gives: what was chosen, or None where it gives values."""
+"""For every result of an operator: the indices or truth values, or None where it is floating point."""
 
 
-def choices_of(op: str, given: Sequence[torch.Tensor]) -> Choices:
-    """The whole numbers and truth values among the results of an operator on values; () where it has none."""
-    if "pool" in op or all(_values(t) for t in given):
+def choices_of(op: str, results: Sequence[torch.Tensor]) -> Choices:
+    """The integers and truth values among the results of an operator on floating-point values, or ()."""
+    if "pool" in op or all(_values(t) for t in results):
         return ()
-    return tuple(None if _values(t) else t.clone() for t in given)
+    return tuple(None if _values(t) else t.clone() for t in results)
 
 
 def apply_choices(func: Any, args: Sequence[Any], kwargs: dict[str, Any], choices: Choices) -> Any:
-    """The operator with another's choices: the values that it gives along are those of the chosen places."""
+    """The results of an operator when its choices are given.
+
+    Args:
+        func: the operator.
+        args: its arguments.
+        kwargs: its keyword arguments.
+        choices: those of the same operator in the trace; values that belong to them (the maxima to their
+            indices) are gathered from the present input.
+    """
     if func is LOCAL_SCALAR:
         return choices[0].item() if choices[0] is not None else func(*args, **kwargs)
     clones = [t.clone() for t in choices if t is not None]
@@ -38,7 +46,7 @@ def apply_choices(func: Any, args: Sequence[Any], kwargs: dict[str, Any], choice
 
 
 def _replaced(results: Any, choices: Choices) -> Any:
-    """What an operator gives, with ``choices`` in the place of what it chose itself."""
+    """The results of an operator, with ``choices`` instead of its own."""
     if not isinstance(results, (tuple, list)) or len(results) != len(choices):
         return results
     return tuple(r if c is None else c.clone() for r, c in zip(results, choices, strict=True))

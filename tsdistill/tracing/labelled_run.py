@@ -67,12 +67,12 @@ def record(model: nn.Module, inputs: Inputs) -> Trace:
     with plain_evaluation(model):
         pass  # here modules drop the tables that they keep from one evaluation to the next
     before = _held(model)
-    found = _recorded(model, inputs)
+    trace = _recorded(model, inputs)
     after = _held(model)
     if len(after) != len(before) or any(a is not b for a, b in zip(before, after, strict=True)):
-        found = _recorded(model, inputs)
-        found.cached = True
-    return found
+        trace = _recorded(model, inputs)
+        trace.cached = True
+    return trace
 
 
 def _held(model: nn.Module) -> list[Any]:
@@ -102,11 +102,11 @@ def record_further(
     mark = trace.constraints.mark()
     turn = f"run {len(trace.further_runs) + 2} "
     try:
-        found = _recorded(model, inputs, Tracer(model, trace.constraints, turn), companions or {})
+        further = _recorded(model, inputs, Tracer(model, trace.constraints, turn), companions or {})
     except TsdistillError:
         trace.constraints.rewind(mark)
         raise
-    trace.further_runs.append(Run(inputs, found, companions or {}))
+    trace.further_runs.append(Run(inputs, further, companions or {}))
 
 
 def _recorded(
@@ -127,22 +127,22 @@ def _recorded(
         _Calls(tracer),
     ):
         output, calls = run_with_companions(model, inputs, companions or {})
-        beside = [labels for call in calls for labels in _settle_companion(model, tracer, call)]
-    found = tracer.finish(output)
-    found.companion_labels = beside
-    return found
+        companion_labels = [labels for call in calls for labels in _settle_companion(model, tracer, call)]
+    trace = tracer.finish(output)
+    trace.companion_labels = companion_labels
+    return trace
 
 
 def _settle_companion(model: nn.Module, tracer: Tracer, call: CompanionCall) -> list[Labels]:
     """Say what becomes of what a companion gave; the labels of that, tensor by tensor."""
-    given, like = tensors_in(call.output), tensors_in(call.module_output)
+    outputs, like = tensors_in(call.output), tensors_in(call.module_output)
     alike = same_shapes(model.get_submodule(call.companion), model.get_submodule(call.module))
-    alike = alike and [t.shape for t in given] == [t.shape for t in like]
-    for place, tensor in enumerate(given):
-        beside = tracer.labels(like[place]) if alike else (None,) * tensor.ndim
-        for own, other in zip(tracer.labels(tensor), beside, strict=True):
+    alike = alike and [t.shape for t in outputs] == [t.shape for t in like]
+    for place, tensor in enumerate(outputs):
+        labels = tracer.labels(like[place]) if alike else (None,) * tensor.ndim
+        for own, other in zip(tracer.labels(tensor), labels, strict=True):
             tracer.constraints.unite(own, other, f"what {call.companion} gives, which no input runs")
-    return [tracer.labels(tensor) for tensor in given]
+    return [tracer.labels(tensor) for tensor in outputs]
 
 
 def same_shapes(one: nn.Module, other: nn.Module) -> bool:

@@ -113,8 +113,8 @@ def reference(model: nn.Module, inputs: Inputs, record: Record, gone: np.ndarray
     with plain_evaluation(model), module_names(model, mode.stack), mode:
         output = run_all(model, inputs, record.companions)
     first = len(output) - len(record.trace.companion_labels)
-    beside = zip(output[first:], record.trace.companion_labels, strict=True)
-    return [*mode.compared, *output[:first], *(_kept(record, gone, *pair) for pair in beside)]
+    companions = zip(output[first:], record.trace.companion_labels, strict=True)
+    return [*mode.compared, *output[:first], *(_kept(record, gone, *pair) for pair in companions)]
 
 
 def _kept(record: Record, gone: np.ndarray, tensor: torch.Tensor, labels: Labels) -> torch.Tensor:
@@ -151,12 +151,12 @@ def disagreement(
     return difference(list(output), wanted, LENIENT)
 
 
-def difference(found: list[torch.Tensor], wanted: list[torch.Tensor], tolerance: float) -> str | None:
+def difference(outputs: list[torch.Tensor], wanted: list[torch.Tensor], tolerance: float) -> str | None:
     """What differs between two lists of outputs, or None when they agree to ``tolerance``, relative to the
     largest value of each."""
-    if len(found) != len(wanted):
-        return f"{len(found)} outputs instead of {len(wanted)}"
-    for a, b in zip(found, wanted, strict=True):
+    if len(outputs) != len(wanted):
+        return f"{len(outputs)} outputs instead of {len(wanted)}"
+    for a, b in zip(outputs, wanted, strict=True):
         if a.shape != b.shape:
             return f"output of shape {tuple(a.shape)} instead of {tuple(b.shape)}"
         if not a.numel() or (not a.is_floating_point() and not a.is_complex()):

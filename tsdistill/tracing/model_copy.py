@@ -100,5 +100,5 @@ def _state(module: nn.Module, memo: dict[int, Any]) -> dict[str, Any]:
 
 
 def _copy_state(held: Any, memo: dict[int, Any]) -> Any:
-    found = memo.get(id(held))
-    return copy.deepcopy(held, memo) if found is None else found
+    known = memo.get(id(held))
+    return copy.deepcopy(held, memo) if known is None else known

@@ -35,15 +35,15 @@ def build(
     classes = resolve(trace.constraints, axes, refused)
     owners = _Owners(trace.constraints.parameter_dims)
     multiplied = _multiplied(trace, classes, axes or {})
-    found = list(_nodes(trace, classes, owners, multiplied))
+    node_sets = list(_nodes(trace, classes, owners, multiplied))
     group_of = np.full(len(classes.fixed), -1)
     rank_of = np.zeros(len(classes.fixed), dtype=np.int64)
-    for index, (members, _) in enumerate(found):
+    for index, (members, _) in enumerate(node_sets):
         group_of[members] = index
         rank_of[members] = np.arange(len(members))
-    fans = [_Fan([], []) for _ in found]
+    fans = [_Fan([], []) for _ in node_sets]
     for contraction in _contractions(trace):
-        _add_contraction(model, contraction, classes, owners, group_of, rank_of, found, fans)
+        _add_contraction(model, contraction, classes, owners, group_of, rank_of, node_sets, fans)
     for index in np.unique(group_of[multiplied]):
         if index >= 0:
             fans[index].unnamed = True
@@ -59,7 +59,7 @@ def build(
     order = sorted((i for i, fan in enumerate(fans) if fan.complete), key=lambda i: _position(i, fans, trace))
     count = 0
     for index in order:
-        (members, slots), fan = found[index], fans[index]
+        (members, slots), fan = node_sets[index], fans[index]
         name = layer_of(fan.writers[0])
         named[name] = named.get(name, 0) + 1
         name = name if named[name] == 1 else f"{name}#{named[name]}"
@@ -108,16 +108,16 @@ class _Owners:
     ) -> DimLabels | None:
         """As ``of``; for the labels of a rearranged parameter, those of a dimension in the same class, if one
         is of a parameter ``among`` these."""
-        found = self.of(labels)
-        if labels is None or (found is not None and (not among or found.param in among)):
-            return found
+        own = self.of(labels)
+        if labels is None or (own is not None and (not among or own.param in among)):
+            return own
         named = classes.of[1 : self.end]
         places = np.flatnonzero(np.isin(named, classes.of[labels]) & ~classes.fixed[named]) + 1
         if among:
             parameter_dims = (self.of(places[n : n + 1]) for n in range(len(places)))
             wanted = next((each for each in parameter_dims if each is not None and each.param in among), None)
-            if wanted is not None or found is not None:
-                return wanted or found
+            if wanted is not None or own is not None:
+                return wanted or own
         return self.of(places[:1])
 
 
@@ -214,7 +214,7 @@ def _add_contraction(
     owners: _Owners,
     group_of: np.ndarray,
     rank_of: np.ndarray,
-    found: list,
+    node_sets: list,
     fans: list[_Fan],
 ) -> None:
     """Note this contraction as writer and reader of the groups it touches."""
@@ -233,7 +233,7 @@ def _add_contraction(
     hook = owner is not None and _hookable(model, contraction, owner)
     touched = np.unique(group_of[read])
     for index in touched[touched >= 0]:
-        size = len(found[index][0])
+        size = len(node_sets[index][0])
         places = np.flatnonzero(group_of[seen] == index)
         ranks = rank_of[seen[places]]
         whole = (

@@ -23,7 +23,10 @@ Change = tuple[str, str, str, Any, list[np.ndarray]]
 counted)``."""
 
 _ATTEMPTS = 8
+"""Most rounds of changing attributes and checks; each costs at least one forward of the cut model."""
+
 _DERIVED = {"in_channels", "out_channels", "in_features", "out_features", "num_features", "num_channels"}
+"""Attributes of PyTorch's own modules that `sync_widths` derives from their parameters."""
 
 
 def repair(
@@ -158,23 +161,23 @@ def _attempt(
         by_row[path] |= {*old, sum(old)}
     for path, numbers in wanted.items():
         turn = failures.get(path, 0)
-        known = {given: next(iter(targets)) for given, targets in numbers.items() if len(targets) == 1}
-        counted = {given: next(iter(numbers[given].values())) for given in known}
+        known = {size: next(iter(targets)) for size, targets in numbers.items() if len(targets) == 1}
+        counted = {size: next(iter(numbers[size].values())) for size in known}
         read = {key for key, when in record.trace.read.items() if when <= last[path]}
-        options = {given: list(_candidates(model, path, given, known, read)) for given in known}
+        options = {size: list(_candidates(model, path, size, known, read)) for size in known}
         if turn > max(map(len, options.values()), default=0):
             continue
-        most = max((sum(c[3] for c in found) for found in options.values()), default=0)
+        most = max((sum(c[3] for c in group) for group in options.values()), default=0)
         certain = turn <= most and most > 0
         done = by_row[path]
-        for given, found in options.items():
+        for size, candidates_of in options.items():
             candidates = [
                 c
-                for c in found
+                for c in candidates_of
                 if (c[:2] not in taken or (c[:2] in settled and settled[c[:2]] == c[2]))
                 and (c[3] or not certain)
             ]
-            if given in done or not candidates:
+            if size in done or not candidates:
                 continue
             first = candidates[max(turn - 1, 0) % len(candidates)]
             chosen = [first]
@@ -187,7 +190,7 @@ def _attempt(
             for owner, name, value, _ in chosen:
                 module = model.get_submodule(owner)
                 old = getattr(module, name)
-                within = [given] if isinstance(old, int) else [v for v in dict.fromkeys(old) if v in known]
+                within = [size] if isinstance(old, int) else [v for v in dict.fromkeys(old) if v in known]
                 done.update(within)
                 changed.append((path, owner, name, old, [counted[number] for number in within]))
                 taken.add((owner, name))
@@ -229,11 +232,11 @@ def _near(model: nn.Module, place: str, owner: str) -> bool:
 def _candidates(
     model: nn.Module,
     path: str,
-    given: int,
+    stale: int,
     numbers: Mapping[int, int],
     read: Collection[tuple[str, str]],
 ) -> Any:
-    """``(owner, attribute, new value, exact)`` of attributes that may be behind the stale number ``given``;
+    """``(owner, attribute, new value, exact)`` of attributes that may be behind the stale number ``stale``;
     ``numbers`` are all stale numbers of the module, with what the cut asks for in their place. Only what the
     forward had ``read`` by then may be. A number that lies further up than in the module above, under a name
     that says nothing of widths, is taken for one that only happens to be the same."""
@@ -249,23 +252,23 @@ def _candidates(
         for name, value in named:
             if (place, name) not in read or (name in _DERIVED and isinstance(module, STANDARD)):
                 continue
-            found = resized(value, given, numbers)
-            if found is None:
+            result = resized(value, stale, numbers)
+            if result is None:
                 continue
-            if found[1] and (is_width_name(name) or place in near):
-                yield place, name, *found
+            if result[1] and (is_width_name(name) or place in near):
+                yield place, name, *result
             else:
-                later.append((place, name, found[0], False))
+                later.append((place, name, result[0], False))
     yield from later
 
 
 def groups_at(module: str, record: Record, gone: np.ndarray, owner: Mapping[int, str]) -> set[str]:
     """Names of the groups that lose nodes and are touched by operators of ``module`` or below it."""
-    found: set[str] = set()
+    names: set[str] = set()
     for step in record.trace.steps:
         if step.module == module or not module or step.module.startswith(f"{module}."):
             for labels in step.touched:
                 nodes = record.node_of[labels]
                 nodes = nodes[nodes >= 0]
-                found.update(owner[int(node)] for node in np.unique(nodes[gone[nodes]]))
-    return found
+                names.update(owner[int(node)] for node in np.unique(nodes[gone[nodes]]))
+    return names

@@ -36,7 +36,7 @@ _VIEWS = ("aten.view.default", "aten._unsafe_view.default")
 
 @dataclass(frozen=True)
 class StaleSize:
-    """An operator got ``given`` where the cut asks for ``wanted``, which is how many of ``labels`` stay."""
+    """A size argument ``computed`` that should be ``wanted``, the number of ``labels`` that are kept."""
 
     step: Step
     computed: int
@@ -46,8 +46,7 @@ class StaleSize:
 
 @dataclass(frozen=True)
 class StaleRow:
-    """An operator got a whole row of sizes, ``given``, where the cut asks for ``wanted``: how many of each of
-    ``labels`` stay."""
+    """Size arguments ``computed`` that should be ``wanted``: how many of each of ``labels`` are kept."""
 
     step: Step
     computed: tuple[int, ...]
@@ -148,10 +147,10 @@ class _Replay(TraceAligner):
         if any(index is not None and index >= len(args[place]) for place, index, _ in step.sizes):
             return args  # a view of another rank than in the trace: torch folds dimensions of size 1 away
         for place, index, labels in step.sizes:
-            given = args[place] if index is None else args[place][index]
-            if given == -1:
+            size = args[place] if index is None else args[place][index]
+            if size == -1:
                 continue
-            wanted = self.count(step, given, labels)
+            wanted = self.count(step, size, labels)
             if index is None:
                 args[place] = wanted
             else:
@@ -165,12 +164,12 @@ class _Replay(TraceAligner):
             self.count(step, sum(asked[1]), np.concatenate(each))
         return args
 
-    def count(self, step: Step, given: int, labels: np.ndarray) -> int:
-        """How many of ``labels`` stay (below zero where ``given`` counts from the end); another number than
-        ``given`` is noted as stale."""
-        wanted = int(self.record.keeps(labels, self.gone).sum()) * (-1 if given < 0 else 1)
-        if given != wanted:
-            self.stale.append(StaleSize(step, int(given), wanted, labels))
+    def count(self, step: Step, size: int, labels: np.ndarray) -> int:
+        """How many of ``labels`` are kept (negative where ``size`` counts from the end); another
+        ``size`` is recorded as stale."""
+        wanted = int(self.record.keeps(labels, self.gone).sum()) * (-1 if size < 0 else 1)
+        if size != wanted:
+            self.stale.append(StaleSize(step, int(size), wanted, labels))
         return wanted
 
 
@@ -191,11 +190,11 @@ class _Composite(TorchFunctionMode):
             return func(args[0], self._sliced(args[1]))
         if name not in ("reshape", "unflatten", "group_norm"):
             return func(*args, **kwargs)
-        position, found = self.replay.position, len(self.replay.stale)
+        position, known = self.replay.position, len(self.replay.stale)
         try:
             return func(*args, **kwargs)
         except (RuntimeError, ValueError):
-            if self.replay.position != position or len(self.replay.stale) != found:
+            if self.replay.position != position or len(self.replay.stale) != known:
                 raise
             return func(*self._resize(name, list(args)), **kwargs)
 
@@ -228,7 +227,7 @@ class _Composite(TorchFunctionMode):
                 args[1] = replay.count(step, args[1], groups[0])
             return args
         first = 2 if name == "unflatten" else 1
-        given = list(args[first]) if isinstance(args[first], tuple | list) else list(args[first:])
+        sizes = list(args[first]) if isinstance(args[first], tuple | list) else list(args[first:])
         offset = args[1] % args[0].ndim if name == "unflatten" else 0
         extent = args[0].shape[offset] if name == "unflatten" else args[0].numel()
         for step in replay.upcoming():
@@ -237,16 +236,16 @@ class _Composite(TorchFunctionMode):
             places = {
                 (index or 0) - offset: labels
                 for _, index, labels in step.sizes
-                if 0 <= (index or 0) - offset < len(given) and given[(index or 0) - offset] != -1
+                if 0 <= (index or 0) - offset < len(sizes) and sizes[(index or 0) - offset] != -1
             }
             mended = [
                 int(replay.record.keeps(places[i], replay.gone).sum()) if i in places else value
-                for i, value in enumerate(given)
+                for i, value in enumerate(sizes)
             ]
             if _fits(mended, extent):
                 return [
                     *args[:first],
-                    [replay.count(step, v, places[i]) if i in places else v for i, v in enumerate(given)],
+                    [replay.count(step, v, places[i]) if i in places else v for i, v in enumerate(sizes)],
                 ]
         return args
 
@@ -323,23 +322,23 @@ def replay(
 
 def _instructions(error: BaseException) -> tuple[tuple[str, int], ...]:
     """The instruction that every function was at when ``error`` came up, from the outermost one on."""
-    found, at = [], (error.__cause__ or error).__traceback__
+    places, at = [], (error.__cause__ or error).__traceback__
     while at is not None:
-        found.append((at.tb_frame.f_code.co_qualname, at.tb_lasti))
+        places.append((at.tb_frame.f_code.co_qualname, at.tb_lasti))
         at = at.tb_next
-    return tuple(found)
+    return tuple(places)
 
 
 def _failing_module(model: nn.Module, error: BaseException) -> str | None:
     """The innermost module whose code was running when ``error`` came up."""
     names = {id(module): name for name, module in model.named_modules()}
-    found, cause = None, error.__cause__ or error
+    failing, cause = None, error.__cause__ or error
     at = cause.__traceback__
     while at is not None:
         own = at.tb_frame.f_locals.get("self")
-        found = names.get(id(own), found) if isinstance(own, nn.Module) else found
+        failing = names.get(id(own), failing) if isinstance(own, nn.Module) else failing
         at = at.tb_next
-    return found
+    return failing
 
 
 def related(path: str, broken: str | None) -> bool:

@@ -1,4 +1,4 @@
-"""Numbers that modules keep as plain attributes, and what becomes of one when another number changes."""
+"""Attributes of modules that hold widths, and their new values when a width changes."""
 
 from __future__ import annotations
 
@@ -11,33 +11,39 @@ from torch import nn
 from tsdistill.torch_private import ConvNd, NormBase
 
 STANDARD = (ConvNd, nn.Linear, nn.GroupNorm, NormBase)
-"""PyTorch's own modules whose numbers say what their tensors do, and concern no other module."""
+"""PyTorch's own modules whose attributes describe their own tensors and concern no other module."""
 
 
-def resized(value: Any, given: int, numbers: Mapping[int, int]) -> tuple[Any, bool] | None:
-    """What becomes of ``value``, and whether it is ``given`` itself.
+def resized(value: Any, old: int, numbers: Mapping[int, int]) -> tuple[Any, bool] | None:
+    """The new value of an attribute when a width changes.
 
-    ``numbers`` say what ``given`` becomes, and what the others in a row of numbers do. It is None for a
-    value that has nothing to do with it.
+    Args:
+        value: the attribute's present value, a number or a row of numbers.
+        old: the width before the cut.
+        numbers: widths before the cut -> after it; ``old`` among them.
+
+    Returns:
+        the new value, and whether ``value`` was ``old`` itself (or had it in a row) rather than a multiple or
+        a divisor of it; None for a value that is neither.
     """
-    exact = _swapped(value, given, numbers)
+    exact = _swapped(value, old, numbers)
     if exact is not None:
         return exact, True
-    wanted = numbers[given]
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0 and given > 1:
-        if value % given == 0 and value // given <= 64:
-            return value // given * wanted, False
-        if given % value == 0 and wanted % (given // value) == 0 and value > 1:
-            return wanted // (given // value), False
+    wanted = numbers[old]
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0 and old > 1:
+        if value % old == 0 and value // old <= 64:
+            return value // old * wanted, False
+        if old % value == 0 and wanted % (old // value) == 0 and value > 1:
+            return wanted // (old // value), False
     return None
 
 
-def _swapped(value: Any, given: int, numbers: Mapping[int, int]) -> Any:
+def _swapped(value: Any, old: int, numbers: Mapping[int, int]) -> Any:
     if isinstance(value, bool):
         return None
     if isinstance(value, int):
-        return numbers[given] if value == given else None
-    if isinstance(value, tuple | list) and value and all(type(v) is int for v in value) and given in value:
+        return numbers[old] if value == old else None
+    if isinstance(value, tuple | list) and value and all(type(v) is int for v in value) and old in value:
         swapped = [numbers.get(v, v) for v in value]
         return tuple(swapped) if isinstance(value, tuple) else swapped
     return None
@@ -45,7 +51,7 @@ def _swapped(value: Any, given: int, numbers: Mapping[int, int]) -> Any:
 
 @cache
 def is_width_name(name: str) -> bool:
-    """Whether an attribute of this name may well be a width, or count heads or groups."""
+    """Whether an attribute of this name is likely to be a width or a number of heads or groups."""
     return any(
         part in name
         for part in ("head", "group", "dim", "chan", "chs", "width", "feat", "planes", "_c", "shape")
@@ -53,7 +59,7 @@ def is_width_name(name: str) -> bool:
 
 
 def ancestor_paths(path: str) -> list[str]:
-    """The names of a module and of everything that it is in, up to the model's own, which is empty."""
+    """The names of a module and its ancestors, the model itself, whose name is empty, last."""
     places = [path]
     while places[-1]:
         places.append(places[-1].rpartition(".")[0])

@@ -1,4 +1,4 @@
-"""The two verbs of tracing: ``trace`` a model into its node graph, ``cut`` nodes out of it."""
+"""``trace``: the node graph of a model. ``cut``: a copy of the model without some nodes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Cut:
         put_back: groups that were to be cut and are left whole, and why.
         attributes: shape constants that were set on modules.
         buffers: non-persistent buffers that were cut (they have to be stored with the weights).
-        gains: where activations became a multiple of what they were (see `tracing.scaling`).
+        gains: by which factors activations were scaled (see `tracing.attention_scale`).
     """
 
     model: nn.Module
@@ -69,10 +69,10 @@ def trace(
     """Find the groups of nodes of ``model`` that can be removed.
 
     Args:
-        model: any module; it is left as it was.
+        model: any module; it is not changed.
         example_input: a tensor, a tuple of arguments or a dict of keyword arguments, batch size 1.
-        check: cut about half of every group on trial, compare with the whole model whose removed nodes are
-            zeroed where they are read, and leave whole what fails (named in ``NodeGraph.frozen``).
+        check: cut about half of every group, compare with the whole model whose removed nodes are zeroed
+            where they are read, and exclude the groups that fail (named in ``NodeGraph.frozen``).
         like: the graph of the same network at another width: a block that may go by rows or by columns (a
             grouped convolution) goes as it does there.
         axes: name of such a block -> the axis that it is to go by, as in ``Record.head_size_axes``.
@@ -85,16 +85,16 @@ def trace(
     """
     check_open(model)
     start = time.perf_counter()
-    found = record(model, example_input)
-    _fix_scripted(model, found)
-    beside, dark = trace_training(model, example_input, found)
-    behind = _run_more(model, example_input, found, {dim_labels.param for dim_labels in dark}, like, others)
-    for each in found.every:
+    traced = record(model, example_input)
+    _fix_scripted(model, traced)
+    training_only, unreached = trace_training(model, example_input, traced)
+    behind = _run_more(model, example_input, traced, {each.param for each in unreached}, like, others)
+    for each in traced.every:
         predict_attributes(model, each)
     if like is not None and like.record is not None:
         axes = {**like.record.axes, **(axes or {})}
     refused: dict[str, set[int]] = {}
-    graph, notes = _graph_with_unrun(model, found, axes, behind)
+    graph, notes = _graph_with_unrun(model, traced, axes, behind)
     tied: set[tuple[bytes, bytes]] = set()
     turn = 0
     while check and graph.groups:
@@ -104,11 +104,11 @@ def trace(
             turn += 1
             if turn < validation_cut_count(graph):
                 continue
-            if not beside or runs_in_training(outcome.model, example_input):
+            if not training_only or runs_in_training(outcome.model, example_input):
                 break
-            for dim_labels in beside:
-                found.constraints.freeze(dim_labels.labels, "is read in training only")
-            beside, graph = (), build(model, found, axes, refused)
+            for dim_labels in training_only:
+                traced.constraints.freeze(dim_labels.labels, "is read in training only")
+            training_only, graph = (), build(model, traced, axes, refused)
             continue
         new = {tie.key: tie for tie in outcome.couplings}
         if not new.keys() <= tied:
@@ -116,16 +116,16 @@ def trace(
             sure = new.keys() & {tie.key for tie in again.couplings}
             new = {key: tie for key, tie in new.items() if key in sure or not sure}
             for tie in new.values():
-                found.constraints.couple(tie.one, tie.other)
+                traced.constraints.couple(tie.one, tie.other)
                 axes = {**tie.axes, **(axes or {})}
             tied |= new.keys()
-            graph = build(model, found, axes, refused)
+            graph = build(model, traced, axes, refused)
             continue
         names = {item.name: item.cause for item in outcome.failed}
         for name, cause in names.items():
             if not other_axes(graph, graph.by_name[name], refused):
-                freeze_groups(found, [graph.by_name[name]], cause)
-        graph = build(model, found, axes, refused)
+                freeze_groups(traced, [graph.by_name[name]], cause)
+        graph = build(model, traced, axes, refused)
     return replace(graph, seconds=time.perf_counter() - start, notes=(*notes, *coupling_notes(graph)))
 
 
@@ -177,17 +177,17 @@ def _graph_with_unrun(
     graph = build(model, trace, axes)
     if not trace.unrun:
         return graph, ()
-    found = unrun_widths(model, graph, trace.unread, behind)
-    unite_unrun(trace, found)
-    dark, notes = trace.unread - found.along.keys(), dict.fromkeys(found.notes)
+    widths = unrun_widths(model, graph, trace.unread, behind)
+    unite_unrun(trace, widths)
+    unread, notes = trace.unread - widths.along.keys(), dict.fromkeys(widths.notes)
     while True:
-        for name, cause in found.whole.items():
+        for name, cause in widths.whole.items():
             freeze_groups(trace, [graph.by_name[name]], cause)
         graph = build(model, trace, axes)
-        found = unrun_widths(model, graph, dark, behind)
-        if not found.whole:
+        widths = unrun_widths(model, graph, unread, behind)
+        if not widths.whole:
             return graph, tuple(notes)
-        notes.update(dict.fromkeys(found.notes))
+        notes.update(dict.fromkeys(widths.notes))
 
 
 @unchanged
@@ -253,8 +253,8 @@ def _attempt(
     before: dict[tuple[str, str], Any] = {}
     replays: list[ReplayResult] = []
     runs = _record(graph).runs(inputs)
-    for given, record_ in runs:
-        more, replayed = repair(small, given, record_, leaving, before)
+    for example, record_ in runs:
+        more, replayed = repair(small, example, record_, leaving, before)
         attributes += more
         before |= {(a.module, a.name): getattr(model.get_submodule(a.module), a.name) for a in more}
         if not replayed.clean:
@@ -263,11 +263,11 @@ def _attempt(
         replays.append(replayed)
     gains = _fold_all(small, graph, removed, runs, replays)
     if gains or len(runs) > 1:
-        replays = [replay(small, given, record_, leaving) for given, record_ in runs]
-    for (given, record_), replayed in zip(runs, replays, strict=True):
-        problem = disagreement(small, model, given, record_, leaving, replayed.output)
+        replays = [replay(small, example, record_, leaving) for example, record_ in runs]
+    for (example, record_), replayed in zip(runs, replays, strict=True):
+        problem = disagreement(small, model, example, record_, leaving, replayed.output)
         if problem is None and in_use and not record_.companions:
-            problem = failure_in_use(small, model, given)
+            problem = failure_in_use(small, model, example)
         if problem is not None:
             blamed = _bisect(model, graph, removed, inputs, problem, in_use=in_use)
             return _Outcome(small, attributes, buffers, blamed)
@@ -353,10 +353,10 @@ def _record(graph: NodeGraph) -> Record:
     return graph.record
 
 
-def _require_groups(traced: NodeGraph, given: NodeGraph) -> NodeGraph:
+def _require_groups(traced: NodeGraph, wanted: NodeGraph) -> NodeGraph:
     """``traced``, once it has every group of ``given``."""
-    for group in given.groups:
-        found = traced.by_name.get(group.name)
-        if found is None or found.size != group.size:
+    for group in wanted.groups:
+        match = traced.by_name.get(group.name)
+        if match is None or match.size != group.size:
             raise TsdistillError(f"group {group.name} of {group.size} nodes is not a group of this model")
     return traced

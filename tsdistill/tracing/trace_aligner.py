@@ -1,4 +1,4 @@
-"""Runs that go on beside a trace: each operator finds the step of the trace that it repeats."""
+"""Alignment of a run with a trace: for each operator the step of the trace that it repeats."""
 
 from __future__ import annotations
 
@@ -15,14 +15,21 @@ from tsdistill.runtime.randomness import Drawn
 from tsdistill.tracing.trace_record import Record, Step
 
 _LOOKAHEAD, _MAX_MISMATCHES = 12, 64
-"""How many coming steps an operator is looked for among, and how many may be found in none."""
+"""Number of next steps among which an operator is looked for (reshapes and products add or drop a few
+operators when strides change), and number of operators without a step after which the run is given up."""
 
 
 class TraceAligner(OperatorMode):
-    """A dispatch mode for a run beside the trace of ``record``, with the nodes ``gone``.
+    """A dispatch mode that aligns a run with the trace of ``record``.
 
-    ``stack`` takes the names of the running modules; ``inside`` holds what the run is judged by besides its
-    output.
+    Attributes:
+        record: of the traced model.
+        gone: bool [nodes], the removed nodes.
+        position: number of the next step of the trace.
+        mismatches: number of operators since the last one that had a step.
+        mismatch_module: the module in which the last of them ran.
+        stack: names of the running modules, the innermost last.
+        compared: tensors, besides the output, by which the run is compared with another.
     """
 
     def __init__(self, record: Record, gone: np.ndarray) -> None:
@@ -59,27 +66,27 @@ class TraceAligner(OperatorMode):
         return None
 
     def kept_coordinates(self, drawn: Drawn, gone: np.ndarray | None) -> list[np.ndarray | None]:
-        """Which coordinates of a random tensor stay, by dimension; ``None`` where all do."""
+        """Which coordinates of a random tensor are kept, by dimension; ``None`` where all are."""
         if gone is None:
             return [None] * len(drawn.shape)
         return [None if labels is None else self.record.keeps(labels, gone) for labels in drawn.labels]
 
     def seed(self, step: Step) -> int:
-        """Of the numbers that a random operator gives, the same in every run beside the trace."""
+        """The seed of a random operator, the same in every aligned run."""
         return self.record.places[id(step)]
 
     def _find_back(self) -> None:
-        """After other operators than the trace's, go on where the trace enters the module that now runs."""
+        """After mismatches, continue where the trace enters the running module."""
         steps, running = self.record.trace.steps, self.stack[-1]
         if not self.mismatches or running == self.mismatch_module:
             return
         ahead = range(self.position, len(steps))
-        found = next((place for place in ahead if steps[place].module == running), None)
-        if found is not None:
-            self.position, self.mismatches = found, 0
+        place = next((place for place in ahead if steps[place].module == running), None)
+        if place is not None:
+            self.position, self.mismatches = place, 0
 
     def upcoming(self) -> Sequence[Step]:
-        """The next steps, as far as they belong to the module whose turn it is."""
+        """The next steps, as far as they belong to the next module."""
         steps = self.record.trace.steps[self.position : self.position + _LOOKAHEAD]
         return list(takewhile(lambda s: s.module == steps[0].module or operator_kind(s.op) == "clone", steps))
 

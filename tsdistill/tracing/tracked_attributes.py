@@ -1,4 +1,4 @@
-"""Attributes whose labels are known: foreseen by the trace, or learnt by the first cut that changed them."""
+"""Attributes whose labels are known: predicted from the trace, or recorded by the first cut that set them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ from tsdistill.tracing.shape_attributes import STANDARD, resized
 from tsdistill.tracing.trace_record import Record, Trace
 
 _GROUPS = {"convolution": 8, "native_group_norm": 6}
+"""Part of an operator's name -> position of the number of groups among its arguments (ATen's schema)."""
+
 _COUNTED = ("groups", "heads", "all_head", "attn_dim")
+"""Parts of the names of attributes that count groups or heads, or the coordinates of all heads together."""
 
 
 def predict_attributes(model: nn.Module, trace: Trace) -> None:
-    """Write down in ``trace.followed`` what needs no cut to be learnt: the numbers of groups that PyTorch's
+    """Record in ``trace.followed`` what is known without a cut: the numbers of groups that PyTorch's
     own convolutions and group norms of ``model`` keep, and those of groups and heads that other modules keep
     under such a name, or those of all heads together, and give to a view."""
     counted: dict[str, list[str]] = defaultdict(list)
@@ -42,8 +45,17 @@ def predict_attributes(model: nn.Module, trace: Trace) -> None:
 def set_tracked(
     model: nn.Module, record: Record, gone: np.ndarray, done: Collection[tuple[str, str]] = ()
 ) -> dict[tuple[str, str], Any]:
-    """Set the attributes that an earlier cut had to change, but for those of ``done``; what they were
-    before."""
+    """Set the tracked attributes of a cut model.
+
+    Args:
+        model: the cut model; attributes are set in place.
+        record: of the whole model.
+        gone: bool [nodes], the removed nodes.
+        done: ``(module, attribute)`` pairs that are not touched.
+
+    Returns:
+        ``(module, attribute)`` -> its value before.
+    """
     before: dict[tuple[str, str], Any] = {}
     for (owner, name), counted in record.trace.tracked.items():
         if (owner, name) in done:
@@ -51,30 +63,36 @@ def set_tracked(
         module = model.get_submodule(owner)
         old = getattr(module, name)
         kept = [(len(labels), int(record.keeps(labels, gone).sum())) for labels in counted]
-        numbers = {given: wanted for given, wanted in kept if given != wanted}
-        if isinstance(old, tuple | list) and numbers and [given for given, _ in kept] == list(old):
+        numbers = {size: wanted for size, wanted in kept if size != wanted}
+        if isinstance(old, tuple | list) and numbers and [size for size, _ in kept] == list(old):
             new = type(old)(wanted for _, wanted in kept)
         else:
-            found = resized(old, next(iter(numbers)), numbers) if numbers else None
-            if found is None:
+            result = resized(old, next(iter(numbers)), numbers) if numbers else None
+            if result is None:
                 continue
-            new = found[0]
+            new = result[0]
         before[owner, name] = old
         setattr(module, name, new)
     return before
 
 
-def is_suspect(model: nn.Module, key: tuple[str, str], foreseen: bool, result: ReplayResult) -> bool:
-    """Whether an attribute may be behind what went wrong in a replay.
+def is_suspect(model: nn.Module, key: tuple[str, str], predicted: bool, result: ReplayResult) -> bool:
+    """Whether an attribute may be the cause of a failed replay.
 
-    PyTorch's own modules keep their numbers for themselves; one that was only foreseen is taken back where
-    its new value is what does not fit.
+    The attributes of PyTorch's own modules concern these alone. A predicted attribute is suspect only where
+    its new value is the stale size.
+
+    Args:
+        model: the cut model.
+        key: module and attribute.
+        predicted: whether no cut has confirmed the attribute yet.
+        result: of the replay.
     """
     owner, name = key
     module = model.get_submodule(owner)
     if isinstance(module, STANDARD):
         return owner in {result.broken, *(item.step.module for item in result.stale)}
     stale = [item.computed for item in result.stale if related(owner, item.step.module)]
-    if foreseen:
+    if predicted:
         return getattr(module, name) in stale
     return bool(stale) or related(owner, result.broken)

@@ -1,4 +1,4 @@
-"""What a trial cut removes: about half of every group, so that no size comes out right by chance."""
+"""The validation cut: about half of every group is removed, so that no size is right by chance."""
 
 from __future__ import annotations
 
@@ -9,24 +9,30 @@ import numpy as np
 from tsdistill.tracing.graph import NodeGraph
 
 _MIN_REMOVED, _MAX_REMOVED = 0.35, 0.65
+"""Shares of a large group's nodes between which the removed number lies: near a half, with room to differ."""
+
 _PAIR, _SMALL = 2, 16
+"""Group sizes: of two nodes only one can be removed; below 16 there are too few numbers near a half to draw
+from."""
+
 _FEW = 3
+"""Up to this many odd numbers of kept nodes, even ones are used as well."""
 
 
 def validation_cut_count(graph: NodeGraph) -> int:
-    """How many trial cuts it takes to see all widths come apart: a second one where groups of two nodes can
-    only lose one or none."""
+    """Number of validation cuts that give all widths different sizes: two where several groups have two
+    nodes, which can only lose one or none."""
     return 2 if sum(group.size == _PAIR for group in graph.groups) > 1 else 1
 
 
 def validation_cut(graph: NodeGraph, turn: int = 0, *, other: bool = False) -> dict[str, np.ndarray]:
-    """Per group the nodes that leave on trial.
+    """Per group the nodes that the validation cut removes.
 
     Of groups of the same number of nodes (a stream, and what is as wide inside its blocks) the one with most
     slots loses another number than all others, which lose one number after the other in turns (of two nodes
     one leaves in the first turn and the others in the second): widths that code takes from one another then
     come apart in every block at once. Of groups that are not small an odd number stays, which is no whole
-    number of heads (but where only whole steps can go). The ``other`` trial cut of the same kind removes
+    number of heads (but where only whole steps can go). The ``other`` validation cut of the same kind removes
     other numbers, so that what agreed by chance in one does not in both.
     """
     widest: dict[int, str] = {}

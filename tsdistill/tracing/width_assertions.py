@@ -78,12 +78,12 @@ def _candidates(
     later, count = [], 0
     for owner, name in watched.read:
         value = getattr(model.get_submodule(owner), name)
-        for (given, wanted), labels in widths.items():
-            found = resized(value, given, {given: wanted})
-            if found is None:
+        for (width, wanted), labels in widths.items():
+            result = resized(value, width, {width: wanted})
+            if result is None:
                 continue
-            candidate = owner, name, found[0], labels
-            if not found[1]:
+            candidate = owner, name, result[0], labels
+            if not result[1]:
                 later.append(candidate)
             elif count < _TRIES:
                 count += 1

@@ -152,8 +152,8 @@ def parse_call(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call
     sides, spread = _SIDES.get(func), _TRANSPOSED_SIDES.get(func)
     if func is F.linear or sides or spread:
         names = _TRANSPOSED_ARGUMENTS if spread else _ARGUMENTS
-        given = {**dict(zip(names, args, strict=False)), **kwargs}
-        x, weight, bias = given.get("input"), given.get("weight"), given.get("bias")
+        arguments = {**dict(zip(names, args, strict=False)), **kwargs}
+        x, weight, bias = arguments.get("input"), arguments.get("weight"), arguments.get("bias")
         if not isinstance(x, Tensor) or not (bias is None or isinstance(bias, Tensor)):
             return None
         if func is F.linear:
@@ -163,7 +163,7 @@ def parse_call(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call
             return None
 
         def each(name: str, default: int) -> tuple[int, ...] | str:
-            value = given.get(name, default)
+            value = arguments.get(name, default)
             if isinstance(value, str):
                 return value
             row = (value,) if isinstance(value, int) else tuple(value)
@@ -177,7 +177,7 @@ def parse_call(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call
             tuple(weight.shape[2:]),
         )
         kinds: Any = _TRANSPOSED if spread else _CONVOLUTIONS
-        return Call(kinds[number], x, weight, bias, settings, int(given.get("groups", 1)))
+        return Call(kinds[number], x, weight, bias, settings, int(arguments.get("groups", 1)))
     if (
         func in _PRODUCTS
         and len(args) == 2

@@ -108,10 +108,10 @@ class Factor(SourceSolver):
     def solve(self, parameter: Tensor, weight: Tensor, wanted: Tensor) -> Tensor:
         """See `Setting.solve`."""
         goal = (wanted.t() if self.turned else wanted).flatten(1).to(self.other)
-        found = torch.linalg.lstsq(self.other, goal).solution
+        solution = torch.linalg.lstsq(self.other, goal).solution
         rows = parameter.t() if self.turned else parameter
-        found = found.to(parameter).reshape(rows.shape)
-        return found.t() if self.turned else found
+        solution = solution.to(parameter).reshape(rows.shape)
+        return solution.t() if self.turned else solution
 
 
 def source_solvers(
@@ -124,12 +124,12 @@ def source_solvers(
         weight: its weight, on its autograd graph.
         sources: the parameters behind it, by name.
     """
-    found: list[tuple[float, SourceSolver]] = []
+    solvers: list[tuple[float, SourceSolver]] = []
     if weight.requires_grad:
-        found += [each for name, p in sources.items() if (each := _entries(name, p, weight)) is not None]
-    found.sort(key=lambda each: -each[0])
+        solvers += [each for name, p in sources.items() if (each := _entries(name, p, weight)) is not None]
+    solvers.sort(key=lambda each: -each[0])
     factors = (_factor(name, p, weight.detach(), layer) for name, p in sources.items())
-    return [*found, *((0.0, each) for each in factors if each is not None)]
+    return [*solvers, *((0.0, each) for each in factors if each is not None)]
 
 
 def _entries(name: str, parameter: nn.Parameter, weight: Tensor) -> tuple[float, Entries] | None:

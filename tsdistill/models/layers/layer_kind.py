@@ -27,10 +27,19 @@ class LayerKind:
 
 
 LINEAR = LayerKind(-1, 0)
+"""A linear layer: nodes in the last dimension, weight ``[out, in]``."""
+
 ROWWISE = LayerKind(-1, 1)
+"""A linear layer whose weight is ``[in, out]``."""
+
 RECURRENT = LayerKind(-1, 0)
+"""A recurrent layer: nodes in the last dimension, weights ``[gates * out, in]``."""
+
 CONVOLUTIONS = {1: LayerKind(1, 0, 1), 2: LayerKind(1, 0, 2), 3: LayerKind(1, 0, 3)}
+"""Convolutions by the number of dimensions: channels in dimension 1, weight ``[out, in / groups, ...]``."""
+
 TRANSPOSED = {1: LayerKind(1, 1, 1), 2: LayerKind(1, 1, 2), 3: LayerKind(1, 1, 3)}
+"""Transposed convolutions by the number of dimensions: weight ``[in, out / groups, ...]``."""
 
 _PLAIN = frozenset(
     (

@@ -144,7 +144,7 @@ def _add_layers(model: nn.Module, run: Callable[[], Any]) -> None:
     own = {id(parameter) for _, parameter in _callable_weights(model)}
     paths = {id(module): path for path, module in model.named_modules()}
     stack: list[tuple[str, list[Call]]] = [("", [])]
-    found: list[tuple[str, CallLayer]] = []
+    added: list[tuple[str, CallLayer]] = []
     constant: list[tuple[CallLayer, frozenset[str]]] = []
     provenance = Provenance(model)
 
@@ -155,7 +155,7 @@ def _add_layers(model: nn.Module, run: Callable[[], Any]) -> None:
             sources = () if _calls_itself(model.get_submodule(caller)) else known(call)
             if not sources:
                 return None
-            for where, layer in found:
+            for where, layer in added:
                 if where == caller and call.is_of(layer, len(computed)):
                     return layer
         else:
@@ -165,13 +165,13 @@ def _add_layers(model: nn.Module, run: Callable[[], Any]) -> None:
         layer = call.layer(sources[0])
         if call.computed:
             parts = [part for part, met in constant if met <= set(sources)]
-            found[:] = [each for each in found if each[1] not in parts]
+            added[:] = [each for each in added if each[1] not in parts]
         if met := provenance.sources(call.input):
             constant.append((layer, met | set(sources)))  # it may be a part of computing another weight
         if isinstance(layer, ComputedCall):
             layer.place = len(computed)
             layer.take([(name, model.get_parameter(name)) for name in sources])
-        found.append((caller, layer))
+        added.append((caller, layer))
         return layer
 
     def known(call: Call) -> tuple[str, ...]:
@@ -197,21 +197,21 @@ def _add_layers(model: nn.Module, run: Callable[[], Any]) -> None:
     finally:
         for handle in handles:
             handle.remove()
-    _register(model, found)
+    _register(model, added)
 
 
-def _register(model: nn.Module, found: list[tuple[str, CallLayer]]) -> None:
-    for caller, layer in found:
+def _register(model: nn.Module, added: list[tuple[str, CallLayer]]) -> None:
+    for caller, layer in added:
         module = model.get_submodule(caller)
         leaf = layer.parameter.rpartition(".")[2]
         kind = type(layer).__name__.removeprefix("Computed").removesuffix("Call").lower()
         name = f"{kind}_of_{leaf}"
         count = sum(other.startswith(name) for other in children_of(module))
         module.add_module(name if not count else f"{name}_{count + 1}", layer)
-    callers = {id(model.get_submodule(caller)) for caller, _ in found}
-    beside = {
+    callers = {id(model.get_submodule(caller)) for caller, _ in added}
+    parents = {
         id(module)
-        for caller, layer in found
+        for caller, layer in added
         if isinstance(layer, ComputedCall)
         for module in model.get_submodule(caller).modules()
         if not isinstance(module, CallLayer | torch.jit.ScriptModule)
@@ -220,6 +220,6 @@ def _register(model: nn.Module, found: list[tuple[str, CallLayer]]) -> None:
         if id(module) in callers:
             module.register_forward_pre_hook(_enter)
             module.register_forward_hook(_leave, always_call=True)
-        elif id(module) in beside:
+        elif id(module) in parents:
             module.register_forward_pre_hook(_enter_another)
             module.register_forward_hook(_leave_another, always_call=True)

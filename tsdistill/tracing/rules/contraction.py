@@ -101,12 +101,12 @@ def solve(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
     (*batch, row, inner), (*others, inner_b, column) = tracer.labels(a), tracer.labels(b)
     for labels in (row, inner, inner_b):
         tracer.freeze(labels, "unknowns of one system of equations")
-    given: list[np.ndarray | None] = []
+    shared: list[np.ndarray | None] = []
     for size, one, other in zip(a.shape, batch, others, strict=False):
         if size > 1 and (one is not None or other is not None):
             tracer.unite(one, other)
-        given.append(one if other is not None else None)
-    tracer.give(out, [*given, None, column])
+        shared.append(one if other is not None else None)
+    tracer.give(out, [*shared, None, column])
 
 
 def vector(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
@@ -213,14 +213,14 @@ def _extents(tracer: Any, fields: Any, kernel: Any, args: tuple) -> list[np.ndar
     coordinate by itself."""
     for labels in kernel:
         tracer.freeze(labels, "the extent of a kernel")
-    given: list[np.ndarray | None] = []
+    extents: list[np.ndarray | None] = []
     for d, labels in enumerate(fields):
         stride, padding, added = (args[place][min(d, len(args[place]) - 1)] for place in (3, 4, 7))
         alone = args[1].shape[2 + d] == 1 and (stride, padding, added) == (1, 0, 0)
         if not alone:
             tracer.freeze(labels, "the extent of a convolution")
-        given.append(labels if alone else None)
-    return given
+        extents.append(labels if alone else None)
+    return extents
 
 
 def _groups(

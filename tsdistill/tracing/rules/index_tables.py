@@ -25,13 +25,13 @@ def pick(func: Any) -> Any:
                 torch.from_numpy(labels.astype(np.float64)).reshape(shape).expand(source.shape).contiguous()
             )
             block = func(spread, *args[1:], **kwargs).numpy().astype(np.int64)
-            for where, found in enumerate(tracer.split(block)):
-                if found is None:
+            for where, axis in enumerate(tracer.split(block)):
+                if axis is None:
                     continue
                 if result[where] is not None:
                     tracer.freeze(result[where], "two labelled dimensions became one")
-                    tracer.freeze(found, "two labelled dimensions became one")
-                result[where] = found
+                    tracer.freeze(axis, "two labelled dimensions became one")
+                result[where] = axis
         tracer.give(out, result)
 
     return rule
@@ -59,17 +59,17 @@ def index(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
 def index_put(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
     """``x[i] = values``, ``x[:, i] = values``: dimensions behind the tables go with those of the values."""
     target, tables, values = args[0], list(args[1]), args[2]
-    fields, given = list(tracer.labels(target)), tracer.labels(values)
+    fields, sources = list(tracer.labels(target)), tracer.labels(values)
     behind = target.ndim - len(tables)
-    fixed = [*fields[: len(tables)], *given[: max(values.ndim - behind, 0)]]
+    fixed = [*fields[: len(tables)], *sources[: max(values.ndim - behind, 0)]]
     for table in tables:
         fixed += tracer.labels(table) if table is not None else ()
     for labels in fixed:
         tracer.freeze(labels, "rows are looked up by number")
     for d in range(-behind, 0):
-        if -d <= values.ndim and values.shape[d] > 1 and (fields[d] is not None or given[d] is not None):
-            tracer.unite(fields[d], given[d])
-            fields[d] = fields[d] if given[d] is not None else None
+        if -d <= values.ndim and values.shape[d] > 1 and (fields[d] is not None or sources[d] is not None):
+            tracer.unite(fields[d], sources[d])
+            fields[d] = fields[d] if sources[d] is not None else None
     tracer.give(out, [None if d < len(tables) else labels for d, labels in enumerate(fields)])
 
 

@@ -108,8 +108,8 @@ def squeeze(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
 def slice_(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
     """A range of one dimension; its ends count the labels that stay before them."""
     source = args[0]
-    given = (*args[1:], None, None, None, None)
-    dim, start, end, step = given[0] or 0, given[1] or 0, given[2], given[3] or 1
+    arguments = (*args[1:], None, None, None, None)
+    dim, start, end, step = arguments[0] or 0, arguments[1] or 0, arguments[2], arguments[3] or 1
     dim %= source.ndim
     fields = list(tracer.labels(source))
     labels = fields[dim]

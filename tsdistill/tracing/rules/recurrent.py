@@ -34,7 +34,7 @@ def gru_cell(tracer: Any, args: tuple, kwargs: dict, out: Any) -> None:
     _cell(tracer, args[:2], args[3:5], args[2], 3, out[:1])
 
 
-def _cell(tracer: Any, gates: Any, biases: Any, state: torch.Tensor, number: int, given: Any) -> None:
+def _cell(tracer: Any, gates: Any, biases: Any, state: torch.Tensor, number: int, results: Any) -> None:
     units = tracer.labels(state)[-1]
     for tensor in (*gates, *biases):
         labels = None if tensor is None else tracer.labels(tensor)[-1]
@@ -46,7 +46,7 @@ def _cell(tracer: Any, gates: Any, biases: Any, state: torch.Tensor, number: int
         rows, each = tracer.split(np.reshape(labels, (number, -1)))
         tracer.freeze(rows, "the gates of a unit")
         tracer.unite(each, units)
-    for result in given:
+    for result in results:
         tracer.give(result, [None] * (result.ndim - 1) + [units])
 
 
