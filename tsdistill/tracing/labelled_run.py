@@ -91,7 +91,7 @@ def record_further(
     trace: Trace,
     companions: Mapping[str, tuple[str, ...]] | None = None,
 ) -> None:
-    """Add a run on other ``inputs`` to those of ``trace`` (see `record.Run`).
+    """Add a run on other ``inputs`` to those of ``trace`` (see `trace_record.Run`).
 
     A companion that is the like of the module that it is called behind gives what that gives: their outputs
     go together. What another companion gives stays whole, for nothing is known of what reads it.

@@ -72,7 +72,7 @@ def remove_coordinates(
     model: nn.Module, graph: NodeGraph, removed: Mapping[str, np.ndarray]
 ) -> tuple[nn.Module, tuple[str, ...]]:
     """A copy of ``model`` without the removed nodes' coordinates, and the non-persistent buffers it changed,
-    among them constants (`models.constants`), of which it makes some.
+    among them constants (`models.plain_tensors`), of which it makes some.
 
     Shape constants that modules keep as attributes are not touched, but for the widths that torch's own
     modules read off their parameters.

@@ -21,7 +21,7 @@ _COUNTED = ("groups", "heads", "all_head", "attn_dim")
 
 
 def predict_attributes(model: nn.Module, trace: Trace) -> None:
-    """Record in ``trace.followed`` what is known without a cut: the numbers of groups that PyTorch's
+    """Record in ``trace.tracked`` what is known without a cut: the numbers of groups that PyTorch's
     own convolutions and group norms of ``model`` keep, and those of groups and heads that other modules keep
     under such a name, or those of all heads together, and give to a view."""
     counted: dict[str, list[str]] = defaultdict(list)

@@ -27,7 +27,11 @@ from tsdistill.models.layers.einsum_form import LinearForm, linear_form
 from tsdistill.torch_private import ConvNd, base_of, parameters_of
 
 _SIDES = {F.conv1d: 1, F.conv2d: 2, F.conv3d: 3}
+"""Convolution functions -> number of dimensions that they slide over."""
+
 _TRANSPOSED_SIDES = {F.conv_transpose1d: 1, F.conv_transpose2d: 2, F.conv_transpose3d: 3}
+"""The same for transposed convolutions."""
+
 _PRODUCTS = frozenset((torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.mm, Tensor.mm))
 _ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 _TRANSPOSED_ARGUMENTS = (
@@ -43,12 +47,15 @@ _TRANSPOSED_ARGUMENTS = (
 
 
 _CONVOLUTIONS = {1: Conv1dCall, 2: Conv2dCall, 3: Conv3dCall}
+"""Number of dimensions -> layer of a convolution call."""
+
 _TRANSPOSED = {1: ConvTranspose1dCall, 2: ConvTranspose2dCall, 3: ConvTranspose3dCall}
+"""Number of dimensions -> layer of a transposed convolution call."""
 
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """One call, taken apart.
+    """One call of a function with a weight: its layer class, tensors and settings.
 
     Attributes:
         kind: class of the layer that it amounts to.

@@ -26,3 +26,4 @@ RULES = {
     **dict.fromkeys(("zeros", "ones", "full", "empty", "randn", "rand"), _from_sizes(0)),
     **dict.fromkeys(("new_zeros", "new_ones", "new_full", "new_empty"), _from_sizes(1)),
 }
+"""Factory operator -> rule; ``new_zeros`` and the like take the size as their second argument."""
