@@ -15,7 +15,7 @@ from tests.distillation.small import ARCH, assert_same, digits, grouped, network
 from tests.distillation.test_output_pairs import Detector, X
 from tsdistill.distillation.ensemble import Ensemble, as_teacher, members_of
 from tsdistill.distillation.losses.loss_protocol import Step
-from tsdistill.distillation.losses.soft_targets import SoftTargets
+from tsdistill.distillation.losses.output_losses import SoftTargets
 
 DIGITS = digits().tensors[0][:64]
 

@@ -26,8 +26,7 @@ from tsdistill.distillation.output_pairs import TrainedOutputs
 from tsdistill.distillation.request import Request, default_loss, probe_batches, probe_outputs, probe_size
 from tsdistill.distillation.run_folder import RunFolder
 from tsdistill.distillation.run_writer import RunWriter
-from tsdistill.distillation.sharded_teacher import shard
-from tsdistill.distillation.teacher_outputs import CachedTeacher, NoTeacher, TeacherForward
+from tsdistill.distillation.teacher_outputs import CachedTeacher, NoTeacher, TeacherForward, shard
 from tsdistill.distillation.training_log import TrainResult
 from tsdistill.distillation.validation import (
     Validation,

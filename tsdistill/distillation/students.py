@@ -1,4 +1,4 @@
-"""Students of a teacher's architecture at another width: over-realised or slimmed, and started afresh."""
+"""Students of the teacher's architecture at other widths, with newly drawn parameters."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from tsdistill.distillation.initialisation import reinitialise
 from tsdistill.errors import TsdistillError
 from tsdistill.models import attach, example_input, info_of
 from tsdistill.models.plain_tensors import named_tensors
+from tsdistill.models.sources import catalog
 from tsdistill.pruning.plan_file import PruningPlan
 from tsdistill.runtime.forward import forward, to_model
 from tsdistill.runtime.modes import evaluation_mode
@@ -33,13 +33,13 @@ Width = float | Mapping[str, float] | PruningPlan
 
 @dataclass(frozen=True, eq=False)
 class Student:
-    """A student and how it came about.
+    """A student and its widths.
 
     Attributes:
         model: the student, in training mode, on the teacher's device; `tsdistill.save` writes it.
         widths: number of nodes of every group.
-        before: the teacher's.
-        kept: groups that stay as they are although a width was asked for, and why.
+        before: number of nodes of every group of the teacher.
+        kept: groups that keep the teacher's width although another was asked for, with the reason.
     """
 
     model: nn.Module
@@ -65,17 +65,18 @@ def student_of(
 ) -> Student:
     """The teacher's architecture with other widths, its parameters drawn anew.
 
-    Every group of nodes that tracing finds is made so many times as wide (rounded, at least one node); what
-    tracing freezes, the classes before all, stays. Shape constants that modules keep are mended as after a
-    cut, and the student has to give outputs of the teacher's shapes.
+    The width of every group of nodes is multiplied by a factor (rounded, at least one node). Widths that
+    are not
+    prunable, such as that of the output, are kept. Shape constants in modules are repaired as after a cut,
+    and the student's outputs have the shapes of the teacher's.
 
     Args:
         teacher: any module; it is left as it was.
-        width: a factor for all groups (above 1 over-realised, below 1 slimmed), one by group, or a pruning
-            plan, whose nodes go.
-        example: one input (batch 1) when the teacher does not know how its inputs look.
+        width: a factor for all groups (above 1 over-realised, below 1 slimmed), factors by group, or a
+        pruning plan, whose nodes are removed.
+        example: one input (batch 1), needed where the teacher does not state its input size.
         seed: of the parameters.
-        graph: the teacher's, when it has been traced.
+        graph: the teacher's node graph, if it has been traced already.
 
     Raises:
         TsdistillError: a factor that is not above 0, a group that the teacher does not have, or an
@@ -98,7 +99,7 @@ def student_of(
 
 
 def _copies(graph: NodeGraph, width: Width) -> dict[str, np.ndarray]:
-    """How often each node of each group is there: int64 ``[nodes]``."""
+    """The number of copies of each node of each group, int64 ``[nodes]``."""
     if isinstance(width, PruningPlan):
         width.check(graph)
         copies = {name: np.ones(size, dtype=np.int64) for name, size in graph.widths.items()}
@@ -117,7 +118,7 @@ def _copies(graph: NodeGraph, width: Width) -> dict[str, np.ndarray]:
 
 
 def _spread(size: int, factor: float) -> np.ndarray:
-    """``round(size · factor)`` copies, at least one, dealt out evenly over the nodes."""
+    """``round(size · factor)`` copies, at least one, spread evenly over the nodes."""
     wanted = max(1, round(size * factor))
     return np.diff(np.arange(size + 1) * wanted // size)
 
@@ -125,7 +126,10 @@ def _spread(size: int, factor: float) -> np.ndarray:
 def _resizable_groups(
     teacher: nn.Module, graph: NodeGraph, copies: Mapping[str, np.ndarray], inputs: Any
 ) -> tuple[nn.Module, dict[str, str]]:
-    """The teacher at the widths of those groups that can have them, one after the other; why others cannot.
+    """Resize the groups one after the other, and keep those with which the model runs.
+
+    Returns:
+        the model, and the reason for every group that keeps its width.
 
     Raises:
         TsdistillError: none can.
@@ -146,10 +150,10 @@ def _resizable_groups(
 
 
 class _CopyRecord(Record):
-    """A record in which a label counts as often as its node is there."""
+    """A trace record in which a label counts once for every copy of its node."""
 
     def keeps(self, labels: np.ndarray, gone: np.ndarray) -> np.ndarray:
-        """How often each of ``labels`` is there; ``gone`` has the copies of every node."""
+        """The number of copies of each of ``labels``; ``gone`` has that of every node."""
         nodes = self.node_of[labels]
         return np.where(nodes < 0, 1, gone[nodes])
 
@@ -157,7 +161,7 @@ class _CopyRecord(Record):
 def _model_with_copies(
     teacher: nn.Module, graph: NodeGraph, copies: Mapping[str, np.ndarray], inputs: Any
 ) -> nn.Module | str:
-    """A copy of the teacher with so many copies of its nodes, or what keeps it from running."""
+    """A model with the given copies of the teacher's nodes, or the reason why it does not run."""
     assert graph.record is not None
     model, buffers = _resized(teacher, graph, copies)
     counts = [copies.get(group.name, np.ones(group.size, dtype=np.int64)) for group in graph.groups]
@@ -192,8 +196,8 @@ def _model_with_copies(
 def _resized(
     teacher: nn.Module, graph: NodeGraph, copies: Mapping[str, np.ndarray]
 ) -> tuple[nn.Module, tuple[str, ...]]:
-    """A copy in which coordinates are repeated as their nodes are, and the non-persistent buffers among
-    them."""
+    """A copy whose coordinates are repeated as their nodes are, and the names of its resized non-persistent
+    buffers."""
     sides = {name: tensor.shape for name, tensor in named_tensors(teacher, remove_duplicate=False)}
     repeats: dict[tuple[str, int], np.ndarray] = {}
     for name, counts in copies.items():
@@ -203,3 +207,50 @@ def _resized(
             times[slot.coords] = counts[:, None]
     taken = {place: np.repeat(np.arange(len(times)), times) for place, times in repeats.items()}
     return take_coordinates(teacher, taken)
+
+
+def reinitialise(model: nn.Module, seed: int, like: nn.Module | None = None) -> None:
+    """Reinitialise all parameters of ``model``, in place; running means become 0, running variances 1.
+
+    ``reset_parameters`` is called on every module that has it. A parameter of another module (a position
+    table, a
+    layer scale) is drawn from a normal distribution of the mean and spread that it has in a fresh build of
+    the architecture, and of its own in ``like`` where the architecture is not known. The same seed gives the
+    same parameters; the global generators stay as they were.
+
+    Args:
+        model: the model; changed in place.
+        seed: of the random numbers.
+        like: a model of the same architecture at any width; ``model`` itself if ``None``.
+    """
+    fresh = _fresh(model)
+    known = fresh or dict((like or model).named_parameters())
+    devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
+    with torch.random.fork_rng(devices), torch.no_grad():
+        torch.manual_seed(seed)
+        for name, module in model.named_modules():
+            reset = getattr(module, "reset_parameters", None)
+            if callable(reset):
+                reset()
+                continue
+            for leaf, parameter in module.named_parameters(prefix=name, recurse=False):
+                _draw(parameter, known.get(leaf, parameter))
+
+
+def _draw(parameter: Tensor, like: Tensor) -> None:
+    values = like.detach().float()
+    spread = float(values.std()) if values.numel() > 1 else 0.0
+    parameter.normal_().mul_(spread).add_(float(values.mean()))
+
+
+def _fresh(model: nn.Module) -> Mapping[str, Tensor]:
+    """The parameters of a new model of the same architecture; empty where that is not known."""
+    arch = info_of(model).arch
+    if arch is None:
+        return {}
+    try:
+        with torch.random.fork_rng([]):
+            torch.manual_seed(0)
+            return dict(catalog.build(arch, weights=False).model.named_parameters())
+    except TsdistillError:
+        return {}

@@ -1,4 +1,4 @@
-"""The teacher's side of a step: its outputs, run or read back."""
+"""The teacher's outputs in a training step: computed, read from a cache, or by a sharded teacher (FSDP)."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tsdistill.augmentation import needs_teacher, opened
 from tsdistill.distillation.checksums import checksums
-from tsdistill.distillation.losses import Features
-from tsdistill.errors import TsdistillError
+from tsdistill.distillation.losses import Combined, Features
+from tsdistill.errors import TsdistillError, cause_of
 from tsdistill.evaluation.named_outputs import batch_outputs
 from tsdistill.files import atomic_file
 from tsdistill.runtime.forward import forward
@@ -24,16 +25,24 @@ from tsdistill.runtime.nests import tensors
 from tsdistill.schema import LARGEST_OPTIONS
 from tsdistill.untrusted import read_guard, read_text
 
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
 FORMAT = 2
 """Version of the files of cached outputs; files of another version are computed again."""
 
+_SMALLEST_BLOCK = 1_000_000
+"""Parameters from which a module is gathered on its own: 4 MB of float32. Smaller modules are gathered with
+their parent, as the latency of a collective operation would outweigh its data."""
+
+
 Within = Callable[[], AbstractContextManager[Any]]
 TeacherOutputs = tuple[Mapping[str, Tensor], Mapping[str, Tensor]]
-"""The teacher's outputs by name, none without a teacher, and its features by place."""
+"""The teacher's outputs by name (empty without a teacher), and its features by tap."""
 
 
 class NoTeacher:
-    """Nobody teaches."""
+    """Stands in for a teacher in a training without one."""
 
     teacher: nn.Module | None = None
 
@@ -47,9 +56,9 @@ class TeacherForward:
 
     Args:
         teacher: on the device of the samples.
-        taps: places whose features losses read.
+        taps: names of features that losses read.
         within: the context of its forward, such as autocast.
-        inside: the model that has these places: the teacher, or of several the first.
+        inside: the model that has these features: the teacher, or the first of several.
     """
 
     def __init__(
@@ -65,7 +74,12 @@ class TeacherForward:
         self._features = Features(inside or teacher, taps, "teacher") if taps else None
 
     def __call__(self, x: Any, index: Tensor | None) -> TeacherOutputs:
-        """The outputs in float32, by name, and the features by place."""
+        """The outputs in float32, by name, and the features by tap.
+
+        Args:
+            x: the inputs of the batch.
+            index: int64 ``[N]``, the sample numbers; not used.
+        """
         with torch.no_grad(), self._within():
             if self._features is None:
                 return self._outputs(x), {}
@@ -79,16 +93,17 @@ class TeacherForward:
 
 
 class CachedTeacher:
-    """A teacher that is asked once for each sample; its outputs are kept in a file by sample number.
+    """A teacher that runs once for each sample; its outputs are cached in a file by sample number.
 
-    A batch of which every output is known costs a read. An output is known where it was computed from the
-    same input, by its checksum (see `tsdistill.distillation.checksums`): samples that have changed, with the
-    data or from epoch to epoch, are computed again. What was computed before a process was killed is still
-    there after it; what was half written is computed again. Processes of one machine (or with one file
-    system) share the file.
+    A batch whose outputs are all in the file is read from it. An output counts as cached where it was
+    computed from the same input, by its checksum (see `tsdistill.distillation.checksums`): samples that
+    have changed, with the data or from epoch to epoch, are computed again. Outputs that were written
+    before a process
+    was killed remain valid; a partly written one is computed again. Processes of one machine (or with one
+    file system) share the file.
 
     Args:
-        teaching: what computes outputs that are not known.
+        teaching: computes outputs that are not in the file.
         folder: where ``teacher.npy`` (float32 ``[samples, values]``, the outputs of a sample one behind the
             other), ``teacher.known.npy`` (int64, the checksum of
             the input of each sample, 0 where its output is not there) and ``teacher.json`` (names and shapes)
@@ -96,10 +111,10 @@ class CachedTeacher:
         samples: how many numbers there are.
         identity: what the outputs depend on; files of another identity are replaced.
         writes: whether this process makes the files.
-        barrier: waits for the other processes.
+        barrier: returns when all processes have called it.
 
     Raises:
-        TsdistillError: the files cannot be made, for want of space.
+        TsdistillError: the files cannot be made, because the disk is full.
     """
 
     def __init__(
@@ -157,14 +172,19 @@ class CachedTeacher:
         return np.concatenate(parts, 1)
 
     def _split(self, values: Tensor) -> dict[str, Tensor]:
-        """What `_joined` has joined."""
+        """The inverse of `_joined`."""
         parts = values.split([math.prod(shape) for shape in self._shapes.values()], 1)
         return {
             n: part.reshape(-1, *shape) for (n, shape), part in zip(self._shapes.items(), parts, strict=True)
         }
 
     def _open(self, outputs: Mapping[str, Tensor], samples: int) -> None:
-        """Map the files, made anew where they are those of something else."""
+        """Map the files into memory; files of another identity are replaced.
+
+        Args:
+            outputs: of one batch, by name.
+            samples: in that batch.
+        """
         for name, tensor in outputs.items():
             if len(tensor) != samples:
                 raise TsdistillError(
@@ -200,9 +220,64 @@ class CachedTeacher:
 
 
 def _reserve(path: Path, shape: tuple[int, ...], dtype: Any) -> None:
-    """An array of zeros in a file whose space is really there: a full disk would be a bus error later."""
+    """Write an array of zeros with its space allocated: a full disk would otherwise be a bus error later."""
     with atomic_file(path, ValueError) as temporary:
         np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=shape).flush()
         if hasattr(os, "posix_fallocate"):
             with open(temporary, "r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, os.path.getsize(temporary))
+
+
+def shard(teacher: nn.Module, accelerator: Accelerator, loss: Combined | None, augment: str) -> None:
+    """Shard every weight of the teacher over the processes, in place (FSDP; not undone afterwards).
+
+    A forward gathers one block after the other and frees it again, so the memory of a process is that of the
+    teacher's parameters divided by the number of processes, and of one gathered block. All processes run the
+    same forward at the same time; losses and augmentations that need other passes are refused.
+
+    Args:
+        teacher: on any device; the shard of a process is moved to the device of that process.
+        accelerator: accelerate's object for this process.
+        loss: the losses, ``None`` for those of outputs.
+        augment: name of the augmentation.
+
+    Raises:
+        TsdistillError: there is one process only, PyTorch cannot shard this model, or the loss or the
+            augmentation needs more of it than its outputs.
+    """
+    if accelerator.num_processes < 2:
+        raise TsdistillError("--shard-teacher spreads a teacher over several processes; start some")
+    terms = () if loss is None else loss.terms
+    readers = [f"the loss {term.name}" for term in terms if term.loss.needs_teacher and term.reads_features]
+    if augment != "none" and needs_teacher(opened(augment)):
+        readers.append(f"the augmentation {augment}")
+    if readers:
+        raise TsdistillError(
+            f"{readers[0]} reads more of the teacher than its outputs, and a sharded teacher gives "
+            f"only these; "
+            "leave --shard-teacher out, or give a loss of outputs (--loss soft-targets)"
+        )
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    try:
+        mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
+        for block in _blocks(teacher):
+            fully_shard(block, mesh=mesh, reshard_after_forward=True)
+        fully_shard(teacher, mesh=mesh, reshard_after_forward=True)
+    except (RuntimeError, ValueError, NotImplementedError, AssertionError) as error:
+        raise TsdistillError(
+            f"the teacher cannot be sharded: {cause_of(error)}; leave --shard-teacher out"
+        ) from error
+
+
+def _blocks(model: nn.Module) -> list[nn.Module]:
+    """The smallest modules below ``model`` that have enough parameters, none within another."""
+    blocks: list[nn.Module] = []
+    for child in model.children():
+        below = _blocks(child)
+        if below:
+            blocks += below
+        elif sum(parameter.numel() for parameter in child.parameters()) >= _SMALLEST_BLOCK:
+            blocks.append(child)
+    return blocks

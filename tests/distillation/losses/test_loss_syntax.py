@@ -5,7 +5,7 @@ import pytest
 from tsdistill.distillation.losses import Combined, PlainLoss, parse
 from tsdistill.distillation.losses.loss_syntax import KIND
 from tsdistill.distillation.losses.node_alignment import NodeAlignment
-from tsdistill.distillation.losses.soft_targets import SoftTargets
+from tsdistill.distillation.losses.output_losses import SoftTargets
 from tsdistill.errors import TsdistillError
 from tsdistill.plugins import names
 

@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from tsdistill.distillation.losses import Loss, Step
-from tsdistill.distillation.losses.cross_entropy import CrossEntropy
-from tsdistill.distillation.losses.decoupled import Decoupled
-from tsdistill.distillation.losses.logits import Logits
-from tsdistill.distillation.losses.soft_targets import SoftTargets
-from tsdistill.distillation.losses.squared_error import SquaredError
+from tsdistill.distillation.losses.output_losses import (
+    CrossEntropy,
+    Decoupled,
+    Logits,
+    SoftTargets,
+    SquaredError,
+)
 from tsdistill.errors import TsdistillError
 
 NOBODY = nn.Identity()

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tsdistill.distillation.losses.attention_transfer import AttentionTransfer
-from tsdistill.distillation.losses.cross_entropy import CrossEntropy
-from tsdistill.distillation.losses.decoupled import Decoupled
-from tsdistill.distillation.losses.hints import Hints
-from tsdistill.distillation.losses.logits import Logits
+from tsdistill.distillation.losses.feature_losses import AttentionTransfer, Hints
 from tsdistill.distillation.losses.loss_protocol import Loss
 from tsdistill.distillation.losses.node_alignment import NodeAlignment
-from tsdistill.distillation.losses.soft_targets import SoftTargets
-from tsdistill.distillation.losses.squared_error import SquaredError
+from tsdistill.distillation.losses.output_losses import (
+    CrossEntropy,
+    Decoupled,
+    Logits,
+    SoftTargets,
+    SquaredError,
+)
 from tsdistill.plugins import hookimpl
 
 

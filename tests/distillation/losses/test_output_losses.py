@@ -5,10 +5,13 @@ import torch
 from torch.nn import functional
 
 from tests.distillation.networks import outputs
-from tsdistill.distillation.losses.cross_entropy import CrossEntropy
-from tsdistill.distillation.losses.decoupled import Decoupled, decoupled_divergences
-from tsdistill.distillation.losses.logits import Logits
-from tsdistill.distillation.losses.soft_targets import SoftTargets
+from tsdistill.distillation.losses.output_losses import (
+    CrossEntropy,
+    Decoupled,
+    Logits,
+    SoftTargets,
+    decoupled_divergences,
+)
 from tsdistill.errors import TsdistillError
 
 

@@ -1,4 +1,4 @@
-"""Hints (A. Romero et al., "FitNets: hints for thin deep nets", ICLR 2015)."""
+"""Losses of features that other papers compare with: hints and attention transfer."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.nn import functional
 
 from tsdistill.distillation.losses.loss_protocol import FEATURES, Batches, PlainLoss, Step
 from tsdistill.distillation.paired_groups import GroupPair, PairedGroups
@@ -15,10 +16,12 @@ from tsdistill.errors import TsdistillError
 
 class Hints(PlainLoss):
     """Mean squared difference of the teacher's activations from a linear map (1x1 convolution) of the
-    student's, which is trained along.
+    student's, which is trained together with the student.
 
-    The paper trains up to the hint first, the whole after it; here the two are summed, as most comparisons
-    since have it. For comparison: the map can undo what nodes have learnt.
+    The paper trains the layers below the hint first and the whole network afterwards; here the two losses are
+    summed, as in most later comparisons. For comparison only: the map can undo what nodes have learnt.
+
+    A. Romero et al., "FitNets: hints for thin deep nets", ICLR 2015.
 
     Args:
         at: ``"middle"``: the pair of groups half way in depth, as in the paper; ``"all"``; or the name of a
@@ -35,7 +38,13 @@ class Hints(PlainLoss):
     def attach(
         self, student: nn.Module, teacher: nn.Module | None, batches: Batches, generator: Generator
     ) -> None:
-        """Pair groups and make the maps, on the student's device.
+        """Pair groups and create the maps, on the student's device.
+
+        Args:
+            student: the bare student.
+            teacher: the bare teacher.
+            batches: a few batches, which pair groups where names do not.
+            generator: of the maps' initial weights, on the CPU.
 
         Raises:
             TsdistillError: no teacher, no groups that can be paired, or none of that name.
@@ -58,15 +67,15 @@ class Hints(PlainLoss):
         return total / max(1, len(self._pairs))
 
     def parameters(self) -> Iterable[nn.Parameter]:
-        """Those of the maps."""
+        """The parameters of the maps."""
         return self._maps.parameters()
 
     def state_dict(self) -> dict[str, Any]:
-        """The maps."""
+        """The weights of the maps, on the CPU."""
         return {name: tensor.detach().cpu() for name, tensor in self._maps.state_dict().items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over another one's maps.
+        """Load the weights of the maps.
 
         Raises:
             TsdistillError: they are of other shapes.
@@ -81,7 +90,12 @@ class Hints(PlainLoss):
 
 
 def select_pairs(pairs: tuple[GroupPair, ...], at: str, loss: str) -> tuple[GroupPair, ...]:
-    """The pairs that ``at`` names: ``"all"``, ``"middle"``, or a student's group.
+    """The pairs that an option ``at`` names.
+
+    Args:
+        pairs: all pairs, in forward order.
+        at: ``"all"``, ``"middle"`` (half way in depth), or the name of a student's group.
+        loss: name of the loss, for the message.
 
     Raises:
         TsdistillError: there is no such group.
@@ -98,9 +112,62 @@ def select_pairs(pairs: tuple[GroupPair, ...], at: str, loss: str) -> tuple[Grou
 
 
 def _map(inputs: int, outputs: int, generator: Generator) -> nn.Linear:
-    """A linear layer whose start is drawn from ``generator`` only."""
+    """A linear layer whose initial weights come from ``generator`` only."""
     layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
     with torch.no_grad():
         layer.weight.copy_(torch.randn(outputs, inputs, generator=generator) / inputs**0.5)
         layer.bias.zero_()
     return layer
+
+
+class AttentionTransfer(PlainLoss):
+    """‖Q/‖Q‖ − Q*/‖Q*‖‖² of the maps Q = Σ_channels activation², mean over samples and pairs of groups.
+
+    For comparison only: it aligns where a layer is active, not which node is active.
+
+    S. Zagoruyko, N. Komodakis, "Paying more attention to attention", ICLR 2017.
+
+    Args:
+        at: ``"all"`` pairs of groups that have maps, ``"middle"``, or the name of a student's group.
+    """
+
+    reads = FEATURES
+
+    def __init__(self, at: str = "all") -> None:
+        self.at = at
+        self._pairs: tuple[GroupPair, ...] = ()
+
+    def attach(
+        self, student: nn.Module, teacher: nn.Module | None, batches: Batches, generator: Generator
+    ) -> None:
+        """Pair groups.
+
+        Args:
+            student: the bare student.
+            teacher: the bare teacher.
+            batches: a few batches, which pair groups where names do not.
+            generator: not used.
+
+        Raises:
+            TsdistillError: no teacher, or no pair of groups that has maps in both models.
+        """
+        if teacher is None:
+            raise TsdistillError("the loss attention-transfer needs a teacher; give --teacher")
+        maps = tuple(pair for pair in PairedGroups(student, teacher, batches).shared_pairs if pair.mapped)
+        if not maps:
+            raise TsdistillError(
+                "attention-transfer needs feature maps in both models; give --loss node-alignment"
+            )
+        self._pairs = select_pairs(maps, self.at, "attention-transfer")
+        self.student_taps = tuple(dict.fromkeys(pair.student_tap for pair in self._pairs))
+        self.teacher_taps = tuple(dict.fromkeys(pair.teacher_tap for pair in self._pairs))
+
+    def __call__(self, step: Step) -> Tensor:
+        """The loss of one batch, from 0 to 4."""
+        total = step.student_output.new_zeros((), dtype=torch.float32)
+        for pair in self._pairs:
+            student_map, teacher_map = (
+                functional.normalize(x.square().mean(1), dim=1) for x in pair.blocks(step)
+            )
+            total = total + (student_map - teacher_map).square().sum(1).mean()
+        return total / max(1, len(self._pairs))
