@@ -46,23 +46,23 @@ def test_a_stage_that_goes_on_is_heard_of_even_when_it_says_nothing_itself() -> 
 
 
 def test_a_stage_that_was_broken_off_is_not_told_as_done(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(KeyboardInterrupt), progress_display.working("tracing"):
+    with pytest.raises(KeyboardInterrupt), progress_display.stage("tracing"):
         raise KeyboardInterrupt
     assert capsys.readouterr() == ("", "")
 
 
 def test_quiet_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    with progress_display.progress(quiet=True) as monitor, progress_display.working("tracing"):
+    with progress_display.progress(quiet=True) as monitor, progress_display.stage("tracing"):
         monitor.line("epoch 1")
     assert capsys.readouterr() == ("", "")
 
 
 def test_results_end_the_progress(capsys: pytest.CaptureFixture[str]) -> None:
     with progress_display.progress():
-        with progress_display.working("tracing"):
+        with progress_display.stage("tracing"):
             pass
         output.console().print("the result")
-        with progress_display.working("something behind it"):
+        with progress_display.stage("something behind it"):
             pass
     out, err = capsys.readouterr()
     assert out == "the result\n"

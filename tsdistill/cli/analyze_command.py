@@ -92,7 +92,7 @@ def command(
     plots: str | None,
     curve: str | None,
     json_file: str | None,
-    **given: Any,
+    **params: Any,
 ) -> None:
     """Lay a teacher's nodes beside those of MODEL and show which have learnt which, and what can go.
 
@@ -102,9 +102,9 @@ def command(
     ckpt-10): the report then shows how every teacher node was learnt, and the last of them in full. Without
     --teacher the last is the teacher.
     """
-    _check(page, plots, curve, json_file, given, len(models) > 1)
-    with several_processes.joined(given) as leader:
-        report, history, notes = _analyze(models, given)
+    _check(page, plots, curve, json_file, params, len(models) > 1)
+    with several_processes.joined(params) as leader:
+        report, history, notes = _analyze(models, params)
         if not leader:
             return
         groups = _chosen(report, named, all_nodes)
@@ -115,54 +115,54 @@ def command(
 
 
 def _analyze(
-    models: tuple[str, ...], given: dict[str, Any]
+    models: tuple[str, ...], params: dict[str, Any]
 ) -> tuple[AlignmentReport, AlignmentHistory | None, tuple[str, ...]]:
     """The report, how it came about when there are several checkpoints, and what loading had to say."""
     import tsdistill as tsd
 
-    reading, comparing = shared_options.reading(given), shared_options.comparing(given)
+    inputs, analysis = shared_options.data_values(params), shared_options.analysis_values(params)
     history: AlignmentHistory | None = None
     notes: tuple[str, ...] = ()
     if len(models) > 1:
         in_order = sorted(models, key=natural)
-        loading = shared_options.loading(given)
-        with progress_display.progress() as tell:
+        arguments = shared_options.load_arguments(params)
+        with progress_display.progress() as callback:
             history = tsd.analyze_training(
                 in_order,
-                given["teacher"],
-                given["data"],
-                arch=given["arch"],
-                teacher_arch=given["teacher_arch"],
-                analysis=comparing,
-                inputs=replace(reading, **loading["inputs"].to_dict()),
-                trust=loading["trust"],
-                device=loading["device"],
-                seed=given["seed"],
-                progress=tell,
+                params["teacher"],
+                params["data"],
+                arch=params["arch"],
+                teacher_arch=params["teacher_arch"],
+                analysis=analysis,
+                inputs=replace(inputs, **arguments["inputs"].to_dict()),
+                trust=arguments["trust"],
+                device=arguments["device"],
+                seed=params["seed"],
+                progress=callback,
             )
         report = history.final
     else:
-        with progress_display.working(f"reading {models[0]}"):
-            student, teacher = shared_options.load_models(models[0], given)
+        with progress_display.stage(f"reading {models[0]}"):
+            student, teacher = shared_options.load_models(models[0], params)
         notes = tsd.info_of(student).notes
-        with progress_display.progress() as tell:
+        with progress_display.progress() as callback:
             report = tsd.analyze(
                 student,
                 teacher,
-                given["data"],
-                analysis=replace(comparing, for_pruning=given["cuts"]),
-                inputs=reading,
-                seed=given["seed"],
-                progress=tell,
+                params["data"],
+                analysis=replace(analysis, for_pruning=params["cuts"]),
+                inputs=inputs,
+                seed=params["seed"],
+                progress=callback,
             )
-            if given["cuts"]:
-                report = _with_cuts(report, student, models[0], given, tell)
-    report = _counted(report, given["samples"])
+            if params["cuts"]:
+                report = _with_cuts(report, student, models[0], params, callback)
+    report = _counted(report, params["samples"])
     return report, replace(history, final=report) if history else None, notes
 
 
 def _with_cuts(
-    report: AlignmentReport, model: nn.Module, name: str, given: dict[str, Any], tell: Progress | None
+    report: AlignmentReport, model: nn.Module, name: str, params: dict[str, Any], callback: Progress | None
 ) -> AlignmentReport:
     """The report with what cuts would cost, or with a note where that cannot be said."""
     import tsdistill as tsd
@@ -171,15 +171,15 @@ def _with_cuts(
     try:
         cuts = tsd.predict_cuts(
             model,
-            given["data"],
+            params["data"],
             report=report,
-            inputs=shared_options.reading(given),
-            seed=given["seed"],
-            progress=tell,
+            inputs=shared_options.data_values(params),
+            seed=params["seed"],
+            progress=callback,
         )
     except TsdistillError as error:
         return replace(report, notes=(*report.notes, f"what cuts would cost cannot be predicted: {error}"))
-    return replace(report, cuts=replace(cuts, command=prune_command(name, given)))
+    return replace(report, cuts=replace(cuts, command=prune_command(name, params)))
 
 
 def natural(name: str) -> list[tuple[int, int, str]]:
@@ -193,7 +193,7 @@ def _check(
     plots: str | None,
     curve: str | None,
     json_file: str | None,
-    given: dict[str, Any],
+    params: dict[str, Any],
     several: bool,
 ) -> None:
     """Refuse what cannot work, before anything is loaded.
@@ -211,7 +211,7 @@ def _check(
         raise TsdistillError(f"--curve {curve}: a picture ends in {', '.join(PICTURES)}; name another")
     if page == output.STDOUT:
         raise TsdistillError("--report - : a page goes to a file; name one that ends in .html")
-    if given["pairs"] and not (given["teacher"] or several):
+    if params["pairs"] and not (params["teacher"] or several):
         raise TsdistillError("--pair goes with --teacher; say which model the other group is in")
 
 
@@ -248,17 +248,17 @@ def _write(
     if curve:
         from tsdistill.report.curve_figure import save_l_curve
 
-        with progress_display.working(f"drawing {curve}"):
+        with progress_display.stage(f"drawing {curve}"):
             save_l_curve(report, curve)
     if plots:
         from tsdistill.report.plots import save_plots
 
-        with progress_display.working(f"drawing into {plots}"):
+        with progress_display.stage(f"drawing into {plots}"):
             save_plots(report, plots, history=history)
     if page:
         from tsdistill.report.page import save_page
 
-        with progress_display.working(f"writing {page}"):
+        with progress_display.stage(f"writing {page}"):
             save_page(report, page, history=history)
     if json_file:
         output.write_json(json_file, (history or report).to_dict())

@@ -12,9 +12,10 @@ OUT = "small.safetensors"
 _TEXTS = ("arch", "input_size", "mean", "std", "interpolation", "example_input", "device", "data")
 _READING = ("samples", "batch_size", "augment", "seed")
 _DEFAULTS = {"device": "cpu", "batch_size": BATCH_SIZE, "seed": 0}
+"""Values that are left out of the command because they are the defaults."""
 
 
-def prune_command(model: str, given: dict[str, Any]) -> str:
+def prune_command(model: str, params: dict[str, Any]) -> str:
     """The command, with ``{macs}`` where the budget stands.
 
     Args:
@@ -23,10 +24,10 @@ def prune_command(model: str, given: dict[str, Any]) -> str:
     """
     words = []
     for name in (*_TEXTS, *_READING):
-        value = given[name]
+        value = params[name]
         if value is not None and value != _DEFAULTS.get(name):
             words += [f"--{name.replace('_', '-')}", _text(value, "x" if name == "input_size" else ",")]
-    if given["trust"]:
+    if params["trust"]:
         words.append("--trust")
     return " ".join(
         ["tsdistill", "prune", shlex.quote(model), "--macs {macs}", "-o", OUT, *map(shlex.quote, words)]

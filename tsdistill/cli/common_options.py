@@ -13,7 +13,7 @@ from tsdistill.cli.config_file import config_option
 DEBUG = "TSDISTILL_DEBUG"
 
 
-def debugging() -> bool:
+def debug_mode() -> bool:
     """Whether tracebacks are shown and warnings of other libraries are let through."""
     return os.environ.get(DEBUG, "") not in ("", "0")
 

@@ -60,7 +60,7 @@ def command(
     metrics: tuple[str, ...],
     plot: str | None,
     json_file: str | None,
-    **given: Any,
+    **params: Any,
 ) -> None:
     """Lay models beside the first one: accuracy, agreement with it, size, MACs, speed and memory.
 
@@ -68,27 +68,27 @@ def command(
     agreement with DENSE and the divergence from it need no labels. Metrics of plugins serve detectors and
     all else.
     """
-    _check(metrics, plot, json_file, given)
+    _check(metrics, plot, json_file, params)
     import tsdistill as tsd
 
-    loaded = [_load(model, given) for model in models]
-    with progress_display.progress() as tell:
+    loaded = [_load(model, params) for model in models]
+    with progress_display.progress() as callback:
         compared = tsd.compare(
             loaded,
-            given["data"],
+            params["data"],
             names=models,
             metrics=metrics or None,
             files=[model if Path(model).is_file() else None for model in models],
-            progress=tell,
-            outputs=given["outputs"],
-            ignore_index=shared_options.ignored(given),
-            inputs=shared_options.reading(given),
-            seed=given["seed"],
+            progress=callback,
+            outputs=params["outputs"],
+            ignore_index=shared_options.ignored_label(params),
+            inputs=shared_options.data_values(params),
+            seed=params["seed"],
         )
     if plot:
         from tsdistill.report.comparison_figure import save_comparison
 
-        with progress_display.working(f"drawing {plot}"):
+        with progress_display.stage(f"drawing {plot}"):
             save_comparison(compared, plot)
     if json_file:
         output.write_json(json_file, {"format": 1, "kind": "comparison", **compared.to_dict()})
@@ -96,7 +96,7 @@ def command(
         _show(compared, loaded)
 
 
-def _check(metrics: tuple[str, ...], plot: str | None, json_file: str | None, given: dict[str, Any]) -> None:
+def _check(metrics: tuple[str, ...], plot: str | None, json_file: str | None, params: dict[str, Any]) -> None:
     """Refuse what cannot work, before anything is loaded.
 
     Raises:
@@ -106,7 +106,7 @@ def _check(metrics: tuple[str, ...], plot: str | None, json_file: str | None, gi
     output.check(output.Output("--plot", plot), output.Output("--json", json_file))
     if plot and Path(plot).suffix.lower() not in PICTURES:
         raise TsdistillError(f"--plot {plot}: a picture ends in {', '.join(PICTURES)}; name another")
-    if given["data"] is None and (plot or metrics):
+    if params["data"] is None and (plot or metrics):
         option = "--plot" if plot else "--metric"
         raise TsdistillError(f"{option} goes with --data: without data there are costs only")
     if metrics:
@@ -116,12 +116,12 @@ def _check(metrics: tuple[str, ...], plot: str | None, json_file: str | None, gi
             metric_kind(name)
 
 
-def _load(model: str, given: dict[str, Any]) -> nn.Module:
+def _load(model: str, params: dict[str, Any]) -> nn.Module:
     import tsdistill as tsd
 
-    how = shared_options.loading(given)
-    with progress_display.working(f"reading {model}"):
-        return tsd.load(model, arch=given["arch"] if Path(model).exists() else None, **how)
+    arguments = shared_options.load_arguments(params)
+    with progress_display.stage(f"reading {model}"):
+        return tsd.load(model, arch=params["arch"] if Path(model).exists() else None, **arguments)
 
 
 def _show(compared: Comparison, models: Sequence[nn.Module]) -> None:

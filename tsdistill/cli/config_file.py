@@ -38,6 +38,11 @@ def file_options() -> dict[str, Any]:
 def read_config(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
     """Make the options in a file the defaults of those of the command line.
 
+    Args:
+        ctx: the command's context.
+        param: the option ``--config``.
+        value: the path of the file; ``None`` without one.
+
     Raises:
         TsdistillError: the file cannot be read, or has an option that does not exist or a value that is not
             taken.
@@ -66,13 +71,13 @@ def read_config(ctx: click.Context, param: click.Parameter, value: str | None) -
 
 def _keys(params: Iterable[click.Parameter]) -> dict[str, click.Option]:
     """Options by the keys that name them in a file: their long names on the command line."""
-    found: dict[str, click.Option] = {}
+    options: dict[str, click.Option] = {}
     for param in params:
         if isinstance(param, click.Option):
             for flag in param.opts:
                 if flag.startswith("--"):
-                    found[flag[2:].replace("-", "_")] = param
-    return found
+                    options[flag[2:].replace("-", "_")] = param
+    return options
 
 
 def _value(ctx: click.Context, option: click.Option, item: Any, where: str) -> Any:

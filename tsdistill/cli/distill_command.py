@@ -65,7 +65,7 @@ from tsdistill.options import TrainOptions
 @training_options.teacher_options
 @training_options.training_options
 @progress_display.progress_options
-def command(student: str | None, **given: Any) -> None:
+def command(student: str | None, **params: Any) -> None:
     """Train STUDENT to do what TEACHER does on --data, and write it to the folder OUT.
 
     With --width the student begins afresh: STUDENT's architecture (without STUDENT, the first TEACHER's) at
@@ -75,8 +75,8 @@ def command(student: str | None, **given: Any) -> None:
     checkpoints; with --val, best.safetensors. Several processes: `accelerate launch -m tsdistill distill
     ...`, or torchrun.
     """
-    training_output.check(given)
-    teachers, archs, shares = given["teachers"], given["teacher_archs"], given["teacher_weights"]
+    training_output.check(params)
+    teachers, archs, shares = params["teachers"], params["teacher_archs"], params["teacher_weights"]
     if len(archs) > 1 and len(archs) != len(teachers):
         raise TsdistillError(
             f"{len(archs)} --teacher-arch for {len(teachers)} --teacher; give one for all, or one each"
@@ -85,30 +85,32 @@ def command(student: str | None, **given: Any) -> None:
         raise TsdistillError(
             f"{len(shares)} --teacher-weight for {len(teachers)} --teacher; give several and one weight each"
         )
-    if student is None and given["width"] is None:
+    if student is None and params["width"] is None:
         raise TsdistillError("there is no STUDENT; name one, or give --width for TEACHER's architecture")
-    how = training_options.resolved(given)
+    options = training_options.resolved(params)
     import torch
 
     import tsdistill as tsd
 
-    torch.manual_seed(how.seed)
-    looks = training_options.loading(given)
-    with progress_display.working("reading the models"):
+    torch.manual_seed(options.seed)
+    preprocessing = training_options.load_arguments(params)
+    with progress_display.stage("reading the models"):
         each = archs if len(archs) == len(teachers) else [*(archs or (None,))] * len(teachers)
-        loaded = [tsd.load(name, arch=arch, **looks) for name, arch in zip(teachers, each, strict=True)]
-        learner = loaded[0] if student is None else tsd.load(student, arch=given["arch"], **looks)
-        learner, said = training_options.at_width(learner, given["width"], how.seed)
+        loaded = [
+            tsd.load(name, arch=arch, **preprocessing) for name, arch in zip(teachers, each, strict=True)
+        ]
+        learner = loaded[0] if student is None else tsd.load(student, arch=params["arch"], **preprocessing)
+        learner, message = training_options.at_width(learner, params["width"], options.seed)
     named = {"teacher": teachers[0] if len(teachers) == 1 else list(teachers)}
-    identity = {"student": student, **named, **training_options.files(given, "width")}
-    with training_output.showing(how.epochs, how.steps) as (tell, report):
+    identity = {"student": student, **named, **training_options.files(params, "width")}
+    with training_output.training_display(options.epochs, options.steps) as (callback, report):
         result = tsd.distill(
             learner,
             loaded,
             teacher_weights=shares or None,
-            **training_options.running(given, how),
+            **training_options.train_arguments(params, options),
             identity=identity,
-            tell=tell,
+            tell=callback,
             report=report,
         )
-    training_output.tell_result(result, said, given["json_file"])
+    training_output.show_result(result, message, params["json_file"])

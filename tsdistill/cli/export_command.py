@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 @shared_options.model_options
 @progress_display.progress_options
 def command(
-    model: str, out: str, static_batch: bool, opset: int | None, json_file: str | None, **given: Any
+    model: str, out: str, static_batch: bool, opset: int | None, json_file: str | None, **params: Any
 ) -> None:
     """Write MODEL in a format that works without tsdistill, and compare the two on random inputs.
 
@@ -69,12 +69,12 @@ def command(
         *([output.Output("-o", file) for file in files_of(out)] or [output.Output("-o", out, ("*",))]),
         output.Output("--json", json_file),
     )
-    how = shared_options.loading(given)
+    arguments = shared_options.load_arguments(params)
     import tsdistill as tsd
 
-    with progress_display.working(f"reading {model}"):
-        loaded = tsd.load(model, arch=given["arch"] if Path(model).is_file() else None, **how)
-    with progress_display.working(f"writing {out}"):
+    with progress_display.stage(f"reading {model}"):
+        loaded = tsd.load(model, arch=params["arch"] if Path(model).is_file() else None, **arguments)
+    with progress_display.stage(f"writing {out}"):
         done = tsd.export(loaded, out, dynamic_batch=not static_batch, opset=opset)
     if json_file:
         output.write_json(json_file, {"format": 1, "kind": "export", "export": done.to_dict()})
@@ -91,9 +91,9 @@ def _show(done: Exported) -> None:
     files = " and ".join(str(file) for file in done.files)
     console.print(f"wrote   {files}: {done.format}{version}, {size(done.bytes)}, {batch}")
     console.print(f"needs   {', '.join(done.needs)}")
-    found = done.check
-    batches = ", ".join(map(str, found.batches))
+    check = done.check
+    batches = ", ".join(map(str, check.batches))
     console.print(
-        f"check   largest difference {found.difference:.2g} of outputs up to {found.largest:.2g}, "
-        f"in {found.by} on {found.inputs} random inputs, batches of {batches}"
+        f"check   largest difference {check.difference:.2g} of outputs up to {check.largest:.2g}, "
+        f"in {check.by} on {check.inputs} random inputs, batches of {batches}"
     )

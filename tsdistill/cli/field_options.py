@@ -86,8 +86,8 @@ def collected(cls: type[Chosen], params: dict[str, Any], **more: Any) -> Chosen:
         params: the command's parameters; of those that were not given the class has the defaults.
         more: further options, likewise.
     """
-    given = {name: params.get(name) for name in known_fields(cls)} | more
-    return cls(**{name: value for name, value in given.items() if value is not None and value != ()})
+    values = {name: params.get(name) for name in known_fields(cls)} | more
+    return cls(**{name: value for name, value in values.items() if value is not None and value != ()})
 
 
 def seed_option() -> Decorator:

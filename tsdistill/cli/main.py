@@ -19,7 +19,7 @@ import click
 
 import tsdistill
 from tsdistill.cli import terminal
-from tsdistill.cli.common_options import DEBUG, debugging, show_all, with_common_options
+from tsdistill.cli.common_options import DEBUG, debug_mode, show_all, with_common_options
 from tsdistill.errors import TsdistillError
 from tsdistill.options.option_fields import flag, spelled
 
@@ -35,6 +35,7 @@ COMMANDS = {
 }
 
 INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it: 128 + SIGINT (2)."""
 
 
 class LazyGroup(click.Group):
@@ -159,7 +160,7 @@ def _run(args: Sequence[str] | None) -> int:
         try:
             return _command(args)
         except Exception as error:
-            if debugging():
+            if debug_mode():
                 traceback.print_exc()
             code, line = (INTERRUPTED, "interrupted") if seen else _explain(error)
             terminal.complain(line)
@@ -194,7 +195,7 @@ def _command(args: Sequence[str] | None) -> int:
     try:
         terminal.prepare_streams()
         _quieten()
-        if debugging():
+        if debug_mode():
             show_all()
         with spelled(flag):
             code = cli.main(args=args, prog_name="tsdistill", standalone_mode=False)
@@ -204,8 +205,8 @@ def _command(args: Sequence[str] | None) -> int:
     except click.exceptions.Exit as exit_:
         code = exit_.exit_code
     except (click.Abort, KeyboardInterrupt) as error:
-        said = str(error.__cause__ or error)
-        terminal.complain(f"interrupted {said}" if said else "interrupted")
+        cause = str(error.__cause__ or error)
+        terminal.complain(f"interrupted {cause}" if cause else "interrupted")
         code = INTERRUPTED
     return code if isinstance(code, int) else 0
 

@@ -55,8 +55,8 @@ def write_text(path: str, text: str) -> None:
             sys.stdout.write(text)
             sys.stdout.flush()
         return
-    with atomic_file(path) as beside:
-        beside.write_text(text, encoding="utf-8")
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: str, contents: Mapping[str, Any]) -> None:

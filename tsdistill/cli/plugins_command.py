@@ -33,13 +33,13 @@ def command(json_file: str | None) -> None:
     output.check(output.Output("--json", json_file))
     from tsdistill import plugins
 
-    found, loaded = offers(), plugins.summaries()
+    registered, loaded = offers(), plugins.summaries()
     if json_file:
-        output.write_json(json_file, {**found, "plugins": [asdict(each) for each in loaded]})
+        output.write_json(json_file, {**registered, "plugins": [asdict(each) for each in loaded]})
     if json_file != output.STDOUT:
         from tsdistill.report.tables import offers_table, plugins_table
 
-        output.console().print(offers_table(found, helps()))
+        output.console().print(offers_table(registered, helps()))
         if loaded:
             output.console().print(plugins_table(loaded))
 
@@ -48,12 +48,12 @@ def offers() -> dict[str, dict[str, str]]:
     """Per kind of plugin the registered names, each with the module it comes from; commands come last."""
     from tsdistill import plugins
 
-    found = {
+    registered = {
         kind: {name: _origin(thing) for name, thing in sorted(plugins.items(kind).items())}
         for kind in plugins.KINDS
     }
-    found["command"] = {name: entry.value for name, entry in sorted(plugins.commands().items())}
-    return found
+    registered["command"] = {name: entry.value for name, entry in sorted(plugins.commands().items())}
+    return registered
 
 
 def helps() -> dict[str, dict[str, str]]:
@@ -69,8 +69,8 @@ def helps() -> dict[str, dict[str, str]]:
 def _help(thing: object) -> str:
     while isinstance(thing, partial):
         thing = thing.func
-    said = getattr(thing, "help", None) or inspect.getdoc(thing) or ""
-    return " ".join(str(said).strip().partition("\n\n")[0].split()).replace("``", "")
+    text = getattr(thing, "help", None) or inspect.getdoc(thing) or ""
+    return " ".join(str(text).strip().partition("\n\n")[0].split()).replace("``", "")
 
 
 def _origin(thing: object) -> str:

@@ -65,16 +65,28 @@ class State:
 
 
 class Display:
-    """Where progress is shown; this one shows nothing."""
+    """Base class of displays of progress; it shows nothing."""
 
     def show(self, state: State, left: Left) -> None:
-        """Something has changed within a stage."""
+        """Show a change within a stage."""
 
     def ended(self, state: State, seconds: float, left: Left) -> None:
-        """The stage has ended after so many seconds."""
+        """Show the end of a stage.
+
+        Args:
+            state: the stage.
+            seconds: its duration.
+            left: remaining and total seconds of the command, if known.
+        """
 
     def remind(self, state: State, seconds: float, left: Left) -> None:
-        """The stage is still going on after so many seconds; called every `INTERVAL`."""
+        """Show that a stage still runs; called every `INTERVAL`.
+
+        Args:
+            state: the stage.
+            seconds: its duration so far.
+            left: remaining and total seconds of the command, if known.
+        """
 
     def tick(self) -> None:
         """Some time has passed."""
@@ -83,7 +95,7 @@ class Display:
         """Print a line that stays."""
 
     def close(self) -> None:
-        """Nothing more comes."""
+        """Remove the display."""
 
 
 class Lines(Display):
@@ -159,8 +171,10 @@ class Terminal(Display):
         if state.stage != self._stage:
             self._stage = state.stage
             self._bar.reset(self._task, description=state.stage, visible=True, count="", left="")
-        said = _estimate(left).removeprefix("; ")
-        self._bar.update(self._task, completed=state.done, total=state.total, count=state.count, left=said)
+        left_text = _estimate(left).removeprefix("; ")
+        self._bar.update(
+            self._task, completed=state.done, total=state.total, count=state.count, left=left_text
+        )
 
     def line(self, text: str) -> None:
         """Print a line above the bar."""
@@ -192,12 +206,20 @@ class Monitor:
 
     def __call__(self, stage: str, done: int, total: int | None) -> None:
         """``done`` of ``total`` of ``stage`` is done."""
-        self.tell(stage, done, total)
+        self.update(stage, done, total)
 
-    def tell(
+    def update(
         self, stage: str, done: int, total: int | None, *, detail: str = "", silent: bool = False
     ) -> None:
-        """``done`` of ``total`` of ``stage`` is done (see `State`)."""
+        """Take the state of a stage.
+
+        Args:
+            stage: its name.
+            done: units of it that are done.
+            total: units in all, if known.
+            detail: text shown in place of the counts.
+            silent: give the stage no line of its own at its end.
+        """
         with self._lock:
             if self._closed.is_set():
                 return
@@ -277,15 +299,15 @@ def progress(*, quiet: bool = False) -> Iterator[Monitor]:
 
 
 @contextmanager
-def working(stage: str) -> Iterator[None]:
-    """What runs inside the block is a stage of its own."""
+def stage(stage: str) -> Iterator[None]:
+    """Make the block a stage of its own."""
     with progress() as monitor:
         monitor(stage, 0, None)
         yield
 
 
 def finish() -> None:
-    """The work is done, results follow: show no more progress."""
+    """Close the display before results are printed."""
     for monitor in _open:
         monitor.close()
 
@@ -294,10 +316,10 @@ def monitored(function: F) -> F:
     """The function of a command, which shows its stages while it runs; it takes ``quiet``."""
 
     @functools.wraps(function)
-    def run(*args: Any, quiet: bool, **given: Any) -> Any:
+    def run(*args: Any, quiet: bool, **params: Any) -> Any:
         with progress(quiet=quiet) as monitor:
             monitor(IMPORT, 0, None)
-            return function(*args, **given)
+            return function(*args, **params)
 
     return cast(F, run)
 
@@ -313,7 +335,7 @@ def progress_options(function: F) -> F:
 
 
 def speaks() -> bool:
-    """Whether this process talks for all that were started together."""
+    """Whether this process prints for its job: rank 0."""
     return os.environ.get("RANK", "0") == "0"
 
 

@@ -114,7 +114,7 @@ def command(
     save_plan: str | None,
     plan_file: str | None,
     json_file: str | None,
-    **given: Any,
+    **params: Any,
 ) -> None:
     """Cut the nodes of MODEL that its output depends on least, and write the smaller model.
 
@@ -124,13 +124,13 @@ def command(
     One budget is given: --macs, --params, --nodes, --latency or --memory for what is kept, --max-drop for
     what may be lost, --lossless for nothing lost, or several with --sweep.
     """
-    _check(out, dry_run, save_plan, plan_file, given)
-    chosen, fitted = selection(given), realignment(given)
+    _check(out, dry_run, save_plan, plan_file, params)
+    chosen, fitted = selection(params), realignment(params)
     outputs = [output.Output("--save-plan", save_plan), output.Output("--json", json_file)]
-    if given["sweep"]:
+    if params["sweep"]:
         from tsdistill.cli.prune_sweep import files_of
 
-        outputs.append(output.Output("-o", out, files_of(given["sweep"], given["sweep_by"])))
+        outputs.append(output.Output("-o", out, files_of(params["sweep"], params["sweep_by"])))
     else:
         outputs.append(output.Output("-o", out))
     output.check(*outputs)
@@ -140,83 +140,83 @@ def command(
     from tsdistill.pruning.holdout import JUDGED
     from tsdistill.pruning.pruning_analysis import analysis_options, analyze_for_pruning, graph_of
 
-    if given["sweep"]:
-        prune_sweep.check(given["sweep"], given["sweep_by"])
+    if params["sweep"]:
+        prune_sweep.check(params["sweep"], params["sweep_by"])
     elif out:
         check_output(out)
     plan = tsd.PruningPlan.from_json(Path(plan_file)) if plan_file else None
-    _check_budget(plan, given)
-    with progress_display.working(f"reading {model}"):
-        dense, teacher = shared_options.load_models(model, given)
+    _check_budget(plan, params)
+    with progress_display.stage(f"reading {model}"):
+        dense, teacher = shared_options.load_models(model, params)
     if out and tsd.info_of(dense).arch is None:
         raise TsdistillError(
             f"nothing says how to build the model in {model} again; give its --arch to write {out}"
         )
-    most = JUDGED if given["max_drop"] or given["sweep"] else HELD_OUT
-    inputs, other, kind = _split(dense, given, most)
-    seed = given["seed"]
+    most = JUDGED if params["max_drop"] or params["sweep"] else HELD_OUT
+    inputs, other, kind = _split(dense, params, most)
+    seed = params["seed"]
     if out and not dry_run:
-        _check_judging(dense, other)
+        _check_evaluation_data(dense, other)
     report, cuts = None, bool(out) and not dry_run
     with progress_display.progress() as monitor:
-        monitor.expect(expected_stages(given, fitted, inputs, other, planned=plan is not None, cut=cuts))
+        monitor.expect(expected_stages(params, fitted, inputs, other, planned=plan is not None, cut=cuts))
     if plan is None:
-        with progress_display.progress() as tell:
-            lossless = given["lossless"]
+        with progress_display.progress() as callback:
+            lossless = params["lossless"]
             report = analyze_for_pruning(
                 dense,
                 teacher,
-                given["data"],
+                params["data"],
                 heads="whole" if lossless else chosen.heads,
                 analysis=analysis_options(lossless),
                 inputs=inputs,
                 seed=seed,
-                progress=tell,
+                progress=callback,
             )
     elif dry_run:
         plan.check(graph_of(dense, tsd.example_input(dense), plan.by_size))
     if dry_run or not out:
         notes: tuple[str, ...] = ()
         if report is not None:
-            with progress_display.working("choosing the nodes that leave"):
-                plan, notes = _plan(dense, report, budget(given), chosen)
+            with progress_display.stage("choosing the nodes that leave"):
+                plan, notes = _plan(dense, report, budget(params), chosen)
         assert plan is not None
         if save_plan:
             output.write_text(save_plan, plan.to_json())
-        prune_output.tell_plan(dense, plan, report, notes, save_plan, json_file)
+        prune_output.show_plan(dense, plan, report, notes, save_plan, json_file)
         return
-    how: dict[str, Any] = {"realignment": fitted, "inputs": inputs, "seed": seed}
-    choosing: dict[str, Any] = {"selection": chosen, "teacher": teacher}
-    if given["sweep"]:
+    arguments: dict[str, Any] = {"realignment": fitted, "inputs": inputs, "seed": seed}
+    choice: dict[str, Any] = {"selection": chosen, "teacher": teacher}
+    if params["sweep"]:
         assert report is not None
-        prune_sweep.run(dense, report, {**given, "json_file": json_file}, {**how, **choosing}, out)
+        prune_sweep.run(dense, report, {**params, "json_file": json_file}, {**arguments, **choice}, out)
         return
-    with progress_display.progress() as tell:
-        if given["max_drop"] is not None:
+    with progress_display.progress() as callback:
+        if params["max_drop"] is not None:
             result: PruneResult = tsd.prune_to_drop(
                 dense,
-                given["max_drop"],
-                data=given["data"],
-                judging=JudgeOptions(metric=given["metric"]),
+                params["max_drop"],
+                data=params["data"],
+                judging=JudgeOptions(metric=params["metric"]),
                 report=report,
-                progress=tell,
-                **how,
-                **choosing,
+                progress=callback,
+                **arguments,
+                **choice,
             )
         else:
             if report:
-                how |= {"report": report, "budget": budget(given), **choosing}
+                arguments |= {"report": report, "budget": budget(params), **choice}
             else:
-                how["plan"] = plan
-            result = tsd.prune_result(dense, data=given["data"], progress=tell, **how)
+                arguments["plan"] = plan
+            result = tsd.prune_result(dense, data=params["data"], progress=callback, **arguments)
     if save_plan:
         output.write_text(save_plan, result.plan.to_json())
-    with progress_display.working(f"writing {out}"):
+    with progress_display.stage(f"writing {out}"):
         tsd.save(result.model, out)
-    with progress_display.progress() as tell:
+    with progress_display.progress() as callback:
         models = {"dense": dense, "pruned": result.model}
-        compared = tsd.compare(models, other, brief=True, progress=tell)
-    prune_output.tell(dense, result, compared, kind, out, json_file)
+        compared = tsd.compare(models, other, brief=True, progress=callback)
+    prune_output.show_result(dense, result, compared, kind, out, json_file)
 
 
 def _plan(
@@ -236,7 +236,7 @@ def _plan(
 
 
 def _check(
-    out: str | None, dry_run: bool, save_plan: str | None, plan_file: str | None, given: dict[str, Any]
+    out: str | None, dry_run: bool, save_plan: str | None, plan_file: str | None, params: dict[str, Any]
 ) -> None:
     """Refuse options that do not go together.
 
@@ -245,20 +245,20 @@ def _check(
     """
     if not (out or dry_run or save_plan):
         raise TsdistillError("say where the smaller model goes: -o OUT (or --dry-run to see the plan only)")
-    budgets = [flag(name) for name in (*BUDGETS, "budget", "lossless", "max_drop", "sweep") if given[name]]
+    budgets = [flag(name) for name in (*BUDGETS, "budget", "lossless", "max_drop", "sweep") if params[name]]
     if len(budgets) > 1:
         raise TsdistillError(
             f"{' and '.join(budgets)} do not go together: one of them says how far to cut; leave one out"
         )
-    if given["metric"] and not given["max_drop"]:
+    if params["metric"] and not params["max_drop"]:
         raise TsdistillError("--metric goes with --max-drop: it is what that is judged by")
     plans = [
         name
-        for name, there in (("--dry-run", dry_run), ("--save-plan", given["sweep"] and save_plan))
-        if there
+        for name, is_set in (("--dry-run", dry_run), ("--save-plan", params["sweep"] and save_plan))
+        if is_set
     ]
     for name in ("max_drop", "sweep"):
-        if given[name] is not None and (plans or not out):
+        if params[name] is not None and (plans or not out):
             what = plans[0] if plans else "a plan alone"
             raise TsdistillError(
                 f"{flag(name)} cuts to see what is lost, so {what} cannot go with it; give -o OUT"
@@ -266,49 +266,49 @@ def _check(
     if plan_file is None:
         return
     others = ("max_drop", "sweep", "teacher", "augment", "rounds")
-    beside = [*options_of_a_plan(given), *(flag(name) for name in others if given[name] is not None)]
-    if beside or save_plan:
-        named = ", ".join([*beside, *(["--save-plan"] if save_plan else [])])
+    conflicting = [*options_of_a_plan(params), *(flag(name) for name in others if params[name] is not None)]
+    if conflicting or save_plan:
+        named = ", ".join([*conflicting, *(["--save-plan"] if save_plan else [])])
         raise TsdistillError(
             f"{named} and --plan do not go together: the plan says which nodes go; leave one out"
         )
 
 
-def _check_budget(plan: PruningPlan | None, given: dict[str, Any]) -> None:
+def _check_budget(plan: PruningPlan | None, params: dict[str, Any]) -> None:
     """Refuse a budget that is none, before anything is loaded."""
     from tsdistill import plugins
     from tsdistill.pruning.accuracy_search import parse_drop
     from tsdistill.pruning.selection.budget import requested
 
-    if given["importance"]:
-        plugins.get("importance", given["importance"])
-    if given["max_drop"] is not None:
-        parse_drop(given["max_drop"])
-        if given["metric"]:
-            plugins.get("evaluation metric", given["metric"])
-    elif plan is None and given["sweep"] is None:
-        requested(None, budget(given))
+    if params["importance"]:
+        plugins.get("importance", params["importance"])
+    if params["max_drop"] is not None:
+        parse_drop(params["max_drop"])
+        if params["metric"]:
+            plugins.get("evaluation metric", params["metric"])
+    elif plan is None and params["sweep"] is None:
+        requested(None, budget(params))
 
 
-def _split(model: nn.Module, given: dict[str, Any], most: int) -> tuple[DataOptions, Stream, str]:
-    """How the samples are read that pruning sees, others to judge the models on, and what to call those."""
+def _split(model: nn.Module, params: dict[str, Any], most: int) -> tuple[DataOptions, Stream, str]:
+    """The options of reading the calibration data, a stream of evaluation data, and the name of its kind."""
     import tsdistill as tsd
     from tsdistill.pruning.holdout import split
     from tsdistill.statistics.prepared_data import example_like, structured_example
 
-    inputs = shared_options.reading(given)
+    inputs = shared_options.data_values(params)
 
     def opened(samples: int | None) -> Stream:
-        data = given["data"] if given["data"] is not None else example_like(structured_example(model))
+        data = params["data"] if params["data"] is not None else example_like(structured_example(model))
         reading = replace(inputs.reading, samples=samples)
-        return tsd.open_data(data, tsd.info_of(model).input, reading, seed=given["seed"])
+        return tsd.open_data(data, tsd.info_of(model).input, reading, seed=params["seed"])
 
-    samples, other, kind = split(opened, inputs.samples, most, fixed=given["samples"] is not None)
+    samples, other, kind = split(opened, inputs.samples, most, fixed=params["samples"] is not None)
     return replace(inputs, samples=samples), other, kind
 
 
-def _check_judging(model: nn.Module, other: Stream) -> None:
-    """Refuse data that the models cannot be judged on before the work instead of after it."""
+def _check_evaluation_data(model: nn.Module, other: Stream) -> None:
+    """Refuse data that the metrics do not fit, before pruning instead of after it."""
     import tsdistill as tsd
     from tsdistill.evaluation.evaluator import evaluate_all
 

@@ -1,4 +1,4 @@
-"""What ``tsdistill prune`` says in the end: tables on the terminal, or JSON."""
+"""The results of ``tsdistill prune``: tables on the terminal, or JSON."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tsdistill.pruning.budget_sweep import Sweep
 
 
-def tell_plan(
+def show_plan(
     model: nn.Module,
     plan: PruningPlan,
     report: AlignmentReport | None,
@@ -23,7 +23,16 @@ def tell_plan(
     save_plan: str | None,
     json_file: str | None,
 ) -> None:
-    """Show a plan that was not carried out."""
+    """Show the plan of a dry run.
+
+    Args:
+        model: the model before pruning.
+        plan: the plan.
+        report: the analysis that it is based on; ``None`` for a plan from a file.
+        notes: notes on the plan.
+        save_plan: the file that the plan was written to.
+        json_file: path of the JSON output; ``-`` for stdout, which then has no table.
+    """
     import tsdistill as tsd
     from tsdistill.report.report_text import header_lines
     from tsdistill.report.tables import costs_table, plan_table
@@ -43,10 +52,19 @@ def tell_plan(
         console.print(f"the plan is in {save_plan}; nothing was cut")
 
 
-def tell(
+def show_result(
     model: nn.Module, result: PruneResult, compared: Comparison, kind: str, out: str, json_file: str | None
 ) -> None:
-    """Show what came of pruning ``model``; ``kind`` says what samples the comparison is from."""
+    """Show the result of pruning.
+
+    Args:
+        model: the model before pruning.
+        result: of pruning.
+        compared: the comparison of the model before and after.
+        kind: the kind of the comparison's samples, such as "held-out samples".
+        out: the file of the pruned model.
+        json_file: path of the JSON output; ``-`` for stdout, which then has no table.
+    """
     import tsdistill as tsd
     from tsdistill.evaluation import file_size
     from tsdistill.pruning.accuracy_search import DropResult
@@ -98,8 +116,15 @@ def _show(
     console.print(f"{counted(result.rounds, 'round')}; {aligned}")
 
 
-def tell_sweep(model: nn.Module, swept: Sweep, out: str, json_file: str | None) -> None:
-    """Show a sweep whose files are in the folder ``out``."""
+def show_sweep(model: nn.Module, swept: Sweep, out: str, json_file: str | None) -> None:
+    """Show the result of a sweep.
+
+    Args:
+        model: the model before pruning.
+        swept: the sweep.
+        out: the folder of its files.
+        json_file: path of the JSON output; ``-`` for stdout, which then has no table.
+    """
     import tsdistill as tsd
     from tsdistill.report.pareto import sweep_table
     from tsdistill.report.report_text import header_lines

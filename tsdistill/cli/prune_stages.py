@@ -1,4 +1,4 @@
-"""Which stages ``tsdistill prune`` will go through, for an estimate of the time."""
+"""The stages of ``tsdistill prune`` and their costs, for an estimate of the time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def expected_stages(
-    given: dict[str, Any],
+    params: dict[str, Any],
     realignment: RealignOptions,
     inputs: DataOptions,
     judging: Stream,
@@ -40,26 +40,26 @@ def expected_stages(
     from tsdistill.pruning.selection.budget import budget_of, requested
     from tsdistill.statistics.analysis_stages import analysis_stages
 
-    samples, teacher = inputs.samples or SYNTHETIC_SAMPLES, bool(given["teacher"])
-    if given["data"] is None:
+    samples, teacher = inputs.samples or SYNTHETIC_SAMPLES, bool(params["teacher"])
+    if params["data"] is None:
         realignment = replace(realignment, realign=False)
     if not cut:
         return {} if planned else analysis_stages(samples, teacher=teacher)
-    if given["sweep"]:
-        kind = given["sweep_by"]
-        parts = {stages_of(kind, name): budget_of(**{kind: name}) for name in budgets_of(given["sweep"])}
+    if params["sweep"]:
+        kind = params["sweep_by"]
+        parts = {stages_of(kind, name): budget_of(**{kind: name}) for name in budgets_of(params["sweep"])}
         return sweep_stages(
             realignment, replace(inputs, samples=samples), parts, judging.samples, teacher=teacher
         )
-    if given["max_drop"] is not None:
+    if params["max_drop"] is not None:
         stages = search_stages(realignment, samples, TRIALS, judging.samples, teacher=teacher)
     else:
-        wanted = None if planned else requested(None, budget(given))
+        wanted = None if planned else requested(None, budget(params))
         stages = cut_stages(
             realignment,
             samples,
             wanted,
-            lossless=given["lossless"],
+            lossless=params["lossless"],
             teacher=teacher,
             analysed=planned,
         )

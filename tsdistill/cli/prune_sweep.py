@@ -46,36 +46,43 @@ def files_of(text: str, kind: str) -> tuple[str, ...]:
 
 
 def run(
-    dense: nn.Module, report: AlignmentReport, given: dict[str, Any], how: dict[str, Any], out: str
+    dense: nn.Module, report: AlignmentReport, params: dict[str, Any], arguments: dict[str, Any], out: str
 ) -> None:
-    """Sweep over the budgets in ``given`` and write what comes of it to the folder ``out``.
+    """Prune to each budget of ``--sweep`` and write models, table and figure.
 
-    Every model is written as soon as it is there.
+    Every model is written as soon as it is pruned.
+
+    Args:
+        dense: the model before pruning.
+        report: its analysis.
+        params: the command's options.
+        arguments: further arguments of `tsdistill.pruning.budget_sweep.sweep`.
+        out: the folder to write to.
     """
     import tsdistill as tsd
     from tsdistill.pruning.budget_sweep import sweep
     from tsdistill.report.pareto import save_pareto
 
-    folder, kind = Path(out), given["sweep_by"]
+    folder, kind = Path(out), params["sweep_by"]
     folder.mkdir(exist_ok=True)
 
     def done(row: SweepRow) -> None:
         tsd.save(row.result.model, folder / file_name(kind, row.budget))
 
-    with progress_display.progress() as tell:
+    with progress_display.progress() as callback:
         swept = sweep(
             dense,
-            {kind: budgets_of(given["sweep"])},
-            data=given["data"],
+            {kind: budgets_of(params["sweep"])},
+            data=params["data"],
             report=report,
-            progress=tell,
+            progress=callback,
             done=done,
-            **how,
+            **arguments,
         )
     output.write_json(str(folder / TABLE), swept.to_dict())
     if swept.comparison.figures:
         save_pareto(swept, folder / PICTURE, title=report.arch or "")
-    prune_output.tell_sweep(dense, swept, out, given["json_file"])
+    prune_output.show_sweep(dense, swept, out, params["json_file"])
 
 
 def file_name(kind: str, budget: str) -> str:

@@ -11,7 +11,7 @@ _STARTED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR")
 
 
 @contextmanager
-def joined(given: dict[str, Any]) -> Iterator[bool]:
+def joined(params: dict[str, Any]) -> Iterator[bool]:
     """Join the other processes of the job, when torchrun has started some; leave them at the end.
 
     Args:
@@ -26,11 +26,11 @@ def joined(given: dict[str, Any]) -> Iterator[bool]:
     import torch
     import torch.distributed as dist
 
-    on_gpu = str(given["device"]).startswith("cuda")
-    if given["device"] == "cuda":
-        given["device"] = f"cuda:{os.environ['LOCAL_RANK']}"
+    on_gpu = str(params["device"]).startswith("cuda")
+    if params["device"] == "cuda":
+        params["device"] = f"cuda:{os.environ['LOCAL_RANK']}"
     if on_gpu and torch.cuda.is_available():
-        torch.cuda.set_device(given["device"])
+        torch.cuda.set_device(params["device"])
     dist.init_process_group("nccl" if on_gpu and torch.cuda.is_available() else "gloo")
     try:
         yield dist.get_rank() == 0

@@ -151,8 +151,8 @@ def alignment_options(command: F) -> F:
     return add_options(options_of(AnalysisOptions), command)
 
 
-def loading(params: dict[str, Any]) -> dict[str, Any]:
-    """What `tsdistill.load` takes by name, the architecture aside.
+def load_arguments(params: dict[str, Any]) -> dict[str, Any]:
+    """Keyword arguments of `tsdistill.load`, without the architecture.
 
     Raises:
         TsdistillError: there is no such device, ``--teacher-arch`` has no teacher, or ``--example-input``
@@ -160,12 +160,12 @@ def loading(params: dict[str, Any]) -> dict[str, Any]:
     """
     if params.get("teacher_arch") and not params.get("teacher"):
         raise TsdistillError("--teacher-arch goes with --teacher; give the teacher's file as well")
-    inputs = look(params)
+    inputs = input_values(params)
     return {"trust": params["trust"], "device": devices.check_device(params["device"]), "inputs": inputs}
 
 
-def look(params: dict[str, Any]) -> InputOptions:
-    """How inputs look; what ``--example-input`` names is read.
+def input_values(params: dict[str, Any]) -> InputOptions:
+    """The options of a model's inputs; the file of ``--example-input`` is read.
 
     Raises:
         TsdistillError: it cannot be read, or ``--input-size`` says something else about the inputs.
@@ -188,17 +188,17 @@ def load_models(model: str, params: dict[str, Any]) -> tuple[nn.Module, nn.Modul
     """
     import tsdistill as tsd
 
-    how = loading(params)
-    loaded = tsd.load(model, arch=params["arch"], **how)
+    arguments = load_arguments(params)
+    loaded = tsd.load(model, arch=params["arch"], **arguments)
     if not params["teacher"]:
         return loaded, None
-    return loaded, tsd.load(params["teacher"], arch=params["teacher_arch"], **how)
+    return loaded, tsd.load(params["teacher"], arch=params["teacher_arch"], **arguments)
 
 
-def reading(params: dict[str, Any]) -> DataOptions:
-    """How samples are read.
+def data_values(params: dict[str, Any]) -> DataOptions:
+    """The options of reading samples.
 
-    Without ``--samples`` that is at most 2,048 of real data, and as many synthetic ones as the API makes.
+    Without ``--samples``: at most 2,048 samples of real data, or the default number of synthetic ones.
     """
     synthetic = params["data"] is None or params["data"].partition(":")[0] == "synthetic"
     samples = params["samples"] if params["samples"] is not None or synthetic else SAMPLES
@@ -206,8 +206,8 @@ def reading(params: dict[str, Any]) -> DataOptions:
     return collected(DataOptions, {name: params.get(name) for name in names}, samples=samples)
 
 
-def comparing(params: dict[str, Any]) -> AnalysisOptions:
-    """How nodes are compared.
+def analysis_values(params: dict[str, Any]) -> AnalysisOptions:
+    """The options of comparing nodes.
 
     Raises:
         TsdistillError: ``--pair`` twice for the same group.
@@ -215,8 +215,8 @@ def comparing(params: dict[str, Any]) -> AnalysisOptions:
     return collected(AnalysisOptions, params, pairs=_pairs(params["pairs"]) or None)
 
 
-def ignored(params: dict[str, Any]) -> int:
-    """The label that counts for nothing."""
+def ignored_label(params: dict[str, Any]) -> int:
+    """The label that metrics ignore."""
     return IGNORED if params["ignore_index"] is None else int(params["ignore_index"])
 
 

@@ -24,6 +24,8 @@ READER_GONE = 141
 
 _ENCODING_ERRORS = "tsdistill"
 _PIPE_WIDTH = 1000
+"""Columns of tables that do not go to a terminal: wide enough that no cell is folded."""
+
 _PLAIN = {
     "µ": "u", "μ": "u", "²": "2", "³": "3", "×": "x", "·": "*", "−": "-", "–": "-", "—": "-", "→": "->",
     "←": "<-", "≥": ">=", "≤": "<=", "≈": "~", "±": "+-", "…": "...", "‖": "||", "’": "'", "σ": "sigma",
@@ -141,10 +143,10 @@ def console(*, stderr: bool = False) -> Console:
                     lines = "\n".join(printable(line) for line in text.split("\n"))
                     yield Segment(lines, segment.style)
 
-        def print(self, *objects: Any, **how: Any) -> None:
+        def print(self, *objects: Any, **kwargs: Any) -> None:
             """Print to the stream; the error names it where that fails."""
             with nullcontext() if self.stderr else writing_stdout():
-                super().print(*objects, **how)
+                super().print(*objects, **kwargs)
 
         def on_broken_pipe(self) -> None:
             """Leave as a program does that nobody reads any more."""

@@ -34,29 +34,29 @@ from tsdistill.options import TrainOptions
 @click.argument("model", metavar="MODEL")
 @training_options.training_options
 @progress_display.progress_options
-def command(model: str, **given: Any) -> None:
+def command(model: str, **params: Any) -> None:
     """Train MODEL on --data and write it to the folder OUT; with --width afresh, at that width.
 
     OUT holds model.safetensors, options.json, log.jsonl and checkpoints; with --val, best.safetensors.
     Several processes: `accelerate launch -m tsdistill train ...`, or torchrun.
     """
-    training_output.check(given)
-    how = training_options.resolved(given)
+    training_output.check(params)
+    options = training_options.resolved(params)
     import torch
 
     import tsdistill as tsd
 
-    torch.manual_seed(how.seed)
-    with progress_display.working(f"reading {model}"):
-        loaded = tsd.load(model, arch=given["arch"], **training_options.loading(given))
-        trained, said = training_options.at_width(loaded, given["width"], how.seed)
-    identity = {"model": model, **training_options.files(given, "width")}
-    with training_output.showing(how.epochs, how.steps) as (tell, report):
+    torch.manual_seed(options.seed)
+    with progress_display.stage(f"reading {model}"):
+        loaded = tsd.load(model, arch=params["arch"], **training_options.load_arguments(params))
+        trained, message = training_options.at_width(loaded, params["width"], options.seed)
+    identity = {"model": model, **training_options.files(params, "width")}
+    with training_output.training_display(options.epochs, options.steps) as (callback, report):
         result = tsd.train(
             trained,
-            **training_options.running(given, how),
+            **training_options.train_arguments(params, options),
             identity=identity,
-            tell=tell,
+            tell=callback,
             report=report,
         )
-    training_output.tell_result(result, said, given["json_file"])
+    training_output.show_result(result, message, params["json_file"])

@@ -1,4 +1,4 @@
-"""What ``tsdistill distill`` and ``tsdistill train`` have in common: options, and how these reach Python."""
+"""Options shared by ``tsdistill distill`` and ``tsdistill train``, and the Python arguments made of them."""
 
 from __future__ import annotations
 
@@ -85,39 +85,44 @@ def teacher_options(command: F) -> F:
     return add_options(options_of(TrainOptions, _TEACHER), command)
 
 
-def resolved(given: dict[str, Any]) -> TrainOptions:
+def resolved(params: dict[str, Any]) -> TrainOptions:
     """The options: the file's, those of ``--set``, and before both the flags that were given.
 
     Raises:
         TsdistillError: a name or value that does not exist.
     """
-    chosen = {**file_options(), **_extra(given["extra"])}
-    chosen.update({name: given[name] for name in NAMES if given.get(name) not in (None, ())})
+    chosen = {**file_options(), **_extra(params["extra"])}
+    chosen.update({name: params[name] for name in NAMES if params.get(name) not in (None, ())})
     return TrainOptions.of(chosen)
 
 
 def _extra(pairs: tuple[str, ...]) -> dict[str, Any]:
     import tomllib
 
-    found: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals:
             raise TsdistillError(f"--set {pair}: write --set NAME=VALUE, such as --set momentum=0.95")
         try:
-            found[name.strip()] = tomllib.loads(f"value = {value}")["value"]
+            options[name.strip()] = tomllib.loads(f"value = {value}")["value"]
         except (tomllib.TOMLDecodeError, RecursionError):
-            found[name.strip()] = value
-    return found
+            options[name.strip()] = value
+    return options
 
 
-def loading(given: dict[str, Any]) -> dict[str, Any]:
-    """What ``tsdistill.load`` takes by name, architecture and device aside."""
-    return {"trust": given["trust"], "inputs": shared_options.look(given)}
+def load_arguments(params: dict[str, Any]) -> dict[str, Any]:
+    """Keyword arguments of `tsdistill.load`, without architecture and device."""
+    return {"trust": params["trust"], "inputs": shared_options.input_values(params)}
 
 
 def at_width(model: nn.Module, width: str | None, seed: int) -> tuple[nn.Module, str]:
-    """``model``, or with ``--width`` a fresh one of its architecture; and what to say of it.
+    """``model``, or with ``--width`` a fresh one of its architecture; and a message.
+
+    Args:
+        model: the model as loaded.
+        width: the value of ``--width``: a factor or the path of a plan.
+        seed: of the initial weights.
 
     Raises:
         TsdistillError: the width is neither a factor nor a plan, or the architecture does not run at it.
@@ -135,16 +140,16 @@ def at_width(model: nn.Module, width: str | None, seed: int) -> tuple[nn.Module,
                 f"--width {width}: give a factor such as 2.0, or a plan that `prune --save-plan` wrote"
             ) from None
         wanted = tsd.PruningPlan.from_json(Path(width))
-    made = student_of(model, wanted, seed=seed)
-    return made.model, made.words
+    student = student_of(model, wanted, seed=seed)
+    return student.model, student.words
 
 
-def running(given: dict[str, Any], how: TrainOptions) -> dict[str, Any]:
-    """What ``distill`` and ``train`` take of the command line beside the models."""
-    shared = {name: given[name] for name in ("data", "out", "held_out", "resume")}
-    return {**shared, "options": how}
+def train_arguments(params: dict[str, Any], options: TrainOptions) -> dict[str, Any]:
+    """The arguments of `tsdistill.distill` and `tsdistill.train` apart from the models."""
+    shared = {name: params[name] for name in ("data", "out", "held_out", "resume")}
+    return {**shared, "options": options}
 
 
-def files(given: dict[str, Any], *names: str) -> dict[str, Any]:
-    """What makes the run what it is besides its options: models and data as they were named."""
-    return {name: given[name] for name in (*names, "held_out") if given.get(name)}
+def files(params: dict[str, Any], *names: str) -> dict[str, Any]:
+    """The models and data of a run as named on the command line, which ``--resume`` compares."""
+    return {name: params[name] for name in (*names, "held_out") if params.get(name)}

@@ -1,4 +1,4 @@
-"""What a training shows: a bar with throughput and the time that is left, and a line an epoch."""
+"""Progress of a training: a bar with throughput and remaining time, and a line for each epoch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _WORDS = {
 _NAMES = {"top1": "top-1", "kl": "KL", "output_mse": "output error"}
 
 
-def check(given: Mapping[str, Any]) -> None:
+def check(params: Mapping[str, Any]) -> None:
     """Refuse a folder or a file that cannot be written or would destroy what the training reads.
 
     Raises:
@@ -34,14 +34,14 @@ def check(given: Mapping[str, Any]) -> None:
     from tsdistill.distillation.run_folder import FILES
 
     output.check(
-        output.Output("-o", Path(given["out"]).expanduser(), FILES),
-        output.Output("--json", given["json_file"]),
+        output.Output("-o", Path(params["out"]).expanduser(), FILES),
+        output.Output("--json", params["json_file"]),
     )
 
 
 @contextmanager
-def showing(epochs: int, steps: int | None = None) -> Iterator[tuple[Tell | None, Report]]:
-    """What is told how the training stands, and what is given each epoch's line; both write to stderr.
+def training_display(epochs: int, steps: int | None = None) -> Iterator[tuple[Tell | None, Report]]:
+    """Two callbacks that write to stderr: one for the state of the training, one for each epoch's log line.
 
     Args:
         epochs: how many there will be.
@@ -51,9 +51,9 @@ def showing(epochs: int, steps: int | None = None) -> Iterator[tuple[Tell | None
         monitor("preparing", 0, None)
         pace = _Pace(epochs, steps)
 
-        def tell(status: Status) -> None:
-            pace.tell(status)
-            monitor.tell(
+        def callback(status: Status) -> None:
+            pace.update(status)
+            monitor.update(
                 f"epoch {status.epoch + 1}/{status.epochs}",
                 status.batch,
                 status.batches,
@@ -64,25 +64,25 @@ def showing(epochs: int, steps: int | None = None) -> Iterator[tuple[Tell | None
         def report(line: Mapping[str, Any]) -> None:
             monitor.line(epoch_line(line, epochs, pace.left(int(line["epoch"]))))
 
-        yield None if monitor.silent else tell, report
+        yield None if monitor.silent else callback, report
 
 
 class _Pace:
-    """How long is left after an epoch: as long as the last one took for each that is to come."""
+    """Estimates the remaining time after an epoch from the duration of the last one."""
 
     def __init__(self, epochs: int, steps: int | None) -> None:
         self._epochs, self._steps = epochs, steps
         self._since: float | None = None
         self._status: tuple[float, float] | None = None
 
-    def tell(self, status: Status) -> None:
-        """How the training stands."""
+    def update(self, status: Status) -> None:
+        """Take the state of the training."""
         now = time.monotonic()
         self._since = self._since or now
         self._status = None if status.left is None else (now, status.left)
 
     def left(self, epoch: int) -> float | None:
-        """Seconds that are left, ``epoch`` having ended; ``None`` when that cannot be told."""
+        """Remaining seconds after ``epoch``; ``None`` if unknown."""
         now, since = time.monotonic(), self._since
         self._since = now
         if self._steps is not None:
@@ -103,7 +103,13 @@ def words(status: Status) -> str:
 
 
 def epoch_line(line: Mapping[str, Any], epochs: int, left: float | None = None) -> str:
-    """A log's line for people; ``left`` is how many seconds the training will go on."""
+    """A line of the log as text.
+
+    Args:
+        line: the log's entry, by name.
+        epochs: number of epochs of the training.
+        left: seconds until the end of the training, if known.
+    """
     figures = _figures(line)
     if line["epoch"] == 0:
         return f"before training: {', '.join(figures)}"
@@ -128,26 +134,26 @@ def epoch_line(line: Mapping[str, Any], epochs: int, left: float | None = None) 
 def _figures(line: Mapping[str, Any]) -> list[str]:
     """The figures on held-out data in words: those over all outputs, without any those of each output."""
     known = {name: value for name, value in line.items() if value is not None}
-    whole = [how.format(known[name]) for name, how in _WORDS.items() if name in known]
+    whole = [pattern.format(known[name]) for name, pattern in _WORDS.items() if name in known]
     return whole or [
-        f"{how.format(value)} of {name.partition('@')[2]}"
-        for metric, how in _WORDS.items()
+        f"{pattern.format(value)} of {name.partition('@')[2]}"
+        for metric, pattern in _WORDS.items()
         for name, value in known.items()
         if name.startswith(f"{metric}@")
     ]
 
 
-def tell_result(result: TrainResult, said: str = "", json_file: str | None = None) -> None:
-    """Say what came out, and draw how alignment went beside the model.
+def show_result(result: TrainResult, message: str = "", json_file: str | None = None) -> None:
+    """Print the result of a training and write the page of alignment over the epochs.
 
     Args:
-        result: what came out.
-        said: what there is to say of the student that was begun.
+        result: of the training.
+        message: a line about the student of ``--width``; none if empty.
         json_file: where the result goes as JSON; ``-`` for stdout, which has nothing else then.
     """
     if not progress_display.speaks():
         return
-    lines = [line for line in (said, *result.notes) if line]
+    lines = [line for line in (message, *result.notes) if line]
     page = draw(result) if result.history is not None and result.folder is not None else None
     if json_file:
         files = {"model": f"{result.folder}/model.safetensors", "alignment": page and str(page)}
@@ -174,7 +180,7 @@ def tell_result(result: TrainResult, said: str = "", json_file: str | None = Non
 
 
 def draw(result: TrainResult) -> Path:
-    """Write OUT/alignment.html: how alignment went."""
+    """Write OUT/alignment.html: alignment over the epochs."""
     from tsdistill.distillation.run_folder import PAGE
     from tsdistill.report.page import save_page
 

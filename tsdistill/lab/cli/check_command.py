@@ -51,7 +51,7 @@ def command(model: str, points: int, json_file: str | None, **params: Any) -> No
     from tsdistill.lab import check
     from tsdistill.models import info_of
 
-    with progress_display.working(f"reading {model}"):
+    with progress_display.stage(f"reading {model}"):
         student, teacher = shared_options.load_models(model, params)
     assert teacher is not None
     with progress_display.progress() as tell:
@@ -60,7 +60,7 @@ def command(model: str, points: int, json_file: str | None, **params: Any) -> No
             teacher,
             params["data"],
             points=points,
-            inputs=shared_options.reading(params),
+            inputs=shared_options.data_values(params),
             seed=params["seed"],
             progress=tell,
         )

@@ -113,7 +113,7 @@ def _run(name: str, quick: bool, out: str | None, json_file: str | None, setting
     from tsdistill.lab.figures import save_outcome
     from tsdistill.lab.figures.outcome_files import outcome_document
 
-    with progress_display.working(f"drawing into {folder}"):
+    with progress_display.stage(f"drawing into {folder}"):
         saved = save_outcome(outcome, folder)
     if json_file:
         output.write_json(json_file, outcome_document(outcome))
