@@ -170,7 +170,7 @@ def _not_prunable(report: AlignmentReport) -> str:
     frozen = report.graph.frozen
     if not frozen:
         return ""
-    return f"{counted(len(frozen), 'width')} left whole: {causes(item.cause for item in frozen)}"
+    return f"{counted(len(frozen), 'layer width')} not prunable: {causes(item.cause for item in frozen)}"
 
 
 def _notes(report: AlignmentReport) -> str:

@@ -36,7 +36,7 @@ def header_lines(report: AlignmentReport, notes: Iterable[str] = ()) -> list[str
     frozen = report.graph.frozen
     if frozen:
         lines.append(
-            f"whole   {counted(len(frozen), 'width')} cannot be cut: {causes(item.cause for item in frozen)}"
+            f"not prunable: {counted(len(frozen), 'layer width')}: {causes(item.cause for item in frozen)}"
         )
     lines += [f"note    {note}" for note in dict.fromkeys((*notes, *report.notes))]
     return lines
