@@ -13,8 +13,7 @@ import tsdistill as tsd
 from tests.tracing.attention import Attention, attention
 from tsdistill.errors import TsdistillError
 from tsdistill.pruning import PruningPlan, prune_result
-from tsdistill.pruning.head_basis.head_choice import cheaper_whole
-from tsdistill.pruning.pruning_analysis import analyze_for_pruning, graph_of
+from tsdistill.pruning.pruning_analysis import analyze_for_pruning, cheaper_whole, graph_of
 from tsdistill.tracing import trace
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from tsdistill.pruning.reader_weights import ReadingWeight
+from tsdistill.pruning.compensate import ReadingWeight
 from tsdistill.statistics.unfold import (
     channel_dim,
     fan_in_rows,

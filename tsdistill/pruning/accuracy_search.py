@@ -22,6 +22,8 @@ from tsdistill.runtime.progress import Progress, expect, prefixed
 from tsdistill.runtime.unchanged import unchanged
 
 TRIALS = 6
+"""Budgets that a search tries at most, unless the caller says otherwise: each is a whole pruning."""
+
 _LEAST = 0.05
 """The smallest part of the MACs that is looked at."""
 _NEAR = 1.02

@@ -16,8 +16,7 @@ from tsdistill.alignment.report import AlignmentReport
 from tsdistill.errors import BudgetUnreachable
 from tsdistill.options.data_options import DataOptions
 from tsdistill.options.old_names import grouped
-from tsdistill.pruning.batchnorm_update import match_norms
-from tsdistill.pruning.compensate import compensate
+from tsdistill.pruning.compensate import compensate, match_norms
 from tsdistill.pruning.head_basis.head_layout import find_heads
 from tsdistill.pruning.plan_file import PruningPlan
 from tsdistill.pruning.pruning_analysis import analyze_prepared_for_pruning

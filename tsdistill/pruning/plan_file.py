@@ -30,6 +30,8 @@ from tsdistill.tracing.graph import NodeGraph
 from tsdistill.untrusted import read_text
 
 FORMAT = 1
+"""Version of the file format; raised by a change that older versions cannot read."""
+
 LONGEST_WORDS = 4096
 """Characters of a description of data or of a budget: a path and a sentence."""
 

@@ -6,24 +6,27 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from tsdistill.alignment.analysis import analyze_prepared, run_example
-from tsdistill.alignment.report import AlignmentReport
+from tsdistill.alignment.report import AlignmentReport, Statistics
 from tsdistill.models.files.stored_weights import check_finite
 from tsdistill.options.analysis_options import AnalysisOptions
 from tsdistill.options.data_options import DataOptions
 from tsdistill.options.old_names import grouped
 from tsdistill.options.pruning_options import SelectionOptions
 from tsdistill.pruning.head_basis import RewrittenHeads, rewrite_heads, traced_like
-from tsdistill.pruning.head_basis.head_choice import cheaper_whole
 from tsdistill.pruning.pruning_stages import BASES
+from tsdistill.pruning.selection.obs import NodePenalty, OBSState, eliminate
+from tsdistill.pruning.selection.pruning_order import own_states
 from tsdistill.runtime.call_layers import observing_calls
 from tsdistill.runtime.latency import measure_pass
 from tsdistill.runtime.progress import Progress, expect, tell
 from tsdistill.runtime.unchanged import unchanged
 from tsdistill.statistics.analysis_stages import CHECK, TRACE, analysis_stages
 from tsdistill.statistics.prepared_data import PreparedData, inputs_for, prepare
+from tsdistill.statistics.sites import find_sites
 from tsdistill.tracing import trace
 from tsdistill.tracing.graph import NodeGraph
 
@@ -134,3 +137,35 @@ def _without(found: RewrittenHeads, example: Any, graph: NodeGraph, whole: set[s
     queries = {name: item for name, item in found.queries.items() if name not in whole}
     sized = traced_like(found.model, example, graph, queries)
     return RewrittenHeads(found.model, sized, queries)
+
+
+def cheaper_whole(report: AlignmentReport, model: nn.Module, graph: NodeGraph) -> set[str]:
+    """Attention layers that lose less with half of their heads gone than with as much of every head.
+
+    Args:
+        report: of a model in which coordinates of heads are nodes.
+        model: that model, or one that computes the same.
+        graph: its node graph with whole heads as nodes.
+    """
+    found = set()
+    for name, products in report.statistics.products.items():
+        group = graph.by_name.get(name)
+        if group is None or group.size < 2:
+            continue
+        part = group.size // 2 / group.size
+        sites = find_sites(model, graph, {name})
+        whole = _cost(graph, replace(report.statistics, sites=sites), name, np.zeros(group.size), part)
+        sized = _cost(report.graph, report.statistics, name, products, part)
+        if whole < sized:
+            found.add(name)
+    return found
+
+
+def _cost(graph: NodeGraph, statistics: Statistics, name: str, penalty: np.ndarray, part: float) -> float:
+    """What it costs when ``part`` of a group's nodes leave, the cheapest first."""
+    size = graph.by_name[name].size
+    own = own_states(graph, statistics, [name], np.zeros(1, dtype=np.int64), True)
+    states: list[OBSState | NodePenalty] = [*own, NodePenalty(penalty)]
+    floor = np.array([size - round(size * part)])
+    owner, free = np.zeros(size, dtype=np.int64), np.zeros(size, dtype=bool)
+    return float(eliminate(states, owner, floor, np.ones(size), free)[1].sum())

@@ -6,8 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.alignment.small import images, randomise
-from tsdistill.pruning.realignment.gauss_newton import refit, samples_for
-from tsdistill.pruning.realignment.preconditioner import kfac_preconditioner
+from tsdistill.pruning.realignment.gauss_newton import kfac_preconditioner, refit, samples_for
 
 
 class Branch(nn.Module):

@@ -14,8 +14,8 @@ from tests.alignment.small import images, randomise, residual
 from tsdistill.alignment import analyze
 from tsdistill.errors import TsdistillError
 from tsdistill.pruning import prune_result
-from tsdistill.pruning.index_map import IndexMap
-from tsdistill.pruning.realignment import batch_scheduler, realign
+from tsdistill.pruning.pruning_state import IndexMap
+from tsdistill.pruning.realignment import pausable_forward, realign
 from tsdistill.tracing import cut, trace
 
 BATCHES = [(x, None) for x in images(240, seed=5).split(40)]
@@ -188,14 +188,14 @@ def test_little_memory_lets_batches_join_late(monkeypatch: pytest.MonkeyPatch) -
         for parameter in start.parameters():
             parameter.mul_(1 + 0.2 * torch.rand_like(parameter))
     walks: list[int] = []
-    at = batch_scheduler.BatchScheduler.at
+    at = pausable_forward.BatchScheduler.at
 
-    def spied(self: batch_scheduler.BatchScheduler, stop: str) -> Any:
+    def spied(self: pausable_forward.BatchScheduler, stop: str) -> Any:
         found = list(at(self, stop))
         walks.append(len(found))
         return iter(found)
 
-    monkeypatch.setattr(batch_scheduler.BatchScheduler, "at", spied)
+    monkeypatch.setattr(pausable_forward.BatchScheduler, "at", spied)
     gaps = []
     for memory in (2**30, 2**17):
         small = copy.deepcopy(start)

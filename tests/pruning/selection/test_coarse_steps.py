@@ -11,11 +11,10 @@ from torch.nn import functional as F
 from tests.pruning.selection.test_greedy import _elimination
 from tsdistill.alignment import analyze
 from tsdistill.pruning import plan
-from tsdistill.pruning.selection.coarse_steps import LEAST_GAIN, avoid_overshoot
 from tsdistill.pruning.selection.constraints import constraints_of
 from tsdistill.pruning.selection.cost_model import CostModel, cost_model_of
 from tsdistill.pruning.selection.greedy import orders, select
-from tsdistill.pruning.selection.width_steps import refill_budget
+from tsdistill.pruning.selection.width_steps import LEAST_GAIN, avoid_overshoot, refill_budget
 from tsdistill.tracing import Group, NodeGraph, Term
 
 SIZES = {"stream": 8, "first": 64, "second": 64}

@@ -19,6 +19,8 @@ from tsdistill.statistics.sample_blocks import channels_first, flat, widen
 from tsdistill.statistics.unfold import channel_dim
 
 SAMPLES = 256
+"""Samples whose second moments make the bases; every position of a sample is a row."""
+
 _LEAST_SPREAD, _LEAST_POWER, _TINY = 1e-6, 1e-12, 1e-30
 
 

@@ -10,15 +10,12 @@ from torch import Tensor, nn
 
 from tsdistill.errors import TsdistillError, cause_of
 from tsdistill.models.layers.effective_weights import effective_weight
-from tsdistill.pruning.realignment.activation_targets import activation_target
-from tsdistill.pruning.realignment.batch_scheduler import BatchScheduler
 from tsdistill.pruning.realignment.dataflow import PostOps
 from tsdistill.pruning.realignment.gauss_newton import refit, samples_for
-from tsdistill.pruning.realignment.layer_fit import FanIn
+from tsdistill.pruning.realignment.layer_fit import FanIn, activation_target
 from tsdistill.pruning.realignment.norm_fit import Affine
-from tsdistill.pruning.realignment.pausable_forward import PausableForward
-from tsdistill.pruning.realignment.target_blocks import Block
-from tsdistill.pruning.realignment.target_layers import TargetLayer
+from tsdistill.pruning.realignment.pausable_forward import BatchScheduler, PausableForward
+from tsdistill.pruning.realignment.target_layers import Block, TargetLayer
 from tsdistill.statistics.unfold import inputs_per_output
 from tsdistill.torch_private import version_of
 
@@ -26,8 +23,14 @@ ROWS = 32768
 """Rows of a least-squares problem, more where a layer has more entries than a 24th of that."""
 
 _ROWS_PER_ENTRY = 24
+"""Rows a problem has for each entry of the layer's input, where there are as many: enough that the fit's
+error on other rows is a few percent above that on its own."""
+
 _LARGEST = 2**26
+"""Entries of the matrix of inputs of one problem at most (256 MiB in float32)."""
+
 _TURNS = 3
+"""Times that targets before a non-linearity are computed anew from the fitted values (majorise-minimise)."""
 
 
 def fit_layer(

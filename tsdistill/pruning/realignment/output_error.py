@@ -14,6 +14,8 @@ from tsdistill.runtime.nests import count
 from tsdistill.runtime.randomness import seeded
 
 SAMPLES = 64
+"""Samples on which outputs are compared: the error is a mean over all entries of the outputs."""
+
 
 ROUNDING = 1e-8
 """An error that may be rounding alone."""

@@ -15,13 +15,11 @@ from torch import nn
 
 from tsdistill.errors import TsdistillError
 from tsdistill.pruning.realignment.active_positions import SAMPLES, active_positions
-from tsdistill.pruning.realignment.batch_scheduler import MEMORY, BatchScheduler, alive
 from tsdistill.pruning.realignment.dataflow import PostOps
 from tsdistill.pruning.realignment.fit import fit_block, fit_layer
 from tsdistill.pruning.realignment.gauss_newton import TURNS
-from tsdistill.pruning.realignment.pausable_forward import pauses
-from tsdistill.pruning.realignment.target_blocks import Block
-from tsdistill.pruning.realignment.target_layers import TargetLayer, find_targets
+from tsdistill.pruning.realignment.pausable_forward import MEMORY, BatchScheduler, alive, pauses
+from tsdistill.pruning.realignment.target_layers import Block, TargetLayer, find_targets
 from tsdistill.runtime.forward import head
 from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.runtime.progress import Progress, tell

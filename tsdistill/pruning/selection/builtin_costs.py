@@ -20,8 +20,14 @@ from tsdistill.runtime.nests import tensors
 from tsdistill.tracing.graph import NodeGraph, Term
 
 _COUNTS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
+"""Unit, in lower case -> number of operations, parameters or nodes."""
+
 _TIMES = {"us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0}
+"""Unit, in lower case -> seconds."""
+
 _BYTES = {"b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 2.0**10, "mib": 2.0**20, "gib": 2.0**30}
+"""Unit, in lower case -> bytes."""
+
 
 _SHARPNESS = 3
 """Power of a layer's memory in parts of the largest, with which it counts in the estimate of the peak: the

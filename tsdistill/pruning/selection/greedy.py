@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tsdistill.alignment.report import AlignmentReport
+from tsdistill.pruning.selection.constraints import WidthConstraints
 from tsdistill.pruning.selection.cost_model import CostModel
 from tsdistill.pruning.selection.pruning_order import PruningOrder
 
@@ -127,3 +129,20 @@ def orders(node_orders: Sequence[PruningOrder]) -> dict[str, Choice]:
 def leaving(cost_model: CostModel, orders: Mapping[str, Choice]) -> dict[str, Choice]:
     """Per group the nodes that leave it, as many as have left the cost model."""
     return {name: order.first(cost_model.gone[name]) for name, order in orders.items()}
+
+
+def free_choices(report: AlignmentReport, constraints: WidthConstraints) -> dict[str, Choice]:
+    """Per group all of its free nodes, less those that ``constraints`` ask to keep."""
+    choices = {}
+    for group in report.groups:
+        free = np.flatnonzero(group.free)
+        least = max(constraints.floors[group.name], group.size - len(free))
+        kept = constraints.below(group.name, least)
+        if kept < least:
+            kept = constraints.above(group.name, kept)
+        choices[group.name] = Choice(
+            free[: group.size - kept],
+            np.zeros(group.size - kept),
+            np.ones(group.size - kept, dtype=bool),
+        )
+    return choices

@@ -31,9 +31,17 @@ _CLOSE = 0.02
 TRIALS = 6
 """At most so many plans are cut and measured."""
 _TURNS = 12
+"""Timed passes of each model in a block, taken alternately."""
+
 _BLOCKS = (5, 25)
+"""Blocks of timed passes, at least and at most."""
+
 _SURE = 0.01
+"""Relative standard error of the ratio of two latencies at which timing ends."""
+
 _SECONDS = 10.0
+"""Seconds of timing after which no further block is started, once there are as many as needed."""
+
 
 Timer = Callable[..., list[list[float]]]
 

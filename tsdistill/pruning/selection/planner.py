@@ -13,15 +13,14 @@ from tsdistill.options.old_names import grouped
 from tsdistill.options.pruning_options import SelectionOptions
 from tsdistill.pruning.plan_file import PrunedGroup, PruningPlan
 from tsdistill.pruning.selection.budget import OLD_KEYWORDS, Budget, amount, requested
-from tsdistill.pruning.selection.coarse_steps import avoid_overshoot
 from tsdistill.pruning.selection.constraints import WidthConstraints, constraints_of
 from tsdistill.pruning.selection.cost_model import CostModel, CostTerms, cost_model_of, savings_per_node
-from tsdistill.pruning.selection.greedy import Choice, leaving, orders, select
-from tsdistill.pruning.selection.lossless import free_choices
-from tsdistill.pruning.selection.order_cache import scored
-from tsdistill.pruning.selection.width_steps import refill_budget, round_off
+from tsdistill.pruning.selection.greedy import Choice, free_choices, leaving, orders, select
+from tsdistill.pruning.selection.importance import scored
+from tsdistill.pruning.selection.width_steps import avoid_overshoot, refill_budget, round_off
 
 _NOTHING = Choice(np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros(0, dtype=bool))
+"""The choice of a group that loses no nodes."""
 
 
 @grouped(moved=OLD_KEYWORDS, selection=SelectionOptions)

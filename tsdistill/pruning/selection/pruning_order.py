@@ -13,8 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tsdistill.alignment.report import AlignmentReport, Statistics
-from tsdistill.pruning.selection.backward_elimination import eliminate
-from tsdistill.pruning.selection.obs import WIDE, NodePenalty, OBSState, Part
+from tsdistill.pruning.selection.obs import WIDE, NodePenalty, OBSState, Part, eliminate
 from tsdistill.statistics.fan_out import FanOut
 from tsdistill.statistics.linear_prediction import ridged_inverse, shrinkage, standardise
 from tsdistill.statistics.moments import pooled

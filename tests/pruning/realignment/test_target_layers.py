@@ -6,9 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from tests.alignment.small import randomise
-from tsdistill.pruning.index_map import IndexMap
-from tsdistill.pruning.realignment.target_blocks import Block
-from tsdistill.pruning.realignment.target_layers import find_targets
+from tsdistill.pruning.pruning_state import IndexMap
+from tsdistill.pruning.realignment.target_layers import Block, find_targets
 from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.tracing import cut, trace
 
