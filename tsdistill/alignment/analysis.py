@@ -137,7 +137,7 @@ def analyze_prepared(
     if theirs is not None:
         tell(progress, MATCH)
         with clock.phase("matching"):
-            matching = distributed.from_first_process(match_groups(mine, theirs, prepared, given=pairs))
+            matching = distributed.from_first_process(match_groups(mine, theirs, prepared, fixed=pairs))
     partners = dict(matching.pairs) if matching else {name: name for name in mine.observable}
     looking = FanOutCollector(student, mine.sites, seed, prepared.samples) if for_pruning else None
     observed = observe_sides(
@@ -296,29 +296,31 @@ def run_example(model: nn.Module, example: Any, role: str) -> None:
 
 
 def _largest_error(
-    mine: TracedModel, observed: Observation, found: SiteSensitivity, multiplied: OuterProducts
+    student: TracedModel, observed: Observation, sensitivity: SiteSensitivity, multiplied: OuterProducts
 ) -> float:
     """The largest standard error of the student's strengths (see `strength_passes.Judge`)."""
     products = multiplied.finish()
     return largest_error(
         strength_and_error(
-            mine.sites.readings.get(group.name, ()),
+            student.sites.readings.get(group.name, ()),
             observed.covariances,
-            found,
+            sensitivity,
             group.size,
             products,
             group.name,
         )
-        for group in mine.graph.groups
+        for group in student.graph.groups
     )
 
 
 def _partners_error(
-    theirs: TracedModel, partners: Mapping[str, str], observed: Observation, found: SiteSensitivity
+    teacher: TracedModel, partners: Mapping[str, str], observed: Observation, sensitivity: SiteSensitivity
 ) -> float:
     """The same of the teacher's nodes that stand beside the student's."""
-    beside = (partner_of(theirs, partners[name], name, observed, found) for name in observed.pairs)
-    return largest_error((each.strength, each.strength_error) for each in beside)
+    partner_figures = (
+        partner_of(teacher, partners[name], name, observed, sensitivity) for name in observed.pairs
+    )
+    return largest_error((each.strength, each.strength_error) for each in partner_figures)
 
 
 def _doubts(*estimates: StrengthEstimate | None) -> list[str]:

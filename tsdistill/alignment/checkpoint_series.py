@@ -88,15 +88,15 @@ def analyze_training(
     tell.begin(names[-1], len(names))
     last = _load(checkpoints[-1], arch, how)
     known = arch or info_of(last).arch
-    beside = last if teacher is None else _load(teacher, teacher_arch, how)
+    teacher_model = last if teacher is None else _load(teacher, teacher_arch, how)
     if not isinstance(checkpoints[-1], nn.Module):
         inputs = replace(inputs, input_size=None, mean=None, std=None, interpolation=None)  # loaded so
-    prepared = prepare(last, data, inputs, teacher=beside, seed=seed)
+    prepared = prepare(last, data, inputs, teacher=teacher_model, seed=seed)
     tell.expect_others(names[:-1], prepared.samples)
-    report = analyze_prepared(last, beside, prepared, analysis, seed=seed, progress=tell.progress)
-    comparison = _TeacherComparison(report, last, beside, prepared, analysis.positions, seed)
+    report = analyze_prepared(last, teacher_model, prepared, analysis, seed=seed, progress=tell.progress)
+    comparison = _TeacherComparison(report, last, teacher_model, prepared, analysis.positions, seed)
     notes = [*info_of(last).notes, *_notes(names, teacher is None)]
-    del last, beside
+    del last, teacher_model
 
     rows = []
     for place, (name, checkpoint) in enumerate(zip(names[:-1], checkpoints, strict=False), start=1):
@@ -157,10 +157,10 @@ class _TeacherComparison:
 
     def best(self, model: nn.Module, progress: Progress | None) -> dict[str, np.ndarray]:
         """Per group the best similarity ``[T]`` of each teacher node with any node of ``model``."""
-        mine = self._side(model)
+        student = self._side(model)
         measures = MetricRunner(self._report.metric)
         observed = observe_sides(
-            mine,
+            student,
             self._teacher,
             self.pairs,
             self._prepared,
@@ -171,14 +171,14 @@ class _TeacherComparison:
             keys=(),
         )
         results, _ = compare_groups(
-            mine, self._teacher, self.pairs, self._prepared.example, observed, measures
+            student, self._teacher, self.pairs, self._prepared.example, observed, measures
         )
         for metric, message in measures.failed.items():
             raise TsdistillError(f"the metric {metric} fails: {message}; give another one first")
         return {group: self._best_of(results.get(group, {}), group) for group in self.pairs}
 
-    def _best_of(self, found: Mapping[str, np.ndarray], group: str) -> np.ndarray:
-        table = found.get(self._report.metric)
+    def _best_of(self, tables: Mapping[str, np.ndarray], group: str) -> np.ndarray:
+        table = tables.get(self._report.metric)
         if table is None:
             return np.zeros(self._report.by_name[group].teacher_size)
         return cast(np.ndarray, np.nan_to_num(table).max(0))
@@ -198,13 +198,13 @@ class _TeacherComparison:
 
     def histories(self, rows: Sequence[Mapping[str, np.ndarray]]) -> tuple[GroupHistory, ...]:
         """One entry per pair; ``rows`` are the earlier checkpoints'."""
-        made = []
+        histories = []
         for name, other in self.pairs.items():
             group = self._report.by_name[name]
             best = np.stack([*(row[name] for row in rows), group.teacher_best])
             threshold = self._report.thresholds.aligned
-            made.append(GroupHistory(name, other, group.teacher_strength, best, threshold))
-        return tuple(made)
+            histories.append(GroupHistory(name, other, group.teacher_strength, best, threshold))
+        return tuple(histories)
 
 
 class _SeriesProgress:
@@ -242,17 +242,17 @@ def _place(name: str, place: int, total: int) -> str:
 
 
 def _load(
-    given: Checkpoint, arch: str | None, how: Mapping[str, Any], otherwise: str | None = None
+    checkpoint: Checkpoint, arch: str | None, how: Mapping[str, Any], otherwise: str | None = None
 ) -> nn.Module:
     """A model; where it is no ``arch`` it is loaded as if only ``otherwise`` were known."""
-    if isinstance(given, nn.Module):
-        return given
+    if isinstance(checkpoint, nn.Module):
+        return checkpoint
     if arch == otherwise:
-        return load(given, arch=arch, **how)
+        return load(checkpoint, arch=arch, **how)
     try:
-        return load(given, arch=arch, **how)
+        return load(checkpoint, arch=arch, **how)
     except TsdistillError:
-        return load(given, arch=otherwise, **how)
+        return load(checkpoint, arch=otherwise, **how)
 
 
 def _signature(model: nn.Module) -> dict[str, Any]:
@@ -271,10 +271,10 @@ def _names(checkpoints: Sequence[Checkpoint]) -> tuple[str, ...]:
 
 def _notes(names: Sequence[str], own: bool) -> list[str]:
     if len(names) <= _NAMED:
-        said = ", ".join(names)
+        listed = ", ".join(names)
     else:
-        said = f"{', '.join(names[:3])}, …, {', '.join(names[-2:])}"
-    notes = [f"{len(names)} checkpoints in this order: {said}"]
+        listed = f"{', '.join(names[:3])}, …, {', '.join(names[-2:])}"
+    notes = [f"{len(names)} checkpoints in this order: {listed}"]
     if own:
         notes.append(f"no teacher was given; the last checkpoint, {names[-1]}, is the teacher of all")
     return notes

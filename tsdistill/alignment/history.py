@@ -146,8 +146,8 @@ class AlignmentHistory:
         """
         figures = np.array([group.strong_first() for group in self.groups])
         nodes = np.array([len(group.teacher_strength) for group in self.groups])
-        there = ~np.isnan(figures)
-        return float(np.average(figures[there], weights=nodes[there])) if there.any() else float("nan")
+        defined = ~np.isnan(figures)
+        return float(np.average(figures[defined], weights=nodes[defined])) if defined.any() else float("nan")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data without NaN: ``{"format": 1, "kind": "alignment over training", ...}``."""

@@ -25,8 +25,8 @@ Results = dict[str, dict[str, np.ndarray]]
 
 
 def observe_sides(
-    mine: TracedModel,
-    beside: TracedModel,
+    student: TracedModel,
+    teacher: TracedModel,
     partners: Mapping[str, str],
     prepared: PreparedData,
     measures: MetricRunner,
@@ -44,18 +44,18 @@ def observe_sides(
     A model beside itself is observed once: its covariances hold the moments; only metrics that want batches
     need pairs of its own groups.
     """
-    own = beside is mine
+    own = teacher is student
     paired = partners if not own or measures.wants("batches") else {}
     listeners = {}
     for name, other in paired.items():
-        sizes = mine.graph.by_name[name].size, beside.graph.by_name[other].size
+        sizes = student.graph.by_name[name].size, teacher.graph.by_name[other].size
         listeners[name] = measures.listeners(name, *sizes)
     return observe(
-        mine.model,
-        mine.sites,
+        student.model,
+        student.sites,
         prepared,
-        teacher=beside.model if paired else None,
-        teacher_sites=beside.sites,
+        teacher=teacher.model if paired else None,
+        teacher_sites=teacher.sites,
         pairs=paired,
         keys=keys,
         positions=positions,
@@ -68,8 +68,8 @@ def observe_sides(
 
 
 def compare_groups(
-    mine: TracedModel,
-    beside: TracedModel,
+    student: TracedModel,
+    teacher: TracedModel,
     partners: Mapping[str, str],
     example: Any,
     observed: Observation,
@@ -78,8 +78,8 @@ def compare_groups(
     """Ask all metrics.
 
     Args:
-        mine: the student.
-        beside: the teacher, or the student itself.
+        student: the student.
+        teacher: the teacher, or the student itself.
         partners: student group -> teacher group.
         example: one input (batch 1).
         observed: what the pass over the data has left.
@@ -92,22 +92,22 @@ def compare_groups(
 
     @cache
     def weights() -> tuple[dict[str, FanIn], dict[str, FanIn]]:
-        left = fan_ins(mine.model, mine.graph, example)
-        return left, left if beside is mine else fan_ins(beside.model, beside.graph, example)
+        left = fan_ins(student.model, student.graph, example)
+        return left, left if teacher is student else fan_ins(teacher.model, teacher.graph, example)
 
     def ask(asked: MetricRunner, name: str, other: str) -> dict[str, np.ndarray]:
-        shape = mine.graph.by_name[name].size, beside.graph.by_name[other].size
+        shape = student.graph.by_name[name].size, teacher.graph.by_name[other].size
 
         def fans() -> tuple[FanIn | None, FanIn | None]:
             return weights()[0].get(name), weights()[1].get(other)
 
-        return asked.results(PairStatistics(name, _moments(mine, beside, name, observed), fans, shape))
+        return asked.results(PairStatistics(name, _moments(student, teacher, name, observed), fans, shape))
 
-    seen = {name: other for name, other in partners.items() if _seen(mine, beside, name, observed)}
+    seen = {name: other for name, other in partners.items() if _seen(student, teacher, name, observed)}
     results = {name: ask(measures, name, other) for name, other in seen.items()}
-    for found in results.values():
+    for group_results in results.values():
         for failed in measures.failed:
-            found.pop(failed, None)
+            group_results.pop(failed, None)
     first = first_of_nodes(measures.names, results)
     if first is None:
         first, default = METRIC, MetricRunner(METRIC)
@@ -116,17 +116,17 @@ def compare_groups(
     return results, first
 
 
-def _seen(mine: TracedModel, beside: TracedModel, name: str, observed: Observation) -> bool:
-    if beside is not mine:
+def _seen(student: TracedModel, teacher: TracedModel, name: str, observed: Observation) -> bool:
+    if teacher is not student:
         return name in observed.pairs
-    primary = mine.sites.primary(name)
+    primary = student.sites.primary(name)
     return primary is not None and primary.site in observed.covariances
 
 
-def _moments(mine: TracedModel, beside: TracedModel, name: str, observed: Observation) -> Moments:
-    if beside is not mine:
+def _moments(student: TracedModel, teacher: TracedModel, name: str, observed: Observation) -> Moments:
+    if teacher is not student:
         return observed.pairs[name]
-    primary = mine.sites.primary(name)
+    primary = student.sites.primary(name)
     assert primary is not None
     return own_moments(observed.covariances[primary.site], primary.features)
 

@@ -73,14 +73,14 @@ class MetricRunner:
 
     def listeners(self, group: str, students: int, teachers: int) -> list[Listener]:
         """What is to be handed the rows of a pair of groups of so many nodes."""
-        made = []
+        listeners = []
         for name, metric in self._metrics.items():
             if metric.wants == "batches":
                 running = self._try(name, partial(metric.start, students, teachers))
                 if running is not None:
                     self._running.setdefault(name, {})[group] = running
-                    made.append(self._listener(name, running))
-        return made
+                    listeners.append(self._listener(name, running))
+        return listeners
 
     def _listener(self, name: str, running: Any) -> Listener:
         def listen(student: Tensor, teacher: Tensor) -> None:
@@ -91,18 +91,18 @@ class MetricRunner:
 
     def results(self, seen: PairStatistics) -> dict[str, np.ndarray]:
         """What every metric that has not failed says of a pair: a table ``[S, T]``, or a single figure."""
-        found = {}
+        results = {}
         for name, metric in self._metrics.items():
             if name not in self.failed:
                 value = self._try(name, partial(self._ask, name, metric, seen))
                 if value is not None:
-                    found[name] = value
-        return found
+                    results[name] = value
+        return results
 
     def _ask(self, name: str, metric: Any, seen: PairStatistics) -> np.ndarray | None:
         if metric.wants == "weights":
-            mine, theirs = seen.weights()
-            value = None if mine is None or theirs is None else metric.from_weights(mine, theirs)
+            student, teacher = seen.weights()
+            value = None if student is None or teacher is None else metric.from_weights(student, teacher)
         elif metric.wants == "batches":
             value = self._combined(name, seen.group).finish()
         else:

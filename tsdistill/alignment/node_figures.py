@@ -99,9 +99,9 @@ def describe_group(
     powers, errors = strength_and_error(
         readings, covariances, context.sensitivity, size, context.products, group.name
     )
-    found = _activity(context, group, readings, powers, products > 0)
-    redundant = (found.r2 >= thresholds.redundant) & ~found.dead
-    candidate = found.dead | found.weak | (found.leaving >= thresholds.redundant)
+    activity = _activity(context, group, readings, powers, products > 0)
+    redundant = (activity.r2 >= thresholds.redundant) & ~activity.dead
+    candidate = activity.dead | activity.weak | (activity.leaving >= thresholds.redundant)
     if candidate.all():
         candidate[int(np.argmax(powers))] = False
     strengths = powers if own else (partner.strength if partner else np.zeros(0))
@@ -120,7 +120,7 @@ def describe_group(
         teacher_group=group.name if own else (partner.name if partner else None),
         teacher_size=len(strengths),
         observed=bool(readings),
-        samples=found.rows,
+        samples=activity.rows,
         fan_out_norm=fan_out_norm(context.model, group),
         standardised_norm=standardised_fan_out_norm(context.model, readings, covariances, size),
         sensitivity=np.sqrt(sensitivity_of(readings, statistics.sensitivity, size)),
@@ -134,12 +134,12 @@ def describe_group(
         matches=matches,
         scores={name: float(v) for name, v in results.items() if not v.ndim and np.isfinite(v)},
         compared=partner.compared if partner else "",
-        r2=found.r2,
-        leaving_r2=found.leaving,
-        on=found.on,
-        dead=found.dead,
-        saturated=found.saturated,
-        weak=found.weak,
+        r2=activity.r2,
+        leaving_r2=activity.leaving,
+        on=activity.on,
+        dead=activity.dead,
+        saturated=activity.saturated,
+        weak=activity.weak,
         redundant=redundant,
         aligned=(best >= 0) & (similarity >= thresholds.aligned),
         free=(products == 0)

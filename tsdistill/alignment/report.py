@@ -342,8 +342,8 @@ def to_dataframe(report: AlignmentReport) -> DataFrame:
 
 def further_metrics(report: AlignmentReport) -> list[str]:
     """Metrics that compare nodes besides the report's own, in the order asked for."""
-    there = {name for group in report.groups for name in group.matches}
-    return [name for name in report.metrics if name in there and name != report.metric]
+    node_metrics = {name for group in report.groups for name in group.matches}
+    return [name for name in report.metrics if name in node_metrics and name != report.metric]
 
 
 def _rows(group: GroupReport, further: list[str]) -> list[dict[str, Any]]:

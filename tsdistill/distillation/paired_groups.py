@@ -151,7 +151,7 @@ class PairedGroups:
         with common_inputs(student, teacher):
             self.student, self.teacher = (self._side(model) for model in (student, teacher))
         matching = distributed.from_first_process(
-            match_groups(self.student, self.teacher, batches, given=pairs)
+            match_groups(self.student, self.teacher, batches, fixed=pairs)
         )
         self.pairs = dict(matching.pairs)
         self.notes = matching.notes

@@ -57,8 +57,8 @@ class BlockSums:
         """The means, of all processes together; the sums stay."""
         samples = np.sum(distributed.gather(self.samples), axis=0)
         sums = distributed.sum_all_over_processes(self._sums)
-        there = np.maximum(samples, 1)[:, None]
-        return BlockMeans(samples, {key: each.cpu().numpy() / there for key, each in sums.items()})
+        counts = np.maximum(samples, 1)[:, None]
+        return BlockMeans(samples, {key: each.cpu().numpy() / counts for key, each in sums.items()})
 
 
 class BlockMeans:

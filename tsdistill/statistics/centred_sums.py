@@ -18,10 +18,16 @@ import torch
 from torch import Tensor
 
 LARGEST = 32768
+"""Most rows (samples times positions) that are multiplied at once, which bounds the memory of a block."""
+
 RESOLUTION = (4 * torch.finfo(torch.float32).eps) ** 2
 """Variance over squared mean at or below which a node counts as constant: four times float32's steps."""
+
 _SMALL = 1024
+"""Rows below which blocks are collected first: products of few rows are dominated by overhead."""
+
 _STRIP = 96
+"""Fewest columns that `gram` multiplies at once; narrower matrix products are inefficient."""
 
 
 def accumulator_device(device: torch.device) -> torch.device:

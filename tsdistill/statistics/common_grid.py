@@ -13,7 +13,10 @@ from torch.nn import functional
 from tsdistill.statistics.sample_blocks import flat, spread, widen
 
 _PREFIX = 5
+"""Most tokens in front of those of a square image: a class token and four registers (DINOv2)."""
+
 _SMALLEST = 4
+"""Smallest side of a square of tokens; smaller token counts are as likely sequences as maps."""
 
 Shape = tuple[int, ...]
 
@@ -52,28 +55,32 @@ class CommonGrid:
         return flat(channels)
 
 
-def common_grid(mine: Shape, theirs: Shape, *, windows: bool = False) -> CommonGrid:
-    """Where positions ``mine`` of a student group and ``theirs`` of a teacher group meet.
+def common_grid(student_shape: Shape, teacher_shape: Shape, *, windows: bool = False) -> CommonGrid:
+    """The common grid of a student group and a teacher group.
 
     Maps meet at the coarser resolution. Tokens of a square image count as its map, up to five in front of
     them (class, registers) left out. What has no common positions is averaged over them.
 
     Args:
-        mine: sizes of the position dimensions of one sample, ``()`` for a vector.
-        theirs: likewise.
+        student_shape: sizes of the position dimensions of one sample, ``()`` for a vector.
+        teacher_shape: likewise.
         windows: the two are cut into different windows, so that positions do not tell where they lie.
     """
     size: Shape | None
     if windows:
         size = None
-    elif mine == theirs:
-        size = mine
-    elif mine and len(mine) == len(theirs) and not (len(mine) == 1 and grid(mine[0]) and grid(theirs[0])):
-        size = tuple(min(pair) for pair in zip(mine, theirs, strict=True))
+    elif student_shape == teacher_shape:
+        size = student_shape
+    elif (
+        student_shape
+        and len(student_shape) == len(teacher_shape)
+        and not (len(student_shape) == 1 and grid(student_shape[0]) and grid(teacher_shape[0]))
+    ):
+        size = tuple(min(pair) for pair in zip(student_shape, teacher_shape, strict=True))
     else:
-        a, b = _as_map(mine), _as_map(theirs)
+        a, b = _as_map(student_shape), _as_map(teacher_shape)
         size = (min(a[0], b[0]), min(a[1], b[1])) if a and b else None
-    return CommonGrid(size, _words(mine, theirs, size))
+    return CommonGrid(size, _words(student_shape, teacher_shape, size))
 
 
 def grid(tokens: int) -> tuple[int, int] | None:
@@ -89,17 +96,17 @@ def grid(tokens: int) -> tuple[int, int] | None:
 def _as_map(shape: Shape) -> tuple[int, int] | None:
     if len(shape) == 2:
         return shape[0], shape[1]
-    found = grid(shape[0]) if len(shape) == 1 else None
-    return (found[1], found[1]) if found else None
+    square = grid(shape[0]) if len(shape) == 1 else None
+    return (square[1], square[1]) if square else None
 
 
-def _words(mine: Shape, theirs: Shape, size: Shape | None) -> str:
+def _words(student_shape: Shape, teacher_shape: Shape, size: Shape | None) -> str:
     if size is None:
         return "averaged over positions"
     if not size:
         return "vectors"
-    said = "x".join(str(side) for side in size)
-    return f"{said} positions" if mine == theirs else f"pooled to {said} positions"
+    sides = "x".join(str(side) for side in size)
+    return f"{sides} positions" if student_shape == teacher_shape else f"pooled to {sides} positions"
 
 
 def _pool(channels: Tensor, size: Shape) -> Tensor:

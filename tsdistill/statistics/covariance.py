@@ -12,6 +12,7 @@ from torch import Tensor
 from tsdistill.statistics.centred_sums import RESOLUTION, CentredSums, PendingSamples
 
 _PROBE = 256
+"""Samples of the first batch that are kept unchanged, to verify that features are proportional."""
 
 
 class RunningCovariance:

@@ -34,6 +34,8 @@ WIDEST = 2304
 """Entries (channels times kernel taps) beyond which a convolution is not looked at so closely."""
 
 _MOST_OUTPUTS = 4096
+"""Output channels beyond which a layer has no fan-out: E[β] has the square of this number of entries."""
+
 _ROWS, _ROWS_PER_ENTRY = 16384, 16
 _UNKNOWN = 512
 
@@ -107,13 +109,13 @@ class FanOutCollector:
             covariances: of the channels at the sites, where they were observed.
         """
         met = {**covariances, **self._kernels.finish()}
-        found = self._betas.finish()
+        betas = self._betas.finish()
         result = {}
         for key, site in self._wanted.items():
             module = self._modules[site.module]
-            if key in covariances and key in found and key in met:
+            if key in covariances and key in betas and key in met:
                 flat_weight = _matrix(module).numpy()
-                result[key] = FanOut(flat_weight, _taps(module, site), met[key], found[key])
+                result[key] = FanOut(flat_weight, _taps(module, site), met[key], betas[key])
         return result
 
 

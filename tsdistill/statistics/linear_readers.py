@@ -117,21 +117,21 @@ def _capacity_by_trial(module: nn.Module, kind: LayerKind, call: RecordedCall) -
     wanted = trial.run(call.on(x + shift.to(x).reshape(shape)))
     constant = trial.constant(shift)
     if trial.has_bias:
-        given = trial.run(call, bias=constant)
+        outputs = trial.run(call, bias=constant)
     elif len(plain) == 1 and plain[0].shape[kind.channel_dim] == len(constant):
         shape = [-1 if d == kind.channel_dim % plain[0].ndim else 1 for d in range(plain[0].ndim)]
-        given = [plain[0] + constant.to(plain[0]).reshape(shape)]
+        outputs = [plain[0] + constant.to(plain[0]).reshape(shape)]
     else:
         return ReaderCapacity(channels=True, constants=False)
-    return ReaderCapacity(channels=True, constants=_alike(given, wanted, plain))
+    return ReaderCapacity(channels=True, constants=_alike(outputs, wanted, plain))
 
 
-def _alike(given: list[Tensor], wanted: list[Tensor], plain: list[Tensor]) -> bool:
+def _alike(outputs: list[Tensor], wanted: list[Tensor], plain: list[Tensor]) -> bool:
     """Whether two results are equal, measured by how far they are from that of the plain call."""
-    if not len(given) == len(wanted) == len(plain) > 0:
+    if not len(outputs) == len(wanted) == len(plain) > 0:
         return False
     apart, moved = 0.0, 0.0
-    for one, other, before in zip(given, wanted, plain, strict=True):
+    for one, other, before in zip(outputs, wanted, plain, strict=True):
         if not one.shape == other.shape == before.shape:
             return False
         apart = max(apart, float((one - other).abs().max()))

@@ -95,10 +95,10 @@ def observe(
     expected = getattr(batches, "samples", None)
     drawn = PositionSampler(seed, positions, expected)
     wanted = [site for key, site in sites.sites.items() if keys is None or key in keys]
-    watch = CovarianceCollector(model, wanted, drawn, clock)
-    pairing = None
+    collector = CovarianceCollector(model, wanted, drawn, clock)
+    paired = None
     if teacher is not None and teacher_sites is not None and pairs:
-        pairing = PairedMoments(
+        paired = PairedMoments(
             model, sites, teacher, teacher_sites, pairs, drawn, full=full, listeners=listeners, clock=clock
         )
     other = teacher if teacher is not model else None
@@ -113,18 +113,18 @@ def observe(
         measured = False
         for index, first, (x, _) in distributed.shared_batches(batches):
             drawn.begin(index)
-            if pairing is not None:
+            if paired is not None:
                 if not measured:
-                    _measure(pairing, model, teacher or model, head(x, 1), role)
+                    _measure(paired, model, teacher or model, head(x, 1), role)
                     measured = True
-                pairing.begin(count(x))
+                paired.begin(count(x))
                 if other is not None:
-                    with pairing.teacher():
+                    with paired.teacher():
                         checked_forward(other, x, "teacher", f"in batch {index}")
             with (
                 around(index) if around is not None else nullcontext(),
-                watch,
-                pairing.student() if pairing is not None else nullcontext(),
+                collector,
+                paired.student() if paired is not None else nullcontext(),
             ):
                 checked_forward(model, x, role, f"in batch {index}")
             samples += count(x)
@@ -133,26 +133,26 @@ def observe(
     samples = distributed.total(samples)
     if samples == 0:
         raise TsdistillError("the data yields no samples; check the data specification and --samples")
-    broken = watch.broken()
+    broken = collector.broken()
     if broken is not None:
         raise TsdistillError(
             f"layer {broken!r} of the {role} receives activations that are not finite (NaN or infinity); "
             "check the weights up to there, the precision and the data"
         )
-    covariances = watch.finish()
-    moments = pairing.finish() if pairing is not None else {}
+    covariances = collector.finish()
+    moments = paired.finish() if paired is not None else {}
     spent = {"moments": clock.seconds["moments"], "covariances": clock.seconds["covariances"]}
     return Observation(
         samples,
         covariances,
         moments,
-        pairing.words if pairing is not None else {},
+        paired.words if paired is not None else {},
         {"forward": seconds - sum(spent.values()), **spent},
     )
 
 
-def _measure(pairing: PairedMoments, student: nn.Module, teacher: nn.Module, x: Any, role: str) -> None:
-    pairing.measure(lambda: forward(student, x, role), lambda: forward(teacher, x, "teacher"))
+def _measure(paired: PairedMoments, student: nn.Module, teacher: nn.Module, x: Any, role: str) -> None:
+    paired.measure(lambda: forward(student, x, role), lambda: forward(teacher, x, "teacher"))
 
 
 class CovarianceCollector:

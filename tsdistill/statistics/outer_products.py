@@ -48,8 +48,8 @@ class OuterProducts:
 
     def __init__(self, model: nn.Module, graph: NodeGraph, queries: Mapping[str, QueryReaders]) -> None:
         self._graph = graph
-        given = [(name, item) for name, item in queries.items() if name in graph.by_name]
-        self._queries = [*given, *_tied_queries(model, graph)]
+        known = [(name, item) for name, item in queries.items() if name in graph.by_name]
+        self._queries = [*known, *_tied_queries(model, graph)]
         modules = {item.module: model.get_submodule(item.module) for _, item in self._queries}
         self._hooks = ModuleHooks(modules, after=self._tap)
         self.reset()
@@ -79,15 +79,15 @@ class OuterProducts:
 
     def finish(self) -> BlockMeans:
         """Group -> figures of its nodes by block of samples, of all processes together."""
-        found = self._sums.finish()
+        blocks = self._sums.finish()
         result: dict[str, np.ndarray] = {}
         for name, item in self._queries:
             slots = self._graph.by_name[name].slots
             slot = next(s for s in slots if (s.param, s.dim) == (f"{item.module}.weight", 0))
-            if item.module in found:
-                by_row = found.means[item.module]
+            if item.module in blocks:
+                by_row = blocks.means[item.module]
                 result[name] = result.get(name, 0) + by_row[:, slot.coords[:, item.columns]].sum(2)
-        return BlockMeans(found.samples, result)
+        return BlockMeans(blocks.samples, result)
 
 
 def _tied_queries(model: nn.Module, graph: NodeGraph) -> Iterator[tuple[str, QueryReaders]]:

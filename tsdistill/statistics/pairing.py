@@ -27,9 +27,9 @@ class _PairState:
     """One pair of groups: how it is read, what waits, what has been summed."""
 
     name: str
-    mine: GroupSite
+    student: GroupSite
     site: ReaderInput
-    theirs: GroupSite
+    teacher: GroupSite
     teacher_site: ReaderInput
     sums: CentredSums
     listeners: Sequence[Listener]
@@ -43,27 +43,33 @@ class _PairState:
 
     @property
     def average(self) -> bool:
-        return self.mine.reader.coords.shape[1] != self.theirs.reader.coords.shape[1]
+        return self.student.reader.coords.shape[1] != self.teacher.reader.coords.shape[1]
 
     @property
     def width(self) -> int:
-        return max(len(self.mine.reader.coords), len(self.theirs.reader.coords))
+        return max(len(self.student.reader.coords), len(self.teacher.reader.coords))
 
     def meet(self) -> None:
         """Settle where the calls of this pair meet; the later ones count where there are more in one
         model."""
         calls = min(len(self.student_shapes), len(self.teacher_shapes))
-        for mine, theirs in zip(self.student_shapes[-calls:], self.teacher_shapes[-calls:], strict=True):
-            self.meetings.append(common_grid(mine[1:], theirs[1:], windows=mine[0] != theirs[0]))
+        for student_shape, teacher_shape in zip(
+            self.student_shapes[-calls:], self.teacher_shapes[-calls:], strict=True
+        ):
+            self.meetings.append(
+                common_grid(
+                    student_shape[1:], teacher_shape[1:], windows=student_shape[0] != teacher_shape[0]
+                )
+            )
 
     def take(self, left: Tensor, right: Tensor) -> None:
-        for mine, theirs in self.pending.add(left, right):
-            self.account(mine, theirs)
+        for student, teacher in self.pending.add(left, right):
+            self.account(student, teacher)
 
-    def account(self, mine: Tensor, theirs: Tensor) -> None:
-        self.sums.add(mine, theirs)
+    def account(self, student: Tensor, teacher: Tensor) -> None:
+        self.sums.add(student, teacher)
         if self.listeners:
-            rows = [block.transpose(1, 2).reshape(-1, block.shape[1]) for block in (mine, theirs)]
+            rows = [block.transpose(1, 2).reshape(-1, block.shape[1]) for block in (student, teacher)]
             for listener in self.listeners:
                 listener(*rows)
 
@@ -101,15 +107,15 @@ class PairedMoments:
         self._alone = teacher is student
         self._pairs: dict[str, _PairState] = {}
         for name, other in pairs.items():
-            mine, theirs = student_sites.primary(name), teacher_sites.primary(other)
-            if mine is None or theirs is None:
+            student_input, teacher_input = student_sites.primary(name), teacher_sites.primary(other)
+            if student_input is None or teacher_input is None:
                 continue
             self._pairs[name] = _PairState(
                 name,
-                mine,
-                student_sites.sites[mine.site],
-                theirs,
-                teacher_sites.sites[theirs.site],
+                student_input,
+                student_sites.sites[student_input.site],
+                teacher_input,
+                teacher_sites.sites[teacher_input.site],
                 CentredSums(full=full),
                 (listeners or {}).get(name, ()),
             )
@@ -168,7 +174,7 @@ class PairedMoments:
         call = pair.teacher_calls - (len(pair.teacher_shapes) - len(pair.meetings))
         pair.teacher_calls += 1
         if call >= 0:
-            block = self._block(pair, call, x, pair.teacher_site, pair.theirs)
+            block = self._block(pair, call, x, pair.teacher_site, pair.teacher)
             shared = block.untyped_storage().data_ptr() == x.untyped_storage().data_ptr()
             pair.waiting.append(block.clone() if shared else block)
 
@@ -177,22 +183,22 @@ class PairedMoments:
         pair.student_calls += 1
         if call < 0:
             return
-        mine = self._block(pair, call, x, pair.site, pair.mine)
+        block = self._block(pair, call, x, pair.site, pair.student)
         if self._alone:
-            pair.take(mine, mine)
+            pair.take(block, block)
         elif pair.waiting:
-            theirs = pair.waiting.popleft()
-            if mine.shape[0] != theirs.shape[0] or mine.shape[2] != theirs.shape[2]:
+            teacher_block = pair.waiting.popleft()
+            if block.shape[0] != teacher_block.shape[0] or block.shape[2] != teacher_block.shape[2]:
                 raise TsdistillError(
-                    f"group {pair.name!r} ({mine.shape[0]}x{mine.shape[2]} samples) and its partner "
-                    f"{pair.theirs.group!r} ({theirs.shape[0]}x{theirs.shape[2]}) do not see the same; "
-                    "pair it with another group (--pair, pairs=)"
+                    f"group {pair.name!r} ({block.shape[0]}x{block.shape[2]} samples) and its partner "
+                    f"{pair.teacher.group!r} ({teacher_block.shape[0]}x{teacher_block.shape[2]}) do not "
+                    "see the same; pair it with another group (--pair, pairs=)"
                 )
-            pair.take(mine, theirs.to(mine.device))
+            pair.take(block, teacher_block.to(block.device))
 
     def _block(self, pair: _PairState, call: int, x: Tensor, site: ReaderInput, reading: GroupSite) -> Tensor:
-        meeting = pair.meetings[call]
-        block = meeting.resample(channels_first(x.detach(), site.channel_dim), self._batch)
+        grid = pair.meetings[call]
+        block = grid.resample(channels_first(x.detach(), site.channel_dim), self._batch)
         wanted = self._positions.for_pairs(pair.width, block.shape[2])
         chosen = self._positions.take(block, wanted)
         return widen(nodes(chosen, reading.reader.coords, average=pair.average))
@@ -201,15 +207,15 @@ class PairedMoments:
     def sums(self) -> dict[str, CentredSums]:
         """What has been summed of every pair, nothing waiting any more."""
         for pair in self._pairs.values():
-            for mine, theirs in pair.pending.rest():
-                pair.account(mine, theirs)
+            for student, teacher in pair.pending.rest():
+                pair.account(student, teacher)
         return {name: pair.sums for name, pair in self._pairs.items()}
 
     @property
     def words(self) -> dict[str, str]:
         """How the positions of every pair were brought together, in whichever process has seen some."""
-        mine = {name: pair.meetings[-1].words for name, pair in self._pairs.items() if pair.meetings}
-        return {name: words for part in distributed.gather(mine) for name, words in part.items()}
+        words = {name: pair.meetings[-1].words for name, pair in self._pairs.items() if pair.meetings}
+        return {name: words for part in distributed.gather(words) for name, words in part.items()}
 
     def finish(self) -> dict[str, Moments]:
         """The moments of every pair that was seen, those of all processes together."""

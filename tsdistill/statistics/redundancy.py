@@ -19,7 +19,10 @@ from tsdistill.statistics.sites import ModelSites
 from tsdistill.tracing.graph import Group, NodeGraph
 
 _CORRELATED = 1 - 1e-5
+"""Absolute correlation above which two features are tested for being proportional."""
+
 _EQUAL = 1e-5
+"""Relative deviation up to which values count as equal: about a hundred steps of float32."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,8 +136,8 @@ def lossless_nodes(
     model: nn.Module,
     group: Group,
     sites: ModelSites,
-    found: Mapping[str, Relations],
-    taking: Mapping[str, Compensation],
+    relations_at: Mapping[str, Relations],
+    compensation: Mapping[str, Compensation],
     spans: Collection[str] = (),
 ) -> np.ndarray:
     """Nodes of a group that can all leave at once without any change of the function, bool ``[nodes]``.
@@ -148,8 +151,8 @@ def lossless_nodes(
         model: the model.
         group: the group.
         sites: its sites.
-        found: relations of every site that was observed.
-        taking: what the reading layers can take over, of the same sites.
+        relations_at: relations of every site that was observed.
+        compensation: what the reading layers can take over, of the same sites.
         spans: groups over which a statistic is taken (see `spanned_by_norms`).
     """
     nothing = np.zeros(group.size, dtype=bool)
@@ -157,15 +160,15 @@ def lossless_nodes(
     labels: list[np.ndarray] = []
     for reader in group.readers:
         reading = readings.get(id(reader))
-        if reading is None or reading.site not in found or not taking[reading.site].multiples:
+        if reading is None or reading.site not in relations_at or not compensation[reading.site].multiples:
             return nothing
         unread = column_norms(model, reader) == 0
-        relation, features = found[reading.site], reading.features
-        gone = relation.constant if taking[reading.site].constants else relation.silent
+        relation, features = relations_at[reading.site], reading.features
+        removable = relation.constant if compensation[reading.site].constants else relation.silent
         away = unread if unread.shape == features.shape else unread.all(1, keepdims=True)
         module = model.get_submodule(reader.module or "")
         label = relation.leader[features] + len(relation.leader) * _block(module, reader.coords, features)
-        label[away | gone[features]] = -1
+        label[away | removable[features]] = -1
         labels.append(label)
     if not labels or group.name in spans:
         return nothing

@@ -222,8 +222,8 @@ def strength_and_error(
         group: its name there.
     """
     readings = tuple(readings)
-    found = strength(readings, covariances, sensitivity.mean)
-    values = np.zeros(size) if found is None else found
+    measured = strength(readings, covariances, sensitivity.mean)
+    values = np.zeros(size) if measured is None else measured
     if products is not None and group in products:
         values = np.sqrt(values**2 + products.mean(products.means[group]))
     seen = {r.site: covariances[r.site].var for r in readings if r.site in covariances}

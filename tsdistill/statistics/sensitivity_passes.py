@@ -109,20 +109,20 @@ def output_sensitivity(
     tell(progress, stage)
     passes = _Passes(SensitivityCollector(model, sites), batches, samples, seed, collectors, progress, stage)
     with evaluation_mode(model), seeded(seed):
-        found = passes.turn(FEW if target is not None else 0)
-        error = judge(found) if judge is not None else 1.0
+        sensitivity = passes.turn(FEW if target is not None else 0)
+        error = judge(sensitivity) if judge is not None else 1.0
         while target is not None and not passes.exact and error > target and passes.turns < TURNS:
             turns = ceil(passes.turns * min((error / target) ** 2, TURNS))
             if passes.outputs is not None and passes.outputs <= turns:
                 passes.reset()
-                found = passes.turn(turns)
+                sensitivity = passes.turn(turns)
             else:
-                found = passes.turn()
-            error = judge(found) if judge is not None else 1.0
+                sensitivity = passes.turn()
+            error = judge(sensitivity) if judge is not None else 1.0
     estimate = StrengthEstimate(
         passes.outputs, passes.exact, passes.samples, passes.derivatives, target, error
     )
-    return found, estimate
+    return sensitivity, estimate
 
 
 def largest_error(errors: Iterable[tuple[np.ndarray, np.ndarray]]) -> float:

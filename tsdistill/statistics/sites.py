@@ -12,6 +12,8 @@ from tsdistill.models.layers.layer_kind import input_width
 from tsdistill.tracing.graph import Group, NodeGraph, Reader
 
 WIDEST = 4096
+"""Channels beyond which a flattened map takes the position-shared form: a covariance of float64 has 128 MiB
+at this width."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +77,7 @@ def find_sites(model: nn.Module, graph: NodeGraph, groups: Collection[str] | Non
     for group in graph.groups:
         if groups is not None and group.name not in groups:
             continue
-        found = []
+        inputs = []
         for reader in group.readers:
             module = modules.get(reader.module) if reader.module is not None else None
             width = input_width(module) if module is not None else None
@@ -83,8 +85,8 @@ def find_sites(model: nn.Module, graph: NodeGraph, groups: Collection[str] | Non
                 continue
             site, features = _site(group, reader, width)
             sites.setdefault(site.key, site)
-            found.append(GroupSite(group.name, site.key, reader, features))
-        readings[group.name] = tuple(found)
+            inputs.append(GroupSite(group.name, site.key, reader, features))
+        readings[group.name] = tuple(inputs)
     return ModelSites(sites, readings)
 
 

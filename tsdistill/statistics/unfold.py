@@ -127,11 +127,11 @@ def _spread_sides(module: ConvNd, x: Tensor) -> list[int]:
 
 def _coordinates(places: Tensor, sides: Sequence[int]) -> list[Tensor]:
     """Flattened positions as one coordinate a dimension."""
-    found: list[Tensor] = []
+    coordinates: list[Tensor] = []
     for side in reversed(sides):
-        found.append(places % side)
+        coordinates.append(places % side)
         places = places // side
-    return found[::-1]
+    return coordinates[::-1]
 
 
 def _padded(module: ConvNd, x: Tensor) -> Tensor:

@@ -112,14 +112,14 @@ def test_only_as_many_samples_as_asked_for_are_taken() -> None:
 
 def test_given_pairs_leave_the_automatic_matching() -> None:
     model = residual()
-    found = match(model, renamed(model), images(32), given={"stem": "0.first"})
+    found = match(model, renamed(model), images(32), fixed={"stem": "0.first"})
     assert found.pairs == {"first": "0.stem", "stem": "0.first"}
     assert found.how == "1 as given, the others by similarity in depth order"
     assert set(found.similarity) == {"first"}
 
 
 def test_given_pairs_beside_names() -> None:
-    found = match(mlp(4, 9, 8, 7, 2), mlp(4, 3, 5, 6, 2), torch.randn(1, 4), never(), given={"0": "2"})
+    found = match(mlp(4, 9, 8, 7, 2), mlp(4, 3, 5, 6, 2), torch.randn(1, 4), never(), fixed={"0": "2"})
     assert found.pairs == {"0": "2", "4": "4"}
     assert found.how == "1 as given, the others by name"
     assert (found.unmatched, found.teacher_unmatched) == (("2",), ("0",))
@@ -128,7 +128,7 @@ def test_given_pairs_beside_names() -> None:
 def test_when_all_are_given_no_data_are_needed() -> None:
     student, teacher = residual(), renamed(residual())
     given = {"stem": "0.stem", "first": "0.first"}
-    assert match(student, teacher, images(1), never(), given=given) == GroupMatching(given, "as given")
+    assert match(student, teacher, images(1), never(), fixed=given) == GroupMatching(given, "as given")
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_when_all_are_given_no_data_are_needed() -> None:
 )
 def test_a_given_group_that_does_not_exist(given: dict[str, str], message: str) -> None:
     with pytest.raises(TsdistillError, match=message):
-        match(residual(), renamed(residual()), images(1), never(), given=given)
+        match(residual(), renamed(residual()), images(1), never(), fixed=given)
 
 
 def test_maps_and_vectors_do_not_meet_unless_they_are_given() -> None:
@@ -149,7 +149,7 @@ def test_maps_and_vectors_do_not_meet_unless_they_are_given() -> None:
         TsdistillError, match=r"no group .* \(2 and 1 groups can be observed\).*--pair STUDENT"
     ):
         match(residual(), teacher, x)
-    assert match(residual(), teacher, x, given={"first": "1.0"}).pairs == {"first": "1.0"}
+    assert match(residual(), teacher, x, fixed={"first": "1.0"}).pairs == {"first": "1.0"}
 
 
 def test_different_inputs_are_one_line_with_both_sizes() -> None:

@@ -89,10 +89,10 @@ class CoarseActivations:
         whole = max((len(batches) for batches in self._batches.values()), default=0)
         kept = [name for name, batches in self._batches.items() if len(batches) == whole]
         kept = [name for name in sorted(kept, key=self.order.__getitem__) if name not in self._apart]
-        found = {name: torch.cat(self._batches.pop(name)) for name in kept}
-        if found:
-            finite = torch.stack([features.isfinite().all() for features in found.values()]).tolist()
-            for name, fine in zip(found, finite, strict=True):
+        features_of = {name: torch.cat(self._batches.pop(name)) for name in kept}
+        if features_of:
+            finite = torch.stack([features.isfinite().all() for features in features_of.values()]).tolist()
+            for name, fine in zip(features_of, finite, strict=True):
                 if not fine:
                     reading = self._side.sites.primary(name)
                     layer = reading.reader.module if reading is not None else name
@@ -100,7 +100,7 @@ class CoarseActivations:
                         f"activations that enter layer {layer!r} of the {self._role} are not finite (NaN or "
                         "infinity); check the weights before it and the data"
                     )
-        return found
+        return features_of
 
     def _look(self, group: Group, reading: GroupSite) -> Callable[[Tensor], None]:
         coords = torch.as_tensor(reading.reader.coords.reshape(-1))

@@ -23,9 +23,16 @@ from tsdistill.runtime.nests import count
 __all__ = ["GroupMatching", "TracedModel", "common_inputs", "match_groups"]
 
 BY_NAME = 0.9
+"""Part of the larger model's groups that both models have by name to count as one architecture."""
+
 THRESHOLD = 0.1
+"""Linear CKA that a pair needs beyond its penalty; of independent activations it is 0 in the mean."""
+
 _ROUGH = 32
+"""Number of samples below which a note says that similarities are imprecise."""
+
 _NAMED = 8
+"""Names that a note lists in full; messages stay one readable line."""
 _PAIR = "--pair STUDENT_GROUP=TEACHER_GROUP (pairs=)"
 
 
@@ -65,7 +72,7 @@ def match_groups(
     teacher: TracedModel,
     batches: Iterable[tuple[Any, Any]],
     *,
-    given: Mapping[str, str] | None = None,
+    fixed: Mapping[str, str] | None = None,
     samples: int = 64,
 ) -> GroupMatching:
     """Pair the groups of two models.
@@ -82,47 +89,47 @@ def match_groups(
         student: the one model.
         teacher: the other.
         batches: yields ``(x, y)``; at most the first ``samples`` samples are taken, none where names do.
-        given: student group -> teacher group, taken as they are; the others are matched without these.
+        fixed: student group -> teacher group, taken as they are; the others are matched without these.
         samples: number of samples for the similarities.
 
     Raises:
         TsdistillError: a given group does not exist or cannot be observed, the models have different inputs,
             activations are not finite, there are fewer than four samples, or nothing matches.
     """
-    mine, theirs = student.observable, teacher.observable
-    given = _checked(given or {}, student, teacher)
-    left = [name for name in mine if name not in given]
-    right = [name for name in theirs if name not in set(given.values())]
+    students, teachers = student.observable, teacher.observable
+    fixed = _checked(fixed or {}, student, teacher)
+    left = [name for name in students if name not in fixed]
+    right = [name for name in teachers if name not in set(fixed.values())]
     named = _shared(student, teacher)
     if not left or not right:
-        how, found = "as given", _SimilarPair({}, mine)
+        how, matched = "as given", _SimilarPair({}, students)
     elif named is not None:
         how = "by name"
-        found = _SimilarPair({name: name for name in named if name in left and name in right}, mine)
+        matched = _SimilarPair({name: name for name in named if name in left and name in right}, students)
     else:
         how = "by similarity in depth order"
-        found = _by_similarity(student, teacher, left, right, batches, samples)
-    pairs = {**given, **found.pairs}
+        matched = _by_similarity(student, teacher, left, right, batches, samples)
+    pairs = {**fixed, **matched.pairs}
     if not pairs:
         raise TsdistillError(
-            f"no group of the student has a partner in the teacher ({len(mine)} and {len(theirs)} groups can "
-            f"be observed); give another teacher, or pairs by {_PAIR}"
+            f"no group of the student has a partner in the teacher ({len(students)} and "
+            f"{len(teachers)} groups can be observed); give another teacher, or pairs by {_PAIR}"
         )
-    order = [*found.order, *(name for name in mine if name not in set(found.order))]
-    if given and found.pairs:
-        how = f"{len(given)} as given, the others {how}"
-    elif given:
+    order = [*matched.order, *(name for name in students if name not in set(matched.order))]
+    if fixed and matched.pairs:
+        how = f"{len(fixed)} as given, the others {how}"
+    elif fixed:
         how = "as given"
-    unmatched = tuple(name for name in mine if name not in pairs)
+    unmatched = tuple(name for name in students if name not in pairs)
     teacher_unmatched = tuple(name for name in right if name not in set(pairs.values()))
-    notes = found.notes
+    notes = matched.notes
     for side, rest in (("student", unmatched), ("teacher", teacher_unmatched)):
         if rest:
             notes.append(f"groups of the {side} without a partner: {_listed(rest)}")
     return GroupMatching(
         {name: pairs[name] for name in order if name in pairs},
         how,
-        found.similarity,
+        matched.similarity,
         unmatched,
         teacher_unmatched,
         tuple(notes),
@@ -140,12 +147,14 @@ def common_inputs(student: nn.Module, teacher: nn.Module) -> Iterator[None]:
     try:
         yield
     except TsdistillError as error:
-        mine, theirs = (info.input.size if info.input else None for info in map(info_of, (student, teacher)))
-        if mine == theirs and mine is not None:
+        size_s, size_t = (
+            info.input.size if info.input else None for info in map(info_of, (student, teacher))
+        )
+        if size_s == size_t and size_s is not None:
             raise
         known = [
             f"{role} is made for {'x'.join(map(str, size))}"
-            for role, size in (("the student", mine), ("the teacher", theirs))
+            for role, size in (("the student", size_s), ("the teacher", size_t))
             if size is not None
         ]
         sizes = f" ({', '.join(known)})" if known else ""
@@ -155,8 +164,8 @@ def common_inputs(student: nn.Module, teacher: nn.Module) -> Iterator[None]:
         ) from error
 
 
-def _checked(given: Mapping[str, str], student: TracedModel, teacher: TracedModel) -> dict[str, str]:
-    for role, side, names in (("student", student, given), ("teacher", teacher, given.values())):
+def _checked(pairs: Mapping[str, str], student: TracedModel, teacher: TracedModel) -> dict[str, str]:
+    for role, side, names in (("student", student, pairs), ("teacher", teacher, pairs.values())):
         known = list(side.graph.by_name)
         for name in names:
             if name not in side.graph.by_name:
@@ -171,16 +180,20 @@ def _checked(given: Mapping[str, str], student: TracedModel, teacher: TracedMode
                     f"--pair (pairs=): group {name!r} of the {role} has no linear layer or convolution that "
                     "reads it, so that its activations cannot be observed; give another group"
                 )
-    return dict(given)
+    return dict(pairs)
 
 
 def _shared(student: TracedModel, teacher: TracedModel) -> list[str] | None:
     """The names that both models have, when these make them the same architecture."""
-    mine, theirs = student.observable, teacher.observable
-    shared = [name for name in mine if name in theirs and _kind(student, name) == _kind(teacher, name)]
+    students, teachers = student.observable, teacher.observable
+    shared = [name for name in students if name in teachers and _kind(student, name) == _kind(teacher, name)]
     common = set(shared)
-    same_order = [name for name in theirs if name in common] == shared
-    return shared if shared and same_order and len(shared) >= BY_NAME * max(len(mine), len(theirs)) else None
+    same_order = [name for name in teachers if name in common] == shared
+    return (
+        shared
+        if shared and same_order and len(shared) >= BY_NAME * max(len(students), len(teachers))
+        else None
+    )
 
 
 def _kind(side: TracedModel, name: str) -> int | None:
@@ -196,14 +209,17 @@ def _by_similarity(
     batches: Iterable[tuple[Any, Any]],
     samples: int,
 ) -> _SimilarPair:
-    mine, theirs = CoarseActivations(student, "student"), CoarseActivations(teacher, "teacher")
+    activations_s, activations_t = (
+        CoarseActivations(student, "student"),
+        CoarseActivations(teacher, "teacher"),
+    )
     seen = 0
     with evaluation_mode(student.model, teacher.model), torch.no_grad():
         for x, _ in batches:
             x = head(x, samples - seen)
             with common_inputs(student.model, teacher.model):
-                theirs.collect(x)
-            mine.collect(x)
+                activations_t.collect(x)
+            activations_s.collect(x)
             seen += count(x)
             if seen >= samples:
                 break
@@ -212,13 +228,15 @@ def _by_similarity(
                 f"matching groups by similarity needs {FEWEST} samples or more, there are {seen}; give more "
                 f"(--samples), or pairs by {_PAIR}"
             )
-        ours, others = mine.finish(), theirs.finish()
+        ours, others = activations_s.finish(), activations_t.finish()
         a, b = [name for name in ours if name in left], [name for name in others if name in right]
         table = linear_cka((ours[name] for name in a), (others[name] for name in b))
     values = table.double().cpu().numpy()
-    found = ordered_matching(values - THRESHOLD - pair_penalty(student, mine, a, teacher, theirs, b))
-    pairs = {a[i]: b[j] for i, j in found}
-    similarity = {a[i]: float(values[i, j]) for i, j in found}
+    matching = ordered_matching(
+        values - THRESHOLD - pair_penalty(student, activations_s, a, teacher, activations_t, b)
+    )
+    pairs = {a[i]: b[j] for i, j in matching}
+    similarity = {a[i]: float(values[i, j]) for i, j in matching}
     notes = []
     if pairs:
         low, high = min(similarity.values()), max(similarity.values())

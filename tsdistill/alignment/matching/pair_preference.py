@@ -19,10 +19,10 @@ ALL_THE_WAY = 0.2
 
 def pair_penalty(
     student: TracedModel,
-    mine: CoarseActivations,
+    activations_s: CoarseActivations,
     students: list[str],
     teacher: TracedModel,
-    theirs: CoarseActivations,
+    activations_t: CoarseActivations,
     teachers: list[str],
 ) -> np.ndarray:
     """What is to be taken off the similarity of each pair of groups.
@@ -32,17 +32,17 @@ def pair_penalty(
 
     Args:
         student: the one model.
-        mine: its activations.
+        activations_s: its activations.
         students: its groups, in the order in which they are read.
         teacher: the other model.
-        theirs: its activations.
+        activations_t: its activations.
         teachers: its groups, likewise.
 
     Returns:
         float64 ``[S, T]``; infinite where a group with positions would meet a vector, or heads (several
         channels a node) would meet single channels.
     """
-    a, b = _facts(student, mine, students), _facts(teacher, theirs, teachers)
+    a, b = _facts(student, activations_s, students), _facts(teacher, activations_t, teachers)
     apart = np.abs(a[:, None] - b[None, :]) @ np.array([0.0, 0.0, OTHER_KIND, HALVED, ALL_THE_WAY])
     apart[(a[:, None, :2] != b[None, :, :2]).any(2)] = np.inf
     return apart

@@ -49,11 +49,11 @@ def linear_cka(student: Iterable[Tensor], teacher: Iterable[Tensor]) -> Tensor:
         student: ``[n, F_s]`` of each group, F_s free; looked at one by one.
         teacher: ``[n, F_t]`` of each group, on the same samples in the same order.
     """
-    mine = [centred_gram(features).reshape(-1) for features in student]
-    theirs = [centred_gram(features).reshape(-1) for features in teacher]
-    if not mine or not theirs:
-        return torch.zeros(len(mine), len(theirs))
-    return torch.stack(mine) @ torch.stack(theirs).to(mine[0]).T
+    grams_s = [centred_gram(features).reshape(-1) for features in student]
+    grams_t = [centred_gram(features).reshape(-1) for features in teacher]
+    if not grams_s or not grams_t:
+        return torch.zeros(len(grams_s), len(grams_t))
+    return torch.stack(grams_s) @ torch.stack(grams_t).to(grams_s[0]).T
 
 
 def ordered_matching(gain: np.ndarray) -> list[tuple[int, int]]:

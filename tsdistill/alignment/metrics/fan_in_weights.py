@@ -46,8 +46,8 @@ def fan_ins(model: nn.Module, graph: NodeGraph, example_input: object) -> dict[s
         TsdistillError: the forward fails.
     """
     lowest = lowest_layers(model, example_input)
-    found = {group.name: fan_in(model, group, lowest) for group in graph.groups}
-    return {name: fan for name, fan in found.items() if fan is not None}
+    fan_in_of = {group.name: fan_in(model, group, lowest) for group in graph.groups}
+    return {name: fan for name, fan in fan_in_of.items() if fan is not None}
 
 
 def fan_in(model: nn.Module, group: Group, lowest: Mapping[str, LowestLayer]) -> FanIn | None:

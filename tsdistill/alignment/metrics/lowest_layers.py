@@ -46,10 +46,10 @@ def lowest_layers(model: nn.Module, example_input: Any) -> dict[str, LowestLayer
         TsdistillError: the forward fails.
     """
     learnt = _LearntInputs(model)
-    watch = _LayerCalls(model, learnt)
-    with evaluation_mode(model), torch.no_grad(), watch.hooked(), learnt:
+    recorder = _LayerCalls(model, learnt)
+    with evaluation_mode(model), torch.no_grad(), recorder.hooked(), learnt:
         forward(model, example_input)
-    return watch.found
+    return recorder.found
 
 
 class _LearntInputs(OperatorMode):
