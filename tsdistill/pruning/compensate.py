@@ -47,7 +47,12 @@ class Prediction:
 
 
 def predict(
-    covariance: Covariance, found: Relations, removed: np.ndarray, kept: np.ndarray, *, constant: bool = True
+    covariance: Covariance,
+    site_relations: Relations,
+    removed: np.ndarray,
+    kept: np.ndarray,
+    *,
+    constant: bool = True,
 ) -> Prediction:
     """Predict the features ``removed`` from the features ``kept``.
 
@@ -66,23 +71,26 @@ def predict(
     column = {int(feature): index for index, feature in enumerate(kept)}
     stays: dict[int, int] = {}
     for feature in kept.tolist():
-        if not found.silent[feature]:
-            stays.setdefault(int(found.leader[feature]), feature)
+        if not site_relations.silent[feature]:
+            stays.setdefault(int(site_relations.leader[feature]), feature)
     rest = []
     for row, feature in enumerate(removed.tolist()):
-        twin = stays.get(int(found.leader[feature]))
-        if found.silent[feature] or (constant and found.constant[feature]):
+        twin = stays.get(int(site_relations.leader[feature]))
+        if site_relations.silent[feature] or (constant and site_relations.constant[feature]):
             continue
         if twin is not None:
-            matrix[row, column[twin]] = found.factor[feature] / found.factor[twin]
+            matrix[row, column[twin]] = site_relations.factor[feature] / site_relations.factor[twin]
         else:
             rest.append(row)
     if rest and len(kept):
         matrix[rest] = _regress(covariance, removed[rest], kept, constant)
     offset = covariance.mean[removed] - matrix @ covariance.mean[kept]
-    offset[found.silent[removed]] = 0.0
+    offset[site_relations.silent[removed]] = 0.0
     exact = np.array(
-        [int(found.leader[f]) in stays and not (constant and found.constant[f]) for f in removed.tolist()],
+        [
+            int(site_relations.leader[f]) in stays and not (constant and site_relations.constant[f])
+            for f in removed.tolist()
+        ],
         dtype=bool,
     )
     offset[exact] = 0.0
@@ -168,7 +176,7 @@ def _compensate_site(
     sink: Callable[[Tensor], None] | None,
 ) -> None:
     weight = ReadingWeight(model.get_submodule(site.module))
-    found = relations(covariance)
+    site_relations = relations(covariance)
     layout = np.arange(site.width)[:, None] if site.layout is None else site.layout
     shift = torch.zeros(weight.blocks.shape[:2], dtype=torch.float64)
     for number, block in enumerate(weight.blocks):
@@ -177,7 +185,7 @@ def _compensate_site(
         out, stay = here[gone[here]], here[~gone[here]]
         if out.size == 0:
             continue
-        prediction = predict(covariance, found, out, stay, constant=sink is not None)
+        prediction = predict(covariance, site_relations, out, stay, constant=sink is not None)
         matrix, constant = torch.from_numpy(prediction.matrix), torch.from_numpy(prediction.constant)
         for column in range(layout.shape[1]):
             left = block[:, torch.from_numpy(layout[out, column] - first)]

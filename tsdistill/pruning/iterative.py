@@ -76,10 +76,10 @@ class IterativePruner:
             BudgetUnreachable: the budget cannot be met.
             TsdistillError: anything that a round raises.
         """
-        course = PruningState(self._model, self._report.graph, self._prepared)
+        state = PruningState(self._model, self._report.graph, self._prepared)
         if self._budget is None:
-            self._round(course, self._report, None, progress, last=True)
-            return course
+            self._round(state, self._report, None, progress, last=True)
+            return state
         if measured_cost(self._budget.kind) is None:
             check_reachable(self._report, self._budget, self._selection)
         whole, end = self._ends()
@@ -90,24 +90,24 @@ class IterativePruner:
         )
         expect(progress, coming)
         for number, part in enumerate(parts, 1):
-            told = prefixed(progress, round_name(number, len(parts)))
+            round_progress = prefixed(progress, round_name(number, len(parts)))
             report = self._report
             if number > 1:
                 report = analyze_prepared(
-                    course.model,
+                    state.model,
                     self._teacher,
                     self._prepared,
                     AnalysisOptions(strength_target=None),
                     seed=self._seed,
-                    progress=told,
+                    progress=round_progress,
                     like=self._report.graph,
                     queries=self._report.statistics.queries,
                 )
-            self._round(course, report, part, told, last=number == len(parts))
+            self._round(state, report, part, round_progress, last=number == len(parts))
             if realigns:
                 turns = (TURNS if number == len(parts) else 1) if joint else 0
-                course.realign(self._seed + number, told, turns=turns)
-        return course
+                state.realign(self._seed + number, round_progress, turns=turns)
+        return state
 
     def _ends(self) -> tuple[float, float]:
         """What the dense model has, and what is to be left of it."""
@@ -123,7 +123,7 @@ class IterativePruner:
 
     def _round(
         self,
-        course: PruningState,
+        state: PruningState,
         report: AlignmentReport,
         part: float | None,
         progress: Progress | None,
@@ -134,47 +134,47 @@ class IterativePruner:
         statistics = report.statistics
         while True:
             tell(progress, CHOOSE)
-            chosen = self._possible_plan(course, report, part, last)
+            chosen = self._possible_plan(state, report, part, last)
             tell(progress, CUT)
-            if course.cut(
+            if state.cut(
                 chosen, report.graph, statistics.sites, statistics.observed, exact=self._budget is None
             ):
                 return
 
     def _possible_plan(
-        self, course: PruningState, report: AlignmentReport, part: float | None, last: bool
+        self, state: PruningState, report: AlignmentReport, part: float | None, last: bool
     ) -> PruningPlan:
         """`_plan`; where groups that were put back make the budget impossible, the refusal names them."""
         try:
-            return self._plan(course, report, part, last)
+            return self._plan(state, report, part, last)
         except BudgetUnreachable as error:
-            if not course.put_back:
+            if not state.put_back:
                 raise
-            causes = "; ".join(f"{item.name} ({item.cause})" for item in [*course.put_back.values()][:3])
+            causes = "; ".join(f"{item.name} ({item.cause})" for item in [*state.put_back.values()][:3])
             raise BudgetUnreachable(f"{error}; these could not be cut: {causes}") from error
 
     def _plan(
-        self, course: PruningState, report: AlignmentReport, part: float | None, last: bool
+        self, state: PruningState, report: AlignmentReport, part: float | None, last: bool
     ) -> PruningPlan:
-        whole = course.whole(report.graph)
+        whole = state.whole(report.graph)
         budget = self._budget
         if budget is None or part is None:
             return choose_nodes(report, None, self._selection, whole=whole, dense=self._dense)
         if measured_cost(budget.kind) is not None:
-            return self._plan_measured(course, report, part, last, whole)
+            return self._plan_measured(state, report, part, last, whole)
         all_of_it = cost_model_of(self._report.graph, budget.kind).total
         amount = budget.absolute(all_of_it) if last else all_of_it * part
         return choose_nodes(report, budget, self._selection, limit=amount, whole=whole, dense=self._dense)
 
     def _plan_measured(
-        self, course: PruningState, report: AlignmentReport, part: float, last: bool, whole: Collection[str]
+        self, state: PruningState, report: AlignmentReport, part: float, last: bool, whole: Collection[str]
     ) -> PruningPlan:
         """A plan that brings a measured cost to ``part`` of the dense one (before the last round roughly)."""
         budget, graph, example = self._budget, report.graph, self._prepared.example
         assert budget is not None
         cost = measured_cost(budget.kind)
         assert cost is not None
-        price = cost.estimate(course.model, graph, example)
+        price = cost.estimate(state.model, graph, example)
 
         def plan_for(limit: float, more: Collection[str]) -> PruningPlan:
             everywhere = (*whole, *more)
@@ -189,9 +189,9 @@ class IterativePruner:
             )
 
         target, trials = (budget, TRIALS) if last else (Budget(budget.kind, part), 2)
-        dense = self._model if course.rounds else None
-        found = find_limit(
-            course.model,
+        dense = self._model if state.rounds else None
+        search = find_limit(
+            state.model,
             graph,
             example,
             target,
@@ -201,5 +201,5 @@ class IterativePruner:
             trials=trials,
             measure=cost.measure,
         )
-        self.notes = list(found.notes)
-        return found.plan
+        self.notes = list(search.notes)
+        return search.plan

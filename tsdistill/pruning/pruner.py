@@ -191,10 +191,10 @@ def prune_result(
     expect(progress, coming)
     with call_layers(model, prepared.example):
         if plan is not None:
-            course = _follow(model, plan, prepared, seed, progress)
+            state = _follow(model, plan, prepared, seed, progress)
             if realigns:
-                course.realign(seed + 1, progress, turns=TURNS if joint else 0)  # as a run's only round
-            described, graph, told = prepared.description, course.graph, []
+                state.realign(seed + 1, progress, turns=TURNS if joint else 0)  # as a run's only round
+            described, graph, told = prepared.description, state.graph, []
         else:
             if report is None:
                 seen = prepared
@@ -204,20 +204,20 @@ def prune_result(
                 report = analyze_prepared_for_pruning(
                     model, teacher, seen, analysis_options(lossless), heads=way, seed=seed, progress=progress
                 )
-            descent = IterativePruner(model, teacher, report, prepared, wanted, selection, seed=seed)
-            course = descent.run(rounds, realigns, progress, joint=joint)
-            described, graph, told = report.data, report.graph, descent.notes
+            iterative = IterativePruner(model, teacher, report, prepared, wanted, selection, seed=seed)
+            state = iterative.run(rounds, realigns, progress, joint=joint)
+            described, graph, told = report.data, report.graph, iterative.notes
     return PruneResult(
-        model=without_call_layers(course.model),
-        plan=plan or course.plan(),
+        model=without_call_layers(state.model),
+        plan=plan or state.plan(),
         report=report if plan is None else None,
-        put_back=tuple(course.put_back.values()),
+        put_back=tuple(state.put_back.values()),
         before=graph.figures(),
-        after=course.figures(),
+        after=state.figures(),
         data=described,
-        rounds=course.rounds,
-        realigned=course.realigned.fitted if course.realigned else 0,
-        notes=(*graph.notes, *told, *prepared.stream.notes, *course.notes()),
+        rounds=state.rounds,
+        realigned=state.realigned.fitted if state.realigned else 0,
+        notes=(*graph.notes, *told, *prepared.stream.notes, *state.notes()),
     )
 
 
@@ -253,8 +253,8 @@ def _follow(
     plan.check(graph)
     sites = find_sites(model, graph, set(plan.removed))
     observed = observe(model, sites, prepared, seed=seed, progress=progress)
-    course = PruningState(model, graph, prepared)
+    state = PruningState(model, graph, prepared)
     tell(progress, CUT)
-    while not course.cut(plan, graph, sites, observed):
+    while not state.cut(plan, graph, sites, observed):
         pass
-    return course
+    return state

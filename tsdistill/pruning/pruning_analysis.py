@@ -101,17 +101,17 @@ def analyze_prepared_for_pruning(
     tell(progress, TRACE)
     graph = trace(model, prepared.example, others=inputs_for(model, prepared))
     tell(progress, BASES)
-    found = rewrite_heads(model, graph, prepared.example, prepared)
-    if found is None:
+    rewritten = rewrite_heads(model, graph, prepared.example, prepared)
+    if rewritten is None:
         return analyze_prepared(model, None, prepared, graph=graph, **how)
-    report = _observed(found, prepared, how)
+    report = _observed(rewritten, prepared, how)
     if heads == "score":
         whole = cheaper_whole(report, model, graph)
         if whole:
-            found = _without(found, prepared.example, graph, whole)
-            if not found.queries:
+            rewritten = _without(rewritten, prepared.example, graph, whole)
+            if not rewritten.queries:
                 return analyze_prepared(model, None, prepared, graph=graph, **how)
-            report = _observed(found, prepared, how)
+            report = _observed(rewritten, prepared, how)
     return report
 
 
@@ -121,22 +121,24 @@ def graph_of(model: nn.Module, example: Any, by_size: Collection[str] = ()) -> N
     return traced_like(model, example, graph, by_size) if by_size else graph
 
 
-def _observed(found: RewrittenHeads, prepared: PreparedData, how: Mapping[str, Any]) -> AlignmentReport:
-    report = analyze_prepared(found.model, None, prepared, graph=found.graph, queries=found.queries, **how)
-    layers = len(found.queries)
+def _observed(rewritten: RewrittenHeads, prepared: PreparedData, how: Mapping[str, Any]) -> AlignmentReport:
+    report = analyze_prepared(
+        rewritten.model, None, prepared, graph=rewritten.graph, queries=rewritten.queries, **how
+    )
+    layers = len(rewritten.queries)
     note = (
         f"{layers} attention layer{'s' * (layers > 1)} may lose coordinates of all heads, in bases of their "
         "own (heads='whole': heads instead)"
     )
-    statistics = replace(report.statistics, rebased=found.model)
+    statistics = replace(report.statistics, rebased=rewritten.model)
     return replace(report, statistics=statistics, notes=(*report.notes, note))
 
 
-def _without(found: RewrittenHeads, example: Any, graph: NodeGraph, whole: set[str]) -> RewrittenHeads:
+def _without(rewritten: RewrittenHeads, example: Any, graph: NodeGraph, whole: set[str]) -> RewrittenHeads:
     """The same with whole heads in some groups."""
-    queries = {name: item for name, item in found.queries.items() if name not in whole}
-    sized = traced_like(found.model, example, graph, queries)
-    return RewrittenHeads(found.model, sized, queries)
+    queries = {name: item for name, item in rewritten.queries.items() if name not in whole}
+    sized = traced_like(rewritten.model, example, graph, queries)
+    return RewrittenHeads(rewritten.model, sized, queries)
 
 
 def cheaper_whole(report: AlignmentReport, model: nn.Module, graph: NodeGraph) -> set[str]:
@@ -147,7 +149,7 @@ def cheaper_whole(report: AlignmentReport, model: nn.Module, graph: NodeGraph) -
         model: that model, or one that computes the same.
         graph: its node graph with whole heads as nodes.
     """
-    found = set()
+    whole_heads = set()
     for name, products in report.statistics.products.items():
         group = graph.by_name.get(name)
         if group is None or group.size < 2:
@@ -157,8 +159,8 @@ def cheaper_whole(report: AlignmentReport, model: nn.Module, graph: NodeGraph) -
         whole = _cost(graph, replace(report.statistics, sites=sites), name, np.zeros(group.size), part)
         sized = _cost(report.graph, report.statistics, name, products, part)
         if whole < sized:
-            found.add(name)
-    return found
+            whole_heads.add(name)
+    return whole_heads
 
 
 def _cost(graph: NodeGraph, statistics: Statistics, name: str, penalty: np.ndarray, part: float) -> float:

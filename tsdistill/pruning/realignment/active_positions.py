@@ -36,14 +36,14 @@ def active_positions(model: nn.Module, dims: Mapping[str, int], x: Any, seed: in
         are not those of the architecture (the first half of the samples has others than the second), where
         nothing can be derived, and where every position counts, there is no entry.
     """
-    found: dict[str, Tensor] = {}
+    reached: dict[str, Tensor] = {}
     modules = dict(model.named_modules())
 
     def tap(call: ModuleCall) -> Tensor | None:
         name, dim = call.name, dims[call.name]
 
         def look(slope: Tensor) -> None:
-            found[name] = (flat(channels_first(slope, dim)) != 0).any(1)
+            reached[name] = (flat(channels_first(slope, dim)) != 0).any(1)
 
         return branched(call.output, look) if isinstance(call.output, Tensor) else None
 
@@ -54,7 +54,7 @@ def active_positions(model: nn.Module, dims: Mapping[str, int], x: Any, seed: in
                 torch.autograd.backward(outputs, projections)
     except (TsdistillError, RuntimeError):  # there is nothing that can be derived
         return {}
-    return {name: where for name, each in found.items() if (where := _some(each)) is not None}
+    return {name: where for name, each in reached.items() if (where := _some(each)) is not None}
 
 
 def _some(reached: Tensor) -> Tensor | None:

@@ -126,8 +126,8 @@ def activation_target(activation: Call | None) -> Callable[[Tensor, Tensor], Ten
         return straight
     low, high = -float("inf"), float("inf")
     if activation.name in ("hardtanh", "hardtanh_"):
-        given = [*activation.args[1:3], activation.kwargs.get("min_val"), activation.kwargs.get("max_val")]
-        low, high = [value for value in given if value is not None][:2] if given else (-1.0, 1.0)
+        bounds = [*activation.args[1:3], activation.kwargs.get("min_val"), activation.kwargs.get("max_val")]
+        low, high = [value for value in bounds if value is not None][:2] if bounds else (-1.0, 1.0)
     elif activation.name in _FLAT_BELOW:
         low = _FLAT_BELOW[activation.name]
         high = 6.0 if activation.name == "relu6" else high

@@ -61,11 +61,11 @@ class Affine:
 
     def fit(self) -> bool:
         """Move scale and shift; whether anything moved (see `FanIn.fit`)."""
-        there = [sums for sums in self._sums if sums is not None]
-        if len(there) < 2:
+        halves = [sums for sums in self._sums if sums is not None]
+        if len(halves) < 2:
             return False
         shifts = parameters_of(self._module).get("bias") is not None
-        first, second = there
+        first, second = halves
         better = _gain(*_line(first, shifts), second) + _gain(*_line(second, shifts), first)
         scale, shift = _line(first + second, shifts)
         scale = torch.where(better < 0, scale, torch.ones_like(scale))

@@ -51,10 +51,10 @@ class Outputs:
         """
         apart = size = 0.0
         for x, wanted in self._known:
-            found = _values(model, x)
-            if [y.shape for y in found] != [y.shape for y in wanted]:
+            outputs = _values(model, x)
+            if [y.shape for y in outputs] != [y.shape for y in wanted]:
                 return float("nan")
-            for one, other in zip(found, wanted, strict=True):
+            for one, other in zip(outputs, wanted, strict=True):
                 if not bool(torch.isfinite(one).all()):
                     return float("inf")
                 apart += float((one.double() - other.double()).square().sum())
@@ -64,5 +64,5 @@ class Outputs:
 
 def _values(model: nn.Module, x: Any) -> list[Tensor]:
     with torch.no_grad(), evaluation_mode(model), seeded(0):
-        made = tensors_in(judged(forward(model, x)))
-    return [y.clone() for y in made if y.is_floating_point()]
+        tensors = tensors_in(judged(forward(model, x)))
+    return [y.clone() for y in tensors if y.is_floating_point()]

@@ -143,7 +143,7 @@ def fan_in(report: AlignmentReport, group: Group) -> Tensor:
 def fan_out(report: AlignmentReport, group: Group) -> list[tuple[Tensor, Tensor]]:
     """What reads a group: per layer its weights ``[nodes, features, weights]``, and the root mean square of
     its input at these features, ``[nodes, features]`` or, where they are shared, ``[nodes, 1]``."""
-    found = []
+    readers = []
     for reading in report.statistics.sites.readings[group.name]:
         covariance = report.statistics.observed.covariances.get(reading.site)
         slots = [s for s in group.slots if (s.param, s.dim) == (reading.reader.param, reading.reader.dim)]
@@ -153,8 +153,8 @@ def fan_out(report: AlignmentReport, group: Group) -> list[tuple[Tensor, Tensor]
         scale = torch.as_tensor(np.sqrt(covariance.var + covariance.mean**2))[reading.features]
         if scale.shape[1] != weights.shape[1]:
             scale = scale.square().mean(1, keepdim=True).sqrt()
-        found.append((weights, scale.to(weights)))
-    return found
+        readers.append((weights, scale.to(weights)))
+    return readers
 
 
 def _rows(report: AlignmentReport, param: str, dim: int, coords: np.ndarray) -> Tensor:
@@ -192,8 +192,8 @@ def scored(
     question = (tuple(floors.items()), tuple(savings.items()), keep_strong, _identity(importance))
     known = _LAST.get(report)
     if known is None or known[0] != question:
-        found = importance_orders(importance, report, floors, savings, keep_strong=keep_strong)
-        known = _LAST[report] = (question, found)
+        orders = importance_orders(importance, report, floors, savings, keep_strong=keep_strong)
+        known = _LAST[report] = (question, orders)
     return list(known[1])
 
 
