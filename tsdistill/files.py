@@ -365,3 +365,23 @@ def made_folder(path: str | Path) -> Path:
     except OSError as error:
         raise TsdistillError(f"the folder {path} cannot be made ({error.strerror}); name another") from error
     return path
+
+
+@contextmanager
+def filled_folder(path: str | Path) -> Iterator[Path]:
+    """The folder ``path`` as `made_folder` makes it; the folders that were made are removed again when the
+    block fails and nothing is in them.
+
+    Raises:
+        TsdistillError: it cannot be made.
+    """
+    path = Path(path)
+    missing = [folder for folder in (path, *path.parents) if not os.path.lexists(folder)]
+    made_folder(path)
+    try:
+        yield path
+    except BaseException:
+        with suppress(OSError):
+            for folder in missing:
+                folder.rmdir()
+        raise

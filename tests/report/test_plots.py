@@ -1,3 +1,4 @@
+import errno
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,6 +47,18 @@ def test_folders_that_cannot_be(tmp_path: Path) -> None:
     for folder in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(tsd.TsdistillError, match="cannot be made"):
             save_plots(made_report(), folder)
+
+
+def test_a_full_disk_leaves_no_new_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Figure, "savefig", full)
+    (tmp_path / "old").mkdir()
+    for folder in (tmp_path / "new" / "plots", tmp_path / "old"):
+        with pytest.raises(tsd.TsdistillError, match="No space left"):
+            save_plots(made_report(), folder)
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
 
 
 def test_a_format_that_does_not_exist(tmp_path: Path) -> None:

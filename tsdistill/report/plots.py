@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tsdistill.alignment.report import AlignmentReport, GroupReport
-from tsdistill.files import made_folder
+from tsdistill.files import filled_folder
 from tsdistill.report.canvas import save
 from tsdistill.report.curve_figure import l_curve_figure
 from tsdistill.report.network_figures import history_figure, overview_figure
@@ -47,7 +47,8 @@ def save_plots(
     """Draw every figure of a report into a folder, which is made when it is missing.
 
     ``overview``, ``l_curve``, ``heat_map``, ``counts`` and ``weak_to_strong``; figures with a panel a group
-    have at most 24 of them and go on in ``l_curve-2`` and so on. ``over_training`` with a history.
+    have at most 24 of them and go on in ``l_curve-2`` and so on. ``over_training`` with a history. A new
+    folder is removed again when no file can be written.
 
     Args:
         report: what `tsdistill.analyze` returned.
@@ -61,11 +62,11 @@ def save_plots(
     Raises:
         TsdistillError: the folder cannot be made, or a file cannot be written.
     """
-    folder = made_folder(directory)
     written = []
-    for name, draw in _figures(report, history):
-        figure = draw()
-        written += [save(figure, folder / f"{name}.{suffix.removeprefix('.')}") for suffix in formats]
+    with filled_folder(directory) as folder:
+        for name, draw in _figures(report, history):
+            figure = draw()
+            written += [save(figure, folder / f"{name}.{suffix.removeprefix('.')}") for suffix in formats]
     return written
 
 

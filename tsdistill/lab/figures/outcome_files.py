@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from tsdistill.errors import TsdistillError
-from tsdistill.files import atomic_file, made_folder
+from tsdistill.files import atomic_file, filled_folder
 from tsdistill.lab import EXPERIMENTS, Claim, Outcome, Table
 from tsdistill.report.canvas import save
 from tsdistill.schema import LARGEST_OPTIONS, Finite, Schema, Text, read_json
@@ -61,8 +61,7 @@ def save_outcome(
     Raises:
         TsdistillError: the folder cannot be created, or a file cannot be written.
     """
-    folder = made_folder(folder)
-    with atomic_file(folder / JSON) as temporary:
+    with filled_folder(folder) as folder, atomic_file(folder / JSON) as temporary:
         temporary.write_text(
             json.dumps(outcome_document(outcome), indent=1, allow_nan=False) + "\n", encoding="utf-8"
         )
