@@ -31,7 +31,7 @@ def test_two_processes_write_one_report(work: Path, tmp_path: Path) -> None:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=300,
         )
         assert done.returncode == 0, done.stderr
         outputs[name] = done.stdout

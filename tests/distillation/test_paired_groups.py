@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from tests.distillation.networks import batches, convnet, digits
+from tests.free_port import free_port
 from tsdistill.distillation.paired_groups import PairedGroups, Samples
 from tsdistill.errors import TsdistillError
 
@@ -49,7 +50,7 @@ def start(out: Path, **environment: str) -> subprocess.Popen[str]:
 
 
 def test_two_processes_find_what_one_finds(tmp_path: Path) -> None:
-    store = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(21000 + os.getpid() % 20000), "WORLD_SIZE": "2"}
+    store = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "WORLD_SIZE": "2"}
     out = tmp_path / "found"
     running = [start(out), *(start(out, RANK=rank, **store) for rank in ("0", "1"))]
     for process in running:

@@ -21,6 +21,7 @@ from torch.utils.data import IterableDataset
 import tsdistill as tsd
 from tests.data.test_training_data import timm_webdataset
 from tests.distillation.small import ARCH, digits, grouped
+from tests.free_port import free_port
 from tsdistill.distillation.training_log import TrainResult
 from tsdistill.errors import TsdistillError
 
@@ -71,14 +72,14 @@ def distill(out: Path, **more: Any) -> None:
 
 def in_processes(number: int, work: Callable[[], None], **environment: str) -> None:
     """Run ``work`` in forked processes that find what torchrun tells its own."""
-    port = str(20000 + os.getpid() % 20000)
+    port = free_port()
     children = []
     for rank in range(number):
         child = os.fork()
         if child == 0:
             code = 70
             try:
-                signal.alarm(120)
+                signal.alarm(300)
                 os.environ.update(environment)
                 if number > 1:
                     os.environ.update(
@@ -262,7 +263,7 @@ def test_launchers(tmp_path: Path, launcher: list[str]) -> None:
         env={**os.environ, "OMP_NUM_THREADS": "1", "TSDISTILL_PLUGINS": "", "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("epoch 1/1: loss") == 1, done.stderr

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from tests.free_port import free_port
 from tsdistill.statistics.distributed import gather, shared_batches, total
 
 SCRIPT = """
@@ -56,14 +57,14 @@ def _run(out: Path, **environment: str) -> subprocess.Popen[str]:
 
 def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
     """Seven batches for two processes; in the second analysis the second process gets none at all."""
-    store = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(20000 + os.getpid() % 20000), "WORLD_SIZE": "2"}
+    store = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "WORLD_SIZE": "2"}
     running = [
         _run(tmp_path / "found"),
         _run(tmp_path / "found", RANK="0", **store),
         _run(tmp_path / "found", RANK="1", **store),
     ]
     for process in running:
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors
     one, first, second = (np.load(tmp_path / f"found.{who}.npz") for who in ("one", "0", "1"))
     assert set(one) == set(first)
