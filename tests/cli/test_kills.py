@@ -21,7 +21,8 @@ import numpy as np
 import pytest
 
 from tests.cli.conftest import Run
-from tsdistill.cli.main import INTERRUPTED, main
+from tsdistill.cli.main import main
+from tsdistill.interrupts import INTERRUPTED
 
 KILLS = int(os.environ.get("TSDISTILL_KILLS", "200"))
 SEED = 0

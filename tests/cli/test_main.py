@@ -86,6 +86,23 @@ def test_console_script_and_module_are_the_same(run: Run) -> None:
     assert done.stdout == run("--version").stdout == f"tsdistill, version {tsdistill.__version__}\n"
 
 
+@pytest.mark.parametrize("way", [["-m", "tsdistill"], ["-c", "from tsdistill.__main__ import main; main()"]])
+def test_an_interrupt_during_the_first_imports_ends_quietly(tmp_path: Path, way: list[str]) -> None:
+    (tmp_path / "click.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)\n")
+    path = os.pathsep.join([str(tmp_path), str(Path(tsdistill.__file__).parents[1])])
+    process = subprocess.Popen(
+        [sys.executable, *way, "--version"],
+        env={**os.environ, "PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "importing\n"
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=50) == ("", "")
+    assert process.returncode == 130
+
+
 def test_no_arguments_shows_help(run: Run) -> None:
     done = run()
     assert done.returncode == 0

@@ -21,6 +21,7 @@ import tsdistill
 from tsdistill.cli import terminal
 from tsdistill.cli.common_options import DEBUG, debug_mode, show_all, with_common_options
 from tsdistill.errors import TsdistillError
+from tsdistill.interrupts import INTERRUPTED, leave
 from tsdistill.options.option_fields import flag, spelled
 
 COMMANDS = {
@@ -33,9 +34,6 @@ COMMANDS = {
     "lab": ("tsdistill.lab.cli.lab_command", "Run the experiments behind the theory, see how far it holds."),
     "plugins": ("tsdistill.cli.plugins_command", "List what each plugin hook offers."),
 }
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it: 128 + SIGINT (2)."""
 
 
 class LazyGroup(click.Group):
@@ -181,14 +179,15 @@ def _interrupts() -> Iterator[list[int]]:
         signal.default_int_handler(number, frame)
 
     here = threading.current_thread() is threading.main_thread()
-    ours = here and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    before = signal.getsignal(signal.SIGINT)
+    ours = here and before in (signal.default_int_handler, leave)
     if ours:
         signal.signal(signal.SIGINT, interrupt)
     try:
         yield seen
     finally:
         if ours:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGINT, before)
 
 
 def _command(args: Sequence[str] | None) -> int:
