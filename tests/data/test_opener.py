@@ -289,7 +289,7 @@ def test_a_failing_data_set_is_one_line_from_worker_processes_too() -> None:
 
 
 def test_named_sources_need_to_know_the_inputs() -> None:
-    with pytest.raises(TsdistillError, match="--input-size"):
+    with pytest.raises(TsdistillError, match="input_size"):
         open_data(None, None)
 
 

@@ -221,11 +221,11 @@ def test_one_output_taken_for_class_scores_is_said_and_values_are_taught_whole()
     with torch.no_grad():
         teacher[1].bias.add_(5)
     taken = distil(learner, teacher, epochs=1)
-    assert any("--outputs output=values" in note for note in taken.notes)
+    assert any("outputs='output=values'" in note for note in taken.notes)
     said = distil(learner, teacher, outputs={"output": "values"}, epochs=40, lr=0.1, held_out=X)
     assert said.options.loss == {"mse": 1.0}
     assert said.log[-1]["val/output_mse"] < 0.1
-    assert not any("--outputs" in note for note in said.notes)
+    assert not any("output=values" in note for note in said.notes)
 
 
 def test_the_best_epoch_of_one_of_several_outputs() -> None:

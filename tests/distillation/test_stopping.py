@@ -88,7 +88,7 @@ def test_a_run_that_is_asked_to_stop_goes_on_later(
 
     before = signal.getsignal(number)
     whole = run(tmp_path / "whole", Squares(), monkeypatch).model
-    with pytest.raises(Interrupted, match="after 5 updates; --resume"):
+    with pytest.raises(Interrupted, match="after 5 updates; resume=True"):
         run(tmp_path / "run", Squares(5, ask), monkeypatch)
     assert signal.getsignal(number) == before
     result = run(tmp_path / "run", Squares(), monkeypatch, resume=True)

@@ -134,7 +134,7 @@ def test_what_cannot_be_compared_is_one_line() -> None:
         compare([network(3), network(4)], names=["one"])
     with pytest.raises(TsdistillError, match="1 files for 2 models"):
         compare([network(3), network(4)], files=["one"])
-    with pytest.raises(TsdistillError, match="input-size"):
+    with pytest.raises(TsdistillError, match="input_size"):
         compare([nn.Linear(3, 2)])
     with pytest.raises(TsdistillError, match="top1 needs labels"):
         compare([network(3)], torch.zeros(4, 6), metrics=["top1"])

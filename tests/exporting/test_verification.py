@@ -31,7 +31,7 @@ def test_the_largest_difference_and_what_it_was_seen_on():
         (lambda y: y * 1.01, "differs from the module"),
         (lambda y: torch.where(y == y.max(), torch.nan, y), "differs from the module"),
         (lambda y: y[:, :2], "gives [1, 2]"),
-        (lambda y: y.reshape(2, 3), "fails on a batch of 1.*--static-batch"),
+        (lambda y: y.reshape(2, 3), "fails on a batch of 1.*dynamic_batch=False"),
     ],
 )
 def test_another_output_is_an_error(change, said):
@@ -58,7 +58,7 @@ def test_whole_numbers_may_not_differ():
 
 
 def test_a_module_bound_to_its_batch():
-    with pytest.raises(TsdistillError, match=r"the model's forward fails on a batch of 1.*--static-batch"):
+    with pytest.raises(TsdistillError, match=r"forward fails on a batch of 1.*dynamic_batch=False"):
         check(Pairs(), running(Pairs()), EXAMPLE, dynamic=True, by="torch")
 
 

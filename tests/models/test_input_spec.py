@@ -34,7 +34,7 @@ def test_given_figures_replace_known_ones():
         (SPEC, {"mean": [1, 2]}, "mean has 2 figures for inputs of 3 channels"),
         (SPEC, {"std": [1, 0, 1]}, "std takes positive"),
         (SPEC, {"interpolation": "cubic"}, "bicubic, bilinear, nearest"),
-        (None, {"mean": [1]}, "give --input-size"),
+        (None, {"mean": [1]}, "give input_size"),
     ],
 )
 def test_bad_figures(spec, given, message):
@@ -53,7 +53,7 @@ def test_example_input_is_seeded_and_of_the_models_type():
 
 
 def test_example_input_needs_a_size():
-    with pytest.raises(TsdistillError, match="--input-size"):
+    with pytest.raises(TsdistillError, match="input_size"):
         example_input(nn.Linear(1, 1))
 
 

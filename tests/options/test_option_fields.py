@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
+import re
 from dataclasses import FrozenInstanceError
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +18,7 @@ import tsdistill as tsd
 from tsdistill import options
 from tsdistill.errors import TsdistillError
 from tsdistill.options import DataOptions, InputOptions, RealignOptions, SelectionOptions, TrainOptions
-from tsdistill.options.option_fields import OptionSet, flag, known_fields, spelled
+from tsdistill.options.option_fields import OptionSet, flag, known_fields, spelled, written
 
 CLASSES = [getattr(options, name) for name in options.__all__]
 FIELDS = [(cls, known) for cls in CLASSES for known in known_fields(cls).values()]
@@ -69,6 +72,44 @@ def test_the_option_is_named_as_the_user_writes_it() -> None:
         SelectionOptions(round_to=0)
     with spelled(flag), pytest.raises(TsdistillError, match=r"^--round-to must"):
         SelectionOptions(round_to=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "in_python", "on_command_line"),
+    [
+        ("min_nodes", None, "min_nodes", "--min-nodes"),
+        ("pairs", None, "pairs", "--pair"),
+        ("trust", True, "trust=True", "--trust"),
+        ("dynamic_batch", False, "dynamic_batch=False", "--static-batch"),
+        ("loss", "mse", "loss='mse'", "--loss mse"),
+    ],
+)
+def test_an_option_with_a_value(
+    name: str, value: bool | str | None, in_python: str, on_command_line: str
+) -> None:
+    assert written(name, value) == in_python
+    with spelled(flag):
+        assert written(name, value) == on_command_line
+    assert written(name, value) == in_python
+
+
+def test_the_flags_of_a_field_are_those_that_messages_name() -> None:
+    for _, known in FIELDS:
+        assert not known.field.flags or flag(known.name) in known.field.flags
+
+
+def test_no_message_names_an_option_in_both_forms() -> None:
+    both = re.compile(r"--[a-z-]+[^()]*\([a-z_]+=")
+    package = Path(tsd.__file__).parent
+    assert [path for path in package.rglob("*.py") if any(map(both.search, _texts(path)))] == []
+
+
+def _texts(path: Path) -> list[str]:
+    """The texts within a file's code; no docstrings."""
+    nodes = list(ast.walk(ast.parse(path.read_text("utf-8"))))
+    docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    texts = [node for node in nodes if isinstance(node, ast.JoinedStr | ast.Constant)]
+    return [ast.unparse(node) for node in texts if id(node) not in docstrings]
 
 
 def test_an_unknown_name_gets_the_nearest() -> None:

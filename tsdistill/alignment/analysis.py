@@ -21,6 +21,7 @@ from tsdistill.models.files.stored_weights import check_finite
 from tsdistill.options.analysis_options import AnalysisOptions
 from tsdistill.options.data_options import DataOptions
 from tsdistill.options.old_names import grouped, into
+from tsdistill.options.option_fields import written
 from tsdistill.runtime.call_layers import observing_calls
 from tsdistill.runtime.finite import checked_forward
 from tsdistill.runtime.hooks import Clock
@@ -122,7 +123,7 @@ def analyze_prepared(
     measures = MetricRunner(analysis.metric)
     pairs, for_pruning = analysis.pairs, analysis.for_pruning
     if pairs and teacher is None:
-        raise TsdistillError("pairs of groups need a teacher; give --teacher (teacher=)")
+        raise TsdistillError(f"pairs of groups need a teacher; give {written('teacher')}")
     clock = Clock()
     expect(
         progress,
@@ -362,6 +363,6 @@ def _warnings(
     if few:
         notes.append(
             f"too few samples to tell what several nodes together explain in {', '.join(few)}: predictions "
-            "are held back there (strongly regularised); give more (samples=)"
+            f"are held back there (strongly regularised); give more ({written('samples')})"
         )
     return notes

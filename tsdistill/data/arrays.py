@@ -13,6 +13,7 @@ from tsdistill.data.numpy_files import names_in, native, read_npy, read_npz
 from tsdistill.data.transforms import is_image, normalise
 from tsdistill.errors import TsdistillError
 from tsdistill.models.info import InputSpec
+from tsdistill.options.option_fields import written
 from tsdistill.untrusted import read_guard
 
 
@@ -73,7 +74,7 @@ class ArraySamples(Dataset):
             return "same"
         elif is_image(self.spec) and size[0] == 1 and shape == size[1:]:
             return "hw"
-        hint = "reshape the samples, or say what the model reads with --input-size (input_size=)"
+        hint = f"reshape the samples, or say what the model reads with {written('input_size')}"
         raise TsdistillError(f"{self.name} has samples of shape {shape} but the model reads {size}; {hint}")
 
     def __len__(self) -> int:

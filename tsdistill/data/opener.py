@@ -22,7 +22,7 @@ from tsdistill.models.info import InputSpec
 from tsdistill.models.input_spec import override
 from tsdistill.options.data_options import DataOptions
 from tsdistill.options.old_names import grouped
-from tsdistill.options.option_fields import check_seed
+from tsdistill.options.option_fields import check_seed, written
 
 SYNTHETIC_SAMPLES = 512
 """Synthetic samples that are read when no number is given: 16 batches of the default size."""
@@ -104,7 +104,7 @@ def dataset_of(data: Any, spec: InputSpec | None) -> Any:
     """
     if data is None or isinstance(data, (str, os.PathLike)):
         if spec is None:
-            raise TsdistillError("how inputs look is not known; say with --input-size (input_size=)")
+            raise TsdistillError(f"how inputs look is not known; say with {written('input_size')}")
         return _named("synthetic" if data is None else os.fspath(data), spec)
     if isinstance(data, (torch.Tensor, np.ndarray)):
         return ArraySamples(data, None, spec, "the tensor" if isinstance(data, torch.Tensor) else "the array")

@@ -15,6 +15,7 @@ from tsdistill.data.transforms import ImageTransform
 from tsdistill.data.unreadable import Failure
 from tsdistill.errors import TsdistillError, cause_of
 from tsdistill.models.info import InputSpec
+from tsdistill.options.option_fields import written
 
 Batch = tuple[Any, Any]
 """Inputs and targets: labels in a tensor, a structure such as boxes of each sample, or ``None``."""
@@ -37,7 +38,7 @@ class SampleReader(Dataset):
             x = x[0]
         if not isinstance(x, (torch.Tensor, Mapping)):
             if self._spec is None:
-                raise TsdistillError("how inputs look is not known; say with --input-size (input_size=)")
+                raise TsdistillError(f"how inputs look is not known; say with {written('input_size')}")
             if self._transform is None:
                 self._transform = ImageTransform(self._spec)
             x = self._transform(x)

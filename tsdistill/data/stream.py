@@ -14,6 +14,7 @@ from tsdistill.data.sample_source import SampleSource
 from tsdistill.data.targets import check_target
 from tsdistill.data.unreadable import left_out
 from tsdistill.errors import TsdistillError
+from tsdistill.options.option_fields import written
 
 
 class Stream:
@@ -120,7 +121,7 @@ class Stream:
         if one and self._shape is not None and tuple(x.shape[1:]) != self._shape:
             raise TsdistillError(
                 f"{self._source.name}: samples have shape {tuple(x.shape[1:])} but the model reads"
-                f" {self._shape}; give --input-size (input_size=) or reshape the samples"
+                f" {self._shape}; give {written('input_size')} or reshape the samples"
             )
         check_target(y, size_of(x), self._source.name)
         check_finite(x, self._skip + position, self._source.name)

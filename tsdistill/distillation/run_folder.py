@@ -13,6 +13,7 @@ from pydantic import ConfigDict
 from tsdistill.distillation import checkpoints
 from tsdistill.errors import TsdistillError
 from tsdistill.files import atomic_file, sweep
+from tsdistill.options.option_fields import written
 from tsdistill.options.train_options import differences
 from tsdistill.schema import Schema, finite_or_none, read_json
 
@@ -87,7 +88,7 @@ class RunFolder:
         self._check_own(identity)
         if not resume and (self.last.exists() or self.model.exists()):
             raise TsdistillError(
-                f"{self.path} holds a run already; give --resume (resume=True) to go on, or another folder"
+                f"{self.path} holds a run already; give {written('resume', True)} to go on, or another folder"
             )
         checkpoint = None
         if self.last.exists():

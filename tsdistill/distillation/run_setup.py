@@ -41,6 +41,7 @@ from tsdistill.evaluation.named_outputs import WHOLE
 from tsdistill.models import info_of
 from tsdistill.models.requirements import check_open, check_runnable
 from tsdistill.options.data_options import DataOptions
+from tsdistill.options.option_fields import written
 from tsdistill.options.output_options import CLASSES
 from tsdistill.options.train_options import TrainOptions
 from tsdistill.runtime.nests import arguments_of
@@ -360,7 +361,7 @@ def _notes(
     if assumed_classes and not options.loss and not options.outputs and loss.terms[0].reads == CLASSES:
         notes.append(
             "the output is taken for class scores, as its shape has classes; where it holds values say so "
-            "with --outputs output=values (outputs=)"
+            f"with {written('outputs', 'output=values')}"
         )
     without_loss = loss.outputs_without_loss(outputs)
     if without_loss:

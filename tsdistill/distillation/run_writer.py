@@ -13,6 +13,7 @@ from tsdistill.distillation import checkpoints
 from tsdistill.distillation.run_folder import MODEL, RunFolder
 from tsdistill.files import scratch
 from tsdistill.models import save
+from tsdistill.options.option_fields import written
 from tsdistill.options.train_options import TrainOptions
 
 Best = Callable[[Sequence[Mapping[str, Any]]], bool]
@@ -54,7 +55,7 @@ class RunWriter:
     @property
     def resume_hint(self) -> str:
         """How a run that was stopped goes on, for a message."""
-        return "" if self._folder is None else "; --resume (resume=True) goes on from there"
+        return "" if self._folder is None else f"; {written('resume', True)} goes on from there"
 
     def check(self) -> None:
         """See that the model can be saved at all, before it is trained.

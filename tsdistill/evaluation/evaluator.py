@@ -82,7 +82,7 @@ def evaluate(
     if figures:
         return figures
     if not stream.labelled and reference is None:
-        raise TsdistillError("nothing to evaluate: the data have no labels and there is no reference= model")
+        raise TsdistillError("nothing to evaluate: the data have no labels and there is no reference model")
     raise TsdistillError(
         "nothing to evaluate: no built-in metric goes with such outputs; name metrics of a plugin"
     )
@@ -197,7 +197,7 @@ def _selector(
 def _kinds(names: Sequence[str], have: Mapping[str, bool]) -> dict[str, Any]:
     """The metrics' classes by name; refuses those whose needs are not met."""
     kinds = {name: metric_kind(name) for name in names}
-    ways = {"labels": "give labelled data", "reference": "give reference="}
+    ways = {"labels": "give labelled data", "reference": "give a reference model"}
     for name, kind in kinds.items():
         wants_of(kind, name)
         for need in sorted(kind.needs):

@@ -142,5 +142,5 @@ def reference_given(reference: Any, metric: str) -> Any:
         TsdistillError: there are none.
     """
     if reference is None:
-        raise TsdistillError(f"{metric} needs a reference model to compare with; give reference=")
+        raise TsdistillError(f"{metric} needs a reference model to compare with; give one")
     return reference

@@ -22,6 +22,7 @@ from tsdistill.models.origin import info_of
 from tsdistill.models.requirements import check_runnable
 from tsdistill.options.data_options import DataOptions
 from tsdistill.options.old_names import grouped
+from tsdistill.options.option_fields import written
 from tsdistill.options.output_options import IGNORED, UNUSED, parse_stated
 from tsdistill.runtime.forward import forward, head, placement, to_model
 from tsdistill.runtime.latency import WARM_UP, Timing, measure_pass, timings
@@ -226,7 +227,7 @@ def _check_inputs(models: Sequence[nn.Module], names: Sequence[str]) -> list[str
         if tuple(spec.size) != tuple(expected.size):
             raise TsdistillError(
                 f"{first} reads inputs of {_size(expected)} and {name} of {_size(spec)}; compare models that "
-                "read the same, or say what they read with --input-size (input_size=)"
+                f"read the same, or say what they read with {written('input_size')}"
             )
         if (spec.mean, spec.std) != (expected.mean, expected.std):
             notes.append(f"{name} was made for inputs of another mean or std; it sees those of {first}")

@@ -16,6 +16,7 @@ from tsdistill.files import atomic_file, atomic_files, atomic_folder, check_new_
 from tsdistill.models import example_input as example_of
 from tsdistill.models.files.checkpoint import SAFETENSORS
 from tsdistill.models.files.stored_weights import check_finite
+from tsdistill.options.option_fields import written
 from tsdistill.runtime.modes import Inputs, plain_evaluation, training_restored
 from tsdistill.runtime.unchanged import unchanged
 from tsdistill.tracing.model_copy import deepcopy_model
@@ -96,7 +97,7 @@ def check_export(path: str | Path, *, opset: int | None = None) -> Path:
         onnx_graph.check_installed()
         onnx_graph.check_opset(opset)
     elif opset is not None:
-        raise TsdistillError(f"--opset (opset=) goes with .onnx, not with {path}; leave it out")
+        raise TsdistillError(f"{written('opset')} goes with .onnx, not with {path}; leave it out")
     if suffix == SOURCE and not path.stem.isidentifier():
         raise TsdistillError(f"{path}: a Python file is imported by its name; name it like a variable")
     if suffix == FOLDER:

@@ -14,6 +14,7 @@ from tsdistill.exporting.export_inputs import Example
 from tsdistill.exporting.silenced_output import quiet
 from tsdistill.exporting.torch_export import export_error, shapes, with_prefix
 from tsdistill.exporting.verification import Runner
+from tsdistill.options.option_fields import written
 from tsdistill.runtime.modes import first_line
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -45,8 +46,8 @@ def check_opset(opset: int | None) -> None:
     """
     if opset is not None and opset not in OPSETS:
         raise TsdistillError(
-            f"--opset {opset}: ONNX operators of versions {OPSETS[0]} to {OPSETS[-1]} can be written; "
-            "leave it out for PyTorch's default"
+            f"{written('opset')} {opset}: ONNX operators of versions {OPSETS[0]} to {OPSETS[-1]} "
+            "can be written; leave it out for PyTorch's default"
         )
 
 
@@ -91,7 +92,8 @@ def write(model: nn.Module, example: Example, path: Path, *, dynamic: bool, opse
     version = next(i.version for i in onnx.load(path, load_external_data=False).opset_import if not i.domain)
     if opset is not None and version != opset:
         raise TsdistillError(
-            f"--opset {opset}: the model comes out in version {version} only; leave it out or take that"
+            f"{written('opset')} {opset}: the model comes out in version {version} only; leave it "
+            "out or take that"
         )
     return version
 

@@ -21,6 +21,7 @@ from tsdistill.exporting.verification import Runner
 from tsdistill.models import info_of
 from tsdistill.models.files import checkpoint, header
 from tsdistill.models.files.save import save
+from tsdistill.options.option_fields import written
 from tsdistill.runtime.modes import first_line, tensors_in
 
 
@@ -55,8 +56,9 @@ def write(
     """
     if arch is None and info_of(model).arch is None:
         raise TsdistillError(
-            f"{final}: nothing says how to build this {type(model).__name__}; give arch='file.py:factory' or "
-            "'package.module:factory' (--arch), or write .pt2 or .onnx"
+            f"{final}: nothing says how to build this {type(model).__name__}; give "
+            f"{written('arch', 'file.py:factory')} or {written('arch', 'package.module:factory')}, "
+            "or write .pt2 or .onnx"
         )
     save(model, weights, arch=arch)
     stored = header.parse(checkpoint.read(weights, trust=False).header, weights)

@@ -14,6 +14,7 @@ from tsdistill.errors import TsdistillError
 from tsdistill.exporting.export_inputs import Example
 from tsdistill.exporting.silenced_output import quiet
 from tsdistill.exporting.verification import Runner
+from tsdistill.options.option_fields import written
 from tsdistill.runtime.modes import first_line, tensors_in
 from tsdistill.torch_private import buffers_of, children_of, parameters_of
 
@@ -97,7 +98,7 @@ def export_error(exporter: str, error: Exception, dynamic: bool) -> TsdistillErr
     if "data-dependent" in reason:
         reason += "; its forward goes by the values of its inputs, which no fixed program does"
     elif dynamic:
-        reason += "; perhaps --static-batch (dynamic_batch=False) helps"
+        reason += f"; perhaps {written('dynamic_batch', False)} helps"
     return TsdistillError(f"{exporter} cannot take this model: {reason}")
 
 

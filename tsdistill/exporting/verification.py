@@ -11,6 +11,7 @@ from torch import nn
 
 from tsdistill.errors import TsdistillError
 from tsdistill.exporting.export_inputs import Example
+from tsdistill.options.option_fields import written
 from tsdistill.runtime.modes import first_line, tensors_in
 
 OTHER_BATCHES = (1, 3)
@@ -131,5 +132,6 @@ def _shapes(tensors: Sequence[torch.Tensor]) -> str:
 
 def _batch_hint(other_batch: bool) -> str:
     if other_batch:
-        return "; its forward is bound to one batch size: export with --static-batch (dynamic_batch=False)"
+        way_out = written("dynamic_batch", False)
+        return f"; its forward is bound to one batch size: export with {way_out}"
     return ""

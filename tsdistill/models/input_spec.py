@@ -47,7 +47,7 @@ def override(spec: InputSpec | None, inputs: InputOptions) -> InputSpec | None:
         return _transformed(spec, inputs)
     if spec is None and "size" not in changes:
         raise TsdistillError(
-            "the size of this model's inputs is not known; give --input-size (input_size=) as well"
+            f"the size of this model's inputs is not known; give {written('input_size')} as well"
         )
     source = "given" if spec is None or len(changes) == 4 else f"{spec.source}; given: {', '.join(changes)}"
     new = replace(spec or InputSpec(changes["size"]), **changes, source=source)
@@ -66,7 +66,7 @@ def _transformed(spec: InputSpec | None, inputs: InputOptions) -> InputSpec | No
         return spec
     if spec is None:
         raise TsdistillError(
-            "a transform was given but not the size of its results; give input_size= as well"
+            f"a transform was given but not the size of its results; give {written('input_size')} as well"
         )
     return replace(spec, transform=inputs.transform)
 
@@ -103,8 +103,8 @@ def example_input(model: nn.Module, example_input: Any = None) -> Any:
         return moved_like(example(model, generator), first)
     if spec is None:
         raise TsdistillError(
-            "the size of this model's inputs is not known; give --input-size or --example-input FILE "
-            "(input_size=, example_input=)"
+            f"the size of this model's inputs is not known; give {written('input_size')} or "
+            f"{written('example_input')}"
         )
     noise = torch.randn(1, *spec.size, generator=generator)
     if first is not None:

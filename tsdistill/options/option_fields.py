@@ -27,6 +27,12 @@ _LONGEST_OPTION = 40
 _LONGEST_VALUE = 60
 """Characters of a wrong value in a message."""
 
+_FLAGS: Mapping[tuple[str, bool | str | None], str] = {
+    ("pairs", None): "--pair",
+    ("dynamic_batch", False): "--static-batch",
+}
+"""Names on the command line, by keyword and value, that are not ``--keyword``."""
+
 _KEY = "option"
 """Key of an `OptionField` in the metadata of its dataclass field."""
 
@@ -270,18 +276,29 @@ def nearest(name: str, known: typing.Iterable[str], spell: Callable[[str], str] 
     return f"did you mean {spell(near[0])}?" if near else f"there are {', '.join(map(spell, known))}"
 
 
-_spelling: ContextVar[Callable[[str], str] | None] = ContextVar("spelling", default=None)
+_spelling: ContextVar[Callable[..., str] | None] = ContextVar("spelling", default=None)
 
 
-def written(name: str) -> str:
-    """An option as the user writes it: ``round_to`` in Python, ``--round-to`` on the command line."""
+def written(name: str, value: bool | str | None = None) -> str:
+    """An option as the user writes it, for messages.
+
+    Args:
+        name: the keyword of the Python functions.
+        value: the value that the message speaks of, ``None`` for none.
+
+    Returns:
+        ``round_to``, ``trust=True`` or ``loss='mse'`` in Python; ``--round-to``, ``--trust`` or
+        ``--loss mse`` on the command line (see `spelled`).
+    """
     spell = _spelling.get()
-    return name if spell is None else spell(name)
+    if spell is not None:
+        return spell(name, value)
+    return name if value is None else f"{name}={value!r}"
 
 
 @contextmanager
-def spelled(spell: Callable[[str], str]) -> Iterator[None]:
-    """Name options by ``spell`` in messages inside the block."""
+def spelled(spell: Callable[..., str]) -> Iterator[None]:
+    """Name options by ``spell``, which takes what `written` takes, in messages inside the block."""
     token = _spelling.set(spell)
     try:
         yield
@@ -289,9 +306,15 @@ def spelled(spell: Callable[[str], str]) -> Iterator[None]:
         _spelling.reset(token)
 
 
-def flag(name: str) -> str:
-    """An option's name on the command line: ``--round-to`` for ``round_to``."""
-    return "--" + name.replace("_", "-")
+def flag(name: str, value: bool | str | None = None) -> str:
+    """An option on the command line: ``--round-to`` for ``round_to``; see `written`."""
+    other = _FLAGS.get((name, value)) or _FLAGS.get((name, None))
+    if other:
+        return f"{other} {value}" if isinstance(value, str) else other
+    dashed = name.replace("_", "-")
+    if value is False:
+        return f"--no-{dashed}"
+    return f"--{dashed} {value}" if isinstance(value, str) else f"--{dashed}"
 
 
 def _number(value: float) -> str:

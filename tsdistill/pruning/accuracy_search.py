@@ -13,6 +13,7 @@ from tsdistill.alignment.report import AlignmentReport
 from tsdistill.errors import BudgetUnreachable, TsdistillError
 from tsdistill.options.data_options import DataOptions
 from tsdistill.options.old_names import grouped
+from tsdistill.options.option_fields import written
 from tsdistill.options.pruning_options import JudgeOptions, RealignOptions, SelectionOptions
 from tsdistill.pruning.holdout import HoldoutEvaluator, repeatable, split_data
 from tsdistill.pruning.pruner import PruneResult, prune_result
@@ -249,8 +250,8 @@ def allowed_drop(max_drop: float | str, judge: HoldoutEvaluator) -> float:
     amount, relative = parse_drop(max_drop)
     if relative and judge.dense == 0:
         raise TsdistillError(
-            f"the dense model's {judge.metric} is 0, of which {max_drop} is nothing; give max_drop in "
-            f"{judge.unit or 'its own units'}"
+            f"the dense model's {judge.metric} is 0, of which {max_drop} is nothing; give "
+            f"{written('max_drop')} in {judge.unit or 'its own units'}"
         )
     return amount * abs(judge.dense) if relative else amount
 
@@ -267,7 +268,8 @@ def _coarse(samples: int | None, judge: HoldoutEvaluator, most: float) -> Iterat
 def _too_much(tried: list[Trial], judge: HoldoutEvaluator, most: float) -> str:
     judged = [trial for trial in tried if trial.drop is not None]
     if not judged:
-        return "none of the cuts that were tried can be made; lower min_nodes, or let more groups be cut"
+        fewer = written("min_nodes")
+        return f"none of the cuts that were tried can be made; lower {fewer}, or let more groups be cut"
     mildest = max(judged, key=lambda trial: trial.macs)
     assert mildest.drop is not None
     assert mildest.figure is not None

@@ -15,6 +15,7 @@ from tsdistill.models.files.stored_weights import check_finite
 from tsdistill.models.layers.product_calls import without_call_layers
 from tsdistill.options.data_options import DataOptions
 from tsdistill.options.old_names import grouped
+from tsdistill.options.option_fields import written
 from tsdistill.options.pruning_options import RECONSTRUCTION, RealignOptions, SelectionOptions
 from tsdistill.pruning.head_basis import rewrite_heads
 from tsdistill.pruning.iterative import IterativePruner
@@ -234,7 +235,7 @@ def _realigns(realign: bool | None, prepared: PreparedData, lossless: bool) -> b
     if realign and prepared.synthetic:
         raise TsdistillError(
             "re-alignment needs real data, on synthetic samples it fits the nodes to what the model never "
-            "sees; give --data (data=) or leave --realign out"
+            f"sees; give {written('data')} or leave {written('realign')} out"
         )
     return (not prepared.synthetic and not lossless) if realign is None else realign
 

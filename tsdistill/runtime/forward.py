@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tsdistill.errors import TsdistillError, cause_of
+from tsdistill.options.option_fields import written
 from tsdistill.runtime import modes
 from tsdistill.runtime.nests import cut, moved, shapes, tensors
 
@@ -53,9 +54,10 @@ def forward(model: nn.Module, x: Any, role: str = "model") -> Any:
             raise modes.OwnFault(f"{modes.first_line(error)} in {place}") from error
         mode = " in train mode" if model.training else ""
         way_out = (
-            "give batches of another size (--batch-size) or a model that trains on such inputs alone"
+            f"give batches of another size ({written('batch_size')}) or a model that trains on such "
+            "inputs alone"
             if model.training
-            else "see that data and --input-size (input_size=) fit the model"
+            else f"see that data and {written('input_size')} fit the model"
         )
         raise TsdistillError(
             f"the {role}'s forward fails{mode} on an input {shapes(x)}: {cause_of(error)}; {way_out}"

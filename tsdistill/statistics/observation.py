@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tsdistill.errors import TsdistillError
+from tsdistill.options.option_fields import written
 from tsdistill.runtime.finite import checked_forward
 from tsdistill.runtime.forward import forward, head
 from tsdistill.runtime.hooks import Clock, InputHooks, Look
@@ -132,7 +133,9 @@ def observe(
     seconds = time.perf_counter() - start
     samples = distributed.total(samples)
     if samples == 0:
-        raise TsdistillError("the data yields no samples; check the data specification and --samples")
+        raise TsdistillError(
+            f"the data yields no samples; check the data specification and {written('samples')}"
+        )
     broken = collector.broken()
     if broken is not None:
         raise TsdistillError(

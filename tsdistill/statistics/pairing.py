@@ -10,6 +10,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from tsdistill.errors import TsdistillError
+from tsdistill.options.option_fields import written
 from tsdistill.runtime.hooks import Clock, InputHooks
 from tsdistill.statistics import distributed
 from tsdistill.statistics.centred_sums import CentredSums, PendingSamples
@@ -192,7 +193,7 @@ class PairedMoments:
                 raise TsdistillError(
                     f"group {pair.name!r} ({block.shape[0]}x{block.shape[2]} samples) and its partner "
                     f"{pair.teacher.group!r} ({teacher_block.shape[0]}x{teacher_block.shape[2]}) do not "
-                    "see the same; pair it with another group (--pair, pairs=)"
+                    f"see the same; pair it with another group ({written('pairs')})"
                 )
             pair.take(block, teacher_block.to(block.device))
 

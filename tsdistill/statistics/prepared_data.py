@@ -19,6 +19,7 @@ from tsdistill.models.input_spec import override
 from tsdistill.models.requirements import check_open
 from tsdistill.models.sources.hf_inputs import is_transformers
 from tsdistill.options.data_options import DataOptions
+from tsdistill.options.option_fields import written
 from tsdistill.runtime.forward import head, placement, to_model
 from tsdistill.runtime.nests import arguments_of, keyword_arguments
 from tsdistill.runtime.seeds import mixed_seed
@@ -141,7 +142,7 @@ def prepare(
         if data is None and example_input is not None:
             raise TsdistillError(
                 "samples are made up in the form of a tensor or of tensors by name (batch 1), the example "
-                "input is neither; give data (data=)"
+                f"input is neither; give {written('data')}"
             )
     stream = open_data(data, spec, inputs.reading, seed=seed, arguments=arguments)
     if strategy is not None:

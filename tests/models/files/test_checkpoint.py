@@ -100,7 +100,7 @@ def test_model_does_not_hold_on_to_the_file(tmp_path, weights):
 def test_nothing_is_unpickled_unasked(tmp_path, weights, zipped):
     held = {"state_dict": weights, "x": Payload(tmp_path / "ran")}
     torch.save(held, tmp_path / "a.pt", _use_new_zipfile_serialization=zipped)
-    with pytest.raises(TsdistillError, match=r"pickled Python objects .*--trust") as caught:
+    with pytest.raises(TsdistillError, match=r"pickled Python objects .*trust=True") as caught:
         load(tmp_path / "a.pt", arch=ARCH)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "ran").exists()
@@ -110,7 +110,7 @@ def test_nothing_is_unpickled_unasked(tmp_path, weights, zipped):
 
 def test_whole_module_needs_trust(tmp_path):
     torch.save(nn.Sequential(nn.Linear(3, 2)), tmp_path / "a.pt")
-    with pytest.raises(TsdistillError, match=r"save model\.state_dict\(\) instead, or pass --trust"):
+    with pytest.raises(TsdistillError, match=r"save model\.state_dict\(\) instead, or give trust=True"):
         load(tmp_path / "a.pt")
     model = load(tmp_path / "a.pt", trust=True)
     assert isinstance(model, nn.Sequential)
@@ -195,7 +195,7 @@ def test_not_finite(tmp_path, weights, name, value):
             "timm:test_resnet,num_classes=5",
             r"fc.weight is \[1000, \d+\] in the file and \[5, \d+\] in timm:test_",
         ),
-        ("timm:test_vit", r"the file has no cls_token .*missing.*unexpected.*; give another --arch"),
+        ("timm:test_vit", r"the file has no cls_token .*missing.*unexpected.*; give another arch"),
         ("timm:test_renset", "did you mean timm:test_resnet"),
         ("nowhere.py:build", "there is no file"),
         ("resnet18", "neither a file nor"),

@@ -138,7 +138,7 @@ def test_own_code_shared_parameters_and_changed_constants(tmp_path, tied_code, s
     file = tmp_path / f"out{suffix}"
     save(model, file)
     assert set(info_of(model).attributes) == set()
-    with pytest.raises(TsdistillError, match="name it again with --arch"):
+    with pytest.raises(TsdistillError, match="name it again with arch"):
         load(file)
     for again in (load(file, arch=tied_code), load(file, trust=True)):
         assert again.head.weight is again.embed.weight

@@ -16,6 +16,7 @@ from tsdistill.alignment.matching.pair_preference import pair_penalty
 from tsdistill.alignment.matching.similarity import FEWEST, linear_cka, ordered_matching
 from tsdistill.errors import TsdistillError
 from tsdistill.models import info_of
+from tsdistill.options.option_fields import written
 from tsdistill.runtime.forward import head
 from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.runtime.nests import count
@@ -33,7 +34,6 @@ _ROUGH = 32
 
 _NAMED = 8
 """Names that a note lists in full; messages stay one readable line."""
-_PAIR = "--pair STUDENT_GROUP=TEACHER_GROUP (pairs=)"
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def match_groups(
     if not pairs:
         raise TsdistillError(
             f"no group of the student has a partner in the teacher ({len(students)} and "
-            f"{len(teachers)} groups can be observed); give another teacher, or pairs by {_PAIR}"
+            f"{len(teachers)} groups can be observed); give another teacher, or pairs by {written('pairs')}"
         )
     order = [*matched.order, *(name for name in students if name not in set(matched.order))]
     if fixed and matched.pairs:
@@ -171,14 +171,15 @@ def _checked(pairs: Mapping[str, str], student: TracedModel, teacher: TracedMode
             if name not in side.graph.by_name:
                 near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or known[:3]
                 raise TsdistillError(
-                    f"--pair (pairs=): the {role} has no group {name!r}; nearest: {', '.join(near) or 'none'}"
+                    f"{written('pairs')}: the {role} has no group {name!r}; nearest: "
+                    f"{', '.join(near) or 'none'}"
                     f" (a group is a set of nodes named after the first layer that writes them; `tsdistill "
                     f"analyze` lists the {len(known)} of a model)"
                 )
             if side.sites.primary(name) is None:
                 raise TsdistillError(
-                    f"--pair (pairs=): group {name!r} of the {role} has no linear layer or convolution that "
-                    "reads it, so that its activations cannot be observed; give another group"
+                    f"{written('pairs')}: group {name!r} of the {role} has no linear layer or "
+                    "convolution that reads it, so its activations cannot be observed; give another group"
                 )
     return dict(pairs)
 
@@ -226,7 +227,7 @@ def _by_similarity(
         if seen < FEWEST:
             raise TsdistillError(
                 f"matching groups by similarity needs {FEWEST} samples or more, there are {seen}; give more "
-                f"(--samples), or pairs by {_PAIR}"
+                f"({written('samples')}), or pairs by {written('pairs')}"
             )
         ours, others = activations_s.finish(), activations_t.finish()
         a, b = [name for name in ours if name in left], [name for name in others if name in right]
@@ -242,10 +243,12 @@ def _by_similarity(
         low, high = min(similarity.values()), max(similarity.values())
         notes.append(
             f"these are two architectures: {len(pairs)} groups were matched by similarity in depth order "
-            f"(linear CKA {low:.2f} to {high:.2f} on {seen} samples); {_PAIR} overrides"
+            f"(linear CKA {low:.2f} to {high:.2f} on {seen} samples); {written('pairs')} overrides"
         )
     if seen < _ROUGH:
-        notes.append(f"{seen} samples are few to match groups by similarity; give more (--samples)")
+        notes.append(
+            f"{seen} samples are few to match groups by similarity; give more ({written('samples')})"
+        )
     for role, names, known in (("student", left, ours), ("teacher", right, others)):
         silent = [name for name in names if name not in known]
         if silent:

@@ -22,6 +22,7 @@ from tsdistill.distillation.losses.loss_protocol import (
 )
 from tsdistill.distillation.output_pairs import TrainedOutputs
 from tsdistill.errors import TsdistillError, cause_of
+from tsdistill.options.option_fields import written
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +70,7 @@ class Combined:
 
     def __init__(self, terms: Sequence[Term]) -> None:
         if not terms:
-            raise TsdistillError("there is no loss; give --loss NAME (loss=)")
+            raise TsdistillError(f"there is no loss; give {written('loss')}")
         self.terms = tuple(terms)
         self.values: dict[str, Tensor] = {}
 
@@ -240,8 +241,8 @@ def _default_outputs(term: Term, outputs: TrainedOutputs, labelled: Sequence[str
     names = [name for name in outputs.used if outputs.layouts[name].kind == "classes"]
     if not names:
         raise TsdistillError(
-            f"which of the outputs hold class scores is not plain ({outputs.words}); give --loss "
-            f"{term.name}@NAME, or say it with --outputs NAME=classes (outputs=)"
+            f"which of the outputs hold class scores is not plain ({outputs.words}); give "
+            f"{written('loss', f'{term.name}@NAME')}, or say it with {written('outputs', 'NAME=classes')}"
         )
     return names
 

@@ -131,5 +131,5 @@ def _gathered(
         kept.append(x.cpu())
         tell(progress, GRADIENTS, tally.seen, samples)
     if tally.seen < 2:
-        raise TsdistillError("the check needs at least 2 samples; give other data (data=)")
+        raise TsdistillError(f"the check needs at least 2 samples; give other {written('data')}")
     return tally, torch.cat(kept)

@@ -18,6 +18,7 @@ from tsdistill.models.files import torch_save
 from tsdistill.models.files.pickled_values import Damaged, Foreign, Stored
 from tsdistill.models.files.unpickler import Pickled
 from tsdistill.models.info import InputSpec
+from tsdistill.options.option_fields import written
 
 PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".tar", ".pkl", ".th")
 SAFETENSORS = ".safetensors"
@@ -171,7 +172,7 @@ def _refuse_calls(pickled: Pickled, path: Path) -> None:
 def _objects(path: Path, names: list[str]) -> TsdistillError:
     return TsdistillError(
         f"{path} holds pickled Python objects ({', '.join(names[:_MAX_SHOWN])}), which run code when read; "
-        "save model.state_dict() instead, or pass --trust (trust=True) if you trust its origin"
+        f"save model.state_dict() instead, or give {written('trust', True)} if you trust its origin"
     )
 
 

@@ -14,6 +14,7 @@ from tsdistill.models.files.header import InputFields
 from tsdistill.models.info import InputSpec
 from tsdistill.models.sources.specs import OptionValue, join
 from tsdistill.options.data_options import INTERPOLATIONS
+from tsdistill.options.option_fields import written
 from tsdistill.printable import LONGEST_NAME, printable
 from tsdistill.schema import Entries, Schema, Size, Text, read_json, validated
 
@@ -73,7 +74,7 @@ def _configured(path: Path) -> tuple[str | None, InputSpec | None]:
     if name is None and (config.model_type is not None or config.architectures is not None):
         raise TsdistillError(
             f"{path.parent} holds a model of transformers; name it as hf:{path.parent}, or give its file of "
-            "weights with --arch (arch=)"
+            f"weights with {written('arch')}"
         )
     if name is None:
         return None, None

@@ -20,6 +20,7 @@ from tsdistill.models.plain_tensors import awaited, hold, named_constants
 from tsdistill.models.sources import catalog
 from tsdistill.models.sources.specs import in_catalog
 from tsdistill.models.widths import sync_widths
+from tsdistill.options.option_fields import written
 from tsdistill.torch_private import ConvNd, temporary_buffers_of
 
 _WITHOUT_EFFECT = (
@@ -67,7 +68,7 @@ def apply(
         held = "there is no" if first in off.missing else "there is another"
         raise TsdistillError(
             f"{where}: these are not the tensors of {info.arch}: {held} {first} "
-            f"({off.count} names differ); give the right architecture with --arch (arch=)"
+            f"({off.count} names differ); give the right architecture with {written('arch')}"
         )
     check_types(built, tensors, where)
     place(model, tensors, tied)

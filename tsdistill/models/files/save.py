@@ -24,6 +24,7 @@ from tsdistill.models.info import ModelInfo
 from tsdistill.models.origin import info_of
 from tsdistill.models.sources import catalog, hf_source
 from tsdistill.models.sources.specs import in_catalog
+from tsdistill.options.option_fields import written
 from tsdistill.torch_private import buffers_of, temporary_buffers_of
 
 OUTPUTS = (SAFETENSORS, ".pt", ".pth")
@@ -93,8 +94,8 @@ def restore(path: Path, contents: Contents, *, arch: str | None, trust: bool) ->
     assert spec is not None
     if arch is None and not in_catalog(spec) and not trust:
         raise TsdistillError(
-            f"{path} was made by code outside the catalogs, {spec}; name it again with --arch (arch=), or "
-            "pass --trust (trust=True) to import what the file names"
+            f"{path} was made by code outside the catalogs, {spec}; name it again with "
+            f"{written('arch')}, or give {written('trust', True)} to import what the file names"
         )
     if arch is None and in_catalog(spec):
         size_guard.check_spec(spec, contents.tensors, path)

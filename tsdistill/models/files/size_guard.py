@@ -13,6 +13,7 @@ from torch.nn.modules import module as hooks
 from tsdistill.errors import TsdistillError
 from tsdistill.models.sources import catalog
 from tsdistill.models.sources.specs import parse
+from tsdistill.options.option_fields import written
 
 _MAX_OPTION = 2**16
 """Largest value of an option other than the number of classes (a width, a depth, a side in pixels): far
@@ -77,7 +78,7 @@ def check_spec(spec: str, tensors: Mapping[str, torch.Tensor], path: Path) -> No
     if over:
         raise TsdistillError(
             f"{path}: damaged metadata: {spec} has {over[0]}, the file {held} numbers in {len(tensors)} "
-            "tensors; name another by --arch (arch=)"
+            f"tensors; name another by {written('arch')}"
         )
 
 

@@ -14,6 +14,7 @@ from tsdistill.errors import TsdistillError
 from tsdistill.models.info import InputSpec
 from tsdistill.models.recognition import batchnorm_evidence
 from tsdistill.models.sources.specs import Built
+from tsdistill.options.option_fields import written
 from tsdistill.torch_private import BatchNorm
 
 _TOLERANCE = 1e-4
@@ -69,7 +70,7 @@ def choose(candidates: Sequence[Built], path: Path) -> Choice:
     names = " or ".join(family[0].arch for family in families)
     raise TsdistillError(
         f"{path}: the names and shapes fit {names}, which compute different things, and the weights do not "
-        "tell which; name one with --arch (arch=)"
+        f"tell which; name one with {written('arch')}"
     )
 
 

@@ -30,6 +30,7 @@ from tsdistill.models.recognition.inferred_options import Adapted, adapt, simila
 from tsdistill.models.sources import catalog
 from tsdistill.models.sources.specs import Built, in_catalog, join, parse
 from tsdistill.models.widths import sync_widths
+from tsdistill.options.option_fields import written
 from tsdistill.torch_private import buffers_of, parameters_of
 
 Tensors = Mapping[str, torch.Tensor]
@@ -90,7 +91,7 @@ def fit(arch: str, tensors: Tensors, path: Path) -> tuple[nn.Module, ModelInfo]:
         key=lambda item: item[0].count,
     )
     if off.count:
-        raise TsdistillError(f"{path} does not fit {arch}: {off.text}; give another --arch (arch=)")
+        raise TsdistillError(f"{path} does not fit {arch}: {off.text}; give another {written('arch')}")
     check_types(state(built.model), best, path)
     place(built.model, best)
     return _copied(unify(built.model)), ModelInfo(arch=built.arch, input=built.input)
@@ -130,7 +131,7 @@ def recognise(tensors: Tensors, path: Path) -> tuple[nn.Module, ModelInfo]:
     if by_order is not None:
         return by_order
     raise TsdistillError(
-        f"{path} fits no architecture that is known: {_nearest(tensors)}; give --arch (arch=)"
+        f"{path} fits no architecture that is known: {_nearest(tensors)}; give {written('arch')}"
     )
 
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from tsdistill.alignment.report import AlignmentReport
 from tsdistill.errors import BudgetUnreachable
+from tsdistill.options.option_fields import written
 from tsdistill.options.pruning_options import SelectionOptions
 from tsdistill.pruning.plan_file import PruningPlan
 from tsdistill.pruning.selection.budget import Budget, amount
@@ -158,7 +159,8 @@ def find_limit(
     if too_small and reading.ratio > (1 + TOLERANCE) * asked:
         raise BudgetUnreachable(
             f"a budget of {target} cannot be met: the smallest model measured takes {reading.ratio:.3g} of "
-            f"the dense model's {_words(target.kind, reading.dense)}; lower min_nodes or give more"
+            f"the dense model's {_words(target.kind, reading.dense)}; lower {written('min_nodes')} or "
+            "give more"
         )
     noise = median(each.noise for each in readings)
     notes = tuple(_notes(target, asked, reading, noise, len(plans), batch_size))
@@ -253,12 +255,12 @@ def _notes(
     if noise > TOLERANCE / 2 or 1 - asked < 2 * noise:
         yield (
             f"the {words} budget means little here: noise leaves {100 * noise:.1f} % in doubt of what is "
-            "measured; measure on a quieter machine, or give --macs"
+            f"measured; measure on a quieter machine, or give {written('macs')}"
         )
     elif abs(reading.ratio / asked - 1) > TOLERANCE:
         yield (
             f"the {words} asked for was not reached within {100 * TOLERANCE:.0f} % after {trials} trials; "
-            "--min-nodes and --round-to leave few widths to choose from"
+            f"{written('min_nodes')} and {written('round_to')} leave few widths to choose from"
         )
 
 

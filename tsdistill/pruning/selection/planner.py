@@ -10,6 +10,7 @@ import numpy as np
 from tsdistill.alignment.report import AlignmentReport, GroupReport
 from tsdistill.errors import BudgetUnreachable
 from tsdistill.options.old_names import grouped
+from tsdistill.options.option_fields import written
 from tsdistill.options.pruning_options import SelectionOptions
 from tsdistill.pruning.plan_file import PrunedGroup, PruningPlan
 from tsdistill.pruning.selection.budget import OLD_KEYWORDS, Budget, amount, requested
@@ -202,7 +203,7 @@ def _ways_out(report: AlignmentReport, constraints: WidthConstraints) -> str:
     unseen = [group.name for group in report.groups if not group.observed]
     ways = []
     if any(constraints.floors[g.name] > constraints.steps[g.name] for g in report.groups if g.observed):
-        ways.append("lower min_nodes (or round_to)")
+        ways.append(f"lower {written('min_nodes')} (or {written('round_to')})")
     if any(constraints.floors[group.name] == group.size for group in report.groups):
         ways.append("let more groups be cut")
     text = ", ".join([*ways, "or give more" if ways else "give more"])
