@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import tsdistill as tsd
 from tsdistill.distillation.students import student_of
-from tsdistill.evaluation.cost import macs
+from tsdistill.evaluation.model_cost import macs
 
 BATCH, TEMPERATURE, RATE = 64, 4.0, 0.02
 ARCH = str(Path(__file__).parents[1] / "networks.py") + ":resnet20"

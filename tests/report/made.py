@@ -12,7 +12,8 @@ from torch import nn
 
 from tsdistill.alignment.history import AlignmentHistory, GroupHistory
 from tsdistill.alignment.matching.node_matching import NodeMatches, match_nodes
-from tsdistill.alignment.report import AlignmentReport, GroupReport, Thresholds
+from tsdistill.alignment.report import AlignmentReport, GroupReport
+from tsdistill.alignment.thresholds import Thresholds
 from tsdistill.statistics.sensitivity_passes import StrengthEstimate
 from tsdistill.tracing import NodeGraph, trace
 

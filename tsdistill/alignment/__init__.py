@@ -4,7 +4,8 @@ from tsdistill.alignment.analysis import analyze
 from tsdistill.alignment.checkpoint_series import analyze_training
 from tsdistill.alignment.history import AlignmentHistory, GroupHistory
 from tsdistill.alignment.predicted_cuts import PredictedCut, PredictedCuts
-from tsdistill.alignment.report import AlignmentReport, GroupReport, Thresholds
+from tsdistill.alignment.report import AlignmentReport, GroupReport
+from tsdistill.alignment.thresholds import Thresholds
 from tsdistill.statistics.moments import Moments
 
 __all__ = [

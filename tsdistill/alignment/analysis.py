@@ -14,7 +14,8 @@ from tsdistill.alignment.matching.group_matching import common_inputs, match_gro
 from tsdistill.alignment.metric_moments import compare_groups, observe_sides, partner_of
 from tsdistill.alignment.metric_runner import MetricRunner
 from tsdistill.alignment.node_figures import DescriptionContext, describe_group
-from tsdistill.alignment.report import AlignmentReport, GroupReport, Statistics, Thresholds
+from tsdistill.alignment.report import AlignmentReport, GroupReport, Statistics
+from tsdistill.alignment.thresholds import Thresholds
 from tsdistill.errors import TsdistillError
 from tsdistill.models import info_of
 from tsdistill.models.files.stored_weights import check_finite

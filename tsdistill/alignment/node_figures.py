@@ -9,7 +9,8 @@ import numpy as np
 from torch import nn
 
 from tsdistill.alignment.matching.node_matching import NodeMatches, match_nodes
-from tsdistill.alignment.report import GroupReport, Statistics, Thresholds
+from tsdistill.alignment.report import GroupReport, Statistics
+from tsdistill.alignment.thresholds import Thresholds
 from tsdistill.statistics.block_sums import BlockMeans
 from tsdistill.statistics.linear_prediction import elimination_r2, explained, precision_of, standardise
 from tsdistill.statistics.moments import pooled

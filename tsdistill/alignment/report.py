@@ -13,6 +13,7 @@ from torch import nn
 from tsdistill.alignment.matching.group_matching import GroupMatching
 from tsdistill.alignment.matching.node_matching import NodeMatches, figures
 from tsdistill.alignment.predicted_cuts import PredictedCuts
+from tsdistill.alignment.thresholds import Thresholds
 from tsdistill.errors import TsdistillError
 from tsdistill.statistics.fan_out import FanOut
 from tsdistill.statistics.observation import Observation
@@ -27,21 +28,6 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 FORMAT = 1
-
-
-@dataclass(frozen=True)
-class Thresholds:
-    """Where words begin to apply.
-
-    Attributes:
-        aligned: best correlation with a teacher node at or above which a node is aligned.
-        weak: share of the group's largest strength below which a node is weak.
-        redundant: share of variance explained by the group's other nodes at or above which it is redundant.
-    """
-
-    aligned: float = 0.9
-    weak: float = 0.01
-    redundant: float = 0.99
 
 
 @dataclass(frozen=True, eq=False)

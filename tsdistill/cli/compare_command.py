@@ -126,7 +126,7 @@ def _load(model: str, params: dict[str, Any]) -> nn.Module:
 
 def _show(compared: Comparison, models: Sequence[nn.Module]) -> None:
     import tsdistill as tsd
-    from tsdistill.report.side_by_side import comparison_table
+    from tsdistill.report.comparison_table import comparison_table
 
     console = output.console()
     notes = [note for model in models for note in tsd.info_of(model).notes]

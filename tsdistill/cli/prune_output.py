@@ -95,10 +95,10 @@ def _show(
     console: Console, result: PruneResult, compared: Comparison, kind: str, notes: tuple[str, ...]
 ) -> None:
     from tsdistill.pruning.accuracy_search import DropResult
+    from tsdistill.report.comparison_table import comparison_table
     from tsdistill.report.numbers import counted
     from tsdistill.report.pareto import trials_table
     from tsdistill.report.report_text import header_lines
-    from tsdistill.report.side_by_side import comparison_table
     from tsdistill.report.tables import plan_table
 
     if result.report:

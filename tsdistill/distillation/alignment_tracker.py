@@ -11,7 +11,7 @@ from torch import nn
 
 from tsdistill.alignment.analysis import analyze_prepared
 from tsdistill.alignment.history import THIRDS, AlignmentHistory, GroupHistory
-from tsdistill.alignment.report import Thresholds
+from tsdistill.alignment.thresholds import Thresholds
 from tsdistill.distillation.losses.loss_protocol import Batches
 from tsdistill.distillation.paired_groups import PairedGroups, Samples, similarities, strengths
 from tsdistill.errors import TsdistillError

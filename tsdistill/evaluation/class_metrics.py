@@ -1,19 +1,16 @@
-"""Metrics of classifiers, and the registration of all built-in metrics."""
+"""Metrics of classifiers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from tsdistill.errors import TsdistillError
-from tsdistill.evaluation.metric import POSITIONS, Metric, RunningMean, labels_given, reference_given
+from tsdistill.evaluation.metric import POSITIONS, RunningMean, labels_given, reference_given
 from tsdistill.evaluation.output_layout import layout_of
-from tsdistill.evaluation.value_metrics import MeanAbsoluteError, MeanSquaredError, OutputSquaredError
 from tsdistill.options.output_options import CLASSES
-from tsdistill.plugins import hookimpl
 
 
 def class_scores(outputs: Tensor, metric: str) -> Tensor:
@@ -143,15 +140,3 @@ class KullbackLeibler(RunningMean):
         )
         divergence = (log_reference.exp() * (log_reference - log_model)).sum(1).clamp_min(0)
         self._add(float(divergence.sum()), len(model_scores))
-
-
-@hookimpl
-def register_evaluation_metrics(register: Callable[[str, type[Metric]], None]) -> None:
-    """Register the metrics of classifiers, of regression, and those of any task."""
-    register("top1", Top1)
-    register("top5", Top5)
-    register("agreement", Agreement)
-    register("kl", KullbackLeibler)
-    register("mse", MeanSquaredError)
-    register("mae", MeanAbsoluteError)
-    register("output_mse", OutputSquaredError)

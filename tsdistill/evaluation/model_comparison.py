@@ -12,9 +12,9 @@ from torch import nn
 from tsdistill.data.stream import Stream
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.comparison import Comparison
-from tsdistill.evaluation.cost import file_size, macs, parameters
 from tsdistill.evaluation.evaluator import EVALUATE, as_stream, evaluate_all
 from tsdistill.evaluation.metric import Metric, metric_kind, traits_of
+from tsdistill.evaluation.model_cost import file_size, macs, parameters
 from tsdistill.evaluation.named_outputs import WHOLE, describe, named_outputs
 from tsdistill.evaluation.output_layout import paired
 from tsdistill.models.info import InputSpec

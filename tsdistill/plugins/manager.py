@@ -43,11 +43,11 @@ _HOOKS = {
 KINDS = tuple(_HOOKS)
 
 BUILTINS: Mapping[str, tuple[str, ...]] = {
-    "alignment metric": ("tsdistill.alignment.metrics.builtin_metrics",),
+    "alignment metric": ("tsdistill.alignment.metrics.builtin_alignment_metrics",),
     "augmentation": ("tsdistill.augmentation.strategies",),
     "data source": ("tsdistill.data.builtin_data",),
     "model source": ("tsdistill.models.sources.builtin_sources",),
-    "evaluation metric": ("tsdistill.evaluation.class_metrics",),
+    "evaluation metric": ("tsdistill.evaluation.builtin_evaluation_metrics",),
     "loss": ("tsdistill.distillation.losses.builtin_losses",),
     "importance": ("tsdistill.pruning.selection.builtin_importances",),
     "cost": ("tsdistill.pruning.selection.builtin_costs",),

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Literal
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation import Comparison
 from tsdistill.report.canvas import ALIGNED, INK, QUIET, dress, grid, literal, save
+from tsdistill.report.comparison_table import metric_title, short_names
 from tsdistill.report.numbers import amount, seconds
-from tsdistill.report.side_by_side import metric_title, short_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

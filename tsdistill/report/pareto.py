@@ -16,8 +16,8 @@ from tsdistill.evaluation import Comparison
 from tsdistill.pruning.accuracy_search import DropResult
 from tsdistill.pruning.budget_sweep import Sweep
 from tsdistill.report.canvas import ALIGNED, INK, QUIET, dress, grid, literal, save
+from tsdistill.report.comparison_table import figure, metric_title
 from tsdistill.report.numbers import amount, seconds, share, size
-from tsdistill.report.side_by_side import figure, metric_title
 from tsdistill.report.table_layout import table
 
 if TYPE_CHECKING:

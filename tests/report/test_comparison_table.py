@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 
 from tsdistill.evaluation import Comparison, Traits
-from tsdistill.report.side_by_side import comparison_table, figure, metric_title, short_names
+from tsdistill.report.comparison_table import comparison_table, figure, metric_title, short_names
 
 TWO = Comparison(
     names=("models/dense.pt", "out/small.safetensors"),

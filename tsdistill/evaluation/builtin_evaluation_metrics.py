@@ -1,0 +1,22 @@
+"""The evaluation metrics that come with the toolkit, registered as a plugin's are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tsdistill.evaluation.class_metrics import Agreement, KullbackLeibler, Top1, Top5
+from tsdistill.evaluation.metric import Metric
+from tsdistill.evaluation.value_metrics import MeanAbsoluteError, MeanSquaredError, OutputSquaredError
+from tsdistill.plugins import hookimpl
+
+
+@hookimpl
+def register_evaluation_metrics(register: Callable[[str, type[Metric]], None]) -> None:
+    """Register the metrics of classifiers, of regression, and those of any task."""
+    register("top1", Top1)
+    register("top5", Top5)
+    register("agreement", Agreement)
+    register("kl", KullbackLeibler)
+    register("mse", MeanSquaredError)
+    register("mae", MeanAbsoluteError)
+    register("output_mse", OutputSquaredError)
