@@ -39,6 +39,9 @@ def _functions(tree: ast.Module) -> Iterator[ast.FunctionDef]:
 
 
 def _has_number(node: ast.AST) -> bool:
+    """Whether a value is made of numbers: one, a product, a tuple; not objects that are given some."""
+    if any(isinstance(each, ast.Call | ast.Dict) for each in ast.walk(node)):
+        return False
     constants = (each.value for each in ast.walk(node) if isinstance(each, ast.Constant))
     return any(type(value) in (int, float) for value in constants)
 

@@ -133,18 +133,20 @@ def analyze_prepared(
         ),
     )
     with clock.phase("tracing"):
-        mine, theirs = trace_both(student, teacher, prepared, graph, like, progress)
-    beside = theirs or mine
+        student_side, teacher_side = trace_both(student, teacher, prepared, graph, like, progress)
+    reference_side = teacher_side or student_side
     matching = None
-    if theirs is not None:
+    if teacher_side is not None:
         tell(progress, MATCH)
         with clock.phase("matching"):
-            matching = distributed.from_first_process(match_groups(mine, theirs, prepared, fixed=pairs))
-    partners = dict(matching.pairs) if matching else {name: name for name in mine.observable}
-    looking = FanOutCollector(student, mine.sites, seed, prepared.samples) if for_pruning else None
+            matching = distributed.from_first_process(
+                match_groups(student_side, teacher_side, prepared, fixed=pairs)
+            )
+    partners = dict(matching.pairs) if matching else {name: name for name in student_side.observable}
+    looking = FanOutCollector(student, student_side.sites, seed, prepared.samples) if for_pruning else None
     observed = observe_sides(
-        mine,
-        beside,
+        student_side,
+        reference_side,
         partners,
         prepared,
         measures,
@@ -155,37 +157,39 @@ def analyze_prepared(
     )
     how: dict[str, Any] = {"samples": analysis.strength_samples, "seed": seed, "progress": progress}
     how["target"] = analysis.strength_target
-    multiplied = OuterProducts(student, mine.graph, queries or {})
+    multiplied = OuterProducts(student, student_side.graph, queries or {})
     with clock.phase("strength"):
         beta, estimate = output_sensitivity(
             student,
-            mine.sites,
+            student_side.sites,
             prepared,
-            judge=lambda found: _largest_error(mine, observed, found, multiplied),
+            judge=lambda estimate: _largest_error(student_side, observed, estimate, multiplied),
             collectors=(multiplied, *((looking,) if looking is not None else ())),
             **how,
         )
         products = multiplied.finish()
         read = looking.finish(observed.covariances) if looking is not None else {}
         other_beta, other_estimate = None, None
-        if theirs is not None:
+        if teacher_side is not None:
             how["stage"] = STRENGTH_OF_TEACHER
             other_beta, other_estimate = output_sensitivity(
-                theirs.model,
-                theirs.sites,
+                teacher_side.model,
+                teacher_side.sites,
                 prepared,
-                judge=lambda found: _partners_error(theirs, partners, observed, found),
+                judge=lambda estimate: _partners_error(teacher_side, partners, observed, estimate),
                 **how,
             )
     tell(progress, DESCRIBE)
     with clock.phase("description"):
-        results, first = compare_groups(mine, beside, partners, prepared.example, observed, measures)
-        taking = compensations(student, mine.sites, observed.covariances, prepared.example)
+        results, first = compare_groups(
+            student_side, reference_side, partners, prepared.example, observed, measures
+        )
+        taking = compensations(student, student_side.sites, observed.covariances, prepared.example)
         context = DescriptionContext(
             model=student,
-            graph=mine.graph,
+            graph=student_side.graph,
             statistics=Statistics(
-                mine.sites,
+                student_side.sites,
                 observed,
                 beta.mean,
                 taking,
@@ -199,33 +203,33 @@ def analyze_prepared(
             sensitivity=beta,
             products=products,
             relations={key: relations(covariance) for key, covariance in observed.covariances.items()},
-            spans=spanned_by_norms(mine.graph),
-            gated=rectified(mine.graph),
+            spans=spanned_by_norms(student_side.graph),
+            gated=rectified(student_side.graph),
             thresholds=Thresholds(analysis.aligned, analysis.weak, analysis.redundant),
             metric=first,
-            own=theirs is None,
+            own=teacher_side is None,
         )
         groups = []
-        for group in mine.graph.groups:
+        for group in student_side.graph.groups:
             partner = None
-            if theirs is not None and other_beta is not None and group.name in observed.pairs:
-                partner = partner_of(theirs, partners[group.name], group.name, observed, other_beta)
+            if teacher_side is not None and other_beta is not None and group.name in observed.pairs:
+                partner = partner_of(teacher_side, partners[group.name], group.name, observed, other_beta)
             groups.append(describe_group(context, group, partner, results.get(group.name, {})))
     notes = [
         *prepared.notes,
-        *mine.graph.notes,
+        *student_side.graph.notes,
         *(matching.notes if matching else ()),
-        *_warnings(prepared, mine.sites, observed, groups),
+        *_warnings(prepared, student_side.sites, observed, groups),
         *_doubts(estimate, other_estimate),
     ]
-    said = {name for found in results.values() for name in found}
+    compared = {name for tables in results.values() for name in tables}
     notes += [
         f"the metric {name} has nothing to say of any of these groups"
         for name in measures.names
-        if name not in said and name not in measures.failed
+        if name not in compared and name not in measures.failed
     ]
     kept = {group.name: group.size - int(group.candidate.sum()) for group in groups}
-    graph = mine.graph
+    graph = student_side.graph
     return AlignmentReport(
         name=info_of(student).name,
         teacher_name=info_of(teacher).name if teacher is not None else None,
@@ -281,14 +285,14 @@ def trace_both(
     if not graph.groups:
         causes = "; ".join(sorted({item.cause for item in graph.frozen})[:3])
         raise TsdistillError(f"nothing in this model can be cut{': ' + causes if causes else ''}")
-    mine = TracedModel(student, graph, find_sites(student, graph))
+    student_side = TracedModel(student, graph, find_sites(student, graph))
     if teacher is None:
-        return mine, None
+        return student_side, None
     check_finite(teacher, "the teacher")
     with common_inputs(student, teacher):
         run_example(teacher, prepared.example, "teacher")
         other = trace(teacher, prepared.example, check=False, others=inputs_for(teacher, prepared))
-    return mine, TracedModel(teacher, other, find_sites(teacher, other))
+    return student_side, TracedModel(teacher, other, find_sites(teacher, other))
 
 
 def run_example(model: nn.Module, example: Any, role: str) -> None:

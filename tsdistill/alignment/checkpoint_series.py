@@ -35,6 +35,7 @@ __all__ = ["AlignmentHistory", "GroupHistory", "analyze_training"]
 Checkpoint = nn.Module | str | Path
 
 _NAMED = 12
+"""Names of checkpoints that a message lists; more are counted, so that the line stays short."""
 
 
 @grouped(moved=OLD_KEYWORDS, analysis=AnalysisOptions, inputs=DataOptions)

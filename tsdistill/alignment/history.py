@@ -13,8 +13,12 @@ from scipy.stats import spearmanr
 from tsdistill.alignment.report import AlignmentReport
 
 FORMAT = 1
+"""Version of the JSON of a history; see docs/files.md."""
+
 THIRDS = ("strong", "middle", "weak")
 _FEWEST = 3
+"""Nodes of a group from which a rank correlation of strength and alignment is computed: two always have
+one of 1 or -1."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -135,6 +135,6 @@ def first_of_nodes(names: Iterable[str], results: Mapping[str, Mapping[str, np.n
     """The first metric that compares nodes and has something to say of every pair of groups; ``None``
     without."""
     for name in names:
-        if results and all(name in found and found[name].ndim == 2 for found in results.values()):
+        if results and all(name in tables and tables[name].ndim == 2 for tables in results.values()):
             return name
     return None

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 FORMAT = 1
+"""Version of the JSON of a report; see docs/files.md."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -267,7 +268,7 @@ class AlignmentReport:
 
     def __str__(self) -> str:
         lines = [
-            f"{self.name or self.arch or 'model'} beside {self._beside()}: {len(self.groups)} groups, "
+            f"{self.name or self.arch or 'model'} beside {self._reference()}: {len(self.groups)} groups, "
             f"{self.params:,} parameters, {self.macs:,} MACs; data: {self.data} ({self.samples} samples)"
         ]
         for group in self.groups:
@@ -278,7 +279,7 @@ class AlignmentReport:
         lines += [f"  note: {note}" for note in self.notes]
         return "\n".join(lines)
 
-    def _beside(self) -> str:
+    def _reference(self) -> str:
         return (self.teacher_name or self.teacher_arch or "a teacher") if self.has_teacher else "itself"
 
 

@@ -39,14 +39,14 @@ def weighted_losses(value: Any, at: str = "") -> dict[str, float]:
             pairs.append((rest.strip(), weight.strip()) if star else (part.strip(), 1.0))
     else:
         raise TsdistillError(f"{at}loss is text, a list or a table of weights, not {_shown(value)}")
-    found: dict[str, float] = {}
+    weights: dict[str, float] = {}
     for name, weight in pairs:
-        if name in found:
+        if name in weights:
             raise TsdistillError(f"{at}the loss {name} is given twice; give it once, with one weight")
-        found[name] = _number(weight)
-        if not math.isfinite(found[name]):
+        weights[name] = _number(weight)
+        if not math.isfinite(weights[name]):
             raise TsdistillError(f"{at}the weight of the loss {name} is a number, not {_shown(weight)}")
-    return found
+    return weights
 
 
 def _number(value: Any) -> float:

@@ -27,23 +27,23 @@ IGNORE_INDEX = OptionField(
 )
 
 
-def parse_stated(given: Any, at: str = "") -> dict[str, str]:
+def parse_stated(stated: Any, at: str = "") -> dict[str, str]:
     """What the user says of outputs, by name, from text (``"scores=classes,boxes=values"``) or a mapping.
 
     Raises:
         TsdistillError: it is neither, or says something else than classes, classes:DIM, values or unused.
     """
-    if isinstance(given, Mapping):
-        found = {str(name): str(text) for name, text in given.items()}
-    elif isinstance(given, str):
-        pairs = [part.partition("=") for part in given.split(",") if part.strip()]
-        found = {name.strip(): text.strip() for name, _, text in pairs}
+    if isinstance(stated, Mapping):
+        match = {str(name): str(text) for name, text in stated.items()}
+    elif isinstance(stated, str):
+        pairs = [part.partition("=") for part in stated.split(",") if part.strip()]
+        match = {name.strip(): text.strip() for name, _, text in pairs}
     else:
-        raise TsdistillError(f"{at}outputs is text or a table such as scores = 'classes', not {given!r}")
-    for name, text in found.items():
+        raise TsdistillError(f"{at}outputs is text or a table such as scores = 'classes', not {stated!r}")
+    for name, text in match.items():
         if not name or not re.fullmatch(rf"{CLASSES}(:-?\d+)?|{VALUES}|{UNUSED}", text):
             raise TsdistillError(
                 f"{at}outputs: {name}={text}: write NAME=classes, NAME=classes:DIM, NAME=values or "
                 "NAME=unused, separated by commas"
             )
-    return found
+    return match

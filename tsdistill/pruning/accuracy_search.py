@@ -158,8 +158,8 @@ def prune_to_drop(
     def attempt(part: float) -> Trial:
         nonlocal done
         done += 1
-        told = prefixed(progress, trial_name(done))
-        judge.progress = told
+        report_progress = prefixed(progress, trial_name(done))
+        judge.progress = report_progress
         try:
             result = prune_result(
                 model,
@@ -171,7 +171,7 @@ def prune_to_drop(
                 realignment=realignment,
                 inputs=inputs,
                 seed=seed,
-                progress=told,
+                progress=report_progress,
             )
         except BudgetUnreachable:
             return Trial(part, None, None, None, False)

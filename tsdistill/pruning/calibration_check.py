@@ -58,12 +58,12 @@ def _search(
         return [
             Frozen(names[0], f"the cut model fails on calibration data that the whole one takes: {cause}")
         ]
-    found: list[Frozen] = []
+    failing: list[Frozen] = []
     for half in (names[: len(names) // 2], names[len(names) // 2 :]):
         part = {name: removed[name] for name in half}
         small = cut(model, graph, part, example).model
         why = _failure(small, x)
         if why is not None:
-            found += _search(model, graph, part, x, example, why)
+            failing += _search(model, graph, part, x, example, why)
     together = f"the cut model fails on calibration data, only together with other groups: {cause}"
-    return found or [Frozen(name, together) for name in names]
+    return failing or [Frozen(name, together) for name in names]

@@ -127,8 +127,8 @@ class PruningPlan:
         """
         text = json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n"
         if path is not None:
-            with atomic_file(path) as beside:
-                beside.write_text(text, encoding="utf-8")
+            with atomic_file(path) as scratch:
+                scratch.write_text(text, encoding="utf-8")
         return text
 
     @classmethod
@@ -158,16 +158,18 @@ class PruningPlan:
         for name, group in self.groups.items():
             if not group.removed:
                 continue
-            there = graph.by_name.get(name)
-            made = (
+            traced_group = graph.by_name.get(name)
+            made_for = (
                 f"the plan was made for {self.arch}" if self.arch else "the plan was made for another model"
             )
-            if there is None:
-                raise TsdistillError(f"the plan cuts group {name!r}, which this model does not have; {made}")
-            if there.size != group.size:
+            if traced_group is None:
+                raise TsdistillError(
+                    f"the plan cuts group {name!r}, which this model does not have; {made_for}"
+                )
+            if traced_group.size != group.size:
                 raise TsdistillError(
                     f"the plan cuts group {name!r} of {group.size} nodes, "
-                    f"but this model has {there.size} there; {made}"
+                    f"but this model has {traced_group.size} there; {made_for}"
                 )
 
     def __str__(self) -> str:

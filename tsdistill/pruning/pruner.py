@@ -195,7 +195,7 @@ def prune_result(
             state = _follow(model, plan, prepared, seed, progress)
             if realigns:
                 state.realign(seed + 1, progress, turns=TURNS if joint else 0)  # as a run's only round
-            described, graph, told = prepared.description, state.graph, []
+            described, graph, stage_progress = prepared.description, state.graph, []
         else:
             if report is None:
                 seen = prepared
@@ -207,7 +207,7 @@ def prune_result(
                 )
             iterative = IterativePruner(model, teacher, report, prepared, wanted, selection, seed=seed)
             state = iterative.run(rounds, realigns, progress, joint=joint)
-            described, graph, told = report.data, report.graph, iterative.notes
+            described, graph, stage_progress = report.data, report.graph, iterative.notes
     return PruneResult(
         model=without_call_layers(state.model),
         plan=plan or state.plan(),
@@ -218,7 +218,7 @@ def prune_result(
         data=described,
         rounds=state.rounds,
         realigned=state.realigned.fitted if state.realigned else 0,
-        notes=(*graph.notes, *told, *prepared.stream.notes, *state.notes()),
+        notes=(*graph.notes, *stage_progress, *prepared.stream.notes, *state.notes()),
     )
 
 
@@ -248,9 +248,9 @@ def _follow(
     check_finite(model, "the model")
     graph = trace(model, prepared.example, others=inputs_for(model, prepared))
     if plan.by_size:
-        found = rewrite_heads(model, graph, prepared.example, prepared, plan.by_size)
-        if found is not None:
-            model, graph = found.model, found.graph
+        plan_groups = rewrite_heads(model, graph, prepared.example, prepared, plan.by_size)
+        if plan_groups is not None:
+            model, graph = plan_groups.model, plan_groups.graph
     plan.check(graph)
     sites = find_sites(model, graph, set(plan.removed))
     observed = observe(model, sites, prepared, seed=seed, progress=progress)

@@ -162,7 +162,7 @@ MOST = 8
 """Rounds at most, when nobody says how many."""
 
 
-def rounds_for(part: float, given: int | None, realign: bool) -> int:
+def rounds_for(part: float, rounds: int | None, realign: bool) -> int:
     """Number of rounds: the one given, else as many as let each keep about seven tenths.
 
     Without re-alignment a second look at the network brings nothing, so that there is one.
@@ -172,8 +172,8 @@ def rounds_for(part: float, given: int | None, realign: bool) -> int:
         given: what the user says.
         realign: whether rounds end with re-alignment.
     """
-    if given is not None:
-        return given
+    if rounds is not None:
+        return rounds
     if not realign or part >= 1:
         return 1
     return min(MOST, max(1, ceil(log(part) / log(STEP) - 0.01)))

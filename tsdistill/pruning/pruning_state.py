@@ -286,8 +286,8 @@ class IndexMap:
             if owner is not None:
                 then = self.kept[slot.param, slot.dim][slot.coords].tolist()
                 owners = [{owner.get(coordinate) for coordinate in node} for node in then]
-                found = [one for each in owners if len(each) == 1 for one in each if one is not None]
-                return found if len(set(found)) == group.size else None
+                kept = [one for each in owners if len(each) == 1 for one in each if one is not None]
+                return kept if len(set(kept)) == group.size else None
         return None
 
     def cut(

@@ -38,6 +38,7 @@ _MOST_OUTPUTS = 4096
 
 _ROWS, _ROWS_PER_ENTRY = 16384, 16
 _UNKNOWN = 512
+"""Samples that are assumed where a stream does not say its length."""
 
 
 @dataclass(frozen=True, eq=False)

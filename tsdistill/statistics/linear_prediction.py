@@ -8,8 +8,14 @@ import torch
 from tsdistill.errors import TsdistillError
 
 RIDGE = 1e-3
+"""Smallest ridge on a correlation matrix, as a part of its unit diagonal: well above the error of float32
+sums."""
+
 _WIDE = 512
+"""Nodes above which a matrix is inverted in float32: there the time of an inversion in float64 is felt."""
+
 _TAME = 1e-2
+"""Ridge from which float32 suffices: the condition number is then at most the number of nodes times 100."""
 
 JITTER = 1e-7
 """Ridge, relative to unit variance, of a correlation matrix that is to be inverted as it is: rounding of the
@@ -135,12 +141,18 @@ def downdate(precision: np.ndarray, removed: np.ndarray) -> np.ndarray:
 
 
 LOWEST = 0.5
+"""Share of variance explained below which elimination ends: a node that is predicted worse than that is
+not redundant."""
 
 
 _ALIKE = 1e4
+"""Largest entry of the inverse correlation that counts: nodes above it are copies of one another, and
+ties are broken by strength."""
 
 
 _BLOCK = 128
+"""Nodes that are removed between two updates of the whole inverse: 128 columns make an efficient matrix
+product."""
 
 
 def elimination_r2(

@@ -109,7 +109,7 @@ def compensations(
         sites.sites[key].module for key, module in modules.items() if effective_weight(module, "bias") is None
     }
     norms = batchnorm_after(model, bare, example) if bare else {}
-    readers = {reading.site: reading.reader for found in sites.readings.values() for reading in found}
+    readers = {reading.site: reading.reader for readings in sites.readings.values() for reading in readings}
     able = capacities(model, readers, readers.keys() & covariances.keys(), example)
     result = {}
     for key, each in able.items():

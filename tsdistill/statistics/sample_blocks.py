@@ -7,10 +7,21 @@ import torch
 from torch import Tensor
 
 ROWS = 16384
+"""Rows (samples times positions) that the moments of a pair of groups are estimated from at least: a
+correlation then has a standard error below 0.01."""
+
 _WORK = 2**22
+"""Entries of a covariance times positions per batch, about: it bounds the work of one batch where layers
+are narrow."""
+
 _FEWEST = 16
+"""Positions per sample that are taken at least."""
+
 _ROWS_PER_FEATURE = 16
+"""Rows per feature for a covariance: with 16 the eigenvalues are within about a half of the true ones."""
+
 _UNKNOWN = 512
+"""Samples that are assumed where a stream does not say its length."""
 
 
 def channels_first(x: Tensor, channel_dim: int) -> Tensor:

@@ -21,6 +21,8 @@ from tsdistill.statistics.sites import GroupSite, ModelSites
 from tsdistill.tracing.graph import Group, NodeGraph
 
 _SIDE = 2
+"""Side of the common grid that maps are pooled to, in positions: 2 by 2 keeps left and right, top and
+bottom apart at four values per node."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,8 +13,14 @@ import numpy as np
 from tsdistill.alignment.matching.coarse_activations import CoarseActivations, TracedModel
 
 OTHER_KIND = 0.15
+"""Similarity (CKA, 0 to 1) that a pair of groups of different kinds of layers loses."""
+
 HALVED = 0.05
+"""Similarity that a pair loses per factor of two between its numbers of positions."""
+
 ALL_THE_WAY = 0.2
+"""Similarity that a pair loses over the whole depth: the first layer of one model against the last of the
+other."""
 
 
 def pair_penalty(

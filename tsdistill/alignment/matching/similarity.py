@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 FEWEST = 4
+"""Samples from which linear CKA is computed; with fewer every pair of groups looks alike."""
 
 
 def centred_gram(features: Tensor) -> Tensor:

@@ -58,8 +58,10 @@ def condition_claims(
     assert lowest.gradient_worst is not None
     nodes = lowest.nodes + first.nodes
     same = len(student) == len(teacher)
-    widths = [(mine.nodes, theirs.nodes) for mine, theirs in zip(student, teacher, strict=False)]
-    narrow = sum(mine < theirs for mine, theirs in widths)
+    widths = [
+        (layer.nodes, teacher_layer.nodes) for layer, teacher_layer in zip(student, teacher, strict=False)
+    ]
+    narrow = sum(width < teacher_width for width, teacher_width in widths)
     return (
         Claim(
             f"{KINDS} (ReLU or Leaky ReLU)",

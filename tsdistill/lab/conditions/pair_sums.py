@@ -77,18 +77,18 @@ class PairSums:
         self._theirs: list[RectifierSums] = []
         self._alpha: Tensor | None = None
 
-    def add(self, mine: RectifierPass, theirs: RectifierPass, generator: Generator) -> None:
+    def add(self, student: RectifierPass, teacher: RectifierPass, generator: Generator) -> None:
         """Add a batch of the student and the teacher; ``generator`` draws random projections.
 
         Raises:
             TsdistillError: outputs of different shapes, or no rectifier.
         """
-        if mine.output.shape != theirs.output.shape:
+        if student.output.shape != teacher.output.shape:
             raise TsdistillError(
-                f"the student gives {mine.output.shape[1]} values a sample and the teacher "
-                f"{theirs.output.shape[1]}: the gradient needs outputs of the same shape"
+                f"the student gives {student.output.shape[1]} values a sample and the teacher "
+                f"{teacher.output.shape[1]}: the gradient needs outputs of the same shape"
             )
-        for one, sums, role in ((mine, self._mine, "student"), (theirs, self._theirs, "teacher")):
+        for one, sums, role in ((student, self._mine, "student"), (teacher, self._theirs, "teacher")):
             if not one.gates:
                 raise TsdistillError(
                     f"the {role} calls no rectifier (ReLU, GELU, SiLU, ...): the theorems do not apply to it"
@@ -98,9 +98,9 @@ class PairSums:
             for gate, each in zip(one.gates, sums, strict=True):
                 each.add(gate)
             self.smooth |= one.smooth
-        self._gradients(mine, theirs)
-        self._modulation(mine, theirs, generator)
-        self.seen += len(mine.output)
+        self._gradients(student, teacher)
+        self._modulation(student, teacher, generator)
+        self.seen += len(student.output)
 
     def student(self) -> tuple[LayerConditions, ...]:
         """The student's layers."""
@@ -114,23 +114,23 @@ class PairSums:
         """E[α_kj] ``[n, m]`` of the lowest layers, float64; ``None`` where their maps differ in size."""
         return None if self._alpha is None else self._alpha / self.seen
 
-    def _gradients(self, mine: RectifierPass, theirs: RectifierPass) -> None:
-        target = theirs.output.detach().to(mine.output)
-        mine.back(target - mine.output.detach())
-        lowest = mine.gates[0].to_before
+    def _gradients(self, student: RectifierPass, teacher: RectifierPass) -> None:
+        target = teacher.output.detach().to(student.output)
+        student.back(target - student.output.detach())
+        lowest = student.gates[0].to_before
         if lowest is not None:
             self.largest = max(self.largest, float(lowest.abs().max()))
-        left = [_norms(gate, len(target)) for gate in mine.gates]
-        mine.back(target)
-        for sums, norm, gate in zip(self._mine, left, mine.gates, strict=True):
+        left = [_norms(gate, len(target)) for gate in student.gates]
+        student.back(target)
+        for sums, norm, gate in zip(self._mine, left, student.gates, strict=True):
             sums.left.append(norm)
             sums.whole.append(_norms(gate, len(target)))
 
-    def _modulation(self, mine: RectifierPass, theirs: RectifierPass, generator: Generator) -> None:
-        r = torch.randn(mine.output.shape, generator=generator)
-        mine.back(r)
-        theirs.back(r)
-        v, w = mine.gates[0].to_after, theirs.gates[0].to_after
+    def _modulation(self, student: RectifierPass, teacher: RectifierPass, generator: Generator) -> None:
+        r = torch.randn(student.output.shape, generator=generator)
+        student.back(r)
+        teacher.back(r)
+        v, w = student.gates[0].to_after, teacher.gates[0].to_after
         if v is None or w is None or v.shape[2] != w.shape[2]:
             return
         part = torch.einsum("bkp,bjp->kj", v.double(), w.to(v.device).double()).cpu()

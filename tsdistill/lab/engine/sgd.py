@@ -212,10 +212,10 @@ def _bytes(networks: Networks) -> int:
 
 def _check(students: Networks, teachers: Networks, steps: int, batch: int) -> None:
     for what in ("count", "inputs", "outputs"):
-        ours, theirs = getattr(students, what), getattr(teachers, what)
-        if ours != theirs:
+        ours, teacher_widths = getattr(students, what), getattr(teachers, what)
+        if ours != teacher_widths:
             raise TsdistillError(
-                f"students and teachers differ in {what}: {ours} and {theirs}; make them the same"
+                f"students and teachers differ in {what}: {ours} and {teacher_widths}; make them the same"
             )
     if batch < 1 or steps < 0:
         raise TsdistillError(

@@ -40,7 +40,7 @@ def tables_of(cells: Cells) -> tuple[Table, ...]:
 def claims_of(cells: Cells) -> tuple[Claim, ...]:
     """The claims of Theorems 2, 3 and 4 and of the talk."""
     return (
-        _found(cells),
+        _recovered(cells),
         _two_or_three(cells),
         _observed(cells),
         *_unaligned(cells),
@@ -49,7 +49,7 @@ def claims_of(cells: Cells) -> tuple[Claim, ...]:
     )
 
 
-def _found(cells: Cells) -> Claim:
+def _recovered(cells: Cells) -> Claim:
     rows = [
         value
         for cell in cells

@@ -174,7 +174,7 @@ def cell(
         "early": rounded(recovered[early].mean(1)),
         "late": rounded(recovered[-1].mean(1)),
         "small": small.sum(1).tolist(),
-        "found": rounded([_found(matched[-1, p], small[p]) for p in range(shape[1])]),
+        "found": rounded([_recovered(matched[-1, p], small[p]) for p in range(shape[1])]),
         "order": rounded([_order(matched[early, p]) for p in range(shape[1])]),
         "curve": [l_curve(best[p], strengths[p]) for p in range(shape[1])],
         "points": [curve_points(best[p], strengths[p], CURVE_POINTS) for p in range(shape[1])],
@@ -265,7 +265,7 @@ def _strong(settings: TwoLayer, cells: Sequence[Cell]) -> Claim:
     )
 
 
-def _found(matched: Tensor, small: Tensor) -> float | None:
+def _recovered(matched: Tensor, small: Tensor) -> float | None:
     return float((matched[small] >= 0.9).float().mean()) if bool(small.any()) else None
 
 

@@ -29,8 +29,8 @@ def draw(outcome: Outcome) -> dict[str, Figure]:
 def _errors(panel: Axes, families: Any) -> None:
     labels = list(dict.fromkeys(item["family"] for item in families))
     for act, colour in zip(dict.fromkeys(item["act"] for item in families), COLOURS, strict=False):
-        mine = [item for item in families if item["act"] == act]
-        for item in mine:
+        errors = [item for item in families if item["act"] == act]
+        for item in errors:
             row = labels.index(item["family"]) + (0.14 if colour != COLOURS[0] else -0.14)
             known = [max(value, 1e-17) for value in item["errors"]]
             panel.scatter(known, [row] * len(known), s=15, color=colour, linewidths=0, alpha=0.85)

@@ -65,7 +65,7 @@ class Trainings:
         return train(
             fresh,
             data=self._train,
-            out=self._made("teacher"),
+            out=self._built("teacher"),
             resume=True,
             options={
                 "epochs": epochs,
@@ -121,7 +121,7 @@ class Trainings:
             training), ``output_mse``, ``agreement``, ``top1`` (on evaluation images) and the figures of
             `tsdistill.distillation.alignment_tracker.AlignmentTracker`.
         """
-        folder = self._made(f"width-{width:g}-seed-{seed}-epochs-{epochs}")
+        folder = self._built(f"width-{width:g}-seed-{seed}-epochs-{epochs}")
         file = folder / "figures.json"
         known: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {"epochs": []}
         known |= {"width": width, "seed": seed}
@@ -177,5 +177,5 @@ class Trainings:
         """Batches of evaluation images for alignment."""
         return [(x.to(self._device), None) for x in self._test.x[:ALIGNMENT_IMAGES].split(128)]
 
-    def _made(self, name: str) -> Path:
+    def _built(self, name: str) -> Path:
         return made_folder(self._folder / name)

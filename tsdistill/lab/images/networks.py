@@ -3,6 +3,8 @@
 from torch import nn
 
 NODES = 64
+"""Nodes of each convolution, as in the paper."""
+
 CLASSES = 10
 """Nodes of each convolution, as in the paper, and classes of both data sets."""
 

@@ -121,7 +121,7 @@ def gradient_rule(student: nn.Module, teacher: nn.Module, x: Tensor) -> list[Rul
         raise TsdistillError(
             f"the student has {sizes[0]} outputs, the teacher {sizes[1]}: give both the same"
         )
-    return [Rule(mine, theirs) for mine, theirs in zip(own, other, strict=True)]
+    return [Rule(student_sums, teacher_sums) for student_sums, teacher_sums in zip(own, other, strict=True)]
 
 
 @dataclass(frozen=True)

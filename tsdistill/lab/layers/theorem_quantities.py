@@ -120,7 +120,7 @@ def observed_by(
         dead: fan-out norms up to this share of the largest count as 0.
     """
     weight, bias = teacher
-    mine, shift = student
+    student_gates, shift = student
     z = x @ weight.T + (0 if bias is None else bias)
     seen = (z > 0).any(0) & (z < 0).any(0)
     norms = fan_out.norm(dim=1)
@@ -128,7 +128,7 @@ def observed_by(
     shares = []
     for j in range(len(weight)):
         points = project_on_boundary(x, weight[j], None if bias is None else bias[j])
-        active = (points @ mine.T + (0 if shift is None else shift)) > 0
+        active = (points @ student_gates.T + (0 if shift is None else shift)) > 0
         shares.append(active.double().mean(0) * alive)
     return ObserverTable(seen, torch.stack(shares))
 
@@ -213,13 +213,13 @@ def observer_mask(teachers: Networks, students: Networks, x: Tensor) -> tuple[Te
     """
     active = []
     for s in range(students.count):
-        mine, theirs = students.some([s]), teachers.some([s])
+        student_gates, teacher_gates = students.some([s]), teachers.some([s])
         active.append(
             observed_by(
                 x,
-                (theirs.fan_in[0], theirs.biases[0][0] if theirs.biases else None),
-                (mine.fan_in[0], mine.biases[0][0] if mine.biases else None),
-                mine.fan_out[0],
+                (teacher_gates.fan_in[0], teacher_gates.biases[0][0] if teacher_gates.biases else None),
+                (student_gates.fan_in[0], student_gates.biases[0][0] if student_gates.biases else None),
+                student_gates.fan_out[0],
             ).observers
         )
     who = torch.stack(active)

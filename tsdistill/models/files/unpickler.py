@@ -31,7 +31,7 @@ _UNSUPPORTED = "torch._utils._rebuild_"
 _DATA = ("datetime.", "pathlib.", "decimal.", "fractions.", "uuid.", "numpy.dtype", "numpy.ndarray")
 _PLAIN = (
     *(f"builtins.{kind}" for kind in ("set", "frozenset", "complex", "bytearray", "slice", "range")),
-    *(f"numpy.{core}.multiarray.{made}" for core in ("core", "_core") for made in ("_reconstruct", "scalar")),
+    *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
     *("_codecs.encode", "argparse.Namespace", "collections.deque", "torch.serialization._get_layout"),
     *("torch.device", "torch.Generator", "types.SimpleNamespace"),
 )

@@ -113,13 +113,13 @@ class _Moments:
 
     def of(self, kind: str, layer: Heads, times: int) -> Tensor:
         """Summed over the ``times`` that every head occurs, ``[heads, size, size]``, float64."""
-        found = []
+        moments = []
         for number in range(times):
             key = (kind, layer.name, number)
             seen = max(self._seen.get(key, 0), 1)
             mean = self._means[key] / seen if kind == "value" else torch.zeros_like(self._means[key])
-            found.append(self._totals[key] / seen - mean[:, :, None] * mean[:, None, :])
-        return torch.stack(found).sum(0)
+            moments.append(self._totals[key] / seen - mean[:, :, None] * mean[:, None, :])
+        return torch.stack(moments).sum(0)
 
     def hooked(self) -> ExitStack:
         """Forwards inside the block are added."""

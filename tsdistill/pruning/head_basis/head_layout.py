@@ -49,8 +49,8 @@ def find_heads(model: nn.Module, graph: NodeGraph) -> list[Heads]:
     sized = build(
         model, record.trace, {number: axis for axes in forks.values() for number, axis in axes.items()}
     )
-    found = (_heads(model, graph.by_name[name], sized) for name in forks)
-    return [heads for heads in found if heads is not None]
+    layouts = (_heads(model, graph.by_name[name], sized) for name in forks)
+    return [heads for heads in layouts if heads is not None]
 
 
 def _heads(model: nn.Module, group: Group, sized: NodeGraph) -> Heads | None:
@@ -80,15 +80,15 @@ def _heads(model: nn.Module, group: Group, sized: NodeGraph) -> Heads | None:
 
 def _sized(own: list[Slot], sized: NodeGraph) -> dict[tuple[str, int], np.ndarray] | None:
     """All that the coordinates of these heads hold: ``(parameter, dimension)`` -> the nodes' coordinates."""
-    found: dict[tuple[str, int], np.ndarray] = {}
+    sizes: dict[tuple[str, int], np.ndarray] = {}
     wanted = {(slot.param, slot.dim): slot.coords for slot in own}
     for group in sized.groups:
         slots = {(slot.param, slot.dim): slot.coords for slot in group.slots}
         if any(key in wanted and np.isin(coords, wanted[key]).any() for key, coords in slots.items()):
-            if slots.keys() & found.keys():
+            if slots.keys() & sizes.keys():
                 return None
-            found.update(slots)
-    return found if wanted.keys() <= found.keys() else None
+            sizes.update(slots)
+    return sizes if wanted.keys() <= sizes.keys() else None
 
 
 def _roles(group: Group, written: list[list[Rows]], readers: list[Rows]) -> Heads | None:

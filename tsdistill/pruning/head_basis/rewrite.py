@@ -78,9 +78,9 @@ def rewrite_heads(
     sized = traced_like(written, example, graph, [heads.name for heads in layers])
     queries = {}
     for heads in layers:
-        found = _queries(sized, heads)
-        if found is not None:
-            queries[found[0]] = found[1]
+        heads_by_layer = _queries(sized, heads)
+        if heads_by_layer is not None:
+            queries[heads_by_layer[0]] = heads_by_layer[1]
     return RewrittenHeads(written, sized, queries) if queries else None
 
 

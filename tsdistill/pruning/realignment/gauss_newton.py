@@ -162,11 +162,11 @@ class _Problem:
 
     def _downhill(self, at: Tensors) -> Tensors:
         """``Jᵀ(wanted − f)``."""
-        found = {name: torch.zeros_like(p) for name, p in at.items()}
+        step = {name: torch.zeros_like(p) for name, p in at.items()}
         for x, wanted in self._chunks:
             y, back = vjp(partial(self._run, x=x), at)[:2]
-            found = _plus(found, 1.0, back(wanted - y)[0])
-        return found
+            step = _plus(step, 1.0, back(wanted - y)[0])
+        return step
 
     def _gauss_newton_product(self, at: Tensors, way: Tensors) -> Tensors:
         """``JᵀJ way``."""

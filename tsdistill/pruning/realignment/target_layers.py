@@ -202,13 +202,13 @@ def find_blocks(
     """
     modules = dict(small.named_modules())
     nodes = _nodes(modules, small_flow)
-    found: list[Block] = []
+    blocks: list[Block] = []
     for name in sorted(small_flow.passed, key=lambda name: -name.count(".")):
         inside = tuple(layer for layer in layers if layer.startswith(f"{name}."))
         known = nodes.get(id(small_flow.passed[name]))
         if not 2 <= len(inside) <= _MOST_LAYERS or known is None or name not in dense_flow.passed:
             continue
-        within = [block for block in found if block.name.startswith(f"{name}.")]
+        within = [block for block in blocks if block.name.startswith(f"{name}.")]
         if (within and len(inside) > _LAYERS) or not _alone(small, modules[name]):
             continue
         dim, (param, side) = known
@@ -216,10 +216,10 @@ def find_blocks(
         widths = small_flow.passed[name].shape[dim], dense_flow.passed[name].shape[dim]
         if widths[0] != (widths[1] if left is None else len(left)):
             continue
-        found = [block for block in found if block not in within]
+        blocks = [block for block in blocks if block not in within]
         gain = gain_of(gains, param, side)
-        found.append(Block(name, inside, dim, index_of(left, widths[1]), gain))
-    return found
+        blocks.append(Block(name, inside, dim, index_of(left, widths[1]), gain))
+    return blocks
 
 
 def output_side(name: str, module: nn.Module) -> tuple[str, int]:
@@ -240,8 +240,8 @@ def index_of(left: np.ndarray | None, width: int) -> Tensor | None:
 
 def gain_of(gains: ActivationGains, param: str, dim: int) -> Tensor | None:
     """How many times as large the activations at a dimension of a weight have to be."""
-    found = gains.get((param, dim))
-    return None if found is None else torch.from_numpy(found)
+    gain = gains.get((param, dim))
+    return None if gain is None else torch.from_numpy(gain)
 
 
 def _nodes(modules: Mapping[str, nn.Module], flow: Flow) -> dict[int, tuple[int, tuple[str, int]]]:

@@ -74,13 +74,13 @@ def budget_of(**values: object) -> Budget:
         TsdistillError: none or several are given, there is no such cost, or a budget is neither a part nor an
             amount.
     """
-    given = {kind: value for kind, value in values.items() if value is not None}
-    if len(given) != 1:
+    stated = {kind: value for kind, value in values.items() if value is not None}
+    if len(stated) != 1:
         kinds = [*values] or plugins.names(KIND)
         names = ", ".join(kinds[:-1]) + f" and {kinds[-1]}"
-        what = "no budget is given" if not given else f"{' and '.join(given)} are given and contradict"
+        what = "no budget is given" if not stated else f"{' and '.join(stated)} are given and contradict"
         raise TsdistillError(f"{what}; give exactly one of {names}: what is kept")
-    kind, value = next(iter(given.items()))
+    kind, value = next(iter(stated.items()))
     if isinstance(value, Budget) and value.kind == kind:
         return value
     return _parse(kind, value)
@@ -94,10 +94,10 @@ def asked(*, lossless: bool = False, **values: object) -> Budget | None:
     """
     if not lossless:
         return budget_of(**values)
-    beside = [kind for kind, value in values.items() if value is not None]
-    if beside:
+    others = [kind for kind, value in values.items() if value is not None]
+    if others:
         raise TsdistillError(
-            f"lossless takes no budget, it removes what costs nothing and no more; leave out {beside[0]} "
+            f"lossless takes no budget, it removes what costs nothing and no more; leave out {others[0]} "
             "or lossless"
         )
     return None
@@ -144,10 +144,10 @@ def _parse(kind: str, value: object) -> Budget:
     )
     text = str(value).strip()
     percent = text.endswith("%")
-    found = _AMOUNT.fullmatch(text.removesuffix("%").strip())
-    if isinstance(value, bool) or found is None or (percent and found[2]):
+    match = _AMOUNT.fullmatch(text.removesuffix("%").strip())
+    if isinstance(value, bool) or match is None or (percent and match[2]):
         raise wrong
-    number, unit = float(found[1]), found[2].lower()
+    number, unit = float(match[1]), match[2].lower()
     if not isfinite(number):
         raise wrong
     if percent or (not unit and number <= 1):

@@ -97,9 +97,9 @@ class PeakMemory:
                 continue
             before, after = seen[term.name]
             weight = ((before + after) / most) ** _SHARPNESS
-            made = output_factors(model, term)
-            read_ = [place for place in range(len(term.factors)) if place not in made]
-            for size, factors in ((before, read_), (after, made)):
+            produced = output_factors(model, term)
+            read_ = [place for place in range(len(term.factors)) if place not in produced]
+            for size, factors in ((before, read_), (after, produced)):
                 width = output(term, factors)
                 yield width, weight * size / max(1, width.value(graph.widths))
 

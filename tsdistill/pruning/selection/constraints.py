@@ -124,12 +124,12 @@ def _is_rank(group: Group) -> bool:
 
 
 def _met(what: str, patterns: Sequence[str], names: Sequence[str]) -> set[str]:
-    found: set[str] = set()
+    matches: set[str] = set()
     for pattern in patterns:
         met = {name for name in names if fnmatchcase(name, pattern)}
         if not met:
             near = get_close_matches(pattern, names, n=5, cutoff=0.4) or names[:5]
             more = f" (of {len(names)})" if len(near) < len(names) else ""
             raise TsdistillError(f"{what} {pattern!r} meets no group; near are {', '.join(near)}{more}")
-        found |= met
-    return found
+        matches |= met
+    return matches

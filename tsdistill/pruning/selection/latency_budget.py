@@ -142,14 +142,14 @@ def find_limit(
         if limit <= too_small:
             limit = (too_small + min(points)[0]) / 2
         try:
-            made, small = _cut(model, graph, example, plan_for, limit, put_back)
+            cut, small = _cut(model, graph, example, plan_for, limit, put_back)
         except BudgetUnreachable:
             if not plans:
                 raise
             too_small = limit
             continue
         readings.append(measure(reference, small, inputs))
-        plans.append(made)
+        plans.append(cut)
         points.append((limit, readings[-1].ratio))
         if abs(readings[-1].ratio / asked - 1) <= _CLOSE:
             break
@@ -227,10 +227,10 @@ def _cut(
 ) -> tuple[PruningPlan, nn.Module]:
     """The plan at ``limit`` and the model cut by it; groups that cannot be cut join ``put_back``."""
     while True:
-        made = plan_for(limit, tuple(put_back))
-        done = cut(model, graph, made.removed, example)
+        plan = plan_for(limit, tuple(put_back))
+        done = cut(model, graph, plan.removed, example)
         if not done.put_back:
-            return made, done.model
+            return plan, done.model
         put_back.update({item.name: item for item in done.put_back})
 
 

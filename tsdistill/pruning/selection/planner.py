@@ -190,9 +190,9 @@ def _check(
     )
     if least <= most:
         return
-    said = _upwards(least / of) if budget.kept is not None and of else amount(budget.kind, least, up=True)
+    message = _upwards(least / of) if budget.kept is not None and of else amount(budget.kind, least, up=True)
     raise BudgetUnreachable(
-        f"a budget of {budget} cannot be met: the smallest that can be reached is {said}; "
+        f"a budget of {budget} cannot be met: the smallest that can be reached is {message}; "
         f"{_ways_out(report, constraints)}"
     )
 

@@ -95,19 +95,19 @@ def families(report: AlignmentReport) -> list[list[str]]:
     for group in report.groups:
         if not group.observed:
             continue
-        mine = home.setdefault(group.name, [group.name])
+        members = home.setdefault(group.name, [group.name])
         if group.name in statistics.observed.pairs:
             continue
         for reading in statistics.sites.readings[group.name]:
-            other = site_home.setdefault(reading.site, mine)
-            if other is not mine:
-                other.extend(mine)
-                for name in mine:
+            other = site_home.setdefault(reading.site, members)
+            if other is not members:
+                other.extend(members)
+                for name in members:
                     home[name] = other
                 for site, family in site_home.items():
-                    if family is mine:
+                    if family is members:
                         site_home[site] = other
-                mine = other
+                members = other
     distinct = {id(family): family for family in home.values()}
     return list(distinct.values())
 
