@@ -205,7 +205,7 @@ def test_a_sample_that_no_gradient_moves_stays() -> None:
 
 @pytest.mark.parametrize(
     ("teacher", "message"),
-    [(None, "none is given; give --teacher"), (nn.Linear(5, 2), "no node with a rectifier")],
+    [(None, "none is given; give teacher"), (nn.Linear(5, 2), "no node with a rectifier")],
 )
 def test_a_teacher_with_boundaries_is_needed(teacher: nn.Module | None, message: str) -> None:
     x = torch.randn(20, 5)

@@ -71,7 +71,7 @@ def test_a_chain_that_mixes_gives_labels_to_match_expanded_samples() -> None:
 def test_a_chain_hands_the_teacher_on() -> None:
     chain = opened("standard+teacher-aware:share=1")
     assert needs_teacher(chain)
-    with pytest.raises(TsdistillError, match="give --teacher"):
+    with pytest.raises(TsdistillError, match="give teacher"):
         prepared(chain, setting())
     teacher = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
     x = torch.randn(8, 3, 8, 8, generator=generator(1))

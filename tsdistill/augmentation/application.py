@@ -8,6 +8,7 @@ from torch import Generator, Tensor
 
 from tsdistill.augmentation.strategy_protocol import MixesLabels, Prepares, Setting, Strategy
 from tsdistill.errors import TsdistillError, cause_of
+from tsdistill.options.option_fields import written
 from tsdistill.runtime.finite import non_finite
 
 
@@ -35,7 +36,7 @@ def prepared(strategy: Strategy, setting: Setting) -> Strategy:
     if needs_teacher(strategy) and setting.teacher is None:
         raise TsdistillError(
             f"the augmentation {title(strategy)} moves samples by what a teacher computes, and none is "
-            "given; give --teacher, or use teacher-agnostic"
+            f"given; give {written('teacher')}, or use teacher-agnostic"
         )
     return strategy.prepare(setting) if isinstance(strategy, Prepares) else strategy
 

@@ -12,6 +12,7 @@ from tsdistill.augmentation.rectifiers import StopForward, by_node, run_with_cal
 from tsdistill.augmentation.strategy_protocol import Setting
 from tsdistill.augmentation.teacher_nodes import TeacherNodes, nodes_of
 from tsdistill.errors import TsdistillError
+from tsdistill.options.option_fields import written
 from tsdistill.runtime.modes import evaluation_mode
 
 _BOUNDARY_TOLERANCE = 1e-6
@@ -76,7 +77,9 @@ class TeacherAware:
             TsdistillError: there is no teacher, or it has no node with a boundary.
         """
         if setting.teacher is None:
-            raise TsdistillError("teacher-aware needs a teacher; give --teacher, or use teacher-agnostic")
+            raise TsdistillError(
+                f"teacher-aware needs a teacher; give {written('teacher')}, or use teacher-agnostic"
+            )
         nodes = nodes_of(
             setting.teacher,
             setting.batches(),

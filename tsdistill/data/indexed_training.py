@@ -17,6 +17,7 @@ from tsdistill.data.targets import labels_of
 from tsdistill.data.training_batch import LoaderOptions, Share, TrainingBatch
 from tsdistill.errors import TsdistillError
 from tsdistill.models.info import InputSpec
+from tsdistill.options.option_fields import written
 from tsdistill.runtime.seeds import mixed_seed, seeded_draws
 
 _REPLACEMENT_TRIES = 64
@@ -119,7 +120,7 @@ class IndexedTrainingData:
         if self.batch_size < options.share.of:
             raise TsdistillError(
                 f"a batch of {self.batch_size} samples cannot be divided among {options.share.of} processes; "
-                "start fewer, or give a larger --batch-size"
+                f"start fewer, or give a larger {written('batch_size')}"
             )
         self.length: int | None = self._used // self.batch_size
         self.labels = None if self._synthetic else labels_of(dataset)

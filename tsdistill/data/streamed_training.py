@@ -19,6 +19,7 @@ from tsdistill.data.training_batch import LoaderOptions, Share, TrainingBatch
 from tsdistill.data.unreadable import Failure
 from tsdistill.errors import TsdistillError, cause_of
 from tsdistill.models.info import InputSpec
+from tsdistill.options.option_fields import written
 from tsdistill.runtime.nests import cut
 from tsdistill.runtime.seeds import mixed_seed, seeded_draws
 
@@ -151,7 +152,7 @@ class StreamTrainingData:
         if options.batch_size % options.share.of:
             raise TsdistillError(
                 f"a batch of {options.batch_size} samples of a stream cannot be divided evenly among "
-                f"{options.share.of} processes; give a --batch-size that can"
+                f"{options.share.of} processes; give a {written('batch_size')} that can"
             )
         number = "" if self.samples is None else f"{self.samples} "
         self.description = "; ".join(part for part in (f"{number}{name}", "streamed", details) if part)
@@ -186,7 +187,8 @@ class StreamTrainingData:
         if not read:
             raise TsdistillError(
                 f"{self.name} gives no whole batch of {options.batch_size} samples to each of its "
-                f"{options.workers} workers; give fewer --workers or a smaller --batch-size"
+                f"{options.workers} workers; give fewer {written('workers')} or a smaller "
+                f"{written('batch_size')}"
             )
 
 

@@ -13,6 +13,7 @@ from torch import nn
 from tsdistill.devices import check_device
 from tsdistill.errors import TsdistillError, cause_of
 from tsdistill.evaluation.named_outputs import batch_outputs
+from tsdistill.options.option_fields import written
 from tsdistill.options.train_options import TrainOptions
 from tsdistill.runtime.exclusive import exclusive
 from tsdistill.runtime.forward import forward
@@ -95,7 +96,7 @@ def _open_accelerator(options: TrainOptions, folder: str | None) -> Iterator[Acc
     if kind in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
         raise TsdistillError(
             f"accelerate is set to {kind}, and a student is held whole by every process; launch without it "
-            "(a teacher that does not fit: --shard-teacher)"
+            f"(a teacher that does not fit: {written('shard_teacher')})"
         )
     try:
         yield accelerator

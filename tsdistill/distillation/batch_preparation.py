@@ -16,6 +16,7 @@ from tsdistill.augmentation.strategy_protocol import Strategy
 from tsdistill.data.training_batch import TrainingBatch, TrainingData
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.counted_positions import aligned_labels
+from tsdistill.options.option_fields import written
 from tsdistill.options.output_options import IGNORED
 from tsdistill.options.train_options import TrainOptions
 from tsdistill.runtime.forward import placement
@@ -74,7 +75,8 @@ class BatchPreparation:
         if self._strategy is not None:
             if not isinstance(x, Tensor):
                 raise TsdistillError(
-                    f"the augmentation {self._options.augment} takes one tensor a batch; use --augment none"
+                    f"the augmentation {self._options.augment} takes one tensor a batch; use "
+                    f"{written('augment', 'none')}"
                 )
             if self._mixes and y is not None and (ignored or not self._mixable(y)):
                 raise TsdistillError(
@@ -105,14 +107,16 @@ class BatchPreparation:
         if ignored or not (self._mixable(y) or (isinstance(y, Tensor) and y.ndim == 2 and self._classes)):
             raise TsdistillError(
                 "label_smoothing spreads labels of which there is one for each sample, none of them ignored; "
-                "give --loss cross-entropy:smoothing=0.1 for others"
+                f"give {written('loss', 'cross-entropy:smoothing=0.1')} for others"
             )
         assert self._classes is not None
         return smoothed(y, self._options.label_smoothing, self._classes)
 
     def _check(self, y: Any, index: Tensor | None) -> None:
         if y is None:
-            raise TsdistillError("the loss needs labels and the data have none; give --loss soft-targets")
+            raise TsdistillError(
+                f"the loss needs labels and the data have none; give {written('loss', 'soft-targets')}"
+            )
         if not isinstance(y, Tensor) or y.is_floating_point() or self._classes is None:
             return
         check_range(y, self._classes, index, self._options.ignore_index)

@@ -12,6 +12,7 @@ from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.counted_positions import counted, labels_for
 from tsdistill.evaluation.named_outputs import WHOLE, main_name
 from tsdistill.evaluation.output_layout import Layout, class_output, layouts, paired
+from tsdistill.options.option_fields import written
 from tsdistill.options.output_options import CLASSES, UNUSED
 from tsdistill.runtime.finite import non_finite
 
@@ -139,7 +140,7 @@ class TrainedOutputs:
         if self.classes(name) < 2:
             raise TsdistillError(
                 f"the loss {loss} compares class probabilities, and the output {name} of shape "
-                f"{self.shapes[name]} has no two classes; give --loss mse, or logits"
+                f"{self.shapes[name]} has no two classes; give {written('loss', 'mse')}, or logits"
             )
 
     def check_same(self, name: str) -> None:

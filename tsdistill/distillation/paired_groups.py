@@ -17,6 +17,7 @@ from tsdistill.alignment.metrics.correlation import Correlation
 from tsdistill.distillation.losses.features import Features
 from tsdistill.distillation.losses.loss_protocol import Batches, Step, input_of
 from tsdistill.errors import TsdistillError
+from tsdistill.options.option_fields import written
 from tsdistill.runtime.forward import forward, head
 from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.runtime.nests import count
@@ -225,7 +226,7 @@ class PairedGroups:
         if not pairs:
             raise TsdistillError(
                 "the forward passes show no pair of groups of student and teacher; give other models, or a "
-                "loss of outputs only (--loss soft-targets)"
+                f"loss of outputs only ({written('loss', 'soft-targets')})"
             )
         return tuple(pairs)
 

@@ -91,7 +91,7 @@ def _run(
     data = _open(request, accelerator)
     teacher_fingerprint = None if teacher is None else fingerprint(teacher)
     if isinstance(teacher, Ensemble) and options.shard_teacher:
-        raise TsdistillError("--shard-teacher spreads one teacher; give one, or leave it out")
+        raise TsdistillError(f"{written('shard_teacher')} spreads one teacher; give one, or leave it out")
     if teacher is not None and options.shard_teacher:
         shard(teacher, accelerator, named, options.augment)
     samples = probe_batches(request, accelerator.device, probe_size(named, options))
@@ -267,7 +267,9 @@ def _teacher_forward(
     }
     obstacle = next((name for name, applies in obstacles.items() if applies), None)
     if obstacle:
-        raise TsdistillError(f"teacher outputs cannot be kept with {obstacle}; leave --cache-teacher out")
+        raise TsdistillError(
+            f"teacher outputs cannot be kept with {obstacle}; leave {written('cache_teacher')} out"
+        )
     assert folder is not None
     assert data.numbers is not None
     identity: dict[str, Any] = {"teacher": teacher_fingerprint, "data": data.description, "amp": options.amp}

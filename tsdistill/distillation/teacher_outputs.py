@@ -20,6 +20,7 @@ from tsdistill.distillation.losses import Combined, Features
 from tsdistill.errors import TsdistillError, cause_of
 from tsdistill.evaluation.named_outputs import batch_outputs
 from tsdistill.files import atomic_file
+from tsdistill.options.option_fields import written
 from tsdistill.runtime.forward import forward
 from tsdistill.runtime.nests import tensors
 from tsdistill.schema import LARGEST_OPTIONS
@@ -166,7 +167,7 @@ class CachedTeacher:
             if shape_here != (samples, *shape):
                 raise TsdistillError(
                     f"teacher outputs cannot be kept: {name} has the shape {shape_here} in one batch and "
-                    f"{shape} for a sample of another; leave --cache-teacher out"
+                    f"{shape} for a sample of another; leave {written('cache_teacher')} out"
                 )
         parts = [outputs[name].reshape(samples, -1).cpu().numpy() for name in self._shapes]
         return np.concatenate(parts, 1)
@@ -189,7 +190,7 @@ class CachedTeacher:
             if len(tensor) != samples:
                 raise TsdistillError(
                     f"teacher outputs cannot be kept: {name} of shape {tuple(tensor.shape)} has no entry for "
-                    f"each of {samples} samples; leave --cache-teacher out"
+                    f"each of {samples} samples; leave {written('cache_teacher')} out"
                 )
         self._shapes = {name: tuple(tensor.shape[1:]) for name, tensor in outputs.items()}
         values, known = self._folder / "teacher.npy", self._folder / "teacher.known.npy"
@@ -246,7 +247,9 @@ def shard(teacher: nn.Module, accelerator: Accelerator, loss: Combined | None, a
             augmentation needs more of it than its outputs.
     """
     if accelerator.num_processes < 2:
-        raise TsdistillError("--shard-teacher spreads a teacher over several processes; start some")
+        raise TsdistillError(
+            f"{written('shard_teacher')} spreads a teacher over several processes; start some"
+        )
     terms = () if loss is None else loss.terms
     readers = [f"the loss {term.name}" for term in terms if term.loss.needs_teacher and term.reads_features]
     if augment != "none" and needs_teacher(opened(augment)):
@@ -255,7 +258,8 @@ def shard(teacher: nn.Module, accelerator: Accelerator, loss: Combined | None, a
         raise TsdistillError(
             f"{readers[0]} reads more of the teacher than its outputs, and a sharded teacher gives "
             f"only these; "
-            "leave --shard-teacher out, or give a loss of outputs (--loss soft-targets)"
+            f"leave {written('shard_teacher')} out, or give a loss of outputs "
+            f"({written('loss', 'soft-targets')})"
         )
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
@@ -267,7 +271,7 @@ def shard(teacher: nn.Module, accelerator: Accelerator, loss: Combined | None, a
         fully_shard(teacher, mesh=mesh, reshard_after_forward=True)
     except (RuntimeError, ValueError, NotImplementedError, AssertionError) as error:
         raise TsdistillError(
-            f"the teacher cannot be sharded: {cause_of(error)}; leave --shard-teacher out"
+            f"the teacher cannot be sharded: {cause_of(error)}; leave {written('shard_teacher')} out"
         ) from error
 
 

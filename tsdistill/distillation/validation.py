@@ -15,6 +15,7 @@ from tsdistill.distillation.losses import Batches
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation import evaluate
 from tsdistill.evaluation.metric import metric_kind, traits_of
+from tsdistill.options.option_fields import written
 from tsdistill.options.output_options import IGNORED
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ def worsened(log: Sequence[Mapping[str, Any]]) -> str:
     before, after = (described(metric[0], abs(figure), metric[1]) for _, figure in (first, last))
     return (
         f"warning: training made the model worse: {after} after epoch {log[-1]['epoch']}, {before} before "
-        "training; lower --lr, give more data, or keep best.safetensors"
+        f"training; lower {written('lr')}, give more data, or keep best.safetensors"
     )
 
 

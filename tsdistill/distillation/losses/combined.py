@@ -158,7 +158,8 @@ class Combined:
         for term in self.terms:
             if teacher is None and term.loss.needs_teacher:
                 raise TsdistillError(
-                    f"the loss {term.name} needs a teacher; give --teacher, or --loss cross-entropy"
+                    f"the loss {term.name} needs a teacher; give {written('teacher')}, or "
+                    f"{written('loss', 'cross-entropy')}"
                 )
             term.loss.attach(student, teacher, batches, generator)
 

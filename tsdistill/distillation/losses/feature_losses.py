@@ -12,6 +12,7 @@ from torch.nn import functional
 from tsdistill.distillation.losses.loss_protocol import FEATURES, Batches, PlainLoss, Step
 from tsdistill.distillation.paired_groups import GroupPair, PairedGroups
 from tsdistill.errors import TsdistillError
+from tsdistill.options.option_fields import written
 
 
 class Hints(PlainLoss):
@@ -50,7 +51,7 @@ class Hints(PlainLoss):
             TsdistillError: no teacher, no groups that can be paired, or none of that name.
         """
         if teacher is None:
-            raise TsdistillError("the loss hints needs a teacher; give --teacher")
+            raise TsdistillError(f"the loss hints needs a teacher; give {written('teacher')}")
         self._pairs = select_pairs(PairedGroups(student, teacher, batches).shared_pairs, self.at, "hints")
         self.student_taps = tuple(dict.fromkeys(pair.student_tap for pair in self._pairs))
         self.teacher_taps = tuple(dict.fromkeys(pair.teacher_tap for pair in self._pairs))
@@ -152,11 +153,12 @@ class AttentionTransfer(PlainLoss):
             TsdistillError: no teacher, or no pair of groups that has maps in both models.
         """
         if teacher is None:
-            raise TsdistillError("the loss attention-transfer needs a teacher; give --teacher")
+            raise TsdistillError(f"the loss attention-transfer needs a teacher; give {written('teacher')}")
         maps = tuple(pair for pair in PairedGroups(student, teacher, batches).shared_pairs if pair.mapped)
         if not maps:
             raise TsdistillError(
-                "attention-transfer needs feature maps in both models; give --loss node-alignment"
+                "attention-transfer needs feature maps in both models; give "
+                f"{written('loss', 'node-alignment')}"
             )
         self._pairs = select_pairs(maps, self.at, "attention-transfer")
         self.student_taps = tuple(dict.fromkeys(pair.student_tap for pair in self._pairs))

@@ -13,6 +13,7 @@ from tsdistill.alignment.matching.node_matching import match_nodes
 from tsdistill.distillation.losses.loss_protocol import FEATURES, Batches, PlainLoss, Step
 from tsdistill.distillation.paired_groups import GroupPair, PairedGroups, Samples, similarities, strengths
 from tsdistill.errors import TsdistillError
+from tsdistill.options.option_fields import written
 
 _CONSTANT_VARIANCE = 1e-10
 """Variance of a student node, as a share of its mean square, up to which the node counts as constant.
@@ -78,7 +79,7 @@ class NodeAlignment(PlainLoss):
             TsdistillError: no teacher, or no groups that can be paired.
         """
         if teacher is None:
-            raise TsdistillError("the loss node-alignment needs a teacher; give --teacher")
+            raise TsdistillError(f"the loss node-alignment needs a teacher; give {written('teacher')}")
         samples = Samples(batches, self.samples)
         self._seed = int(torch.randint(2**31, (), generator=generator))
         self._paired = PairedGroups(student, teacher, samples)

@@ -11,6 +11,7 @@ from torch.nn import functional
 from tsdistill.distillation.losses.loss_protocol import ANY, CLASSES, PlainLoss, Step
 from tsdistill.distillation.losses.output_rows import rows_of
 from tsdistill.errors import TsdistillError
+from tsdistill.options.option_fields import written
 
 _CONSTANT_TARGETS = 1e-6
 """The variance of the teacher's values, as a share of their mean square, below which they count as constant:
@@ -140,7 +141,7 @@ class Decoupled(PlainLoss):
         """
         rows = rows_of(step, teacher=True, labels=self.needs_labels)
         if rows.student.shape[1] < 2:
-            raise TsdistillError("dkd needs two classes or more; give --loss logits")
+            raise TsdistillError(f"dkd needs two classes or more; give {written('loss', 'logits')}")
         labels = rows.labels if self.needs_labels else rows.teacher
         target = labels.argmax(1) if labels.is_floating_point() else labels
         tckd, nckd = decoupled_divergences(rows.student / self.T, rows.teacher / self.T, target)

@@ -12,6 +12,7 @@ from tsdistill.distillation.losses.loss_protocol import Step
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.counted_positions import counted, labels_for
 from tsdistill.evaluation.output_layout import probabilities
+from tsdistill.options.option_fields import written
 from tsdistill.runtime.nests import by_name
 
 
@@ -92,7 +93,9 @@ def _rows(rows: Tensor, counted_positions: Tensor | None) -> Tensor:
 def _teacher(step: Step) -> Tensor:
     student_output, teacher_output = step.student_output, step.teacher_output
     if teacher_output is None:
-        raise TsdistillError("this loss needs a teacher; give --teacher, or --loss cross-entropy")
+        raise TsdistillError(
+            f"this loss needs a teacher; give {written('teacher')}, or {written('loss', 'cross-entropy')}"
+        )
     if student_output.shape != teacher_output.shape:
         raise TsdistillError(
             f"the student's output has the shape {tuple(student_output.shape)}, the teacher's "
@@ -108,7 +111,9 @@ def _label_tensor(step: Step, expected: str) -> Tensor:
     layout, student_output = step.read_as, step.student_output
     y = step.y.get(layout.name) if isinstance(step.y, Mapping) else step.y
     if y is None:
-        raise TsdistillError("this loss needs labels and the data have none; give --loss soft-targets")
+        raise TsdistillError(
+            f"this loss needs labels and the data have none; give {written('loss', 'soft-targets')}"
+        )
     labels = labels_for(layout, student_output, y)
     if labels is None:
         kind = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
@@ -125,7 +130,7 @@ def _values(step: Step, counted_positions: Tensor | None) -> Tensor:
         if width != 1:
             raise TsdistillError(
                 f"the labels are whole numbers and the output has {width} values a position; this loss takes "
-                "a label for each value: give --loss cross-entropy for class numbers"
+                f"a label for each value: give {written('loss', 'cross-entropy')} for class numbers"
             )
         labels = labels.unsqueeze(-1)
     return _rows(labels, counted_positions)
@@ -145,7 +150,7 @@ def _labels(step: Step, counted_positions: Tensor | None) -> Tensor:
         ):
             raise TsdistillError(
                 "labels that are no whole numbers are the probabilities of classes, and these do not sum to "
-                "1 at each position; give --loss mse:target=label for values"
+                f"1 at each position; give {written('loss', 'mse:target=label')} for values"
             )
         return _rows(labels, counted_positions)
     flat = labels.flatten()

@@ -152,7 +152,7 @@ def _equals(family: Sequence[Built]) -> tuple[str, ...]:
     if unlike and first.input is not None:
         lines.append(
             f"inputs are taken as {first.arch} has them ({_look(first.input)}); {unlike[0].arch} has "
-            f"{_look(unlike[0].input)}: give --mean and --std if they are meant"
+            f"{_look(unlike[0].input)}: give {written('mean')} and {written('std')} if they are meant"
         )
     return tuple(lines)
 

@@ -15,6 +15,7 @@ from tsdistill.models.files.stored_weights import shapes_of
 from tsdistill.models.info import InputSpec, ModelInfo
 from tsdistill.models.sources.offline import quiet_downloads
 from tsdistill.models.sources.specs import Built, OptionValue, join, parse
+from tsdistill.options.option_fields import written
 
 _REFUSED = ("checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
 
@@ -31,7 +32,8 @@ def build(argument: str, *, weights: bool) -> Built:
     for key in _REFUSED:
         if key in options:
             raise TsdistillError(
-                f"{spec}: the option {key!r} cannot be given here; give a file as MODEL with --arch"
+                f"{spec}: the option {key!r} cannot be given here; give a file as MODEL with "
+                f"{written('arch')}"
             )
     hub = name.partition(":")[0] in ("hf-hub", "hf_hub") and bool(name.partition(":")[2])
     if hub and not weights:
