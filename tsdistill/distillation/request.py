@@ -25,6 +25,7 @@ from tsdistill.options.train_options import TrainOptions
 from tsdistill.runtime.forward import forward, to_model
 from tsdistill.runtime.modes import evaluation_mode, plain_evaluation
 from tsdistill.runtime.nests import arguments_of, by_name, count, moved
+from tsdistill.runtime.unchanged import preserved_models
 
 _FEATURE_SAMPLES, _OUTPUT_SAMPLES = 512, 32
 """Samples of the probe batches: 512 where losses or augmentations measure nodes (as many as node-alignment
@@ -100,7 +101,7 @@ def probe_outputs(request: Request, samples: Pairs) -> tuple[TrainedOutputs, lis
         with torch.no_grad(), evaluation_mode(teacher):
             teacher_outputs = batch_outputs(forward(teacher, x, "teacher"), "teacher")
     outputs = TrainedOutputs.of(student_outputs, teacher_outputs, request.options.outputs, y)
-    with plain_evaluation(student, training=True):
+    with preserved_models(student), plain_evaluation(student, training=True):
         outputs.check_training(
             student_outputs, batch_outputs(forward(student, x, "student"), "student in training mode")
         )

@@ -104,8 +104,8 @@ def correlations(teachers: Networks, students: Networks, x: Tensor, layer: int =
     parts = []
     for where, own in _parts(students, x):
         ours = _standardised(teachers.some(where).hidden(own)[layer])
-        teacher_norms = _standardised(students.some(where).hidden(own)[layer])
-        parts.append(torch.bmm(ours, teacher_norms.transpose(1, 2)).clamp_(-1, 1))
+        other_nodes = _standardised(students.some(where).hidden(own)[layer])
+        parts.append(torch.bmm(ours, other_nodes.transpose(1, 2)).clamp_(-1, 1))
     return torch.cat(parts)
 
 
