@@ -103,8 +103,9 @@ class _ModuleState:
             if type(value) in _TABLES and (not name.startswith("_") or name == "_buffers")
         ]
         tensors = [*buffers_of(module).values(), *own.values()]
+        uncounted = "running_mean" in buffers_of(module)  # the kernels of norms write without counting
         self._tensors = [
-            (tensor, _version(tensor), tensor.detach().clone())
+            (tensor, None if uncounted else _version(tensor), tensor.detach().clone())
             for tensor in tensors
             if isinstance(tensor, torch.Tensor) and not isinstance(tensor, nn.Parameter) and _held(tensor)
         ]
