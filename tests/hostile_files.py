@@ -198,6 +198,7 @@ def run_options(folder: Path, draw: Random) -> Callable[[], Any]:
     """``options.json`` of a run that is to be resumed."""
     identity = {"tsdistill": "0", "options": OPTIONS, "student": "a"}
     run = RunFolder(folder / "run")
+    run.last.parent.mkdir(parents=True, exist_ok=True)
     written(run.options, document(identity, draw))
     written(run.last, STATE)
     return lambda: run.begin(identity, resume=True)
