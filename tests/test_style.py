@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,4 +93,24 @@ def test_functions_take_few_parameters() -> None:
             names = [each.arg for each in (*arguments.args, *arguments.kwonlyargs)]
             if len([name for name in names if name not in ("self", "cls")]) > MOST_PARAMETERS:
                 bad.append(f"{file}:{function.lineno}: {function.name} has {len(names)} parameters")
+    assert bad == []
+
+
+def test_documented_arguments_are_parameters() -> None:
+    bad = []
+    for file, tree in TREES.items():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.FunctionDef | ast.ClassDef):
+                continue
+            part = (ast.get_docstring(node) or "").partition("Args:\n")[2]
+            names = re.findall(r"^    (\w+):", re.split(r"\n(?=\S)", part)[0], re.MULTILINE)
+            functions = [node]
+            if isinstance(node, ast.ClassDef):
+                functions = [f for f in node.body if isinstance(f, ast.FunctionDef) and f.name == "__init__"]
+            if not functions or not isinstance(functions[0], ast.FunctionDef):
+                continue
+            arguments = functions[0].args
+            known = {a.arg for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)}
+            known |= {a.arg for a in (arguments.vararg, arguments.kwarg) if a}
+            bad += [f"{file}:{node.lineno}: {node.name}: {name}" for name in names if name not in known]
     assert bad == []

@@ -123,7 +123,7 @@ class BoundaryProjection:
     Args:
         teacher: the model.
         nodes: its nodes.
-        chosen: int64 ``[n]``, the node of each sample.
+        node: int64 ``[n]``, the node of each sample.
         place: ``[n]`` in [0, 1): which of the node's positions.
     """
 

@@ -20,7 +20,7 @@ def prune_command(model: str, params: dict[str, Any]) -> str:
 
     Args:
         model: as it was given to ``analyze``.
-        given: the options of ``analyze`` that ``prune`` has too; those at their defaults are left out.
+        params: the options of ``analyze`` that ``prune`` has too; those at their defaults are left out.
     """
     words = []
     for name in (*_TEXTS, *_READING):

@@ -24,7 +24,7 @@ def expected_stages(
     """The stages of the whole command and their costs, as far as they are known beforehand.
 
     Args:
-        given: the command's options.
+        params: the command's options.
         realignment: what is done about the nodes that stay.
         inputs: how the samples are read that pruning sees.
         judging: the samples that the models are compared on.

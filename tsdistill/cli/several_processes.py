@@ -15,7 +15,7 @@ def joined(params: dict[str, Any]) -> Iterator[bool]:
     """Join the other processes of the job, when torchrun has started some; leave them at the end.
 
     Args:
-        given: options; ``device`` ``cuda`` becomes this process's own GPU.
+        params: options; ``device`` ``cuda`` becomes this process's own GPU.
 
     Yields:
         whether this process writes and prints for all.

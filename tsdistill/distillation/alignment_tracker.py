@@ -55,7 +55,7 @@ class AlignmentTracker:
         teacher: the bare teacher.
         batches: the samples that are looked at, on the models' device; see `tracked_samples`.
         seed: of the positions that are looked at and of the strengths.
-        given: student group -> teacher group, which overrides what is found.
+        pairs: student group -> teacher group, which overrides what is found.
         description: of the data, for the report.
 
     Attributes:

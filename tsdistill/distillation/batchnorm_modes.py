@@ -58,7 +58,7 @@ def divergence_after_pass(
     Args:
         model: it is left as it was.
         batches: inputs.
-        judge: gives the divergence from the teacher.
+        measure: gives the divergence from the teacher.
     """
     trial = deepcopy_model(model)
     trial.train()

@@ -210,8 +210,8 @@ class TrainedOutputs:
         where all are.
 
         Args:
-            mine: the student's outputs of a batch, by name.
-            theirs: the teacher's, by the student's names.
+            student_outputs: the student's outputs of a batch, by name.
+            teacher_outputs: the teacher's, by the student's names.
             x: the inputs of the batch.
             y: its labels.
             ignore_index: the label that counts for nothing.

@@ -127,7 +127,7 @@ class PairedGroups:
         student: the bare student; left as it was.
         teacher: the bare teacher, likewise.
         batches: a few batches; the first samples pair groups where names do not.
-        given: student group -> teacher group, which overrides what is found.
+        pairs: student group -> teacher group, which overrides what is found.
 
     Attributes:
         student: the student's side.

@@ -34,8 +34,9 @@ class Validation:
         held_out: samples to judge on, ``None`` for none.
         reference: the teacher, to compare with.
         tracker: follows the alignment.
-        told: whether accelerate's trackers are told.
-        together: whether all processes run the held-out samples, as a teacher has to whose weights are spread
+        log_to_tracker: whether accelerate's trackers are told.
+        all_processes: whether all processes run the held-out samples, as a teacher has to whose weights are
+            spread
             over them; otherwise the first does.
         outputs: what the user says of the outputs, by name.
         ignore_index: the label that counts for nothing.

@@ -13,7 +13,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from tsdistill.lab.experiment import EXPERIMENTS, Context, Experiment, Settings, experiment, run
+from tsdistill.lab.experiment import Context, Experiment, Settings, experiment, run
+from tsdistill.lab.experiments import EXPERIMENTS
 from tsdistill.lab.results import Claim, Conditions, Outcome, Table
 from tsdistill.runtime.progress import Progress
 

@@ -62,7 +62,7 @@ def predict(
 
     Args:
         covariance: statistics of the site.
-        found: its exact relations.
+        site_relations: its exact relations.
         removed: int ``[R]``.
         kept: int ``[K]``.
         constant: whether a constant can be added; if not, the regression is one through the origin.

@@ -169,7 +169,7 @@ def rounds_for(part: float, rounds: int | None, realign: bool) -> int:
 
     Args:
         part: of the whole that is kept in the end.
-        given: what the user says.
+        rounds: what the user says.
         realign: whether rounds end with re-alignment.
     """
     if rounds is not None:

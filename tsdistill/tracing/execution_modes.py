@@ -7,7 +7,7 @@ from torch import nn
 from tsdistill.errors import TsdistillError
 from tsdistill.runtime.modes import Inputs, evaluation_in_use, plain_evaluation, run
 from tsdistill.runtime.unchanged import preserved_models
-from tsdistill.tracing.masked_reference import LENIENT, difference
+from tsdistill.tracing.cut_verification import LENIENT, difference
 from tsdistill.tracing.training_only import runs_in_training
 
 

@@ -20,10 +20,10 @@ from tsdistill.tracing.additional_runs import add_companions, add_further_runs
 from tsdistill.tracing.attention_scale import ActivationGains, fold_scales
 from tsdistill.tracing.block_axes import other_axes
 from tsdistill.tracing.coupled_widths import WidthCoupling, coupling_notes, width_couplings
+from tsdistill.tracing.cut_verification import disagreement
 from tsdistill.tracing.execution_modes import failure_in_use
 from tsdistill.tracing.graph import Frozen, NodeGraph
 from tsdistill.tracing.labelled_run import record
-from tsdistill.tracing.masked_reference import disagreement
 from tsdistill.tracing.node_groups import build, freeze_groups
 from tsdistill.tracing.repair import groups_at, repair
 from tsdistill.tracing.replay import ReplayResult, replay

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from tests.alignment.small import randomise
 from tsdistill.pruning.realignment.dataflow import PostOps, flow
-from tsdistill.pruning.realignment.layer_fit import activation_target
+from tsdistill.pruning.realignment.least_squares import activation_target
 from tsdistill.runtime.modes import evaluation_mode
 
 

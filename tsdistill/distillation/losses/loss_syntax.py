@@ -22,7 +22,8 @@ def parse(description: Description | Loss) -> Combined:
     """The weighted sum that ``given`` describes.
 
     Args:
-        given: ``"[WEIGHT*]NAME[:OPTION=VALUE,...][@OUTPUT]"``, several of them in a sequence or joined by
+        description: ``"[WEIGHT*]NAME[:OPTION=VALUE,...][@OUTPUT]"``, several of them in a sequence or joined
+            by
             ``+``, a mapping from ``"NAME[:OPTION=VALUE,...][@OUTPUT]"`` to weight, or a `Loss`.
 
     Raises:

@@ -18,8 +18,8 @@ from tsdistill.runtime.nests import tensors
 from tsdistill.statistics.outer_products import QueryReaders
 from tsdistill.tracing import trace
 from tsdistill.tracing.block_axes import head_size_groups
+from tsdistill.tracing.cut_verification import difference
 from tsdistill.tracing.graph import NodeGraph
-from tsdistill.tracing.masked_reference import difference
 from tsdistill.tracing.model_copy import deepcopy_model
 from tsdistill.tracing.trace import further_inputs
 

@@ -12,7 +12,7 @@ from tsdistill.errors import TsdistillError, cause_of
 from tsdistill.models.layers.effective_weights import effective_weight
 from tsdistill.pruning.realignment.dataflow import PostOps
 from tsdistill.pruning.realignment.gauss_newton import refit, samples_for
-from tsdistill.pruning.realignment.layer_fit import FanIn, activation_target
+from tsdistill.pruning.realignment.least_squares import FanIn, activation_target
 from tsdistill.pruning.realignment.norm_fit import Affine
 from tsdistill.pruning.realignment.pausable_forward import BatchScheduler, PausableForward
 from tsdistill.pruning.realignment.target_layers import Block, TargetLayer

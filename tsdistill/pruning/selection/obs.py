@@ -240,7 +240,7 @@ def eliminate(
     compete one by one, and the rest is brought up to date once for all that have won.
 
     Args:
-        regressions: one per site that reads any of the nodes, and tolls; used up.
+        states: one per site that reads any of the nodes, and tolls; used up.
         owner: int ``[nodes]``, the group of each node.
         floors: int ``[groups]``, how many nodes of each group stay.
         savings: float ``[nodes]``, what removing a node saves, in any unit.

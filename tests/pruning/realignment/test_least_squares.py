@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tsdistill.pruning.realignment.layer_fit import RIDGES, UNSEEN, Ridge
+from tsdistill.pruning.realignment.least_squares import RIDGES, UNSEEN, Ridge
 
 
 def halves(x: Tensor) -> tuple[Tensor, Tensor]:
