@@ -66,9 +66,8 @@ def student_of(
     """The teacher's architecture with other widths, its parameters drawn anew.
 
     The width of every group of nodes is multiplied by a factor (rounded, at least one node). Widths that
-    are not
-    prunable, such as that of the output, are kept. Shape constants in modules are repaired as after a cut,
-    and the student's outputs have the shapes of the teacher's.
+    are not prunable, such as that of the output, are kept. Shape constants in modules are repaired as after a
+    cut, and the student's outputs have the shapes of the teacher's.
 
     Args:
         teacher: any module; it is left as it was.
@@ -213,10 +212,9 @@ def reinitialise(model: nn.Module, seed: int, like: nn.Module | None = None) -> 
     """Reinitialise all parameters of ``model``, in place; running means become 0, running variances 1.
 
     ``reset_parameters`` is called on every module that has it. A parameter of another module (a position
-    table, a
-    layer scale) is drawn from a normal distribution of the mean and spread that it has in a fresh build of
-    the architecture, and of its own in ``like`` where the architecture is not known. The same seed gives the
-    same parameters; the global generators stay as they were.
+    table, a layer scale) is drawn from a normal distribution of the mean and spread that it has in a fresh
+    build of the architecture, and of its own in ``like`` where the architecture is not known. The same seed
+    gives the same parameters; the global generators stay as they were.
 
     Args:
         model: the model; changed in place.

@@ -99,9 +99,8 @@ class CachedTeacher:
     A batch whose outputs are all in the file is read from it. An output counts as cached where it was
     computed from the same input, by its checksum (see `tsdistill.distillation.checksums`): samples that
     have changed, with the data or from epoch to epoch, are computed again. Outputs that were written
-    before a process
-    was killed remain valid; a partly written one is computed again. Processes of one machine (or with one
-    file system) share the file.
+    before a process was killed remain valid; a partly written one is computed again. Processes of one machine
+    (or with one file system) share the file.
 
     Args:
         teaching: computes outputs that are not in the file.

@@ -36,8 +36,7 @@ class Validation:
         tracker: follows the alignment.
         log_to_tracker: whether accelerate's trackers are told.
         all_processes: whether all processes run the held-out samples, as a teacher has to whose weights are
-            spread
-            over them; otherwise the first does.
+            spread over them; otherwise the first does.
         outputs: what the user says of the outputs, by name.
         ignore_index: the label that counts for nothing.
     """

@@ -141,8 +141,7 @@ def prune_result(
             loss leaves the function as it is.
         teacher: a model whose nodes the selection serves.
         report: an analysis of this very model with its statistics (``analyze``, or ``analyze_for_pruning``
-            for ``heads``),
-            so that it is not made again.
+            for ``heads``), so that it is not made again.
         selection: which nodes may leave, and how they are ordered (`SelectionOptions`, or some of them by
             name): ``selection={"round_to": 8}``. With any ``importance``, layers that read what leaves are
             compensated and what stays is re-aligned. Where heads lose their size, they are written in bases

@@ -82,8 +82,7 @@ def match_groups(
     groups are compared by linear CKA of their activations on a common coarse grid, and the monotone
     one-to-one matching, in the order in which the groups are read, is taken whose sum of (CKA - 0.1 - what
     ``preference.pair_penalty`` takes off) is the largest. A group with positions (a map, tokens) only meets
-    one
-    with positions, a vector only a vector, heads only heads. The same data give the same matching.
+    one with positions, a vector only a vector, heads only heads. The same data give the same matching.
 
     Args:
         student: the one model.

@@ -23,8 +23,7 @@ def parse(description: Description | Loss) -> Combined:
 
     Args:
         description: ``"[WEIGHT*]NAME[:OPTION=VALUE,...][@OUTPUT]"``, several of them in a sequence or joined
-            by
-            ``+``, a mapping from ``"NAME[:OPTION=VALUE,...][@OUTPUT]"`` to weight, or a `Loss`.
+            by ``+``, a mapping from ``"NAME[:OPTION=VALUE,...][@OUTPUT]"`` to weight, or a `Loss`.
 
     Raises:
         TsdistillError: a name, an option or a value that does not exist, or a loss given twice.

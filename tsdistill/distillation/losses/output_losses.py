@@ -23,9 +23,8 @@ class SoftTargets(PlainLoss):
     positions that count: samples, tokens that are no padding, or pixels.
 
     The factor T² makes the size of the gradient independent of T: for large T it is that of ½ the mean
-    squared
-    difference of the centred outputs. The recommended loss: the teacher's probabilities of the wrong classes
-    carry information that labels do not have.
+    squared difference of the centred outputs. The recommended loss: the teacher's probabilities of the wrong
+    classes carry information that labels do not have.
 
     G. Hinton, O. Vinyals, J. Dean, "Distilling the knowledge in a neural network", 2015.
 
