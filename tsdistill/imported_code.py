@@ -47,7 +47,7 @@ def _from_file(path: Path, spec: str) -> ModuleType:
     try:
         with _first_on_path(path.parent):
             module_spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise TsdistillError(f"{spec}: importing {path} failed with {cause_of(error)}") from error
     return module
@@ -57,7 +57,7 @@ def _from_package(name: str, spec: str) -> ModuleType:
     try:
         with _first_on_path(Path.cwd()):
             return importlib.import_module(name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise TsdistillError(f"{spec}: importing {name} failed with {cause_of(error)}") from error
 
 

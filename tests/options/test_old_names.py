@@ -54,6 +54,24 @@ def test_old_keywords_go_into_their_objects_and_warn() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"samples": 5, "inputs": {"samples": 6}},
+        {"samples": 5, "inputs": DataOptions(samples=6)},
+        {"params": 0.5, "budget": {"params": 0.4}},
+    ],
+)
+def test_an_option_given_both_ways_is_an_error(given: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match="given twice"):
+        call(3, **given)
+
+
+def test_an_argument_that_does_not_exist_is_told_the_nearest() -> None:
+    with pytest.raises(TypeError, match=r"call\(\).*'budgt'.*budget"):
+        call(3, budgt=0.5)  # type: ignore[call-arg]
+
+
 def test_new_calls_do_not_warn_and_the_signature_is_the_new_one() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -161,3 +161,8 @@ def test_importing_the_options_imports_no_torch() -> None:
 
     code = "import sys, tsdistill.options, tsdistill.cli.main; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_options_of_another_kind_are_refused() -> None:
+    with pytest.raises(TsdistillError, match="SelectionOptions"):
+        SelectionOptions.of(DataOptions(samples=3))  # type: ignore[arg-type]

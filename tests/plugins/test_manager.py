@@ -109,3 +109,32 @@ def test_the_origin_of_a_name(monkeypatch):
     assert plugins.origin("augmentation", "none") == "tsdistill"
     with pytest.raises(TsdistillError, match="unknown augmentation 'x'"):
         found.origin("augmentation", "x")
+
+
+_HEAD = "from tsdistill.plugin_api import hookimpl\n\n@hookimpl\ndef register_augmentations(register):\n    "
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "raise SystemExit(0)",
+        _HEAD + "raise SystemExit(0)",
+        _HEAD + "1 / 0",
+        _HEAD + "register('a', 2)",
+        "x = 1",
+    ],
+    ids=["exits", "hook exits", "hook raises", "taken", "nothing"],
+)
+def test_a_file_that_is_refused_leaves_the_registry_as_it_was_and_loads_once_mended(
+    monkeypatch, tmp_path, fault
+):
+    found = registry(monkeypatch, lambda: Offers(a=1))
+    file = tmp_path / "mine.py"
+    file.write_text(fault)
+    for _ in range(2):
+        with pytest.raises(TsdistillError, match=r"mine\.py"):
+            found.load(str(file))
+        assert found.items("augmentation") == {"a": 1}
+    file.write_text(_HEAD + "register('longer_name', 3)  # other length, other bytecode")
+    assert found.load(str(file)).names == {"augmentation": ("longer_name",)}
+    assert found.items("augmentation") == {"a": 1, "longer_name": 3}

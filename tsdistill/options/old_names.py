@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
-from tsdistill.options.option_fields import OptionSet, known_fields
+from tsdistill.options.option_fields import OptionSet, known_fields, nearest
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -40,6 +40,10 @@ def grouped(
         @functools.wraps(function)
         def called(*args: P.args, **kwargs: P.kwargs) -> R:
             flat = {name: kwargs.pop(name) for name in [*kwargs] if name in old}
+            unknown = [name for name in kwargs if name not in signature.parameters]
+            if unknown:
+                way_out = nearest(unknown[0], signature.parameters)
+                raise TypeError(f"{function.__name__}() takes no argument {unknown[0]!r}; {way_out}")
             if not flat:
                 return function(*args, **kwargs)
             new = signature.bind_partial(*args, **kwargs).arguments
@@ -48,7 +52,8 @@ def grouped(
                     moved[name](new, value)
                     continue
                 home = homes[name]
-                chosen = {**groups[home].of(new.get(home)).changed(), name: value}
+                before = groups[home].of(new.get(home)).changed()
+                chosen = {**before, name: _once(name, value, home, before)}
                 new[home] = groups[home].of(chosen)
             warnings.warn(_advice(function, flat, homes), DeprecationWarning, stacklevel=2)
             positional = [p.name for p in signature.parameters.values() if p.kind is p.VAR_POSITIONAL]
@@ -71,9 +76,16 @@ def into(parameter: str, field: str) -> Move:
     def move(arguments: dict[str, Any], value: Any) -> None:
         before = arguments.get(parameter)
         before = before.changed() if isinstance(before, OptionSet) else dict(before or {})
-        arguments[parameter] = {**before, field: value}
+        arguments[parameter] = {**before, field: _once(field, value, parameter, before)}
 
     return move
+
+
+def _once(name: str, value: Any, home: str, before: Mapping[str, Any]) -> Any:
+    """The value of an old keyword, which the object that it goes into does not have already."""
+    if before.get(name) is not None:
+        raise TypeError(f"{name} is given twice, by itself and in {home}; leave out {name}=")
+    return value
 
 
 def _advice(function: Callable[..., Any], flat: Mapping[str, Any], homes: Mapping[str, str]) -> str:

@@ -132,8 +132,9 @@ class OptionSet:
         if type(value) is cls:
             return value
         if isinstance(value, OptionSet):
-            shared = known_fields(cls)
-            return cls(**{n: getattr(value, n) for n in known_fields(type(value)) if n in shared})
+            shared = [name for name in known_fields(type(value)) if name in known_fields(cls)]
+            if shared:
+                return cls(**{name: getattr(value, name) for name in shared})
         if not isinstance(value, Mapping):
             raise TsdistillError(
                 f"{cls.__name__} or a mapping of options by name is wanted, not a {type(value).__name__}"

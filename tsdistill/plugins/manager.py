@@ -162,16 +162,33 @@ class Registry:
             raise TsdistillError(f"{title}: {cause_of(error)}") from error
         self._kinds.clear()
         self.generation += 1
+        try:
+            return self._admitted(title)
+        except BaseException:
+            self._forget(title)
+            raise
+
+    def _admitted(self, title: str) -> PluginSummary:
+        """What a plugin that was named gave; it gives something, under names of its own."""
         for kind in KINDS:
             try:
                 self._from_plugin(kind, title)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise TsdistillError(f"{title}: {_HOOKS[kind]}() fails: {cause_of(error)}") from error
         summary = self._summary(title)
         problem = self._misnamed(title) or ("it registers nothing" if not summary.names else None)
         if problem:
             raise TsdistillError(f"{title}: {problem}")
+        for kind in summary.names:
+            self.items(kind)
         return summary
+
+    def _forget(self, title: str) -> None:
+        """Take back a plugin that was refused, so that all else works and it can be loaded again, mended."""
+        self._manager.unregister(name=title)
+        for kind in KINDS:
+            self._collected.pop((kind, title), None)
+        self._kinds.clear()
 
     def plugins(self) -> list[PluginSummary]:
         """Every plugin that is not built in and what it gave, those that failed included."""
@@ -257,7 +274,7 @@ class Registry:
             for name, thing in taken.items():
                 if name in registered:
                     raise TsdistillError(
-                        f"{kind} {name!r} is registered by both {owners[name]} and {title}; uninstall one, "
+                        f"{kind} {name!r} is registered by both {owners[name]} and {title}; rename one, "
                         f"or name the plugins to load in the environment variable {ENVIRONMENT}"
                     )
                 registered[name], owners[name] = thing, title

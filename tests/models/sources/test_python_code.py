@@ -78,3 +78,11 @@ def test_file_that_does_not_import(tmp_path):
     (tmp_path / "bad.py").write_text("import no_such_module_anywhere\n")
     with pytest.raises(TsdistillError, match="failed with ModuleNotFoundError"):
         load(f"{tmp_path / 'bad.py'}:build")
+
+
+@pytest.mark.parametrize("code", ["raise SystemExit(0)", "def make():\n    raise SystemExit(0)"])
+def test_code_that_ends_the_program_is_an_error(tmp_path, code):
+    file = tmp_path / "model.py"
+    file.write_text(code)
+    with pytest.raises(TsdistillError, match="SystemExit"):
+        load(f"{file}:make")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tsdistill.errors import TsdistillError
-from tsdistill.pruning.selection.budget import Budget, amount, asked, budget_of
+from tsdistill.pruning.selection.budget import Budget, amount, asked, budget_of, requested
 
 
 @pytest.mark.parametrize(
@@ -106,3 +106,9 @@ def test_an_amount_that_is_rounded_up_is_a_budget_not_below_it(kind: str, value:
     said = budget_of(**{kind: amount(kind, value, up=True).split()[0]})
     assert said.limit is not None
     assert value * (1 - 1e-12) <= said.limit <= 1.002 * value
+
+
+@pytest.mark.parametrize("budget", [0.5, 1, ["macs"]])
+def test_a_budget_that_is_no_mapping_is_refused(budget: object) -> None:
+    with pytest.raises(TsdistillError, match="budget takes"):
+        requested(None, budget)  # type: ignore[arg-type]

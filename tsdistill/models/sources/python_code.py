@@ -47,7 +47,7 @@ def call(argument: str, wanted: str) -> Any:
 def _called(function: Callable[[], Any], argument: str, name: str) -> Any:
     try:
         return function()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise TsdistillError(f"{argument}: {name}() failed with {cause_of(error)}") from error
 
 

@@ -125,8 +125,12 @@ def requested(
                 f"budget takes {LOSSLESS!r} or what is kept, {{'params': 0.5}}, not {budget!r}"
             )
         named = {LOSSLESS: True}
-    else:
+    elif budget is None or isinstance(budget, Mapping):
         named = dict(budget or {})
+    else:
+        raise TsdistillError(
+            f"budget takes {LOSSLESS!r} or what is kept, {{'params': 0.5}}, not a {type(budget).__name__}"
+        )
     if not isinstance(named.get(LOSSLESS, False), bool):
         raise TsdistillError(f"{LOSSLESS} takes True or False, not {named[LOSSLESS]!r}")
     if macs is not None:
