@@ -94,6 +94,16 @@ def test_what_is_wrong_is_one_line_that_names_the_file(tmp_path: Path, text: str
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "text", ["plugin: mine.py", "trust: true", "arch: mine.py:net", "arch: mine:net", "example_input: a.py:x"]
+)
+def test_a_file_cannot_ask_for_code_to_be_run(tmp_path: Path, text: str) -> None:
+    command, _ = command_of("analyze")
+    with pytest.raises(TsdistillError, match="command line"):
+        parsed(command, "m.pt", "--config", config(tmp_path, text))
+    assert parsed(command, "m.pt", "--config", config(tmp_path, "arch: timm:resnet18\ntrust: false"))
+
+
 def test_training_options_without_a_flag_come_from_the_file_too(tmp_path: Path) -> None:
     command, _ = command_of("train")
     text = "momentum: 0.5\nepochs: 3\ndata: x.npz\noutput: run\nloss: {cross-entropy: 2}\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -13,6 +14,14 @@ from tsdistill.options.option_files import read_options
 from tsdistill.printable import printable
 
 CONFIG = "config"
+
+CATALOGS = ("timm:", "torchvision:", "hf:")
+"""How specifications of architectures begin that run no code of the user's."""
+
+_CODE_OPTIONS = frozenset(("plugin", "trust"))
+
+_CODE = re.compile(r"\.py\b")
+"""A Python file, as in ``file.py:factory``."""
 
 _FILE_OPTIONS = "tsdistill.file_options"
 """Where the context keeps the options of `Command.of_file` that the file has."""
@@ -57,6 +66,7 @@ def read_config(ctx: click.Context, param: click.Parameter, value: str | None) -
     others: dict[str, Any] = {}
     for key, item in read_options(value).items():
         name = key.lstrip("-").replace("-", "_")
+        _check_runs_no_code(name, item, value)
         if name in own:
             others[name] = item
         elif name not in keys:
@@ -67,6 +77,28 @@ def read_config(ctx: click.Context, param: click.Parameter, value: str | None) -
     if of_file is not None:
         ctx.meta[_FILE_OPTIONS] = {name: getattr(of_file.of(others, value), name) for name in others}
     ctx.default_map = {**(ctx.default_map or {}), **defaults}
+
+
+def _check_runs_no_code(name: str, item: Any, path: str) -> None:
+    """Refuse an option that would run code which the file names: only the command line may ask for that.
+
+    Args:
+        name: the option's key.
+        item: its value in the file.
+        path: the file, for messages.
+
+    Raises:
+        TsdistillError: the option is one of `_CODE_OPTIONS`, or its value names a Python file or module.
+    """
+    values = item if isinstance(item, list) else [item]
+    names_code = any(_CODE.search(value) for value in values if isinstance(value, str))
+    if name.endswith("arch"):
+        names_code |= any(not value.startswith(CATALOGS) for value in values if isinstance(value, str))
+    if (name in _CODE_OPTIONS and item) or names_code:
+        raise TsdistillError(
+            f"{path}: {name} would run code that the file names; give it on the command line (--"
+            f"{name.replace('_', '-')})"
+        )
 
 
 def _keys(params: Iterable[click.Parameter]) -> dict[str, click.Option]:
