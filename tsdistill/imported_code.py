@@ -13,6 +13,9 @@ from types import ModuleType
 
 from tsdistill.errors import TsdistillError, cause_of
 
+CATALOGS = ("timm", "torchvision")
+"""Sources of models whose specifications (``timm:NAME``) name no path and no code of the user's."""
+
 
 def import_code(place: str, spec: str) -> ModuleType:
     """Import code that the user names; it is executed.

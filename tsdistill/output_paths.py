@@ -13,10 +13,9 @@ from typing import Any
 
 from tsdistill.errors import TsdistillError
 from tsdistill.files import check_folder, check_place
+from tsdistill.imported_code import CATALOGS
 
 STDOUT = "-"
-_CATALOGS = ("timm", "torchvision")
-"""Sources of models whose names are no paths."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ def paths_in(value: Any) -> Iterator[Path]:
         return
     text = str(value)
     spellings = {text}
-    if text.partition(":")[0] not in _CATALOGS:
+    if text.partition(":")[0] not in CATALOGS:
         rest = text.partition(":")[2]
         spellings |= {text.rpartition(":")[0], rest, rest.partition(",")[0], text.partition("=")[2]}
     for spelling in sorted(spellings - {"", "."} | {text} - {""}):

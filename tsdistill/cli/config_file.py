@@ -9,14 +9,12 @@ from typing import Any
 import click
 
 from tsdistill.errors import TsdistillError
+from tsdistill.imported_code import CATALOGS
 from tsdistill.options.option_fields import known_fields, nearest
 from tsdistill.options.option_files import read_options
 from tsdistill.printable import printable
 
 CONFIG = "config"
-
-CATALOGS = ("timm:", "torchvision:", "hf:")
-"""How specifications of architectures begin that run no code of the user's."""
 
 _CODE_OPTIONS = frozenset(("plugin", "trust"))
 
@@ -90,10 +88,10 @@ def _check_runs_no_code(name: str, item: Any, path: str) -> None:
     Raises:
         TsdistillError: the option is one of `_CODE_OPTIONS`, or its value names a Python file or module.
     """
-    values = item if isinstance(item, list) else [item]
-    names_code = any(_CODE.search(value) for value in values if isinstance(value, str))
+    texts = [text for text in (item if isinstance(item, list) else [item]) if isinstance(text, str)]
+    names_code = any(_CODE.search(text) for text in texts)
     if name.endswith("arch"):
-        names_code |= any(not value.startswith(CATALOGS) for value in values if isinstance(value, str))
+        names_code |= any(text.partition(":")[0] not in (*CATALOGS, "hf") for text in texts)
     if (name in _CODE_OPTIONS and item) or names_code:
         raise TsdistillError(
             f"{path}: {name} would run code that the file names; give it on the command line (--"

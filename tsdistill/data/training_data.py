@@ -8,9 +8,10 @@ from typing import Any
 
 from torch.utils.data import IterableDataset
 
-from tsdistill.data import indexed_training, streamed_training
+from tsdistill.data.indexed_training_data import IndexedTrainingData
 from tsdistill.data.named_datasets import for_training
 from tsdistill.data.opener import dataset_of
+from tsdistill.data.streamed_training_data import BatchTrainingData, StreamTrainingData
 from tsdistill.data.training_batch import LoaderOptions, Share, TrainingData
 from tsdistill.data.training_transforms import TrainingTransform
 from tsdistill.data.transforms import describe
@@ -69,7 +70,7 @@ def open_training(
     if dataset is None:
         if transform is not None:
             raise TsdistillError("a training transform is for pictures, not for batches; leave it out")
-        return streamed_training.BatchTrainingData(data, spec, options, arguments)
+        return BatchTrainingData(data, spec, options, arguments)
     training_spec = spec
     if transform is not None:
         if spec is None or not getattr(dataset, "pictures", True):
@@ -83,5 +84,5 @@ def open_training(
         details += f"; training transform {TrainingTransform.words(transform)}"
     fixed = transform is None
     if isinstance(dataset, IterableDataset):
-        return streamed_training.StreamTrainingData(dataset, training_spec, name, options, details, fixed)
-    return indexed_training.IndexedTrainingData(dataset, training_spec, name, options, details, fixed)
+        return StreamTrainingData(dataset, training_spec, name, options, details, fixed)
+    return IndexedTrainingData(dataset, training_spec, name, options, details, fixed)

@@ -8,8 +8,6 @@ from typing import Any
 
 from torch import nn
 
-from tsdistill.torch_private import buffers_of
-
 
 @contextmanager
 def without_rounding(modules: Iterable[nn.Module], *, observed_only: bool = False) -> Iterator[None]:
@@ -49,8 +47,3 @@ def _rounds_by_range(module: nn.Module) -> bool:
     """Whether this is one of torchao's fake quantisers, which can be switched off."""
     bases = {f"{kind.__module__}.{kind.__name__}" for kind in type(module).__mro__}
     return "torchao.quantization.qat.fake_quantizer.FakeQuantizerBase" in bases and hasattr(module, "enabled")
-
-
-def is_quantiser(module: nn.Module) -> bool:
-    """Whether a module rounds what it is given, to train for quantisation."""
-    return _rounds_by_range(module) or "fake_quant_enabled" in buffers_of(module)

@@ -123,7 +123,7 @@ class _ModuleState:
             table.extend(entries) if isinstance(table, (list, deque)) else table.update(entries)
         with torch.no_grad():
             for tensor, version, values in self._tensors:
-                if version is None or _version(tensor) != version:
+                if not _same(tensor, values) if version is None else _version(tensor) != version:
                     tensor.data = values
 
 
@@ -135,6 +135,12 @@ def _held(tensor: torch.Tensor) -> bool:
         and tensor.layout == torch.strided
         and tensor.device.type != "meta"
     )
+
+
+def _same(tensor: torch.Tensor, values: torch.Tensor) -> bool:
+    """Whether a tensor has the type, the device and the values of another."""
+    alike = tensor.dtype == values.dtype and tensor.device == values.device
+    return alike and tensor.equal(values)
 
 
 def _version(tensor: torch.Tensor) -> int | None:

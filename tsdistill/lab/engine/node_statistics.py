@@ -15,6 +15,9 @@ from tsdistill.lab.engine.network_stack import Networks
 from tsdistill.lab.engine.random_draws import generator_of
 from tsdistill.lab.engine.sgd import teacher_outputs
 
+OBSERVED_SAMPLES = 2048
+"""Samples on which nodes are observed: independent nodes then correlate by about 1/√2048 = 0.02."""
+
 ALIGNED = 0.9
 """Correlation from which on a student node counts as aligned with a teacher node (no unit, at most 1)."""
 CORRELATION_EDGES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)

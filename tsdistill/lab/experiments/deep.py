@@ -27,12 +27,17 @@ from tsdistill.lab.engine import (
     train,
     training_bytes,
 )
-from tsdistill.lab.engine.node_statistics import ALIGNED, curve_points, l_curve, rank_correlation, rounded
+from tsdistill.lab.engine.node_statistics import (
+    ALIGNED,
+    OBSERVED_SAMPLES,
+    curve_points,
+    l_curve,
+    rank_correlation,
+    rounded,
+)
 from tsdistill.lab.experiment import Context, Experiment, Settings, not_negative, option, positive
 from tsdistill.lab.results import Claim, Outcome, Table
 
-OBSERVED_SAMPLES = 2048
-"""Samples on which nodes are observed: independent nodes then correlate by about 1/√2048 = 0.02."""
 OBSERVED_DRAW = 0
 """Seed of these samples."""
 SEGMENTS = 8

@@ -22,12 +22,10 @@ from tsdistill.lab.engine import (
     train_and_record,
     training_bytes,
 )
-from tsdistill.lab.engine.node_statistics import ALIGNED, mean, rank_correlation, rounded
+from tsdistill.lab.engine.node_statistics import ALIGNED, OBSERVED_SAMPLES, mean, rank_correlation, rounded
 from tsdistill.lab.experiment import Context, Experiment, Settings, not_negative, option, positive
 from tsdistill.lab.results import Claim, Outcome, Table
 
-OBSERVED_SAMPLES = 2048
-"""Samples on which nodes are observed: independent nodes then correlate by about 1/√2048 = 0.02."""
 TRAINING_DRAW, OBSERVED_DRAW = 0, 1
 """What is added to twice the seed for the samples of the training and of the observation."""
 CLEAR_ORDER = 0.5

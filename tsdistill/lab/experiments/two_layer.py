@@ -27,7 +27,14 @@ from tsdistill.lab.engine import (
     train_and_record,
     training_bytes,
 )
-from tsdistill.lab.engine.node_statistics import curve_points, l_curve, mean, rank_correlation, rounded
+from tsdistill.lab.engine.node_statistics import (
+    OBSERVED_SAMPLES,
+    curve_points,
+    l_curve,
+    mean,
+    rank_correlation,
+    rounded,
+)
 from tsdistill.lab.experiment import Context, Experiment, Settings, not_negative, option, positive
 from tsdistill.lab.results import Claim, Outcome, Table
 
@@ -35,8 +42,6 @@ RECOVERED = 0.95
 """Correlation from which on a teacher node counts as recovered."""
 SMALL_LOSS = 1e-3
 """Relative loss below which a student counts as trained: its gradient is small."""
-OBSERVED_SAMPLES = 2048
-"""Samples on which nodes are observed: independent nodes then correlate by about 1/√2048 = 0.02."""
 TRAINING_DRAW, OBSERVED_DRAW = 0, 1
 """What is added to twice the seed for the samples of the training and of the observation."""
 CURVE_POINTS = 60

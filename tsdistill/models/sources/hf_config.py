@@ -28,12 +28,6 @@ _STEM = re.compile(r"(^|\.)conv_layers\.\d+\.conv\.weight$")
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def fitted_config(model: Any) -> Any | None:
-    """A configuration that builds ``model`` at the widths it has; ``None`` where its family has none."""
-    config = _nearest(model)
-    return config if _mismatch(model, config) is None else None
-
-
 def _nearest(model: Any) -> Any:
     """A copy of the model's configuration with the widths that the parameters have. A configuration gives all
     layers the same width; whether it builds this very model remains to be tried out (`_mismatch`)."""

@@ -10,9 +10,9 @@ from typing import Protocol
 from torch import nn
 
 from tsdistill.errors import TsdistillError
+from tsdistill.imported_code import CATALOGS
 from tsdistill.models.info import InputSpec
 
-CATALOGS = ("timm", "torchvision")
 _HF_CLASS = re.compile(r"hf:[A-Z][A-Za-z0-9_]*(,|$)")
 OptionValue = bool | int | float | str
 
