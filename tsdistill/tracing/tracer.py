@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 from weakref import ref
 
@@ -195,6 +195,20 @@ class Tracer(OperatorMode):
     def freeze(self, labels: np.ndarray | None, cause: str) -> None:
         """These coordinates always stay; ``cause`` is completed by where it happened."""
         self.constraints.freeze(labels, f"{cause} ({self.where})")
+
+    def frozen_along(self, tensor: torch.Tensor, dims: Iterable[int], cause: str) -> list[np.ndarray | None]:
+        """The labels of ``tensor`` without those along ``dims``, which always stay.
+
+        Args:
+            tensor: what an operator is given.
+            dims: dimensions, also counted from the end.
+            cause: as in `freeze`.
+        """
+        fields = list(self.labels(tensor))
+        for dim in dims:
+            self.freeze(fields[dim], cause)
+            fields[dim] = None
+        return fields
 
     def size(self, argument: int, index: int | None, labels: np.ndarray | None) -> None:
         """An integer argument that counts the labels that stay."""

@@ -16,10 +16,9 @@ import torch
 from tsdistill import plugins
 from tsdistill.runtime.modes import tensors_in
 from tsdistill.tracing.rules import elementwise, factories
+from tsdistill.tracing.rules.elementwise import Rule
 
 KIND = "operator rule"
-
-Rule = Callable[[Any, tuple, dict, Any], None]
 
 
 def load() -> None:
@@ -27,18 +26,14 @@ def load() -> None:
     plugins.items(KIND)
 
 
-def _rule(func: Any) -> Rule | None:
-    return _registered(func, plugins.generation())
-
-
 @cache
-def _registered(func: Any, generation: int) -> Rule | None:
+def _rule(func: Any, _generation: int) -> Rule | None:
     """The rule of an operator: by its whole name (``"library::name"``), or by what is behind the ``::``, also
     without the underscore of operators that work in place; element-wise operators need none.
 
     Args:
         func: the operator.
-        generation: of the registered plugins.
+        _generation: of the registered plugins; part of the key of the cache only.
     """
     whole = func._schema.name
     name = whole.split("::")[-1]
@@ -58,7 +53,7 @@ def apply(tracer: Any, func: Any, args: tuple, kwargs: dict, out: Any) -> None:
     """Apply the rule of operator ``func``; one without a rule, or whose rule does not fit its arguments,
     freezes every label that reaches it.
     """
-    rule = _rule(func)
+    rule = _rule(func, plugins.generation())
     if rule is not None:
         with suppress(AssertionError, LookupError, ValueError, TypeError, RuntimeError):
             rule(tracer, args, kwargs, out)

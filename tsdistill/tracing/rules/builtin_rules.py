@@ -9,10 +9,8 @@ from tsdistill.tracing.rules import (
     index_tables,
     movement,
     normalisation,
-    quantisation,
     recurrent,
     reduction,
-    reparametrisation,
     spatial,
 )
 
@@ -23,8 +21,6 @@ _FAMILIES = (
     normalisation,
     reduction,
     spatial,
-    reparametrisation,
-    quantisation,
     recurrent,
     elementwise,
 )

@@ -11,12 +11,12 @@ import torch
 from tsdistill.tracing.trace_record import Contraction
 
 
-def matmul(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
+def matmul(tracer: Any, args: tuple, _kwargs: dict, out: torch.Tensor) -> None:
     """``mm``, ``bmm``: [b,] n x k times [b,] k x m."""
     _product(tracer, args[0], args[1], 0, 1, out)
 
 
-def addmm(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
+def addmm(tracer: Any, args: tuple, _kwargs: dict, out: torch.Tensor) -> None:
     """``addmm``, ``baddbmm``: a product and something broadcast onto it."""
     added = args[0]
     result = _product(tracer, args[1], args[2], 1, 2, out)
@@ -51,15 +51,14 @@ def _product(
     return result
 
 
-def grouped(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
+def grouped(tracer: Any, args: tuple, _kwargs: dict, out: torch.Tensor) -> None:
     """``_grouped_mm``: rows n x k, sorted by experts, times a weight k x m of each expert; both k and m have
     to fill whole lines of memory."""
     a, b = args[:2]
     if a.ndim != 2 or b.ndim != 3:
         raise ValueError("each expert has rows of its own here")
-    (row, inner), (experts, inner_b, column) = tracer.labels(a), tracer.labels(b)
-    tracer.freeze(experts, "experts are picked by number")
-    tracer.freeze(row, "rows are sorted by experts")
+    _, inner_b, column = tracer.frozen_along(b, [0], "experts are picked by number")
+    _, inner = tracer.frozen_along(a, [0], "rows are sorted by experts")
     tracer.unite(inner, inner_b)
     tracer.aligned += [labels for labels in (inner, column) if labels is not None]
     tracer.contract(0, 1, inner)
@@ -69,7 +68,7 @@ def grouped(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
     tracer.give(out, [None, column])
 
 
-def distances(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
+def distances(tracer: Any, args: tuple, _kwargs: dict, out: torch.Tensor) -> None:
     """``_cdist_forward(a, b, p, ...)``, ``_euclidean_dist(a, b)``: a distance from every row of ``a`` to
     every row of ``b``; a coordinate that is zero in both adds nothing to it."""
     a, b = args[:2]
@@ -109,7 +108,7 @@ def solve(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
     tracer.give(out, [*shared, None, column])
 
 
-def vector(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
+def vector(tracer: Any, args: tuple, _kwargs: dict, out: torch.Tensor) -> None:
     """``mv`` and ``dot``: the last dimension of the first operand meets the second operand."""
     a, b = args[-2:]
     inner, other = tracer.labels(a)[-1], tracer.labels(b)[0]
@@ -145,7 +144,7 @@ def _note(
         tracer.contractions.append(Contraction(module, kind, inner_a, inner_b, row))
 
 
-def convolution(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
+def convolution(tracer: Any, args: tuple, _kwargs: dict, out: torch.Tensor) -> None:
     """``convolution(x, weight, bias, stride, padding, dilation, transposed, output_padding, groups)``."""
     x, weight, bias = args[:3]
     transposed, groups = args[6], args[8]
@@ -174,18 +173,17 @@ def convolution(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> No
     tracer.give(out, [fields[0], result, *extents])
 
 
-def deformed(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
+def deformed(tracer: Any, args: tuple, _kwargs: dict, out: torch.Tensor) -> None:
     """``deform_conv2d(x, weight, offset, mask, bias, ..., groups, offset_groups, use_mask)``: a convolution
     whose taps are moved; all channels of an offset group are read at the same places."""
     x, weight, offset, mask, bias = args[:5]
     groups, moved = args[11], args[12]
     fields, kernel = tracer.labels(x), tracer.labels(weight)
     channels = fields[1]
-    for labels in (*fields[2:], *kernel[2:]):
-        tracer.freeze(labels, "the extent of a convolution")
+    for tensor in (x, weight):
+        tracer.frozen_along(tensor, (2, 3), "the extent of a convolution")
     for tensor in (offset, mask):
-        for labels in tracer.labels(tensor):
-            tracer.freeze(labels, "where the taps of a convolution are")
+        tracer.frozen_along(tensor, range(tensor.ndim), "where the taps of a convolution are")
     if groups == 1:
         result, read = kernel[0], kernel[1]
         if x.shape[1] > 1:
@@ -274,19 +272,12 @@ def _tie(tracer: Any, whole: Any, axis: np.ndarray, offset: np.ndarray | None, i
 
 
 RULES = {
-    "mm": matmul,
-    "bmm": matmul,
-    "addmm": addmm,
-    "baddbmm": addmm,
+    **dict.fromkeys(("mm", "bmm"), matmul),
+    **dict.fromkeys(("addmm", "baddbmm"), addmm),
     "_grouped_mm": grouped,
     "linalg_solve_triangular": solve,
     "deform_conv2d": deformed,
     **dict.fromkeys(("_cdist_forward", "_euclidean_dist", "cdist"), distances),
-    "mv": vector,
-    "addmv": vector,
-    "dot": vector,
-    "vdot": vector,
-    "convolution": convolution,
-    "_convolution": convolution,
-    "convolution_overrideable": convolution,
+    **dict.fromkeys(("mv", "addmv", "dot", "vdot"), vector),
+    **dict.fromkeys(("convolution", "_convolution", "convolution_overrideable"), convolution),
 }

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from tsdistill.runtime.modes import tensors_in
+
+Rule = Callable[[Any, tuple, dict, Any], None]
+"""``rule(tracer, args, kwargs, out)`` of one operator."""
 
 
 def elementwise(tracer: Any, args: tuple, kwargs: dict, out: Any) -> None:
@@ -43,13 +47,13 @@ def elementwise(tracer: Any, args: tuple, kwargs: dict, out: Any) -> None:
                 tracer.freeze(labels, "an operator whose structure is not known")
 
 
-def copy(tracer: Any, args: tuple, kwargs: dict, out: Any) -> None:
+def copy(tracer: Any, args: tuple, _kwargs: dict, out: Any) -> None:
     """Every result (a tensor and its mask, say) has the labels of the first operand."""
     for result in tensors_in(out):
         tracer.give(result, tracer.labels(args[0]))
 
 
-def glu(tracer: Any, args: tuple, kwargs: dict, out: Any) -> None:
+def glu(tracer: Any, args: tuple, _kwargs: dict, out: Any) -> None:
     """``glu``: the first half of a dimension, gated by the second, node by node."""
     fields = list(tracer.labels(args[0]))
     dim = (args[1] if len(args) > 1 else -1) % out.ndim

@@ -10,7 +10,7 @@ import torch
 
 
 def _from_sizes(place: int) -> Callable[[Any, tuple, torch.Tensor], None]:
-    def rule(tracer: Any, args: tuple, out: torch.Tensor) -> None:
+    def rule(tracer: Any, _args: tuple, out: torch.Tensor) -> None:
         fields: list[np.ndarray | None] = []
         for dim, size in enumerate(out.shape):
             labels = tracer.constraints.new_factory_labels(size) if size > 1 else None

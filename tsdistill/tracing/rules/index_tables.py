@@ -37,18 +37,16 @@ def pick(func: Any) -> Any:
     return rule
 
 
-def index(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
+def index(tracer: Any, args: tuple, _kwargs: dict, out: torch.Tensor) -> None:
     """``x[i, :, j]``: dimensions without a table keep their labels; rows chosen by number stay."""
     source, tables = args[0], list(args[1])
     tables += [None] * (source.ndim - len(tables))
     fields = tracer.labels(source)
     chosen = [d for d, table in enumerate(tables) if table is not None]
-    for d in chosen:
-        tracer.freeze(fields[d], "rows are looked up by number")
+    tracer.frozen_along(source, chosen, "rows are looked up by number")
     for table in tables:
         if table is not None:
-            for labels in tracer.labels(table):
-                tracer.freeze(labels, "used as numbers of rows")
+            tracer.frozen_along(table, range(table.ndim), "used as numbers of rows")
     wide = out.ndim - (source.ndim - len(chosen))
     kept: list[np.ndarray | None] = [fields[d] for d in range(source.ndim) if d not in chosen]
     together = chosen == list(range(chosen[0], chosen[-1] + 1))
@@ -56,7 +54,7 @@ def index(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
     tracer.give(out, [*kept[:start], *[None] * wide, *kept[start:]])
 
 
-def index_put(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
+def index_put(tracer: Any, args: tuple, _kwargs: dict, out: torch.Tensor) -> None:
     """``x[i] = values``, ``x[:, i] = values``: dimensions behind the tables go with those of the values."""
     target, tables, values = args[0], list(args[1]), args[2]
     fields, sources = list(tracer.labels(target)), tracer.labels(values)
@@ -73,7 +71,7 @@ def index_put(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None
     tracer.give(out, [None if d < len(tables) else labels for d, labels in enumerate(fields)])
 
 
-def along(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
+def along(tracer: Any, args: tuple, _kwargs: dict, out: torch.Tensor) -> None:
     """``index_add(x, dim, i, values)``, ``scatter_add(x, dim, i, values)``, ``scatter_reduce(x, dim, i,
     values, how)`` and the like: the other dimensions go with those of the values, and of a table that has as
     many dimensions (one that was expanded is the same all along)."""
@@ -100,34 +98,24 @@ def segments(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
     side."""
     source = args[0]
     dim = int(kwargs.get("axis", args[5] if len(args) > 5 else 0)) % source.ndim
-    fields = list(tracer.labels(source))
-    tracer.freeze(fields[dim], "rows are reduced by segments")
-    fields[dim] = None
-    tracer.give(out, fields)
+    tracer.give(out, tracer.frozen_along(source, [dim], "rows are reduced by segments"))
 
 
-def triangle(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
+def triangle(tracer: Any, args: tuple, _kwargs: dict, out: torch.Tensor) -> None:
     """``tril`` and ``triu``: what is cleared of a matrix depends on the numbers of its rows and columns."""
-    *batch, row, column = tracer.labels(args[0])
-    for labels in (row, column):
-        tracer.freeze(labels, "rows and columns by number")
-    tracer.give(out, [*batch, None, None])
+    tracer.give(out, tracer.frozen_along(args[0], (-2, -1), "rows and columns by number"))
 
 
-def index_select(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
+def index_select(tracer: Any, args: tuple, _kwargs: dict, out: torch.Tensor) -> None:
     """Rows of one dimension by number; they stay."""
-    fields = list(tracer.labels(args[0]))
-    dim = args[1] % out.ndim
-    tracer.freeze(fields[dim], "rows are looked up by number")
-    fields[dim] = None
-    tracer.give(out, fields)
+    tracer.give(out, tracer.frozen_along(args[0], [args[1]], "rows are looked up by number"))
 
 
-def embedding(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
-    """Rows of a table: the columns are written by it."""
-    rows, columns = tracer.labels(args[0])
-    tracer.freeze(rows, "rows are looked up by number")
-    tracer.give(out, [None] * (out.ndim - 1) + [columns])
+def embedding(tracer: Any, args: tuple, _kwargs: dict, out: Any) -> None:
+    """``embedding`` and ``_embedding_bag``: rows of a table or their sums; the table writes the columns."""
+    _, columns = tracer.frozen_along(args[0], [0], "rows are looked up by number")
+    result = out if isinstance(out, torch.Tensor) else out[0]
+    tracer.give(result, [None] * (result.ndim - 1) + [columns])
     tracer.contractions.append(Contraction(tracer.step.module, "embedding", None, None, columns))
 
 
@@ -144,11 +132,10 @@ _PICKED = {
 RULES = {
     **{name: pick(func) for name, func in _PICKED.items()},
     "index": index,
-    "index_put": index_put,
-    "_index_put_impl": index_put,
+    **dict.fromkeys(("index_put", "_index_put_impl"), index_put),
     **dict.fromkeys(("index_add", "index_reduce", "scatter", "scatter_add", "scatter_reduce"), along),
     "segment_reduce": segments,
     **dict.fromkeys(("tril", "triu"), triangle),
     "index_select": index_select,
-    "embedding": embedding,
+    **dict.fromkeys(("embedding", "_embedding_bag", "_embedding_bag_forward_only"), embedding),
 }

@@ -11,7 +11,7 @@ import torch
 from tsdistill.tracing.labels import FIXED, Labels
 
 
-def view(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
+def view(tracer: Any, args: tuple, _kwargs: dict, out: torch.Tensor) -> None:
     """Blocks of dimensions that are split or merged; every other dimension keeps its labels."""
     source = args[0]
     fields = tracer.labels(source)
@@ -57,13 +57,13 @@ def _blocks(before: Sequence[int], after: Sequence[int]) -> list[tuple[list[int]
     return blocks
 
 
-def permute(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
+def permute(tracer: Any, args: tuple, _kwargs: dict, out: torch.Tensor) -> None:
     """Dimensions in another order."""
     fields = tracer.labels(args[0])
     tracer.give(out, [fields[d] for d in args[1]])
 
 
-def transpose(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
+def transpose(tracer: Any, args: tuple, _kwargs: dict, out: torch.Tensor) -> None:
     """Two dimensions exchanged (``t`` exchanges both dimensions of a matrix)."""
     fields = list(tracer.labels(args[0]))
     if len(fields) >= 2:
@@ -72,7 +72,7 @@ def transpose(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None
     tracer.give(out, fields)
 
 
-def expand(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
+def expand(tracer: Any, args: tuple, _kwargs: dict, out: torch.Tensor) -> None:
     """New or repeated dimensions carry no label."""
     fields = tracer.labels(args[0])
     result = [None] * (out.ndim - len(fields)) + list(fields)
@@ -82,14 +82,14 @@ def expand(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
             tracer.size(1, d, labels)
 
 
-def unsqueeze(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
+def unsqueeze(tracer: Any, args: tuple, _kwargs: dict, out: torch.Tensor) -> None:
     """One more dimension of size 1."""
     fields = list(tracer.labels(args[0]))
     fields.insert(args[1] % out.ndim, None)
     tracer.give(out, fields)
 
 
-def squeeze(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
+def squeeze(tracer: Any, args: tuple, _kwargs: dict, out: torch.Tensor) -> None:
     """Dimensions of size 1 removed."""
     source = args[0]
     fields = tracer.labels(source)
@@ -105,7 +105,7 @@ def squeeze(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
     tracer.give(out, [f for d, f in enumerate(fields) if d not in gone])
 
 
-def slice_(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
+def slice_(tracer: Any, args: tuple, _kwargs: dict, out: torch.Tensor) -> None:
     """A range of one dimension; its ends count the labels that stay before them."""
     source = args[0]
     arguments = (*args[1:], None, None, None, None)
@@ -131,7 +131,7 @@ def _position(index: int, size: int) -> int:
     return min(max(index + size if index < 0 else index, 0), size)
 
 
-def select(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
+def select(tracer: Any, args: tuple, _kwargs: dict, out: torch.Tensor) -> None:
     """One coordinate of a dimension; it stays."""
     source, dim, index = args
     dim, index = dim % source.ndim, index % source.shape[dim]
@@ -144,7 +144,7 @@ def select(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
     tracer.give(out, fields)
 
 
-def unbind(tracer: Any, args: tuple, kwargs: dict, out: Sequence[torch.Tensor]) -> None:
+def unbind(tracer: Any, args: tuple, _kwargs: dict, out: Sequence[torch.Tensor]) -> None:
     """Every coordinate of a dimension by itself; all stay."""
     source = args[0]
     dim = (args[1] if len(args) > 1 else 0) % source.ndim
@@ -166,14 +166,10 @@ def split(tracer: Any, args: tuple, kwargs: dict, out: Sequence[torch.Tensor]) -
         rows, columns = tracer.split(labels.reshape(len(out), widths[0]))
         tracer.freeze(rows, "taken apart into a fixed number of pieces")
         pieces = [columns] * len(out)
-        if isinstance(sizes, int):
-            tracer.size(1, None, columns)
-        else:
-            for i in range(len(out)):
-                tracer.size(1, i, columns)
+        for place in [None] if isinstance(sizes, int) else range(len(out)):
+            tracer.size(1, place, columns)
     elif labels is not None:
-        ends = np.cumsum(widths)[:-1]
-        pieces = list(np.split(labels, ends))
+        pieces = list(np.split(labels, np.cumsum(widths)[:-1]))
         for i, piece in enumerate(pieces):
             if isinstance(sizes, int):
                 tracer.freeze(piece, "taken apart into unequal pieces by one number")
@@ -220,7 +216,7 @@ def _filled(labels: np.ndarray | None, size: int) -> np.ndarray:
     return np.full(size, FIXED, dtype=np.int64) if labels is None else labels
 
 
-def pad(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
+def pad(tracer: Any, args: tuple, _kwargs: dict, out: torch.Tensor) -> None:
     """Coordinates added (or cut off) at the ends of dimensions; added ones stay."""
     source, amounts = args[0], args[1]
     fields = list(tracer.labels(source))
@@ -236,31 +232,30 @@ def pad(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
     tracer.give(out, fields)
 
 
-def roll(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
+def roll(tracer: Any, args: tuple, _kwargs: dict, out: torch.Tensor) -> None:
     """Dimensions rolled or reversed."""
     source = args[0]
     dims = args[2] if len(args) > 2 else ()
     fields: list[np.ndarray | None] = list(tracer.labels(source))
+    cause = "rolled by a fixed distance"
     for shift, dim in zip(args[1], dims, strict=True):
         labels = fields[dim]
         if labels is not None:
-            tracer.freeze(labels, "rolled by a fixed distance")
+            tracer.freeze(labels, cause)
             fields[dim] = np.roll(labels, shift)
     if not dims:
-        for labels in fields:
-            tracer.freeze(labels, "rolled by a fixed distance")
-        fields = [None] * source.ndim
+        fields = tracer.frozen_along(source, range(source.ndim), cause)
     tracer.give(out, fields)
 
 
-def flip(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
+def flip(tracer: Any, args: tuple, _kwargs: dict, out: torch.Tensor) -> None:
     """Dimensions reversed."""
     fields: Labels = tracer.labels(args[0])
     chosen = {d % args[0].ndim for d in args[1]}
     tracer.give(out, [f[::-1].copy() if f is not None and d in chosen else f for d, f in enumerate(fields)])
 
 
-def repeat(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
+def repeat(tracer: Any, args: tuple, _kwargs: dict, out: torch.Tensor) -> None:
     """Dimensions repeated a fixed number of times."""
     times = args[1]
     fields = [None] * (len(times) - args[0].ndim) + list(tracer.labels(args[0]))
@@ -268,11 +263,18 @@ def repeat(tracer: Any, args: tuple, kwargs: dict, out: torch.Tensor) -> None:
     tracer.give(out, result)
 
 
+def as_real(tracer: Any, args: tuple, _kwargs: dict, out: torch.Tensor) -> None:
+    """Complex numbers as pairs along one more dimension."""
+    tracer.give(out, [*tracer.labels(args[0]), None])
+
+
+def as_complex(tracer: Any, args: tuple, _kwargs: dict, out: torch.Tensor) -> None:
+    """Pairs along the last dimension as complex numbers."""
+    tracer.give(out, tracer.frozen_along(args[0], [-1], "real and imaginary parts")[:-1])
+
+
 RULES = {
-    "view": view,
-    "_unsafe_view": view,
-    "reshape": view,
-    "_reshape_alias": view,
+    **dict.fromkeys(("view", "_unsafe_view", "reshape", "_reshape_alias"), view),
     "permute": permute,
     "transpose": transpose,
     "t": transpose,
@@ -282,14 +284,13 @@ RULES = {
     "slice": slice_,
     "select": select,
     "unbind": unbind,
-    "split": split,
-    "split_with_sizes": split,
-    "unsafe_split": split,
-    "unsafe_split_with_sizes": split,
+    **dict.fromkeys(("split", "split_with_sizes", "unsafe_split", "unsafe_split_with_sizes"), split),
     "cat": cat,
     "stack": stack,
     "constant_pad_nd": pad,
     "roll": roll,
     "flip": flip,
     "repeat": repeat,
+    "view_as_real": as_real,
+    "view_as_complex": as_complex,
 }

@@ -1,14 +1,18 @@
-"""Norms: per-channel parameters go with their channels; statistics may span nodes."""
+"""Norms and fake quantisation: parameters of channels go with these; statistics may span nodes."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import torch
 
+from tsdistill.runtime.modes import tensors_in
+from tsdistill.tracing.rules.elementwise import copy
 
-def batch_norm(tracer: Any, args: tuple, kwargs: dict, out: Any) -> None:
+
+def batch_norm(tracer: Any, args: tuple, _kwargs: dict, out: Any) -> None:
     """``native_batch_norm(x, weight, bias, running_mean, running_var, ...)``: everything is per channel.
 
     Where it takes its statistics from ``x`` (a weight that is standardised, say), they run over the rest.
@@ -25,7 +29,7 @@ def batch_norm(tracer: Any, args: tuple, kwargs: dict, out: Any) -> None:
     tracer.give(out[0] if isinstance(out, tuple | list) else out, fields)
 
 
-def layer_norm(tracer: Any, args: tuple, kwargs: dict, out: Any) -> None:
+def layer_norm(tracer: Any, args: tuple, _kwargs: dict, out: Any) -> None:
     """``native_layer_norm(x, shape, weight, bias, eps)``: statistics over the trailing dimensions."""
     x, shape = args[0], args[1]
     fields = tracer.labels(x)
@@ -41,12 +45,10 @@ def layer_norm(tracer: Any, args: tuple, kwargs: dict, out: Any) -> None:
     tracer.give(out[0] if isinstance(out, tuple | list) else out, fields)
 
 
-def group_norm(tracer: Any, args: tuple, kwargs: dict, out: Any) -> None:
+def group_norm(tracer: Any, args: tuple, _kwargs: dict, out: Any) -> None:
     """``native_group_norm(x, weight, bias, N, C, HxW, group, eps)``: statistics over C / group channels."""
     x, weight, bias, _, channels, _, groups = args[:7]
-    fields = tracer.labels(x)
-    for labels in fields[2:]:
-        tracer.freeze(labels, "the extent of a norm")
+    fields = tracer.frozen_along(x, range(2, x.ndim), "the extent of a norm")
     labels = fields[1]
     if labels is not None:
         inner = channels // groups
@@ -63,18 +65,60 @@ def group_norm(tracer: Any, args: tuple, kwargs: dict, out: Any) -> None:
     for parameter in (weight, bias):
         if isinstance(parameter, torch.Tensor):
             tracer.unite(labels, tracer.labels(parameter)[0])
-    tracer.give(out[0] if isinstance(out, tuple | list) else out, [*fields[:2], *[None] * (x.ndim - 2)])
+    tracer.give(out[0] if isinstance(out, tuple | list) else out, fields)
 
 
+def weight_norm(tracer: Any, args: tuple, _kwargs: dict, out: Any) -> None:
+    """``_weight_norm_interface(v, g, dim)``: v scaled to the length g along ``dim``.
+
+    The lengths that v has over the nodes that stay are made good at the cut (``surgery``).
+    """
+    direction, length = args[:2]
+    fields, lengths = tracer.labels(direction), tracer.labels(length)
+    for dim, labels in enumerate(lengths):
+        if length.shape[dim] > 1:
+            tracer.unite(fields[dim], labels)
+    tracer.give(out[0], fields)
+
+
+def fused_observer(tracer: Any, args: tuple, _kwargs: dict, out: Any) -> None:
+    """``_fused_moving_avg_obs_fq_helper(x, ..., running_min, running_max, scale, zero_point, ..., ch_axis,
+    per_row)``: element by element; with one scale a channel these go with the channels."""
+    fields = tracer.labels(args[0])
+    by_channel = len(args) > 11 and args[11]
+    _scales(tracer, fields, args[3:7] if by_channel else (), args[10])
+    for result in out:
+        tracer.give(result, fields if result.ndim == len(fields) else [None] * result.ndim)
+
+
+def by_channel(tracer: Any, args: tuple, _kwargs: dict, out: Any) -> None:
+    """``fake_quantize_per_channel_affine(x, scale, zero_point, axis, ...)``."""
+    fields = tracer.labels(args[0])
+    _scales(tracer, fields, args[1:3], args[3])
+    for result in tensors_in(out):
+        tracer.give(result, fields)
+
+
+def _scales(tracer: Any, fields: Any, tensors: Iterable[Any], axis: int) -> None:
+    for tensor in tensors:
+        if isinstance(tensor, torch.Tensor) and tensor.ndim == 1 and tensor.shape[0] > 1:
+            tracer.unite(fields[axis], tracer.labels(tensor)[0])
+
+
+_BATCH_NORMS = (
+    *("native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training"),
+    *("_batch_norm_no_update", "_batch_norm_with_update", "cudnn_batch_norm", "batch_norm"),
+)
+_BY_TENSOR = (
+    "fake_quantize_per_tensor_affine_cachemask",
+    "_fake_quantize_per_tensor_affine_cachemask_tensor_qparams",
+)
 RULES = {
-    "native_batch_norm": batch_norm,
-    "_native_batch_norm_legit": batch_norm,
-    "_native_batch_norm_legit_no_training": batch_norm,
-    "_batch_norm_no_update": batch_norm,
-    "_batch_norm_with_update": batch_norm,
-    "cudnn_batch_norm": batch_norm,
-    "batch_norm": batch_norm,
-    "native_layer_norm": layer_norm,
-    "_fused_rms_norm": layer_norm,
+    **dict.fromkeys(_BATCH_NORMS, batch_norm),
+    **dict.fromkeys(("native_layer_norm", "_fused_rms_norm"), layer_norm),
     "native_group_norm": group_norm,
+    "_weight_norm_interface": weight_norm,
+    "_fused_moving_avg_obs_fq_helper": fused_observer,
+    "fake_quantize_per_channel_affine_cachemask": by_channel,
+    **dict.fromkeys(_BY_TENSOR, copy),
 }

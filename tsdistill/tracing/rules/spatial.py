@@ -12,14 +12,10 @@ from tsdistill.runtime.modes import tensors_in
 
 
 def _spatial(extent: int) -> Callable[[Any, tuple, dict, Any], None]:
-    def rule(tracer: Any, args: tuple, kwargs: dict, out: Any) -> None:
-        source = args[0]
-        fields = tracer.labels(source)
-        leading = source.ndim - extent
-        for labels in fields[leading:]:
-            tracer.freeze(labels, "the extent of a pooling or resizing")
+    def rule(tracer: Any, args: tuple, _kwargs: dict, out: Any) -> None:
+        fields = tracer.frozen_along(args[0], range(-extent, 0), "the extent of a pooling or resizing")
         for result in tensors_in(out):
-            tracer.give(result, [*fields[:leading], *[None] * extent])
+            tracer.give(result, fields)
 
     return rule
 
@@ -52,25 +48,23 @@ _NAMES = {
 _BY_EXTENT = {extent: _spatial(extent) for extent in _NAMES}
 
 
-def regions(tracer: Any, args: tuple, kwargs: dict, out: Any) -> None:
+def regions(tracer: Any, args: tuple, _kwargs: dict, out: Any) -> None:
     """``roi_align(x, rois, ...)`` and ``roi_pool``: boxes of an image's features, with all their channels."""
-    fields = tracer.labels(args[0])
-    for labels in (fields[0], *fields[2:], *tracer.labels(args[1])):
-        tracer.freeze(labels, "the extent of a pooling or resizing")
+    cause = "the extent of a pooling or resizing"
+    fields = tracer.frozen_along(args[0], (0, 2, 3), cause)
+    tracer.frozen_along(args[1], range(args[1].ndim), cause)
     for result in tensors_in(out):
-        tracer.give(result, [None, fields[1], None, None])
+        tracer.give(result, fields)
 
 
-def unfold(tracer: Any, args: tuple, kwargs: dict, out: Any) -> None:
+def unfold(tracer: Any, args: tuple, _kwargs: dict, out: Any) -> None:
     """``im2col(x, kernel, ...)``: [b, C, h, w] to [b, C taps, places], every channel at each of its taps."""
-    fields = tracer.labels(args[0])
-    for labels in fields[2:]:
-        tracer.freeze(labels, "the extent of a neighbourhood")
+    fields = tracer.frozen_along(args[0], range(2, args[0].ndim), "the extent of a neighbourhood")
     channels = None if fields[1] is None else np.repeat(fields[1], prod(args[1]))
     tracer.give(out, [fields[0], channels, None])
 
 
-def fold(tracer: Any, args: tuple, kwargs: dict, out: Any) -> None:
+def fold(tracer: Any, args: tuple, _kwargs: dict, out: Any) -> None:
     """``col2im(x, size, kernel, ...)``: [b, C taps, places] to [b, C, h, w], the sum over the taps."""
     fields, taps = tracer.labels(args[0]), prod(args[2])
     tracer.freeze(fields[2], "the extent of a neighbourhood")
