@@ -18,6 +18,8 @@ from tsdistill.distillation.losses import rows_of as rows_of
 from tsdistill.errors import TsdistillError as TsdistillError
 from tsdistill.evaluation.metric import Metric as Metric
 from tsdistill.models import InputSpec as InputSpec
+from tsdistill.models.layers.layer_kind import LayerKind as LayerKind
+from tsdistill.models.layers.layer_kind import register_layer_kind as register_layer_kind
 from tsdistill.models.loader import load as load
 from tsdistill.models.sources.specs import Built as Built
 from tsdistill.models.sources.specs import ModelSource as ModelSource

@@ -218,7 +218,7 @@ def _definitions(content: Content) -> list[str]:
         source = inspect.getsource(module)
         for node in ast.parse(source).body:
             if isinstance(node, ast.FunctionDef | ast.ClassDef):
-                if node.name in ("sync_widths", "any_widths"):
+                if node.name in ("sync_widths", "_sync_registered", "any_widths"):
                     continue
             elif not isinstance(node, ast.Assign):
                 continue

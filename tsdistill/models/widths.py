@@ -9,6 +9,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from tsdistill.models.attention import fit_attention
 from tsdistill.models.layers.effective_weights import refresh
+from tsdistill.models.layers.layer_kind import is_registered, weight_blocks
 
 _OTHERS = ("Linear", "DeformConv2d")
 """How the classes of other libraries' layers end whose weight is ``[out, in, ...]``."""
@@ -24,8 +25,17 @@ def sync_widths(model: nn.Module) -> None:
     for module in reversed(list(model.modules())):
         if isinstance(module, nn.MultiheadAttention):
             fit_attention(module)
+        elif is_registered(module):
+            _sync_registered(module)
         else:
             sync_module(module)
+
+
+def _sync_registered(module: nn.Module) -> None:
+    weight = getattr(module, "weight", None)
+    if isinstance(weight, torch.Tensor):
+        groups, outputs, inputs, _ = weight_blocks(module, weight).shape
+        _sync_other(module, groups * outputs, groups * inputs)
 
 
 def sync_module(module: nn.Module) -> None:

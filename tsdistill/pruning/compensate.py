@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tsdistill.models.layers.effective_weights import effective_weight
-from tsdistill.models.layers.layer_kind import batch_norms, groups_of, kind_of
+from tsdistill.models.layers.layer_kind import batch_norms, from_blocks, weight_blocks
 from tsdistill.runtime.forward import forward
 from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
 from tsdistill.runtime.modes import evaluation_mode
@@ -225,18 +225,10 @@ class ReadingWeight:
     """
 
     def __init__(self, module: nn.Module) -> None:
-        weight, kind = effective_weight(module), kind_of(module)
+        weight = effective_weight(module)
         assert weight is not None
-        assert kind is not None
-        self._weight, groups = weight, groups_of(module)
-        wide = weight.read().double().cpu()
-        self._transposed = kind.output_dim == 1
-        shape = wide.shape
-        if self._transposed:
-            shaped = wide.reshape(groups, shape[0] // groups, shape[1], -1).transpose(1, 2)
-        else:
-            shaped = wide.reshape(groups, shape[0] // groups, shape[1], -1)
-        self.blocks = shaped.clone()
+        self._module, self._weight = module, weight
+        self.blocks = weight_blocks(module, weight.read().double().cpu()).clone()
 
     @property
     def outputs(self) -> int:
@@ -245,8 +237,7 @@ class ReadingWeight:
 
     def write(self) -> None:
         """Put the blocks back into the layer."""
-        shaped = self.blocks.transpose(1, 2) if self._transposed else self.blocks
-        self._weight.write(shaped.reshape(self._weight.shape))
+        self._weight.write(from_blocks(self._module, self.blocks, self._weight.shape))
 
 
 _SAMPLES = 128

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tsdistill.models.layers.effective_weights import effective_weight
-from tsdistill.models.layers.layer_kind import groups_of, kind_of
+from tsdistill.models.layers.layer_kind import groups_of, weight_blocks
 from tsdistill.runtime.hooks import ModuleCall, ModuleHooks, branched
 from tsdistill.statistics import distributed
 from tsdistill.statistics.centred_sums import gram
@@ -122,11 +122,9 @@ class FanOutCollector:
 
 def _matrix(module: nn.Module) -> Tensor:
     """The weight of a layer with one group of channels as ``[outputs, inputs times taps]``, float64."""
-    weight, kind = effective_weight(module), kind_of(module)
+    weight = effective_weight(module)
     assert weight is not None
-    assert kind is not None
-    wide = weight.read().double().cpu()
-    return (wide.transpose(0, 1) if kind.output_dim else wide).flatten(1)
+    return weight_blocks(module, weight.read().double().cpu())[0].flatten(1)
 
 
 def _taps(module: nn.Module, site: ReaderInput) -> int:

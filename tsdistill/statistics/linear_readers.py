@@ -9,13 +9,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tsdistill.models.layers.call_kinds import ProductCall
 from tsdistill.models.layers.effective_weights import (
     effective_weight,
     parameters_behind,
     shared_parameters,
 )
-from tsdistill.models.layers.layer_kind import LayerKind, batch_norms, groups_of, is_plain, kind_of
+from tsdistill.models.layers.layer_kind import (
+    LayerKind,
+    batch_norms,
+    from_blocks,
+    groups_of,
+    is_plain,
+    kind_of,
+    weight_blocks,
+)
 from tsdistill.runtime.calls import Calls
 from tsdistill.runtime.forward import forward
 from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
@@ -83,9 +90,10 @@ def capacity(model: nn.Module, reader: Reader, call: RecordedCall | None) -> Rea
 
 def pads_with_zeros(module: nn.Module) -> bool:
     """Whether one of PyTorch's layers sees a constant input channel as something else at the border."""
-    if isinstance(module, nn.Linear | ProductCall):
+    kind = kind_of(module)
+    if kind is None or not kind.sides:
         return False
-    if getattr(module, "transposed", False):
+    if kind.output_dim:
         return True
     padding = getattr(module, "padding", 0)
     if getattr(module, "padding_mode", "zeros") != "zeros":
@@ -104,7 +112,7 @@ def _capacity_by_trial(module: nn.Module, kind: LayerKind, call: RecordedCall) -
     """Whether to mix the channels of the input gives what it gives to mix the weight's inputs, and whether to
     add a constant to each channel gives a constant of each output."""
     x = call.input
-    trial = _CapacityTrial(module, kind)
+    trial = _CapacityTrial(module)
     if x is None or x.ndim < 2 or x.shape[kind.channel_dim] != trial.width:
         return NOTHING
     mix, shift = trial.mixes(), torch.randn(trial.width, generator=torch.Generator().manual_seed(1))
@@ -142,14 +150,13 @@ def _alike(outputs: list[Tensor], wanted: list[Tensor], plain: list[Tensor]) -> 
 class _CapacityTrial:
     """A layer's call with other weights, in a copy."""
 
-    def __init__(self, module: nn.Module, kind: LayerKind) -> None:
+    def __init__(self, module: nn.Module) -> None:
         weight, bias = effective_weight(module), effective_weight(module, "bias")
         assert weight is not None
         self._module, self._groups = module, groups_of(module)
         self._weight, self._bias = weight.read(), bias.read() if bias is not None else None
-        wide = self._weight.transpose(0, 1) if kind.output_dim else self._weight
-        self._transposed = bool(kind.output_dim)
-        self._inputs = wide.shape[1] // (self._groups if self._transposed else 1)
+        self._blocks = weight_blocks(module, self._weight)
+        self._inputs = self._blocks.shape[2]
         self.width = self._inputs * self._groups
         self.has_bias = self._bias is not None
 
@@ -162,25 +169,19 @@ class _CapacityTrial:
         ]
         return torch.block_diag(*blocks)
 
-    def _blocks(self) -> Tensor:
-        """The weight as ``[groups, outputs, inputs, taps]``."""
-        shape = self._weight.shape
-        wide = self._weight.reshape(self._groups, shape[0] // self._groups, shape[1], -1)
-        return wide.transpose(1, 2) if self._transposed else wide
-
     def mixed(self, mix: Tensor) -> Tensor:
         """The weight that gives for an input what the present one gives for the mixed input."""
         each = [
             mix[n * self._inputs : (n + 1) * self._inputs, n * self._inputs : (n + 1) * self._inputs]
             for n in range(self._groups)
         ]
-        blocks = torch.einsum("goit,gik->gokt", self._blocks(), torch.stack(each).to(self._weight))
-        return (blocks.transpose(1, 2) if self._transposed else blocks).reshape(self._weight.shape)
+        blocks = torch.einsum("goit,gik->gokt", self._blocks, torch.stack(each).to(self._weight))
+        return from_blocks(self._module, blocks, self._weight.shape)
 
     def constant(self, shift: Tensor) -> Tensor:
         """What a constant of each channel gives, ``[outputs]``."""
         by_group = shift.to(self._weight).reshape(self._groups, -1)
-        return torch.einsum("goit,gi->go", self._blocks(), by_group).reshape(-1)
+        return torch.einsum("goit,gi->go", self._blocks, by_group).reshape(-1)
 
     def run(
         self, call: RecordedCall, weight: Tensor | None = None, bias: Tensor | None = None

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tsdistill.models.layers.effective_weights import effective_weight
-from tsdistill.models.layers.layer_kind import LINEAR, ROWWISE, groups_of, is_plain, kind_of
+from tsdistill.models.layers.layer_kind import groups_of, is_plain, kind_of
 from tsdistill.statistics.sample_blocks import channels_first, flat, widen
-from tsdistill.torch_private import ConvNd
 
 
 def has_known_rows(module: nn.Module) -> bool:
@@ -40,7 +40,8 @@ def output_count(module: nn.Module) -> int:
 def has_rows(module: nn.Module, x: Tensor, y: Tensor) -> bool:
     """Whether `fan_in_rows` of ``x`` has the rows of the output ``y`` (a transposed convolution can be asked
     for another size than it has by itself)."""
-    if not isinstance(module, ConvNd) or not module.transposed:
+    kind = kind_of(module)
+    if kind is None or not kind.sides or not kind.output_dim:
         return True
     return tuple(y.shape[2:]) == tuple(_spread_sides(module, x))
 
@@ -57,18 +58,19 @@ def fan_in_rows(module: nn.Module, x: Tensor, places: Tensor) -> Tensor:
         ``[groups, N·p, F]`` with F the entries of the weight that make one output: its inputs and, of each,
         the taps of the kernel.
     """
-    if kind_of(module) in (LINEAR, ROWWISE):
-        block = flat(channels_first(x, -1))
+    kind = kind_of(module)
+    assert kind is not None
+    if not kind.sides:
+        block = flat(channels_first(x, kind.channel_dim))
         return widen(block[:, :, places]).transpose(1, 2).reshape(1, -1, block.shape[1])
-    assert isinstance(module, ConvNd)
     met: Tensor | None = None
-    if module.transposed:
+    if kind.output_dim:
         index, met = _spread_taps(module, x, places)
     else:
         x = _padded(module, x)
         index = _taps(module, x, places)
     samples, channels = x.shape[:2]
-    groups = module.groups
+    groups = groups_of(module)
     taken = widen(x.flatten(2)[:, :, index.reshape(-1)])
     if met is not None:
         taken = taken * met.reshape(-1)
@@ -76,7 +78,7 @@ def fan_in_rows(module: nn.Module, x: Tensor, places: Tensor) -> Tensor:
     return taken.permute(1, 0, 3, 2, 4).reshape(groups, samples * len(places), -1)
 
 
-def _taps(module: ConvNd, x: Tensor, places: Tensor) -> Tensor:
+def _taps(module: Any, x: Tensor, places: Tensor) -> Tensor:
     """Flattened position of the padded input ``x`` that each tap of the kernel meets at each place,
     ``[p, taps]``."""
     sides, dims = x.shape[2:], len(module.kernel_size)
@@ -91,7 +93,7 @@ def _taps(module: ConvNd, x: Tensor, places: Tensor) -> Tensor:
     return index
 
 
-def _spread_taps(module: ConvNd, x: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+def _spread_taps(module: Any, x: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
     """The same of a transposed convolution, and which taps meet the input at all (the others fall between
     its entries, or beside it), both ``[p, taps]``."""
     sides = x.shape[2:]
@@ -108,7 +110,7 @@ def _spread_taps(module: ConvNd, x: Tensor, places: Tensor) -> tuple[Tensor, Ten
     return index, met
 
 
-def _spread_sides(module: ConvNd, x: Tensor) -> list[int]:
+def _spread_sides(module: Any, x: Tensor) -> list[int]:
     """Sides of what a transposed convolution makes of ``x``."""
     each = zip(
         x.shape[2:],
@@ -134,7 +136,7 @@ def _coordinates(places: Tensor, sides: Sequence[int]) -> list[Tensor]:
     return coordinates[::-1]
 
 
-def _padded(module: ConvNd, x: Tensor) -> Tensor:
+def _padded(module: Any, x: Tensor) -> Tensor:
     mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
     if isinstance(module.padding, str) or mode != "constant":
         return F.pad(x, module._reversed_padding_repeated_twice, mode=mode)

@@ -5,14 +5,11 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from tsdistill.models.layers.layer_kind import kind_of
+from tsdistill.models.layers.layer_kind import is_norm, kind_of
 from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
-from tsdistill.torch_private import NormBase, is_batched
+from tsdistill.torch_private import is_batched
 from tsdistill.tracing.trace_record import Contraction
 from tsdistill.tracing.tracer import Tracer
-
-_OTHER_LAYERS = (NormBase, nn.LayerNorm, nn.GroupNorm, nn.MultiheadAttention, nn.RNNBase)
-"""Layers, beside those of `kind_of`, whose input is an activation."""
 
 
 def inputs_of_layers(model: nn.Module, tracer: Tracer) -> ModuleHooks:
@@ -38,6 +35,6 @@ def inputs_of_layers(model: nn.Module, tracer: Tracer) -> ModuleHooks:
     layers = {
         name: module
         for name, module in model.named_modules()
-        if kind_of(module) is not None or isinstance(module, _OTHER_LAYERS)
+        if kind_of(module) is not None or is_norm(module) or isinstance(module, nn.MultiheadAttention)
     }
     return ModuleHooks(layers, before=mark)

@@ -10,7 +10,7 @@ from itertools import takewhile
 import numpy as np
 from torch import nn
 
-from tsdistill.torch_private import ConvNd
+from tsdistill.models.layers.layer_kind import kind_of
 from tsdistill.tracing.additional_runs import outermost_modules
 from tsdistill.tracing.graph import Group, NodeGraph
 from tsdistill.tracing.trace_record import Trace
@@ -58,7 +58,7 @@ def unrun_widths(
     result = UnrunWidths()
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict(keep_vars=True).items()}
     shapes |= {name: tuple(p.shape) for name, p in model.named_parameters(remove_duplicate=False)}
-    convolutions = {n for n, m in model.named_modules() if isinstance(m, ConvNd)}
+    convolutions = {n for n, m in model.named_modules() if (kind := kind_of(m)) is not None and kind.sides}
     kept: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for unit, names in outermost_modules(model, unrun).items():
         sizes = {

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tsdistill.alignment.metrics.correlation import ratios
 from tsdistill.alignment.metrics.lowest_layers import LowestLayer, lowest_layers
 from tsdistill.alignment.metrics.metric_protocols import FanIn
+from tsdistill.models.layers.layer_kind import kind_of
 from tsdistill.tracing.graph import Group, NodeGraph
 
 
@@ -68,7 +69,8 @@ def fan_in(model: nn.Module, group: Group, lowest: Mapping[str, LowestLayer]) ->
     if writer not in lowest:
         return None
     layer: Any = model.get_submodule(writer.rpartition(".")[0])
-    dim = 1 if getattr(layer, "transposed", False) else 0
+    kind = kind_of(layer)
+    dim = 0 if kind is None else kind.output_dim
     slot = next((slot for slot in group.slots if slot.param == writer and slot.dim == dim), None)
     if slot is None or slot.coords.shape[1] != 1:
         return None

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tsdistill.models.layers.layer_kind import kind_of
 from tsdistill.runtime.forward import forward
 from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
 from tsdistill.runtime.modes import OperatorMode, evaluation_mode, tensors_in
-from tsdistill.torch_private import ConvNd, version_of
+from tsdistill.torch_private import version_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +94,8 @@ class _LayerCalls:
         """Listen inside the block."""
         layers, norms = {}, {}
         for name, module in self._model.named_modules():
-            if isinstance(module, nn.Linear | ConvNd):
+            kind = kind_of(module)
+            if kind is not None and not kind.stacked:
                 layers[name] = module
             elif isinstance(getattr(module, "running_var", None), Tensor) and hasattr(module, "eps"):
                 norms[name] = module
@@ -112,7 +114,8 @@ class _LayerCalls:
             self.found.pop(name, None)
         elif name not in self._deeper:
             self.found.setdefault(name, LowestLayer(self._learnt.weight(layer, output)))
-            if output.ndim == 2 or isinstance(layer, ConvNd):
+            kind = kind_of(layer)
+            if output.ndim == 2 or (kind is not None and kind.sides):
                 self._given.append((name, output, version_of(output)))
 
     def _norm(self, call: ModuleCall) -> None:

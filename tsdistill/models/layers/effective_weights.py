@@ -15,6 +15,7 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.prune import BasePruningMethod
 
 from tsdistill.models.layers.call_kinds import CallLayer, ComputedCall
+from tsdistill.models.layers.layer_kind import kind_of
 from tsdistill.torch_private import parameters_of, pre_hooks_of, weight_norm
 
 _BEHIND_WEIGHT = re.compile(r"\.(weight(_orig|_v|_g)?|parametrizations\.weight\.original\d*)$")
@@ -144,7 +145,8 @@ class _Masked(_Hooked):
         return _own(self._module, f"{self._name}_mask").detach()
 
     def _set(self, value: Tensor) -> None:
-        dim = 1 if getattr(self._module, "transposed", False) and value.ndim > 1 else 0
+        kind = kind_of(self._module)
+        dim = kind.output_dim if kind is not None and value.ndim > 1 else 0
         rest = [d for d in range(value.ndim) if d != dim]
         whole = self._mask().amin(rest, keepdim=True) if rest else self._mask()
         original = _own(self._module, self._source)
@@ -242,8 +244,9 @@ def effective_weight(module: nn.Module, name: str = "weight") -> EffectiveWeight
         return _Parameter(module, name)
     if isinstance(module, ComputedCall):
         return _Computed(module) if name == "weight" else None
-    if isinstance(module, nn.RNNBase | nn.RNNCellBase):
-        held = (f"{name}_ih", f"{name}_ih_l0", f"{name}_ih_l0_reverse")
+    kind = kind_of(module)
+    if kind is not None and kind.stacked:
+        held = (f"{name}{suffix}" for suffix in kind.stacked)
         sources = tuple(each for each in held if parameters_of(module).get(each) is not None)
         return _Stacked(module, sources) if sources else None
     if parametrize.is_parametrized(module, name):
@@ -253,9 +256,9 @@ def effective_weight(module: nn.Module, name: str = "weight") -> EffectiveWeight
             continue
         if isinstance(hook, BasePruningMethod):
             return _Masked(module, name, hook)
-        kind = {"WeightNorm": _WeightNorm, "SpectralNorm": _SpectralNorm}.get(type(hook).__name__)
-        if kind is not None:
-            return kind(module, name, hook)
+        computed = {"WeightNorm": _WeightNorm, "SpectralNorm": _SpectralNorm}.get(type(hook).__name__)
+        if computed is not None:
+            return computed(module, name, hook)
     return None
 
 

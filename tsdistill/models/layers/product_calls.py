@@ -13,11 +13,12 @@ from torch.overrides import TorchFunctionMode
 
 from tsdistill.models.layers.call_kinds import CallLayer, ComputedCall
 from tsdistill.models.layers.call_parts import Call, parse_call
+from tsdistill.models.layers.layer_kind import kind_of
 from tsdistill.models.layers.provenance import Provenance
-from tsdistill.torch_private import ConvNd, children_of, parameters_of, remove_hooks
+from tsdistill.torch_private import children_of, parameters_of, remove_hooks
 
-_OWN_CALLS = (nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase, nn.Embedding, nn.EmbeddingBag, nn.Bilinear)
-"""Modules whose forward calls functions of their own on their weights."""
+_OWN_CALLS = (nn.MultiheadAttention, nn.Embedding, nn.EmbeddingBag, nn.Bilinear)
+"""Modules, besides the layers of a known kind, whose forward calls functions on weights of its own."""
 
 
 class _CallInterceptor(TorchFunctionMode):
@@ -136,7 +137,7 @@ def _callable_weights(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
 
 
 def _calls_itself(module: nn.Module) -> bool:
-    return isinstance(module, (nn.Linear, ConvNd, *_OWN_CALLS))
+    return kind_of(module) is not None or isinstance(module, _OWN_CALLS)
 
 
 def _add_layers(model: nn.Module, run: Callable[[], Any]) -> None:

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from tsdistill.models.layers import layer_kind
 from tsdistill.statistics.sample_blocks import channels_first, flat, widen
-from tsdistill.torch_private import NormBase, parameters_of
+from tsdistill.torch_private import parameters_of
 
 
 def is_norm(module: nn.Module, x: Tensor | None = None) -> bool:
@@ -17,13 +18,8 @@ def is_norm(module: nn.Module, x: Tensor | None = None) -> bool:
         module: the module.
         x: an input; with it the module is tried out: its output has to change sign with its parameters.
     """
-    if (
-        not isinstance(module, NormBase | nn.LayerNorm | nn.GroupNorm)
-        and "RMSNorm" not in type(module).__name__
-    ):
-        return False
     weight = parameters_of(module).get("weight")
-    if weight is None or weight.ndim != 1:
+    if not layer_kind.is_norm(module) or weight is None or weight.ndim != 1:
         return False
     if x is None:
         return True
