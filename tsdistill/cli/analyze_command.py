@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tsdistill.cli import output, progress_display, several_processes, shared_options, terminal
-from tsdistill.cli.command import Command, Option
+from tsdistill.cli.command import Command, option
 from tsdistill.errors import TsdistillError
 
 if TYPE_CHECKING:
@@ -40,48 +40,18 @@ FAILED = 1
 @shared_options.model_options
 @shared_options.data_options
 @shared_options.alignment_options
-@click.option(
-    "--nodes",
-    "named",
-    cls=Option,
-    section="Output",
-    multiple=True,
-    metavar="GROUP",
-    help="Show every node of this group.",
-)
-@click.option(
-    "--all-nodes", cls=Option, section="Output", is_flag=True, help="Show every node of every group."
-)
-@click.option(
+@option("Output", "--nodes", "named", multiple=True, metavar="GROUP", help="Show every node of this group.")
+@option("Output", "--all-nodes", is_flag=True, help="Show every node of every group.")
+@option(
+    "Output",
     "--cuts/--no-cuts",
-    cls=Option,
-    section="Output",
     default=True,
     show_default=True,
     help="Predict what cuts to 0.9, 0.75, 0.5 and 0.25 of the MACs would do to the output.",
 )
-@click.option(
-    "--report",
-    "page",
-    cls=Option,
-    section="Output",
-    metavar="FILE.html",
-    help="Write the report as a page for a browser.",
-)
-@click.option(
-    "--plots",
-    cls=Option,
-    section="Output",
-    metavar="DIR",
-    help="Draw every figure into this folder (.png and .svg).",
-)
-@click.option(
-    "--curve",
-    cls=Option,
-    section="Output",
-    metavar="FILE",
-    help="Draw the L-shaped curve (.png, .svg, .pdf).",
-)
+@option("Output", "--report", "page", metavar="FILE.html", help="Write the report as a page for a browser.")
+@option("Output", "--plots", metavar="DIR", help="Draw every figure into this folder (.png and .svg).")
+@option("Output", "--curve", metavar="FILE", help="Draw the L-shaped curve (.png, .svg, .pdf).")
 @shared_options.json_option("the report")
 @progress_display.progress_options
 def command(

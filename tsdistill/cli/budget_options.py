@@ -2,63 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
-import click
-
-from tsdistill.cli.command import Option
-from tsdistill.cli.field_options import add_options, collected, options_of
+from tsdistill.cli.command import option, options
+from tsdistill.cli.field_options import collected, options_of
 from tsdistill.cli.option_types import Named
 from tsdistill.errors import TsdistillError
 from tsdistill.options import RealignOptions, SelectionOptions
 from tsdistill.options.option_fields import flag, known_fields
 
-F = TypeVar("F", bound=Callable[..., Any])
+_BUDGETS = {
+    "macs": "MACs that are kept: a part (0.5, 50%) or an amount (1.2G).",
+    "params": "Parameters that are kept: a part, or an amount (5M).",
+    "nodes": "Prunable nodes that are kept: a part, or an amount (1200).",
+    "latency": "Time of a forward pass that is kept, measured on this device: a part, or an amount (10ms).",
+    "memory": "Peak memory of a forward pass that is kept: a part, or an amount (200MB).",
+}
 
+BUDGETS = tuple(_BUDGETS)
+"""Costs with an option of their own; others are named with --budget."""
 
-def _budget(name: str, help: str) -> Callable[[F], F]:
-    return click.option(f"--{name}", cls=Option, section="Budget", metavar="B", help=help)
-
-
-_BUDGETS = (
-    _budget("macs", "MACs that are kept: a part (0.5, 50%) or an amount (1.2G)."),
-    _budget("params", "Parameters that are kept: a part, or an amount (5M)."),
-    _budget("nodes", "Prunable nodes that are kept: a part, or an amount (1200)."),
-    _budget(
-        "latency",
-        "Time of a forward pass that is kept, measured on this device: a part, or an amount (10ms).",
-    ),
-    _budget("memory", "Peak memory of a forward pass that is kept: a part, or an amount (200MB)."),
-    click.option(
+selection_options = options(
+    *(option("Budget", f"--{name}", metavar="B", help=text) for name, text in _BUDGETS.items()),
+    option(
+        "Budget",
         "--budget",
-        cls=Option,
-        section="Budget",
         type=Named(),
         metavar="NAME=VALUE",
         help="Any cost that is kept, as a plugin registers it (see `tsdistill plugins`).",
     ),
-    click.option(
-        "--lossless",
-        cls=Option,
-        section="Budget",
-        is_flag=True,
-        help="Remove only what leaves the function as it is.",
-    ),
+    option("Budget", "--lossless", is_flag=True, help="Remove only what leaves the function as it is."),
+    *options_of(SelectionOptions),
 )
+"""The budgets, the limits of groups and what selection goes by."""
 
-BUDGETS = ("macs", "params", "nodes", "latency", "memory")
-"""Costs with an option of their own; others are named with --budget."""
-
-
-def selection_options(command: F) -> F:
-    """Add the budgets, the limits of groups and what selection goes by."""
-    return add_options((*_BUDGETS, *options_of(SelectionOptions)), command)
-
-
-def realignment_options(command: F) -> F:
-    """Add what is done about the nodes that stay, and in how many rounds."""
-    return add_options(options_of(RealignOptions), command)
+realignment_options = options(*options_of(RealignOptions))
+"""What is done about the nodes that remain, and in how many rounds."""
 
 
 def budget(params: dict[str, Any]) -> dict[str, Any]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
 
 import click
 
 from tsdistill.options.option_fields import OptionSet
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 SECTIONS = (
     "Budget", "What may be cut", "Re-alignment", "Plan", "Length", "Loss", "Optimizer", "Outputs and labels",
@@ -27,6 +29,29 @@ class Option(click.Option):
     def __init__(self, *args: Any, section: str = "Other", **known: Any) -> None:
         super().__init__(*args, **known)
         self.section = section
+
+
+class Decorator(Protocol):
+    """Adds options to the function of a command."""
+
+    def __call__(self, function: F, /) -> F:
+        """The function with the options."""
+
+
+def option(section: str, *names: str, **known: Any) -> Decorator:
+    """`click.option` of an `Option`; ``known`` is what `click.Option` takes."""
+    return click.option(*names, cls=Option, section=section, **known)
+
+
+def options(*each: Decorator) -> Decorator:
+    """Several options as one decorator, in their order."""
+
+    def add(function: F, /) -> F:
+        for decorator in reversed(each):
+            function = decorator(function)
+        return function
+
+    return add
 
 
 class Command(click.Command):

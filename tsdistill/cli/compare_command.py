@@ -10,7 +10,7 @@ import click
 
 from tsdistill.cli import output, progress_display, shared_options
 from tsdistill.cli.analyze_command import PICTURES
-from tsdistill.cli.command import Command, Option
+from tsdistill.cli.command import Command, option
 from tsdistill.errors import TsdistillError
 
 if TYPE_CHECKING:
@@ -32,20 +32,18 @@ DATA_HELP = shared_options.DATA_HELP.replace("Without it, synthetic samples.", "
     ),
 )
 @click.argument("models", metavar="DENSE PRUNED...", nargs=-1, required=True)
-@click.option(
+@option(
+    "Comparison",
     "--metric",
     "metrics",
-    cls=Option,
-    section="Comparison",
     multiple=True,
     metavar="NAME",
     help="What is measured on the data (see `tsdistill plugins`); give it again for more. Without it, what "
     "goes with the outputs; NAME@OUTPUT judges one of several.",
 )
-@click.option(
+@option(
+    "Output",
     "--plot",
-    cls=Option,
-    section="Output",
     metavar="FILE",
     help="Draw the first metric against MACs and latency (.png, .svg, .pdf).",
 )
@@ -56,11 +54,7 @@ DATA_HELP = shared_options.DATA_HELP.replace("Without it, synthetic samples.", "
 @shared_options.model_options
 @progress_display.progress_options
 def command(
-    models: tuple[str, ...],
-    metrics: tuple[str, ...],
-    plot: str | None,
-    json_file: str | None,
-    **params: Any,
+    models: tuple[str, ...], metrics: tuple[str, ...], plot: str | None, json_file: str | None, **params: Any
 ) -> None:
     """Lay models beside the first one: accuracy, agreement with it, size, MACs, speed and memory.
 

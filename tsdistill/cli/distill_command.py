@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from tsdistill.cli import progress_display, shared_options, training_options, training_output
-from tsdistill.cli.command import Command, Option
+from tsdistill.cli.command import Command, option
 from tsdistill.errors import TsdistillError
 from tsdistill.options import TrainOptions
 
@@ -33,30 +33,27 @@ from tsdistill.options import TrainOptions
     ),
 )
 @click.argument("student", metavar="[STUDENT]", required=False)
-@click.option(
+@option(
+    "Teacher",
     "--teacher",
     "teachers",
-    cls=Option,
-    section="Teacher",
     metavar="TEACHER",
     required=True,
     multiple=True,
     help="The model to learn from; again for several, whose outputs are averaged.",
 )
-@click.option(
+@option(
+    "Teacher",
     "--teacher-arch",
     "teacher_archs",
-    cls=Option,
-    section="Teacher",
     metavar="SPEC",
     multiple=True,
     help="Architecture of the teacher's file; of several one for all, or one each.",
 )
-@click.option(
+@option(
+    "Teacher",
     "--teacher-weight",
     "teacher_weights",
-    cls=Option,
-    section="Teacher",
     type=click.FloatRange(min=0),
     metavar="X",
     multiple=True,

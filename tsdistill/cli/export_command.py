@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tsdistill.cli import output, progress_display, shared_options
-from tsdistill.cli.command import Command, Option
+from tsdistill.cli.command import Command, option
 
 if TYPE_CHECKING:
     from tsdistill import Exported
@@ -25,28 +25,25 @@ if TYPE_CHECKING:
     ),
 )
 @click.argument("model", metavar="MODEL")
-@click.option(
+@option(
+    "Output",
     "-o",
     "--output",
     "out",
-    cls=Option,
-    section="Output",
     metavar="FILE|FOLDER",
     required=True,
     help="Where to; the suffix names the format: .onnx, .pt2 (torch.export), .ts (TorchScript), .py; "
     "without one, the folder of save_pretrained for a model of transformers.",
 )
-@click.option(
+@option(
+    "Output",
     "--static-batch",
-    cls=Option,
-    section="Output",
     is_flag=True,
     help="Fix the batch at one sample; without it any number will do.",
 )
-@click.option(
+@option(
+    "Output",
     "--opset",
-    cls=Option,
-    section="Output",
     type=int,
     metavar="N",
     help="Version of ONNX's operators; PyTorch's choice without it.",

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import click
 
-from tsdistill.cli.command import Option
+from tsdistill.cli.command import Decorator, option
 from tsdistill.cli.option_types import Figures, Pair, Positions, Size
 from tsdistill.options.option_fields import SEED, Known, OptionSet, flag, known_fields
 
-F = TypeVar("F", bound=Callable[..., Any])
 Chosen = TypeVar("Chosen", bound=OptionSet)
-
-Decorator = Callable[[F], F]
 
 FORMS: dict[str, dict[str, Any]] = {
     "text": {"type": str},
@@ -53,16 +50,16 @@ def field_option(known: Known) -> Decorator:
     """The option of a field; its value is ``None``, or ``()`` for several, where it is not given."""
     field, name = known.field, flag(known.name)
     names = [*(field.flags or (name,)), known.name]
-    shown: dict[str, Any] = {"cls": Option, "section": field.section, "help": _help(known)}
+    kind: dict[str, Any] = {"metavar": field.metavar}
     if field.form == "switch":
-        return click.option(f"{name}/--no-{name[2:]}", known.name, default=None, **shown)
-    if known.scalars == (bool,):
-        return click.option(*names, is_flag=True, default=None, **shown)
-    if field.form:
-        return click.option(*names, metavar=field.metavar, **FORMS[field.form], **shown)
-    if field.choices:
-        return click.option(*names, type=click.Choice(field.choices), **shown)
-    return click.option(*names, type=FieldType(known), metavar=field.metavar, **shown)
+        names, kind = [f"{name}/--no-{name[2:]}", known.name], {"default": None}
+    elif known.scalars == (bool,):
+        kind = {"is_flag": True, "default": None}
+    elif field.form:
+        kind |= FORMS[field.form]
+    else:
+        kind = {"type": click.Choice(field.choices)} if field.choices else {**kind, "type": FieldType(known)}
+    return option(field.section, *names, help=_help(known), **kind)
 
 
 def options_of(cls: type[OptionSet], names: Sequence[str] = (), **changed: Known) -> tuple[Decorator, ...]:
@@ -90,25 +87,15 @@ def collected(cls: type[Chosen], params: dict[str, Any], **more: Any) -> Chosen:
     return cls(**{name: value for name, value in values.items() if value is not None and value != ()})
 
 
-def seed_option() -> Decorator:
-    """``--seed``."""
-    return click.option(
-        "--seed",
-        cls=Option,
-        section="Data",
-        type=FieldType(SEED),
-        default=0,
-        show_default=True,
-        metavar="N",
-        help=SEED.field.help,
-    )
-
-
-def add_options(options: Sequence[Decorator], command: F) -> F:
-    """Add options to a command, in their order."""
-    for option in reversed(options):
-        command = option(command)
-    return command
+seed_option = option(
+    "Data",
+    "--seed",
+    type=FieldType(SEED),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help=SEED.field.help,
+)
 
 
 def _help(known: Known) -> str:

@@ -18,7 +18,7 @@ from tsdistill.cli.budget_options import (
     selection,
     selection_options,
 )
-from tsdistill.cli.command import Command, Option
+from tsdistill.cli.command import Command, option
 from tsdistill.cli.prune_stages import expected_stages
 from tsdistill.errors import TsdistillError
 from tsdistill.options import DataOptions, JudgeOptions, SelectionOptions
@@ -48,60 +48,39 @@ HELD_OUT = 256
     ),
 )
 @click.argument("model", metavar="MODEL")
-@click.option(
-    "-o",
-    "--output",
-    "out",
-    cls=Option,
-    section="Output",
-    metavar="OUT",
-    help="The smaller model, .safetensors or .pt.",
-)
+@option("Output", "-o", "--output", "out", metavar="OUT", help="The smaller model, .safetensors or .pt.")
 @selection_options
 @realignment_options
-@click.option(
+@option(
+    "Budget",
     "--max-drop",
-    cls=Option,
-    section="Budget",
     metavar="P",
     help="The largest cut that loses at most P points of accuracy (without labels: of agreement): 1, 0.5; 5% "
     "is a part of the dense model's figure.",
 )
-@click.option(
+@option(
+    "Budget",
     "--metric",
-    cls=Option,
-    section="Budget",
     metavar="NAME",
     help="What --max-drop is judged by instead (see `tsdistill plugins`).",
 )
-@click.option(
+@option(
+    "Budget",
     "--sweep",
-    cls=Option,
-    section="Budget",
     metavar="R,R,...",
     help="A model for each of several budgets, a table and a plot; OUT is a folder.",
 )
-@click.option(
+@option(
+    "Budget",
     "--sweep-by",
-    cls=Option,
-    section="Budget",
     type=click.Choice(BUDGETS),
     default="macs",
     show_default=True,
     help="What the budgets of --sweep count.",
 )
-@click.option("--dry-run", cls=Option, section="Plan", is_flag=True, help="Show the plan and cut nothing.")
-@click.option(
-    "--save-plan", cls=Option, section="Plan", metavar="FILE", help="Write which nodes go, and why, as JSON."
-)
-@click.option(
-    "--plan",
-    "plan_file",
-    cls=Option,
-    section="Plan",
-    metavar="FILE",
-    help="Follow a plan that --save-plan wrote.",
-)
+@option("Plan", "--dry-run", is_flag=True, help="Show the plan and cut nothing.")
+@option("Plan", "--save-plan", metavar="FILE", help="Write which nodes go, and why, as JSON.")
+@option("Plan", "--plan", "plan_file", metavar="FILE", help="Follow a plan that --save-plan wrote.")
 @shared_options.teacher_options
 @shared_options.model_options
 @shared_options.data_options

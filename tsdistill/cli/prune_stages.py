@@ -56,11 +56,6 @@ def expected_stages(
     else:
         wanted = None if planned else requested(None, budget(params))
         stages = cut_stages(
-            realignment,
-            samples,
-            wanted,
-            lossless=params["lossless"],
-            teacher=teacher,
-            analysed=planned,
+            realignment, samples, wanted, lossless=params["lossless"], teacher=teacher, analysed=planned
         )
     return {**stages, **comparison_stages(2, judging.samples, brief=True)}

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
-
-import click
+from typing import TYPE_CHECKING, Any
 
 from tsdistill import devices
-from tsdistill.cli.command import Option
-from tsdistill.cli.field_options import add_options, collected, field_option, options_of, seed_option
+from tsdistill.cli.command import Decorator, option, options
+from tsdistill.cli.field_options import collected, field_option, options_of, seed_option
 from tsdistill.errors import TsdistillError
 from tsdistill.options import AnalysisOptions, DataOptions, InputOptions
 from tsdistill.options.option_fields import Known, flag, known_fields
@@ -18,8 +15,6 @@ from tsdistill.options.output_options import IGNORE_INDEX, IGNORED, OUTPUTS
 
 if TYPE_CHECKING:
     from torch import nn
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 SAMPLES = 2048
 """At most so many samples of real data are looked at, where no number is given."""
@@ -36,119 +31,75 @@ Without it, synthetic samples."""
 EPILOG = " ".join(MODEL_HELP.split())
 """What stands below the ``--help`` of a command that takes a MODEL."""
 
-arch_option = click.option(
-    "--arch",
-    cls=Option,
-    section="Model",
-    metavar="SPEC",
-    help="Architecture of a file with bare weights, written as MODEL.",
+arch_option = option(
+    "Model", "--arch", metavar="SPEC", help="Architecture of a file with bare weights, written as MODEL."
 )
-trust_option = click.option(
-    "--trust",
-    cls=Option,
-    section="Model",
-    is_flag=True,
-    help="Unpickle whole modules, import the code a file names.",
+trust_option = option(
+    "Model", "--trust", is_flag=True, help="Unpickle whole modules, import the code a file names."
 )
-
-_MODEL = (
+model_options = options(
     arch_option,
     trust_option,
     *options_of(InputOptions),
-    click.option(
+    option(
+        "Model",
         "--device",
-        cls=Option,
-        section="Model",
         default="cpu",
         show_default=True,
         metavar="DEVICE",
         help="cpu, cuda, cuda:1, mps.",
     ),
 )
+"""What MODEL is and how its inputs look."""
 
-_TEACHER = (
-    click.option(
+teacher_options = options(
+    option(
+        "Teacher",
         "--teacher",
-        cls=Option,
-        section="Teacher",
         metavar="MODEL",
         help="Another model whose nodes count; without it, MODEL itself.",
     ),
-    click.option(
-        "--teacher-arch",
-        cls=Option,
-        section="Teacher",
-        metavar="SPEC",
-        help="Architecture of the teacher's file.",
-    ),
+    option("Teacher", "--teacher-arch", metavar="SPEC", help="Architecture of the teacher's file."),
 )
+"""``--teacher`` and what goes with it."""
+
+
+def data_option(help: str = DATA_HELP, *, required: bool = False) -> Decorator:
+    """``--data``; ``help`` says what it may be."""
+    return option("Data", "--data", metavar="SPEC", required=required, help=" ".join(help.split()))
+
+
+def json_option(what: str) -> Decorator:
+    """``--json``; ``what`` it writes."""
+    text = f"Write {what} as JSON; - for stdout."
+    return option("Output", "--json", "json_file", metavar="FILE|-", help=text)
+
 
 _SAMPLES_KNOWN = known_fields(DataOptions)["samples"]
-
-_SAMPLES = replace(
-    _SAMPLES_KNOWN,
-    field=replace(
-        _SAMPLES_KNOWN.field,
-        help=f"How many samples are looked at; at most {SAMPLES} (synthetic: 512) without it.",
-        least=2,
-    ),
-)
+_SAMPLES_HELP = f"How many samples are looked at; at most {SAMPLES} (synthetic: 512) without it."
+_SAMPLES = replace(_SAMPLES_KNOWN, field=replace(_SAMPLES_KNOWN.field, help=_SAMPLES_HELP, least=2))
 """``--samples`` of commands that compare nodes, which a single sample does not tell apart."""
 
-_OUTPUTS = (
+data_options = options(
+    data_option(),
+    *options_of(DataOptions, ("samples", "batch_size", "augment", "strict"), samples=_SAMPLES),
+    seed_option,
+)
+"""Which samples are looked at, and how."""
+
+sample_options = options(
+    *options_of(DataOptions, ("samples", "batch_size", "strict"), samples=_SAMPLES), seed_option
+)
+"""How many samples are looked at."""
+
+output_options = options(
     field_option(Known("outputs", str | None, None, OUTPUTS)),
     field_option(Known("ignore_index", int | None, None, IGNORE_INDEX)),
 )
+"""What outputs hold and which labels count."""
 
-
-def data_option(help: str = DATA_HELP, *, required: bool = False) -> Callable[[F], F]:
-    """``--data``; ``help`` says what it may be."""
-    text = " ".join(help.split())
-    return click.option("--data", cls=Option, section="Data", metavar="SPEC", required=required, help=text)
-
-
-def json_option(what: str) -> Callable[[F], F]:
-    """``--json``; ``what`` it writes."""
-    return click.option(
-        "--json",
-        "json_file",
-        cls=Option,
-        section="Output",
-        metavar="FILE|-",
-        help=f"Write {what} as JSON; - for stdout.",
-    )
-
-
-def model_options(command: F) -> F:
-    """Add the options that say what MODEL is and how its inputs look."""
-    return add_options(_MODEL, command)
-
-
-def teacher_options(command: F) -> F:
-    """Add ``--teacher`` and what goes with it."""
-    return add_options(_TEACHER, command)
-
-
-def data_options(command: F) -> F:
-    """Add the options that say which samples are looked at, and how."""
-    read = options_of(DataOptions, ("samples", "batch_size", "augment", "strict"), samples=_SAMPLES)
-    return add_options((data_option(), *read, seed_option()), command)
-
-
-def sample_options(command: F) -> F:
-    """Add the options that say how many samples are looked at."""
-    read = options_of(DataOptions, ("samples", "batch_size", "strict"), samples=_SAMPLES)
-    return add_options((*read, seed_option()), command)
-
-
-def output_options(command: F) -> F:
-    """Add the options that say what outputs hold and which labels count."""
-    return add_options(_OUTPUTS, command)
-
-
-def alignment_options(command: F) -> F:
-    """Add the options that say how nodes are compared and when which word applies to them."""
-    return add_options(options_of(AnalysisOptions), command)
+alignment_options = options(*options_of(AnalysisOptions))
+"""How nodes are compared and when which word applies to them."""
 
 
 def load_arguments(params: dict[str, Any]) -> dict[str, Any]:

@@ -17,18 +17,12 @@ from tsdistill.options import TrainOptions
     of_file=TrainOptions,
     epilog=shared_options.EPILOG,
     examples=(
-        (
-            "tsdistill train timm:resnet18,num_classes=10 --data images/ -o run/",
-            "10 epochs with AdamW",
-        ),
+        ("tsdistill train timm:resnet18,num_classes=10 --data images/ -o run/", "10 epochs with AdamW"),
         (
             "tsdistill train small.safetensors --data images/ --val held-out/ --epochs 30 -o run/",
             "the best is kept",
         ),
-        (
-            "tsdistill train small.safetensors --data images/ -o run/ --resume",
-            "go on where it was stopped",
-        ),
+        ("tsdistill train small.safetensors --data images/ -o run/ --resume", "go on where it was stopped"),
     ),
 )
 @click.argument("model", metavar="MODEL")

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
-
-import click
+from typing import TYPE_CHECKING, Any
 
 from tsdistill.cli import shared_options
-from tsdistill.cli.command import Option
+from tsdistill.cli.command import option, options
 from tsdistill.cli.config_file import file_options
-from tsdistill.cli.field_options import add_options, options_of
+from tsdistill.cli.field_options import options_of
 from tsdistill.errors import TsdistillError
 from tsdistill.options import InputOptions, TrainOptions
 from tsdistill.options.option_fields import known_fields
@@ -19,70 +16,47 @@ from tsdistill.options.option_fields import known_fields
 if TYPE_CHECKING:
     from torch import nn
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-DATA_HELP = shared_options.DATA_HELP.replace("Without it, synthetic samples.", "")
-
-
-def _option(*names: str, section: str, **known: Any) -> Callable[[F], F]:
-    return click.option(*names, cls=Option, section=section, **known)
-
-
-_WHERE = (
-    shared_options.data_option(DATA_HELP, required=True),
-    _option(
-        "--val", "held_out", section="Data", metavar="SPEC", help="Data to judge each epoch on, likewise."
-    ),
-    _option(
-        "-o",
-        "--output",
-        "out",
-        section="Output",
-        metavar="OUT",
-        required=True,
-        help="The folder of the run.",
-    ),
-    _option(
-        "--width",
-        section="Model",
-        metavar="X|FILE",
-        help="Begin afresh, X times as wide (2.0 over-realised, 0.5 slimmed) or as a plan of `prune` says.",
-    ),
-    shared_options.json_option("options, log and result"),
-    _option(
-        "--resume",
-        section="Output",
-        is_flag=True,
-        help="Go on with the run in OUT; start afresh where there is none.",
-    ),
-    _option(
-        "--set",
-        "extra",
-        section="Other",
-        multiple=True,
-        metavar="NAME=VALUE",
-        help="Any other option of the file of --config.",
-    ),
-)
-
 _TEACHER = ("cache_teacher", "shard_teacher")
 
 NAMES = tuple(name for name, known in known_fields(TrainOptions).items() if known.field.metavar is not None)
 """Flags that are options of the same name."""
 
-_LOOK = ("input_size", "mean", "std", "interpolation")
+training_options = options(
+    shared_options.data_option(
+        shared_options.DATA_HELP.replace("Without it, synthetic samples.", ""), required=True
+    ),
+    option("Data", "--val", "held_out", metavar="SPEC", help="Data to judge each epoch on, likewise."),
+    option("Output", "-o", "--output", "out", metavar="OUT", required=True, help="The folder of the run."),
+    option(
+        "Model",
+        "--width",
+        metavar="X|FILE",
+        help="Begin afresh, X times as wide (2.0 over-realised, 0.5 slimmed) or as a plan of `prune` says.",
+    ),
+    shared_options.json_option("options, log and result"),
+    option(
+        "Output",
+        "--resume",
+        is_flag=True,
+        help="Go on with the run in OUT; start afresh where there is none.",
+    ),
+    option(
+        "Other",
+        "--set",
+        "extra",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="Any other option of the file of --config.",
+    ),
+    *options_of(TrainOptions, [name for name in NAMES if name not in _TEACHER]),
+    shared_options.arch_option,
+    shared_options.trust_option,
+    *options_of(InputOptions, ("input_size", "mean", "std", "interpolation")),
+)
+"""What ``distill`` and ``train`` both take."""
 
-
-def training_options(command: F) -> F:
-    """Add what both commands take."""
-    own = options_of(TrainOptions, [name for name in NAMES if name not in _TEACHER])
-    model = (shared_options.arch_option, shared_options.trust_option, *options_of(InputOptions, _LOOK))
-    return add_options((*_WHERE, *own, *model), command)
-
-
-def teacher_options(command: F) -> F:
-    """Add what is done with a teacher's outputs and weights."""
-    return add_options(options_of(TrainOptions, _TEACHER), command)
+teacher_options = options(*options_of(TrainOptions, _TEACHER))
+"""What is done with a teacher's outputs and weights."""
 
 
 def resolved(params: dict[str, Any]) -> TrainOptions:

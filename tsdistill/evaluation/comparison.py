@@ -141,10 +141,7 @@ class Comparison:
         first = max(map(len, names))
         return "\n".join(
             "  ".join(
-                [
-                    name.ljust(first),
-                    *(c[row].rjust(width) for c, width in zip(shown, widths, strict=True)),
-                ]
+                [name.ljust(first), *(c[row].rjust(width) for c, width in zip(shown, widths, strict=True))]
             )
             for row, name in enumerate(names)
         )

@@ -273,9 +273,7 @@ def _check_outputs(
 
 
 def _file_sizes(
-    models: Sequence[nn.Module],
-    names: Sequence[str],
-    files: Sequence[str | os.PathLike[str] | None] | None,
+    models: Sequence[nn.Module], names: Sequence[str], files: Sequence[str | os.PathLike[str] | None] | None
 ) -> tuple[tuple[int, ...], list[str]]:
     """Bytes of each model's file, and notes on files that hold more than weights."""
     sizes, notes = [], []

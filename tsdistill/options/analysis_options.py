@@ -83,8 +83,7 @@ class AnalysisOptions(OptionSet):
         above=0,
     )
     for_pruning: bool = option(
-        True,
-        "Whether the statistics are kept that pruning goes by; they cost another pass over the data.",
+        True, "Whether the statistics are kept that pruning goes by; they cost another pass over the data."
     )
 
     @classmethod

@@ -19,11 +19,7 @@ class InputOptions(OptionSet):
     """How the inputs of a model look, in place of what the model says."""
 
     input_size: Sequence[int] | None = option(
-        None,
-        "Shape of one sample; 224 for a square.",
-        section="Model",
-        metavar="CxHxW",
-        form="size",
+        None, "Shape of one sample; 224 for a square.", section="Model", metavar="CxHxW", form="size"
     )
     mean: Sequence[float] | None = option(
         None, "Per-channel mean of the inputs.", section="Model", metavar="M,M,M", form="figures"
@@ -65,11 +61,7 @@ class DataOptions(InputOptions):
     )
     batch_size: int = option(BATCH_SIZE, "Samples in one pass.", section="Data", metavar="N", least=1)
     augment: Any = option(
-        "none",
-        "Augmentation (see `tsdistill plugins`).",
-        section="Data",
-        metavar="NAME",
-        form="text",
+        "none", "Augmentation (see `tsdistill plugins`).", section="Data", metavar="NAME", form="text"
     )
     strict: bool = option(
         False,

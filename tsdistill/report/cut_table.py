@@ -30,12 +30,7 @@ PICTURE = "Widths: a bar a group, from input to output, full where the group sta
 def cuts_table(cuts: PredictedCuts) -> Group:
     """A row a cut: what it keeps, how far it moves the output, and how wide each group stays."""
     rows = table(
-        "What cuts would cost",
-        "MACs\nkept",
-        "params\nkept",
-        "output\noff by",
-        "<widths",
-        close=True,
+        "What cuts would cost", "MACs\nkept", "params\nkept", "output\noff by", "<widths", close=True
     )
     for cut in cuts.cuts:
         rows.add_row(
@@ -96,11 +91,7 @@ def page_section(cuts: PredictedCuts) -> str:
 
 
 def _row(cuts: PredictedCuts, cut: PredictedCut) -> str:
-    cells = (
-        f"{cut.macs_kept:.3f}",
-        f"{cut.params_kept:.3f}",
-        off_by(cut.error),
-    )
+    cells = (f"{cut.macs_kept:.3f}", f"{cut.params_kept:.3f}", off_by(cut.error))
     figures = "".join(f"<td>{cell}</td>" for cell in cells[1:])
     command = f"<td><code>{html_text(cuts.command_of(cut))}</code></td>"
     return f'<tr><th scope="row">{cells[0]}</th>{figures}<td>{_svg(cuts, cut)}</td>{command}</tr>'

@@ -130,11 +130,7 @@ def sweep_table(sweep: Sweep) -> Group:
     rows = table(f"Sweep over {label}", "<", "MACs", "", "parameters", "", "latency,\nbatch 1", "", *headers)
     for place, name in enumerate(compared.names):
         costs = []
-        for values, show in (
-            (compared.macs, amount),
-            (compared.params, amount),
-            (compared.latency, seconds),
-        ):
+        for values, show in ((compared.macs, amount), (compared.params, amount), (compared.latency, seconds)):
             costs += [show(values[place]), share(values[place], values[0]) if place else ""]
         figures = [figure(compared, metric, compared.metrics[place][metric]) for metric in compared.figures]
         rows.add_row(name, *costs, *figures)

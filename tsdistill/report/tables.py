@@ -25,12 +25,7 @@ _BAR = 24
 _MOST_ROWS = 40
 """Names of a kind that have a row each in the list of plugins; more (operators) have one for each module."""
 
-_KINDS = {
-    "dead": "dead",
-    "weak": "weak",
-    "redundant": f"redun{SOFT}dant",
-    "saturated": f"satu{SOFT}rated",
-}
+_KINDS = {"dead": "dead", "weak": "weak", "redundant": f"redun{SOFT}dant", "saturated": f"satu{SOFT}rated"}
 
 
 def groups_table(report: AlignmentReport) -> Group:
