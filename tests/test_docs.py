@@ -47,13 +47,16 @@ class Own(torch.nn.Module):
         return self.c(x) * torch.ops.docs.mean_of_squares(x)[:, None]
 graph = tsd.trace(Own().eval(), torch.zeros(1, 4))
 assert graph.widths == {"a": 4}, graph
+from tsdistill.cli.lazy_group import imported
+place = tsd.plugins.items("command")["shout"].place
+imported(place, "shout")(["quiet"], standalone_mode=False)
 print("all used")
 """
 
 
 def test_every_example_works_as_an_installed_plugin(tmp_path: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "plugins.md").read_text(), re.DOTALL)
-    assert len(blocks) == 11
+    assert len(blocks) == 12
     info = tmp_path / "examples-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: examples\nVersion: 1.0\n")
@@ -64,7 +67,7 @@ def test_every_example_works_as_an_installed_plugin(tmp_path: Path) -> None:
     names = ",".join(f"example{n}" for n in range(len(blocks)))
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}", "TSDISTILL_PLUGINS": names}
     done = subprocess.run([sys.executable, "-c", USE], capture_output=True, text=True, env=environment)
-    assert done.stdout == "all used\n", done.stderr
+    assert done.stdout == "QUIET\nall used\n", done.stderr
 
 
 def _fields_of(section: str) -> set[str]:

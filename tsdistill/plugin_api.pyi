@@ -23,6 +23,7 @@ from tsdistill.models.layers.layer_kind import register_layer_kind as register_l
 from tsdistill.models.loader import load as load
 from tsdistill.models.sources.specs import Built as Built
 from tsdistill.models.sources.specs import ModelSource as ModelSource
+from tsdistill.plugins import LazyCommand as LazyCommand
 from tsdistill.plugins import Register as Register
 from tsdistill.plugins import hookimpl as hookimpl
 from tsdistill.plugins import load_plugin as load_plugin

@@ -32,13 +32,25 @@ def shout(what):
 print("imported shouting")
 '''
 
+HOOKS = """
+from tsdistill.plugin_api import LazyCommand, hookimpl
+
+@hookimpl
+def register_commands(register):
+    register("shout", LazyCommand("shouting:shout", "Say it."))
+    register("broken", LazyCommand("no_such_module:command", ""))
+    register("number", LazyCommand("shouting:os", ""))
+"""
+
 ENTRY_POINTS = """
 [tsdistill.commands]
-shout = shouting:shout
-broken = no_such_module:command
-number = shouting:os
-analyze = shouting:shout
+hooks = shouting_hooks
+former = shouting:shout
+missing = no_such_hooks
+leaving = leaving_hooks
 """
+
+INSTALLED = "hooks,former,missing,leaving"
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +58,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A folder to put on the path, with an installed package that brings commands."""
     folder = tmp_path_factory.mktemp("site")
     (folder / "shouting.py").write_text(COMMAND)
+    (folder / "shouting_hooks.py").write_text(HOOKS)
+    (folder / "leaving_hooks.py").write_text("raise SystemExit(3)")
     info = folder / "shouting-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: shouting\nVersion: 1.0\n")
@@ -129,38 +143,56 @@ def test_wrong_usage_is_one_line(run: Run, arguments: list[str], words: list[str
 
 
 def test_third_party_commands_load_by_name(run: Run, site: str) -> None:
-    listed = run("--help", PYTHONPATH=site)
+    listed = run("--help", PYTHONPATH=site, TSDISTILL_PLUGINS=INSTALLED)
     assert "Commands from plugins" in listed.stdout
-    assert "shout" in listed.stdout
+    assert {"shout", "broken", "number", "former"} <= set(listed.stdout.split())
+    assert "Say it." in listed.stdout
+    assert listed.returncode == 0
+    assert "'missing'" in listed.stderr
+    assert "'leaving'" in listed.stderr
+    assert listed.stderr.count("\n") == 2
     assert "SHOUT-HELP" not in listed.stdout
     assert "imported shouting" not in listed.stdout
-    assert run("shout", "hello", PYTHONPATH=site).stdout.splitlines() == ["imported shouting", "HELLO"]
+    for name in ("shout", "former"):
+        done = run(name, "hello", PYTHONPATH=site, TSDISTILL_PLUGINS=INSTALLED)
+        assert done.stdout.splitlines() == ["imported shouting", "HELLO"], done.stderr
 
 
 def test_third_party_commands_that_fail(run: Run, site: str) -> None:
-    one_line(run("broken", PYTHONPATH=site), "broken", "no_such_module")
-    done = run("number", PYTHONPATH=site)
+    one_line(run("broken", PYTHONPATH=site, TSDISTILL_PLUGINS="hooks"), "broken", "no_such_module")
+    done = run("number", PYTHONPATH=site, TSDISTILL_PLUGINS="hooks")
     assert done.returncode == 2
     assert "not a click command" in done.stderr
 
 
-def test_own_commands_cannot_be_replaced(run: Run, site: str) -> None:
-    assert "imported shouting" not in run("analyze", "--help", PYTHONPATH=site).stdout
+def test_own_commands_cannot_be_replaced(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(HOOKS.replace('"shout"', '"analyze"'))
+    one_line(run("--plugin", str(tmp_path / "mine.py"), "--help"), "mine.py", "'analyze'")
+
+
+def test_a_command_from_a_file(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(COMMAND + HOOKS.replace('"shouting:shout"', 'f"{__name__}:shout"'))
+    assert run("--plugin", str(file), "shout", "hello").stdout.splitlines()[-1] == "HELLO"
+    assert "Say it." in run("--plugin", str(file), "--help").stdout
 
 
 def test_a_fault_is_one_line_and_debug_shows_the_traceback(run: Run, site: str) -> None:
-    done = run("shout", "fault", PYTHONPATH=site)
+    done = run("shout", "fault", PYTHONPATH=site, TSDISTILL_PLUGINS="hooks")
     assert done.returncode == 1
     assert done.stderr.startswith("tsdistill: unexpected RuntimeError: two lines (")
     assert done.stderr.count("\n") == 1
-    assert "Traceback" in run("shout", "fault", PYTHONPATH=site, TSDISTILL_DEBUG="1").stderr
-    assert "Traceback" in run("shout", "fault", "--debug", PYTHONPATH=site).stderr
+    assert (
+        "Traceback"
+        in run("shout", "fault", PYTHONPATH=site, TSDISTILL_PLUGINS="hooks", TSDISTILL_DEBUG="1").stderr
+    )
+    assert "Traceback" in run("shout", "fault", "--debug", PYTHONPATH=site, TSDISTILL_PLUGINS="hooks").stderr
     assert "Traceback" in run("plugins", "--plugin", "nowhere.py", "--debug").stderr
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 def test_interrupt(run: Run, site: str) -> None:
-    done = run("shout", "interrupt", PYTHONPATH=site)
+    done = run("shout", "interrupt", PYTHONPATH=site, TSDISTILL_PLUGINS="hooks")
     assert done.returncode == 130
     assert done.stderr.strip() == "tsdistill: interrupted"
 

@@ -6,7 +6,7 @@ import pytest
 
 from tsdistill import plugins
 from tsdistill.errors import TsdistillError
-from tsdistill.plugins import Registry, hookimpl, manager
+from tsdistill.plugins import LazyCommand, Registry, hookimpl, manager
 
 
 class Offers:
@@ -90,12 +90,32 @@ def test_environment_limits_plugins(monkeypatch, value, names):
     assert found.names("augmentation") == names
 
 
-def test_commands_are_named_without_being_imported(monkeypatch):
-    entries = [SimpleNamespace(name="layers", value="nowhere:layers")]
-    monkeypatch.setattr(
-        manager, "entry_points", lambda group: entries if group == "tsdistill.commands" else []
+def test_modules_of_commands_are_imported_and_no_others_where_commands_are_asked_for(monkeypatch):
+    command = LazyCommand("nowhere:layers", "Count them.")
+
+    class Registers:
+        register_commands = staticmethod(hookimpl(lambda register: register("layers", command)))
+
+    groups = {
+        "tsdistill.commands": [SimpleNamespace(name="a", value="a", dist=None, load=Registers)],
+        "tsdistill": [SimpleNamespace(name="b", value="b", dist=None, load=broken_import)],
+    }
+    monkeypatch.setattr(manager, "third_party", lambda group: groups[group])
+    assert Registry(builtins={}).items("command") == {"layers": command}
+
+
+@pytest.mark.parametrize(
+    ("hook", "thing"),
+    [("register_importance", 3), ("register_importance", None), ("register_commands", "a:b")],
+)
+def test_what_cannot_be_used_is_refused_when_it_is_registered(tmp_path, hook, thing):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        f"from tsdistill.plugin_api import hookimpl\n\n@hookimpl\ndef {hook}(register):\n"
+        f"    register('useless', {thing!r})\n"
     )
-    assert plugins.commands() == {"layers": entries[0]}
+    with pytest.raises(TsdistillError, match=rf"mine\.py.*{hook}.*useless"):
+        Registry(builtins={}).load(str(file))
 
 
 def test_importing_plugins_imports_no_heavy_library():

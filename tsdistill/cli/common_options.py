@@ -27,43 +27,50 @@ def show_all() -> None:
 def with_common_options(command: click.Command) -> click.Command:
     """Add the options that every command takes to one that is about to run."""
     names = {name for parameter in command.params for name in parameter.opts}
-    command.params += [option for option in _OPTIONS if not names & {*option.opts}]
+    common = (config_option(), plugin_option(), debug_option())
+    command.params += [option for option in common if not names & {*option.opts}]
     return command
 
 
-def _load_plugins(ctx: click.Context, param: click.Parameter, places: tuple[str, ...]) -> None:
-    """Load the plugins that are named, before the command runs."""
-    if places:
-        from tsdistill.plugins import load_plugin
+def plugin_option(*, eager: bool = False) -> click.Option:
+    """The option ``--plugin``, which loads the plugins that it names before the command runs.
 
-        for place in places:
-            load_plugin(place)
+    Args:
+        eager: load them before ``--help`` is shown.
+    """
 
+    def load(_ctx: click.Context, _param: click.Parameter, places: tuple[str, ...]) -> None:
+        if places:
+            from tsdistill.plugins import load_plugin
 
-def _show_tracebacks(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
-    """Set the environment variable, which processes that this one starts read too."""
-    if wanted:
-        os.environ[DEBUG] = "1"
-        show_all()
+            for place in places:
+                load_plugin(place)
 
-
-_OPTIONS = (
-    config_option(),
-    click.Option(
+    text = (
+        "Load a plugin from FILE.py, a folder or a module's name; its code is executed. Give it again for "
+        "more."
+    )
+    return click.Option(
         ["--plugin"],
         multiple=True,
         metavar="FILE",
+        is_eager=eager,
         expose_value=False,
-        callback=_load_plugins,
-        help="Load a plugin from FILE.py, a folder or a module's name; its code is executed. Give it again "
-        "for more.",
-    ),
-    click.Option(
-        ["--debug"],
-        is_flag=True,
-        is_eager=True,
-        expose_value=False,
-        callback=_show_tracebacks,
-        help="Show the traceback of whatever fails.",
-    ),
-)
+        callback=load,
+        help=text,
+    )
+
+
+def debug_option() -> click.Option:
+    """The option ``--debug``: it sets the environment variable, which processes that this one starts read
+    too."""
+
+    def show(_ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
+        if wanted:
+            os.environ[DEBUG] = "1"
+            show_all()
+
+    text = "Show the traceback of whatever fails."
+    return click.Option(
+        ["--debug"], is_flag=True, is_eager=True, expose_value=False, callback=show, help=text
+    )

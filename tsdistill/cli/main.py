@@ -11,7 +11,7 @@ import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib import import_module
+from functools import partial
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -19,25 +19,17 @@ import click
 
 import tsdistill
 from tsdistill.cli import terminal
-from tsdistill.cli.common_options import DEBUG, debug_mode, show_all, with_common_options
+from tsdistill.cli.builtin_commands import COMMANDS
+from tsdistill.cli.common_options import DEBUG, debug_mode, debug_option, plugin_option, show_all
+from tsdistill.cli.lazy_group import Entry, LazyGroup, imported
 from tsdistill.errors import TsdistillError
 from tsdistill.interrupts import INTERRUPTED, leave
 from tsdistill.options.option_fields import flag, spelled
-
-COMMANDS = {
-    "analyze": ("tsdistill.cli.analyze_command", "Show which nodes carry what the model has learnt."),
-    "prune": ("tsdistill.cli.prune_command", "Cut nodes that little depends on, write a smaller model."),
-    "distill": ("tsdistill.cli.distill_command", "Train a student to do what a teacher does."),
-    "train": ("tsdistill.cli.train_command", "Train a model on labels."),
-    "compare": ("tsdistill.cli.compare_command", "Lay models side by side: accuracy, size, speed, memory."),
-    "export": ("tsdistill.cli.export_command", "Write a model for other engines, or as Python source."),
-    "lab": ("tsdistill.lab.cli.lab_command", "Run the experiments behind the theory, see how far it holds."),
-    "plugins": ("tsdistill.cli.plugins_command", "List what each plugin hook offers."),
-}
+from tsdistill.plugins.hookspecs import LazyCommand
 
 
-class LazyGroup(click.Group):
-    """Commands by name: the own ones from `COMMANDS`, others from the entry points ``tsdistill.commands``."""
+class _Root(LazyGroup):
+    """The group of all commands."""
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         """Read the arguments; shows help and the version."""
@@ -49,39 +41,14 @@ class LazyGroup(click.Group):
         with _reader_may_leave():
             return super().invoke(ctx)
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names of all commands, the own ones first; imports none of them."""
-        return [*COMMANDS, *_third_party_names()]
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import and return one command.
-
-        Raises:
-            TsdistillError: a third-party command cannot be imported, or is none.
-        """
-        if cmd_name in COMMANDS:
-            command: click.Command | None = import_module(COMMANDS[cmd_name][0]).command
-        else:
-            command = _third_party(cmd_name)
-        return None if command is None else with_common_options(command)
-
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Look the first argument up; a file in place of a command gets a hint."""
         name = args[0]
-        if not name.startswith("-") and name not in self.list_commands(ctx) and os.path.exists(name):
+        if not name.startswith("-") and os.path.exists(name) and name not in self.list_commands(ctx):
             raise click.UsageError(f"{name!r} is a file, not a command: 'tsdistill analyze {name}'", ctx)
         return super().resolve_command(ctx, args)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the own commands with a line each, third-party ones by name only."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
-        others = _third_party_names()
-        if others:
-            with formatter.section("Commands from plugins"):
-                formatter.write_text(", ".join(others))
 
 
 @contextmanager
@@ -97,34 +64,35 @@ def _reader_may_leave() -> Iterator[None]:
         raise RuntimeError("a process that this one works with has ended") from error
 
 
-def _third_party_names() -> list[str]:
-    from tsdistill.plugins import commands
-
-    return [name for name in commands() if name not in COMMANDS]
+def _own() -> dict[str, Entry]:
+    return {name: _entry(name, command) for name, command in COMMANDS.items()}
 
 
-def _third_party(name: str) -> click.Command | None:
-    from tsdistill.plugins import commands
+def _of_plugins() -> dict[str, Entry]:
+    """The commands of plugins; where two have one name, this is said and none is there."""
+    from tsdistill import plugins
 
-    entry = commands().get(name)
-    if entry is None:
-        return None
     try:
-        command = entry.load()
-    except Exception as error:
-        raise TsdistillError(
-            f"the command {name!r} ({entry.value}) cannot be imported: {type(error).__name__}: {error}"
-        ) from error
-    if not isinstance(command, click.Command):
-        raise TsdistillError(f"the command {name!r} ({entry.value}) is not a click command")
-    return command
+        commands = plugins.items("command")
+    except TsdistillError as error:
+        terminal.complain(error)
+        return {}
+    return {name: _entry(name, command) for name, command in commands.items() if name not in COMMANDS}
+
+
+def _entry(name: str, command: LazyCommand | click.Command) -> Entry:
+    if isinstance(command, click.Command):
+        return Entry(command.get_short_help_str(), lambda: command)
+    return Entry(command.help, partial(imported, command.place, f"the command {name!r}"))
 
 
 @click.command(
-    cls=LazyGroup,
+    cls=_Root,
+    sections={"Commands": _own, "Commands from plugins": _of_plugins},
+    params=[plugin_option(eager=True), debug_option()],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    epilog="`tsdistill COMMAND --help` says what MODEL and --data may be. Every command takes --plugin and "
-    "--debug.",
+    epilog="`tsdistill COMMAND --help` says what MODEL and --data may be. Every command takes --config "
+    "(a file of options), --plugin and --debug.",
 )
 @click.version_option(tsdistill.__version__, prog_name="tsdistill")
 def cli() -> None:

@@ -11,6 +11,7 @@ import click
 from tsdistill.cli import output
 from tsdistill.cli.command import Command
 from tsdistill.cli.shared_options import json_option
+from tsdistill.plugins.hookspecs import LazyCommand
 
 
 @click.command(
@@ -45,15 +46,13 @@ def command(json_file: str | None) -> None:
 
 
 def offers() -> dict[str, dict[str, str]]:
-    """Per kind of plugin the registered names, each with the module it comes from; commands come last."""
+    """Per kind of plugin the registered names, each with the module it comes from."""
     from tsdistill import plugins
 
-    registered = {
+    return {
         kind: {name: _origin(thing) for name, thing in sorted(plugins.items(kind).items())}
         for kind in plugins.KINDS
     }
-    registered["command"] = {name: entry.value for name, entry in sorted(plugins.commands().items())}
-    return registered
 
 
 def helps() -> dict[str, dict[str, str]]:
@@ -67,14 +66,21 @@ def helps() -> dict[str, dict[str, str]]:
 
 
 def _help(thing: object) -> str:
-    while isinstance(thing, partial):
-        thing = thing.func
+    thing = _inner(thing)
     text = getattr(thing, "help", None) or inspect.getdoc(thing) or ""
     return " ".join(str(text).strip().partition("\n\n")[0].split()).replace("``", "")
 
 
 def _origin(thing: object) -> str:
-    while isinstance(thing, partial):
-        thing = thing.func
+    thing = _inner(thing)
+    if isinstance(thing, LazyCommand):
+        return thing.place.partition(":")[0]
     module = getattr(thing, "__module__", None) or type(thing).__module__
     return str(module)
+
+
+def _inner(thing: object) -> object:
+    """The function that partial objects wrap, or the thing itself."""
+    while isinstance(thing, partial):
+        thing = thing.func
+    return thing

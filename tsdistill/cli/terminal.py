@@ -23,8 +23,9 @@ READER_GONE = 141
 """Exit code where the reader of stdout has left (``| head``): 128 + SIGPIPE, as the shell gives it."""
 
 _ENCODING_ERRORS = "tsdistill"
-_PIPE_WIDTH = 1000
-"""Columns of tables that do not go to a terminal: wide enough that no cell is folded."""
+_PIPE_WIDTH = 80
+"""Columns of tables that do not go to a terminal, unless the environment variable COLUMNS says otherwise: as
+many as most terminals have."""
 
 _PLAIN = {
     "µ": "u", "μ": "u", "²": "2", "³": "3", "×": "x", "·": "*", "−": "-", "–": "-", "—": "-", "→": "->",
@@ -123,7 +124,8 @@ def console(*, stderr: bool = False) -> Console:
     """A rich console that shows text of any origin as text.
 
     Characters that are not printable are shown as escapes, so names out of files carry no commands to the
-    terminal. Where the output is no terminal, lines are as wide as what they say.
+    terminal. Where the output is no terminal, tables fit `_PIPE_WIDTH` columns and lines of text are not
+    broken.
     """
     from rich.console import Console, ConsoleOptions, RenderableType
     from rich.segment import Segment
@@ -145,8 +147,9 @@ def console(*, stderr: bool = False) -> Console:
 
         def print(self, *objects: Any, **kwargs: Any) -> None:
             """Print to the stream; the error names it where that fails."""
+            piped = not self.is_terminal and all(isinstance(each, str) for each in objects)
             with nullcontext() if self.stderr else writing_stdout():
-                super().print(*objects, **kwargs)
+                super().print(*objects, soft_wrap=piped, **kwargs)
 
         def on_broken_pipe(self) -> None:
             """Leave as a program does that nobody reads any more."""

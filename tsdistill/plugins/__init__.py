@@ -1,12 +1,11 @@
 """Hooks for plugins and the look-up by name of what they and the built-ins register."""
 
-from tsdistill.plugins.hookspecs import Register, hookimpl
+from tsdistill.plugins.hookspecs import LazyCommand, Register, hookimpl
 from tsdistill.plugins.manager import (
     BUILTINS,
     KINDS,
     PluginSummary,
     Registry,
-    commands,
     generation,
     get,
     items,
@@ -20,11 +19,11 @@ from tsdistill.plugins.named_object import NamedObject, name_of, names_of
 __all__ = [
     "BUILTINS",
     "KINDS",
+    "LazyCommand",
     "NamedObject",
     "PluginSummary",
     "Register",
     "Registry",
-    "commands",
     "generation",
     "get",
     "hookimpl",

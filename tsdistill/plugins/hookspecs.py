@@ -7,6 +7,7 @@ says what ``thing`` must be, and `tsdistill.plugin_api` has the types.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pluggy
@@ -17,6 +18,19 @@ hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
 Register = Callable[[str, Any], None]
+
+
+@dataclass(frozen=True)
+class LazyCommand:
+    """A command of the command line that is imported when it is called.
+
+    Attributes:
+        place: of a click command: ``"package.module:attribute"``.
+        help: its line in ``tsdistill --help``.
+    """
+
+    place: str
+    help: str
 
 
 @hookspec
@@ -62,3 +76,8 @@ def register_costs(register: Register) -> None:
 @hookspec
 def register_operator_rules(register: Register) -> None:
     """Register what an operator does to nodes: ``rule(tracer, args, kwargs, out) -> None``, by its name."""
+
+
+@hookspec
+def register_commands(register: Register) -> None:
+    """Register commands ``tsdistill NAME``, each as a `LazyCommand` or as a click command."""

@@ -12,6 +12,7 @@ import inspect
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -23,6 +24,7 @@ import pluggy
 from tsdistill.errors import TsdistillError, cause_of
 from tsdistill.imported_code import import_code
 from tsdistill.plugins import hookspecs
+from tsdistill.plugins.hookspecs import LazyCommand
 from tsdistill.plugins.named_object import NamedObject
 
 ENTRY_POINTS = "tsdistill"
@@ -39,6 +41,7 @@ _HOOKS = {
     "importance": "register_importance",
     "cost": "register_costs",
     "operator rule": "register_operator_rules",
+    "command": "register_commands",
 }
 KINDS = tuple(_HOOKS)
 
@@ -52,7 +55,20 @@ BUILTINS: Mapping[str, tuple[str, ...]] = {
     "importance": ("tsdistill.pruning.selection.builtin_importances",),
     "cost": ("tsdistill.pruning.selection.builtin_costs",),
     "operator rule": ("tsdistill.tracing.rules.builtin_rules",),
+    "command": ("tsdistill.cli.builtin_commands",),
 }
+
+_ACCEPTED: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "importance": (
+        lambda thing: callable(thing) or callable(getattr(thing, "orders", None)),
+        "it is neither callable nor has a method orders",
+    ),
+    "command": (
+        lambda thing: isinstance(thing, LazyCommand) or callable(getattr(thing, "make_context", None)),
+        "it is neither a LazyCommand nor a click command",
+    ),
+}
+"""What can be registered of a kind, and what is wrong with anything else; of other kinds, anything can."""
 
 _log = logging.getLogger(__name__)
 
@@ -89,7 +105,7 @@ class Registry:
         self._kinds: dict[str, dict[str, Any]] = {}
         self._owners: dict[str, dict[str, str]] = {}
         self.generation = 0
-        self._third_party_loaded = False
+        self._loaded: set[str] = set()
         self._problems: dict[str, str] = {}
         self._collected: dict[tuple[str, str], dict[str, Any]] = {}
 
@@ -103,7 +119,9 @@ class Registry:
             raise TsdistillError(f"there is no kind {kind!r} of plugin; kinds are {', '.join(KINDS)}")
         if kind not in self._kinds:
             self._load_builtins(kind)
-            self._load_third_party()
+            self._load_third_party(COMMANDS)
+            if kind != "command":
+                self._load_third_party(ENTRY_POINTS)
             self._kinds[kind] = self._collect(kind)
         return dict(self._kinds[kind])
 
@@ -192,7 +210,7 @@ class Registry:
 
     def plugins(self) -> list[PluginSummary]:
         """Every plugin that is not built in and what it gave, those that failed included."""
-        self._load_third_party()
+        self._load_third_party(ENTRY_POINTS)
         for kind in KINDS:
             self.items(kind)
         titles = [title for title, plugin in self._manager.list_name_plugin() if plugin is not None]
@@ -211,15 +229,24 @@ class Registry:
             if not self._manager.has_plugin(name):
                 self._manager.register(importlib.import_module(name), name=name)
 
-    def _load_third_party(self) -> None:
-        if self._third_party_loaded:
+    def _load_third_party(self, group: str) -> None:
+        """Import the plugins under a group of entry points, once.
+
+        The modules of `COMMANDS` are imported by ``tsdistill --help``, those of `ENTRY_POINTS` are not.
+        """
+        if group in self._loaded:
             return
-        self._third_party_loaded = True
-        for entry in third_party():
+        self._loaded.add(group)
+        self._kinds.pop("command", None)
+        for entry in third_party(group):
             title = _title(entry)
             try:
-                self._manager.register(entry.load(), name=title)
-            except Exception as error:
+                names_command = group == COMMANDS and bool(getattr(entry, "attr", None))
+                plugin = _OneCommand(entry) if names_command else entry.load()
+                if self._manager.is_registered(plugin):
+                    continue
+                self._manager.register(plugin, name=title)
+            except (Exception, SystemExit) as error:
                 self._warn(title, cause_of(error))
                 continue
             problem = self._misnamed(title)
@@ -253,7 +280,7 @@ class Registry:
             plugins = self._manager.list_name_plugin()
             others = [other for _, other in plugins if other is not None and other is not plugin]
             taken: dict[str, Any] = {}
-            self._manager.subset_hook_caller(_HOOKS[kind], others)(register=_collector(taken))
+            self._manager.subset_hook_caller(_HOOKS[kind], others)(register=_collector(kind, taken))
             self._collected[kind, title] = taken
         return self._collected[kind, title]
 
@@ -265,7 +292,7 @@ class Registry:
                 continue
             try:
                 taken = self._from_plugin(kind, title)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 if title in self._builtins.get(kind, ()):
                     raise
                 self._collected[kind, title] = {}
@@ -287,13 +314,13 @@ class Registry:
         _log.debug("%s, in full", title, exc_info=sys.exc_info()[1])
 
 
-def third_party() -> list[EntryPoint]:
+def third_party(group: str = ENTRY_POINTS) -> list[EntryPoint]:
     """Entry points of the installed plugins, in the order of their names.
 
     The environment variable ``TSDISTILL_PLUGINS`` (entry-point names, separated by commas) limits them;
     set and empty, it leaves none.
     """
-    entries = sorted(entry_points(group=ENTRY_POINTS), key=lambda entry: (entry.name, entry.value))
+    entries = sorted(entry_points(group=group), key=lambda entry: (entry.name, entry.value))
     allowed = os.environ.get(ENVIRONMENT)
     if allowed is None:
         return entries
@@ -301,23 +328,32 @@ def third_party() -> list[EntryPoint]:
     return [entry for entry in entries if entry.name in wanted]
 
 
-def commands() -> dict[str, EntryPoint]:
-    """Extra commands of the command line, by name; nothing is imported until ``EntryPoint.load`` is called.
+class _OneCommand:
+    """The plugin that an entry point ``package.module:command`` under `COMMANDS` stands for.
 
-    When two packages bring the same name, the first in the order of their entry points is taken.
+    That was the way before the hook of commands; it works for one version.
     """
-    by_name: dict[str, EntryPoint] = {}
-    for entry in sorted(entry_points(group=COMMANDS), key=lambda entry: (entry.name, entry.value)):
-        by_name.setdefault(entry.name, entry)
-    return by_name
+
+    def __init__(self, entry: EntryPoint) -> None:
+        self._entry = entry
+        text = f"{_title(entry)}: name a module with the hook register_commands under {COMMANDS}"
+        warnings.warn(text, DeprecationWarning, stacklevel=2)
+
+    @hookspecs.hookimpl
+    def register_commands(self, register: Callable[[str, Any], None]) -> None:
+        """Register it under the name of the entry point."""
+        register(self._entry.name, LazyCommand(self._entry.value, ""))
 
 
-def _collector(taken: dict[str, Any]) -> Callable[[str, Any], None]:
+def _collector(kind: str, taken: dict[str, Any]) -> Callable[[str, Any], None]:
     def register(name: str, thing: Any) -> None:
         if not isinstance(name, str) or not name:
             raise TypeError(f"register() takes a name first, not {name!r}")
         if name in taken:
             raise ValueError(f"it registers {name!r} twice")
+        fits, fault = _ACCEPTED.get(kind, (None, ""))
+        if fits is not None and not fits(thing):
+            raise TypeError(f"{kind} {name!r} cannot be used: {fault}")
         taken[name] = thing
 
     return register

@@ -218,22 +218,23 @@ def curve_table(report: AlignmentReport, group: GroupReport) -> Table:
 def offers_table(
     offers: Mapping[str, Mapping[str, str]], helps: Mapping[str, Mapping[str, str]] | None = None
 ) -> Table:
-    """What plugins and built-ins register: a row a name, with what ``helps`` says of it."""
-    rows = table("Plugins", "<kind", "<name", "<from", *(["<what"] if helps else []))
+    """What plugins and built-ins register: a row a name, with what ``helps`` says of it.
+
+    Args:
+        offers: kind -> name -> the module that it comes from.
+        helps: kind -> name -> a sentence.
+    """
+    rows = table("Plugins", "<kind", "<name", "<from", "<what")
     for kind, names in offers.items():
+        listed = {name: (origin, (helps or {}).get(kind, {}).get(name, "")) for name, origin in names.items()}
         if len(names) > _MOST_ROWS:
-            for position, origin in enumerate(dict.fromkeys(names.values())):
+            listed = {}
+            for origin in dict.fromkeys(names.values()):
                 alike = [name for name, place in names.items() if place == origin]
-                what = f"{counted(len(alike), 'name')}: {', '.join(alike)}"
-                rows.add_row("" if position else kind, *(["", origin, what] if helps else [what, origin]))
-            continue
-        summaries = (helps or {}).get(kind, {})
-        for position, (name, origin) in enumerate(names.items()):
-            rows.add_row(
-                "" if position else kind, name, origin, *([summaries.get(name, "")] if helps else [])
-            )
-        if not names:
-            rows.add_row(kind, "none")
+                listed[f"{len(alike)} in {origin.rpartition('.')[2]}"] = (origin, ", ".join(alike))
+        for position, (name, (origin, text)) in enumerate((listed or {"none": ("", "")}).items()):
+            source = "tsdistill" if origin.startswith("tsdistill.") else origin
+            rows.add_row("" if position else kind, name, source, text)
     return rows
 
 

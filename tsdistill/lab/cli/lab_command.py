@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import click
 
 from tsdistill.cli import output, progress_display
 from tsdistill.cli.command import Command
-from tsdistill.cli.common_options import with_common_options
+from tsdistill.cli.lazy_group import Entry, LazyGroup, imported
 from tsdistill.files import made_folder
 from tsdistill.lab import EXPERIMENTS, experiment, run
 
@@ -24,36 +25,19 @@ FILES = ("outcome.json", "*.png", "*.svg", "*.gif", f"{CELLS}/*")
 """Files that a run writes into its folder, as patterns of ``fnmatch``."""
 
 
-class LabGroup(click.Group):
-    """The subcommands of ``lab``: one for each experiment, built from its settings, and ``check``."""
+def _experiments() -> dict[str, Entry]:
+    return {name: Entry(line, partial(_command, name)) for name, line in EXPERIMENTS.items()}
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names of the experiments, and ``check``; imports none of them."""
-        return [*EXPERIMENTS, CHECK]
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
-        """The command of one experiment, or ``check``.
-
-        Raises:
-            TsdistillError: there is no such experiment.
-        """
-        if cmd_name == CHECK:
-            from tsdistill.lab.cli.check_command import command as check
-
-            return with_common_options(check)
-        return with_common_options(_command(cmd_name))
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the experiments and ``check``, one line each."""
-        with formatter.section("Experiments"):
-            formatter.write_dl(list(EXPERIMENTS.items()))
-        with formatter.section("For networks of yours"):
-            formatter.write_dl([(CHECK, CHECK_LINE)])
+def _checks() -> dict[str, Entry]:
+    place = "tsdistill.lab.cli.check_command:command"
+    return {CHECK: Entry(CHECK_LINE, partial(imported, place, CHECK))}
 
 
 @click.command(
     "lab",
-    cls=LabGroup,
+    cls=LazyGroup,
+    sections={"Experiments": _experiments, "For networks of yours": _checks},
     epilog="`tsdistill lab NAME --help` says what an experiment can be told; docs/theory.md what came out.",
 )
 def command() -> None:
