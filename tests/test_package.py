@@ -80,7 +80,7 @@ def test_every_dependency_has_a_tested_version() -> None:
 
 
 FLOORS = (
-    ("interrupts", "lazy_names", "printable", "torch_private", "version", "yaml_text"),
+    ("interrupts", "lazy_names", "printable", "torch_private", "version"),
     ("errors",),
     ("untrusted", "devices", "files", "imported_code"),
     ("schema", "output_paths", "plugins"),

@@ -82,6 +82,21 @@ def test_aliases_of_yaml_are_refused_before_they_grow() -> None:
     assert parse("a: [1, 2.5, x]\nb: {c: true}", "yaml", "", "") == {"a": [1, 2.5, "x"], "b": {"c": True}}
 
 
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("json", '{"a": {"epochs": 1, "epochs": 2}}'),
+        ("toml", "epochs = 1\nepochs = 2\n"),
+        ("yaml", "a:\n  epochs: 1\n  other: 3\n  epochs: 2\n"),
+    ],
+)
+def test_a_key_that_is_given_twice_is_refused(kind: str, text: str) -> None:
+    with pytest.raises(TsdistillError, match=r"^the file .*; mend it$") as caught:
+        parse(text, kind, "the file", "mend it")
+    assert kind == "toml" or "epochs" in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
 @pytest.mark.parametrize("kind", ["json", "toml", "yaml"])
 def test_texts_nested_without_end(kind: str) -> None:
     text = {"json": "[" * 100_000, "toml": "a = " + "[" * 30_000, "yaml": "- " * 20_000}[kind]

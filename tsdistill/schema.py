@@ -10,6 +10,7 @@ import json
 import math
 import tomllib
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -94,39 +95,78 @@ def parse(text: str | bytes, kind: str, what: object, way_out: str) -> Any:
         way_out: what the user can do.
 
     Raises:
-        TsdistillError: it is not of this kind, or nested too deeply.
+        TsdistillError: it is not of this kind, nested too deeply, or has a key twice in a mapping.
     """
     if kind == "yaml":
         import yaml
 
-        from tsdistill.yaml_text import plain_loader
-
         with read_guard(what, way_out, yaml.YAMLError):
-            return yaml.load(text, plain_loader())
+            return yaml.load(text, _plain_loader())
     try:
         if kind == "toml":
             return tomllib.loads(text if isinstance(text, str) else text.decode())
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_mapping)
     except (ValueError, RecursionError, LookupError, TypeError) as error:
         raise TsdistillError(
             f"{what} is not {kind.upper()} ({shortened(str(error), 200)}); {way_out}"
         ) from error
 
 
-def read_json(path: Path, schema: type[S], way_out: str, what: object = None) -> S:
-    """Read and validate a JSON file.
+def _mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A mapping in JSON."""
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{shortened(repr(repeated), LONGEST_NAME)} is given twice")
+    return entries
+
+
+@cache
+def _plain_loader() -> Any:
+    """PyYAML's loader of plain data, which refuses aliases (``*name``) and keys that come twice."""
+    import yaml
+
+    class PlainLoader(yaml.SafeLoader):
+        """Nodes that stand for others are refused before they are looked up."""
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            """The next node."""
+            if self.check_event(yaml.AliasEvent):
+                raise yaml.composer.ComposerError(
+                    None, None, "aliases are not read, write the value out", self.peek_event().start_mark
+                )
+            return super().compose_node(parent, index)
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            """The mapping of a node."""
+            mapping: dict[Any, Any] = super().construct_mapping(node, deep=deep)
+            names = set()
+            for key_node, _ in node.value:
+                name = self.construct_object(key_node, deep=True)
+                if name in names:
+                    problem = f"{shortened(repr(name), LONGEST_NAME)} is given twice"
+                    raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
+                names.add(name)
+            return mapping
+
+    return PlainLoader
+
+
+def read_json(source: Path | str | bytes, schema: type[S], way_out: str, what: object = None) -> S:
+    """Read and validate JSON.
 
     Args:
-        path: the file.
+        source: a file (a ``Path``), or the text itself, of bounded length.
         schema: the class of its contents.
         way_out: advice for the user, the end of messages.
-        what: the name of the file in messages; ``path`` by default.
+        what: the name of the file in messages; ``source`` by default.
 
     Raises:
         TsdistillError: it cannot be read, is too large or no JSON, or does not fit.
     """
-    what = path if what is None else what
-    text = read_text(path, LARGEST_DOCUMENT, way_out)
+    what = source if what is None else what
+    text = read_text(source, LARGEST_DOCUMENT, way_out) if isinstance(source, Path) else source
     return validated(schema, parse(text, "json", what, way_out), what, way_out)
 
 

@@ -62,17 +62,16 @@ def field_option(known: Known) -> Decorator:
     return option(field.section, *names, help=_help(known), **kind)
 
 
-def options_of(cls: type[OptionSet], names: Sequence[str] = (), **changed: Known) -> tuple[Decorator, ...]:
+def options_of(cls: type[OptionSet], names: Sequence[str] = ()) -> tuple[Decorator, ...]:
     """The options of a class that the command line offers.
 
     Args:
         cls: the class.
         names: of the fields; all of them by default.
-        changed: fields of which this command knows something else.
     """
     fields = known_fields(cls)
     offered = [fields[name] for name in names or fields if fields[name].field.metavar is not None]
-    return tuple(field_option(changed.get(known.name, known)) for known in offered)
+    return tuple(field_option(known) for known in offered)
 
 
 def collected(cls: type[Chosen], params: dict[str, Any], **more: Any) -> Chosen:

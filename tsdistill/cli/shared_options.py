@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tsdistill import devices
@@ -10,7 +9,7 @@ from tsdistill.cli.command import Decorator, option, options
 from tsdistill.cli.field_options import collected, field_option, options_of, seed_option
 from tsdistill.errors import TsdistillError
 from tsdistill.options import AnalysisOptions, DataOptions, InputOptions
-from tsdistill.options.option_fields import Known, flag, known_fields
+from tsdistill.options.option_fields import Known, flag
 from tsdistill.options.output_options import IGNORE_INDEX, IGNORED, OUTPUTS
 
 if TYPE_CHECKING:
@@ -75,21 +74,14 @@ def json_option(what: str) -> Decorator:
     return option("Output", "--json", "json_file", metavar="FILE|-", help=text)
 
 
-_SAMPLES_KNOWN = known_fields(DataOptions)["samples"]
-_SAMPLES_HELP = f"How many samples are looked at; at most {SAMPLES} (synthetic: 512) without it."
-_SAMPLES = replace(_SAMPLES_KNOWN, field=replace(_SAMPLES_KNOWN.field, help=_SAMPLES_HELP, least=2))
-"""``--samples`` of commands that compare nodes, which a single sample does not tell apart."""
-
 data_options = options(
     data_option(),
-    *options_of(DataOptions, ("samples", "batch_size", "augment", "strict"), samples=_SAMPLES),
+    *options_of(DataOptions, ("samples", "batch_size", "augment", "strict")),
     seed_option,
 )
 """Which samples are looked at, and how."""
 
-sample_options = options(
-    *options_of(DataOptions, ("samples", "batch_size", "strict"), samples=_SAMPLES), seed_option
-)
+sample_options = options(*options_of(DataOptions, ("samples", "batch_size", "strict")), seed_option)
 """How many samples are looked at."""
 
 output_options = options(

@@ -57,7 +57,7 @@ class DataOptions(InputOptions):
         "ones 512.",
         section="Data",
         metavar="N",
-        least=1,
+        least=2,
     )
     batch_size: int = option(BATCH_SIZE, "Samples in one pass.", section="Data", metavar="N", least=1)
     augment: Any = option(

@@ -31,7 +31,7 @@ def split(
     """
     seen = opened(samples)
     other = seen.held_out(most)
-    if other is None and not fixed and (seen.samples or 0) > 1:
+    if other is None and not fixed and (seen.samples or 0) > 2:
         samples = (seen.samples or 0) - max(1, min(most, (seen.samples or 0) // 5))
         seen = opened(samples)
         other = seen.held_out(most)

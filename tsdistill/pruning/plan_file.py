@@ -14,7 +14,6 @@ from tsdistill.errors import TsdistillError
 from tsdistill.files import atomic_file
 from tsdistill.models.files.header import MAX_SPEC
 from tsdistill.schema import (
-    LARGEST_DOCUMENT,
     MOST_ENTRIES,
     Count,
     Entries,
@@ -22,12 +21,11 @@ from tsdistill.schema import (
     Schema,
     Size,
     Text,
-    parse,
+    read_json,
     text_of,
     validated,
 )
 from tsdistill.tracing.graph import NodeGraph
-from tsdistill.untrusted import read_text
 
 FORMAT = 1
 """Version of the file format; raised by a change that older versions cannot read."""
@@ -138,7 +136,7 @@ class PruningPlan:
         Raises:
             TsdistillError: not a plan, or not a consistent one.
         """
-        return _read(data, "the plan")
+        return _plan(validated(_PlanFields, data, "the plan", _WAY_OUT))
 
     @classmethod
     def from_json(cls, source: str | Path) -> PruningPlan:
@@ -147,11 +145,9 @@ class PruningPlan:
         Raises:
             TsdistillError: the file cannot be read, or holds no consistent plan.
         """
-        text = str(source)
-        if not isinstance(source, Path) and text.lstrip().startswith("{"):
-            return _read(parse(text, "json", "the plan", _WAY_OUT), "the plan")
-        what = f"plan {text}"
-        return _read(parse(read_text(Path(text), LARGEST_DOCUMENT, _WAY_OUT), "json", what, _WAY_OUT), what)
+        if isinstance(source, str) and source.lstrip().startswith("{"):
+            return _plan(read_json(source, _PlanFields, _WAY_OUT, "the plan"))
+        return _plan(read_json(Path(source), _PlanFields, _WAY_OUT, f"plan {source}"))
 
     def check(self, graph: NodeGraph) -> None:
         """Raise TsdistillError when the plan does not fit ``graph`` (groups missing or of another size)."""
@@ -185,8 +181,7 @@ class PruningPlan:
         return "\n".join(lines)
 
 
-def _read(data: Any, what: str) -> PruningPlan:
-    fields = validated(_PlanFields, data, what, _WAY_OUT)
+def _plan(fields: _PlanFields) -> PruningPlan:
     groups = {
         name: PrunedGroup(group.size, tuple(group.removed), tuple(group.reasons), tuple(group.costs))
         for name, group in fields.groups.items()

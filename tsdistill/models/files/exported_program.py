@@ -16,7 +16,7 @@ from torch import nn
 from tsdistill.errors import TsdistillError, cause_of
 from tsdistill.models.files import torch_save, zip_archive
 from tsdistill.models.files.pickled_values import Chunk, Damaged, Stored
-from tsdistill.schema import LARGEST_DOCUMENT, Entries, Schema, Size, Text, parse, validated
+from tsdistill.schema import LARGEST_DOCUMENT, Entries, Schema, Size, Text, read_json
 
 _TABLE = "data/weights/model_weights_config.json"
 _FOLDER = "data/weights/"
@@ -53,7 +53,7 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
                 "by torch.save instead"
             )
         text = archive.text(_TABLE, LARGEST_DOCUMENT)
-        table = validated(_TableFields, parse(text, "json", path, _WAY_OUT), path, _WAY_OUT)
+        table = read_json(text, _TableFields, _WAY_OUT, path)
         stored: dict[str, Stored] = {}
         spans = {}
         for name, row in table.config.items():

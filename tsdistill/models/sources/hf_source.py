@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
+from pydantic import model_validator
+
 from tsdistill.errors import TsdistillError, cause_of
 from tsdistill.models.files import size_guard
 from tsdistill.models.files.hub_folder import INDEXED, shards
@@ -23,8 +25,8 @@ from tsdistill.models.sources.hf_inputs import is_transformers
 from tsdistill.models.sources.offline import quiet_downloads
 from tsdistill.models.sources.specs import Built, OptionValue
 from tsdistill.printable import printable
-from tsdistill.schema import LARGEST, LARGEST_DOCUMENT, Entries, Schema, Text, parse, validated
-from tsdistill.untrusted import read_guard, read_text
+from tsdistill.schema import LARGEST, Entries, Schema, Text, read_json, validated
+from tsdistill.untrusted import read_guard
 
 CONFIG_FILE = "config.json"
 _CLASS = re.compile(r"[A-Z][A-Za-z0-9_]*")
@@ -39,6 +41,7 @@ _LEFT_OUT = (
     "stage_names",
 )
 _LARGEST, _DEEPEST = 2**20, 1024
+_WAY_OUT = "save the model again"
 
 
 def build(argument: str, *, weights: bool) -> Built:
@@ -63,7 +66,7 @@ def build(argument: str, *, weights: bool) -> Built:
                 )
             model = _pretrained(library, place, wanted, weights, spec)
         _forget_place(model)
-        with read_guard(f"{spec}: its configuration", "save the model again"):
+        with read_guard(f"{spec}: its configuration", _WAY_OUT):
             return Built(model, canonical(model), _input(model))
 
 
@@ -154,12 +157,13 @@ def _configuration(kind: Any, options: dict[str, OptionValue], spec: str) -> Any
         raise TsdistillError(
             f"{spec}: {kind.__name__} goes behind a folder or a name: hf:FOLDER#{kind.__name__}"
         )
-    fields: dict[str, Any] = {}
-    for key, value in options.items():
+    fields = {key: _value(value) for key, value in options.items()}
+    for key, value in _entries("", fields):
         if key in _REFUSED or key.startswith("_"):
             raise TsdistillError(f"{spec}: the option {key!r} cannot be given here; leave it out")
-        fields[key] = _value(value)
-        _check_bounds(key, fields[key], spec)
+        most = _DEEPEST if _counts_layers(key) else _LARGEST
+        if isinstance(value, int) and abs(value) > most:
+            raise TsdistillError(f"{spec}: {key}={value} is more than the {most} that are allowed")
     if "use_pretrained_backbone" in vars(kind.config_class()):
         fields["use_pretrained_backbone"] = False
     for inner in fields.values():
@@ -173,20 +177,19 @@ def _configuration(kind: Any, options: dict[str, OptionValue], spec: str) -> Any
         ) from error
 
 
-def _check_bounds(key: str, value: Any, spec: str) -> None:
-    """Refuse numbers that would build something enormous."""
+def _entries(key: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """A value and all that it holds, each with the key that it lies under."""
+    yield key, value
     if isinstance(value, dict):
         for inner, item in value.items():
-            if str(inner) in _REFUSED or str(inner).startswith("_"):
-                raise TsdistillError(f"{spec}: the option {inner!r} cannot be given here; leave it out")
-            _check_bounds(str(inner), item, spec)
+            yield from _entries(str(inner), item)
     elif isinstance(value, list):
         for item in value:
-            _check_bounds(key, item, spec)
-    elif isinstance(value, int):
-        most = _DEEPEST if "layers" in key or key == "n_layer" else _LARGEST
-        if abs(value) > most:
-            raise TsdistillError(f"{spec}: {key}={value} is more than the {most} that are allowed")
+            yield from _entries(key, item)
+
+
+def _counts_layers(key: str) -> bool:
+    return "layers" in key or key == "n_layer"
 
 
 def _from_configuration(kind: Any, config: Any, spec: str) -> Any:
@@ -209,7 +212,8 @@ def _pretrained(library: Any, place: str, wanted: str, weights: bool, spec: str)
     try:
         with quiet_downloads():
             if not local:
-                _check_fields(library.PretrainedConfig.get_config_dict(source)[0], spec)
+                fields = library.PretrainedConfig.get_config_dict(source)[0]
+                validated(_ConfigFields, fields, f"{spec}: its configuration", _WAY_OUT)
             config = library.AutoConfig.from_pretrained(
                 source, trust_remote_code=False, local_files_only=local
             )
@@ -244,31 +248,10 @@ def _check_folder(folder: Path, spec: str) -> None:
     Raises:
         TsdistillError: it is damaged, asks for something enormous, or names files outside of the folder.
     """
-    way_out = "save the model again"
-    text = read_text(folder / CONFIG_FILE, LARGEST_DOCUMENT, way_out)
-    _check_fields(parse(text, "json", folder / CONFIG_FILE, way_out), spec)
+    read_json(folder / CONFIG_FILE, _ConfigFields, _WAY_OUT, f"{spec}: its configuration")
     for name in INDEXED:
         if (folder / name).is_file():
             shards(folder / name)
-
-
-def _check_fields(fields: Any, spec: str) -> None:
-    """Refuse a configuration of another kind, or one whose numbers would build something enormous."""
-    validated(_ConfigFields, fields, f"{spec}: its configuration", "save the model again")
-    _check_sizes("", fields, spec)
-
-
-def _check_sizes(key: str, value: Any, spec: str) -> None:
-    if isinstance(value, dict):
-        for inner, item in value.items():
-            _check_sizes(str(inner), item, spec)
-    elif isinstance(value, list):
-        for item in value:
-            _check_sizes(key, item, spec)
-    elif isinstance(value, int):
-        layers = ("layers" in key or key == "n_layer") and value > _DEEPEST
-        if layers or (key == "num_labels" and value > _LARGEST) or abs(value) > LARGEST:
-            raise TsdistillError(f"{spec}: {printable(key, 60)} asks for something enormous; lower it")
 
 
 def _stored_bytes(folder: Path) -> int:
@@ -282,6 +265,15 @@ class _ConfigFields(Schema):
     architectures: list[Text] | None = None
     model_type: Text | None = None
     id2label: Entries[Any] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bounded(cls, fields: Any) -> Any:
+        for key, value in _entries("", fields):
+            most = _DEEPEST if _counts_layers(key) else _LARGEST if key == "num_labels" else LARGEST
+            if isinstance(value, int) and (value > most or value < -LARGEST):
+                raise ValueError(f"is refused: {printable(key, 60)} asks for something enormous")
+        return fields
 
 
 def _named(config: Any, spec: str) -> str:
