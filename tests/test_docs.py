@@ -50,13 +50,15 @@ assert graph.widths == {"a": 4}, graph
 from tsdistill.cli.lazy_group import imported
 place = tsd.plugins.items("command")["shout"].place
 imported(place, "shout")(["quiet"], standalone_mode=False)
+done = tsd.export(model, "small.npz")
+assert (done.format, done.check.by, done.check.batches) == ("NumPy", "NumPy", (1, 3, 2)), done
 print("all used")
 """
 
 
 def test_every_example_works_as_an_installed_plugin(tmp_path: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "plugins.md").read_text(), re.DOTALL)
-    assert len(blocks) == 12
+    assert len(blocks) == 13
     info = tmp_path / "examples-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: examples\nVersion: 1.0\n")
@@ -66,7 +68,9 @@ def test_every_example_works_as_an_installed_plugin(tmp_path: Path) -> None:
         (tmp_path / f"docs_example{n}.py").write_text(block)
     names = ",".join(f"example{n}" for n in range(len(blocks)))
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}", "TSDISTILL_PLUGINS": names}
-    done = subprocess.run([sys.executable, "-c", USE], capture_output=True, text=True, env=environment)
+    done = subprocess.run(
+        [sys.executable, "-c", USE], capture_output=True, text=True, env=environment, cwd=tmp_path
+    )
     assert done.stdout == "QUIET\nall used\n", done.stderr
 
 

@@ -17,6 +17,10 @@ from tsdistill.distillation.losses import input_of as input_of
 from tsdistill.distillation.losses import rows_of as rows_of
 from tsdistill.errors import TsdistillError as TsdistillError
 from tsdistill.evaluation.metric import Metric as Metric
+from tsdistill.exporting.export_inputs import Example as Example
+from tsdistill.exporting.exporter_protocol import Exporter as Exporter
+from tsdistill.exporting.exporter_protocol import ExportJob as ExportJob
+from tsdistill.exporting.exporter_protocol import WrittenModel as WrittenModel
 from tsdistill.models import InputSpec as InputSpec
 from tsdistill.models.layers.layer_kind import LayerKind as LayerKind
 from tsdistill.models.layers.layer_kind import register_layer_kind as register_layer_kind

@@ -61,3 +61,37 @@ def test_code_that_a_file_names_needs_trust(fork, work):
     fork("export", *VECTORS, "-o", "named.py")
     one_line(fork("export", "named.safetensors", "-o", "again.ts"), "--trust")
     assert fork("export", "named.safetensors", "--trust", "-o", "again.ts").returncode == 0
+
+
+PLUGIN = """
+import torch
+from tsdistill.plugin_api import Exporter, WrittenModel, hookimpl
+
+
+class Whole(Exporter):
+    '''The module, pickled.'''
+
+    format = "pickle"
+
+    def write(self, job):
+        torch.save(job.model, job.files[0])
+        return WrittenModel(torch.load(job.files[0], weights_only=False), "pickle 4")
+
+
+@hookimpl
+def register_exporters(register):
+    register("pickled", Whole())
+"""
+
+
+def test_the_format_of_a_plugin(fork, work):
+    (work / "whole.py").write_text(PLUGIN)
+    done = fork("export", *VECTORS, "-o", "out.pickled", "--plugin", "whole.py")
+    assert done.returncode == 0, done.stderr
+    wrote, _, check = done.stdout.splitlines()
+    assert wrote.startswith("wrote   out.pickled: pickle, ")
+    assert "in pickle 4" in check
+    listed = json.loads(fork("plugins", "--json", "-", "--plugin", "whole.py").stdout)
+    assert {"onnx", "pt2", "ts", "py", "pretrained", "pickled"} == set(listed["exporter"])
+    assert listed["plugins"][-1]["names"] == {"exporter": ["pickled"]}
+    assert "pickled" not in fork("export", *VECTORS, "-o", "out.pickled").stdout

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from torch import nn
 import tsdistill as tsd
 from tests.exporting.networks import EFFICIENTNET, RESNET, VIT, Pairs, halved, vectors, words
 from tsdistill.errors import TsdistillError
-from tsdistill.exporting import torch_export
+from tsdistill.exporting.torch_export import TorchExport
 
 ELSEWHERE = """
 import sys, torch
@@ -76,8 +77,15 @@ def test_the_model_is_left_as_it_was(tmp_path):
 def test_a_mismatch_is_an_error_and_leaves_what_was_there(tmp_path, monkeypatch):
     out = tmp_path / "out.pt2"
     out.write_text("before")
-    read = torch_export.reader
-    monkeypatch.setattr(torch_export, "reader", lambda path: lambda x: [y * 1.001 for y in read(path)(x)])
+    write = TorchExport.write
+
+    def scaled(self, job):
+        written = write(self, job)
+        run = written.run
+        assert run is not None
+        return replace(written, run=lambda x: run(x) * 1.001)
+
+    monkeypatch.setattr(TorchExport, "write", scaled)
     with pytest.raises(TsdistillError, match=r"differs from the module in torch .* by \d"):
         tsd.export(vectors(), out, example_input=torch.randn(1, 8))
     assert os.listdir(tmp_path) == ["out.pt2"]

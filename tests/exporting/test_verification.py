@@ -12,7 +12,7 @@ EXAMPLE = Example.of(torch.randn(2, 8))
 
 
 def running(model, change=lambda y: y):
-    return lambda example: [change(t) for t in tensors_in(model(*example.args))]
+    return lambda *args: [change(t) for t in tensors_in(model(*args))]
 
 
 def test_the_largest_difference_and_what_it_was_seen_on():

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     "out",
     metavar="FILE|FOLDER",
     required=True,
-    help="Where to; the suffix names the format: .onnx, .pt2 (torch.export), .ts (TorchScript), .py; "
-    "without one, the folder of save_pretrained for a model of transformers.",
+    help="Where to; the suffix names the format: .onnx, .pt2 (torch.export), .ts (TorchScript), .py, or that "
+    "of a plugin; without one, the folder of save_pretrained for a model of transformers.",
 )
 @option(
     "Output",
@@ -84,11 +84,16 @@ def _show(done: Exported) -> None:
 
     console = output.console()
     version = f" opset {done.opset}" if done.opset else ""
-    batch = "any batch size" if done.dynamic_batch else f"batches of {done.check.batches[0]} only"
+    check = done.check
+    batch = "any batch size" if done.dynamic_batch else "one batch size only"
+    if check is not None and not done.dynamic_batch:
+        batch = f"batches of {check.batches[0]} only"
     files = " and ".join(str(file) for file in done.files)
     console.print(f"wrote   {files}: {done.format}{version}, {size(done.bytes)}, {batch}")
     console.print(f"needs   {', '.join(done.needs)}")
-    check = done.check
+    if check is None:
+        console.print("check   none: it cannot be run on this machine")
+        return
     batches = ", ".join(map(str, check.batches))
     console.print(
         f"check   largest difference {check.difference:.2g} of outputs up to {check.largest:.2g}, "

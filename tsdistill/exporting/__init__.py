@@ -1,7 +1,7 @@
-"""Models for those who do not have tsdistill: ONNX, ``torch.export``, TorchScript, Python source."""
+"""Models for those who do not have tsdistill: ONNX, ``torch.export``, TorchScript, Python source, and the
+formats of plugins."""
 
-from tsdistill.exporting.exported import Exported
-from tsdistill.exporting.exporter import export
+from tsdistill.exporting.exporter import Exported, export
 from tsdistill.exporting.verification import Check
 
 __all__ = ["Check", "Exported", "export"]

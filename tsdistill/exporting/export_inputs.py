@@ -48,12 +48,6 @@ class Example:
         """Whether there is a tensor whose first dimension is the batch."""
         return any(self.batched(a) for a in (*self.args, *self.kwargs.values()))
 
-    @property
-    def tensors(self) -> list[torch.Tensor]:
-        """The tensors among the arguments, in order."""
-        leaves = pytree.tree_leaves((self.args, dict(self.kwargs)))
-        return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
-
     def resized(self, batch: int) -> Example:
         """The same with ``batch`` samples: the first ones, repeated when there are too few."""
         rows = torch.arange(batch) % self.batch

@@ -2,38 +2,77 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import torch
 from torch import nn
 
+from tsdistill import plugins
 from tsdistill.errors import TsdistillError
-from tsdistill.exporting import onnx_graph, pretrained, python_source, torch_export, torchscript
 from tsdistill.exporting.export_inputs import Example
-from tsdistill.exporting.exported import Exported
-from tsdistill.exporting.verification import check
-from tsdistill.files import atomic_file, atomic_files, atomic_folder, check_new_folder, check_place
+from tsdistill.exporting.exporter_protocol import KIND, Exporter, ExportJob, WrittenModel
+from tsdistill.exporting.pretrained import NAME as WITHOUT_SUFFIX
+from tsdistill.exporting.verification import Check, check
+from tsdistill.files import atomic_files, atomic_folder, check_new_folder, check_place
 from tsdistill.models import example_input as example_of
-from tsdistill.models.files.checkpoint import SAFETENSORS
 from tsdistill.models.files.stored_weights import check_finite
 from tsdistill.options.option_fields import written
-from tsdistill.runtime.modes import Inputs, plain_evaluation, training_restored
+from tsdistill.runtime.modes import Inputs, first_line, plain_evaluation, training_restored
 from tsdistill.runtime.unchanged import unchanged
 from tsdistill.tracing.model_copy import deepcopy_model
-
-ONNX, PROGRAM, SCRIPT, SOURCE, FOLDER = ".onnx", ".pt2", ".ts", ".py", ""
-SUFFIXES = {
-    ONNX: "ONNX",
-    PROGRAM: "torch.export",
-    SCRIPT: "TorchScript",
-    SOURCE: "Python source",
-    FOLDER: "transformers' folder",
-}
 
 _TRACED_BATCH = 2
 """Samples of the example that is exported when the batch is dynamic: the smallest batch that ``torch.export``
 does not take for a constant (it specialises sizes of 0 and 1).
 """
+
+
+@dataclass(frozen=True)
+class Exported:
+    """Files that were written, and how far they are from the module.
+
+    Attributes:
+        files: what was written, the file or folder that was asked for first.
+        format: ``"ONNX"``, ``"torch.export"``, ``"TorchScript"``, ``"Python source"``, ``"transformers'
+            folder"``, or that of a plugin.
+        check: the comparison with the module; ``None`` where a plugin's format cannot be run on this machine.
+        dynamic_batch: whether any batch size will do.
+        opset: of an ONNX file, the version of its operators.
+        needs: what running it takes.
+    """
+
+    files: tuple[Path, ...]
+    format: str
+    check: Check | None
+    dynamic_batch: bool
+    opset: int | None = None
+    needs: tuple[str, ...] = ()
+
+    @property
+    def path(self) -> Path:
+        """The file or folder that was asked for."""
+        return self.files[0]
+
+    @property
+    def bytes(self) -> int:
+        """Size of all files."""
+        parts = (part for each in self.files for part in (each.rglob("*") if each.is_dir() else (each,)))
+        return sum(part.stat().st_size for part in parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain data."""
+        return {
+            "files": [str(file) for file in self.files],
+            "bytes": self.bytes,
+            "format": self.format,
+            "dynamic_batch": self.dynamic_batch,
+            "opset": self.opset,
+            "needs": list(self.needs),
+            "check": None if self.check is None else {**vars(self.check), "batches": [*self.check.batches]},
+        }
 
 
 @unchanged
@@ -50,9 +89,10 @@ def export(
 
     Args:
         model: any module; it is exported in evaluation mode, from the CPU, and left as it was.
-        path: ``.onnx``, ``.pt2`` (``torch.export``), ``.ts`` (TorchScript) or ``.py``: Python source that
-            builds the module again from its weights, written to a ``.safetensors`` beside it. Without a
-            suffix: the folder of ``save_pretrained`` of a model of transformers.
+        path: ``.onnx``, ``.pt2`` (``torch.export``), ``.ts`` (TorchScript), ``.py`` (Python source that
+            builds the module again from its weights, written to a ``.safetensors`` beside it), or the suffix
+            of a plugin's format. Without a suffix: the folder of ``save_pretrained`` of a model of
+            transformers.
         example_input: a tensor, a tuple of arguments or a dict of keyword arguments, when the model does not
             say how its inputs look.
         dynamic_batch: let the first dimension vary. Without it the batch is that of the example input.
@@ -64,6 +104,7 @@ def export(
             computes. Nothing is left behind then.
     """
     path = check_export(path, opset=opset)
+    exporter = _exporter_of(path)
     check_finite(model, "the model")
     if any(p.device.type != "cpu" for p in model.parameters()):
         model = deepcopy_model(model).to("cpu")
@@ -71,14 +112,23 @@ def export(
     dynamic = dynamic_batch and example.can_grow
     if dynamic:
         example = example.resized(_TRACED_BATCH)
-    if path.suffix.lower() == SOURCE or path.suffix == FOLDER:
-        with training_restored(model.modules()):  # with the kernels that a user's process takes
-            model.eval()
-            if path.suffix == FOLDER:
-                return _folder(model, path, example, dynamic)
-            return _source(model, path, example, dynamic, arch)
-    with plain_evaluation(model):
-        return _program(model, path, example, dynamic, opset)
+    comparison = None
+    mode = plain_evaluation(model) if exporter.records else training_restored(model.modules())
+    with mode, _destinations(exporter, path) as files:
+        model.eval()
+        result = _write(exporter, ExportJob(model, example, files, path, dynamic, opset, arch))
+        if result.run is not None:
+            comparison = check(
+                model, result.run, example, dynamic=dynamic, by=result.engine, exact=exporter.exact
+            )
+    return Exported(
+        exporter.files(path),
+        exporter.format,
+        comparison,
+        dynamic or exporter.any_batch,
+        result.opset,
+        tuple(result.needs),
+    )
 
 
 def check_export(path: str | Path, *, opset: int | None = None) -> Path:
@@ -89,66 +139,67 @@ def check_export(path: str | Path, *, opset: int | None = None) -> Path:
             version of the ONNX operators that is out of range or goes with another format.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        known = ", ".join(f"{end or 'none'} ({name})" for end, name in SUFFIXES.items())
-        raise TsdistillError(f"{path}: the suffix names the format, one of {known}")
-    if suffix == ONNX:
-        onnx_graph.check_installed()
-        onnx_graph.check_opset(opset)
-    elif opset is not None:
-        raise TsdistillError(f"{written('opset')} goes with .onnx, not with {path}; leave it out")
-    if suffix == SOURCE and not path.stem.isidentifier():
-        raise TsdistillError(f"{path}: a Python file is imported by its name; name it like a variable")
-    if suffix == FOLDER:
+    exporter = _exporter_of(path)
+    exporter.check(path, opset)
+    if exporter.is_folder:
         return check_new_folder(path)
-    main, *others = files_of(path)
-    check_place(main)
-    for file in others:
-        if file.exists() and not path.exists():
-            raise TsdistillError(f"{path}: its weights would replace {file}, which is there; name another")
+    for file in exporter.files(path):
         check_place(file)
     return path
 
 
 def files_of(path: str | Path) -> tuple[Path, ...]:
-    """The files that `export` writes for ``path``: itself and, for source, its weights; none for a folder."""
-    path = Path(path)
-    if path.suffix == FOLDER:
-        return ()
-    return (path, path.with_suffix(SAFETENSORS)) if path.suffix.lower() == SOURCE else (path,)
+    """The files that `export` writes for ``path``; none for a folder."""
+    exporter = _exporter_of(Path(path))
+    return () if exporter.is_folder else exporter.files(Path(path))
 
 
-def _program(model: nn.Module, path: Path, example: Example, dynamic: bool, opset: int | None) -> Exported:
-    suffix = path.suffix.lower()
-    version = None
-    with atomic_file(path) as temporary:
-        if suffix == ONNX:
-            version = onnx_graph.write(model, example, temporary, dynamic=dynamic, opset=opset)
-            run, by, needs = onnx_graph.reader(temporary), onnx_graph.engine(), ("an ONNX runtime",)
-        else:
-            form = torch_export if suffix == PROGRAM else torchscript
-            form.write(model, example, temporary, dynamic=dynamic)
-            run, by, needs = form.reader(temporary), _torch(), ("torch",)
-        comparison = check(model, run, example, dynamic=dynamic, by=by)
-    return Exported((path,), SUFFIXES[suffix], comparison, dynamic, version, needs)
+def _exporter_of(path: Path) -> Exporter:
+    exporters = plugins.items(KIND)
+    name = path.suffix[1:].lower() or WITHOUT_SUFFIX
+    if name not in exporters:
+        known = ", ".join(
+            f"{'none' if suffix == WITHOUT_SUFFIX else f'.{suffix}'} ({each.format})"
+            for suffix, each in exporters.items()
+        )
+        raise TsdistillError(f"{path}: the suffix names the format, one of {known}")
+    exporter: Exporter = exporters[name]
+    return exporter
 
 
-def _source(model: nn.Module, path: Path, example: Example, dynamic: bool, arch: str | None) -> Exported:
-    _, weights = files_of(path)
-    with atomic_files((weights, path)) as (tensors, temporary):
-        written = python_source.write(model, example, temporary, path, tensors, arch)
-        comparison = check(model, written.run, example, dynamic=dynamic, by=_torch(), exact=True)
-    return Exported((path, weights), SUFFIXES[SOURCE], comparison, True, needs=written.needs)
+@contextmanager
+def _destinations(exporter: Exporter, path: Path) -> Iterator[tuple[Path, ...]]:
+    """Where the exporter writes; moved to ``path`` when the block ends well, ``path`` itself last."""
+    if exporter.is_folder:
+        with atomic_folder(path) as folder:
+            yield (folder,)
+        return
+    with atomic_files(exporter.files(path)[::-1]) as files:
+        yield files[::-1]
 
 
-def _folder(model: nn.Module, path: Path, example: Example, dynamic: bool) -> Exported:
-    with atomic_folder(path) as temporary:
-        pretrained.write(model, temporary, path)
-        run, by = pretrained.reader(model, temporary), pretrained.engine()
-        comparison = check(model, run, example, dynamic=dynamic, by=by)
-    return Exported((path,), SUFFIXES[FOLDER], comparison, dynamic, needs=("transformers",))
+def _write(exporter: Exporter, job: ExportJob) -> WrittenModel:
+    """Let the exporter write the model.
 
-
-def _torch() -> str:
-    return f"torch {torch.__version__}"
+    Raises:
+        TsdistillError: what it raises, by its first cause.
+    """
+    try:
+        result = exporter.write(job)
+    except (TsdistillError, OSError):
+        raise
+    except Exception as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        reason = first_line(cause)
+        if "data-dependent" in reason:
+            reason += "; its forward goes by the values of its inputs, which no fixed program does"
+        elif job.dynamic_batch and exporter.records:
+            reason += f"; perhaps {written('dynamic_batch', False)} helps"
+        raise TsdistillError(f"{exporter.format} cannot take this model: {reason}") from error
+    if not isinstance(result, WrittenModel):
+        raise TsdistillError(
+            f"the exporter of {exporter.format} returns {type(result).__name__}, not a WrittenModel"
+        )
+    return result

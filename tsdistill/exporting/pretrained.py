@@ -2,55 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
 
 from tsdistill.errors import TsdistillError
-from tsdistill.exporting.export_inputs import Example
-from tsdistill.exporting.silenced_output import quiet
-from tsdistill.exporting.verification import Runner
+from tsdistill.exporting.exporter_protocol import Exporter, ExportJob, WrittenModel, quiet
 from tsdistill.models.sources.hf_config import save_pretrained
 from tsdistill.models.sources.hf_inputs import is_transformers
-from tsdistill.runtime.modes import tensors_in
+from tsdistill.plugins import Register, hookimpl
+
+NAME = "pretrained"
+"""What the exporter is registered under, which serves paths without a suffix."""
 
 
-def write(model: nn.Module, folder: Path, final: Path) -> None:
-    """Write configuration and weights into ``folder``.
+class PretrainedFolder(Exporter):
+    """The folder that ``from_pretrained`` of transformers reads (no suffix)."""
 
-    Args:
-        model: what is written.
-        folder: where it is written for now.
-        final: what messages call it.
+    format = "transformers' folder"
+    is_folder = True
+    records = False
 
-    Raises:
-        TsdistillError: it is no model of transformers, or no configuration of its family says the widths that
-            it has.
-    """
-    if not is_transformers(model):
-        raise TsdistillError(
-            f"{final}: a folder is for models of transformers; name a file, .onnx, .pt2, .ts or .py"
-        )
-    with quiet():
-        save_pretrained(model, folder, final)
+    def write(self, job: ExportJob) -> WrittenModel:
+        """Write configuration and weights.
 
+        Raises:
+            TsdistillError: it is no model of transformers, or no configuration of its family says the widths
+                that it has.
+        """
+        if not is_transformers(job.model):
+            raise TsdistillError(
+                f"{job.path}: a folder is for models of transformers; name a file, .onnx, .pt2, .ts or .py"
+            )
+        import transformers
 
-def reader(model: nn.Module, folder: Path) -> Runner:
-    """What runs the model that ``from_pretrained`` of the class of ``model`` makes of ``folder``."""
-    kind = type(model)
-    with quiet(), torch.random.fork_rng(devices=[]):
-        again: nn.Module = kind.from_pretrained(folder, local_files_only=True).eval()  # type: ignore[attr-defined]
-
-    def run(example: Example) -> Sequence[torch.Tensor]:
-        return tensors_in(again(*example.args, **example.kwargs))
-
-    return run
+        architecture: Any = type(job.model)
+        with quiet(), torch.random.fork_rng(devices=[]):
+            save_pretrained(job.model, job.files[0], job.path)
+            again = architecture.from_pretrained(job.files[0], local_files_only=True).eval()
+        return WrittenModel(again, f"transformers {transformers.__version__}", ("transformers",))
 
 
-def engine() -> str:
-    """transformers with its version."""
-    import transformers
-
-    return f"transformers {transformers.__version__}"
+@hookimpl
+def register_exporters(register: Register) -> None:
+    """Register the exporter to folders of transformers."""
+    register(NAME, PretrainedFolder())

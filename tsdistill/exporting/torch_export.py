@@ -3,64 +3,35 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import fx, nn
 
-from tsdistill.errors import TsdistillError
 from tsdistill.exporting.export_inputs import Example
-from tsdistill.exporting.silenced_output import quiet
-from tsdistill.exporting.verification import Runner
-from tsdistill.options.option_fields import written
-from tsdistill.runtime.modes import first_line, tensors_in
+from tsdistill.exporting.exporter_protocol import Exporter, ExportJob, WrittenModel, quiet
+from tsdistill.plugins import Register, hookimpl
 from tsdistill.torch_private import buffers_of, children_of, parameters_of
 
 
-def write(model: nn.Module, example: Example, path: Path, *, dynamic: bool) -> None:
-    """Export ``model`` to ``path``.
+class TorchExport(Exporter):
+    """A program of ``torch.export``, for torch alone; AOTInductor compiles it."""
 
-    Args:
-        model: the module, in evaluation mode.
-        example: an input, with which the forward is recorded.
-        path: the file.
-        dynamic: let the batch vary.
+    format = "torch.export"
 
-    Raises:
-        TsdistillError: ``torch.export`` cannot follow the forward.
-    """
-    try:
+    def write(self, job: ExportJob) -> WrittenModel:
+        """Export the model."""
+        example = job.example
         with quiet():
             program = torch.export.export(
-                with_prefix(model),
+                with_prefix(job.model),
                 example.args,
                 dict(example.kwargs),
-                dynamic_shapes=shapes(example, dynamic),
+                dynamic_shapes=shapes(example, job.dynamic_batch),
             )
-            with open(path, "wb") as file:
+            with open(job.files[0], "wb") as file:
                 torch.export.save(program, file)
-    except Exception as error:
-        raise export_error("torch.export", error, dynamic) from error
-
-
-def reader(path: Path) -> Runner:
-    """What runs the program in ``path``.
-
-    Raises:
-        TsdistillError: PyTorch does not read what it wrote.
-    """
-    try:
-        with quiet():
-            program: Any = torch.export.load(path).module()
-    except Exception as error:
-        raise export_error("torch.export", error, False) from error
-
-    def run(example: Example) -> Sequence[torch.Tensor]:
-        return tensors_in(program(*example.args, **example.kwargs))
-
-    return run
+            return WrittenModel(torch.export.load(job.files[0]).module())
 
 
 def shapes(example: Example, dynamic: bool, name: Any = torch.export.Dim.DYNAMIC) -> Any:
@@ -81,25 +52,6 @@ def shapes(example: Example, dynamic: bool, name: Any = torch.export.Dim.DYNAMIC
         for key, value in (*enumerate(example.args), *example.kwargs.items())
     }
     return marked if example.kwargs else tuple(marked.values())
-
-
-def export_error(exporter: str, error: Exception, dynamic: bool) -> TsdistillError:
-    """The error for a model that an exporter cannot take.
-
-    Args:
-        exporter: its name.
-        error: what it raised; the message has its first cause.
-        dynamic: whether the batch was to vary, which is worth giving up.
-    """
-    cause: BaseException = error
-    while cause.__cause__ is not None:
-        cause = cause.__cause__
-    reason = first_line(cause)
-    if "data-dependent" in reason:
-        reason += "; its forward goes by the values of its inputs, which no fixed program does"
-    elif dynamic:
-        reason += f"; perhaps {written('dynamic_batch', False)} helps"
-    return TsdistillError(f"{exporter} cannot take this model: {reason}")
 
 
 class PrefixedModule(nn.Module):
@@ -128,3 +80,9 @@ def with_prefix(model: nn.Module) -> nn.Module:
     names = (*children_of(model), *parameters_of(model), *buffers_of(model))
     reserved = any(hasattr(taken, name) and not hasattr(free, name) for name in names)
     return PrefixedModule(model) if reserved else model
+
+
+@hookimpl
+def register_exporters(register: Register) -> None:
+    """Register the exporter to ``torch.export``."""
+    register("pt2", TorchExport())

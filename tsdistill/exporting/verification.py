@@ -30,9 +30,6 @@ thousand rounding errors of single precision (6e-8), and more of double, whose f
 _HALF_TOLERANCE = 0.03
 """The same for half precision, whose rounding error is 4e-3 in bfloat16: a few of them."""
 
-Runner = Callable[[Example], Sequence[torch.Tensor]]
-"""Runs an exported model; gives the tensors of its output in order."""
-
 
 @dataclass(frozen=True)
 class Check:
@@ -54,7 +51,13 @@ class Check:
 
 
 def check(
-    model: nn.Module, run: Runner, example: Example, *, dynamic: bool, by: str, exact: bool = False
+    model: nn.Module,
+    run: Callable[..., Any],
+    example: Example,
+    *,
+    dynamic: bool,
+    by: str,
+    exact: bool = False,
 ) -> Check:
     """Compare an exported model with its module on random inputs.
 
@@ -63,7 +66,7 @@ def check(
 
     Args:
         model: the module.
-        run: runs the exported model.
+        run: runs the exported model on the arguments of the forward.
         example: the input that was exported with.
         dynamic: whether other batch sizes are checked as well.
         by: what runs the exported model, with its version.
@@ -88,7 +91,7 @@ def check(
             ) from error
         try:
             with torch.no_grad():
-                outputs = run(drawn)
+                outputs = tensors_in(run(*drawn.args, **drawn.kwargs))
         except Exception as error:
             raise TsdistillError(
                 f"the exported model fails on a batch of {batch} in {by}: {first_line(error)}"

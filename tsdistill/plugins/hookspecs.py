@@ -81,3 +81,8 @@ def register_operator_rules(register: Register) -> None:
 @hookspec
 def register_commands(register: Register) -> None:
     """Register commands ``tsdistill NAME``, each as a `LazyCommand` or as a click command."""
+
+
+@hookspec
+def register_exporters(register: Register) -> None:
+    """Register what writes models in a format of files, by their suffix without the dot."""

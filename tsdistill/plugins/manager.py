@@ -42,6 +42,7 @@ _HOOKS = {
     "cost": "register_costs",
     "operator rule": "register_operator_rules",
     "command": "register_commands",
+    "exporter": "register_exporters",
 }
 KINDS = tuple(_HOOKS)
 
@@ -56,6 +57,13 @@ BUILTINS: Mapping[str, tuple[str, ...]] = {
     "cost": ("tsdistill.pruning.selection.builtin_costs",),
     "operator rule": ("tsdistill.tracing.rules.builtin_rules",),
     "command": ("tsdistill.cli.builtin_commands",),
+    "exporter": (
+        "tsdistill.exporting.onnx_graph",
+        "tsdistill.exporting.torch_export",
+        "tsdistill.exporting.torchscript",
+        "tsdistill.exporting.python_source",
+        "tsdistill.exporting.pretrained",
+    ),
 }
 
 _ACCEPTED: Mapping[str, tuple[Callable[[Any], bool], str]] = {
@@ -66,6 +74,10 @@ _ACCEPTED: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "command": (
         lambda thing: isinstance(thing, LazyCommand) or callable(getattr(thing, "make_context", None)),
         "it is neither a LazyCommand nor a click command",
+    ),
+    "exporter": (
+        lambda thing: not isinstance(thing, type) and callable(getattr(thing, "write", None)),
+        "it is no object of a class derived from Exporter",
     ),
 }
 """What can be registered of a kind, and what is wrong with anything else; of other kinds, anything can."""
