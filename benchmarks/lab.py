@@ -119,7 +119,7 @@ def engine_rate(width: int, steps: int, own: bool) -> float:
     teachers, students = (stacked([each[side] for each in pairs]) for side in (0, 1))
     samples = GaussianSamples(0, INPUTS, networks=students.count if own else None)
     start = time.perf_counter()
-    train(students, teachers, samples, options={"steps": steps}, batch=BATCH, rate=RATE)
+    train(students, teachers, samples, steps=steps, batch=BATCH, rate=RATE)
     return students.count * steps / (time.perf_counter() - start)
 
 

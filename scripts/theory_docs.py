@@ -18,8 +18,8 @@ from typing import Any
 from PIL import Image
 
 from tsdistill.lab import EXPERIMENTS, Outcome, experiment
-from tsdistill.lab.experiment import flag
 from tsdistill.lab.figures import read_outcome, verdict
+from tsdistill.options.option_fields import flag
 
 DOCS = Path(__file__).parents[1] / "docs"
 PICTURES = (".svg", ".png", ".gif")

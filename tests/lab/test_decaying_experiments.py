@@ -67,7 +67,7 @@ def test_two_layer_goes_on_where_it_was_stopped(swept):
     (outcome, _), again = swept
     repeated, told = again()
     assert repeated.data == outcome.data
-    assert not told
+    assert all(done % len(outcome.data["at"]) == 0 for _, done, _ in told)
     more, told = again(over=(1, 5, 2))
     assert [each["over"] for each in more.data["cells"]] == [1, 5, 2]
     assert more.data["cells"][:2] == outcome.data["cells"]
@@ -87,7 +87,7 @@ def test_two_layer_is_the_same_for_a_seed():
 
 def test_two_layer_pairs_students_with_their_teachers():
     settings = two_layer.TwoLayer(**SMALL, nodes=(3,), over=(2,), decay=(0.0, 2.0), seed=1)
-    teachers, students = two_layer.networks_of(settings, 3, 2)
+    teachers, students = two_layer.networks_of(settings, 3, 2, {})
     assert teachers.count == students.count == 12
     assert torch.equal(teachers.fan_in[2], teachers.fan_in[8])
     assert torch.equal(students.fan_in[2], students.fan_in[8])
@@ -101,18 +101,18 @@ def test_two_layer_says_what_it_cannot_say():
 
 @pytest.mark.parametrize("name", ["two-layer", "strong-first", "deep"])
 def test_what_does_not_fit_is_refused_before_it_is_made(name):
-    with pytest.raises(TsdistillError, match="GB are free on cpu: reduce --"):
+    with pytest.raises(TsdistillError, match="--seeds"):
         run(name, quick=True, settings={"seeds": 10**8})
 
 
 @pytest.mark.parametrize(
     ("name", "given", "said"),
     [
-        ("two-layer", {"inputs": 0}, "--inputs 0: give numbers above 0"),
-        ("two-layer", {"decay": (1.0, -0.5)}, "--decay -0.5: give numbers 0 or more"),
-        ("two-layer", {"early": 1.5}, "--early 1.5"),
-        ("strong-first", {"decay": ()}, "--decay: the list is empty"),
-        ("deep", {"widths": (5, 0)}, "--widths 0"),
+        ("two-layer", {"inputs": 0}, "inputs.* 0"),
+        ("two-layer", {"decay": (1.0, -0.5)}, "decay.* -0.5"),
+        ("two-layer", {"early": 1.5}, "early.* 1.5"),
+        ("strong-first", {"decay": ()}, "decay"),
+        ("deep", {"widths": (5, 0)}, "widths.* 0"),
     ],
 )
 def test_settings_that_make_no_sense_are_one_line(name, given, said):

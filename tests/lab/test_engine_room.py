@@ -4,16 +4,11 @@ import pytest
 import torch
 
 from tsdistill.errors import TsdistillError
-from tsdistill.lab.engine import (
-    cached,
-    cached_tensors,
-    check_memory,
-    device_and_dtype,
-    observation_steps,
-    training_bytes,
-)
-from tsdistill.lab.engine.memory_estimate import free_bytes
+from tsdistill.lab import engine
+from tsdistill.lab.engine import cached, cached_tensors, observation_steps
+from tsdistill.lab.engine.memory_estimate import check_memory, training_bytes
 from tsdistill.lab.engine.node_statistics import curve_points, l_curve, mean, rank_correlation, rounded
+from tsdistill.lab.experiment import StudentSettings
 
 
 def test_what_is_kept_is_not_made_again(tmp_path):
@@ -57,16 +52,15 @@ def test_tensors_are_kept_with_what_belongs_to_them(tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(TsdistillError, match="cannot be made"):
+    with pytest.raises(TsdistillError, match="file"):
         cached(tmp_path / "file" / "cells", "cell", {}, lambda: 1)
 
 
 def test_more_memory_than_there_is_is_refused_with_what_to_reduce():
     cpu = torch.device("cpu")
     check_memory(training_bytes(8, 100, (5,), (50,), 50, 16), cpu, "--seeds")
-    with pytest.raises(TsdistillError, match=r"needs about .* GB are free on cpu: reduce --seeds"):
+    with pytest.raises(TsdistillError, match="--seeds"):
         check_memory(training_bytes(10**7, 100, (5,), (5000,), 50, 16), cpu, "--seeds")
-    assert free_bytes(cpu) > 0
 
 
 def test_the_estimate_covers_the_weights_and_grows_with_everything():
@@ -78,11 +72,15 @@ def test_the_estimate_covers_the_weights_and_grows_with_everything():
     assert training_bytes(10, 20, (5,), (50,), 8, 16, dtype=torch.float64) > base
 
 
-def test_a_device_that_is_not_there_is_one_line():
-    assert device_and_dtype("cpu", "float64") == (torch.device("cpu"), torch.float64)
+def test_a_device_that_does_not_exist_is_refused():
+    def device(name):
+        settings = StudentSettings(device=name, dtype="float64")
+        return engine.training_device(settings, 1, 2, (1,), (2,), samples=4, reduce="--seeds")
+
+    assert device("cpu") == {"dtype": torch.float64, "device": torch.device("cpu")}
     for name in ("cuda:99", "toaster"):
-        with pytest.raises(TsdistillError, match="not available"):
-            device_and_dtype(name, "float32")
+        with pytest.raises(TsdistillError, match=name):
+            device(name)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 7, 50_000])

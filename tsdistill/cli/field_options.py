@@ -26,7 +26,7 @@ FORMS: dict[str, dict[str, Any]] = {
 
 
 class FieldType(click.ParamType):
-    """A value of a field: a number in its range, or a text.
+    """A value of a field: a number in its range, a text, or several of either between commas.
 
     Args:
         known: the field, which knows what it takes.
@@ -39,8 +39,10 @@ class FieldType(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The value as the field's type; a usage error for anything that the field does not take."""
-        parsed = _parsed(value, self.known.scalars) if isinstance(value, str) else value
-        checked, fault = self.known.judged(parsed)
+        if isinstance(value, str):
+            items = [_parsed(item, self.known.scalars) for item in _items(value, self.known.several)]
+            value = items if self.known.several else items[0]
+        checked, fault = self.known.judged(value)
         if fault:
             self.fail(fault, param, ctx)
         return checked
@@ -53,12 +55,14 @@ def field_option(known: Known) -> Decorator:
     kind: dict[str, Any] = {"metavar": field.metavar}
     if field.form == "switch":
         names, kind = [f"{name}/--no-{name[2:]}", known.name], {"default": None}
-    elif known.scalars == (bool,):
+    elif known.scalars == (bool,) and not known.several:
         kind = {"is_flag": True, "default": None}
     elif field.form:
         kind |= FORMS[field.form]
+    elif field.choices and not known.several:
+        kind = {"type": click.Choice(field.choices)}
     else:
-        kind = {"type": click.Choice(field.choices)} if field.choices else {**kind, "type": FieldType(known)}
+        kind |= {"type": FieldType(known)}
     return option(field.section, *names, help=_help(known), **kind)
 
 
@@ -105,6 +109,10 @@ def _help(known: Known) -> str:
         return known.field.help
     words = {True: flag(known.name)[2:]}.get(default, default) if isinstance(default, bool) else default
     return f"{known.field.help}  [default: {words}]"
+
+
+def _items(text: str, several: bool) -> list[str]:
+    return [item.strip() for item in text.split(",") if item.strip()] if several else [text]
 
 
 def _parsed(text: str, scalars: tuple[type, ...]) -> Any:

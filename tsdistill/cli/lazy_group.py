@@ -11,6 +11,7 @@ import click
 
 from tsdistill.cli.common_options import with_common_options
 from tsdistill.errors import TsdistillError, cause_of
+from tsdistill.options.option_fields import nearest
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,19 @@ class LazyGroup(click.Group):
         found = (entries().get(cmd_name) for entries in self._sections.values())
         entry = next((entry for entry in found if entry is not None), None)
         return None if entry is None else with_common_options(entry.load())
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that is called, and its arguments.
+
+        Raises:
+            click.UsageError: there is none of that name; the message says the nearest.
+        """
+        names = self.list_commands(ctx)
+        if args[0] not in names and not args[0].startswith("-"):
+            ctx.fail(f"there is no command {args[0]!r}; {nearest(args[0], names)}")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands under their headings, with a line each."""

@@ -324,11 +324,6 @@ def monitored(function: F) -> F:
     return cast(F, run)
 
 
-def quiet_option() -> click.Option:
-    """The option ``--quiet`` of a monitored command."""
-    return click.Option(["-q", "--quiet"], is_flag=True, help=QUIET)
-
-
 def progress_options(function: F) -> F:
     """`monitored`, and the option ``--quiet``."""
     return click.option("-q", "--quiet", is_flag=True, help=QUIET)(monitored(function))

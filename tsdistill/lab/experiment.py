@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
@@ -14,78 +13,60 @@ from typing import Any
 from tsdistill.errors import TsdistillError
 from tsdistill.lab.experiments import EXPERIMENTS
 from tsdistill.lab.results import Outcome
+from tsdistill.options.option_fields import LARGEST_SEED, OptionSet, option
 from tsdistill.runtime.progress import Progress
-
-DTYPES = ("float32", "float64")
-
-
-def option(default: Any, text: str) -> Any:
-    """A field of a `Settings` class with the sentence that the command line shows for it."""
-    return field(default=default, metadata={"help": text})
 
 
 @dataclass(frozen=True)
-class Settings:
-    """The settings of every experiment; each experiment adds fields in a subclass (see `option`).
+class Settings(OptionSet):
+    """The settings of every experiment; each experiment adds fields in a subclass.
 
-    Fields are numbers, text, flags, or tuples of one of these types. ``__post_init__`` checks them with
-    `positive`, `not_negative` and `one_of`, so that a wrong value is reported before any work is done.
+    Fields are numbers, text, flags, or tuples of one of these types, made by
+    `tsdistill.options.option_fields.option`, so that a wrong value is reported before any work is done.
     """
 
-    seed: int = option(0, "seed of all random draws")
-    device: str = option("cpu", "device of the tensors: cpu, cuda, cuda:1")
-    dtype: str = option("float32", "precision of the networks: float32 or float64")
+    seed: int = option(0, "Seed of all random draws", least=0, most=LARGEST_SEED)
+    device: str = option("cpu", "Device of the tensors: cpu, cuda, cuda:1")
+    dtype: str = option("float32", "Precision of the networks", choices=("float32", "float64"))
 
-    def __post_init__(self) -> None:
-        one_of(self, "dtype", DTYPES)
+    @classmethod
+    def words(cls) -> str:
+        """What these options are of, for messages."""
+        return "lab"
 
-
-def positive(settings: Settings, *names: str) -> None:
-    """Raise unless each value, or each item of a list, is above 0.
-
-    Raises:
-        TsdistillError: one is not, or a list is empty.
-    """
-    _check(settings, names, lambda value: value > 0, "above 0")
+    def key(self, *without: str) -> dict[str, Any]:
+        """The settings that a result depends on, by name: all but the device and those in ``without``."""
+        return {name: value for name, value in self.to_dict().items() if name not in ("device", *without)}
 
 
-def not_negative(settings: Settings, *names: str) -> None:
-    """Raise unless each value, or each item of a list, is 0 or more.
+@dataclass(frozen=True)
+class ExactSettings(Settings):
+    """The settings of an experiment that computes in float64 on the CPU only."""
 
-    Raises:
-        TsdistillError: one is, or a list is empty.
-    """
-    _check(settings, names, lambda value: value >= 0, "0 or more")
-
-
-def one_of(settings: Settings, name: str, known: Sequence[str]) -> None:
-    """Raise unless the value is one of ``known``.
-
-    Raises:
-        TsdistillError: it is not.
-    """
-    value = getattr(settings, name)
-    if value not in known:
-        raise TsdistillError(f"{flag(name)} {value}: there is {', '.join(known)}")
+    device: str = option("cpu", "Device of the tensors", choices=("cpu",))
+    dtype: str = option("float64", "Precision of the networks", choices=("float64",))
 
 
-def flag(name: str) -> str:
-    """A field's name as an option of the command line."""
-    return "--" + name.replace("_", "-")
+@dataclass(frozen=True)
+class StudentSettings(Settings):
+    """The settings of experiments that train students on the outputs of teachers by SGD."""
+
+    outputs: int = option(10, "Dimension c of the output", above=0)
+    steps: int = option(50_000, "Steps of SGD", above=0)
+    batch: int = option(16, "Samples a step", above=0)
+    rate: float = option(0.1, "Step size", above=0)
+    start: float = option(0.5, "Norm of fan-in and fan-out weights of a student node at its start", above=0)
 
 
-def _check(settings: Settings, names: Sequence[str], holds: Any, wanted: str) -> None:
-    for name in names:
-        setting = getattr(settings, name)
-        values = setting if isinstance(setting, tuple) else (setting,)
-        if not values:
-            raise TsdistillError(f"{flag(name)}: the list is empty; give at least one number")
-        for value in values:
-            if not math.isfinite(value) or not holds(value):
-                raise TsdistillError(f"{flag(name)} {value:g}: give numbers {wanted}")
+@dataclass(frozen=True)
+class SweepSettings(StudentSettings):
+    """The settings of experiments whose students differ in width, with one kind of teacher."""
 
-
-EXPERIMENT_PACKAGE = "tsdistill.lab.experiments"
+    nodes: int = option(5, "Teacher nodes m", above=0)
+    over: tuple[int, ...] = option(
+        (1, 2, 5, 10), "Over-realisation: student nodes for each teacher node", above=0
+    )
+    decay: float = option(1.0, "Strength decay p: fan-out norm of teacher node j is 1/j^p", least=0)
 
 
 @dataclass(frozen=True)
@@ -128,7 +109,7 @@ def experiment(name: str) -> Experiment:
         raise TsdistillError(
             f"there is no experiment called {name!r}: {hint}there are {', '.join(EXPERIMENTS)}"
         )
-    definition: Experiment = import_module(f"{EXPERIMENT_PACKAGE}.{name.replace('-', '_')}").EXPERIMENT
+    definition: Experiment = import_module(f"tsdistill.lab.experiments.{name.replace('-', '_')}").EXPERIMENT
     return definition
 
 
@@ -156,19 +137,9 @@ def run(
         TsdistillError: an unknown experiment or setting, an invalid value, or not enough memory.
     """
     definition = experiment(name)
-    known = [each.name for each in fields(definition.settings)]
-    for setting in settings or {}:
-        if setting not in known:
-            options = ", ".join(map(flag, known))
-            raise TsdistillError(f"{name} has no setting {setting!r}: there are {options}")
-    chosen = {**(definition.quick if quick else {}), **(settings or {})}
-    configured = definition.settings(**{key: _tupled(value) for key, value in chosen.items()})
+    configured = definition.settings.of({**(definition.quick if quick else {}), **(settings or {})})
     start = time.perf_counter()
-    context = Context(tell or (lambda phase, done, total: None), None if keep is None else Path(keep))
+    context = Context(tell or (lambda *_: None), None if keep is None else Path(keep))
     outcome = definition.run(configured, context)
     spent = round(time.perf_counter() - start, 2)
-    return replace(outcome, name=name, settings=asdict(configured), seconds=spent)
-
-
-def _tupled(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+    return replace(outcome, name=name, settings=configured.to_dict(), seconds=spent)

@@ -198,10 +198,15 @@ class Known:
     field: OptionField
 
     @property
+    def several(self) -> bool:
+        """Whether a value is a tuple of items, each as `scalars` and the range of the field say."""
+        return typing.get_origin(self.type) is tuple
+
+    @property
     def scalars(self) -> tuple[type, ...]:
         """The scalar types that it takes: some of ``bool``, ``int``, ``float`` and ``str``; none where the
         declared type has other parts, which are checked where they are used."""
-        parts = _parts(self.type)
+        parts = typing.get_args(self.type)[:1] if self.several else _parts(self.type)
         plain = tuple(part for part in parts if part in (bool, int, float, str))
         return plain if len(plain) == len([part for part in parts if part is not type(None)]) else ()
 
@@ -226,6 +231,15 @@ class Known:
         scalars = self.scalars
         if not scalars or (value is None and self.optional):
             return value, ""
+        if not self.several:
+            return self._judged_item(value, scalars)
+        if not isinstance(value, list | tuple) or not value:
+            return value, f"takes a list of at least one item, not {printable(repr(value), _LONGEST_VALUE)}"
+        items = [self._judged_item(item, scalars) for item in value]
+        return tuple(item for item, _ in items), next((fault for _, fault in items if fault), "")
+
+    def _judged_item(self, value: Any, scalars: tuple[type, ...]) -> tuple[Any, str]:
+        """`judged` of a value that is no tuple."""
         typed = _typed(value, scalars)
         shown = printable(repr(value), _LONGEST_VALUE) if not _huge(value) else "a huge number"
         if typed is None:
@@ -255,10 +269,16 @@ def _known_fields(cls: type[OptionSet]) -> Mapping[str, Known]:
     hints = typing.get_type_hints(cls)
     return types.MappingProxyType(
         {
-            each.name: Known(each.name, hints[each.name], _default(each), each.metadata[_KEY])
+            each.name: Known(each.name, hints[each.name], _default(each), _option_field(cls, each.name))
             for each in dataclasses.fields(cls)  # type: ignore[arg-type]
         }
     )
+
+
+def _option_field(cls: type, name: str) -> OptionField:
+    """What is known of a field; a subclass may give a field of its base another default alone."""
+    declared = (base.__dict__.get("__dataclass_fields__", {}).get(name) for base in cls.__mro__)
+    return next(field.metadata[_KEY] for field in declared if field is not None and _KEY in field.metadata)
 
 
 def check_seed(seed: int) -> None:

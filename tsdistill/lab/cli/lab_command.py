@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tsdistill.cli import output, progress_display
-from tsdistill.cli.command import Command
+from tsdistill.cli.command import Command, option, options
 from tsdistill.cli.lazy_group import Entry, LazyGroup, imported
 from tsdistill.files import made_folder
 from tsdistill.lab import EXPERIMENTS, experiment, run
@@ -50,29 +50,25 @@ def command() -> None:
 
 
 def _command(name: str) -> click.Command:
-    from tsdistill.lab.cli.setting_options import chosen_settings, settings_options
+    from tsdistill.lab.cli.setting_options import settings_options
 
-    definition = experiment(name)
-
-    @progress_display.monitored
+    @progress_display.progress_options
     def callback(quick: bool, out: str | None, json_file: str | None, **settings: Any) -> None:
-        _run(name, quick, out, json_file, chosen_settings(settings))
+        given = {setting: value for setting, value in settings.items() if value is not None}
+        _run(name, quick, out, json_file, given)
 
-    plain = [
-        click.Option(["--quick"], is_flag=True, help="Run a reduced version, within two minutes."),
-        click.Option(
-            ["-o", "--out"],
-            metavar="DIR",
-            help=f"Folder for outcome.json, figures and what is finished; lab/{name} without it.",
+    folder = f"Folder for outcome.json, figures and what is finished; lab/{name} without it."
+    decorate = options(
+        option("Other", "--quick", is_flag=True, help="Run a reduced version, within two minutes."),
+        option("Other", "-o", "--out", metavar="DIR", help=folder),
+        option(
+            "Other", "--json", "json_file", metavar="FILE|-", help="Write the outcome as JSON; - for stdout."
         ),
-        click.Option(
-            ["--json", "json_file"], metavar="FILE|-", help="Write the outcome as JSON; - for stdout."
-        ),
-    ]
-    return Command(
+        *settings_options(experiment(name)),
+    )
+    make = click.command(
         name,
-        callback=callback,
-        params=[*plain, *settings_options(definition), progress_display.quiet_option()],
+        cls=Command,
         help=EXPERIMENTS[name],
         examples=(
             (f"tsdistill lab {name} --quick", "a reduced version, within two minutes"),
@@ -80,14 +76,12 @@ def _command(name: str) -> click.Command:
             (f"tsdistill lab {name} --quick --seed 1 --json -", "other random numbers, for machines"),
         ),
     )
+    command: click.Command = make(decorate(callback))
+    return command
 
 
 def _run(name: str, quick: bool, out: str | None, json_file: str | None, settings: dict[str, Any]) -> None:
     folder = _folder(name, quick, out, json_file)
-    if "device" in settings:
-        from tsdistill.devices import check_device
-
-        check_device(settings["device"])
     with progress_display.progress() as tell:
         tell.expect({})
         try:

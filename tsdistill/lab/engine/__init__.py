@@ -9,9 +9,11 @@ Students and teachers are stacks of S networks (`Networks`); student s learns fr
           record=lambda step, now: print(step, best_correlations(teachers, now, x)[0].mean()), at=(0, 10_000))
 """
 
-from tsdistill.lab.engine.memory_estimate import check_memory, device_and_dtype, training_bytes
+from tsdistill.lab.engine.memory_estimate import training_device
 from tsdistill.lab.engine.network_stack import Networks, stacked
 from tsdistill.lab.engine.node_statistics import (
+    ALIGNED,
+    OBSERVED_SAMPLES,
     best_correlations,
     correlations,
     deviations,
@@ -19,6 +21,7 @@ from tsdistill.lab.engine.node_statistics import (
     fan_out_norms,
     losses,
     modulations,
+    relative_losses,
 )
 from tsdistill.lab.engine.random_draws import (
     FiniteSamples,
@@ -29,11 +32,13 @@ from tsdistill.lab.engine.random_draws import (
     generator_of,
     random_students,
 )
-from tsdistill.lab.engine.result_cache import cached, cached_tensors
+from tsdistill.lab.engine.result_cache import cached, cached_tensors, sweep
 from tsdistill.lab.engine.sgd import teacher_outputs, train
 from tsdistill.lab.engine.training_record import TrainingRecord, observation_steps, train_and_record
 
 __all__ = [
+    "ALIGNED",
+    "OBSERVED_SAMPLES",
     "FiniteSamples",
     "GaussianSamples",
     "Networks",
@@ -42,12 +47,10 @@ __all__ = [
     "best_correlations",
     "cached",
     "cached_tensors",
-    "check_memory",
     "correlations",
     "decaying_teachers",
     "deep_teachers",
     "deviations",
-    "device_and_dtype",
     "energies",
     "fan_out_norms",
     "generator_of",
@@ -55,9 +58,11 @@ __all__ = [
     "modulations",
     "observation_steps",
     "random_students",
+    "relative_losses",
     "stacked",
+    "sweep",
     "teacher_outputs",
     "train",
     "train_and_record",
-    "training_bytes",
+    "training_device",
 ]

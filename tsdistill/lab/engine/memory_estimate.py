@@ -3,30 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import psutil
 import torch
 
+from tsdistill.devices import check_device
 from tsdistill.errors import TsdistillError
 from tsdistill.lab.engine.node_statistics import ACTIVATION_BYTES
 from tsdistill.lab.engine.sgd import DRAW_BYTES, STEPS_A_PART
+from tsdistill.lab.experiment import StudentSettings
 
 PLANNED_SHARE = 0.9
 """The share of free memory that may be planned with."""
 
 
-def device_and_dtype(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
-    """The device and the precision with these names.
+def training_device(
+    settings: StudentSettings,
+    networks: int,
+    inputs: int,
+    teacher: Sequence[int],
+    student: Sequence[int],
+    *,
+    samples: int,
+    own: bool = False,
+    reduce: str,
+) -> dict[str, Any]:
+    """Device and precision of an experiment's tensors, once its largest stack of networks fits.
+
+    Args:
+        settings: of the experiment.
+        networks: S.
+        inputs: d.
+        teacher: m_l of each hidden layer.
+        student: n_l of each hidden layer.
+        samples: number of samples on which nodes are observed.
+        own: whether each network draws its own samples.
+        reduce: options that reduce the memory, for the message.
+
+    Returns:
+        the keywords ``dtype`` and ``device``.
 
     Raises:
-        TsdistillError: the device does not exist on this machine.
+        TsdistillError: the device does not exist on this machine, or the networks do not fit.
     """
-    try:
-        resolved = torch.device(device)
-        torch.empty(1, device=resolved)
-    except (RuntimeError, AssertionError) as error:
-        raise TsdistillError(f"--device {device}: not available on this machine; use cpu") from error
-    return resolved, getattr(torch, dtype)
+    device, dtype = torch.device(check_device(settings.device)), getattr(torch, settings.dtype)
+    needed = training_bytes(
+        networks, inputs, teacher, student, settings.outputs, settings.batch, samples=samples, own=own,
+        dtype=dtype,
+    )  # fmt: skip
+    check_memory(needed, device, reduce)
+    return {"dtype": dtype, "device": device}
 
 
 def training_bytes(
@@ -73,13 +100,6 @@ def training_bytes(
     return weights * (item + 8) + (step + wanted + correlations) * item + 2 * drawn + 2 * observed
 
 
-def free_bytes(device: torch.device) -> int:
-    """Free memory of ``device``, in bytes."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    return int(psutil.virtual_memory().available)
-
-
 def check_memory(needed: int, device: torch.device, reduce: str) -> None:
     """Raise unless ``needed`` bytes are free.
 
@@ -91,7 +111,8 @@ def check_memory(needed: int, device: torch.device, reduce: str) -> None:
     Raises:
         TsdistillError: there is less memory free.
     """
-    free = free_bytes(device)
+    on_gpu = device.type == "cuda"
+    free = torch.cuda.mem_get_info(device)[0] if on_gpu else psutil.virtual_memory().available
     if needed > PLANNED_SHARE * free:
         raise TsdistillError(
             f"this needs about {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free on {device}: "

@@ -145,6 +145,11 @@ def energies(networks: Networks, x: Tensor) -> Tensor:
     )
 
 
+def relative_losses(teachers: Networks, students: Networks, x: Tensor) -> Tensor:
+    """E‖f* − f‖² / E‖f*‖² ``[S]`` over ``x [N, d]`` or ``[S, N, d]``."""
+    return losses(teachers, students, x) / energies(teachers, x)
+
+
 def fan_out_norms(networks: Networks) -> Tensor:
     """‖v_k‖ ``[S, n]`` of the last hidden layer's nodes."""
     return networks.fan_out.norm(dim=2)

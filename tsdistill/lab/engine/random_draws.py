@@ -34,6 +34,7 @@ def decaying_teachers(
     *,
     biases: bool = True,
     dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
 ) -> Networks:
     """Two-layer teachers whose node j has fan-out norm 1/j^p (the strength decay of arXiv 1909.13458).
 
@@ -49,6 +50,7 @@ def decaying_teachers(
         decay: p; at 0 all nodes have the same strength.
         biases: whether nodes have biases.
         dtype: of the weights; the draw is the same in each.
+        device: of the weights.
 
     Returns:
         fan-in ``[S, m, d]``, fan-out ``[S, m, c]``, biases ``[S, m]`` or none.
@@ -61,7 +63,7 @@ def decaying_teachers(
         bias.append(torch.rand(nodes, generator=generator, dtype=torch.float64) - 0.5)
         fan_out.append(_unit(_normal(generator, nodes, outputs)) * strength[:, None])
     teachers = Networks((torch.stack(fan_in), torch.stack(fan_out)), (torch.stack(bias),) if biases else ())
-    return teachers.to(dtype=dtype)
+    return teachers.to(dtype=dtype, device=device)
 
 
 def deep_teachers(
@@ -72,6 +74,7 @@ def deep_teachers(
     decay: float = 0.0,
     *,
     dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
 ) -> Networks:
     """Deep teachers all of whose boundaries lie within the data.
 
@@ -86,11 +89,12 @@ def deep_teachers(
         outputs: c.
         decay: p.
         dtype: of the weights; the draw is the same in each.
+        device: of the weights.
     """
     drawn = [_seen(generator_of(TEACHER_DRAW, seed), inputs, widths, outputs, decay) for seed in seeds]
     weights = tuple(torch.stack(layer) for layer in zip(*(each[0] for each in drawn), strict=True))
     biases = tuple(torch.stack(layer) for layer in zip(*(each[1] for each in drawn), strict=True))
-    return Networks(weights, biases).to(dtype=dtype)
+    return Networks(weights, biases).to(dtype=dtype, device=device)
 
 
 def random_students(
@@ -103,6 +107,7 @@ def random_students(
     gain: float = 1.0,
     biases: bool = True,
     dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
 ) -> Networks:
     """Students before training: Gaussian weights, biases 0.
 
@@ -116,6 +121,7 @@ def random_students(
         gain: 1 keeps the size of activations over depth; below 1 a deep student starts with outputs near 0.
         biases: whether nodes have biases.
         dtype: of the weights; the draw is the same in each.
+        device: of the weights.
     """
     sizes = [inputs, *widths, outputs]
     stacks: list[list[Tensor]] = [[] for _ in sizes[1:]]
@@ -129,7 +135,7 @@ def random_students(
                 spread = scale / math.sqrt(written if last else read)
             stacks[layer].append(_normal(generator, *shape) * spread)
     zeros = tuple(torch.zeros(len(seeds), n) for n in widths) if biases else ()
-    return Networks(tuple(torch.stack(stack) for stack in stacks), zeros).to(dtype=dtype)
+    return Networks(tuple(torch.stack(stack) for stack in stacks), zeros).to(dtype=dtype, device=device)
 
 
 def _seen(

@@ -1,10 +1,11 @@
-"""Files of the finished parts of an experiment, from which a stopped run resumes."""
+"""Finished parts of an experiment, in files from which a stopped run resumes."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from tsdistill.files import atomic_file, made_folder
+from tsdistill.lab.experiment import Context
 from tsdistill.models.files.tensor_file import write_tensors
 
 
@@ -41,6 +43,41 @@ def cached(folder: Path | None, name: str, key: Mapping[str, Any], make: Callabl
     with atomic_file(path) as temporary:
         temporary.write_text(json.dumps({"key": key, "value": value}), encoding="utf-8")
     return value
+
+
+def sweep(
+    context: Context,
+    name: str,
+    key: Mapping[str, Any],
+    cells: Sequence[Mapping[str, int]],
+    make: Callable[..., Any],
+    at: Sequence[int] = (0,),
+) -> list[Any]:
+    """The result of each cell of a sweep, stored as `cached` does.
+
+    Args:
+        context: of the run; its progress callback is called as cells are finished.
+        name: start of the files' names; the values of the cell follow.
+        key: all values that results depend on besides those of the cell.
+        cells: values by name.
+        make: called with the values as keywords, and with ``tell``, which takes the steps ``at`` as they are
+            done.
+        at: steps of one cell.
+
+    Returns:
+        what ``make`` returned for each cell, in their order.
+    """
+    results = []
+    for number, cell in enumerate(cells):
+
+        def tell(step: int, number: int = number) -> None:
+            context.tell("students", number * len(at) + at.index(step) + 1, len(at) * len(cells))
+
+        sizes = "-".join(f"{value}x" if each == "over" else str(value) for each, value in cell.items())
+        trained = partial(make, tell=tell, **cell)
+        results.append(cached(context.keep, f"{name}-{sizes}", {**key, **cell}, trained))
+        tell(at[-1])
+    return results
 
 
 def cached_tensors(

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
 
-from tsdistill.lab.engine import cached, check_memory, device_and_dtype, observation_steps, training_bytes
+from tsdistill.lab import engine
 from tsdistill.lab.experiment import Context, Experiment
 from tsdistill.lab.experiments.few_sample_students import (
     EVALUATION_SAMPLES,
@@ -36,31 +34,16 @@ def run(settings: Augmentation, context: Context) -> Outcome:
     Raises:
         TsdistillError: the largest stack does not fit into memory.
     """
-    device, dtype = device_and_dtype(settings.device, settings.dtype)
-    count = len(settings.counts) * len(STRATEGIES) * settings.seeds
-    widest = settings.nodes * max(settings.over)
-    check_memory(
-        training_bytes(
-            count, settings.inputs, (settings.nodes,), (widest,), settings.outputs, settings.batch,
-            samples=EVALUATION_SAMPLES, own=True, dtype=dtype,
-        ),
-        device,
-        "--seeds, --counts, --over or --inputs",
+    where = engine.training_device(
+        settings, len(settings.counts) * len(STRATEGIES) * settings.seeds, settings.inputs, (settings.nodes,),
+        (settings.nodes * max(settings.over),), samples=EVALUATION_SAMPLES, own=True,
+        reduce="--seeds, --counts, --over or --inputs",
     )  # fmt: skip
-    at = observation_steps(settings.steps, 12)
-    shared = {
-        key: value for key, value in asdict(settings).items() if key not in ("over", "device", "target")
-    }
-    cells: list[Cell] = []
-    for number, over in enumerate(settings.over):
-
-        def tell(step: int, number: int = number) -> None:
-            context.tell("students", number * len(at) + at.index(step) + 1, len(at) * len(settings.over))
-
-        def make(over: int = over, tell: Any = tell) -> Cell:
-            return few_sample_cell(settings, over, at, tell, device)
-
-        cells.append(cached(context.keep, f"augmentation-{over}x", {**shared, "over": over}, make))
+    at = engine.observation_steps(settings.steps, 12)
+    cells = engine.sweep(
+        context, "augmentation", settings.key("over", "target"), [{"over": over} for over in settings.over],
+        lambda over, tell: few_sample_cell(settings, over, at, tell, where), at,
+    )  # fmt: skip
     return Outcome(
         "augmentation",
         {},

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from tsdistill.errors import TsdistillError
-from tsdistill.lab.experiment import Context, Experiment, Settings, not_negative, option, positive
+from tsdistill.lab.experiment import Context, ExactSettings, Experiment
 from tsdistill.lab.layers import plane_networks
 from tsdistill.lab.layers.plane_networks import SAME_BOUNDARY
 from tsdistill.lab.results import Claim, Outcome, Table
+from tsdistill.options.option_fields import option, written
 
 PAPER = "arXiv 1909.13458"
 ALIGNED = 0.99
@@ -26,27 +27,20 @@ OUTPUTS, BATCH, START = 8, 256, 0.1
 
 
 @dataclass(frozen=True)
-class Boundaries(Settings):
-    """Settings of boundaries: pairs are trained together, one of them is drawn."""
+class Boundaries(ExactSettings):
+    """Settings of boundaries: pairs are trained together, one of them is drawn.
 
-    students: int = option(6, "student nodes")
-    teachers: int = option(2, "teacher nodes, at most 6")
-    pairs: int = option(64, "random pairs that the claims are counted over")
-    steps: int = option(20_000, "training steps")
-    rate: float = option(0.2, "learning rate, with momentum 0.9")
-    decay: float = option(0.0, "p: fan-out of the teacher's node j has norm 1/j^p")
-    frames: int = option(48, "frames that are kept of the pair that is drawn")
+    At most 200 students and 5,000 pairs, which bounds the memory.
+    """
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        positive(self, "students", "teachers", "pairs", "steps", "rate")
-        not_negative(self, "decay")
-        if self.device != "cpu" or self.dtype != "float32":
-            raise TsdistillError("boundaries trains in float32 on the cpu; leave --dtype and --device")
-        if not 2 <= self.frames <= 400:
-            raise TsdistillError(f"--frames {self.frames}: give 2 to 400")
-        if self.students > 200 or self.pairs > 5000:
-            raise TsdistillError("--students up to 200 and --pairs up to 5000, for the sake of memory")
+    dtype: str = option("float32", "Precision of the networks", choices=("float32",))
+    students: int = option(6, "Student nodes", above=0, most=200)
+    teachers: int = option(2, "Teacher nodes, at most 6", above=0, most=6)
+    pairs: int = option(64, "Random pairs that the claims are counted over", above=0, most=5000)
+    steps: int = option(20_000, "Training steps", above=0)
+    rate: float = option(0.2, "Learning rate, with momentum 0.9", above=0)
+    decay: float = option(0.0, "p: fan-out of the teacher's node j has norm 1/j^p", least=0)
+    frames: int = option(48, "Frames that are kept of the pair that is drawn", least=2, most=400)
 
 
 def run(settings: Boundaries, context: Context) -> Outcome:
@@ -69,7 +63,7 @@ def run(settings: Boundaries, context: Context) -> Outcome:
 
     plane_networks.train_pairs(pairs, goals, settings.steps, settings.rate, BATCH, generator, record)
     if not bool(torch.isfinite(pairs.fan_in).all()):
-        raise TsdistillError(f"--rate {settings.rate:g}: the training diverged; give a lower one")
+        raise TsdistillError(f"{written('rate')} {settings.rate:g}: the training diverged; give a lower one")
     end = _ended(pairs, goals, held)
     shown = _chosen(end, settings.teachers)
     return _outcome(settings, end, shown, _course(frames, goals, shown))

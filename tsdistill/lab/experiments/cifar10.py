@@ -11,10 +11,11 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from tsdistill.lab.experiment import Context, Experiment, Settings, not_negative, one_of, option, positive
+from tsdistill.lab.experiment import Context, Experiment, Settings
 from tsdistill.lab.images.image_sets import SETS, image_set
 from tsdistill.lab.images.image_trainings import Trainings
 from tsdistill.lab.results import Claim, Outcome, Table
+from tsdistill.options.option_fields import option
 
 PAPER = "arXiv 1909.13458, section 6"
 LOSS, ALIGNMENT = "output_mse", "alignment"
@@ -29,26 +30,23 @@ Runs = Mapping[float, Sequence[Mapping[str, Any]]]
 class Cifar10(Settings):
     """The settings of cifar10."""
 
-    data: str = option("fashion-mnist", "fashion-mnist, or cifar10, which is downloaded")
-    data_dir: str | None = option(None, "where the data set is, or is put")
-    network: str = option("plain", "plain, as the authors', or strided, a tenth of the work")
-    teacher_epochs: int = option(4, "epochs of the teacher before it is pruned")
-    kept: int = option(6, "strong nodes that stay in each layer, of 64")
-    rounds: int = option(4, "in how many rounds the other nodes leave")
-    calibrated: int = option(2048, "training images that pruning looks at, without their labels")
-    widths: tuple[float, ...] = option((1.0, 2.0, 5.0, 10.0), "how many times as wide students are")
-    seeds: tuple[int, ...] = option((0, 1, 2), "of the students of each width; seed is the teacher's")
-    epochs: int = option(4, "epochs of a student")
-    batch_size: int = option(128, "of every training")
-    samples: int = option(0, "how many training and evaluation images; 0: all")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        one_of(self, "data", tuple(SETS))
-        one_of(self, "network", ("plain", "strided"))
-        one_of(self, "dtype", ("float32",))
-        positive(self, "teacher_epochs", "kept", "rounds", "calibrated", "widths", "epochs", "batch_size")
-        not_negative(self, "seeds", "samples")
+    dtype: str = option("float32", "Precision of the networks", choices=("float32",))
+    data: str = option("fashion-mnist", "The data set; cifar10 is downloaded", choices=tuple(SETS))
+    data_dir: str | None = option(None, "Where the data set is, or is put")
+    network: str = option(
+        "plain", "plain, as the authors', or strided, a tenth of the work", choices=("plain", "strided")
+    )
+    teacher_epochs: int = option(4, "Epochs of the teacher before it is pruned", above=0)
+    kept: int = option(6, "Strong nodes that stay in each layer, of 64", above=0)
+    rounds: int = option(4, "Rounds of pruning in which the other nodes are removed", above=0)
+    calibrated: int = option(2048, "Training images for pruning, without their labels", above=0)
+    widths: tuple[float, ...] = option((1.0, 2.0, 5.0, 10.0), "How many times as wide students are", above=0)
+    seeds: tuple[int, ...] = option(
+        (0, 1, 2), "Of the students of each width; seed is the teacher's", least=0
+    )
+    epochs: int = option(4, "Epochs of a student", above=0)
+    batch_size: int = option(128, "Of every training", above=0)
+    samples: int = option(0, "How many training and evaluation images; 0: all", least=0)
 
 
 def run(settings: Cifar10, context: Context) -> Outcome:

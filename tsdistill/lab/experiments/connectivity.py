@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tsdistill.errors import TsdistillError
-from tsdistill.lab.engine import (
-    GaussianSamples,
-    cached,
-    check_memory,
-    decaying_teachers,
-    device_and_dtype,
-    generator_of,
-    random_students,
-    train,
-    training_bytes,
-)
+from tsdistill.lab import engine
 from tsdistill.lab.engine.node_statistics import rounded
-from tsdistill.lab.experiment import Context, Experiment, Settings, not_negative, option, positive
+from tsdistill.lab.experiment import Context, Experiment, SweepSettings
 from tsdistill.lab.layers.polyline import Polyline, connecting_polyline, straight_line
 from tsdistill.lab.layers.small_convnets import dead_leaves_images, random_convnet, train_by_adam
 from tsdistill.lab.results import Claim, Outcome, Table
+from tsdistill.options.option_fields import option
 
 FIT_SAMPLES = 2048
 """Samples on which readers are refitted, and as many others on which losses are measured."""
@@ -36,37 +26,22 @@ Cell = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Connectivity(Settings):
+class Connectivity(SweepSettings):
     """Pairs of students, and the points of their paths."""
 
-    dtype: str = option("float64", "precision of the networks: float32 or float64")
-    pairs: int = option(16, "pairs of two-layer students, each with a teacher of its own")
-    inputs: int = option(20, "input dimension d")
-    nodes: int = option(5, "teacher nodes m")
-    outputs: int = option(10, "output dimension")
-    over: tuple[int, ...] = option((2, 5, 10), "over-realisation: student nodes for each teacher node")
-    decay: float = option(1.0, "strength decay p: fan-out norm of teacher node j is 1/j^p")
-    steps: int = option(40_000, "steps of SGD of two-layer students")
-    batch: int = option(16, "samples a step")
-    rate: float = option(0.3, "step size; a third of it for the last 30 % of the steps")
-    start: float = option(0.5, "norm of a student node's weights at the start")
-    conv_pairs: int = option(4, "pairs of ConvNet students; 0 leaves them out")
-    conv_over: int = option(4, "over-realisation of the ConvNets")
-    conv_steps: int = option(4000, "steps of Adam of the ConvNets")
-    conv_samples: int = option(2048, "pictures that ConvNets are trained on")
-    points: int = option(20, "points on each segment")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        positive(
-            self, "pairs", "inputs", "nodes", "outputs", "over", "steps", "batch", "rate", "start",
-            "conv_over", "conv_steps", "conv_samples", "points",
-        )  # fmt: skip
-        not_negative(self, "decay", "conv_pairs")
-        if min(min(self.over), self.conv_over if self.conv_pairs else 2) < 2:
-            raise TsdistillError(
-                "--over 1: students as wide as the teacher have no free node to move; give 2 or more"
-            )
+    dtype: str = "float64"
+    pairs: int = option(16, "Pairs of two-layer students, each with a teacher of its own", above=0)
+    inputs: int = option(20, "Dimension d of the Gaussian input", above=0)
+    over: tuple[int, ...] = option(
+        (2, 5, 10), "Over-realisation, 2 or more: a student as wide as the teacher has no free node", least=2
+    )
+    steps: int = option(40_000, "Steps of SGD of two-layer students", above=0)
+    rate: float = option(0.3, "Step size; a third of it for the last 30 % of the steps", above=0)
+    conv_pairs: int = option(4, "Pairs of ConvNet students; 0 leaves them out", least=0)
+    conv_over: int = option(4, "Over-realisation of the ConvNets", least=2)
+    conv_steps: int = option(4000, "Steps of Adam of the ConvNets", above=0)
+    conv_samples: int = option(2048, "Pictures that ConvNets are trained on", above=0)
+    points: int = option(20, "Points on each segment", above=0)
 
 
 def run(settings: Connectivity, context: Context) -> Outcome:
@@ -75,35 +50,19 @@ def run(settings: Connectivity, context: Context) -> Outcome:
     Raises:
         TsdistillError: the largest stack of students does not fit into memory.
     """
-    device, dtype = device_and_dtype(settings.device, settings.dtype)
-    check_memory(
-        training_bytes(
-            2 * settings.pairs, settings.inputs, (settings.nodes,), (settings.nodes * max(settings.over),),
-            settings.outputs, settings.batch, samples=FIT_SAMPLES, dtype=dtype,
-        ),
-        device,
-        "--pairs, --over or --nodes",
+    where = engine.training_device(
+        settings, 2 * settings.pairs, settings.inputs, (settings.nodes,),
+        (settings.nodes * max(settings.over),), samples=FIT_SAMPLES, reduce="--pairs, --over or --nodes",
     )  # fmt: skip
-    shared = {key: value for key, value in asdict(settings).items() if key not in ("over", "device")}
-    total = len(settings.over) + settings.conv_pairs
-    cells = []
-    for done, over in enumerate(settings.over):
-        context.tell("pairs", done, total)
-
-        def make(over: int = over) -> Cell:
-            return two_layers(settings, over, device, dtype)
-
-        cells.append(cached(context.keep, f"connectivity-{over}x", {**shared, "over": over}, make))
-    conv_cells = []
-    for number in range(settings.conv_pairs):
-        context.tell("pairs", len(settings.over) + number, total)
-
-        def convolve(number: int = number) -> Cell:
-            return convolutional(settings, number, device)
-
-        key = {**shared, "pair": number}
-        conv_cells.append(cached(context.keep, f"connectivity-conv-{number}", key, convolve))
-    context.tell("pairs", total, total)
+    key = settings.key("over")
+    cells = engine.sweep(
+        context, "connectivity", key, [{"over": over} for over in settings.over],
+        lambda over, tell: _two_layers(settings, over, where),
+    )  # fmt: skip
+    conv_cells = engine.sweep(
+        context, "connectivity-conv", key, [{"pair": pair} for pair in range(settings.conv_pairs)],
+        lambda pair, tell: _convolutional(settings, pair, where["device"]),
+    )  # fmt: skip
     if conv_cells:
         cells.append(_together(conv_cells, settings.conv_over))
     return Outcome(
@@ -120,41 +79,40 @@ def run(settings: Connectivity, context: Context) -> Outcome:
     )
 
 
-def two_layers(settings: Connectivity, over: int, device: torch.device, dtype: torch.dtype) -> Cell:
+def _two_layers(settings: Connectivity, over: int, where: Mapping[str, Any]) -> Cell:
     """Pairs of two-layer students of one width."""
     seeds = [1000 * settings.seed + pair for pair in range(settings.pairs) for _ in range(2)]
-    width = settings.nodes * over
-    teachers = decaying_teachers(
-        seeds, settings.inputs, settings.nodes, settings.outputs, settings.decay, dtype=dtype
-    ).to(device=device)
+    d, m, c = settings.inputs, settings.nodes, settings.outputs
+    teachers = engine.decaying_teachers(seeds, d, m, c, settings.decay, **where)
     starts = [1000 * settings.seed + place for place in range(len(seeds))]
-    students = random_students(
-        starts, settings.inputs, (width,), settings.outputs, scale=settings.start, dtype=dtype
-    ).to(device=device)
-    options: dict[str, Any] = {"dtype": dtype, "device": device}
-    train(
+    students = engine.random_students(starts, d, (m * over,), c, scale=settings.start, **where)
+    engine.train(
         students,
         teachers,
-        GaussianSamples(settings.seed + TRAINING_DRAW, settings.inputs, **options),
+        engine.GaussianSamples(settings.seed + TRAINING_DRAW, d, **where),
         steps=settings.steps,
         batch=settings.batch,
         rate=lambda step: settings.rate * (1 if step < 0.7 * settings.steps else 1 / 3),
     )
-    fitted = GaussianSamples(settings.seed + FIT_DRAW, settings.inputs, **options).rows(FIT_SAMPLES)
-    x = GaussianSamples(settings.seed + LOSS_DRAW, settings.inputs, **options).rows(FIT_SAMPLES)
+    fitted, x = (
+        engine.GaussianSamples(settings.seed + draw, d, **where).rows(FIT_SAMPLES)
+        for draw in (FIT_DRAW, LOSS_DRAW)
+    )
     rows = []
     for pair in range(settings.pairs):
         y = teachers.some([2 * pair])(x)[0]
         one, two = (students.module(2 * pair + place) for place in range(2))
         rows.append(_measured(one, two, fitted, x, y, [settings.nodes], settings.points, centred=False))
-    return {"kind": "two layers", "over": over, "width": width, **_columns(rows)}
+    return {"kind": "two layers", "over": over, "width": m * over, **_columns(rows)}
 
 
-def convolutional(settings: Connectivity, number: int, device: torch.device) -> Cell:
+def _convolutional(settings: Connectivity, number: int, device: torch.device) -> Cell:
     """One pair of ConvNets; widths of the teacher 6 and 8."""
     teacher_widths = (6, 8)
     seed = 1000 * settings.seed + number
-    teacher = random_convnet(teacher_widths, settings.outputs, generator_of(CONVNET_DRAW, seed, 0)).to(device)
+    teacher = random_convnet(teacher_widths, settings.outputs, engine.generator_of(CONVNET_DRAW, seed, 0)).to(
+        device
+    )
     widths = (teacher_widths[0] * settings.conv_over, teacher_widths[1] * settings.conv_over)
     x, fitted, watched = (
         dead_leaves_images(count, 3 * seed + k).to(device)
@@ -163,8 +121,8 @@ def convolutional(settings: Connectivity, number: int, device: torch.device) -> 
     with torch.no_grad():
         y, right = teacher(x), teacher(watched)
     students: list[nn.Module] = []
-    for place_ in (1, 2):
-        generator = generator_of(CONVNET_DRAW, seed, place_)
+    for place in (1, 2):
+        generator = engine.generator_of(CONVNET_DRAW, seed, place)
         model = random_convnet(widths, settings.outputs, generator).to(device)
         train_by_adam(
             model, x, y,

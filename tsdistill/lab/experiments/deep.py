@@ -3,40 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from tsdistill.lab.engine import (
-    GaussianSamples,
-    Networks,
-    cached_tensors,
-    check_memory,
-    correlations,
-    deep_teachers,
-    deviations,
-    device_and_dtype,
-    energies,
-    losses,
-    modulations,
-    observation_steps,
-    random_students,
-    train,
-    training_bytes,
-)
-from tsdistill.lab.engine.node_statistics import (
-    ALIGNED,
-    OBSERVED_SAMPLES,
-    curve_points,
-    l_curve,
-    rank_correlation,
-    rounded,
-)
-from tsdistill.lab.experiment import Context, Experiment, Settings, not_negative, option, positive
+from tsdistill.lab import engine
+from tsdistill.lab.engine.node_statistics import curve_points, l_curve, rank_correlation, rounded
+from tsdistill.lab.experiment import Context, Experiment, StudentSettings
 from tsdistill.lab.results import Claim, Outcome, Table
+from tsdistill.options.option_fields import option
 
 OBSERVED_DRAW = 0
 """Seed of these samples."""
@@ -52,24 +29,20 @@ Snapshot = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Deep(Settings):
+class Deep(StudentSettings):
     """Teacher and student, and the training."""
 
-    widths: tuple[int, ...] = option((50, 75, 100, 125), "nodes of the teacher's hidden layers")
-    over: int = option(10, "over-realisation: student nodes for each teacher node, in every layer")
-    inputs: int = option(20, "dimension d of the Gaussian input")
-    outputs: int = option(50, "dimension c of the output")
-    decay: float = option(0.0, "p: fan-out norms of the teacher's last hidden layer fall as 1/j^p")
-    seeds: int = option(1, "teachers and students drawn")
-    steps: int = option(50_000, "steps of SGD")
-    batch: int = option(64, "samples a step")
-    rate: float = option(0.05, "learning rate; it falls to a tenth for the last fifth of the steps")
-    start: float = option(0.6, "a student's first weights as a share of those that keep what passes as large")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        positive(self, "widths", "over", "inputs", "outputs", "seeds", "steps", "batch", "rate", "start")
-        not_negative(self, "decay")
+    widths: tuple[int, ...] = option((50, 75, 100, 125), "Nodes of the teacher's hidden layers", above=0)
+    over: int = option(10, "Over-realisation: student nodes for each teacher node, in every layer", above=0)
+    inputs: int = option(20, "Dimension d of the Gaussian input", above=0)
+    outputs: int = 50
+    decay: float = option(0.0, "p: fan-out norms of the teacher's last hidden layer fall as 1/j^p", least=0)
+    seeds: int = option(1, "Teachers and students drawn", above=0)
+    batch: int = 64
+    rate: float = option(0.05, "Learning rate; a tenth of it for the last fifth of the steps", above=0)
+    start: float = option(
+        0.6, "A student's first weights as a share of those that keep the size of activations", above=0
+    )
 
 
 def run(settings: Deep, context: Context) -> Outcome:
@@ -83,32 +56,29 @@ def run(settings: Deep, context: Context) -> Outcome:
     Raises:
         TsdistillError: the networks do not fit into memory, or a student diverged.
     """
-    device, dtype = device_and_dtype(settings.device, settings.dtype)
     wide = tuple(width * settings.over for width in settings.widths)
-    needed = training_bytes(
-        settings.seeds, settings.inputs, settings.widths, wide, settings.outputs, settings.batch,
-        samples=OBSERVED_SAMPLES, dtype=dtype,
+    where = engine.training_device(
+        settings, settings.seeds, settings.inputs, settings.widths, wide,
+        samples=engine.OBSERVED_SAMPLES, reduce="--over, --widths, --batch or --seeds",
     )  # fmt: skip
-    check_memory(needed, device, "--over, --widths, --batch or --seeds")
     seeds = [settings.seed * 1000 + seed for seed in range(settings.seeds)]
-    teachers = deep_teachers(
-        seeds, settings.inputs, settings.widths, settings.outputs, settings.decay, dtype=dtype
-    ).to(device=device)
-    x = GaussianSamples(OBSERVED_DRAW, settings.inputs, dtype=dtype, device=device).rows(OBSERVED_SAMPLES)
-    students = random_students(
-        seeds, settings.inputs, wide, settings.outputs, gain=settings.start, dtype=dtype
-    ).to(device=device)
+    d, c = settings.inputs, settings.outputs
+    teachers = engine.deep_teachers(seeds, d, settings.widths, c, settings.decay, **where)
+    x = engine.GaussianSamples(OBSERVED_DRAW, d, **where).rows(engine.OBSERVED_SAMPLES)
+    students = engine.random_students(seeds, d, wide, c, gain=settings.start, **where)
     moments = [_moment(teachers, students, x, 0)]
-    stops = observation_steps(settings.steps, SEGMENTS)
-    key = {name: value for name, value in asdict(settings).items() if name != "device"}
+    stops = engine.observation_steps(settings.steps, SEGMENTS)
+    key = settings.key()
     for since, stop in pairwise(stops):
 
-        def make(now: Networks = students, since: int = since, stop: int = stop) -> tuple[Any, Snapshot]:
+        def make(
+            now: engine.Networks = students, since: int = since, stop: int = stop
+        ) -> tuple[Any, Snapshot]:
             _go_on(settings, now, teachers, since, stop)
             return _named(now), _moment(teachers, now, x, stop)
 
-        tensors, moment = cached_tensors(context.keep, f"deep-{stop}", {**key, "stops": stops}, make)
-        students = _unnamed(tensors, students, device)
+        tensors, moment = engine.cached_tensors(context.keep, f"deep-{stop}", {**key, "stops": stops}, make)
+        students = _unnamed(tensors, students)
         moments.append(moment)
         context.tell("steps", stop, settings.steps)
     return Outcome(
@@ -124,8 +94,10 @@ def run(settings: Deep, context: Context) -> Outcome:
     )
 
 
-def _go_on(settings: Deep, students: Networks, teachers: Networks, since: int, stop: int) -> None:
-    samples = GaussianSamples(
+def _go_on(
+    settings: Deep, students: engine.Networks, teachers: engine.Networks, since: int, stop: int
+) -> None:
+    samples = engine.GaussianSamples(
         settings.seed * 1_000_000 + stop, settings.inputs, dtype=students.fan_in.dtype,
         device=students.fan_in.device,
     )  # fmt: skip
@@ -133,40 +105,40 @@ def _go_on(settings: Deep, students: Networks, teachers: Networks, since: int, s
     def rate(step: int) -> float:
         return settings.rate if since + step < 0.8 * settings.steps else settings.rate / 10
 
-    train(students, teachers, samples, steps=stop - since, batch=settings.batch, rate=rate)
+    engine.train(students, teachers, samples, steps=stop - since, batch=settings.batch, rate=rate)
 
 
-def _moment(teachers: Networks, students: Networks, x: Tensor, step: int) -> Snapshot:
+def _moment(teachers: engine.Networks, students: engine.Networks, x: Tensor, step: int) -> Snapshot:
     layers = []
     for layer, (beta, deviation) in enumerate(
-        zip(modulations(students, x), deviations(students, x), strict=True)
+        zip(engine.modulations(students, x), engine.deviations(students, x), strict=True)
     ):
-        every = correlations(teachers, students, x, layer).cpu()
+        every = engine.correlations(teachers, students, x, layer).cpu()
         best, matched = every.amax(1), every.amax(2)
         strength = (beta * deviation).cpu()
         layers.append(
             {
                 "matched": rounded(matched.mean()),
-                "found": rounded((matched >= ALIGNED).double().mean()),
-                "aligned": rounded((best >= ALIGNED).double().mean()),
+                "found": rounded((matched >= engine.ALIGNED).double().mean()),
+                "aligned": rounded((best >= engine.ALIGNED).double().mean()),
                 "order": rounded(rank_correlation(best.flatten().numpy(), strength.flatten().numpy())),
                 "curve": l_curve(best, strength),
                 "points": curve_points(best, strength, POINTS),
             }
         )
-    loss = losses(teachers, students, x) / energies(teachers, x)
+    loss = engine.relative_losses(teachers, students, x)
     return {"step": step, "loss": rounded(loss.cpu()), "layers": layers}
 
 
-def _named(networks: Networks) -> dict[str, Tensor]:
+def _named(networks: engine.Networks) -> dict[str, Tensor]:
     named = {f"weights.{k}": weight.cpu() for k, weight in enumerate(networks.weights)}
     return named | {f"biases.{k}": bias.cpu() for k, bias in enumerate(networks.biases)}
 
 
-def _unnamed(tensors: dict[str, Tensor], like: Networks, device: torch.device) -> Networks:
-    return Networks(
-        tuple(tensors[f"weights.{k}"].to(device) for k in range(len(like.weights))),
-        tuple(tensors[f"biases.{k}"].to(device) for k in range(len(like.biases))),
+def _unnamed(tensors: dict[str, Tensor], like: engine.Networks) -> engine.Networks:
+    return engine.Networks(
+        tuple(tensors[f"weights.{k}"].to(device=like.fan_in.device) for k in range(len(like.weights))),
+        tuple(tensors[f"biases.{k}"].to(device=like.fan_in.device) for k in range(len(like.biases))),
     )
 
 

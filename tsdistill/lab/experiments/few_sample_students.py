@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import geometric_mean
 from typing import Any
@@ -13,47 +13,43 @@ from torch import Tensor, nn
 
 from tsdistill.augmentation import Setting, augmented, opened, prepared
 from tsdistill.errors import TsdistillError
-from tsdistill.lab.engine import FiniteSamples, Networks, decaying_teachers, random_students, stacked, train
-from tsdistill.lab.engine.random_draws import generator_of
-from tsdistill.lab.experiment import Settings, option, positive
+from tsdistill.lab import engine
+from tsdistill.lab.experiment import SweepSettings
+from tsdistill.options.option_fields import option, written
 
 COPIES = 3
 """Samples that augmentation makes of one: on a boundary and either side, or itself and two moved ones."""
 
 
 @dataclass(frozen=True)
-class Augmentation(Settings):
+class Augmentation(SweepSettings):
     """The settings of augmentation: the sweep, and the training."""
 
     counts: tuple[int, ...] = option(
-        (30, 60, 120, 270, 510, 1110), "training samples N in all, augmented ones counted; multiples of 3"
+        (30, 60, 120, 270, 510, 1110),
+        "Training samples N in all, augmented ones counted; multiples of 3",
+        above=0,
     )
-    over: tuple[int, ...] = option((1, 2, 5, 10), "over-realisation: student nodes for each teacher node")
-    seeds: int = option(8, "teachers and students drawn for each")
-    inputs: int = option(100, "dimension d of the Gaussian input")
-    nodes: int = option(5, "nodes m of the teacher")
-    outputs: int = option(50, "dimension c of the output")
-    decay: float = option(1.0, "p: fan-out norms fall as 1/j^p")
-    steps: int = option(20_000, "steps of SGD, 100,000 in the paper")
-    batch: int = option(16, "samples a step")
-    rate: float = option(0.01, "learning rate; a tenth of it for the last three tenths of the steps")
-    start: float = option(0.1, "norm of fan-in and fan-out weights of a student node at its start")
-    sides: float = option(3.0, "teacher-aware: how far from the boundary, in deviations of its input")
-    spread: float = option(0.3, "teacher-agnostic: how far along each random direction, as a part of ‖x‖")
-    target: float = option(0.05, "the loss whose N is looked for, as a part of the loss of giving 0")
+    seeds: int = option(8, "Teachers and students drawn for each", above=0)
+    inputs: int = option(100, "Dimension d of the Gaussian input", above=0)
+    outputs: int = 50
+    steps: int = option(20_000, "Steps of SGD, 100,000 in the paper", above=0)
+    rate: float = option(0.01, "Learning rate; a tenth of it for the last three tenths of the steps", above=0)
+    start: float = 0.1
+    sides: float = option(
+        3.0, "Teacher-aware: how far from the boundary, in deviations of its input", above=0
+    )
+    spread: float = option(
+        0.3, "Teacher-agnostic: how far along each random direction, as a part of ‖x‖", above=0
+    )
+    target: float = option(0.05, "The loss whose N is looked for, as a part of the loss of giving 0", above=0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        positive(
-            self, "counts", "over", "seeds", "inputs", "nodes", "outputs", "steps", "batch", "rate", "start",
-            "sides", "spread", "target",
-        )  # fmt: skip
-        if not math.isfinite(self.decay) or self.decay < 0:
-            raise TsdistillError(f"--decay {self.decay:g}: give numbers 0 or more")
         for count in self.counts:
             if count % COPIES:
                 raise TsdistillError(
-                    f"--counts {count}: augmentation makes {COPIES} samples of one; give multiples"
+                    f"{written('counts')} {count}: augmentation makes {COPIES} samples of one; give multiples"
                 )
 
     @property
@@ -77,56 +73,59 @@ Cell = dict[str, Any]
 
 @torch.no_grad()
 def few_sample_cell(
-    settings: Augmentation, over: int, at: Sequence[int], tell: Callable[[int], None], device: torch.device
+    settings: Augmentation,
+    over: int,
+    at: Sequence[int],
+    tell: Callable[[int], None],
+    where: Mapping[str, Any],
 ) -> Cell:
     """Losses E‖f*(x) − f(x)‖²/2 of all students of one over-realisation.
+
+    Args:
+        settings: of the experiment.
+        over: student nodes for each teacher node.
+        at: steps at which ``tell`` is called.
+        tell: progress callback.
+        where: ``dtype`` and ``device``.
 
     Returns:
         ``over``, ``energy`` (the loss of output 0), ``evaluation`` (on fresh samples) and ``training``, both
         ``[counts][strategies][seeds]``.
     """
-    dtype = getattr(torch, settings.dtype)
+    dtype, device = where["dtype"], where["device"]
     seeds = [settings.seed * 1000 + seed for seed in range(settings.seeds)]
-    teachers = decaying_teachers(
-        seeds, settings.inputs, settings.nodes, settings.outputs, settings.decay, biases=False, dtype=dtype
-    )
+    d, m, c = settings.inputs, settings.nodes, settings.outputs
+    teachers = engine.decaying_teachers(seeds, d, m, c, settings.decay, biases=False, dtype=dtype)
     sets = [
         torch.stack([
             training_set(settings, teachers.module(number).eval(), strategy, count, seed)
             for strategy in STRATEGIES
             for number, seed in enumerate(seeds)
-        ])
+        ]).to(device)
         for count in settings.counts
     ]  # fmt: skip
-    students = random_students(
-        seeds, settings.inputs, (settings.nodes * over,), settings.outputs,
-        scale=settings.start, biases=False, dtype=dtype,
-    )  # fmt: skip
     stacks = len(sets) * len(STRATEGIES)
-    students = stacked([students] * stacks).to(device=device)
-    taught = stacked([teachers] * stacks).to(device=device)
-    train(
+    start = engine.random_students(seeds, d, (m * over,), c, scale=settings.start, biases=False, **where)
+    students = engine.stacked([start] * stacks)
+    taught = engine.stacked([teachers.to(device=device)] * stacks)
+    engine.train(
         students,
         taught,
-        SeparateSamples([x.to(device) for x in sets], settings.seed),
+        SeparateSamples(sets, settings.seed),
         steps=settings.steps,
         batch=settings.batch,
         rate=lambda step: settings.rate if step < 0.7 * settings.steps else settings.rate / 10,
         record=lambda step, _: tell(step),
         at=at,
     )
-    fresh = torch.randn(
-        EVALUATION_SAMPLES,
-        settings.inputs,
-        generator=generator_of(EVALUATION_DRAW, settings.seed),
-        dtype=torch.float64,
-    ).to(dtype=dtype, device=device)
+    generator = engine.generator_of(EVALUATION_DRAW, settings.seed)
+    fresh = torch.randn(EVALUATION_SAMPLES, d, generator=generator, dtype=torch.float64).to(**where)
     evaluation, training = [], []
     for number, x in enumerate(sets):
         here = slice(number * len(x), (number + 1) * len(x))
         pair = students.some(here), taught.some(here)
         evaluation.append(_rows(output_losses(*pair, fresh)))
-        training.append(_rows(output_losses(*pair, x.to(device))))
+        training.append(_rows(output_losses(*pair, x)))
     energy = float(teachers.to(device=device)(fresh).square().sum(2).mean()) / 2
     return {"over": over, "energy": energy, "evaluation": evaluation, "training": training}
 
@@ -142,7 +141,7 @@ class SeparateSamples:
     shared = False
 
     def __init__(self, sets: Sequence[Tensor], seed: int) -> None:
-        self._sets = [FiniteSamples(x, seed * 100_003 + x.shape[1]) for x in sets]
+        self._sets = [engine.FiniteSamples(x, seed * 100_003 + x.shape[1]) for x in sets]
 
     def rows(self, count: int) -> Tensor:
         """The next ``count`` samples of every network, ``[S, count, d]``."""
@@ -164,15 +163,17 @@ def training_set(settings: Augmentation, teacher: nn.Module, strategy: str, coun
     base = count if strategy == "none" else count // COPIES
     dtype = next(teacher.parameters()).dtype
     x, known = (
-        torch.randn(rows, settings.inputs, generator=generator_of(kind, seed), dtype=torch.float64).to(dtype)
+        torch.randn(rows, settings.inputs, generator=engine.generator_of(kind, seed), dtype=torch.float64).to(
+            dtype
+        )
         for kind, rows in ((BASE_DRAW, base), (STRENGTH_DRAW, STRENGTH_SAMPLES))
     )
-    setting = Setting(teacher, lambda: [known], generator_of(SHIFT_DRAW, seed))
+    setting = Setting(teacher, lambda: [known], engine.generator_of(SHIFT_DRAW, seed))
     strategy_state = prepared(opened(settings.strategies[strategy]), setting)
     return augmented(strategy_state, x, None, setting.generator)[0]
 
 
-def output_losses(students: Networks, teachers: Networks, x: Tensor) -> Tensor:
+def output_losses(students: engine.Networks, teachers: engine.Networks, x: Tensor) -> Tensor:
     """E‖f*(x) − f(x)‖²/2 ``[S]`` on ``x [N, d]`` or ``[S, N, d]``."""
     return (students(x) - teachers(x)).square().sum(2).mean(1) / 2
 

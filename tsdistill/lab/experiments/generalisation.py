@@ -3,34 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tsdistill.lab.engine import (
-    FiniteSamples,
-    GaussianSamples,
-    Networks,
-    best_correlations,
-    cached,
-    check_memory,
-    decaying_teachers,
-    device_and_dtype,
-    energies,
-    generator_of,
-    losses,
-    random_students,
-    train,
-    training_bytes,
-)
+from tsdistill.lab import engine
 from tsdistill.lab.engine.node_statistics import mean, rank_correlation, rounded
-from tsdistill.lab.experiment import Context, Experiment, Settings, not_negative, option, positive
+from tsdistill.lab.experiment import Context, Experiment, SweepSettings
 from tsdistill.lab.layers.theorem_quantities import recovery_precision
 from tsdistill.lab.results import Claim, Outcome, Table
+from tsdistill.options.option_fields import option
 
 EVALUATION_SAMPLES = 4096
 """Fresh samples of the evaluation loss and of each shift."""
@@ -40,27 +26,13 @@ Cell = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Generalisation(Settings):
+class Generalisation(SweepSettings):
     """Runs that differ in samples, width and seed."""
 
-    seeds: int = option(24, "teachers and students drawn for each cell")
-    inputs: int = option(20, "input dimension d")
-    nodes: int = option(5, "teacher nodes m")
-    outputs: int = option(10, "output dimension")
-    samples: tuple[int, ...] = option((50, 100, 200, 400, 1000), "training samples N")
-    over: tuple[int, ...] = option((1, 2, 5, 10), "over-realisation: student nodes for each teacher node")
-    decay: float = option(1.0, "strength decay p: fan-out norm of teacher node j is 1/j^p")
-    steps: int = option(30_000, "steps of SGD")
-    batch: int = option(16, "samples a step")
-    rate: float = option(0.1, "step size")
-    start: float = option(0.5, "norm of a student node's weights at the start")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        positive(
-            self, "seeds", "inputs", "nodes", "outputs", "samples", "over", "steps", "batch", "rate", "start"
-        )
-        not_negative(self, "decay")
+    seeds: int = option(24, "Teachers and students drawn for each cell", above=0)
+    inputs: int = option(20, "Dimension d of the Gaussian input", above=0)
+    samples: tuple[int, ...] = option((50, 100, 200, 400, 1000), "Training samples N", above=0)
+    steps: int = 30_000
 
 
 def run(settings: Generalisation, context: Context) -> Outcome:
@@ -69,27 +41,15 @@ def run(settings: Generalisation, context: Context) -> Outcome:
     Raises:
         TsdistillError: the largest stack does not fit into memory.
     """
-    device, dtype = device_and_dtype(settings.device, settings.dtype)
-    check_memory(
-        training_bytes(
-            settings.seeds, settings.inputs, (settings.nodes,), (settings.nodes * max(settings.over),),
-            settings.outputs, settings.batch, samples=EVALUATION_SAMPLES, own=True, dtype=dtype,
-        ),
-        device,
-        "--seeds, --over or --nodes",
+    where = engine.training_device(
+        settings, settings.seeds, settings.inputs, (settings.nodes,), (settings.nodes * max(settings.over),),
+        samples=EVALUATION_SAMPLES, own=True, reduce="--seeds, --over or --nodes",
     )  # fmt: skip
-    pairs = [(samples, over) for samples in settings.samples for over in settings.over]
-    shared = {k: v for k, v in asdict(settings).items() if k not in ("samples", "over", "device")}
-    cells = []
-    for done, (samples, over) in enumerate(pairs):
-        context.tell("students", done, len(pairs))
-
-        def make(samples: int = samples, over: int = over) -> Cell:
-            return cell(settings, samples, over, device, dtype)
-
-        key = {**shared, "samples": samples, "over": over}
-        cells.append(cached(context.keep, f"generalisation-{samples}-{over}x", key, make))
-    context.tell("students", len(pairs), len(pairs))
+    sizes = [{"samples": samples, "over": over} for samples in settings.samples for over in settings.over]
+    cells = engine.sweep(
+        context, "generalisation", settings.key("samples", "over"), sizes,
+        lambda samples, over, tell: _cell(settings, samples, over, where),
+    )  # fmt: skip
     return Outcome(
         "generalisation",
         {},
@@ -129,50 +89,44 @@ SHIFTS: dict[str, tuple[str, Callable[[Tensor, torch.Generator], Tensor]]] = {
 """Kinds of shifted inputs: a description, and the function that makes them of Gaussian inputs."""
 
 
-def cell(settings: Generalisation, samples: int, over: int, device: torch.device, dtype: torch.dtype) -> Cell:
+def _cell(settings: Generalisation, samples: int, over: int, where: Mapping[str, Any]) -> Cell:
     """Runs of one number of samples and width."""
     seeds = range(1000 * settings.seed, 1000 * settings.seed + settings.seeds)
-    teachers = decaying_teachers(
-        seeds, settings.inputs, settings.nodes, settings.outputs, settings.decay, dtype=dtype
-    ).to(device=device)
-    students = random_students(
-        seeds, settings.inputs, (settings.nodes * over,), settings.outputs, scale=settings.start, dtype=dtype
-    ).to(device=device)
-    options: dict[str, Any] = {"dtype": dtype, "device": device}
-    draw = GaussianSamples(TRAINING_DRAW + settings.seed, settings.inputs, networks=settings.seeds, **options)
+    d, m, c = settings.inputs, settings.nodes, settings.outputs
+    teachers = engine.decaying_teachers(seeds, d, m, c, settings.decay, **where)
+    students = engine.random_students(seeds, d, (m * over,), c, scale=settings.start, **where)
+    draw = engine.GaussianSamples(TRAINING_DRAW + settings.seed, d, networks=settings.seeds, **where)
     x = draw.rows(samples)
-    train(
+    engine.train(
         students,
         teachers,
-        FiniteSamples(x, settings.seed),
+        engine.FiniteSamples(x, settings.seed),
         steps=settings.steps,
         batch=settings.batch,
         rate=lambda step: settings.rate * (1 if step < 0.7 * settings.steps else 0.3),
     )
-    fresh = GaussianSamples(EVALUATION_DRAW + settings.seed, settings.inputs, **options).rows(
-        EVALUATION_SAMPLES
-    )
-    matched, _ = best_correlations(teachers, students, x)
+    fresh = engine.GaussianSamples(EVALUATION_DRAW + settings.seed, d, **where).rows(EVALUATION_SAMPLES)
+    matched, _ = engine.best_correlations(teachers, students, x)
     result = {
         "samples": samples,
         "over": over,
         "alignment": rounded(matched.double().mean(1), 9),
         "precision": rounded(recovery_precision(teachers, students).mean(1)),
-        "training": rounded(losses(teachers, students, x) / energies(teachers, x)),
-        "evaluation": rounded(losses(teachers, students, fresh) / energies(teachers, fresh)),
+        "training": rounded(engine.relative_losses(teachers, students, x)),
+        "evaluation": rounded(engine.relative_losses(teachers, students, fresh)),
         "agreement": rounded(_agreement(teachers, students, fresh)),
         "shifted": {},
     }
     for name, (_, shift) in SHIFTS.items():
-        moved = shift(fresh, generator_of(SHIFT_DRAW, settings.seed))
+        moved = shift(fresh, engine.generator_of(SHIFT_DRAW, settings.seed))
         result["shifted"][name] = {
-            "loss": rounded(losses(teachers, students, moved) / energies(teachers, moved)),
+            "loss": rounded(engine.relative_losses(teachers, students, moved)),
             "agreement": rounded(_agreement(teachers, students, moved)),
         }
     return result
 
 
-def _agreement(teachers: Networks, students: Networks, x: Tensor) -> Tensor:
+def _agreement(teachers: engine.Networks, students: engine.Networks, x: Tensor) -> Tensor:
     """Share of samples on which the largest output of both networks is the same ``[S]``."""
     return torch.stack(
         [

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tsdistill.errors import TsdistillError
-from tsdistill.lab.experiment import Context, Experiment, Settings, option, positive
+from tsdistill.lab.experiment import Context, ExactSettings, Experiment
 from tsdistill.lab.experiments.random_pairs import family_errors, random_mlp
 from tsdistill.lab.layers.recursive_gradient import gradient_rule, modulation
 from tsdistill.lab.results import Claim, Outcome, Table
+from tsdistill.options.option_fields import option
 
 PAPER = "arXiv 1909.13458"
 _EXACT = 1e-11
@@ -21,22 +21,15 @@ _EXACT = 1e-11
 
 
 @dataclass(frozen=True)
-class GradientRule(Settings):
-    """Settings of gradient-rule. All computations are in float64 on the CPU."""
+class GradientRule(ExactSettings):
+    """Settings of gradient-rule."""
 
-    dtype: str = option("float64", "precision of the networks: float64 only")
-    depths: tuple[int, ...] = option((1, 2, 3, 4, 6, 8), "numbers of hidden layers of the random networks")
-    repeats: int = option(40, "random pairs of each kind (a quarter of them for ConvNets)")
-    slope: float = option(0.1, "slope of Leaky ReLU below zero")
-    steps: int = option(20_000, "training steps of the pair that is looked at while it learns")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        positive(self, "depths", "repeats", "slope", "steps")
-        if self.dtype != "float64" or self.device != "cpu":
-            raise TsdistillError("gradient-rule is checked in float64 on the cpu; leave --dtype and --device")
-        if max(self.depths) > 50:
-            raise TsdistillError(f"--depths {max(self.depths)}: give 50 or fewer")
+    depths: tuple[int, ...] = option(
+        (1, 2, 3, 4, 6, 8), "Numbers of hidden layers of the random networks", above=0, most=50
+    )
+    repeats: int = option(40, "Random pairs of each kind (a quarter of them for ConvNets)", above=0)
+    slope: float = option(0.1, "Slope of Leaky ReLU below zero", above=0)
+    steps: int = option(20_000, "Training steps of the pair that is looked at while it learns", above=0)
 
 
 def run(settings: GradientRule, context: Context) -> Outcome:

@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tsdistill.lab.engine import (
-    GaussianSamples,
-    Networks,
-    best_correlations,
-    cached,
-    check_memory,
-    correlations,
-    decaying_teachers,
-    device_and_dtype,
-    energies,
-    losses,
-    observation_steps,
-    random_students,
-    train,
-    training_bytes,
-)
+from tsdistill.lab import engine
 from tsdistill.lab.engine.node_statistics import rounded
-from tsdistill.lab.experiment import Context, Experiment, Settings, not_negative, option, positive
+from tsdistill.lab.experiment import Context, Experiment, SweepSettings
 from tsdistill.lab.experiments.specialization_claims import claims_of, tables_of
 from tsdistill.lab.layers.theorem_quantities import (
     lowest_gradients,
@@ -36,6 +22,7 @@ from tsdistill.lab.layers.theorem_quantities import (
     without_fan_out,
 )
 from tsdistill.lab.results import Outcome
+from tsdistill.options.option_fields import option
 
 EVALUATION_SAMPLES = 2048
 """Samples on which nodes and losses are measured."""
@@ -44,57 +31,31 @@ SNAPSHOTS = 13
 
 
 @dataclass(frozen=True)
-class Specialization(Settings):
+class Specialization(SweepSettings):
     """The settings of specialization."""
 
-    dtype: str = option("float64", "precision of the networks: float32 or float64")
-    seeds: int = option(12, "teachers and students drawn for each cell")
-    inputs: tuple[int, ...] = option((10, 20, 40), "input dimensions d")
-    nodes: int = option(5, "teacher nodes m")
-    outputs: int = option(10, "output dimension")
-    over: tuple[int, ...] = option((1, 2, 5, 10), "over-realisation: student nodes for each teacher node")
-    decay: float = option(1.0, "strength decay p: fan-out norm of teacher node j is 1/j^p")
-    steps: int = option(60_000, "steps of SGD")
-    batch: int = option(16, "samples a step")
-    rate: float = option(0.3, "step size; a third of it for the last 30 % of the steps")
-    start: float = option(0.5, "norm of a student node's weights at the start")
-    aligned: float = option(0.9, "correlation from which a student node is aligned with a teacher node")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        positive(
-            self, "seeds", "inputs", "nodes", "outputs", "over", "steps", "batch", "rate", "start", "aligned"
-        )
-        not_negative(self, "decay")
+    dtype: str = "float64"
+    seeds: int = option(12, "Teachers and students drawn for each cell", above=0)
+    inputs: tuple[int, ...] = option((10, 20, 40), "Dimensions d of the Gaussian input", above=0)
+    steps: int = 60_000
+    rate: float = option(0.3, "Step size; a third of it for the last 30 % of the steps", above=0)
+    aligned: float = option(
+        0.9, "Correlation from which a student node is aligned with a teacher node", above=0
+    )
 
 
 def run(settings: Specialization, context: Context) -> Outcome:
     """Train a cell for every input dimension and over-realisation, and measure the theorems' quantities."""
-    device, dtype = device_and_dtype(settings.device, settings.dtype)
-    pairs = [(inputs, over) for inputs in settings.inputs for over in settings.over]
-    for inputs, over in pairs:
-        m = settings.nodes
-        check_memory(
-            training_bytes(
-                settings.seeds, inputs, (m,), (m * over,), settings.outputs, settings.batch,
-                samples=EVALUATION_SAMPLES, dtype=dtype,
-            ),
-            device,
-            "--seeds, --nodes, --over or --inputs",
-        )  # fmt: skip
-    shared = {
-        name: value for name, value in asdict(settings).items() if name not in ("inputs", "over", "device")
-    }
-    cells = []
-    for done, (inputs, over) in enumerate(pairs):
-        context.tell("students", done, len(pairs))
-
-        def make(inputs: int = inputs, over: int = over) -> dict[str, Any]:
-            return cell(settings, inputs, over, device, dtype)
-
-        key = {**shared, "inputs": inputs, "over": over}
-        cells.append(cached(context.keep, f"specialization-{inputs}-{over}x", key, make))
-    context.tell("students", len(pairs), len(pairs))
+    where = engine.training_device(
+        settings, settings.seeds, max(settings.inputs), (settings.nodes,),
+        (settings.nodes * max(settings.over),), samples=EVALUATION_SAMPLES,
+        reduce="--seeds, --nodes, --over or --inputs",
+    )  # fmt: skip
+    sizes = [{"inputs": inputs, "over": over} for inputs in settings.inputs for over in settings.over]
+    cells = engine.sweep(
+        context, "specialization", settings.key("inputs", "over"), sizes,
+        lambda inputs, over, tell: _cell(settings, inputs, over, where),
+    )  # fmt: skip
     return Outcome(
         name="specialization",
         settings={},
@@ -108,23 +69,19 @@ def run(settings: Specialization, context: Context) -> Outcome:
     )
 
 
-def cell(
-    settings: Specialization, inputs: int, over: int, device: torch.device, dtype: torch.dtype
-) -> dict[str, Any]:
+def _cell(settings: Specialization, inputs: int, over: int, where: Mapping[str, Any]) -> dict[str, Any]:
     """One cell: its numbers at snapshots in training, and node by node at the end."""
     seeds = range(1000 * settings.seed, 1000 * settings.seed + settings.seeds)
-    width = over * settings.nodes
-    teachers = decaying_teachers(seeds, inputs, settings.nodes, settings.outputs, settings.decay, dtype=dtype)
-    students = random_students(seeds, inputs, (width,), settings.outputs, scale=settings.start, dtype=dtype)
-    teachers, students = teachers.to(device=device), students.to(device=device)
-    where: dict[str, Any] = {"dtype": dtype, "device": device}
-    x = GaussianSamples(10_000 + settings.seed, inputs, **where).rows(EVALUATION_SAMPLES)
+    m, width, c = settings.nodes, over * settings.nodes, settings.outputs
+    teachers = engine.decaying_teachers(seeds, inputs, m, c, settings.decay, **where)
+    students = engine.random_students(seeds, inputs, (width,), c, scale=settings.start, **where)
+    x = engine.GaussianSamples(10_000 + settings.seed, inputs, **where).rows(EVALUATION_SAMPLES)
     snapshots: list[dict[str, Any]] = []
-    at = observation_steps(settings.steps, SNAPSHOTS)
-    train(
+    at = engine.observation_steps(settings.steps, SNAPSHOTS)
+    engine.train(
         students,
         teachers,
-        GaussianSamples(settings.seed, inputs, **where),
+        engine.GaussianSamples(settings.seed, inputs, **where),
         steps=settings.steps,
         batch=settings.batch,
         rate=lambda step: settings.rate * (1 if step < 0.7 * settings.steps else 1 / 3),
@@ -135,32 +92,32 @@ def cell(
         "d": inputs,
         "over": over,
         "K": width + settings.nodes,
-        "energy": rounded(energies(teachers, x)),
+        "energy": rounded(engine.energies(teachers, x)),
         "snapshots": snapshots,
         "end": _end(teachers, students, x, settings.aligned),
     }
 
 
-def _snapshot(step: int, teachers: Networks, students: Networks, x: Tensor) -> dict[str, Any]:
+def _snapshot(step: int, teachers: engine.Networks, students: engine.Networks, x: Tensor) -> dict[str, Any]:
     largest, _ = lowest_gradients(teachers, students, x)
     _, alpha = observer_mask(teachers, students, x)
     return {
         "step": step,
-        "loss": rounded(losses(teachers, students, x)),
+        "loss": rounded(engine.losses(teachers, students, x)),
         "gradient": rounded(largest),
         "precision": rounded(recovery_precision(teachers, students)),
         "alpha": rounded(alpha),
     }
 
 
-def _end(teachers: Networks, students: Networks, x: Tensor, aligned: float) -> dict[str, Any]:
+def _end(teachers: engine.Networks, students: engine.Networks, x: Tensor, aligned: float) -> dict[str, Any]:
     """Nodes at the end of the training, and the loss without them."""
     _, ratio = lowest_gradients(teachers, students, x)
     who, _ = observer_mask(teachers, students, x)
-    matched, best = best_correlations(teachers, students, x)
+    matched, best = engine.best_correlations(teachers, students, x)
     strong = node_strengths(students, x)
     other = best < aligned
-    energy = energies(teachers, x)
+    energy = engine.energies(teachers, x)
     order = torch.where(other, torch.inf, strong).argsort(1).argsort(1)
     instead = (order < other.sum(1, keepdim=True)) & ~other
     return {
@@ -172,16 +129,16 @@ def _end(teachers: Networks, students: Networks, x: Tensor, aligned: float) -> d
         "strength": rounded(strong),
         "net": rounded(net_strengths(students, x)),
         "aligned": (~other).int().tolist(),
-        "loss": rounded(losses(teachers, students, x) / energy),
-        "without": rounded(losses(teachers, without_fan_out(students, other), x) / energy),
-        "instead": rounded(losses(teachers, without_fan_out(students, instead), x) / energy),
-        "moved": rounded(losses(without_fan_out(students, other), students, x) / energy),
+        "loss": rounded(engine.losses(teachers, students, x) / energy),
+        "without": rounded(engine.losses(teachers, without_fan_out(students, other), x) / energy),
+        "instead": rounded(engine.losses(teachers, without_fan_out(students, instead), x) / energy),
+        "moved": rounded(engine.losses(without_fan_out(students, other), students, x) / energy),
     }
 
 
-def _each(teachers: Networks, students: Networks, x: Tensor, aligned: float) -> list[list[int]]:
+def _each(teachers: engine.Networks, students: engine.Networks, x: Tensor, aligned: float) -> list[list[int]]:
     """Number of students aligned with each teacher node (each counts for its best one) ``[S, m]``."""
-    every = correlations(teachers, students, x)
+    every = engine.correlations(teachers, students, x)
     first = every == every.amax(1, keepdim=True)
     return ((every >= aligned) & first).sum(2).tolist()
 

@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tsdistill.lab.engine import (
-    GaussianSamples,
-    cached,
-    check_memory,
-    correlations,
-    decaying_teachers,
-    device_and_dtype,
-    observation_steps,
-    random_students,
-    stacked,
-    train_and_record,
-    training_bytes,
-)
-from tsdistill.lab.engine.node_statistics import ALIGNED, OBSERVED_SAMPLES, mean, rank_correlation, rounded
-from tsdistill.lab.experiment import Context, Experiment, Settings, not_negative, option, positive
+from tsdistill.lab import engine
+from tsdistill.lab.engine.node_statistics import mean, rank_correlation, rounded
+from tsdistill.lab.experiment import Context, Experiment
+from tsdistill.lab.experiments.two_layer import DecaySettings, checked_device, trained_stack
 from tsdistill.lab.results import Claim, Outcome, Table
+from tsdistill.options.option_fields import option
 
-TRAINING_DRAW, OBSERVED_DRAW = 0, 1
-"""What is added to twice the seed for the samples of the training and of the observation."""
 CLEAR_ORDER = 0.5
 """Rank correlation from which on a claim on an order counts as held."""
 
@@ -35,27 +23,15 @@ Decay = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class StrongFirst(Settings):
+class StrongFirst(DecaySettings):
     """The settings of strong-first: teachers of decaying strength, and the training."""
 
-    nodes: int = option(10, "nodes m of the teachers")
-    over: int = option(10, "over-realisation: student nodes for each teacher node")
+    nodes: int = option(10, "Nodes m of the teachers", above=0)
+    over: int = option(10, "Over-realisation: student nodes for each teacher node", above=0)
     decay: tuple[float, ...] = option(
-        (0.0, 0.5, 1.0, 1.5), "p: fan-out norms fall as 1/j^p; 0 is the control"
+        (0.0, 0.5, 1.0, 1.5), "Strength decays p: fan-out norms fall as 1/j^p; 0 is the control", least=0
     )
-    seeds: int = option(32, "teachers and students drawn for each p")
-    inputs: int = option(100, "dimension d of the Gaussian input")
-    outputs: int = option(50, "dimension c of the output")
-    steps: int = option(50_000, "steps of SGD")
-    batch: int = option(16, "samples a step")
-    rate: float = option(0.01, "learning rate")
-    start: float = option(0.3, "norm of fan-in and fan-out weights of a student node at its start")
-    biases: bool = option(True, "whether nodes have biases")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        positive(self, "nodes", "over", "seeds", "inputs", "outputs", "steps", "batch", "rate", "start")
-        not_negative(self, "decay")
+    start: float = 0.3
 
 
 def run(settings: StrongFirst, context: Context) -> Outcome:
@@ -68,28 +44,15 @@ def run(settings: StrongFirst, context: Context) -> Outcome:
     Raises:
         TsdistillError: the stack does not fit into memory.
     """
-    device, dtype = device_and_dtype(settings.device, settings.dtype)
-    count = len(settings.decay) * settings.seeds
-    m, n = settings.nodes, settings.nodes * settings.over
-    needed = training_bytes(
-        count,
-        settings.inputs,
-        (m,),
-        (n,),
-        settings.outputs,
-        settings.batch,
-        samples=OBSERVED_SAMPLES,
-        dtype=dtype,
-    )
-    check_memory(needed, device, "--seeds, --decay, --nodes, --over or --inputs")
-    at = observation_steps(settings.steps, 32)
+    where = checked_device(settings, settings.nodes, settings.over)
+    at = engine.observation_steps(settings.steps, 32)
 
     def tell(step: int) -> None:
         context.tell("students", at.index(step) + 1, len(at))
 
-    key = {name: value for name, value in asdict(settings).items() if name != "device"} | {"at": at}
-    decays: list[Decay] = cached(
-        context.keep, "strong-first", key, lambda: _trained(settings, at, tell, device, dtype)
+    key = settings.key() | {"at": at}
+    decays: list[Decay] = engine.cached(
+        context.keep, "strong-first", key, lambda: _trained(settings, at, tell, where)
     )
     return Outcome(
         "strong-first",
@@ -102,30 +65,15 @@ def run(settings: StrongFirst, context: Context) -> Outcome:
 
 
 def _trained(
-    settings: StrongFirst, at: Sequence[int], tell: Any, device: torch.device, dtype: torch.dtype
+    settings: StrongFirst, at: Sequence[int], tell: Callable[[int], None], where: Mapping[str, Any]
 ) -> list[Decay]:
-    seeds = [settings.seed * 1000 + seed for seed in range(settings.seeds)]
-    m, d, c = settings.nodes, settings.inputs, settings.outputs
-    teachers = stacked(
-        [decaying_teachers(seeds, d, m, c, p, biases=settings.biases, dtype=dtype) for p in settings.decay]
-    ).to(device=device)
-    start = random_students(
-        seeds, d, (m * settings.over,), c, scale=settings.start, biases=settings.biases, dtype=dtype
-    )
-    students = stacked([start] * len(settings.decay)).to(device=device)
-    x = GaussianSamples(2 * settings.seed + OBSERVED_DRAW, d, dtype=dtype, device=device).rows(
-        OBSERVED_SAMPLES
-    )
-    samples = GaussianSamples(2 * settings.seed + TRAINING_DRAW, d, dtype=dtype, device=device)
-    seen = train_and_record(
-        students, teachers, samples, x,
-        steps=settings.steps, batch=settings.batch, rate=settings.rate, at=at, tell=tell,
-    )  # fmt: skip
-    every = correlations(teachers, students, x).cpu()
+    m = settings.nodes
+    stack = trained_stack(settings, m, settings.over, at, tell, where)
+    every = engine.correlations(stack.teachers, stack.students, stack.x).cpu()
     best, which = every.max(1)
-    counts = torch.stack([((which == j) & (best >= ALIGNED)).sum(1) for j in range(m)], 1)
+    counts = torch.stack([((which == j) & (best >= engine.ALIGNED)).sum(1) for j in range(m)], 1)
     shape = (len(settings.decay), settings.seeds, m)
-    matched, owned = seen.correlations.unflatten(1, shape[:2]), counts.view(shape)
+    matched, owned = stack.record.correlations.unflatten(1, shape[:2]), counts.view(shape)
     return [_decay(p, m, at, matched[:, k], owned[k]) for k, p in enumerate(settings.decay)]
 
 
@@ -141,7 +89,7 @@ def _decay(p: float, m: int, at: Sequence[int], matched: Tensor, owned: Tensor) 
         "reached": [int(step) if step <= at[-1] else None for step in reached.median(0).values.tolist()],
         "owned": rounded(owned.double().mean(0)),
         "spread": rounded(owned.double().std(0) if len(owned) > 1 else torch.zeros(m)),
-        "found": rounded((matched[-1] >= ALIGNED).double().mean(0)),
+        "found": rounded((matched[-1] >= engine.ALIGNED).double().mean(0)),
         "order": rounded(mean([rank_correlation(index, (-row).tolist()) for row in reached])),
         "gathering": rounded(mean([rank_correlation(index, row.tolist()) for row in owned])),
     }
@@ -153,10 +101,10 @@ def _reached(at: Sequence[int], matched: Tensor) -> Tensor:
     If there is none: after the last step, by one step for each hundredth that its best correlation lacks to
     0.9.
     """
-    aligned = matched >= ALIGNED
+    aligned = matched >= engine.ALIGNED
     steps = torch.tensor(at, dtype=torch.float64)
     first = steps[aligned.int().argmax(0)]
-    return torch.where(aligned.any(0), first, steps[-1] + 1 + 100 * (ALIGNED - matched[-1]).double())
+    return torch.where(aligned.any(0), first, steps[-1] + 1 + 100 * (engine.ALIGNED - matched[-1]).double())
 
 
 def _claims(decays: Sequence[Decay]) -> tuple[Claim, ...]:

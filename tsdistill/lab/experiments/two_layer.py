@@ -3,40 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from tsdistill.errors import TsdistillError
-from tsdistill.lab.engine import (
-    GaussianSamples,
-    Networks,
-    cached,
-    check_memory,
-    correlations,
-    decaying_teachers,
-    deviations,
-    device_and_dtype,
-    fan_out_norms,
-    observation_steps,
-    random_students,
-    stacked,
-    train_and_record,
-    training_bytes,
-)
-from tsdistill.lab.engine.node_statistics import (
-    OBSERVED_SAMPLES,
-    curve_points,
-    l_curve,
-    mean,
-    rank_correlation,
-    rounded,
-)
-from tsdistill.lab.experiment import Context, Experiment, Settings, not_negative, option, positive
+from tsdistill.lab import engine
+from tsdistill.lab.engine.node_statistics import curve_points, l_curve, mean, rank_correlation, rounded
+from tsdistill.lab.experiment import Context, Experiment, StudentSettings
 from tsdistill.lab.results import Claim, Outcome, Table
+from tsdistill.options.option_fields import option
 
 RECOVERED = 0.95
 """Correlation from which on a teacher node counts as recovered."""
@@ -51,30 +29,29 @@ Cell = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class TwoLayer(Settings):
+class DecaySettings(StudentSettings):
+    """The settings of experiments on teachers whose strengths decay by several exponents."""
+
+    decay: tuple[float, ...] = option(
+        (0.0, 0.5, 1.0, 1.5, 2.0, 2.5), "Strength decays p: fan-out norms fall as 1/j^p", least=0
+    )
+    seeds: int = option(32, "Teachers and students drawn for each p", above=0)
+    inputs: int = option(100, "Dimension d of the Gaussian input", above=0)
+    outputs: int = 50
+    rate: float = 0.01
+    biases: bool = option(True, "Whether nodes have biases")
+
+
+@dataclass(frozen=True)
+class TwoLayer(DecaySettings):
     """The settings of two-layer: the sweep, and the training."""
 
-    nodes: tuple[int, ...] = option((5, 10, 20), "nodes m of the teachers")
-    over: tuple[int, ...] = option((1, 2, 5, 10), "over-realisation: student nodes for each teacher node")
-    decay: tuple[float, ...] = option((0.0, 0.5, 1.0, 1.5, 2.0, 2.5), "p: fan-out norms fall as 1/j^p")
-    seeds: int = option(32, "teachers and students drawn for each")
-    inputs: int = option(100, "dimension d of the Gaussian input")
-    outputs: int = option(50, "dimension c of the output")
-    steps: int = option(50_000, "steps of SGD")
-    early: float = option(0.1, "share of the steps after which recovery counts as early")
-    batch: int = option(16, "samples a step")
-    rate: float = option(0.01, "learning rate")
-    start: float = option(1.0, "norm of fan-in and fan-out weights of a student node at its start")
-    biases: bool = option(True, "whether nodes have biases")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        positive(
-            self, "nodes", "over", "seeds", "inputs", "outputs", "steps", "batch", "rate", "start", "early"
-        )
-        not_negative(self, "decay")
-        if self.early > 1:
-            raise TsdistillError(f"--early {self.early:g}: give a share of the steps, above 0 and at most 1")
+    nodes: tuple[int, ...] = option((5, 10, 20), "Nodes m of the teachers", above=0)
+    over: tuple[int, ...] = option(
+        (1, 2, 5, 10), "Over-realisation: student nodes for each teacher node", above=0
+    )
+    early: float = option(0.1, "Share of the steps after which recovery counts as early", above=0, most=1)
+    start: float = 1.0
 
     @property
     def early_step(self) -> int:
@@ -92,30 +69,13 @@ def run(settings: TwoLayer, context: Context) -> Outcome:
     Raises:
         TsdistillError: the largest stack does not fit into memory.
     """
-    device, dtype = device_and_dtype(settings.device, settings.dtype)
-    sizes = [(m, over) for m in settings.nodes for over in settings.over]
-    for m, over in sizes:
-        check_memory(
-            training_bytes(
-                len(settings.decay) * settings.seeds, settings.inputs, (m,), (m * over,), settings.outputs,
-                settings.batch, samples=OBSERVED_SAMPLES, dtype=dtype,
-            ),
-            device,
-            "--seeds, --decay, --nodes, --over or --inputs",
-        )  # fmt: skip
-    at = observation_steps(settings.steps, 16, settings.early_step)
-    shared = {key: value for key, value in asdict(settings).items() if key not in ("nodes", "over", "device")}
-    cells: list[Cell] = []
-    for number, (m, over) in enumerate(sizes):
-        name = f"two-layer-{m}-{over}x"
-
-        def tell(step: int, number: int = number) -> None:
-            context.tell("students", number * len(at) + at.index(step) + 1, len(at) * len(sizes))
-
-        def make(m: int = m, over: int = over, tell: Any = tell) -> Cell:
-            return cell(settings, m, over, at, tell, device, dtype)
-
-        cells.append(cached(context.keep, name, {**shared, "nodes": m, "over": over, "at": at}, make))
+    where = checked_device(settings, max(settings.nodes), max(settings.over))
+    at = engine.observation_steps(settings.steps, 16, settings.early_step)
+    sizes = [{"nodes": m, "over": over} for m in settings.nodes for over in settings.over]
+    key = settings.key("nodes", "over") | {"at": at}
+    cells = engine.sweep(
+        context, "two-layer", key, sizes, partial(_cell, settings=settings, at=at, where=where), at
+    )
     return Outcome(
         "two-layer",
         {},
@@ -129,49 +89,104 @@ def run(settings: TwoLayer, context: Context) -> Outcome:
     )
 
 
-def networks_of(settings: TwoLayer, m: int, over: int) -> tuple[Networks, Networks]:
-    """Teachers and students, sorted by decay, then by seed."""
-    seeds = [settings.seed * 1000 + seed for seed in range(settings.seeds)]
-    dtype = getattr(torch, settings.dtype)
-    teachers = [
-        decaying_teachers(seeds, settings.inputs, m, settings.outputs, p, biases=settings.biases, dtype=dtype)
-        for p in settings.decay
-    ]
-    students = random_students(
-        seeds, settings.inputs, (m * over,), settings.outputs,
-        scale=settings.start, biases=settings.biases, dtype=dtype,
+def checked_device(settings: DecaySettings, m: int, over: int) -> dict[str, Any]:
+    """The keywords ``dtype`` and ``device``, once the largest stack of students fits into memory.
+
+    Args:
+        settings: of the experiment.
+        m: largest number of teacher nodes.
+        over: largest number of student nodes for each of them.
+
+    Raises:
+        TsdistillError: it does not fit, or the device does not exist.
+    """
+    return engine.training_device(
+        settings, len(settings.decay) * settings.seeds, settings.inputs, (m,), (m * over,),
+        samples=engine.OBSERVED_SAMPLES, reduce="--seeds, --decay, --nodes, --over or --inputs",
     )  # fmt: skip
-    return stacked(teachers), stacked([students] * len(settings.decay))
 
 
-def cell(
-    settings: TwoLayer,
+def networks_of(
+    settings: DecaySettings, m: int, over: int, where: Mapping[str, Any]
+) -> tuple[engine.Networks, engine.Networks]:
+    """Teachers and students, sorted by decay, then by seed.
+
+    Args:
+        settings: of the experiment.
+        m: nodes of the teachers.
+        over: student nodes for each of them.
+        where: ``dtype`` and ``device``.
+    """
+    seeds = [settings.seed * 1000 + seed for seed in range(settings.seeds)]
+    d, c, biases = settings.inputs, settings.outputs, settings.biases
+    teachers = [engine.decaying_teachers(seeds, d, m, c, p, biases=biases, **where) for p in settings.decay]
+    start = engine.random_students(seeds, d, (m * over,), c, scale=settings.start, biases=biases, **where)
+    return engine.stacked(teachers), engine.stacked([start] * len(settings.decay))
+
+
+@dataclass(frozen=True)
+class TrainedStack:
+    """Teachers and trained students, the samples on which nodes are observed, and the observations."""
+
+    teachers: engine.Networks
+    students: engine.Networks
+    x: Tensor
+    record: engine.TrainingRecord
+
+
+def trained_stack(
+    settings: DecaySettings,
     m: int,
     over: int,
     at: Sequence[int],
-    tell: Any,
-    device: torch.device,
-    dtype: torch.dtype,
-) -> Cell:
-    """The figures of the students of one size: each entry is a list over decays."""
-    teachers, students = (each.to(device=device) for each in networks_of(settings, m, over))
-    options: dict[str, Any] = {"dtype": dtype, "device": device}
-    x = GaussianSamples(2 * settings.seed + OBSERVED_DRAW, settings.inputs, **options).rows(OBSERVED_SAMPLES)
-    samples = GaussianSamples(2 * settings.seed + TRAINING_DRAW, settings.inputs, **options)
-    seen = train_and_record(
+    tell: Callable[[int], None],
+    where: Mapping[str, Any],
+) -> TrainedStack:
+    """Train the students of all decays and seeds at once, and observe them at the steps ``at``.
+
+    Args:
+        settings: of the experiment.
+        m: nodes of the teachers.
+        over: student nodes for each of them.
+        at: steps.
+        tell: called with each of them.
+        where: ``dtype`` and ``device``.
+    """
+    teachers, students = networks_of(settings, m, over, where)
+    observed, samples = (
+        engine.GaussianSamples(2 * settings.seed + draw, settings.inputs, **where)
+        for draw in (OBSERVED_DRAW, TRAINING_DRAW)
+    )
+    x = observed.rows(engine.OBSERVED_SAMPLES)
+    record = engine.train_and_record(
         students, teachers, samples, x,
         steps=settings.steps, batch=settings.batch, rate=settings.rate, at=at, tell=tell,
     )  # fmt: skip
+    return TrainedStack(teachers, students, x, record)
+
+
+def _cell(
+    nodes: int,
+    over: int,
+    tell: Callable[[int], None],
+    *,
+    settings: TwoLayer,
+    at: Sequence[int],
+    where: Mapping[str, Any],
+) -> Cell:
+    """The figures of the students of one size: each entry is a list over decays."""
+    stack = trained_stack(settings, nodes, over, at, tell, where)
+    students, seen = stack.students, stack.record
     shape = (len(at), len(settings.decay), settings.seeds)
     matched, lost = seen.correlations.unflatten(1, shape[1:]), seen.losses.view(shape)
-    best = correlations(teachers, students, x).amax(1).cpu().view(*shape[1:], -1)
-    norms = fan_out_norms(students).cpu().view_as(best)
-    strengths = deviations(students, x)[0].cpu().view_as(best) * norms
+    best = engine.correlations(stack.teachers, students, stack.x).amax(1).cpu().view(*shape[1:], -1)
+    norms = engine.fan_out_norms(students).cpu().view_as(best)
+    strengths = engine.deviations(students, stack.x)[0].cpu().view_as(best) * norms
     recovered = (matched > RECOVERED).float()
     early = list(at).index(settings.early_step)
     small = lost[-1] < SMALL_LOSS
     return {
-        "nodes": m,
+        "nodes": nodes,
         "over": over,
         "decay": list(settings.decay),
         "loss": rounded(lost.median(2).values.T),

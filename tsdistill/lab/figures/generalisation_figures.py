@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tsdistill.lab.experiments.generalisation import rank_correlation
+from tsdistill.lab.engine.node_statistics import rank_correlation
 from tsdistill.lab.results import Outcome
 from tsdistill.report.canvas import axes_names, dress, grid
 

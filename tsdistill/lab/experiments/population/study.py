@@ -11,47 +11,41 @@ from torch import Tensor
 
 from tsdistill.errors import TsdistillError
 from tsdistill.lab.engine.result_cache import cached
-from tsdistill.lab.experiment import Settings, not_negative, option, positive
+from tsdistill.lab.experiment import ExactSettings
 from tsdistill.lab.results import Claim, Table
+from tsdistill.options.option_fields import option, written
 
 
 @dataclass(frozen=True)
-class PopulationGradient(Settings):
-    """Settings of population-gradient. All computations are in float64 on the CPU."""
+class PopulationGradient(ExactSettings):
+    """Settings of population-gradient."""
 
-    dtype: str = option("float64", "precision of the networks: float64 only")
-    dimension: int = option(20, "input dimension d where the formula is checked")
-    nodes: tuple[int, ...] = option((1, 2, 5, 10), "student nodes where the formula is checked")
-    samples: int = option(1_000_000, "Gaussian samples of the largest Monte-Carlo estimate")
-    dimensions: tuple[int, ...] = option((2, 5, 10, 20, 50, 100), "input dimensions of the one-node basin")
+    dimension: int = option(20, "Input dimension d where the formula is checked", above=0)
+    nodes: tuple[int, ...] = option((1, 2, 5, 10), "Student nodes where the formula is checked", above=0)
+    samples: int = option(1_000_000, "Gaussian samples of the largest Monte-Carlo estimate", least=1000)
+    dimensions: tuple[int, ...] = option(
+        (2, 5, 10, 20, 50, 100), "Input dimensions of the one-node basin", least=2
+    )
     deviations: tuple[float, ...] = option(
         (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0),
-        "standard deviations of the starts, in lengths of the teacher",
+        "Standard deviations of the starts, in lengths of the teacher",
+        above=0,
     )
-    starts: int = option(1000, "random starts for each dimension and deviation")
-    time: float = option(60.0, "how long the gradient flow of one node is followed")
-    symmetric: tuple[int, ...] = option((2, 5, 10), "numbers of nodes whose symmetry is broken")
+    starts: int = option(1000, "Random starts for each dimension and deviation", above=0)
+    time: float = option(60.0, "How long the gradient flow of one node is followed", above=0)
+    symmetric: tuple[int, ...] = option((2, 5, 10), "Numbers of nodes whose symmetry is broken", least=2)
     perturbations: tuple[float, ...] = option(
-        (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8), "sizes of what breaks the symmetry"
+        (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8), "Sizes of what breaks the symmetry", above=0
     )
-    repeats: int = option(40, "random perturbations of each size")
-    searches: int = option(200, "random starts of the search for critical points")
+    repeats: int = option(40, "Random perturbations of each size", above=0)
+    searches: int = option(200, "Random starts of the search for critical points", least=0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        positive(self, "dimension", "nodes", "samples", "dimensions", "deviations", "starts", "time")
-        positive(self, "symmetric", "perturbations", "repeats")
-        not_negative(self, "searches")
-        if self.dtype != "float64" or self.device != "cpu":
-            raise TsdistillError(
-                "population-gradient is solved in float64 on the cpu; leave --dtype and --device"
-            )
-        for name, least in (("symmetric", 2), ("dimensions", 2), ("samples", 1000)):
-            value = getattr(self, name)
-            if min(value if isinstance(value, tuple) else (value,)) < least:
-                raise TsdistillError(f"--{name} {value}: give {least} or more")
         if self.dimension * max(self.nodes) > 20_000:
-            raise TsdistillError("--dimension times --nodes is above 20,000; give fewer or smaller ones")
+            raise TsdistillError(
+                f"{written('dimension')} times {written('nodes')} is above 20,000; give fewer or smaller ones"
+            )
 
 
 @dataclass(frozen=True)
