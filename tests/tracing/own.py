@@ -13,7 +13,8 @@ from torch import nn
 import tsdistill as tsd
 from tests.tracing.networks import randomise
 from tsdistill.runtime.modes import run
-from tsdistill.tracing import NodeGraph, repair, trace
+from tsdistill.tracing import NodeGraph, trace
+from tsdistill.tracing.replay import CutRun
 
 MODULES = "tests.tracing.own_modules"
 
@@ -62,13 +63,13 @@ def same(one: nn.Module, other: nn.Module, x: Any) -> bool:
 
 
 def counted_replays(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """A list that grows by an entry with every replay that `tracing.repair` runs."""
+    """A list that grows by an entry with every replay that the repair of a cut runs."""
     calls: list[Any] = []
 
-    def counting(*args: Any) -> Any:
-        calls.append(args)
-        return original(*args)
+    def counting(cut_run: CutRun, **options: Any) -> Any:
+        calls.append(cut_run)
+        return original(cut_run, **options)
 
-    original = repair.replay
-    monkeypatch.setattr(repair, "replay", counting)
+    original = CutRun.replay
+    monkeypatch.setattr(CutRun, "replay", counting)
     return calls

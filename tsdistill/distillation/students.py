@@ -21,6 +21,7 @@ from tsdistill.runtime.nests import tensors
 from tsdistill.tracing import trace
 from tsdistill.tracing.graph import NodeGraph
 from tsdistill.tracing.repair import repair
+from tsdistill.tracing.replay import CutRun
 from tsdistill.tracing.surgery import take_coordinates
 from tsdistill.tracing.trace_record import Record
 
@@ -166,7 +167,7 @@ def _model_with_copies(
     counts = [copies.get(group.name, np.ones(group.size, dtype=np.int64)) for group in graph.groups]
     record = _CopyRecord(graph.record.trace, graph.record.node_of, graph.record.axes)
     numbers = np.concatenate(counts) if counts else np.zeros(0, dtype=np.int64)
-    attributes, replayed = repair(model, inputs, record, numbers)
+    attributes, replayed = repair(CutRun(model, inputs, record, numbers))
     if replayed.broken is not None:
         return f"{replayed.broken or 'the model'} breaks: {replayed.cause}"
     if replayed.stale:

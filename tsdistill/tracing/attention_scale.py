@@ -40,8 +40,7 @@ def fold_scales(
     Returns:
         how many times as large activations have become.
     """
-    record = graph.record
-    assert record is not None
+    record = graph.traced
     if not scaled:
         return {}
     shrunk = _shrunk_classes(record, graph, removed)
@@ -76,7 +75,7 @@ def multiplied_slots(graph: NodeGraph) -> Iterator[tuple[Group, dict[tuple[str, 
 
 def _shrunk_classes(record: Record, graph: NodeGraph, removed: Mapping[str, np.ndarray]) -> set[int]:
     """The classes of `Record.untied` in the groups that lose nodes."""
-    lost = np.concatenate([np.full(group.size, group.name in removed) for group in graph.groups])
+    lost = np.repeat([name in removed for name in graph.widths], [*graph.widths.values()])
     held = record.node_of >= 0
     return set(np.unique(record.untied[held][lost[record.node_of[held]]]).tolist()) - {-1}
 
@@ -121,16 +120,13 @@ def _slots(
 ) -> Iterator[tuple[Group, dict[tuple[str, int], np.ndarray]]]:
     """Every group that holds classes of ``part``, and where those lie: ``(parameter, dimension)`` -> int64,
     coordinates."""
-    starts = {
-        (dim_labels.param, dim_labels.dim): dim_labels.start
-        for dim_labels in record.trace.constraints.parameter_dims
-    }
+    by_place = record.trace.constraints.by_place
     wanted = np.array(sorted(part))
     for group in graph.groups:
         own_slots = {}
         for slot in group.slots:
             coords = slot.coords.reshape(-1)
-            own = coords[np.isin(record.untied[starts[slot.param, slot.dim] + coords], wanted)]
+            own = coords[np.isin(record.untied[by_place[slot.param, slot.dim].start + coords], wanted)]
             if len(own):
                 own_slots[slot.param, slot.dim] = own
         if own_slots:

@@ -7,14 +7,11 @@ from tsdistill.tracing.graph import Group, NodeGraph
 
 def other_axes(graph: NodeGraph, group: Group, refused: dict[str, set[int]]) -> bool:
     """Refuse the axes that ``group`` goes by where its blocks have others left; is there any such block?"""
-    record = graph.record
-    assert record is not None
-    first, any_closed = graph.starts[group.name], False
+    record, any_closed = graph.traced, False
     blocks = record.trace.constraints.blocks
     for name, axis in record.axes.items():
         product = blocks[name]
-        nodes = record.node_of[product.whole]
-        if not ((nodes >= first) & (nodes < first + group.size)).any():
+        if group.name not in graph.groups_of(record.node_of[product.whole]):
             continue
         closed = refused.setdefault(name, set())
         closed.add(axis)
@@ -31,14 +28,11 @@ def head_size_groups(graph: NodeGraph) -> dict[str, dict[str, int]]:
     record = graph.record
     if record is None:
         return {}
-    axes_by_group = {}
+    axes: dict[str, dict[str, int]] = {name: {} for name in graph.widths}
     blocks = record.trace.constraints.blocks
-    for group in graph.groups:
-        first, own = graph.starts[group.name], {}
-        for name, axis in record.head_size_axes.items():
-            nodes = record.node_of[blocks[name].whole]
-            if len(nodes) and ((nodes >= first) & (nodes < first + group.size)).all():
-                own[name] = axis
-        if own:
-            axes_by_group[group.name] = own
-    return axes_by_group
+    for name, axis in record.head_size_axes.items():
+        nodes = record.node_of[blocks[name].whole]
+        groups = graph.groups_of(nodes)
+        if len(groups) == 1 and (nodes >= 0).all():
+            axes[groups[0]][name] = axis
+    return {name: own for name, own in axes.items() if own}

@@ -12,7 +12,7 @@ import numpy as np
 
 from tsdistill.tracing.graph import NodeGraph
 from tsdistill.tracing.labels import OuterProductBlock
-from tsdistill.tracing.replay import ReplayResult, StaleSize, related, within
+from tsdistill.tracing.replay import CutRun, ReplayResult, StaleSize, related, within
 from tsdistill.tracing.trace_record import Record
 
 Pair = tuple[np.ndarray, np.ndarray]
@@ -41,7 +41,7 @@ class WidthCoupling:
         return self.one.tobytes(), self.other.tobytes()
 
 
-def width_couplings(record: Record, result: ReplayResult, gone: np.ndarray) -> list[WidthCoupling]:
+def width_couplings(run: CutRun, result: ReplayResult) -> list[WidthCoupling]:
     """What explains the stale numbers that no attribute does: another width that lost just as many nodes.
 
     A module that reads ``C`` off its input and gives it (or ``C // heads``) to a reshape of something else
@@ -49,17 +49,17 @@ def width_couplings(record: Record, result: ReplayResult, gone: np.ndarray) -> l
     become one. Where no such width explains anything, a number that the module keeps for two widths may.
 
     Args:
-        record: of the whole model.
-        result: of the replay; operators that got a number which the cut does not explain.
-        gone: for every node whether it goes.
+        run: of the cut model.
+        result: of its replay; operators that got a number which the cut does not explain.
     """
+    record = run.record
     by_nodes: dict[tuple[bytes, ...], Pair] = {}
     for item in result.stale:
         if related(item.step.module, result.broken):
             continue
         for _, _, labels in item.step.sizes:
-            if int(record.keeps(labels, gone).sum()) == item.wanted:
-                tie = next(_sources(record, item, labels, gone), None)
+            if run.count(labels) == item.wanted:
+                tie = next(_sources(run, item, labels), None)
                 if tie is not None:  # once for the same nodes: another order of them would make one of all
                     by_nodes.setdefault(tuple(np.unique(record.node_of[side]).tobytes() for side in tie), tie)
     pairs = [*by_nodes.values()] or list(_by_one_number(record, result))
@@ -73,15 +73,13 @@ def coupling_notes(graph: NodeGraph) -> tuple[str, ...]:
         return ()
     tied = np.concatenate([record.node_of[one] for one, _ in record.trace.constraints.couplings])
     notes = []
-    for group in graph.groups:
-        first = graph.starts[group.name]
-        if ((tied >= first) & (tied < first + group.size)).any():
-            slot = next(slot for slot in group.slots if slot.param in group.writers)
-            notes.append(
-                f"{group.name}: code takes widths of other layers from this one (as in C // heads), so each "
-                f"of its {group.size} nodes is {slot.coords.shape[1]} of its channels and all that goes with "
-                "them in those layers"
-            )
+    for group in map(graph.by_name.__getitem__, graph.groups_of(tied)):
+        slot = next(slot for slot in group.slots if slot.param in group.writers)
+        notes.append(
+            f"{group.name}: code takes widths of other layers from this one (as in C // heads), so each "
+            f"of its {group.size} nodes is {slot.coords.shape[1]} of its channels and all that goes with "
+            "them in those layers"
+        )
     return tuple(notes)
 
 
@@ -110,14 +108,14 @@ def _by_one_number(record: Record, result: ReplayResult) -> Iterator[Pair]:
         yield from ((first, other) for other in others if size > 1 and _are_separate(record, (first, other)))
 
 
-def _sources(record: Record, item: StaleSize, labels: np.ndarray, gone: np.ndarray) -> Iterator[Pair]:
+def _sources(run: CutRun, item: StaleSize, labels: np.ndarray) -> Iterator[Pair]:
     """Widths met in the same module before, of which as many coordinates are left as were given."""
-    size = len(labels)
+    record, size = run.record, len(labels)
     for step in reversed(record.trace.steps[: record.trace.steps.index(item.step)]):
         if not within(step.module, item.step.module):
             continue
         for other in step.touched:
-            kept = int(record.keeps(other, gone).sum())
+            kept = run.count(other)
             if kept == len(other):
                 continue
             if len(other) == size and kept == item.computed:

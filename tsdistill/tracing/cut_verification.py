@@ -14,11 +14,9 @@ from tsdistill.errors import TsdistillError
 from tsdistill.runtime.modes import Inputs, operator_name, plain_evaluation, tensors_in
 from tsdistill.runtime.module_names import module_names
 from tsdistill.runtime.nests import mapped
-from tsdistill.runtime.randomness import draw, draws
-from tsdistill.tracing.data_dependent import apply_choices
 from tsdistill.tracing.labels import Labels
 from tsdistill.tracing.model_copy import deepcopy_model
-from tsdistill.tracing.replay import replay
+from tsdistill.tracing.replay import CutRun, replay
 from tsdistill.tracing.sibling_modules import run_all
 from tsdistill.tracing.trace_aligner import TraceAligner
 from tsdistill.tracing.trace_record import Record, Step
@@ -37,12 +35,9 @@ class _MaskedRun(TraceAligner):
         step = self.next(operator_name(func))
         if step is None:
             return func(*args, **(kwargs or {}))
-        if self.record.forces(step):
-            return apply_choices(func, args, kwargs or {}, step.chosen)
-        if step.drawn is not None and draws(func):
-            return draw(
-                func, args, kwargs or {}, step.drawn, self.kept_coordinates(step.drawn, None), self.seed(step)
-            )
+        repeated = self.repeated(func, args, kwargs or {}, step, whole=True)
+        if repeated is not None:
+            return repeated
         out = self._computed(func, step, list(args), kwargs or {})
         if self.record.judges(step):
             self.compared += tensors_in(out)
@@ -125,28 +120,26 @@ def _kept(record: Record, gone: np.ndarray, tensor: torch.Tensor, labels: Labels
     return tensor
 
 
-def disagreement(
-    small: nn.Module,
-    model: nn.Module,
-    inputs: Inputs,
-    record: Record,
-    gone: np.ndarray,
-    output: Sequence[torch.Tensor],
-) -> str | None:
-    """What differs between the ``output`` of a replay of the cut ``small`` and the reference, or None.
+def disagreement(run: CutRun, model: nn.Module, output: Sequence[torch.Tensor]) -> str | None:
+    """What differs between the ``output`` of a replay of a cut model and the reference, or None.
 
     Where they differ, both run once more in float64, and that decides: a network that nobody has trained may
     blow rounding in float32 up to anything. A model that cannot run in float64 is judged as it is, and less
     strictly.
+
+    Args:
+        run: of the cut model.
+        model: the whole model.
+        output: of the replay.
     """
-    wanted = reference(model, inputs, record, gone)
+    wanted = reference(model, run.inputs, run.record, run.gone)
     if difference(list(output), wanted, STRICT) is None:
         return None
-    wide = mapped(inputs, lambda t: t.double() if t.is_floating_point() else t)
+    wide = mapped(run.inputs, lambda t: t.double() if t.is_floating_point() else t)
     with suppress(TsdistillError):
-        again = replay(deepcopy_model(small).double(), wide, record, gone)
+        again = replay(deepcopy_model(run.model).double(), wide, run.record, run.gone)
         if again.clean:
-            exact = reference(deepcopy_model(model).double(), wide, record, gone)
+            exact = reference(deepcopy_model(model).double(), wide, run.record, run.gone)
             return difference(list(again.output), exact, STRICT)
     return difference(list(output), wanted, LENIENT)
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tsdistill.errors import TsdistillError
+
 if TYPE_CHECKING:
     from tsdistill.tracing.trace_record import Record
 
@@ -129,6 +131,24 @@ class NodeGraph:
             starts[group.name] = count
             count += group.size
         return starts
+
+    def groups_of(self, nodes: np.ndarray) -> list[str]:
+        """Names of the groups that hold any of ``nodes`` (int64, any shape; negative ones are none), in
+        order."""
+        starts = [*self.starts.values()]
+        places = np.searchsorted(starts, np.unique(nodes[nodes >= 0]), side="right") - 1
+        return [self.groups[place].name for place in np.unique(places)]
+
+    @property
+    def traced(self) -> Record:
+        """The trace behind this graph.
+
+        Raises:
+            TsdistillError: the graph was built by hand.
+        """
+        if self.record is None:
+            raise TsdistillError("this node graph was built by hand; trace the model to cut it")
+        return self.record
 
     @cached_property
     def widths(self) -> dict[str, int]:

@@ -101,12 +101,8 @@ class _LabelClasses:
         self.fixed = np.zeros(count, dtype=bool)
 
     def merge(self, a: np.ndarray, b: np.ndarray) -> None:
-        count = len(self.fixed)
-        links = coo_array((np.ones(len(a), dtype=np.int8), (self.of[a], self.of[b])), shape=(count, count))
-        merged, of = connected_components(links, directed=False)
-        fixed = np.zeros(merged, dtype=bool)
-        np.logical_or.at(fixed, of, self.fixed)
-        self.of, self.fixed = of[self.of], fixed
+        of, self.fixed = _merged(self.of[a], self.of[b], self.fixed)
+        self.of = of[self.of]
 
     def fix(self, labels: np.ndarray) -> None:
         self.fixed[self.of[labels]] = True
@@ -114,17 +110,21 @@ class _LabelClasses:
     def remaining(self, a: np.ndarray, b: np.ndarray) -> int:
         """How many classes that may go there would be if ``a`` and ``b`` were merged."""
         names, both = np.unique(np.concatenate([self.of[a], self.of[b]]), return_inverse=True)
-        size = len(names)
-        links = coo_array(
-            (np.ones(len(a), dtype=np.int8), (both[: len(a)], both[len(a) :])), shape=(size, size)
-        )
-        merged, of = connected_components(links, directed=False)
-        fixed = np.zeros(merged, dtype=bool)
-        np.logical_or.at(fixed, of, self.fixed[names])
-        return int(merged - fixed.sum())
+        _, fixed = _merged(both[: len(a)], both[len(a) :], self.fixed[names])
+        return int((~fixed).sum())
 
     def is_fixed(self, labels: np.ndarray) -> np.ndarray:
         return self.fixed[self.of[labels]]
+
+
+def _merged(a: np.ndarray, b: np.ndarray, fixed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The class of each class after the merge of ``a`` and ``b``, pair by pair, and which of those are fixed:
+    those into which a ``fixed`` one went."""
+    links = coo_array((np.ones(len(a), dtype=np.int8), (a, b)), shape=(len(fixed), len(fixed)))
+    count, of = connected_components(links, directed=False)
+    merged = np.zeros(count, dtype=bool)
+    np.logical_or.at(merged, of, fixed)
+    return of, merged
 
 
 def _settle(classes: _LabelClasses, pending: list) -> tuple[list, bool]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from tsdistill.errors import TsdistillError
 from tsdistill.models.layers.call_kinds import CallLayer
+from tsdistill.models.layers.layer_kind import is_norm, kind_of
 from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
 from tsdistill.runtime.modes import (
     BY_SIZES,
@@ -18,11 +20,10 @@ from tsdistill.runtime.modes import (
     tensors_in,
 )
 from tsdistill.runtime.module_names import attributes_read, module_names
-from tsdistill.torch_private import buffers_of
-from tsdistill.tracing.activation_inputs import inputs_of_layers
+from tsdistill.torch_private import buffers_of, is_batched
 from tsdistill.tracing.labels import Labels
 from tsdistill.tracing.sibling_modules import CompanionCall, run_with_companions
-from tsdistill.tracing.trace_record import Run, Trace
+from tsdistill.tracing.trace_record import Contraction, Run, Trace
 from tsdistill.tracing.tracer import Tracer
 
 
@@ -149,3 +150,31 @@ def same_shapes(one: nn.Module, other: nn.Module) -> bool:
     """Whether two modules are of one class and have the same parameters, by name and shape."""
     shapes = [{name: p.shape for name, p in module.named_parameters()} for module in (one, other)]
     return type(one) is type(other) and shapes[0] == shapes[1]
+
+
+def inputs_of_layers(model: nn.Module, tracer: Tracer) -> ModuleHooks:
+    """Mark what layers of ``model`` are given as data, inside the block.
+
+    Learnt constants, queries and latents go through layers like any activation. Their nodes can leave: the
+    parameter is the layer that writes them.
+    """
+
+    def mark(call: ModuleCall) -> None:
+        kind, inputs = kind_of(call.module), (*call.args, *call.kwargs.values())
+        channel_dim = -1 if kind is None else kind.channel_dim
+        for x in inputs if kind is None else inputs[:1]:
+            if not isinstance(x, torch.Tensor) or is_batched(x):
+                continue
+            if not x.is_floating_point() or tracer.is_data(x):
+                continue
+            labels = tracer.labels(x)[channel_dim] if x.ndim >= abs(channel_dim) + (channel_dim > 0) else None
+            tracer.mark_input(x, known=True)
+            if labels is not None and tracer.of_parameter(labels):
+                tracer.contractions.append(Contraction(call.name, "constant", None, None, labels))
+
+    layers = {
+        name: module
+        for name, module in model.named_modules()
+        if kind_of(module) is not None or is_norm(module) or isinstance(module, nn.MultiheadAttention)
+    }
+    return ModuleHooks(layers, before=mark)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -161,6 +161,11 @@ class Constraints:
         self.outer_products.append(OuterProductBlock(whole, labelled, name))
 
     @property
+    def by_place(self) -> dict[tuple[str, int], DimLabels]:
+        """The labelled dimensions by ``(parameter or buffer, dimension)``."""
+        return {(each.param, each.dim): each for each in self.parameter_dims}
+
+    @property
     def blocks(self) -> dict[str, OuterProductBlock]:
         """The blocks by name."""
         return {product.name: product for product in self.outer_products}
@@ -171,26 +176,17 @@ def _below(fields: Iterable[np.ndarray | None], count: int) -> bool:
 
 
 def label_model(constraints: Constraints, model: nn.Module) -> list[tuple[torch.Tensor, Labels]]:
-    """Rulers of all parameters, buffers and constants of ``model``, each tensor once (by its first name)."""
-    return [(tensor, constraints.label_parameter(name, tensor.shape)) for name, tensor in _tensors(model)]
+    """Parameters, buffers and constants of ``model``, each tensor once (by its first name), with the labels
+    that ``constraints`` has of them, or else new ones."""
+    known = constraints.by_place
 
+    def labels(name: str, tensor: torch.Tensor) -> Labels:
+        if not known:
+            return constraints.label_parameter(name, tensor.shape)
+        dims = (known.get((name, dim)) for dim in range(tensor.ndim))
+        return tuple(None if each is None else each.labels for each in dims)
 
-def label_copy(constraints: Constraints, model: nn.Module) -> list[tuple[torch.Tensor, Labels]]:
-    """The tensors of a copy of a labelled model, with the labels that ``constraints`` has of the original."""
-    along = {(dim_labels.param, dim_labels.dim): dim_labels for dim_labels in constraints.parameter_dims}
-
-    def labels(name: str, dim: int) -> np.ndarray | None:
-        dim_labels = along.get((name, dim))
-        return None if dim_labels is None else dim_labels.labels
-
-    return [
-        (tensor, tuple(labels(name, dim) for dim in range(tensor.ndim))) for name, tensor in _tensors(model)
-    ]
-
-
-def _tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    seen: set[int] = set()
+    first: dict[int, tuple[str, torch.Tensor]] = {}
     for name, tensor in named_tensors(model):
-        if id(tensor) not in seen:
-            seen.add(id(tensor))
-            yield name, tensor
+        first.setdefault(id(tensor), (name, tensor))
+    return [(tensor, labels(name, tensor)) for name, tensor in first.values()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from torch import nn
@@ -14,7 +14,7 @@ from tsdistill.models.layers.layer_kind import input_width, kind_of
 from tsdistill.models.plain_tensors import named_constants
 from tsdistill.tracing.graph import Frozen, Group, NodeGraph, Reader, Slot, Term
 from tsdistill.tracing.label_classes import Classes, resolve
-from tsdistill.tracing.labels import DimLabels, OuterProductBlock
+from tsdistill.tracing.labels import Constraints, DimLabels, OuterProductBlock
 from tsdistill.tracing.trace_record import ALIGNED, Contraction, Record, Trace
 
 
@@ -41,7 +41,7 @@ def build(
     for index, (members, _) in enumerate(node_sets):
         group_of[members] = index
         rank_of[members] = np.arange(len(members))
-    fans = [_Fan([], []) for _ in node_sets]
+    fans = [_Fan() for _ in node_sets]
     for contraction in _contractions(trace):
         _add_contraction(model, contraction, classes, owners, group_of, rank_of, node_sets, fans)
     for index in np.unique(group_of[multiplied]):
@@ -56,15 +56,21 @@ def build(
     named: dict[str, int] = {}
     groups: list[Group] = []
     node_of_class = np.full(len(classes.fixed), -1)
-    order = sorted((i for i, fan in enumerate(fans) if fan.complete), key=lambda i: _position(i, fans, trace))
+    modules = dict.fromkeys(contraction.module for contraction in _contractions(trace))
+    places = {module: place for place, module in enumerate(modules)}
+
+    def position(index: int) -> tuple[int, int]:
+        return places.get(next(iter(fans[index].writers)).rpartition(".")[0], len(places)), index
+
+    order = sorted((index for index, fan in enumerate(fans) if fan.complete), key=position)
     count = 0
     for index in order:
         (members, slots), fan = node_sets[index], fans[index]
-        name = layer_of(fan.writers[0])
+        name = layer_of(next(iter(fan.writers)))
         named[name] = named.get(name, 0) + 1
         name = name if named[name] == 1 else f"{name}#{named[name]}"
         step = ALIGNED if index in aligned else 1
-        groups.append(Group(name, len(members), slots, tuple(fan.writers), tuple(fan.readers), step))
+        groups.append(Group(name, len(members), slots, tuple(fan.writers), tuple(fan.readers.values()), step))
         node_of_class[members] = np.arange(count, count + len(members))
         count += len(members)
     node_of = node_of_class[classes.of]
@@ -75,7 +81,7 @@ def build(
             Term(cost.name, cost.coefficient, tuple(widths.factor(n, f) for n, f in cost.factors))
             for cost in trace.costs
         ),
-        sizes=tuple(widths.parameters(model, trace.constraints.parameter_dims)),
+        sizes=tuple(widths.parameters(model, trace.constraints)),
         frozen=tuple(_frozen(trace, classes, owners, node_of, {name for name, _ in named_constants(model)})),
         record=Record(trace, node_of, classes.axes, classes.head_size_axes),
     )
@@ -123,20 +129,16 @@ class _Owners:
 
 @dataclass
 class _Fan:
-    writers: list[str]
-    readers: list[Reader]
+    """The writers of a group (a set in order) and its readers, by their module, or by their parameter where
+    no module is known; whether it is read in a way that has no name."""
+
+    writers: dict[str, None] = field(default_factory=dict)
+    readers: dict[tuple[str | None, str], Reader] = field(default_factory=dict)
     unnamed: bool = False
 
     @property
     def complete(self) -> bool:
         return bool(self.writers and (self.readers or self.unnamed))
-
-
-def _position(index: int, fans: list[_Fan], trace: Trace) -> tuple[int, int]:
-    first = fans[index].writers[0]
-    modules = [c.module for c in _contractions(trace)]
-    module = first.rpartition(".")[0]
-    return (modules.index(module) if module in modules else len(modules)), index
 
 
 def _multiplied(trace: Trace, classes: Classes, axes: Mapping[str, int]) -> np.ndarray:
@@ -223,8 +225,7 @@ def _add_contraction(
         owner = owners.behind(contraction.written, classes)
         name = owner.param if owner else contraction.module
         for index in touched[touched >= 0]:
-            if name not in fans[index].writers:
-                fans[index].writers.append(name)
+            fans[index].writers.setdefault(name)
     if contraction.contracted is None or contraction.activation is None:
         return
     read = classes.of[contraction.contracted]
@@ -254,9 +255,7 @@ def _add_contraction(
             1 if contraction.kind == "conv" else -1,
             coords,
         )
-        known = {(r.module, r.param if r.module is None else "") for r in fans[index].readers}
-        if (reader.module, reader.param if reader.module is None else "") not in known:
-            fans[index].readers.append(reader)
+        fans[index].readers.setdefault((reader.module, "" if whole else reader.param), reader)
 
 
 def _computed_from(model: nn.Module, contraction: Contraction) -> tuple[str, ...]:
@@ -299,14 +298,11 @@ class _Widths:
         )
         return size - len(held), parts
 
-    def parameters(self, model: nn.Module, parameter_dims: list[DimLabels]) -> Iterator[Term]:
-        along = {(dim_labels.param, dim_labels.dim): dim_labels for dim_labels in parameter_dims}
+    def parameters(self, model: nn.Module, constraints: Constraints) -> Iterator[Term]:
+        by_place = constraints.by_place
         for name, parameter in model.named_parameters():
-            factors = []
-            for dim, size in enumerate(parameter.shape):
-                dim_labels = along.get((name, dim))
-                labels = None if dim_labels is None else dim_labels.labels
-                factors.append(self.factor(size, labels))
+            dims = [(size, by_place.get((name, dim))) for dim, size in enumerate(parameter.shape)]
+            factors = (self.factor(size, None if each is None else each.labels) for size, each in dims)
             yield Term(name, 1, tuple(factors))
 
 
@@ -351,10 +347,7 @@ def _inherit(cause_of: np.ndarray, classes: Classes, product: OuterProductBlock)
 
 def freeze_groups(trace: Trace, groups: list[Group], cause: str) -> None:
     """Leave these groups whole from now on (rebuild the graph afterwards)."""
-    starts = {
-        (dim_labels.param, dim_labels.dim): dim_labels.start
-        for dim_labels in trace.constraints.parameter_dims
-    }
+    by_place = trace.constraints.by_place
     for group in groups:
         slot = group.slots[0]
-        trace.constraints.freeze(starts[slot.param, slot.dim] + slot.coords.reshape(-1), cause)
+        trace.constraints.freeze(by_place[slot.param, slot.dim].start + slot.coords.reshape(-1), cause)

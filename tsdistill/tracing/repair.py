@@ -11,11 +11,16 @@ from torch import nn
 
 from tsdistill.models.info import Attribute
 from tsdistill.models.widths import sync_widths
-from tsdistill.runtime.modes import Inputs
-from tsdistill.tracing.replay import ReplayResult, related, replay, within
-from tsdistill.tracing.shape_attributes import STANDARD, ancestor_paths, is_width_name, resized
+from tsdistill.tracing.replay import CutRun, ReplayResult, related, within
+from tsdistill.tracing.shape_attributes import (
+    STANDARD,
+    ancestor_paths,
+    is_suspect,
+    is_width_name,
+    resized,
+    set_tracked,
+)
 from tsdistill.tracing.trace_record import Record
-from tsdistill.tracing.tracked_attributes import is_suspect, set_tracked
 from tsdistill.tracing.width_assertions import satisfy_assertions
 
 Change = tuple[str, str, str, Any, list[np.ndarray]]
@@ -30,39 +35,33 @@ _DERIVED = {"in_channels", "out_channels", "in_features", "out_features", "num_f
 
 
 def repair(
-    model: nn.Module,
-    inputs: Inputs,
-    record: Record,
-    gone: np.ndarray,
-    done: Mapping[tuple[str, str], Any] | None = None,
+    run: CutRun, done: Mapping[tuple[str, str], Any] | None = None
 ) -> tuple[list[Attribute], ReplayResult]:
-    """Set the attributes of ``model`` that make its operators ask for the sizes they now have.
+    """Set the attributes of a cut model that make its operators ask for the sizes they now have.
 
     Where several attributes of a module could be the one, they are tried in turn.
 
     Args:
-        model: the cut model.
-        inputs: what it is run on.
-        record: of the same run of the whole model.
-        gone: for every node whether it goes.
+        run: of the cut model.
         done: ``(module, attribute)`` of what has been set for another run, with the value that it had.
 
     Returns:
         The attributes that were set, and the replay after that (nothing stale if all could be mended).
     """
+    model, tracked, predicted = run.model, run.record.trace.tracked, run.record.trace.predicted
     done = done or {}
-    first = set_tracked(model, record, gone, done)
-    result = replay(model, inputs, record, gone)
-    wrong = [key for key in first if is_suspect(model, key, key in record.trace.predicted, result)]
+    first = set_tracked(run, done)
+    result = run.replay()
+    wrong = [key for key in first if is_suspect(model, key, key in predicted, result)]
     if wrong:
         for owner, name in wrong:
             setattr(model.get_submodule(owner), name, first.pop((owner, name)))
-        result = replay(model, inputs, record, gone)
+        result = run.replay()
     changes = {key: _attribute(model, *key) for key in first}
     learnt: dict[tuple[str, str], list[np.ndarray]] = defaultdict(list)
     for _ in range(_ATTEMPTS):
-        result = _repair_sizes(model, inputs, record, gone, result, first, changes, learnt, done)
-        passed, result = satisfy_assertions(model, inputs, record, gone, result)
+        result = _repair_sizes(run, result, first, changes, learnt, done)
+        passed, result = satisfy_assertions(run, result)
         if not passed:
             break
         for owner, name, old, labels in passed:
@@ -73,16 +72,13 @@ def repair(
         sync_widths(model)
     unsolved = {result.broken, *(item.step.module for item in result.stale)}
     sure = {key for key in learnt if not any(related(key[0], module) for module in unsolved)}
-    record.trace.tracked.update({key: learnt[key] for key in sure})
-    record.trace.predicted -= sure
+    tracked.update({key: learnt[key] for key in sure})
+    predicted -= sure
     return list(changes.values()), result
 
 
 def _repair_sizes(
-    model: nn.Module,
-    inputs: Inputs,
-    record: Record,
-    gone: np.ndarray,
+    run: CutRun,
     result: ReplayResult,
     first: dict[tuple[str, str], Any],
     changes: dict[tuple[str, str], Attribute],
@@ -94,13 +90,13 @@ def _repair_sizes(
     What was set is added to ``changes``, with the values before in ``first`` and what is counted in
     ``learnt``; what is ``done`` stays.
     """
-    failures: Counter[str] = Counter()
+    model, failures = run.model, Counter[str]()
     for _ in range(_ATTEMPTS):
         settled = {**done, **{key: first[key] for key in changes}}
-        tried = _attempt(model, result, failures, settled, record)
+        tried = _attempt(model, result, failures, settled, run.record)
         if not tried:
             break
-        after = replay(model, inputs, record, gone)
+        after = run.replay()
         before, left = _count(result), _count(after)
         reverted, failed = 0, set()
         for asked, owner, name, old, labels in tried:
@@ -122,7 +118,7 @@ def _repair_sizes(
         if not reverted:
             result = after
         elif reverted < len(tried):
-            result = replay(model, inputs, record, gone)
+            result = run.replay()
     return result
 
 
@@ -260,15 +256,3 @@ def _candidates(
             else:
                 later.append((place, name, result[0], False))
     yield from later
-
-
-def groups_at(module: str, record: Record, gone: np.ndarray, owner: Mapping[int, str]) -> set[str]:
-    """Names of the groups that lose nodes and are touched by operators of ``module`` or below it."""
-    names: set[str] = set()
-    for step in record.trace.steps:
-        if step.module == module or not module or step.module.startswith(f"{module}."):
-            for labels in step.touched:
-                nodes = record.node_of[labels]
-                nodes = nodes[nodes >= 0]
-                names.update(owner[int(node)] for node in np.unique(nodes[gone[nodes]]))
-    return names

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from math import prod
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,6 @@ from tsdistill.runtime.modes import (
     tensors_in,
 )
 from tsdistill.runtime.module_names import attributes_read, module_names
-from tsdistill.runtime.randomness import draw, draws
-from tsdistill.tracing.data_dependent import apply_choices
 from tsdistill.tracing.sibling_modules import run_all
 from tsdistill.tracing.trace_aligner import TraceAligner
 from tsdistill.tracing.trace_record import Record, Step
@@ -90,6 +89,31 @@ class ReplayResult:
         return not self.stale and self.broken is None
 
 
+@dataclass(frozen=True, eq=False)
+class CutRun:
+    """A run of a cut model, and the same run of the whole model.
+
+    Attributes:
+        model: the cut model.
+        inputs: what it is run on.
+        record: of the run of the whole model on ``inputs``.
+        gone: bool [nodes], the removed nodes.
+    """
+
+    model: nn.Module
+    inputs: Inputs
+    record: Record
+    gone: np.ndarray
+
+    def replay(self, *, watch: bool = False) -> ReplayResult:
+        """See `replay`."""
+        return replay(self.model, self.inputs, self.record, self.gone, watch=watch)
+
+    def count(self, labels: np.ndarray) -> int:
+        """How many of ``labels`` are kept."""
+        return int(self.record.keeps(labels, self.gone).sum())
+
+
 class _Replay(TraceAligner):
     """Runs the cut model operator by operator beside the trace, putting stale sizes right on the fly."""
 
@@ -103,23 +127,15 @@ class _Replay(TraceAligner):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         step = None if self.within else self.next(operator_name(func))
-        if step is not None and step.sizes:
-            args = self._resize(step, list(args))
-        if step is not None and step.factor is not None:
-            now = factor(step.op, args)
-            if now is not None and now != step.factor:
-                self.scaled.append((step, now / step.factor))
-        if step is not None and self.record.forces(step):
-            return apply_choices(func, args, kwargs or {}, step.chosen)
-        if step is not None and step.drawn is not None and draws(func):
-            return draw(
-                func,
-                args,
-                kwargs or {},
-                step.drawn,
-                self.kept_coordinates(step.drawn, self.gone),
-                self.seed(step),
-            )
+        if step is not None:
+            args = self._resize(step, list(args)) if step.sizes else args
+            if step.factor is not None:
+                now = factor(step.op, args)
+                if now is not None and now != step.factor:
+                    self.scaled.append((step, now / step.factor))
+            repeated = self.repeated(func, args, kwargs or {}, step, whole=False)
+            if repeated is not None:
+                return repeated
         try:
             out = func(*args, **(kwargs or {}))
         except RuntimeError:
@@ -304,7 +320,7 @@ def replay(
                 broken = steps[min(mode.position, len(steps)) - 1].module
             raised = error.__cause__
             cause = str(error) if raised is None or isinstance(error, OwnFault) else first_line(raised)
-            place = _instructions(error)
+            place = tuple((at.tb_frame.f_code.co_qualname, at.tb_lasti) for at in _trail(error))
     output = (*mode.compared, *output)
     return ReplayResult(
         tuple(mode.stale),
@@ -320,24 +336,21 @@ def replay(
     )
 
 
-def _instructions(error: BaseException) -> tuple[tuple[str, int], ...]:
-    """The instruction that every function was at when ``error`` came up, from the outermost one on."""
-    places, at = [], (error.__cause__ or error).__traceback__
+def _trail(error: BaseException) -> Iterator[TracebackType]:
+    """Every function that was running when the cause of ``error`` came up, from the outermost one on."""
+    at = (error.__cause__ or error).__traceback__
     while at is not None:
-        places.append((at.tb_frame.f_code.co_qualname, at.tb_lasti))
+        yield at
         at = at.tb_next
-    return tuple(places)
 
 
 def _failing_module(model: nn.Module, error: BaseException) -> str | None:
     """The innermost module whose code was running when ``error`` came up."""
     names = {id(module): name for name, module in model.named_modules()}
-    failing, cause = None, error.__cause__ or error
-    at = cause.__traceback__
-    while at is not None:
+    failing = None
+    for at in _trail(error):
         own = at.tb_frame.f_locals.get("self")
         failing = names.get(id(own), failing) if isinstance(own, nn.Module) else failing
-        at = at.tb_next
     return failing
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,37 +30,31 @@ class CompanionCall:
     output: Any
 
 
-@contextmanager
-def companions_called(
-    model: nn.Module, companions: Mapping[str, tuple[str, ...]]
-) -> Iterator[list[CompanionCall]]:
-    """Within, the first call of each module is followed by calls of its companions; yields what they gave."""
-    calls: list[CompanionCall] = []
-    called: set[str] = set()
-
-    def call_companions(call: ModuleCall) -> None:
-        if call.name in called:
-            return
-        called.add(call.name)
-        for other in companions[call.name]:
-            output = model.get_submodule(other)(*call.args, **call.kwargs)
-            calls.append(CompanionCall(call.name, other, call.output, output))
-
-    with ModuleHooks({name: model.get_submodule(name) for name in companions}, after=call_companions):
-        yield calls
-
-
 def run_with_companions(
     model: nn.Module, inputs: Inputs, companions: Mapping[str, tuple[str, ...]]
 ) -> tuple[list[torch.Tensor], list[CompanionCall]]:
     """All tensors of the model's output, in order, and the calls of the companions.
 
+    Args:
+        model: the model.
+        inputs: what it is called on.
+        companions: module -> those that are called behind its first call, on its arguments.
+
     Raises:
         TsdistillError: the model's forward fails.
     """
-    with companions_called(model, companions) as calls:
+    calls: dict[str, list[CompanionCall]] = {}
+
+    def call_companions(call: ModuleCall) -> None:
+        if call.name not in calls:
+            own = calls[call.name] = []
+            for other in companions[call.name]:
+                output = model.get_submodule(other)(*call.args, **call.kwargs)
+                own.append(CompanionCall(call.name, other, call.output, output))
+
+    with ModuleHooks({name: model.get_submodule(name) for name in companions}, after=call_companions):
         output = guarded(model, inputs)
-    return tensors_in(judged(output)), calls
+    return tensors_in(judged(output)), [call for own in calls.values() for call in own]
 
 
 def run_all(

@@ -1,4 +1,4 @@
-"""Cutting nodes out of a copy of a model: one ``index_select`` a labelled dimension."""
+"""Cutting nodes out of a copy of a model; weight norms keep their weights."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from torch import nn
 from tsdistill.errors import TsdistillError
 from tsdistill.models.plain_tensors import constants_of, hold, named_constants
 from tsdistill.models.widths import sync_widths
-from tsdistill.torch_private import buffers_of, parameters_of, temporary_buffers_of
+from tsdistill.torch_private import buffers_of, parameters_of, pre_hooks_of, temporary_buffers_of
 from tsdistill.tracing.graph import NodeGraph
 from tsdistill.tracing.model_copy import deepcopy_model
-from tsdistill.tracing.weight_norm import rescale_lengths
 
 Nodes = Sequence[int] | np.ndarray
 """Numbers of nodes of one group."""
@@ -48,13 +47,10 @@ def checked(graph: NodeGraph, removed: Mapping[str, Nodes]) -> dict[str, np.ndar
 
 def removed_mask(graph: NodeGraph, removed: Mapping[str, np.ndarray]) -> np.ndarray:
     """For every node of the graph, numbered over all groups in order: does it go?"""
-    parts = []
-    for group in graph.groups:
-        part = np.zeros(group.size, dtype=bool)
-        if group.name in removed:
-            part[removed[group.name]] = True
-        parts.append(part)
-    return np.concatenate(parts) if parts else np.zeros(0, dtype=bool)
+    mask = np.zeros(sum(graph.widths.values()), dtype=bool)
+    for name, nodes in removed.items():
+        mask[graph.starts[name] + np.asarray(nodes)] = True
+    return mask
 
 
 def removed_coordinates(
@@ -103,15 +99,13 @@ def take_coordinates(
 def _taken(
     model: nn.Module, tensors: Mapping[str, torch.Tensor], taken: Mapping[tuple[str, int], np.ndarray]
 ) -> tuple[nn.Module, tuple[str, ...]]:
+    changed: dict[str, torch.Tensor] = {}
+    for (name, dim), coords in taken.items():
+        before = changed[name] if name in changed else tensors[name].detach()
+        changed[name] = before.index_select(dim, torch.from_numpy(coords).to(before.device))
     replaced: dict[int, Any] = {}
-    by_param: dict[str, list[int]] = defaultdict(list)
-    for name, dim in taken:
-        by_param[name].append(dim)
-    for name, dims in by_param.items():
+    for name, new in changed.items():
         old = tensors[name]
-        new = old.detach()
-        for dim in dims:
-            new = new.index_select(dim, torch.from_numpy(taken[name, dim]).to(new.device))
         new = new.contiguous(memory_format=_format(old)) if old.ndim == 4 else new
         replaced[id(old)] = nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new
     constants = [name for name, tensor in named_constants(model) if id(tensor) in replaced]
@@ -148,3 +142,40 @@ def _format(tensor: torch.Tensor) -> torch.memory_format:
 def _some(names: Mapping[str, int]) -> str:
     listed = list(names)
     return ", ".join(listed[:5]) + (f" and {len(listed) - 5} more" if len(listed) > 5 else "")
+
+
+def rescale_lengths(
+    model: nn.Module, small: nn.Module, leaving: Mapping[tuple[str, int], np.ndarray]
+) -> None:
+    """Set the lengths of weight-normed layers of ``small``, cut out of ``model``, to those of their weights.
+
+    w = g v / ‖v‖: where v has lost coordinates, g goes by the same factor as ‖v‖, and w stays as it was.
+    """
+    normed = list(_normed(model))
+    if not normed:
+        return
+    before, after = dict(model.named_parameters()), dict(small.named_parameters())
+    for length, direction, dim in normed:
+        old, new = before.get(direction), after.get(direction)
+        if old is None or new is None or old.shape == new.shape:
+            continue
+        was, now = (torch.norm_except_dim(v.detach(), 2, dim) for v in (old, new))
+        gone = leaving.get((direction, dim))
+        if gone is not None and was.ndim:
+            stays = np.setdiff1d(np.arange(was.shape[dim]), gone)
+            was = was.index_select(dim, torch.from_numpy(stays).to(was.device))
+        with torch.no_grad():
+            after[length].mul_((now / was).reshape(after[length].shape))
+
+
+def _normed(model: nn.Module) -> Iterator[tuple[str, str, int]]:
+    """``(length, direction, dimension)`` of every weight norm: names of its two parameters."""
+    for path, module in model.named_modules():
+        prefix = f"{path}." if path else ""
+        for hook in pre_hooks_of(module):
+            if type(hook).__name__ == "WeightNorm":
+                yield f"{prefix}{hook.name}_g", f"{prefix}{hook.name}_v", hook.dim
+        for name, steps in getattr(module, "parametrizations", {}).items():
+            if len(steps) == 1 and type(steps[0]).__name__ == "_WeightNorm":
+                place = f"{prefix}parametrizations.{name}.original"
+                yield f"{place}0", f"{place}1", steps[0].dim

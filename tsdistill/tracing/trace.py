@@ -25,11 +25,11 @@ from tsdistill.tracing.execution_modes import failure_in_use
 from tsdistill.tracing.graph import Frozen, NodeGraph
 from tsdistill.tracing.labelled_run import record
 from tsdistill.tracing.node_groups import build, freeze_groups
-from tsdistill.tracing.repair import groups_at, repair
-from tsdistill.tracing.replay import ReplayResult, replay
+from tsdistill.tracing.repair import repair
+from tsdistill.tracing.replay import CutRun, ReplayResult, within
+from tsdistill.tracing.shape_attributes import predict_attributes
 from tsdistill.tracing.surgery import Nodes, checked, remove_coordinates, removed_mask
-from tsdistill.tracing.trace_record import Record, Trace
-from tsdistill.tracing.tracked_attributes import predict_attributes
+from tsdistill.tracing.trace_record import Trace
 from tsdistill.tracing.training_only import runs_in_training, trace_training
 from tsdistill.tracing.unused_parameters import unite_unrun, unrun_widths
 from tsdistill.tracing.validation_cut import validation_cut, validation_cut_count
@@ -206,7 +206,7 @@ def cut(model: nn.Module, graph: NodeGraph, removed: Mapping[str, Nodes], exampl
     wanted = checked(graph, removed)
     if graph.record is None:
         graph = _require_groups(trace(model, example_input, check=False), graph)
-    if _record(graph).trace.cached:
+    if graph.traced.trace.cached:
         with plain_evaluation(model):
             run(model, example_input)
     put_back: list[Frozen] = []
@@ -252,22 +252,22 @@ def _attempt(
     attributes: list[Attribute] = []
     before: dict[tuple[str, str], Any] = {}
     replays: list[ReplayResult] = []
-    runs = _record(graph).runs(inputs)
-    for example, record_ in runs:
-        more, replayed = repair(small, example, record_, leaving, before)
+    runs = [CutRun(small, example, record_, leaving) for example, record_ in graph.traced.runs(inputs)]
+    for run_ in runs:
+        more, replayed = repair(run_, before)
         attributes += more
         before |= {(a.module, a.name): getattr(model.get_submodule(a.module), a.name) for a in more}
         if not replayed.clean:
-            blamed = _groups_at_fault(replace(graph, record=record_), removed, leaving, replayed)
-            return _Outcome(small, attributes, buffers, blamed, width_couplings(record_, replayed, leaving))
+            blamed = _groups_at_fault(replace(graph, record=run_.record), removed, leaving, replayed)
+            return _Outcome(small, attributes, buffers, blamed, width_couplings(run_, replayed))
         replays.append(replayed)
     gains = _fold_all(small, graph, removed, runs, replays)
     if gains or len(runs) > 1:
-        replays = [replay(small, example, record_, leaving) for example, record_ in runs]
-    for (example, record_), replayed in zip(runs, replays, strict=True):
-        problem = disagreement(small, model, example, record_, leaving, replayed.output)
-        if problem is None and in_use and not record_.companions:
-            problem = failure_in_use(small, model, example)
+        replays = [run_.replay() for run_ in runs]
+    for run_, replayed in zip(runs, replays, strict=True):
+        problem = disagreement(run_, model, replayed.output)
+        if problem is None and in_use and not run_.record.companions:
+            problem = failure_in_use(small, model, run_.inputs)
         if problem is not None:
             blamed = _bisect(model, graph, removed, inputs, problem, in_use=in_use)
             return _Outcome(small, attributes, buffers, blamed)
@@ -278,16 +278,16 @@ def _fold_all(
     small: nn.Module,
     graph: NodeGraph,
     removed: Mapping[str, np.ndarray],
-    runs: Sequence[tuple[Inputs, Record]],
+    runs: Sequence[CutRun],
     replays: Sequence[ReplayResult],
 ) -> ActivationGains:
     """`fold_scales` for what each run scales in modules that no run before it does."""
     gains: ActivationGains = {}
     known: set[str] = set()
-    for (_, record_), replayed in zip(runs, replays, strict=True):
+    for run_, replayed in zip(runs, replays, strict=True):
         scaled = [(step, ratio) for step, ratio in replayed.scaled if step.module not in known]
         known |= {step.module for step, _ in scaled}
-        for key, own in fold_scales(small, replace(graph, record=record_), removed, scaled).items():
+        for key, own in fold_scales(small, replace(graph, record=run_.record), removed, scaled).items():
             gains[key] = gains[key] * own if key in gains else own
     return gains
 
@@ -296,26 +296,19 @@ def _groups_at_fault(
     graph: NodeGraph, removed: Mapping[str, np.ndarray], leaving: np.ndarray, result: ReplayResult
 ) -> list[Frozen]:
     """The groups whose sizes a module computes in a way that no attribute explains."""
-    record_ = _record(graph)
-    owner = _owners(graph)
     blamed: dict[str, str] = {}
     for item in result.stale:
         cause = f"{item.step.module or 'the model'} computes {item.computed} where the cut has {item.wanted}"
-        own = {
-            owner[int(node)]
-            for _, _, labels in item.step.sizes
-            for node in np.unique(record_.node_of[labels])
-            if node >= 0 and leaving[node]
-        }
-        for name in own or groups_at(item.step.module, record_, leaving, owner):
+        own = _losing(graph, [labels for _, _, labels in item.step.sizes], leaving)
+        for name in own or _losing_at(graph, item.step.module, leaving):
             blamed.setdefault(name, cause)
     if result.broken is not None and not blamed:
         module = result.broken
         cause = f"{module or 'the model'} breaks when it is cut: {result.cause}"
-        names = groups_at(module, record_, leaving, owner)
+        names = _losing_at(graph, module, leaving)
         while not names and module:
             module = module.rpartition(".")[0]
-            names = groups_at(module, record_, leaving, owner)
+            names = _losing_at(graph, module, leaving)
         blamed = dict.fromkeys(names, cause)
     if not blamed:
         blamed = dict.fromkeys(removed, "its cut cannot be explained by the trace")
@@ -342,19 +335,20 @@ def _bisect(
     return failed or [Frozen(name, f"only together with others: {problem}") for name in names]
 
 
-def _owners(graph: NodeGraph) -> dict[int, str]:
-    names = [group.name for group in graph.groups for _ in range(group.size)]
-    return dict(enumerate(names))
+def _losing(graph: NodeGraph, labels: Sequence[np.ndarray], leaving: np.ndarray) -> list[str]:
+    """The groups that lose nodes among those of ``labels``."""
+    nodes = np.unique(np.concatenate([graph.traced.node_of[each].ravel() for each in labels] or [[-1]]))
+    return graph.groups_of(nodes[leaving[nodes]])
 
 
-def _record(graph: NodeGraph) -> Record:
-    if graph.record is None:
-        raise TsdistillError("this node graph was built by hand; trace the model to cut it")
-    return graph.record
+def _losing_at(graph: NodeGraph, module: str, leaving: np.ndarray) -> list[str]:
+    """The groups that lose nodes and are touched by operators of ``module`` or below it."""
+    steps = [step for step in graph.traced.trace.steps if not module or within(step.module, module)]
+    return _losing(graph, [labels for step in steps for labels in step.touched], leaving)
 
 
 def _require_groups(traced: NodeGraph, wanted: NodeGraph) -> NodeGraph:
-    """``traced``, once it has every group of ``given``."""
+    """``traced``, which has to have every group of ``wanted``."""
     for group in wanted.groups:
         match = traced.by_name.get(group.name)
         if match is None or match.size != group.size:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from itertools import takewhile
+from typing import Any
 
 import numpy as np
 import torch
 
 from tsdistill.errors import TsdistillError
 from tsdistill.runtime.modes import OperatorMode
-from tsdistill.runtime.randomness import Drawn
+from tsdistill.runtime.randomness import draw, draws
+from tsdistill.tracing.data_dependent import apply_choices
 from tsdistill.tracing.trace_record import Record, Step
 
 _LOOKAHEAD, _MAX_MISMATCHES = 12, 64
@@ -65,15 +67,28 @@ class TraceAligner(OperatorMode):
             raise TsdistillError("the model takes another path through its code than in the trace")
         return None
 
-    def kept_coordinates(self, drawn: Drawn, gone: np.ndarray | None) -> list[np.ndarray | None]:
-        """Which coordinates of a random tensor are kept, by dimension; ``None`` where all are."""
-        if gone is None:
-            return [None] * len(drawn.shape)
-        return [None if labels is None else self.record.keeps(labels, gone) for labels in drawn.labels]
+    def repeated(
+        self, func: Any, args: Sequence[Any], kwargs: dict[str, Any], step: Step, *, whole: bool
+    ) -> Any:
+        """The result of an operator that chooses by values, or that draws random numbers, as in the trace;
+        ``None`` of any other operator.
 
-    def seed(self, step: Step) -> int:
-        """The seed of a random operator, the same in every aligned run."""
-        return self.record.places[id(step)]
+        Args:
+            func: the operator.
+            args: its arguments.
+            kwargs: its keyword arguments.
+            step: the step of the trace that it repeats.
+            whole: whether the whole model runs, and random tensors have all their coordinates.
+        """
+        if self.record.forces(step):
+            return apply_choices(func, args, kwargs, step.chosen)
+        if step.drawn is None or not draws(func):
+            return None
+        stays = [
+            None if whole or labels is None else self.record.keeps(labels, self.gone)
+            for labels in step.drawn.labels
+        ]
+        return draw(func, args, kwargs, step.drawn, stays, self.record.places[id(step)])
 
     def _find_back(self) -> None:
         """After mismatches, continue where the trace enters the running module."""

@@ -21,7 +21,7 @@ from tsdistill.runtime.modes import (
 from tsdistill.runtime.randomness import Drawn, draws
 from tsdistill.tracing import rules
 from tsdistill.tracing.data_dependent import choices_of, scalar_choice
-from tsdistill.tracing.labels import FIXED, Constraints, Labels, label_copy, label_model
+from tsdistill.tracing.labels import FIXED, Constraints, Labels, label_model
 from tsdistill.tracing.trace_aligner import operator_kind
 from tsdistill.tracing.trace_record import Contraction, Cost, Step, Trace
 
@@ -59,8 +59,9 @@ class Tracer(OperatorMode):
         self.call = 0
         self.layer = ""
         self._joined: dict[tuple[int, tuple[int, ...]], tuple[np.ndarray, Labels]] = {}
-        label = label_model if constraints is None else label_copy
-        self._labelled = label(self.constraints, model)  # held, lest another tensor take the place of one
+        self._labelled = label_model(
+            self.constraints, model
+        )  # held, lest another tensor take the place of one
         named = {name for name, _ in model.named_parameters()}
         ends = (
             dim_labels.start + dim_labels.size

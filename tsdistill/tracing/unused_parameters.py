@@ -1,4 +1,4 @@
-"""Parameters that no run of a model reads: which widths could be theirs, and what becomes of those."""
+"""Parameters that no run of a model reads: which widths could be whose, and what becomes of those."""
 
 from __future__ import annotations
 
@@ -60,6 +60,12 @@ def unrun_widths(
     shapes |= {name: tuple(p.shape) for name, p in model.named_parameters(remove_duplicate=False)}
     convolutions = {n for n, m in model.named_modules() if (kind := kind_of(m)) is not None and kind.sides}
     kept: dict[tuple[str, ...], list[str]] = defaultdict(list)
+
+    def whole(unit: str, groups: Iterable[Group]) -> None:
+        names = [group.name for group in groups]
+        result.whole.update(dict.fromkeys(names, f"{unit}, which no input runs, may be as wide"))
+        kept["whole", *names].append(unit)
+
     for unit, names in outermost_modules(model, unrun).items():
         sizes = {
             size
@@ -72,10 +78,9 @@ def unrun_widths(
         place = _place(groups[0], max(shapes[unit]), shapes) if vector and len(groups) == 1 else None
         if place is not None:
             result.along[unit] = place
-            kept[("along", groups[0].name)].append(unit)
+            kept["along", groups[0].name].append(unit)
             continue
-        kept[("whole", *(group.name for group in groups))].append(unit)
-        result.whole |= {group.name: f"{unit}, which no input runs, may be as wide" for group in groups}
+        whole(unit, groups)
     for unit, other in behind.items():
         own = [group for group in graph.groups if _shared(group, unit)]
         sizes = {
@@ -83,19 +88,16 @@ def unrun_widths(
         }
         rivals = [g for g in graph.groups if g not in own and _could_be(g, unit, sizes, model, shapes)]
         if rivals or any(size in sizes for size in _fixed_widths(graph, unit)):
-            result.whole |= {
-                group.name: f"{unit}, which no input runs, may be as wide" for group in (*own, *rivals)
-            }
-            kept[("whole", *(group.name for group in (*own, *rivals)))].append(unit)
+            whole(unit, [*own, *rivals])
         else:
-            kept[("like", other)].append(unit)
+            kept["like", other].append(unit)
     result.notes = [_note(kind, about, units_) for (kind, *about), units_ in kept.items()]
     return result
 
 
 def unite_unrun(trace: Trace, widths: UnrunWidths) -> None:
     """Write the vectors that are cut along into the trace's constraints."""
-    by_place = {(each.param, each.dim): each for each in trace.constraints.parameter_dims}
+    by_place = trace.constraints.by_place
     for name, place in widths.along.items():
         for (param, _), dim_labels in by_place.items():
             if param == name:
@@ -103,20 +105,17 @@ def unite_unrun(trace: Trace, widths: UnrunWidths) -> None:
 
 
 def _note(kind: str, about: list[str], names: list[str]) -> str:
-    runs = f"{_listed(names)} {'run' if len(names) > 1 else 'runs'} on no input"
-    they = "they are" if len(names) > 1 else "it is"
+    run, they, them, whose = ("run", "they are", "them", "whose")
+    if len(names) == 1:
+        run, they, them, whose = ("runs", "it is", "it", "its")
+    subject, hint = f"{_listed(names)} {run} on no input", f"give data that run {them}"
     if kind == "like":
-        return f"{runs}: {they} cut along as if called where {about[0]} is; give data that run {_them(names)}"
+        return f"{subject}: {they} cut along as if called where {about[0]} is; {hint}"
     if kind == "along":
-        return f"{runs}: {they} cut along with {about[0]}; give data that run {_them(names)}"
+        return f"{subject}: {they} cut along with {about[0]}; {hint}"
     if not about:
-        return f"{runs}: {they} left as {_them(names)} {'are' if len(names) > 1 else 'is'}"
-    whose, them = ("theirs", "them") if len(names) > 1 else ("its", "it")
-    return f"{runs}: widths that could be {whose} stay whole ({_listed(about)}); give data that run {them}"
-
-
-def _them(names: list[str]) -> str:
-    return "them" if len(names) > 1 else "it"
+        return f"{subject}: {they} left as {they}"
+    return f"{subject}: widths that could be {whose} are not pruned ({_listed(about)}); {hint}"
 
 
 def _listed(names: list[str]) -> str:
@@ -155,8 +154,7 @@ def _shared(group: Group, unit: str) -> bool:
 
 def _fixed_widths(graph: NodeGraph, unit: str) -> Iterator[int]:
     """Sizes of what layers beside ``unit``, or further up, read that always stays whole."""
-    record = graph.record
-    assert record is not None
+    record = graph.traced
     above = unit.split(".")[:-1]
     for trace in record.trace.every:
         for contraction in trace.contractions:

@@ -6,12 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from torch import nn
 
-from tsdistill.runtime.modes import Inputs
-from tsdistill.tracing.replay import ReplayResult, replay
+from tsdistill.tracing.replay import CutRun, ReplayResult
 from tsdistill.tracing.shape_attributes import resized
-from tsdistill.tracing.trace_record import Record
 
 _NEAR = 12
 """Number of steps of the trace, before the failed check and behind it, whose widths it may be about."""
@@ -23,20 +20,15 @@ ChangedAttribute = tuple[str, str, Any, list[np.ndarray]]
 """``(owner of the attribute, attribute, its old value, labels that are counted)``."""
 
 
-def satisfy_assertions(
-    model: nn.Module, inputs: Inputs, record: Record, gone: np.ndarray, result: ReplayResult
-) -> tuple[list[ChangedAttribute], ReplayResult]:
-    """Set the attributes by which checks in the code of the cut ``model`` expect the old widths.
+def satisfy_assertions(run: CutRun, result: ReplayResult) -> tuple[list[ChangedAttribute], ReplayResult]:
+    """Set the attributes by which checks in the code of a cut model expect the old widths.
 
     A check compares a number that it has just read off a module with the shape of a tensor. Where the code
     raises, the attributes that it read last are tried, latest first, at the width that the cut gives to a
     tensor near by; one is kept if the code then comes further.
 
     Args:
-        model: the cut model; attributes are set in place.
-        inputs: its example input.
-        record: the trace of the whole model.
-        gone: for every node whether it goes.
+        run: of the cut model; attributes are set in place.
         result: the last replay.
 
     Returns:
@@ -44,15 +36,15 @@ def satisfy_assertions(
     """
     passed: list[ChangedAttribute] = []
     while result.broken is not None:
-        watched = replay(model, inputs, record, gone, watch=True)
+        watched = run.replay(watch=True)
         done = {(owner, name) for owner, name, _, _ in passed}
-        for owner, name, value, labels in _candidates(model, record, gone, watched):
+        for owner, name, value, labels in _candidates(run, watched):
             if (owner, name) in done:
                 continue
-            module = model.get_submodule(owner)
+            module = run.model.get_submodule(owner)
             old = getattr(module, name)
             setattr(module, name, value)
-            after = replay(model, inputs, record, gone)
+            after = run.replay()
             if _further(watched, after):
                 passed.append((owner, name, old, [labels]))
                 result = after
@@ -69,15 +61,13 @@ def _further(before: ReplayResult, after: ReplayResult) -> bool:
     return (after.broken, after.place) != (before.broken, before.place)
 
 
-def _candidates(
-    model: nn.Module, record: Record, gone: np.ndarray, watched: ReplayResult
-) -> Iterator[tuple[str, str, Any, np.ndarray]]:
+def _candidates(run: CutRun, watched: ReplayResult) -> Iterator[tuple[str, str, Any, np.ndarray]]:
     """``(owner, attribute, new value, labels)``: attributes that hold a width as it was first, those that
     hold a multiple or a part of one behind them."""
-    widths = _widths_near(record, gone, watched)
+    widths = _widths_near(run, watched)
     later, count = [], 0
     for owner, name in watched.read:
-        value = getattr(model.get_submodule(owner), name)
+        value = getattr(run.model.get_submodule(owner), name)
         for (width, wanted), labels in widths.items():
             result = resized(value, width, {width: wanted})
             if result is None:
@@ -91,17 +81,15 @@ def _candidates(
     yield from later[: _TRIES - count]
 
 
-def _widths_near(
-    record: Record, gone: np.ndarray, watched: ReplayResult
-) -> dict[tuple[int, int], np.ndarray]:
+def _widths_near(run: CutRun, watched: ReplayResult) -> dict[tuple[int, int], np.ndarray]:
     """``(width before, width after the cut)`` of tensors that operators near the check touch; widths that the
     code has asked a tensor for first, then by distance."""
-    steps, at = record.trace.steps, watched.reached
+    steps, at = run.record.trace.steps, watched.reached
     places = sorted(range(max(at - _NEAR, 0), min(at + _NEAR, len(steps))), key=lambda place: abs(place - at))
     widths: dict[tuple[int, int], np.ndarray] = {}
     for place in places:
         for labels in steps[place].touched:
-            wanted = int(record.keeps(labels, gone).sum())
+            wanted = run.count(labels)
             if wanted != len(labels):
                 widths.setdefault((len(labels), wanted), labels)
     asked = sorted(widths, key=lambda width: width[1] not in watched.seen)
