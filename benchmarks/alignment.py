@@ -47,7 +47,7 @@ import tsdistill as tsd
 from tsdistill.alignment.matching.coarse_activations import TracedModel
 from tsdistill.statistics.observation import Observation, observe
 from tsdistill.statistics.sample_blocks import channels_first
-from tsdistill.statistics.sensitivity_passes import output_sensitivity
+from tsdistill.statistics.sensitivity_passes import SensitivityPasses
 from tsdistill.statistics.sites import find_sites
 from tsdistill.tracing import trace
 
@@ -153,7 +153,7 @@ class Comparison:
         """Output sensitivities of both models."""
         for each in (self.student, self.teacher):
             samples = sum(len(x) for x, _ in self.batches)
-            output_sensitivity(each.model, each.sites, self.batches, samples=samples)
+            SensitivityPasses(each.model, each.sites, self.batches, samples=samples).finish()
 
     def stored(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Activations of every pair as float32 arrays ``[nodes, samples]``, forwards included."""

@@ -104,7 +104,7 @@ def test_analyze_says_its_stages_in_a_pipe_and_results_alone_on_stdout(fork: Run
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("{")
     stages = [line.partition(":")[0].partition(",")[0] for line in done.stderr.splitlines()]
-    assert stages[:8] == ([] if quiet else [
+    assert stages[:7] == ([] if quiet else [
         "importing libraries", "reading networks.py", "checking the model", "one forward pass", "tracing",
-        "observing samples", "strength on samples", "describing nodes",
+        "observing samples", "describing nodes",
     ])  # fmt: skip

@@ -15,7 +15,7 @@ from tsdistill.statistics import fan_out as module
 from tsdistill.statistics.fan_out import FanOut, FanOutCollector
 from tsdistill.statistics.observation import observe
 from tsdistill.statistics.prepared_data import prepare
-from tsdistill.statistics.sensitivity_passes import output_sensitivity
+from tsdistill.statistics.sensitivity_passes import SensitivityPasses
 from tsdistill.statistics.sites import find_sites
 from tsdistill.tracing import trace
 
@@ -25,7 +25,7 @@ def _found(model: nn.Module, x: Any, *, seed: int = 0, **how: Any) -> dict[str, 
     sites = find_sites(model, trace(model, prepared.example, check=False))
     looking = FanOutCollector(model, sites, seed, prepared.samples)
     covariances = observe(model, sites, prepared, positions=None, around=looking.batch).covariances
-    output_sensitivity(model, sites, prepared, seed=seed, collectors=[looking], **how)
+    SensitivityPasses(model, sites, prepared, seed=seed, collectors=[looking], **how).finish()
     return looking.finish(covariances)
 
 
@@ -80,7 +80,7 @@ def test_a_layer_that_reads_every_channel_once_takes_the_covariance_that_is_ther
     sites = find_sites(model, trace(model, prepared.example))
     looking = FanOutCollector(model, sites)
     covariances = observe(model, sites, prepared, around=looking.batch).covariances
-    output_sensitivity(model, sites, prepared, collectors=[looking])
+    SensitivityPasses(model, sites, prepared, collectors=[looking]).finish()
     found = looking.finish(covariances)
     assert {site: each.taps for site, each in found.items()} == {"first": 9, "second": 1, "head": 1}
     for site in ("second", "head"):

@@ -17,7 +17,7 @@ from tsdistill.statistics.sensitivity import (
     standardised_fan_out_norm,
     strength,
 )
-from tsdistill.statistics.sensitivity_passes import output_sensitivity
+from tsdistill.statistics.sensitivity_passes import SensitivityPasses
 from tsdistill.statistics.sites import find_sites
 from tsdistill.tracing import Reader, trace
 
@@ -25,7 +25,7 @@ from tsdistill.tracing import Reader, trace
 def test_sensitivity_is_the_squared_column_norm_of_the_jacobian() -> None:
     model, x = mlp(5, 8, 6, 3), torch.randn(16, 5)
     sites = find_sites(model, trace(model, x[:1]))
-    found = output_sensitivity(model, sites, [(x, None)] * 400, samples=16 * 400)[0].mean
+    found = SensitivityPasses(model, sites, [(x, None)] * 400, samples=16 * 400).finish()[0].mean
     hidden = torch.relu(model[0](x)).detach()
     columns = vmap(jacrev(lambda h: model[4](torch.relu(model[2](h)))))(hidden)
     np.testing.assert_allclose(found["2"], columns.square().sum(1).mean(0).detach(), rtol=0.1)
@@ -44,7 +44,7 @@ def test_sensitivity_runs_through_the_reader_only_not_through_the_skip() -> None
 
     model, x = Skip(), torch.randn(64, 3)
     sites = find_sites(model, trace(model, x[:1]))
-    found = output_sensitivity(model, sites, [(x, None)] * 60, samples=64 * 60)[0].mean
+    found = SensitivityPasses(model, sites, [(x, None)] * 60, samples=64 * 60).finish()[0].mean
     through = (model.head.weight @ model.read.weight).detach().square().sum(0)
     np.testing.assert_allclose(found["read"], through, rtol=0.12)
 
@@ -53,7 +53,7 @@ def test_sensitivity_of_a_channel_sums_over_positions() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1, bias=False))
     x = torch.randn(32, 3, 3, 3)
     sites = find_sites(model, trace(model, x[:1], check=False))
-    found = output_sensitivity(model, sites, [(x, None)] * 20, samples=640)[0].mean
+    found = SensitivityPasses(model, sites, [(x, None)] * 20, samples=640).finish()[0].mean
     expected = 9 * model[1].weight.detach()[:, :, 0, 0].square().sum(0)
     np.testing.assert_allclose(found["1"], expected, rtol=0.1)
 
@@ -62,7 +62,7 @@ def test_gradients_of_parameters_and_flags_are_left_alone() -> None:
     model, x = residual(), images(8)
     model.head.weight.grad = torch.full_like(model.head.weight, 7.0)
     flags = {name: p.requires_grad for name, p in model.named_parameters()}
-    output_sensitivity(model, find_sites(model, trace(model, x[:1])), [(x, None)])
+    SensitivityPasses(model, find_sites(model, trace(model, x[:1])), [(x, None)]).finish()
     assert bool((model.head.weight.grad == 7).all())
     assert model.stem.weight.grad is None
     assert flags == {name: p.requires_grad for name, p in model.named_parameters()}
@@ -72,7 +72,7 @@ def _strength(model: nn.Module, x: Tensor) -> dict[str, np.ndarray]:
     graph = trace(model, x[:1])
     sites = find_sites(model, graph)
     seen = observe(model, sites, [(x, None)], positions=None)
-    beta = output_sensitivity(model, sites, [(x, None)], samples=len(x), seed=3)[0].mean
+    beta = SensitivityPasses(model, sites, [(x, None)], samples=len(x), seed=3).finish()[0].mean
     found = {g.name: strength(sites.readings[g.name], seen.covariances, beta) for g in graph.groups}
     return {name: values for name, values in found.items() if values is not None}
 
@@ -96,7 +96,7 @@ def test_strength_adds_squares_over_readers() -> None:
     graph = trace(model, x[:1])
     sites = find_sites(model, graph)
     seen = observe(model, sites, [(x, None)])
-    beta = output_sensitivity(model, sites, [(x, None)])[0].mean
+    beta = SensitivityPasses(model, sites, [(x, None)]).finish()[0].mean
     both = sites.readings["stem"]
     parts = [strength([reading], seen.covariances, beta) for reading in both]
     np.testing.assert_allclose(
@@ -140,6 +140,6 @@ def test_outputs_that_cannot_be_differentiated_are_one_line() -> None:
     x = torch.randn(4, 3)
     sites = find_sites(plain := mlp(3, 4, 2), trace(plain, x[:1]))
     with pytest.raises(TsdistillError, match="cannot be differentiated"):
-        output_sensitivity(Detached(*mlp(3, 4, 2)), sites, [(x, None)])
+        SensitivityPasses(Detached(*mlp(3, 4, 2)), sites, [(x, None)]).finish()
     with pytest.raises(TsdistillError, match="no floating-point output"):
-        output_sensitivity(Label(*mlp(3, 4, 2)), sites, [(x, None)])
+        SensitivityPasses(Label(*mlp(3, 4, 2)), sites, [(x, None)]).finish()

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from itertools import chain
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,25 +12,23 @@ from torch.func import jacrev, vmap
 from tests.alignment.small import images, mlp, randomise, residual
 from tsdistill.alignment import analyze
 from tsdistill.statistics.block_sums import BLOCKS, BlockSums
+from tsdistill.statistics.observation import observe
 from tsdistill.statistics.sensitivity import SiteSensitivity
-from tsdistill.statistics.sensitivity_passes import TURNS, StrengthEstimate, output_sensitivity
+from tsdistill.statistics.sensitivity_passes import TURNS, SensitivityPasses, StrengthEstimate
 from tsdistill.statistics.sites import find_sites
 from tsdistill.tracing import trace
 
 
+def _passes(model: nn.Module, batches: list[Tensor], **how: Any) -> SensitivityPasses:
+    sites = find_sites(model, trace(model, batches[0][:1], check=False))
+    return SensitivityPasses(model, sites, [(x, None) for x in batches], **how)
+
+
 def _measured(
-    model: nn.Module, batches: list[Tensor], error: float, **how: object
+    model: nn.Module, batches: list[Tensor], error: float, **how: Any
 ) -> tuple[SiteSensitivity, StrengthEstimate]:
     """Sensitivities of a judge that always sees the same ``error``, with a target of 0.05."""
-    sites = find_sites(model, trace(model, batches[0][:1], check=False))
-    return output_sensitivity(
-        model,
-        sites,
-        [(x, None) for x in batches],
-        judge=lambda found: error,
-        target=0.05,
-        **how,  # type: ignore[arg-type]
-    )
+    return _passes(model, batches, target=0.05, **how).finish(lambda _: error)
 
 
 @pytest.mark.parametrize("outputs", [1, 3, 4])
@@ -51,40 +52,62 @@ def test_outputs_of_maps_are_derived_exactly_too() -> None:
     np.testing.assert_allclose(found.mean["2"], expected, rtol=1e-5)
 
 
-def test_more_outputs_are_exact_where_random_directions_would_take_as_many_passes() -> None:
-    model, x = mlp(5, 8, 7), torch.randn(40, 5)
-    _, sure = _measured(model, [x], 0.04)
-    assert (sure.exact, sure.samples, sure.derivatives) == (False, 40, 40)
-    _, doubtful = _measured(model, [x], 0.05 * 7**0.5)
-    assert (doubtful.exact, doubtful.samples, doubtful.derivatives) == (True, 120, 2 * 40 + 7 * 40)
+def test_samples_are_derived_once_unless_they_are_very_few() -> None:
+    model = mlp(5, 8, 50)
+    for samples, derivatives in ((100, 100), (64, 64), (40, 80), (10, TURNS * 10)):
+        x = torch.randn(samples, 5)
+        _, estimate = _measured(model, [x], 0.06)
+        assert (estimate.exact, estimate.samples, estimate.derivatives) == (False, derivatives, derivatives)
+        _, sure = _measured(model, [x], 0.04)
+        _, once = _passes(model, [x]).finish()
+        assert (sure.derivatives, once.derivatives, once.target) == (samples, samples, None)
 
 
-def test_turns_end_at_the_target_and_at_the_most() -> None:
-    model, x = mlp(5, 8, 50), torch.randn(40, 5)
-    _, estimate = _measured(model, [x], 0.06)
-    assert (estimate.exact, estimate.samples) == (False, TURNS * 40)
-    sites = find_sites(model, trace(model, x[:1]))
-    _, once = output_sensitivity(model, sites, [(x, None)])
-    assert (once.samples, once.derivatives, once.target) == (40, 40, None)
+def test_turns_of_following_samples_end_at_the_target_and_at_the_most() -> None:
+    model, x = mlp(5, 8, 50), torch.randn(400, 5)
+    _, estimate = _measured(model, list(x.split(40)), 0.06, samples=50)
+    assert (estimate.samples, estimate.derivatives) == (TURNS * 50, TURNS * 50)
+    _, estimate = _measured(model, list(x.split(40)), 0.04, samples=50)
+    assert estimate.derivatives == 50
+
+
+def _runs(model: nn.Module) -> list[list[float]]:
+    """The first column of every batch that a model will see."""
+    runs: list[list[float]] = []
+    model.register_forward_pre_hook(lambda _, args: runs.append(args[0][:, 0].tolist()))
+    return runs
 
 
 def test_further_turns_take_the_samples_that_follow() -> None:
-    model, seen = mlp(5, 8, 50), []
-    handle = model.register_forward_pre_hook(lambda _, args: seen.append(args[0][:, 0].tolist()))
+    model = mlp(5, 8, 50)
     numbers = torch.arange(10.0)[:, None].expand(10, 5)
+    passes = _passes(model, list(numbers.split(2)), samples=4, target=0.05)
+    runs, errors = _runs(model), iter((1.0, 1.0, 0.0))
+    passes.finish(lambda _: next(errors))
+    assert list(chain.from_iterable(runs)) == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+
+
+@pytest.mark.parametrize("batch", [2, 3, 8])
+def test_the_first_turn_is_part_of_an_observation(batch: int) -> None:
+    """It derives the same samples as a turn of its own would, and further turns go on behind them."""
+    model, numbers = mlp(5, 8, 50), torch.arange(12.0)[:, None] + torch.randn(12, 5) / 10
+    numbers[:, 0] = torch.arange(12.0)
+    batches = list(numbers.split(batch))
+    alone, _ = _passes(model, batches, samples=4).finish()
+    both = _passes(model, batches, samples=4, target=0.05)
     sites = find_sites(model, trace(model, numbers[:1]))
-    seen.clear()
-    answers = iter((1.0, 1.0, 0.0))
-    output_sensitivity(
-        model,
-        sites,
-        [(part, None) for part in numbers.split(2)],
-        samples=4,
-        judge=lambda found: next(answers),
-        target=0.05,
-    )
-    handle.remove()
-    assert [number for batch in seen for number in batch] == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+    observed = observe(model, sites, [(x, None) for x in batches], passes=both)
+    plain = observe(model, sites, [(x, None) for x in batches])
+    runs = _runs(model)
+    once, estimate = both.finish(lambda _: 0.0)
+    assert (estimate.derivatives, runs) == (4, [])
+    for key, each in plain.covariances.items():
+        np.testing.assert_array_equal(each.matrix, observed.covariances[key].matrix)
+        np.testing.assert_array_equal(alone.mean[key], once.mean[key])
+    errors = iter((1.0, 0.0))
+    both.finish(lambda _: next(errors))
+    begin = -(-4 // batch) * batch
+    assert list(chain.from_iterable(runs)) == list(range(begin, min(begin + 4, 12)))
 
 
 def test_the_error_of_a_mean_is_as_large_as_the_mean_is_off() -> None:

@@ -45,11 +45,7 @@ from tsdistill.statistics.outer_products import OuterProducts, QueryReaders
 from tsdistill.statistics.prepared_data import PreparedData, inputs_for, prepare
 from tsdistill.statistics.redundancy import compensations, rectified, relations, spanned_by_norms
 from tsdistill.statistics.sensitivity import SiteSensitivity, strength_and_error
-from tsdistill.statistics.sensitivity_passes import (
-    StrengthEstimate,
-    largest_error,
-    output_sensitivity,
-)
+from tsdistill.statistics.sensitivity_passes import SensitivityPasses, StrengthEstimate, largest_error
 from tsdistill.statistics.sites import ModelSites, find_sites
 from tsdistill.tracing import trace
 from tsdistill.tracing.graph import NodeGraph
@@ -144,6 +140,25 @@ def analyze_prepared(
             )
     partners = dict(matching.pairs) if matching else {name: name for name in student_side.observable}
     looking = FanOutCollector(student, student_side.sites, seed, prepared.samples) if for_pruning else None
+    multiplied = OuterProducts(student, student_side.graph, queries or {})
+    how: dict[str, Any] = {
+        "samples": analysis.strength_samples,
+        "seed": seed,
+        "target": analysis.strength_target,
+        "progress": progress,
+    }
+    passes = SensitivityPasses(
+        student,
+        student_side.sites,
+        prepared,
+        collectors=(multiplied, *((looking,) if looking is not None else ())),
+        **how,
+    )
+    teacher_passes = None
+    if teacher_side is not None:
+        teacher_passes = SensitivityPasses(
+            teacher_side.model, teacher_side.sites, prepared, stage=STRENGTH_OF_TEACHER, **how
+        )
     observed = observe_sides(
         student_side,
         reference_side,
@@ -154,30 +169,19 @@ def analyze_prepared(
         seed,
         progress,
         around=looking.batch if looking is not None else None,
+        passes=passes,
+        teacher_passes=teacher_passes,
     )
-    how: dict[str, Any] = {"samples": analysis.strength_samples, "seed": seed, "progress": progress}
-    how["target"] = analysis.strength_target
-    multiplied = OuterProducts(student, student_side.graph, queries or {})
     with clock.phase("strength"):
-        beta, estimate = output_sensitivity(
-            student,
-            student_side.sites,
-            prepared,
-            judge=lambda estimate: _largest_error(student_side, observed, estimate, multiplied),
-            collectors=(multiplied, *((looking,) if looking is not None else ())),
-            **how,
+        beta, estimate = passes.finish(
+            lambda sensitivity: _largest_error(student_side, observed, sensitivity, multiplied)
         )
         products = multiplied.finish()
         read = looking.finish(observed.covariances) if looking is not None else {}
         other_beta, other_estimate = None, None
-        if teacher_side is not None:
-            how["stage"] = STRENGTH_OF_TEACHER
-            other_beta, other_estimate = output_sensitivity(
-                teacher_side.model,
-                teacher_side.sites,
-                prepared,
-                judge=lambda estimate: _partners_error(teacher_side, partners, observed, estimate),
-                **how,
+        if teacher_side is not None and teacher_passes is not None:
+            other_beta, other_estimate = teacher_passes.finish(
+                lambda sensitivity: _partners_error(teacher_side, partners, observed, sensitivity)
             )
     tell(progress, DESCRIBE)
     with clock.phase("description"):

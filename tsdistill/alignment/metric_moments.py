@@ -20,6 +20,7 @@ from tsdistill.statistics.moments import Moments, own_moments
 from tsdistill.statistics.observation import Observation, observe
 from tsdistill.statistics.prepared_data import PreparedData
 from tsdistill.statistics.sensitivity import SiteSensitivity, sensitivity_of
+from tsdistill.statistics.sensitivity_passes import SensitivityPasses
 
 Results = dict[str, dict[str, np.ndarray]]
 
@@ -36,10 +37,13 @@ def observe_sides(
     *,
     keys: Collection[str] | None = None,
     around: Callable[[int], AbstractContextManager[None]] | None = None,
+    passes: SensitivityPasses | None = None,
+    teacher_passes: SensitivityPasses | None = None,
 ) -> Observation:
     """One pass for everything that the metrics want of the pairs, and the covariances of the sites ``keys``.
 
-    The student's forwards run inside what ``around`` gives for the number of the batch.
+    The student's forwards run inside what ``around`` gives for the number of the batch; ``passes`` and
+    ``teacher_passes`` derive the outputs of the first samples in the same forward passes.
 
     A model beside itself is observed once: its covariances hold the moments; only metrics that want batches
     need pairs of its own groups.
@@ -63,6 +67,8 @@ def observe_sides(
         full=not own and measures.wants("covariances"),
         listeners=listeners,
         around=around,
+        passes=passes,
+        teacher_passes=teacher_passes,
         progress=progress,
     )
 

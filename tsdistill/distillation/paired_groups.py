@@ -27,7 +27,7 @@ from tsdistill.statistics.moments import Moments
 from tsdistill.statistics.observation import observe
 from tsdistill.statistics.sample_blocks import channels_first, widen
 from tsdistill.statistics.sensitivity import sensitivity_of
-from tsdistill.statistics.sensitivity_passes import output_sensitivity
+from tsdistill.statistics.sensitivity_passes import SensitivityPasses
 from tsdistill.statistics.sites import GroupSite, ReaderInput, find_sites
 from tsdistill.tracing import trace
 
@@ -182,7 +182,8 @@ class PairedGroups:
     def sensitivity(self, batches: Batches, samples: int, seed: int = 0) -> dict[str, np.ndarray]:
         """E[β_kk] of the teacher's nodes, by student group."""
         teacher = self.teacher
-        sensitivity, _ = output_sensitivity(teacher.model, teacher.sites, batches, samples=samples, seed=seed)
+        passes = SensitivityPasses(teacher.model, teacher.sites, batches, samples=samples, seed=seed)
+        sensitivity, _ = passes.finish()
         sizes = {group.name: group.size for group in teacher.graph.groups}
         return {
             name: sensitivity_of(teacher.sites.readings[other], sensitivity.mean, sizes[other])

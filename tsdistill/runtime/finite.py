@@ -13,7 +13,7 @@ from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
 from tsdistill.runtime.nests import tensors
 
 
-def checked_forward(model: nn.Module, x: Any, role: str, where: str) -> None:
+def checked_forward(model: nn.Module, x: Any, role: str, where: str) -> Any:
     """Run a model and refuse outputs that are not finite; it runs once more to find out where that began.
 
     Args:
@@ -22,12 +22,16 @@ def checked_forward(model: nn.Module, x: Any, role: str, where: str) -> None:
         role: how messages call the model.
         where: which part of the data this is, for the message.
 
+    Returns:
+        what the model returned.
+
     Raises:
         TsdistillError: the forward fails, or gives NaN or infinity: names the first layer that did, and
             ``where`` in the data that was.
     """
-    if non_finite(forward(model, x, role)) is None:
-        return
+    outputs = forward(model, x, role)
+    if non_finite(outputs) is None:
+        return outputs
     layer = _first_broken(model, x)
     what = f"layer {layer!r} of the {role}" if layer else f"the {role}"
     raise TsdistillError(

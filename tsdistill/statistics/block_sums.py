@@ -25,10 +25,6 @@ class BlockSums:
     """
 
     def __init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget everything."""
         self.samples = np.zeros(BLOCKS, dtype=np.int64)
         self._sums: dict[str, Tensor] = {}
         self._first = self._count = 0

@@ -13,13 +13,13 @@ from tsdistill.runtime.forward import forward
 from tsdistill.runtime.nests import count, tensors
 
 
-def floating_outputs(model: nn.Module, x: Any) -> tuple[list[Tensor], list[Tensor]]:
-    """All floating outputs of a forward pass, and those of them that depend on something.
+def floating_outputs(returned: Any) -> tuple[list[Tensor], list[Tensor]]:
+    """All floating tensors in what a model returned, and those of them that depend on something.
 
     Raises:
         TsdistillError: there is no floating output.
     """
-    outputs = [y for y in tensors(forward(model, x)) if y.is_floating_point()]
+    outputs = [y for y in tensors(returned) if y.is_floating_point()]
     if not outputs:
         raise TsdistillError("the model has no floating-point output; strength cannot be measured")
     return outputs, [y for y in outputs if y.requires_grad]
@@ -37,7 +37,7 @@ def projected(model: nn.Module, x: Any, seed: int) -> tuple[list[Tensor], list[T
     Raises:
         TsdistillError: there is no floating output.
     """
-    differentiable = floating_outputs(model, x)[1]
+    differentiable = floating_outputs(forward(model, x))[1]
     return differentiable, random_direction(differentiable, seed)
 
 

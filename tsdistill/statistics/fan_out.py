@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from tsdistill.models.layers.effective_weights import effective_weight
 from tsdistill.models.layers.layer_kind import groups_of, weight_blocks
 from tsdistill.runtime.hooks import ModuleCall, ModuleHooks, branched
+from tsdistill.runtime.seeds import mixed_seed
 from tsdistill.statistics import distributed
 from tsdistill.statistics.centred_sums import gram
 from tsdistill.statistics.covariance import Covariance, RunningCovariance
@@ -63,7 +64,7 @@ class FanOutCollector:
     """The fan-out of every site that a plain linear layer or an ungrouped convolution reads.
 
     What kernels meet (im2col) is looked at in the pass over the data in which the sites are observed, `batch`
-    by batch; E[β] in backward passes (see `strength_passes.output_sensitivity`), which run inside the block.
+    by batch; E[β] in backward passes (see `SensitivityPasses`), which run inside the block.
     Sites of other layers, and of layers that are too wide, have no fan-out.
 
     Args:
@@ -92,10 +93,6 @@ class FanOutCollector:
     def begin(self, first: int, count: int) -> None:
         """The samples ``first`` to ``first + count`` run forward and backward now."""
         self._betas.seen += count
-
-    def reset(self) -> None:
-        """Forget the backward passes."""
-        self._betas.reset()
 
     def __enter__(self) -> None:
         self._betas.__enter__()
@@ -152,7 +149,7 @@ class _KernelCovariances:
 
     def batch(self, index: int) -> ModuleHooks:
         """Look at the batch of that number, which runs inside the block."""
-        self._drawn.manual_seed(hash((self._seed, index)) % 2**63)
+        self._drawn.manual_seed(mixed_seed(self._seed, index))
         return self._hooks
 
     def _look(self, call: ModuleCall) -> None:
@@ -177,10 +174,6 @@ class _OutputSensitivities:
     def __init__(self, model: nn.Module, sites: Mapping[str, ReaderInput]) -> None:
         modules = {key: model.get_submodule(site.module) for key, site in sites.items()}
         self._hooks = ModuleHooks(modules, after=self._tap)
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget everything."""
         self._totals: dict[str, Tensor] = {}
         self.seen = 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,7 @@ from tsdistill.statistics.covariance import Covariance, RunningCovariance
 from tsdistill.statistics.moments import Moments
 from tsdistill.statistics.pairing import Listener, PairedMoments
 from tsdistill.statistics.sample_blocks import PositionSampler, channels_first, flat, spread, widen
+from tsdistill.statistics.sensitivity_passes import SensitivityPasses
 from tsdistill.statistics.sites import ModelSites, ReaderInput
 from tsdistill.torch_private import version_of
 
@@ -65,6 +66,8 @@ def observe(
     full: bool = False,
     listeners: Mapping[str, Sequence[Listener]] | None = None,
     around: Callable[[int], AbstractContextManager[None]] | None = None,
+    passes: SensitivityPasses | None = None,
+    teacher_passes: SensitivityPasses | None = None,
     progress: Progress | None = None,
 ) -> Observation:
     """Drive ``model`` (and ``teacher``) over ``batches`` and collect moments.
@@ -86,6 +89,8 @@ def observe(
         full: keep the covariances of both sides of every pair too, for metrics that want them.
         listeners: by student group, who is handed the rows of the pair as they come.
         around: the forward of ``model`` on the batch of a number runs inside what this gives for the number.
+        passes: what derives the outputs of the first samples in the same forward passes.
+        teacher_passes: the same of the teacher.
         progress: is told how many samples are done.
 
     Raises:
@@ -120,14 +125,13 @@ def observe(
                     measured = True
                 paired.begin(count(x))
                 if other is not None:
-                    with paired.teacher():
-                        checked_forward(other, x, "teacher", f"in batch {index}")
-            with (
-                around(index) if around is not None else nullcontext(),
-                collector,
-                paired.student() if paired is not None else nullcontext(),
-            ):
-                checked_forward(model, x, role, f"in batch {index}")
+                    _run(other, index, first, x, "teacher", teacher_passes, [paired.teacher()])
+            contexts: list[AbstractContextManager[Any]] = [collector]
+            if around is not None:
+                contexts.append(around(index))
+            if paired is not None:
+                contexts.append(paired.student())
+            _run(model, index, first, x, role, passes, contexts)
             samples += count(x)
             tell(progress, OBSERVE, first + count(x), expected)
     seconds = time.perf_counter() - start
@@ -152,6 +156,25 @@ def observe(
         paired.words if paired is not None else {},
         {"forward": seconds - sum(spent.values()), **spent},
     )
+
+
+def _run(
+    model: nn.Module,
+    index: int,
+    first: int,
+    x: Any,
+    role: str,
+    passes: SensitivityPasses | None,
+    contexts: Iterable[AbstractContextManager[Any]],
+) -> None:
+    """One forward pass inside ``contexts``, and the backward passes that ``passes`` makes of it."""
+    with ExitStack() as observing:
+        for context in contexts:
+            observing.enter_context(context)
+        if passes is None:
+            checked_forward(model, x, role, f"in batch {index}")
+        else:
+            passes.observe(index, first, x, role, observing)
 
 
 def _measure(paired: PairedMoments, student: nn.Module, teacher: nn.Module, x: Any, role: str) -> None:

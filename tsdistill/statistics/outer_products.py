@@ -52,10 +52,6 @@ class OuterProducts:
         self._queries = [*known, *_tied_queries(model, graph)]
         modules = {item.module: model.get_submodule(item.module) for _, item in self._queries}
         self._hooks = ModuleHooks(modules, after=self._tap)
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget everything."""
         self._sums = BlockSums()
 
     def begin(self, first: int, count: int) -> None:

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tsdistill.runtime.seeds import mixed_seed
+
 ROWS = 16384
 """Rows (samples times positions) that the moments of a pair of groups are estimated from at least: a
 correlation then has a standard error below 0.01."""
@@ -117,7 +119,7 @@ class PositionSampler:
     def _subset(self, samples: int, total: int, wanted: int) -> Tensor:
         key = (samples, total, wanted)
         if key not in self._drawn:
-            seed = hash((self._seed, self._batch, total, wanted)) % 2**63
+            seed = mixed_seed(self._seed, self._batch, total, wanted)
             shifts = torch.rand(samples, wanted, generator=torch.Generator().manual_seed(seed))
             places = (torch.arange(wanted) + shifts) * (total / wanted)
             self._drawn[key] = places.long().clamp_(max=total - 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack, nullcontext
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from tsdistill.errors import TsdistillError
 from tsdistill.models.layers.effective_weights import effective_weight
 from tsdistill.models.layers.layer_kind import kind_of
+from tsdistill.runtime.finite import checked_forward
 from tsdistill.runtime.hooks import InputHooks, Look
 from tsdistill.runtime.nests import count
 from tsdistill.statistics import distributed
@@ -48,20 +50,24 @@ class SensitivityCollector:
     def __init__(self, model: nn.Module, sites: ModelSites) -> None:
         self._model, self._sites = model, sites.sites
         self.sums = BlockSums()
-        self.reset()
+        self.outputs: int | None = None
+        self.exact = True
+        self._power = 0.0
         hooks: dict[str, list[Look]] = {}
         for site in self._sites.values():
             hooks.setdefault(site.module, []).append(_tap(site, self.sums))
         self._hooks = InputHooks(model, hooks)
 
-    def reset(self) -> None:
-        """Forget everything."""
-        self.sums.reset()
-        self.outputs: int | None = None
-        self.exact = True
-        self._power = 0.0
-
-    def run(self, x: Any, first: int, seed: int, *, most: int = 0) -> int:
+    def run(
+        self,
+        x: Any,
+        first: int,
+        seed: int,
+        *,
+        most: int = 0,
+        role: str = "model",
+        observing: ExitStack | None = None,
+    ) -> int:
         """A forward pass, and backward passes from directions of what it gives; returns their number.
 
         Args:
@@ -70,13 +76,19 @@ class SensitivityCollector:
             seed: of the random direction.
             most: an output that has no more figures for a sample is derived from every one of them, in place
                 of one random direction.
+            role: how messages call the model.
+            observing: contexts that have been entered for the forward pass; they are left before the first
+                backward pass.
 
         Raises:
-            TsdistillError: the model has no floating output or it cannot be differentiated.
+            TsdistillError: the model has no floating output, one that is not finite, or it cannot be
+                differentiated.
         """
         self.sums.begin(first, count(x))
         with torch.enable_grad(), self._hooks:
-            every, outputs = floating_outputs(self._model, x)
+            with observing or nullcontext():
+                returned = checked_forward(self._model, x, role, f"in the samples from number {first + 1} on")
+            every, outputs = floating_outputs(returned)
             if self._sites and not outputs:
                 raise TsdistillError(
                     "the model's output cannot be differentiated (it detaches or runs without gradients); "

@@ -6,17 +6,18 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from math import ceil
 from typing import Any, Protocol
 
 import numpy as np
 from torch import nn
 
+from tsdistill.runtime.finite import checked_forward
 from tsdistill.runtime.forward import head
 from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.runtime.nests import count
 from tsdistill.runtime.progress import Progress, tell
 from tsdistill.runtime.randomness import seeded
+from tsdistill.runtime.seeds import mixed_seed
 from tsdistill.statistics import distributed
 from tsdistill.statistics.analysis_stages import STRENGTH
 from tsdistill.statistics.sensitivity import SensitivityCollector, SiteSensitivity
@@ -27,6 +28,11 @@ TURNS = 4
 
 FEW = 4
 """So many outputs are taken one by one without asking whether fewer random directions would do."""
+
+ENOUGH = 64
+"""Derivatives that are taken where data are few, from further directions for the same samples. One direction
+for each of 64 samples leaves a strength off by 1 / sqrt(2 · 64) = 9 % at most; the rest of its error is that
+samples differ, which only more of them lessen."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,7 @@ class StrengthEstimate:
     error: float
 
 
-class ResettableCollector(Protocol):
+class GradientCollector(Protocol):
     """Looks at backward passes that run inside its block."""
 
     def __enter__(self) -> object: ...
@@ -62,67 +68,9 @@ class ResettableCollector(Protocol):
     def begin(self, first: int, count: int) -> None:
         """The samples ``first`` to ``first + count`` run now."""
 
-    def reset(self) -> None:
-        """Forget everything."""
-
 
 Judge = Callable[[SiteSensitivity], float]
 """The largest standard error of a node's strength, in parts of its group's largest."""
-
-
-def output_sensitivity(
-    model: nn.Module,
-    sites: ModelSites,
-    batches: Iterable[tuple[Any, Any]],
-    *,
-    samples: int = 256,
-    seed: int = 0,
-    judge: Judge | None = None,
-    target: float | None = None,
-    collectors: Sequence[ResettableCollector] = (),
-    progress: Progress | None = None,
-    stage: str = STRENGTH,
-) -> tuple[SiteSensitivity, StrengthEstimate]:
-    """E[β_cc] of every feature of every site (see `SensitivityCollector`), as sure as it is asked for.
-
-    A turn is a forward pass of ``samples`` samples and a backward pass from one random direction for each.
-    Further turns, of the samples that follow (from the first on again at the end of the data), bring the
-    standard error down to the target. Where the outputs of a sample are no more than the turns that this
-    would take, or no more than four, one derivative is taken for each of them in one turn instead: exact for
-    the samples seen.
-
-    Args:
-        model: the model; its parameters and their gradients stay as they are.
-        sites: its sites.
-        batches: yields ``(x, y)``.
-        samples: samples of a turn.
-        seed: of the directions.
-        judge: says how sure what was seen is.
-        target: the standard error that is asked for; ``None`` for one turn from random directions.
-        collectors: look at the same backward passes.
-        progress: is told how many samples are done.
-        stage: what it is told that these passes are for.
-
-    Raises:
-        TsdistillError: the model has no floating output or it cannot be differentiated.
-    """
-    tell(progress, stage)
-    passes = _Passes(SensitivityCollector(model, sites), batches, samples, seed, collectors, progress, stage)
-    with evaluation_mode(model), seeded(seed):
-        sensitivity = passes.turn(FEW if target is not None else 0)
-        error = judge(sensitivity) if judge is not None else 1.0
-        while target is not None and not passes.exact and error > target and passes.turns < TURNS:
-            turns = ceil(passes.turns * min((error / target) ** 2, TURNS))
-            if passes.outputs is not None and passes.outputs <= turns:
-                passes.reset()
-                sensitivity = passes.turn(turns)
-            else:
-                sensitivity = passes.turn()
-            error = judge(sensitivity) if judge is not None else 1.0
-    estimate = StrengthEstimate(
-        passes.outputs, passes.exact, passes.samples, passes.derivatives, target, error
-    )
-    return sensitivity, estimate
 
 
 def largest_error(errors: Iterable[tuple[np.ndarray, np.ndarray]]) -> float:
@@ -135,94 +83,146 @@ def largest_error(errors: Iterable[tuple[np.ndarray, np.ndarray]]) -> float:
     return min(max(parts, default=0.0), 1.0)
 
 
-class _Passes:
-    """Turns over the data, each going on where the last one ended."""
+class SensitivityPasses:
+    """Turns of ``samples`` samples: a forward pass, and a backward pass from a random direction for each.
+
+    The first turn can be part of a pass over the data that is made anyway (`observe`). Further turns, of the
+    samples that follow, bring the standard error down to the target.
+    Where no samples follow, nothing is gained by more directions for the same ones, unless they are very few
+    (`ENOUGH`). Where a sample has at most `FEW` outputs and there is a target, one derivative is taken for
+    each of them: exact for the samples seen.
+
+    Args:
+        model: the model; its parameters and their gradients stay as they are.
+        sites: its sites.
+        batches: yields ``(x, y)``.
+        samples: samples of a turn.
+        seed: of the directions.
+        target: the standard error that is asked for, in parts of a group's largest strength; ``None`` for one
+            turn from random directions.
+        collectors: look at the same backward passes.
+        progress: is told how many samples are done.
+        stage: what it is told that these passes are for.
+    """
 
     def __init__(
         self,
-        sensitivity: SensitivityCollector,
+        model: nn.Module,
+        sites: ModelSites,
         batches: Iterable[tuple[Any, Any]],
-        samples: int,
-        seed: int,
-        collectors: Sequence[ResettableCollector],
-        progress: Progress | None,
-        stage: str,
+        *,
+        samples: int = 256,
+        seed: int = 0,
+        target: float | None = None,
+        collectors: Sequence[GradientCollector] = (),
+        progress: Progress | None = None,
+        stage: str = STRENGTH,
     ) -> None:
-        self._sensitivity, self._batches, self._size = sensitivity, batches, samples
-        self._seed, self._collectors, self._progress = seed, collectors, progress
-        self._stage = stage
-        self._stream = _endless(self._batches, self._seed)
-        self.turns = 0
+        self._model, self._batches, self._size, self._seed = model, batches, samples, seed
+        self._sensitivity = SensitivityCollector(model, sites)
+        self._target, self._most = target, FEW if target is not None else 0
+        self._collectors, self._progress, self._stage = collectors, progress, stage
+        self._stream = _endless(batches)
+        self._begun = self._ended = False
         self._ran = self._derived = 0
 
-    @property
-    def outputs(self) -> int | None:
+    def observe(self, index: int, first: int, x: Any, role: str, observing: ExitStack) -> None:
+        """Run a batch forward, and backward as far as it belongs to the first turn.
+
+        Args:
+            index: its number.
+            first: the number of its first sample.
+            x: the batch; all batches of this process come in order, from the first on.
+            role: how messages call the model.
+            observing: contexts that have been entered for the forward pass; they are left after it.
+        """
+        self._begun = True
+        seed = mixed_seed(self._seed, index)
+        if first + count(x) <= self._size:
+            self._derive(first, x, seed, role, observing)
+            return
+        with observing:
+            checked_forward(self._model, x, role, f"in batch {index}")
+        if first < self._size:
+            self._derive(first, head(x, self._size - first), seed, role)
+
+    def finish(self, judge: Judge | None = None) -> tuple[SiteSensitivity, StrengthEstimate]:
+        """The first turn, where it was not observed, and the further turns that the target takes.
+
+        Args:
+            judge: says how sure what was seen is.
+
+        Returns:
+            E[β_cc] of every feature, and how sure it is.
+
+        Raises:
+            TsdistillError: the model has no floating output or it cannot be differentiated.
+        """
+        self._begun = any(distributed.gather(self._begun))
+        with evaluation_mode(self._model), seeded(self._seed):
+            if not self._begun:
+                self._turn()
+            for turn in range(1, TURNS + 1):
+                sensitivity = self._sensitivity.finish()
+                error = judge(sensitivity) if judge is not None else 1.0
+                exact = all(distributed.gather(self._sensitivity.exact))
+                enough = self._target is None or error <= self._target or exact or turn == TURNS
+                if enough or not self._turn(turn):
+                    break
+        samples, derivatives = distributed.total(self._ran), distributed.total(self._derived)
+        estimate = StrengthEstimate(self._outputs(), exact, samples, derivatives, self._target, error)
+        return sensitivity, estimate
+
+    def _outputs(self) -> int | None:
         """Figures of the output for each sample, as all processes have seen them."""
         seen = [figures for ran, figures in distributed.gather((self._ran, self._sensitivity.outputs)) if ran]
         known = [figures for figures in seen if figures is not None]
         return max(known) if seen and len(known) == len(seen) else None
 
-    @property
-    def exact(self) -> bool:
-        """Whether every output was derived, in all processes."""
-        return all(distributed.gather(self._sensitivity.exact))
-
-    @property
-    def samples(self) -> int:
-        """Samples that ran forward, in all processes."""
-        return distributed.total(self._ran)
-
-    @property
-    def derivatives(self) -> int:
-        """Derivatives that were taken, one sample each, in all processes."""
-        return distributed.total(self._derived)
-
-    def reset(self) -> None:
-        """Forget what was seen, but not what it cost; go on from the start of the data."""
-        self._stream = _endless(self._batches, self._seed)
-        self._sensitivity.reset()
-        for collector in self._collectors:
-            collector.reset()
-
-    def turn(self, most: int = 0) -> SiteSensitivity:
-        """One turn more, outputs of at most ``most`` figures derived one by one; what was seen so far."""
-        taken = 0
+    def _turn(self, before: int = 0) -> bool:
+        """One turn after so many others; false where the data have ended and enough was derived of them."""
+        if self._ended and distributed.total(self._derived) >= ENOUGH:
+            return False
+        tell(self._progress, self._stage)
+        taken, expected = 0, min(self._size, getattr(self._batches, "samples", None) or self._size)
         for part in self._stream:
             if part is None:
-                if taken:
+                self._ended = True
+                if taken or distributed.total(self._derived) >= ENOUGH:
                     break
                 continue
-            index, first, x, seed = part
+            place, first, x = part
+            if self._begun and len(place) == 1 and first < self._size:
+                continue
             x = head(x, self._size - taken)
-            number = count(x)
-            taken += number
-            if index % distributed.size() == distributed.rank():
-                with ExitStack() as stack:
-                    for collector in self._collectors:
-                        collector.begin(first, number)
-                        stack.enter_context(collector)
-                    self._derived += number * self._sensitivity.run(x, first, seed, most=most)
-                self._ran += number
-            done = self.turns * self._size
-            tell(self._progress, self._stage, done + taken, done + self._expected)
+            taken += count(x)
+            if place[0] % distributed.size() == distributed.rank():
+                self._derive(first, x, mixed_seed(self._seed, *place))
+            tell(self._progress, self._stage, before * self._size + taken, before * self._size + expected)
             if taken >= self._size:
                 break
-        self.turns += 1
-        return self._sensitivity.finish()
+        return taken > 0
 
-    @property
-    def _expected(self) -> int:
-        return min(self._size, getattr(self._batches, "samples", None) or self._size)
+    def _derive(
+        self, first: int, x: Any, seed: int, role: str = "model", observing: ExitStack | None = None
+    ) -> None:
+        number = count(x)
+        with ExitStack() as stack:
+            for collector in self._collectors:
+                collector.begin(first, number)
+                stack.enter_context(collector)
+            passes = self._sensitivity.run(x, first, seed, most=self._most, role=role, observing=observing)
+        self._derived += number * passes
+        self._ran += number
 
 
-def _endless(batches: Iterable[tuple[Any, Any]], seed: int) -> Iterator[tuple[int, int, Any, int] | None]:
-    """The batches with their numbers, those of their first samples, and seeds; ``None`` after the last of
-    them, and on from the first, unless there is none."""
+def _endless(batches: Iterable[tuple[Any, Any]]) -> Iterator[tuple[tuple[int, ...], int, Any] | None]:
+    """The batches, each with its number (``(index,)``, then ``(index, again)``) and that of its first sample;
+    ``None`` after the last of them, and on from the first, unless there is none."""
     for again in itertools.count():
         first = 0
         for index, (x, _) in enumerate(batches):
-            place = (seed, index, again) if again else (seed, index)
-            yield index, first, x, hash(place) % 2**63
+            yield ((index, again) if again else (index,)), first, x
             first += count(x)
         if not first:
             return
