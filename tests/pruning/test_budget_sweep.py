@@ -5,12 +5,17 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from tests.alignment.small import images, residual
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation import evaluate
+from tsdistill.plugins.manager import registry
 from tsdistill.pruning import Sweep, sweep
 from tsdistill.pruning.budget_sweep import SweepRow
+from tsdistill.pruning.selection.cost import Amounts, CostEstimate, Reading
+from tsdistill.report.pareto import pareto_figure, sweep_table
+from tsdistill.tracing.graph import NodeGraph, Term
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +60,41 @@ def test_it_is_plain_data(swept: tuple[Sweep, list[SweepRow]]) -> None:
     assert [row["budget"] for row in plain["rows"]] == ["0.8", "60%"]
     assert plain["amounts"] == list(swept[0].amounts)
     assert plain["comparison"]["models"][0]["name"] == "dense"
+
+
+class _Bytes:
+    """Bytes of the parameters."""
+
+    amounts = Amounts("stored bytes", {"b": 1.0, "kb": 1e3}, ("kB", "B"), "8kB")
+
+    def terms(self, graph: NodeGraph) -> list[tuple[Term, float]]:
+        return [(term, 4.0) for term in graph.sizes]
+
+
+class _MeasuredBytes(_Bytes):
+    """The same, measured."""
+
+    terms = None
+
+    def estimate(self, model: nn.Module, graph: NodeGraph, example: Any) -> CostEstimate:
+        return CostEstimate(tuple(_Bytes().terms(graph)))
+
+    def measure(self, dense: nn.Module, small: nn.Module, example: Any) -> Reading:
+        return Reading(*(4.0 * sum(p.numel() for p in model.parameters()) for model in (dense, small)))
+
+
+@pytest.mark.parametrize("cost", [_Bytes(), _MeasuredBytes()])
+def test_a_sweep_goes_over_the_cost_of_a_plugin(monkeypatch: pytest.MonkeyPatch, cost: Any) -> None:
+    known = registry().items("cost")
+    monkeypatch.setitem(registry()._kinds, "cost", {**known, "stored": cost})
+    made = sweep(residual(), {"stored": ["0.8", "0.6"]}, data=images(64))
+    dense, *amounts = made.amounts
+    assert amounts == [4 * params for params in made.comparison.params[1:]]
+    assert dense == 4 * made.comparison.params[0]
+    assert 0.7 < amounts[0] / dense <= 0.84
+    assert pareto_figure(made).axes[0].get_xlabel() == "stored bytes"
+    rows: Any = sweep_table(made).renderables[0]
+    assert rows.columns[1].header == "stored bytes"
 
 
 @pytest.mark.parametrize(

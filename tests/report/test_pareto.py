@@ -48,7 +48,8 @@ def swept() -> Sweep:
         },
     )
     note = "a budget of 0.05 of the MACs cannot be met"
-    return Sweep("macs", tuple(rows), compared, "held-out samples", (note,))
+    amounts = tuple(float(size["macs"]) for size in sizes)
+    return Sweep("macs", tuple(rows), compared, "held-out samples", (note,), amounts)
 
 
 def test_the_picture(swept: Sweep, tmp_path: Path) -> None:

@@ -73,10 +73,10 @@ HELD_OUT = 256
 @option(
     "Budget",
     "--sweep-by",
-    type=click.Choice(BUDGETS),
+    metavar="NAME",
     default="macs",
     show_default=True,
-    help="What the budgets of --sweep count.",
+    help="What the budgets of --sweep count: macs, params, nodes, latency, memory, or a plugin's cost.",
 )
 @option("Plan", "--dry-run", is_flag=True, help="Show the plan and cut nothing.")
 @option("Plan", "--save-plan", metavar="FILE", help="Write which nodes go, and why, as JSON.")

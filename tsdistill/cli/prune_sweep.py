@@ -87,4 +87,5 @@ def run(
 
 def file_name(kind: str, budget: str) -> str:
     """``macs-0.8.safetensors``; ``macs-50percent.safetensors`` for a budget of 50%."""
-    return f"{kind}-{re.sub(r'[^0-9A-Za-z.]', '', budget.replace('%', 'percent'))}.safetensors"
+    text = re.sub(r"[^0-9A-Za-z._-]", "", f"{kind}-{budget.replace('%', 'percent')}")
+    return f"{text}.safetensors"

@@ -16,17 +16,19 @@ from tsdistill.options.old_names import grouped, into
 from tsdistill.options.pruning_options import JudgeOptions, RealignOptions, SelectionOptions
 from tsdistill.pruning.holdout import repeatable, split_data
 from tsdistill.pruning.pruner import PruneResult, prune_result
-from tsdistill.pruning.pruning_analysis import analyze_for_pruning
+from tsdistill.pruning.pruning_analysis import analyze_for_pruning, graph_of
 from tsdistill.pruning.pruning_stages import sweep_stages
 from tsdistill.pruning.selection.budget import budget_of
+from tsdistill.pruning.selection.cost import CostEstimate, MeasuredCost, cost_of
 from tsdistill.runtime.forward import head
 from tsdistill.runtime.progress import Progress, expect, prefixed
 from tsdistill.runtime.unchanged import unchanged
+from tsdistill.tracing.graph import NodeGraph
 
 DENSE = "dense"
 
-SWEPT = ("macs", "params", "nodes", "latency", "memory")
-"""Costs that a sweep can go over: those that a comparison of models has figures of."""
+_COMPARED = {"latency": "latency", "memory": "peak_memory"}
+"""Costs that the comparison of the models measures anyway, and its figures of them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,11 +49,13 @@ class Sweep:
     """Models of one network at several budgets.
 
     Attributes:
-        kind: what the budgets count: ``"macs"``, ``"params"``, ``"nodes"`` or ``"latency"``.
+        kind: what the budgets count: the name of a cost, such as ``"macs"``.
         rows: one a budget that could be met, in the order in which they were given.
         comparison: figures of the dense model and of every row, in that order, measured together.
         measured_on: what samples the metrics are from.
         notes: lines for the user, such as budgets that cannot be met.
+        amounts: what the budgets count, of the dense model and of every row (seconds, or bytes, where
+            measured).
     """
 
     kind: str
@@ -59,16 +63,7 @@ class Sweep:
     comparison: Comparison
     measured_on: str
     notes: tuple[str, ...]
-
-    @property
-    def amounts(self) -> tuple[float, ...]:
-        """What the budgets count, of the dense model and of every row (seconds, or bytes, where measured)."""
-        if self.kind == "latency":
-            return self.comparison.latency
-        if self.kind == "memory":
-            return self.comparison.peak_memory
-        before = self.rows[0].result.before[self.kind]
-        return (before, *(row.result.after[self.kind] for row in self.rows))
+    amounts: tuple[float, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """The sweep as plain data for JSON."""
@@ -126,7 +121,7 @@ def sweep(
     Args:
         model: it is left as it was.
         budgets: MACs that are kept, each as `prune_result` takes it; or what is kept of something else:
-            ``{"params": ["5M", "3M"]}``, ``"nodes"`` or ``"latency"``.
+            ``{"params": ["5M", "3M"]}``, or any other cost by its name.
         data: what ``tsdistill.data.open_data`` takes.
         teacher: a model whose nodes the selection serves.
         report: an analysis of this very model with its statistics (see `prune_result`), so that it is not
@@ -147,8 +142,8 @@ def sweep(
     """
     judging, selection = JudgeOptions.of(judging), SelectionOptions.of(selection)
     realignment, inputs = RealignOptions.of(realignment), DataOptions.of(inputs)
-    kind, amounts = kind_of(budgets)
-    named = check_budgets(amounts, kind)
+    kind, given = kind_of(budgets)
+    named = check_budgets(given, kind)
     data = repeatable(data)
     inputs, stream, measured_on = split_data(model, data, inputs, seed, judging.judged)
     parts = {stages_of(kind, name): budget_of(**{kind: name}) for name in named}
@@ -198,7 +193,30 @@ def sweep(
         inputs=DataOptions(example_input=example),
         progress=progress,
     )
-    return Sweep(kind, tuple(rows), compared, measured_on, tuple(notes))
+    amounts = _amounts(kind, rows, compared, model, report.graph, example)
+    return Sweep(kind, tuple(rows), compared, measured_on, tuple(notes), amounts)
+
+
+def _amounts(
+    kind: str,
+    rows: Sequence[SweepRow],
+    compared: Comparison,
+    model: nn.Module,
+    graph: NodeGraph,
+    example: Any,
+) -> tuple[float, ...]:
+    """What the budgets count, of the dense model and of every row."""
+    if kind in _COMPARED:
+        return tuple(getattr(compared, _COMPARED[kind]))
+    results = [row.result for row in rows]
+    if kind in results[0].before:
+        return (results[0].before[kind], *(result.after[kind] for result in results))
+    cost = cost_of(kind)
+    if isinstance(cost, MeasuredCost):
+        readings = [cost.measure(model, result.model, example) for result in results]
+        return (readings[0].dense, *(reading.small for reading in readings))
+    graphs = [graph, *(graph_of(result.model, example, result.plan.by_size) for result in results)]
+    return tuple(CostEstimate(tuple(cost.terms(each))).value(each) for each in graphs)
 
 
 def kind_of(
@@ -227,8 +245,6 @@ def check_budgets(budgets: Sequence[float | str], kind: str) -> list[str]:
     Raises:
         TsdistillError: there are none, one is given twice or is none, or there is no such kind.
     """
-    if kind not in SWEPT:
-        raise TsdistillError(f"a sweep goes over {', '.join(SWEPT[:-1])} or {SWEPT[-1]}, not {kind!r}")
     named = [str(budget).strip() for budget in budgets]
     if not named:
         raise TsdistillError("a sweep needs budgets, such as 0.8,0.6,0.4; none are given")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -60,10 +59,10 @@ def comparison_figure(compared: Comparison, metric: str | None = None, *, title:
     for panel, (cost, label, show) in zip(panels, _AXES, strict=True):
         spreads = compared.latency_spread if cost == "latency" else ()
         _panel(panel, getattr(compared, cost), heights, spreads)
-        panel.xaxis.set_major_formatter(partial(_tick, show))
+        cost_ticks(panel, show)
         panel.set_xlabel(label, fontsize=9.5, color=INK)
         dress(panel, "", small=False)
-    panels[0].set_ylabel(literal(_called(compared, chosen, names[0])), fontsize=9.5, color=INK)
+    panels[0].set_ylabel(literal(axis_title(compared, chosen, names[0])), fontsize=9.5, color=INK)
     if title:
         figure.suptitle(literal(title), fontsize=12, color=INK)
     for panel, (cost, _, _) in zip(panels, _AXES, strict=True):
@@ -88,11 +87,19 @@ def save_comparison(
     return save(comparison_figure(compared, metric, title=title), Path(path))
 
 
-def _tick(show: Callable[[float], str], value: float, place: int | None = None) -> str:
-    return show(value) if value else "0"
+def cost_ticks(panel: Axes, show: Callable[[float], str]) -> None:
+    """Write the numbers of the horizontal axis by ``show``."""
+    panel.xaxis.set_major_formatter(lambda value, _: show(value) if value else "0")
 
 
-def _called(compared: Comparison, metric: str, first: str) -> str:
+def axis_title(compared: Comparison, metric: str, first: str) -> str:
+    """A metric for the axis of a figure: its title, its unit, and that lower is better where it is.
+
+    Args:
+        compared: the comparison, which knows how figures are read.
+        metric: name of the metric.
+        first: what the first model is called.
+    """
     traits = compared.traits.get(metric)
     unit = f" ({traits.unit})" if traits and traits.unit else ""
     better = "" if traits is None or traits.higher_is_better else "; lower is better"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +13,11 @@ from rich.text import Text
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation import Comparison
 from tsdistill.pruning.accuracy_search import DropResult
-from tsdistill.pruning.budget_sweep import Sweep
+from tsdistill.pruning.budget_sweep import DENSE, Sweep
+from tsdistill.pruning.selection.budget import amount as budget_amount
+from tsdistill.pruning.selection.cost import cost_of
 from tsdistill.report.canvas import ALIGNED, INK, QUIET, dress, grid, literal, save
+from tsdistill.report.comparison_figure import axis_title, cost_ticks
 from tsdistill.report.comparison_table import figure, metric_title
 from tsdistill.report.numbers import amount, seconds, share, size
 from tsdistill.report.table_layout import table
@@ -24,14 +26,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-KINDS: dict[str, tuple[str, Callable[[float], str]]] = {
+_KINDS: dict[str, tuple[str, Callable[[float], str]]] = {
     "macs": ("MACs", amount),
     "params": ("parameters", amount),
     "nodes": ("prunable nodes", amount),
     "latency": ("latency at batch 1", seconds),
     "memory": ("peak memory", size),
 }
-"""What the budgets of a sweep count, and how amounts of it are written."""
+"""Costs that a sweep may go over, in words, and how amounts of them are written; others are written as their
+budgets are."""
 
 _COLOURS = (ALIGNED, "#c1762b", "#4f8f5b")
 
@@ -49,19 +52,21 @@ def pareto_figure(sweep: Sweep, *, title: str = "") -> Figure:
         TsdistillError: the sweep has no metrics.
     """
     names = _drawn(sweep.comparison)
-    label, show = KINDS[sweep.kind]
+    label, show = _kind(sweep)
     drawing, (panel,) = grid(1)
     for name, colour in zip(names, _COLOURS, strict=False):
         heights = [metrics[name] for metrics in sweep.comparison.metrics]
-        _line(panel, sweep.amounts, heights, colour, _called(sweep.comparison, name))
+        _line(panel, sweep.amounts, heights, colour, axis_title(sweep.comparison, name, DENSE))
     _budgets(panel, sweep, [metrics[names[0]] for metrics in sweep.comparison.metrics])
     panel.set_xlim(0, 1.12 * max(sweep.amounts))
     panel.margins(y=0.12)
-    panel.xaxis.set_major_formatter(partial(_tick, show))
+    cost_ticks(panel, show)
     panel.set_xlabel(label, fontsize=10, color=INK)
     alone = len(names) == 1
     unit = sweep.comparison.traits[names[0]].unit
-    panel.set_ylabel(literal(_called(sweep.comparison, names[0]) if alone else unit), fontsize=10, color=INK)
+    panel.set_ylabel(
+        literal(axis_title(sweep.comparison, names[0], DENSE) if alone else unit), fontsize=10, color=INK
+    )
     if not alone:
         drawing.legend(
             loc="outside lower center", ncols=len(names), fontsize=9, frameon=False, labelcolor=INK
@@ -84,6 +89,15 @@ def save_pareto(sweep: Sweep, path: str | Path, *, title: str = "") -> Path:
     return save(pareto_figure(sweep, title=title), Path(path))
 
 
+def _kind(sweep: Sweep) -> tuple[str, Callable[[float], str]]:
+    """What the budgets of a sweep count, in words, and how amounts of it are written."""
+    words = cost_of(sweep.kind).amounts.words
+    return _KINDS.get(sweep.kind) or (
+        words,
+        lambda value: budget_amount(sweep.kind, value).removesuffix(f" {words}").removesuffix(" of"),
+    )
+
+
 def _drawn(compared: Comparison) -> list[str]:
     known = list(compared.figures)
     if not known:
@@ -91,13 +105,6 @@ def _drawn(compared: Comparison) -> list[str]:
     unit = compared.traits[known[0]].unit
     percent = [name for name in known if compared.traits[name].unit == unit == "%" and name != "top5"]
     return percent or known[:1]
-
-
-def _called(compared: Comparison, metric: str) -> str:
-    traits = compared.traits[metric]
-    unit = f" ({traits.unit})" if traits.unit else ""
-    better = "" if traits.higher_is_better else "; lower is better"
-    return f"{metric_title(metric, compared.names[0])}{unit}{better}"
 
 
 def _line(panel: Axes, across: Sequence[float], up: Sequence[float], colour: str, label: str) -> None:
@@ -118,22 +125,26 @@ def _budgets(panel: Axes, sweep: Sweep, up: Sequence[float]) -> None:
         )
 
 
-def _tick(show: Callable[[float], str], value: float, place: int | None = None) -> str:
-    return show(value) if value else "0"
-
-
 def sweep_table(sweep: Sweep) -> Group:
     """A row a budget, the dense model first: what is left, and what the metrics say."""
     compared = sweep.comparison
-    label, _ = KINDS[sweep.kind]
+    label, show = _kind(sweep)
     headers = [metric_title(name, compared.names[0]).replace(" ", "\n") for name in compared.figures]
-    rows = table(f"Sweep over {label}", "<", "MACs", "", "parameters", "", "latency,\nbatch 1", "", *headers)
+    costs: dict[str, tuple[Sequence[float], Callable[[float], str]]] = {
+        "MACs": (compared.macs, amount),
+        "parameters": (compared.params, amount),
+        "latency,\nbatch 1": (compared.latency, seconds),
+    }
+    if sweep.kind not in ("macs", "params", "latency"):
+        costs = {label: (sweep.amounts, show), **costs}
+    heads = [head for name in costs for head in (name, "")]
+    rows = table(f"Sweep over {label}", "<", *heads, *headers)
     for place, name in enumerate(compared.names):
-        costs = []
-        for values, show in ((compared.macs, amount), (compared.params, amount), (compared.latency, seconds)):
-            costs += [show(values[place]), share(values[place], values[0]) if place else ""]
+        cells = []
+        for values, written in costs.values():
+            cells += [written(values[place]), share(values[place], values[0]) if place else ""]
         figures = [figure(compared, metric, compared.metrics[place][metric]) for metric in compared.figures]
-        rows.add_row(name, *costs, *figures)
+        rows.add_row(name, *cells, *figures)
     source = [f"Measured on {sweep.measured_on}: {compared.data}"] if compared.data else []
     return Group(rows, Text("\n".join([*source, *(f"note    {note}" for note in sweep.notes)])))
 
