@@ -27,7 +27,11 @@ _CLASSES: tuple[tuple[type[OptionSet], str], ...] = (
     (AnalysisOptions, "`analysis=` of `analyze`, `analyze_training`."),
     (SelectionOptions, "`selection=` of `plan`, `prune`, `prune_result`, `prune_to_drop`, `sweep`."),
     (RealignOptions, "`realignment=` of `prune`, `prune_result`, `prune_to_drop`, `sweep`."),
-    (JudgeOptions, "`judging=` of `prune_to_drop`, `sweep`."),
+    (
+        JudgeOptions,
+        "`judging=` of `compare`, `evaluate`, `prune_to_drop`, `sweep`, which take a metric or a list of "
+        "metrics as well.",
+    ),
     (TrainOptions, "`options=` of `distill`, `train`."),
 )
 

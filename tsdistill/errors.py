@@ -21,6 +21,10 @@ class BudgetUnreachable(TsdistillError):
     """A budget below the smallest that the model can be cut to."""
 
 
+class WrongCall(TsdistillError, TypeError):
+    """A function is called with arguments that it does not take."""
+
+
 _LONGEST_REASON = 200
 """Characters of another library's message: a sentence or two."""
 

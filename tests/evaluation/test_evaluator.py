@@ -11,6 +11,7 @@ from tsdistill.errors import TsdistillError
 from tsdistill.evaluation import compare, evaluate
 from tsdistill.evaluation.evaluator import evaluate_all
 from tsdistill.models.info import InputSpec, ModelInfo, attach
+from tsdistill.options import JudgeOptions
 
 DATA = torch.randn(50, 6, generator=torch.Generator().manual_seed(0))
 
@@ -109,9 +110,9 @@ def infinite(model: nn.Sequential, value: float) -> nn.Sequential:
 @pytest.mark.parametrize(
     ("model", "options", "message"),
     [
-        (classifier(), {"metrics": ["top1"]}, "top1 needs labels"),
-        (classifier(), {"metrics": ["kl"]}, "kl needs reference"),
-        (classifier(), {"metrics": ["topp1"]}, "topp1"),
+        (classifier(), {"judging": ["top1"]}, "top1 needs labels"),
+        (classifier(), {"judging": ["kl"]}, "kl needs reference"),
+        (classifier(), {"judging": ["topp1"]}, "topp1"),
         (infinite(classifier(), float("nan")), {"reference": classifier()}, "the model .*NaN"),
         (infinite(classifier(), float("inf")), {"reference": classifier()}, "the model .*infinite"),
         (classifier(), {"reference": infinite(classifier(), float("nan"))}, "the reference .*NaN"),
@@ -210,7 +211,7 @@ def test_a_detector_and_a_metric_of_boxes() -> None:
     compared = compare(
         {"dense": Detector(0.2), "small": Detector(0.5)},
         pictures(),
-        metrics=["iou"],
+        judging=["iou"],
         inputs={"example_input": (pictures()[0][0][:1],)},
         repeats=1,
     )
@@ -246,7 +247,7 @@ def test_the_reference_runs_once_when_it_is_one_of_the_models() -> None:
     calls = []
     model = classifier()
     model.register_forward_hook(lambda *_: calls.append(1))
-    figures = evaluate_all([model, classifier(1)], open_data([DATA], None), None, model)
+    figures = evaluate_all([model, classifier(1)], open_data([DATA], None), JudgeOptions(), model)
     assert len(calls) == 1
     assert figures[0]["agreement"] == 100 > figures[1]["agreement"]
 
@@ -284,7 +285,9 @@ def test_padding_and_ignored_labels_leave_every_metric_as_it_is() -> None:
     quiet = {"input_ids": ids}
     assert evaluate(mine, [(quiet, ignored)], reference=theirs) == pytest.approx(expected)
     other = torch.where(ignored < 0, 7, ignored)
-    assert evaluate(mine, [(quiet, other)], reference=theirs, ignore_index=7) == pytest.approx(expected)
+    assert evaluate(mine, [(quiet, other)], reference=theirs, judging={"ignore_index": 7}) == pytest.approx(
+        expected
+    )
 
 
 class Masked(nn.Module):
@@ -345,9 +348,9 @@ def test_every_output_is_compared_whatever_it_is_called() -> None:
     assert compared.metrics[1] == pytest.approx(evaluate(theirs, [x], reference=mine))
     assert compared.traits["kl@logits"].unit == "nats"
     said = {"values": "unused", "logits": "values"}
-    assert compare([mine, theirs], [x], inputs={"example_input": x}, repeats=1, outputs=said).figures == (
-        "output_mse@logits",
-    )
+    assert compare(
+        [mine, theirs], [x], inputs={"example_input": x}, repeats=1, judging={"outputs": said}
+    ).figures == ("output_mse@logits",)
     with pytest.raises(TsdistillError, match="no output 'boxes'"):
         evaluate(mine, [x], ["kl@boxes"], reference=theirs)
 

@@ -137,7 +137,8 @@ def test_what_cannot_be_compared_is_one_line() -> None:
     with pytest.raises(TsdistillError, match="input_size"):
         compare([nn.Linear(3, 2)])
     with pytest.raises(TsdistillError, match="top1 needs labels"):
-        compare([network(3)], torch.zeros(4, 6), metrics=["top1"])
+        compare([network(3)], torch.zeros(4, 6), judging="top1")
+
     with pytest.raises(
         TsdistillError, match=r"dense gives .*\(1, 4\) and small .*\(1, 5\) for the same input"
     ):
@@ -146,6 +147,13 @@ def test_what_cannot_be_compared_is_one_line() -> None:
         compare([network(3), network(3, inputs=7)])
     with pytest.raises(TsdistillError, match="the model small's forward fails"):
         compare({"dense": network(3), "small": nn.Linear(5, 4)})
+
+
+def test_models_are_given_in_one_list() -> None:
+    x = torch.zeros(4, 6)
+    for call in (lambda m: compare(m, m, data=x), lambda m: compare(m, x), lambda m: compare(m, m)):  # type: ignore[misc]
+        with pytest.raises(TsdistillError, match="compare"):
+            call(network(3))
 
 
 class Heads(nn.Module):
@@ -177,7 +185,7 @@ def test_outputs_that_only_some_models_give_are_not_judged_and_named(names: tupl
         compare(
             list(models.values()),
             [x],
-            metrics=["output_mse@boxes"],
+            judging=["output_mse@boxes"],
             inputs={"example_input": x[:1]},
             repeats=1,
         )

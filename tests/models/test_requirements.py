@@ -92,7 +92,7 @@ def test_every_command_refuses_in_one_line(kind, call):
     calls = {
         **CALLS,
         "compare": lambda model: tsd.compare([model], data=X, brief=True),
-        "evaluate": lambda model: tsd.evaluate(model, data=(X, X[:, 0]), metrics=["mse"]),
+        "evaluate": lambda model: tsd.evaluate(model, data=(X, X[:, 0]), judging=["mse"]),
     }
     if kind in CLOSED and call in ("compare", "evaluate"):
         return

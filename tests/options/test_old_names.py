@@ -11,12 +11,13 @@ import torch
 
 import tsdistill as tsd
 from tests.alignment.small import mlp
+from tsdistill.errors import TsdistillError
 from tsdistill.options import AnalysisOptions, DataOptions, SelectionOptions
-from tsdistill.options.old_names import grouped, into
+from tsdistill.options.old_names import Move, grouped
 
 
 @grouped(
-    moved={"params": into("budget", "params"), "choosing": into("analysis", "for_pruning")},
+    moved={"params": Move("budget", "params"), "choosing": Move("analysis", "for_pruning")},
     selection=SelectionOptions,
     analysis=AnalysisOptions,
     inputs=DataOptions,
@@ -41,7 +42,8 @@ def call(
 
 def test_old_keywords_go_into_their_objects_and_warn() -> None:
     with pytest.warns(
-        DeprecationWarning, match=r"call\(samples=, params=.*inputs=\{'samples': ...\}"
+        DeprecationWarning,
+        match=r"call\(samples=..., params=.*'samples'.*budget=\{'params': ...\}",
     ) as told:
         old = call(3, samples=5, params=0.5, round_to=8, choosing=False, inputs={"batch_size": 2})  # type: ignore[call-arg]
     assert told[0].filename == __file__
@@ -79,9 +81,13 @@ def test_new_calls_do_not_warn_and_the_signature_is_the_new_one() -> None:
     assert [*inspect.signature(call).parameters] == ["model", "budget", "selection", "analysis", "inputs"]
 
 
-def test_a_keyword_that_never_was_is_refused_by_python() -> None:
-    with pytest.raises(TypeError, match="mac"):
-        call(3, mac=0.5)  # type: ignore[call-arg]
+@pytest.mark.parametrize("given", [{"mac": 0.5}, {"model": 4}, {"model": 4, "samples": 5}])
+def test_a_wrong_call_is_one_line_that_names_the_argument(given: dict[str, Any]) -> None:
+    with pytest.raises(TsdistillError, match=next(iter(given))) as caught:
+        call(3, **given)
+    assert isinstance(caught.value, TypeError)
+    with pytest.raises(TsdistillError, match="model"):
+        call(**{"budget": 0.5})  # type: ignore[arg-type]
 
 
 def test_an_old_call_of_prune_gives_the_same_model() -> None:

@@ -79,7 +79,7 @@ def test_evaluation_metrics() -> None:
     x = torch.randn(20, 6)
     wanted = 100 * network()(x).softmax(1).max(1).values.mean().item()
     assert tsd.evaluate(network(), x, [Confidence]) == {"Confidence": pytest.approx(wanted, rel=1e-4)}
-    compared = tsd.compare({"a": network()}, x, metrics=[Confidence])
+    compared = tsd.compare({"a": network()}, x, judging=Confidence)
     assert compared.traits["Confidence"].unit == "%"
 
 

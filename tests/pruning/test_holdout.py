@@ -6,7 +6,7 @@ import torch
 from tests.alignment.small import images, residual
 from tsdistill.data import Stream, open_data
 from tsdistill.errors import TsdistillError
-from tsdistill.options import DataOptions
+from tsdistill.options import DataOptions, JudgeOptions
 from tsdistill.pruning.holdout import HoldoutEvaluator, repeatable, split, split_data
 
 
@@ -54,10 +54,10 @@ def test_the_metric_that_judges() -> None:
     labels = model(x).argmax(1)
     labelled = HoldoutEvaluator(model, open_data([(x, labels)], None))
     assert (labelled.metric, labelled.dense) == ("top1", 100.0)
-    lower = HoldoutEvaluator(model, open_data(x, None), "output_mse")
+    lower = HoldoutEvaluator(model, open_data(x, None), JudgeOptions(metric="output_mse"))
     assert lower.dense == 0
     assert lower.drop(0.25) == 0.25
     assert lower.words(0.25) == "0.25"
     assert unlabelled.words(97.5) == "97.5 %"
     with pytest.raises(TsdistillError, match="labels"):
-        HoldoutEvaluator(model, open_data(torch.zeros(4, 3, 8, 8), None), "top1")
+        HoldoutEvaluator(model, open_data(torch.zeros(4, 3, 8, 8), None), JudgeOptions(metric="top1"))

@@ -21,7 +21,7 @@ from tsdistill.models import info_of
 from tsdistill.models.files.stored_weights import check_finite
 from tsdistill.options.analysis_options import AnalysisOptions
 from tsdistill.options.data_options import DataOptions
-from tsdistill.options.old_names import grouped, into
+from tsdistill.options.old_names import Move, grouped
 from tsdistill.options.option_fields import written
 from tsdistill.runtime.call_layers import observing_calls
 from tsdistill.runtime.finite import checked_forward
@@ -51,14 +51,22 @@ from tsdistill.tracing import trace
 from tsdistill.tracing.graph import NodeGraph
 
 
-def _set_thresholds(arguments: dict[str, Any], value: Thresholds | None) -> None:
-    """Put ``thresholds=``, an old keyword of `analyze`, into ``analysis``."""
-    if value is not None:
-        for name in ("aligned", "weak", "redundant"):
-            into("analysis", name)(arguments, getattr(value, name))
+class _MovedThresholds(Move):
+    """Puts ``thresholds=``, an old keyword of `analyze`, into ``analysis``."""
+
+    def written(self, value: Thresholds | None) -> str:
+        return "'aligned': ..., 'weak': ..., 'redundant': ..."
+
+    def __call__(self, arguments: dict[str, Any], value: Thresholds | None) -> None:
+        if value is not None:
+            for name in ("aligned", "weak", "redundant"):
+                Move("analysis", name)(arguments, getattr(value, name))
 
 
-OLD_KEYWORDS = {"choosing": into("analysis", "for_pruning"), "thresholds": _set_thresholds}
+OLD_KEYWORDS = {
+    "choosing": Move("analysis", "for_pruning"),
+    "thresholds": _MovedThresholds("analysis", "thresholds"),
+}
 
 
 @grouped(moved=OLD_KEYWORDS, analysis=AnalysisOptions, inputs=DataOptions)

@@ -10,8 +10,10 @@ import click
 
 from tsdistill.cli import output, progress_display, shared_options
 from tsdistill.cli.analyze_command import PICTURES
-from tsdistill.cli.command import Command, option
+from tsdistill.cli.command import Command, option, options
+from tsdistill.cli.field_options import collected, options_of
 from tsdistill.errors import TsdistillError
+from tsdistill.options import JudgeOptions
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,15 +34,7 @@ DATA_HELP = shared_options.DATA_HELP.replace("Without it, synthetic samples.", "
     ),
 )
 @click.argument("models", metavar="DENSE PRUNED...", nargs=-1, required=True)
-@option(
-    "Comparison",
-    "--metric",
-    "metrics",
-    multiple=True,
-    metavar="NAME",
-    help="What is measured on the data (see `tsdistill plugins`); give it again for more. Without it, what "
-    "goes with the outputs; NAME@OUTPUT judges one of several.",
-)
+@options(*options_of(JudgeOptions))
 @option(
     "Output",
     "--plot",
@@ -49,20 +43,17 @@ DATA_HELP = shared_options.DATA_HELP.replace("Without it, synthetic samples.", "
 )
 @shared_options.json_option("the figures")
 @shared_options.data_option(DATA_HELP)
-@shared_options.output_options
 @shared_options.sample_options
 @shared_options.model_options
 @progress_display.progress_options
-def command(
-    models: tuple[str, ...], metrics: tuple[str, ...], plot: str | None, json_file: str | None, **params: Any
-) -> None:
+def command(models: tuple[str, ...], plot: str | None, json_file: str | None, **params: Any) -> None:
     """Lay models beside the first one: accuracy, agreement with it, size, MACs, speed and memory.
 
     DENSE and PRUNED are written as MODEL below. Ratios are over DENSE. Accuracy takes labelled data;
     agreement with DENSE and the divergence from it need no labels. Metrics of plugins serve detectors and
     all else.
     """
-    _check(metrics, plot, json_file, params)
+    _check(plot, json_file, params)
     import tsdistill as tsd
 
     loaded = [_load(model, params) for model in models]
@@ -71,11 +62,9 @@ def command(
             loaded,
             params["data"],
             names=models,
-            metrics=metrics or None,
             files=[model if Path(model).is_file() else None for model in models],
             progress=callback,
-            outputs=params["outputs"],
-            ignore_index=shared_options.ignored_label(params),
+            judging=collected(JudgeOptions, params),
             inputs=shared_options.data_values(params),
             seed=params["seed"],
         )
@@ -90,7 +79,7 @@ def command(
         _show(compared, loaded)
 
 
-def _check(metrics: tuple[str, ...], plot: str | None, json_file: str | None, params: dict[str, Any]) -> None:
+def _check(plot: str | None, json_file: str | None, params: dict[str, Any]) -> None:
     """Refuse what cannot work, before anything is loaded.
 
     Raises:
@@ -100,14 +89,14 @@ def _check(metrics: tuple[str, ...], plot: str | None, json_file: str | None, pa
     output.check(output.Output("--plot", plot), output.Output("--json", json_file))
     if plot and Path(plot).suffix.lower() not in PICTURES:
         raise TsdistillError(f"--plot {plot}: a picture ends in {', '.join(PICTURES)}; name another")
+    metrics = params["metric"]
     if params["data"] is None and (plot or metrics):
         option = "--plot" if plot else "--metric"
         raise TsdistillError(f"{option} goes with --data: without data there are costs only")
-    if metrics:
+    for name in metrics:
         from tsdistill.evaluation.metric import metric_kind
 
-        for name in metrics:
-            metric_kind(name)
+        metric_kind(name)
 
 
 def _load(model: str, params: dict[str, Any]) -> nn.Module:

@@ -291,4 +291,4 @@ def _check_evaluation_data(model: nn.Module, other: Stream) -> None:
     import tsdistill as tsd
     from tsdistill.evaluation.evaluator import evaluate_all
 
-    evaluate_all([model], tsd.open_data([next(iter(other))], None), None, model)
+    evaluate_all([model], tsd.open_data([next(iter(other))], None), JudgeOptions(), model)

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from tsdistill import devices
 from tsdistill.cli.command import Decorator, option, options
-from tsdistill.cli.field_options import collected, field_option, options_of, seed_option
+from tsdistill.cli.field_options import collected, options_of, seed_option
 from tsdistill.errors import TsdistillError
 from tsdistill.options import AnalysisOptions, DataOptions, InputOptions
-from tsdistill.options.option_fields import Known, flag
-from tsdistill.options.output_options import IGNORE_INDEX, IGNORED, OUTPUTS
+from tsdistill.options.option_fields import flag
 
 if TYPE_CHECKING:
     from torch import nn
@@ -84,12 +83,6 @@ data_options = options(
 sample_options = options(*options_of(DataOptions, ("samples", "batch_size", "strict")), seed_option)
 """How many samples are looked at."""
 
-output_options = options(
-    field_option(Known("outputs", str | None, None, OUTPUTS)),
-    field_option(Known("ignore_index", int | None, None, IGNORE_INDEX)),
-)
-"""What outputs hold and which labels count."""
-
 alignment_options = options(*options_of(AnalysisOptions))
 """How nodes are compared and when which word applies to them."""
 
@@ -156,11 +149,6 @@ def analysis_values(params: dict[str, Any]) -> AnalysisOptions:
         TsdistillError: ``--pair`` twice for the same group.
     """
     return collected(AnalysisOptions, params, pairs=_pairs(params["pairs"]) or None)
-
-
-def ignored_label(params: dict[str, Any]) -> int:
-    """The label that metrics ignore."""
-    return IGNORED if params["ignore_index"] is None else int(params["ignore_index"])
 
 
 def _pairs(pairs: tuple[tuple[str, str], ...]) -> dict[str, str]:

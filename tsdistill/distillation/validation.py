@@ -15,6 +15,7 @@ from tsdistill.distillation.losses import Batches
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation import evaluate
 from tsdistill.evaluation.metric import metric_kind, traits_of
+from tsdistill.options import JudgeOptions
 from tsdistill.options.option_fields import written
 from tsdistill.options.output_options import IGNORED
 
@@ -54,7 +55,7 @@ class Validation:
     ) -> None:
         self._accelerator, self._held_out, self._reference = accelerator, held_out, reference
         self.tracker, self._logs = tracker, log_to_tracker
-        self._outputs, self._ignore_index = outputs, ignore_index
+        self._judging = JudgeOptions(outputs=outputs, ignore_index=ignore_index)
         self._evaluates = all_processes or accelerator.is_main_process
 
     @property
@@ -75,8 +76,7 @@ class Validation:
                 model,
                 self._held_out,
                 reference=self._reference,
-                outputs=self._outputs,
-                ignore_index=self._ignore_index,
+                judging=self._judging,
             )
             line.update({f"val/{name}": value for name, value in figures.items()})
         return line
@@ -98,8 +98,7 @@ class Validation:
                 model,
                 [(x, None) for x, _ in samples],
                 reference=self._reference,
-                outputs=self._outputs,
-                ignore_index=self._ignore_index,
+                judging=self._judging,
             )
         except TsdistillError:  # no metric compares such outputs
             return None

@@ -22,8 +22,9 @@ from tsdistill.models.input_spec import override
 from tsdistill.models.origin import info_of
 from tsdistill.models.requirements import check_runnable
 from tsdistill.options.data_options import DataOptions
-from tsdistill.options.old_names import grouped
-from tsdistill.options.output_options import CLASSES, IGNORED, UNUSED, parse_stated
+from tsdistill.options.old_names import Move, grouped
+from tsdistill.options.output_options import CLASSES, UNUSED
+from tsdistill.options.pruning_options import JudgeOptions
 from tsdistill.runtime.forward import placement
 from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.runtime.nests import arguments_of, by_name, count, moved, tensors
@@ -34,17 +35,18 @@ _LOG = logging.getLogger("tsdistill")
 
 EVALUATE = "evaluating samples"
 
+Judging = JudgeOptions | Mapping[str, Any] | str | type[Metric] | Sequence[str | type[Metric]]
+"""What functions take as ``judging``: options, some of them by name, or metrics."""
 
-@grouped(inputs=DataOptions)
+
+@grouped(moved={"metrics": Move("judging", "metric")}, judging=JudgeOptions, inputs=DataOptions)
 @unchanged
 def evaluate(
     model: nn.Module,
     data: Any,
-    metrics: Sequence[str | type[Metric]] | None = None,
+    judging: Judging = JudgeOptions(),
     reference: nn.Module | None = None,
     *,
-    outputs: str | Mapping[str, str] | None = None,
-    ignore_index: int = IGNORED,
     inputs: DataOptions | Mapping[str, Any] = DataOptions(),
     seed: int = 0,
 ) -> dict[str, float]:
@@ -53,12 +55,11 @@ def evaluate(
     Args:
         model: run in evaluation mode without gradients and left as it was.
         data: a ``Stream``, or whatever ``open_data`` takes (for the inputs that the model says it reads).
-        metrics: names of evaluation metrics, of one output ``"kl@scores"``; by default the built-in ones
-            whose needs are met and that go with the outputs (see `tsdistill.evaluation.default_metrics`).
+        judging: names of evaluation metrics, of one output ``"kl@scores"``, or `JudgeOptions` with them and
+            with what the outputs hold (see `tsdistill.evaluation.output_layout.layouts`); by default the
+            built-in metrics whose needs are met and that go with the outputs (see
+            `tsdistill.evaluation.default_metrics`).
         reference: the model to compare with, such as the one before pruning.
-        outputs: by name what an output holds where that is not plain: ``"classes"``, ``"classes:DIM"``,
-            ``"values"`` or ``"unused"`` (see `tsdistill.evaluation.output_layout.layouts`).
-        ignore_index: the label that counts for nothing; so does padding, where an attention mask is 0.
         inputs: how samples are read and how inputs look (only when ``data`` is not a ``Stream``).
         seed: of the part of the data (likewise).
 
@@ -70,12 +71,12 @@ def evaluate(
         TsdistillError: a metric is unknown, fails, lacks what it needs or does not fit the outputs; none goes
             with them; a forward pass fails or gives NaN or infinite values.
     """
+    judging = judge_options(judging, "evaluate")
     check_runnable(model)
     if reference is not None:
         check_runnable(reference, "reference")
     stream = as_stream(model, data, DataOptions.of(inputs), seed)
-    stated = parse_stated(outputs or {})
-    figures = evaluate_all([model], stream, metrics, reference, outputs=stated, ignore_index=ignore_index)[0]
+    figures = evaluate_all([model], stream, judging, reference)[0]
     if stream is not data:
         for note in stream.notes:
             _LOG.warning("%s", note)
@@ -86,6 +87,21 @@ def evaluate(
     raise TsdistillError(
         "nothing to evaluate: no built-in metric goes with such outputs; name metrics of a plugin"
     )
+
+
+def judge_options(judging: Judging, function: str) -> JudgeOptions:
+    """The options of judging that a function takes, which judges by all samples that it is given.
+
+    Args:
+        judging: as the caller gives it.
+        function: its name, for messages.
+
+    Raises:
+        TsdistillError: an option that does not exist, or ``judged``.
+    """
+    options = JudgeOptions.of(judging)
+    options.refuse(f"{function}, which judges by all samples,", "judged")
+    return options
 
 
 def as_stream(model: nn.Module, data: Any, inputs: DataOptions, seed: int) -> Stream:
@@ -110,12 +126,10 @@ def as_stream(model: nn.Module, data: Any, inputs: DataOptions, seed: int) -> St
 def evaluate_all(
     models: Sequence[nn.Module],
     stream: Stream,
-    metrics: Sequence[str | type[Metric]] | None,
+    judging: JudgeOptions,
     reference: nn.Module | None,
     *,
     names: Sequence[str] | None = None,
-    outputs: Mapping[str, str] | None = None,
-    ignore_index: int = IGNORED,
     progress: Progress | None = None,
 ) -> list[dict[str, float]]:
     """The figures of several models in one pass over the stream, each as ``evaluate`` gives them.
@@ -123,15 +137,14 @@ def evaluate_all(
     Args:
         models: in the order of the result.
         stream: the samples.
-        metrics: names; ``None`` for those that go with the first batch, which may be none.
+        judging: the metrics, by default those that go with the first batch, which may be none; and what the
+            outputs hold.
         reference: what the models are compared with; one of them or another.
         names: what messages call the models.
-        outputs: what they hold, by name, where that is not plain.
-        ignore_index: the label that counts for nothing.
         progress: called with the number of samples done.
     """
-    if metrics is not None:
-        metrics = plugins.names_of(metrics)
+    metrics = None if judging.metric is None else plugins.names_of(judging.metric)
+    outputs, ignore_index = judging.outputs, judging.ignore_index
     have = {"labels": stream.labelled, "reference": reference is not None}
     kinds = None if metrics is None else _kinds(metrics, have)
     called = ["the model"] * len(models) if names is None else [f"the model {name}" for name in names]
@@ -155,7 +168,7 @@ def evaluate_all(
                 first if m is first.model else Run(m, x, who) for m, who in zip(models, called, strict=True)
             ]
             if selector is None and first.structured:
-                outputs = {**_alone(first, [*runs, reference_run or first]), **(outputs or {})}
+                outputs = {**_alone(first, [*runs, reference_run or first]), **outputs}
             if kinds is None:
                 chosen = default_metrics(
                     stream.labelled,
@@ -187,7 +200,7 @@ def _alone(first: Run, runs: Sequence[Run]) -> dict[str, str]:
 
 
 def _selector(
-    kinds: Mapping[str, Any], first: Run, outputs: Mapping[str, str] | None, target: Any, ignore_index: int
+    kinds: Mapping[str, Any], first: Run, outputs: Mapping[str, str], target: Any, ignore_index: int
 ) -> _OutputSelector:
     raw = all(wants_of(kind, name) == RAW for name, kind in kinds.items())
     known = {} if raw else layouts(first.named(), outputs, target)

@@ -12,8 +12,8 @@ from torch import nn
 from tsdistill.data.stream import Stream
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.comparison import Comparison
-from tsdistill.evaluation.evaluator import EVALUATE, as_stream, evaluate_all
-from tsdistill.evaluation.metric import Metric, metric_kind, traits_of
+from tsdistill.evaluation.evaluator import EVALUATE, Judging, as_stream, evaluate_all, judge_options
+from tsdistill.evaluation.metric import metric_kind, traits_of
 from tsdistill.evaluation.model_cost import file_size, macs, parameters
 from tsdistill.evaluation.named_outputs import WHOLE, describe, named_outputs
 from tsdistill.evaluation.output_layout import paired
@@ -21,9 +21,10 @@ from tsdistill.models.info import InputSpec
 from tsdistill.models.origin import info_of
 from tsdistill.models.requirements import check_runnable
 from tsdistill.options.data_options import DataOptions
-from tsdistill.options.old_names import grouped
+from tsdistill.options.old_names import Move, grouped
 from tsdistill.options.option_fields import written
-from tsdistill.options.output_options import IGNORED, UNUSED, parse_stated
+from tsdistill.options.output_options import UNUSED
+from tsdistill.options.pruning_options import JudgeOptions
 from tsdistill.runtime.forward import forward, head, placement, to_model
 from tsdistill.runtime.latency import WARM_UP, Timing, measure_pass, timings
 from tsdistill.runtime.memory import peak_memory
@@ -50,16 +51,14 @@ _LARGER = 1.5
 1 (weights alone) and 2 (weights with one copy, such as a moving average)."""
 
 
-@grouped(inputs=DataOptions)
+@grouped(moved={"metrics": Move("judging", "metric")}, judging=JudgeOptions, inputs=DataOptions)
 @unchanged
 def compare(
     models: Sequence[nn.Module] | Mapping[str, nn.Module],
     data: Any = None,
     *,
     names: Sequence[str] | None = None,
-    metrics: Sequence[str | type[Metric]] | None = None,
-    outputs: str | Mapping[str, str] | None = None,
-    ignore_index: int = IGNORED,
+    judging: Judging = JudgeOptions(),
     repeats: int = _REPEATS,
     files: Sequence[str | os.PathLike[str] | None] | None = None,
     brief: bool = False,
@@ -73,11 +72,10 @@ def compare(
         models: the first one is what the others are compared with; a mapping names them.
         data: a ``Stream`` or whatever ``open_data`` takes; ``None``: costs only.
         names: one per model; ``model 1`` and so on by default.
-        metrics: names of evaluation metrics, of one output ``"kl@scores"``; by default the built-in ones
-            whose needs are met and that go with the outputs, every one of them, which may be none.
-        outputs: by name what an output holds where that is not plain: ``"classes"``, ``"classes:DIM"``,
-            ``"values"`` or ``"unused"`` (see `tsdistill.evaluation.output_layout.layouts`).
-        ignore_index: the label that counts for nothing; so does padding, where an attention mask is 0.
+        judging: names of evaluation metrics, of one output ``"kl@scores"``, or `JudgeOptions` with them and
+            with what the outputs hold (see `tsdistill.evaluation.output_layout.layouts`); by default the
+            built-in metrics whose needs are met and that go with the outputs, every one of them, which may be
+            none.
         repeats: timed forward passes per model, at least.
         files: where the models come from, for the size of those files; ``None`` for one that has none, which
             counts what `tsdistill.save` would store.
@@ -92,7 +90,9 @@ def compare(
         TsdistillError: there is no model, names or files do not go with the models, the models differ in
             their inputs or outputs, a forward pass fails or a metric does not fit.
     """
-    inputs = DataOptions.of(inputs)
+    judging, inputs = judge_options(judging, "compare"), DataOptions.of(inputs)
+    if isinstance(models, nn.Module):
+        raise TsdistillError("compare takes its models in one list: compare([dense, small], data)")
     batch_size = inputs.batch_size
     named = isinstance(models, Mapping) or names is not None
     if isinstance(models, Mapping):
@@ -105,7 +105,6 @@ def compare(
     for what, values in (("name", names), ("file", files)):
         if values is not None and len(values) != len(models):
             raise TsdistillError(f"{len(values)} {what}s for {len(models)} models; give one {what} per model")
-    stated = parse_stated(outputs or {})
     first = next((model for model in models if info_of(model).input is not None), models[0])
     notes = _check_inputs(models, names) if inputs.example_input is None else []
     stream = None if data is None else as_stream(first, data, inputs, seed)
@@ -113,7 +112,7 @@ def compare(
     seen = 0 if stream is None else stream.samples
     expect(progress, comparison_stages(len(models), seen, batch_size, brief=brief))
     tell(progress, COUNT)
-    notes += _check_outputs(models, names, x, stated)
+    notes += _check_outputs(models, names, x, judging.outputs)
     measure_pass(progress, first, x)
     tell(progress, COUNT)
     operations = tuple(macs(model, x) for model in models)
@@ -125,14 +124,7 @@ def compare(
         tell(progress, EVALUATE)
         reference = models[0] if len(models) > 1 else None
         figures = evaluate_all(
-            models,
-            stream,
-            metrics,
-            reference,
-            names=names if named else None,
-            outputs=stated,
-            ignore_index=ignore_index,
-            progress=progress,
+            models, stream, judging, reference, names=names if named else None, progress=progress
         )
         described = stream.description
         notes += stream.notes

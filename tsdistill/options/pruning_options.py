@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from tsdistill.errors import TsdistillError
 from tsdistill.options.option_fields import OptionSet, option
+from tsdistill.options.output_options import IGNORE_INDEX, IGNORED, OUTPUTS, parse_stated
 
 HEADS = ("score", "whole", "size")
 
@@ -104,24 +106,30 @@ class RealignOptions(OptionSet):
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeOptions(OptionSet):
-    """What pruned models are judged by."""
+    """What models are judged by."""
 
     metric: Any = option(
         None,
-        "Evaluation metric by name (a sweep takes several); without it accuracy where there are labels of "
-        "classes, agreement with the dense model where there are none.",
-        section="Budget",
+        "What is measured on the data (see `tsdistill plugins`); give it again for more. Without it, what "
+        "goes with the outputs; NAME@OUTPUT judges one of several.",
+        section="Comparison",
         metavar="NAME",
-        form="text",
+        form="texts",
     )
-    judged: int = option(JUDGED, "At most so many samples judge.", least=1)
+    outputs: Mapping[str, str] = dataclasses.field(default_factory=dict, metadata={"option": OUTPUTS})
+    ignore_index: int = dataclasses.field(default=IGNORED, metadata={"option": IGNORE_INDEX})
+    judged: int = option(JUDGED, "At most so many samples judge pruned models.", least=1)
 
-    def metrics(self) -> list[Any] | None:
-        """The metrics as a list; ``None`` for those that go with the data and the outputs."""
-        if self.metric is None:
-            return None
-        single = isinstance(self.metric, str) or callable(self.metric)
-        return [self.metric] if single else list(self.metric)
+    @classmethod
+    def of(cls, value: Any, where: str = "") -> Self:
+        """The options that a caller gives; a metric or several of them stand for ``{"metric": ...}``."""
+        is_metric = isinstance(value, str | list | tuple) or callable(value)
+        return super().of({"metric": value} if is_metric else value, where)
+
+    @classmethod
+    def converted(cls, name: str, value: Any, at: str) -> Any:
+        """Outputs from text."""
+        return parse_stated(value or {}, at) if name == "outputs" else value
 
     def one_metric(self) -> Any:
         """The one metric, ``None`` for the one that goes with the data and the outputs.
@@ -129,7 +137,8 @@ class JudgeOptions(OptionSet):
         Raises:
             TsdistillError: several are named.
         """
-        metrics = self.metrics()
-        if metrics is not None and len(metrics) != 1:
-            raise TsdistillError(f"one metric judges, {len(metrics)} are named; leave the others out")
-        return None if metrics is None else metrics[0]
+        if self.metric is None or isinstance(self.metric, str) or callable(self.metric):
+            return self.metric
+        if len(self.metric) != 1:
+            raise TsdistillError(f"one metric judges, {len(self.metric)} are named; leave the others out")
+        return self.metric[0]

@@ -134,7 +134,7 @@ def prune_to_drop(
     parse_drop(max_drop)
     data = repeatable(data)
     inputs, stream, kind = split_data(model, data, inputs, seed, judging.judged)
-    judge = HoldoutEvaluator(model, stream, judging.one_metric(), progress)
+    judge = HoldoutEvaluator(model, stream, judging, progress)
     most = allowed_drop(max_drop, judge)
     expect(
         progress,

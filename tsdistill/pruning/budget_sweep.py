@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -12,8 +12,8 @@ from tsdistill.alignment.report import AlignmentReport
 from tsdistill.errors import BudgetUnreachable, TsdistillError
 from tsdistill.evaluation import Comparison, compare
 from tsdistill.options.data_options import DataOptions
-from tsdistill.options.old_names import grouped, into
-from tsdistill.options.pruning_options import JudgeOptions, RealignOptions, SelectionOptions
+from tsdistill.options.old_names import Move, grouped
+from tsdistill.options.pruning_options import JUDGED, JudgeOptions, RealignOptions, SelectionOptions
 from tsdistill.pruning.holdout import repeatable, split_data
 from tsdistill.pruning.pruner import PruneResult, prune_result
 from tsdistill.pruning.pruning_analysis import analyze_for_pruning, graph_of
@@ -88,13 +88,8 @@ class Sweep:
         }
 
 
-def _of_kind(arguments: dict[str, Any], value: str) -> None:
-    """Put ``kind=``, an old keyword of `sweep`, into ``budgets``."""
-    arguments["budgets"] = {value: arguments["budgets"]}
-
-
 @grouped(
-    moved={"metrics": into("judging", "metric"), "kind": _of_kind},
+    moved={"metrics": Move("judging", "metric"), "kind": Move("budgets", None)},
     selection=SelectionOptions,
     realignment=RealignOptions,
     judging=JudgeOptions,
@@ -189,7 +184,7 @@ def sweep(
     compared = compare(
         models,
         stream,
-        metrics=judging.metrics(),
+        judging=replace(judging, judged=JUDGED),
         inputs=DataOptions(example_input=example),
         progress=progress,
     )

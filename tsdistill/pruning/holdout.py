@@ -10,9 +10,9 @@ from torch import nn
 
 from tsdistill.data import Stream
 from tsdistill.evaluation.evaluator import evaluate_all
-from tsdistill.evaluation.metric import Metric, metric_kind, traits_of
+from tsdistill.evaluation.metric import metric_kind, traits_of
 from tsdistill.options.data_options import DataOptions
-from tsdistill.options.pruning_options import JUDGED
+from tsdistill.options.pruning_options import JUDGED, JudgeOptions
 from tsdistill.runtime.progress import Progress
 from tsdistill.statistics.prepared_data import prepare
 
@@ -72,23 +72,25 @@ class HoldoutEvaluator:
         self,
         dense: nn.Module,
         stream: Stream,
-        metric: str | type[Metric] | None = None,
+        judging: JudgeOptions = JudgeOptions(),
         progress: Progress | None = None,
     ) -> None:
-        """Evaluate ``dense``; without a name the metric is the first that goes with the data and outputs.
+        """Evaluate ``dense``; without a metric, by the first that goes with the data and outputs.
 
         Raises:
-            TsdistillError: no metric goes with them, or the one that is named does not.
+            TsdistillError: several metrics are named, none goes with them, or the one that is named does not.
         """
         self._model, self._stream, self.progress = dense, stream, progress
-        figures = self._figures(dense, None if metric is None else [metric])
+        self._judging = replace(judging, metric=judging.one_metric())
+        figures = self._figures(dense)
         self.metric, self.dense = next(iter(figures.items()))
+        self._judging = replace(judging, metric=self.metric)
         traits = traits_of(metric_kind(self.metric))
         self.unit, self.higher_is_better = traits.unit, traits.higher_is_better
 
     def figure(self, model: nn.Module) -> float:
         """The metric of ``model``."""
-        return self._figures(model, [self.metric])[self.metric]
+        return self._figures(model)[self.metric]
 
     def drop(self, figure: float) -> float:
         """How much worse than the dense model's a figure is (below 0: better)."""
@@ -98,5 +100,5 @@ class HoldoutEvaluator:
         """A figure with its unit."""
         return f"{figure:.4g}{' ' if self.unit else ''}{self.unit}"
 
-    def _figures(self, model: nn.Module, metrics: list[str | type[Metric]] | None) -> dict[str, float]:
-        return evaluate_all([model], self._stream, metrics, self._model, progress=self.progress)[0]
+    def _figures(self, model: nn.Module) -> dict[str, float]:
+        return evaluate_all([model], self._stream, self._judging, self._model, progress=self.progress)[0]

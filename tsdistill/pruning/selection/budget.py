@@ -10,13 +10,13 @@ from typing import Any
 
 from tsdistill import plugins
 from tsdistill.errors import TsdistillError
-from tsdistill.options.old_names import into
+from tsdistill.options.old_names import Move
 from tsdistill.pruning.selection.cost import KIND, cost_of
 
 LOSSLESS = "lossless"
 """In place of a budget: only what leaves the function as it is may leave."""
 
-OLD_KEYWORDS = {name: into("budget", name) for name in ("params", "nodes", "latency", "memory", LOSSLESS)}
+OLD_KEYWORDS = {name: Move("budget", name) for name in ("params", "nodes", "latency", "memory", LOSSLESS)}
 """Old keywords of functions that take ``budget``."""
 
 _AMOUNT = re.compile(r"([0-9][0-9_]*\.?[0-9]*(?:e[+-]?[0-9]+)?|\.[0-9]+)\s*([a-zµμ]*)", re.IGNORECASE)
