@@ -71,10 +71,10 @@ class _Bytes:
         return [(term, 4.0) for term in graph.sizes]
 
 
-class _MeasuredBytes(_Bytes):
+class _MeasuredBytes:
     """The same, measured."""
 
-    terms = None
+    amounts = _Bytes.amounts
 
     def estimate(self, model: nn.Module, graph: NodeGraph, example: Any) -> CostEstimate:
         return CostEstimate(tuple(_Bytes().terms(graph)))

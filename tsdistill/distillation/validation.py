@@ -55,7 +55,7 @@ class Validation:
     ) -> None:
         self._accelerator, self._held_out, self._reference = accelerator, held_out, reference
         self.tracker, self._logs = tracker, log_to_tracker
-        self._judging = JudgeOptions(outputs=outputs, ignore_index=ignore_index)
+        self._judging = JudgeOptions(outputs=outputs or {}, ignore_index=ignore_index)
         self._evaluates = all_processes or accelerator.is_main_process
 
     @property

@@ -12,14 +12,16 @@ from tsdistill.errors import BudgetUnreachable
 from tsdistill.options.analysis_options import AnalysisOptions
 from tsdistill.options.pruning_options import SelectionOptions
 from tsdistill.pruning.plan_file import PruningPlan
-from tsdistill.pruning.pruning_stages import CHOOSE, CUT, limits, pruning_stages, round_name, rounds_for
+from tsdistill.pruning.pruning_stages import CHOOSE, CUT, pruning_stages, round_name
 from tsdistill.pruning.pruning_state import PruningState
 from tsdistill.pruning.realignment import TURNS
+from tsdistill.pruning.rounds import limits, rounds_for
 from tsdistill.pruning.selection.budget import Budget
 from tsdistill.pruning.selection.cost import measured_cost
 from tsdistill.pruning.selection.cost_model import cost_model_of
 from tsdistill.pruning.selection.latency_budget import TRIALS, find_limit
-from tsdistill.pruning.selection.planner import check_reachable, choose_nodes
+from tsdistill.pruning.selection.planner import choose_nodes
+from tsdistill.pruning.selection.unreachable_budget import check_reachable
 from tsdistill.runtime.progress import Progress, expect, prefixed, tell
 from tsdistill.statistics.prepared_data import PreparedData
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import ceil, log
 
 from tsdistill.evaluation.evaluator import EVALUATE
 from tsdistill.evaluation.model_comparison import comparison_stages
@@ -11,6 +10,7 @@ from tsdistill.options.data_options import DataOptions
 from tsdistill.options.pruning_options import RealignOptions
 from tsdistill.pruning.realignment import TURNS
 from tsdistill.pruning.realignment.reconstruction import STAGE
+from tsdistill.pruning.rounds import rounds_for
 from tsdistill.pruning.selection.budget import Budget
 from tsdistill.statistics.analysis_stages import analysis_stages
 
@@ -152,34 +152,3 @@ def trial_name(number: int) -> str:
 def several(names: Sequence[str], stages: Mapping[str, float]) -> dict[str, float]:
     """The same stages for each of several cuts, whose names they begin with."""
     return {name + stage: cost for name in names for stage, cost in stages.items()}
-
-
-STEP = 0.7
-"""The part that a round keeps, when nobody says how many rounds there are to be."""
-
-
-MOST = 8
-"""Rounds at most, when nobody says how many."""
-
-
-def rounds_for(part: float, rounds: int | None, realign: bool) -> int:
-    """Number of rounds: the one given, else as many as let each keep about seven tenths.
-
-    Without re-alignment a second look at the network brings nothing, so that there is one.
-
-    Args:
-        part: of the whole that is kept in the end.
-        rounds: what the user says.
-        realign: whether rounds end with re-alignment.
-    """
-    if rounds is not None:
-        return rounds
-    if not realign or part >= 1:
-        return 1
-    return min(MOST, max(1, ceil(log(part) / log(STEP) - 0.01)))
-
-
-def limits(whole: float, last: float, rounds: int) -> list[float]:
-    """The amount that is left after each round, from ``whole`` down to ``last`` in equal ratios."""
-    part = last / whole
-    return [whole * part ** (number / rounds) for number in range(1, rounds)] + [last]

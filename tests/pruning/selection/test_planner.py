@@ -16,7 +16,8 @@ from tsdistill.options import SelectionOptions
 from tsdistill.pruning import plan
 from tsdistill.pruning.selection.budget import Budget, budget_of
 from tsdistill.pruning.selection.constraints import constraints_of
-from tsdistill.pruning.selection.planner import check_reachable, choose_nodes
+from tsdistill.pruning.selection.planner import choose_nodes
+from tsdistill.pruning.selection.unreachable_budget import check_reachable
 from tsdistill.tracing import cut
 
 

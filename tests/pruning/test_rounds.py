@@ -7,7 +7,7 @@ import pytest
 
 from tsdistill.errors import TsdistillError
 from tsdistill.options.pruning_options import MOST_ROUNDS, RealignOptions
-from tsdistill.pruning.pruning_stages import MOST, STEP, limits, rounds_for
+from tsdistill.pruning.rounds import MOST, STEP, limits, rounds_for
 
 
 @pytest.mark.parametrize("realign", [False, True])
