@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from tsdistill.data.idx import read_idx
+from tsdistill.data.named_datasets import read_idx
 from tsdistill.files import atomic_file
 
 IMAGES = Path("/usr/share/datasets/fashion-mnist")

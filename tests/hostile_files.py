@@ -26,8 +26,8 @@ from PIL import Image
 
 from tsdistill.data.arrays import read_arrays
 from tsdistill.data.examples import read_example
-from tsdistill.data.idx import read_idx
 from tsdistill.data.image_folder import open_image
+from tsdistill.data.named_datasets import read_idx
 from tsdistill.distillation import checkpoints
 from tsdistill.distillation.run_folder import RunFolder
 from tsdistill.evaluation import Comparison

@@ -12,8 +12,7 @@ import pytest
 import torch
 
 from tsdistill.data import open_data
-from tsdistill.data.idx import read_idx
-from tsdistill.data.named_datasets import for_training, split_options
+from tsdistill.data.named_datasets import for_training, read_idx, split_options
 from tsdistill.errors import TsdistillError
 from tsdistill.models.info import InputSpec
 

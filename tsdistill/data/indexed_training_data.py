@@ -12,11 +12,10 @@ from torch.utils.data import Dataset, TensorDataset
 from tsdistill.data.arrays import ArraySamples
 from tsdistill.data.batches import check_finite
 from tsdistill.data.opener import synthetic_samples
-from tsdistill.data.sample_reader import Part, SampleReader, assemble, loader
+from tsdistill.data.sample_reader import Part, SampleReader, loader
 from tsdistill.data.targets import labels_of
-from tsdistill.data.training_batch import LoaderOptions, Share, TrainingBatch
+from tsdistill.data.training_batch import LoaderOptions, Share, TrainingBatch, TrainingSamples, finite_part
 from tsdistill.errors import TsdistillError
-from tsdistill.models.info import InputSpec
 from tsdistill.options.option_fields import written
 from tsdistill.runtime.seeds import mixed_seed, seeded_draws
 
@@ -29,18 +28,18 @@ unreadable, 64 failures in a row have probability 2**-64; a data set of which no
 class _IndexedParts(Dataset):
     """Reads parts of batches, ``[(epoch, sample), ...]`` in one call, with one seed for each sample."""
 
-    def __init__(self, reader: SampleReader, dataset: Any, name: str, seed: int, drawn: bool) -> None:
-        self._reader, self._dataset, self._name, self._seed = reader, dataset, name, seed
-        self._drawn = drawn
-        self._whole = isinstance(dataset, ArraySamples)
+    def __init__(self, samples: TrainingSamples, seed: int, drawn: bool) -> None:
+        self._reader = SampleReader(samples.dataset, samples.spec, samples.name)
+        self._dataset, self._name, self._seed, self._drawn = samples.dataset, samples.name, seed, drawn
+        self._whole = isinstance(samples.dataset, ArraySamples)
 
     def __getitem__(self, wanted: Sequence[tuple[int, int]]) -> Part:
         numbers = [number for _, number in wanted]
         if self._whole:
             x, y = self._dataset.take(numbers)
             check_finite(x, 0, f"a batch of {self._name}")
-            return Part((x, y, torch.tensor(numbers), []))
-        return assemble([self._read(*each) for each in wanted], numbers, self._name)
+            return Part(x, y, torch.tensor(numbers), [])
+        return finite_part([self._read(*each) for each in wanted], numbers, self._name)
 
     def _read(self, epoch: int, number: int) -> Any:
         if not self._drawn:
@@ -84,26 +83,15 @@ class IndexedTrainingData:
     """A map-style data set, in a random order that ``(seed, epoch)`` gives (see ``open_training``).
 
     Args:
-        dataset: the data set.
-        spec: how inputs look; ``None`` uses samples as they are.
-        name: what messages call the samples.
+        samples: the data set and what is known of it.
         options: how the data are read.
-        details: what is done to the samples, for the description.
-        fixed: whether a sample is the same tensor every time it is read.
 
     Raises:
         TsdistillError: there are no samples, or fewer in a batch than there are processes.
     """
 
-    def __init__(
-        self,
-        dataset: Any,
-        spec: InputSpec | None,
-        name: str,
-        options: LoaderOptions,
-        details: str = "",
-        fixed: bool = True,
-    ) -> None:
+    def __init__(self, samples: TrainingSamples, options: LoaderOptions) -> None:
+        dataset, name, fixed = samples.dataset, samples.name, samples.fixed
         self.name, self._options, self.fixed = name, options, fixed
         self._synthetic = bool(getattr(dataset, "synthetic", False))
         wanted = synthetic_samples(dataset, options.samples)
@@ -125,11 +113,10 @@ class IndexedTrainingData:
         self.length: int | None = self._used // self.batch_size
         self.labels = None if self._synthetic else labels_of(dataset)
         which = f"all {size}" if self.samples == size else f"{self.samples} of {size} (seed {options.seed})"
-        self.description = "; ".join(part for part in (f"{which} {name}", details) if part)
-        reader = SampleReader(dataset, spec, name)
+        self.description = "; ".join(part for part in (f"{which} {name}", samples.details) if part)
         own = type(dataset).__module__.startswith("tsdistill.")
         self.repeatable = own or type(dataset) is TensorDataset
-        self._read = _IndexedParts(reader, dataset, name, options.seed, drawn=not fixed or not own)
+        self._read = _IndexedParts(samples, options.seed, drawn=not fixed or not own)
         self._order = _EpochSampler(self.batch_size, options.share)
         self._loader = loader(
             self._read,
@@ -164,21 +151,17 @@ class IndexedTrainingData:
         samples = len(range(share.number, self.batch_size, share.of))
         weight = samples * share.of / self.batch_size
         for number, part in enumerate(self._loader, start=start):
-            x, y, index, failures = part
-            if failures and self._options.strict:
-                raise TsdistillError(failures[0])
-            if x is None:
-                x, y, index = self._replacement(epoch, number, numbers, failures[0])
-            complaint = " ".join(failures[0].split()) if failures else ""
+            failures, complaint = part.failures, self._options.refuse(part.failures)
+            if part.x is None:
+                part = self._replacement(epoch, number, numbers, failures[0][1])
+            x, y, index, _ = part
             yield TrainingBatch(x, y, index - self._first, number, weight, len(failures), complaint)
 
-    def _replacement(
-        self, epoch: int, batch: int, numbers: Tensor, complaint: str
-    ) -> tuple[Any, Any, Tensor]:
+    def _replacement(self, epoch: int, batch: int, numbers: Tensor, complaint: str) -> Part:
         """A sample in place of a part of which none could be read, so that every process has a batch."""
         generator = torch.Generator().manual_seed(mixed_seed(self._options.seed, epoch, batch, 2))
         for place in torch.randint(len(numbers), (_REPLACEMENT_TRIES,), generator=generator).tolist():
-            x, y, index, _ = self._read[[(epoch, int(numbers[place]))]]
-            if x is not None:
-                return x, y, index
+            part = self._read[[(epoch, int(numbers[place]))]]
+            if part.x is not None:
+                return part
         raise TsdistillError(f"nothing of {self.name} can be read: {complaint}")

@@ -13,10 +13,10 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from tsdistill import plugins
 from tsdistill.data.arrays import ArraySamples
+from tsdistill.data.sample_reader import name_of
 from tsdistill.data.sample_source import BatchSource, IndexedSource, IterableSource, SampleSource
 from tsdistill.data.stream import Stream
 from tsdistill.data.transforms import channel_figures, describe, is_image
-from tsdistill.data.unreadable import Unreadable
 from tsdistill.errors import TsdistillError
 from tsdistill.models.info import InputSpec
 from tsdistill.models.input_spec import override
@@ -138,10 +138,10 @@ def _named(text: str, spec: InputSpec) -> Dataset:
 def _dataset_source(
     dataset: Any, spec: InputSpec | None, seed: int, workers: int, strict: bool
 ) -> SampleSource:
-    name = getattr(dataset, "description", None) or f"samples of {type(dataset).__name__}"
+    name = name_of(dataset)
     if isinstance(dataset, IterableDataset):
-        return IterableSource(dataset, spec, name, seed, Unreadable(strict))
-    return IndexedSource(dataset, spec, name, seed, workers, Unreadable(strict))
+        return IterableSource(dataset, spec, name, seed, strict)
+    return IndexedSource(dataset, spec, name, seed, workers, strict)
 
 
 def _batch_source(data: Any, spec: InputSpec | None, seed: int, arguments: int) -> BatchSource:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from tsdistill.data.batches import check_finite
 from tsdistill.data.targets import collate_targets
 from tsdistill.data.transforms import ImageTransform
-from tsdistill.data.unreadable import Failure
 from tsdistill.errors import TsdistillError, cause_of
 from tsdistill.models.info import InputSpec
 from tsdistill.options.option_fields import written
@@ -22,6 +20,10 @@ Batch = tuple[Any, Any]
 
 _PREFETCHED = 4
 """Batches that each worker reads ahead, twice torch's default: a slow file holds up nothing so soon."""
+
+
+class Failure(str):
+    """The message of an error, carried from a worker process as a value."""
 
 
 class SampleReader(Dataset):
@@ -45,61 +47,60 @@ class SampleReader(Dataset):
         return x, y
 
     def __getitem__(self, index: int) -> tuple[Any, Any] | Failure:
-        return self._attempt(lambda: self._dataset[index], index)
+        return self.attempt(f"sample {index}", self._dataset.__getitem__, index)
 
-    def attempt(self, item: Any, place: int) -> tuple[Any, Any] | Failure:
-        """`prepare` of the item at a place, or what went wrong."""
-        return self._attempt(lambda: item, place)
-
-    def _attempt(self, item: Callable[[], Any], index: int) -> tuple[Any, Any] | Failure:
+    def attempt(self, which: str, get: Callable[[Any], Any], place: Any) -> tuple[Any, Any] | Failure:
+        """`prepare` of the item ``get(place)``, or what went wrong; messages call it ``which``."""
         try:
-            return self.prepare(item())
+            return self.prepare(get(place))
         except TsdistillError as error:
             return Failure(error)
         except Exception as error:  # a data set may raise anything; a worker's traceback would bury it
-            return Failure(f"cannot read sample {index} of {self._name}: {type(error).__name__}: {error}")
+            return Failure(f"cannot read {which} of {self._name}: {type(error).__name__}: {error}")
 
 
-def collate(items: Sequence[Any], name: str) -> Batch:
-    """The batch of samples that `SampleReader` gave.
+class Part(NamedTuple):
+    """A part of a batch.
 
-    Raises:
-        TsdistillError: their shapes differ.
+    Attributes:
+        x: what the model reads; ``None`` where no sample could be read.
+        y: the labels, or ``None``.
+        numbers: of the samples in the data set, int64 ``(n,)``; ``None`` for data without numbers.
+        failures: messages about the samples that could not be read and are left out, each with its place.
     """
-    first = items[0][0]
-    try:
-        if isinstance(first, Mapping):
-            x: Any = {key: torch.stack([torch.as_tensor(item[0][key]) for item in items]) for key in first}
-        else:
-            x = torch.stack([item[0] for item in items])
-    except (RuntimeError, TypeError) as error:
-        raise TsdistillError(f"samples of {name} differ in shape: {cause_of(error)}") from error
-    return x, collate_targets([item[1] for item in items])
 
-
-class Part(tuple):
-    """A part of a batch, as a worker returns it: ``(x, y, numbers, failures)``."""
+    x: Any
+    y: Any
+    numbers: torch.Tensor | None
+    failures: list[tuple[int, str]]
 
 
 def assemble(items: Sequence[Any], numbers: Sequence[int] | None, name: str) -> Part:
     """The part of a batch that samples make up.
 
     Args:
-        items: samples, or `Failure` in place of one; these are left out, and their messages listed.
+        items: what `SampleReader` gave: samples, or `Failure` in place of one.
         numbers: the samples' numbers in the data set; ``None`` for data without numbers.
         name: what messages call the samples.
 
     Raises:
-        TsdistillError: shapes differ, or a value is not finite.
+        TsdistillError: shapes differ.
     """
-    failures = [str(item) for item in items if isinstance(item, Failure)]
+    failures = [(place, str(item)) for place, item in enumerate(items) if isinstance(item, Failure)]
     kept = [place for place, item in enumerate(items) if not isinstance(item, Failure)]
     if not kept:
-        return Part((None, None, torch.empty(0, dtype=torch.int64), failures))
-    x, y = collate([items[place] for place in kept], name)
-    check_finite(x, 0, f"a batch of {name}")
+        return Part(None, None, torch.empty(0, dtype=torch.int64), failures)
+    samples = [items[place] for place in kept]
+    first = samples[0][0]
+    try:
+        if isinstance(first, Mapping):
+            x: Any = {key: torch.stack([torch.as_tensor(each[key]) for each, _ in samples]) for key in first}
+        else:
+            x = torch.stack([each for each, _ in samples])
+    except (RuntimeError, TypeError) as error:
+        raise TsdistillError(f"samples of {name} differ in shape: {cause_of(error)}") from error
     index = None if numbers is None else torch.tensor([numbers[place] for place in kept])
-    return Part((x, y, index, failures))
+    return Part(x, collate_targets([y for _, y in samples]), index, failures)
 
 
 def loader(
@@ -140,7 +141,72 @@ def loader(
     )
 
 
+def length_of(thing: Any) -> int | None:
+    """``len(thing)``, ``None`` where it has no length."""
+    try:
+        return len(thing)
+    except (TypeError, NotImplementedError, AttributeError, ValueError):
+        return None
+
+
+def name_of(dataset: Any) -> str:
+    """What messages call the samples of a data set."""
+    return getattr(dataset, "description", None) or f"samples of {type(dataset).__name__}"
+
+
 def _worker_init(_: int) -> None:
     """Workers leave Ctrl-C to the process that started them, and compute on one thread."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
+
+
+NAMED = 3
+"""So many are named in a note: enough to see what they have in common, few enough for a line or two."""
+
+
+class Unreadable:
+    """The samples of a source that could not be read so far.
+
+    Args:
+        strict: the first of them is an error.
+    """
+
+    def __init__(self, strict: bool = False) -> None:
+        self._strict = strict
+        self._complaints: dict[int, str] = {}
+
+    def add(self, part: Part, first: int) -> None:
+        """Note the failures of a part whose first sample is at position ``first`` of the source's order.
+
+        Raises:
+            TsdistillError: one could not be read and that is an error.
+        """
+        for place, message in part.failures:
+            self._complaints[first + place] = " ".join(message.split())
+            if self._strict:
+                raise TsdistillError(self._complaints[first + place])
+
+    def between(self, first: int, stop: int | None) -> list[str]:
+        """What was wrong with the samples from position ``first`` to ``stop``, in their order."""
+        return [
+            complaint
+            for place, complaint in sorted(self._complaints.items())
+            if place >= first and (stop is None or place < stop)
+        ]
+
+
+def left_out(complaints: Sequence[str], samples: int | None) -> str:
+    """A note on samples that were left out; empty where there are none.
+
+    Args:
+        complaints: what was wrong with each.
+        samples: how many there are with them, ``None`` when that is not known.
+    """
+    if not complaints:
+        return ""
+    of = "" if samples is None else f" of {samples}"
+    more = f"; and {len(complaints) - NAMED} more" if len(complaints) > NAMED else ""
+    return (
+        f"{len(complaints)}{of} samples could not be read and are left out (strict: an error): "
+        f"{'; '.join(complaints[:NAMED])}{more}"
+    )

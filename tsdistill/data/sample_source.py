@@ -12,10 +12,9 @@ from torch.utils.data import DataLoader, IterableDataset
 from tsdistill.data.arrays import ArraySamples
 from tsdistill.data.batches import batch_size as size_of
 from tsdistill.data.batches import split_batch
-from tsdistill.data.sample_reader import Batch, SampleReader, collate, loader
+from tsdistill.data.sample_reader import Batch, SampleReader, Unreadable, assemble, length_of, loader
 from tsdistill.data.targets import cut_target
 from tsdistill.data.transforms import is_image
-from tsdistill.data.unreadable import Unreadable
 from tsdistill.errors import TsdistillError, cause_of
 from tsdistill.models.info import InputSpec
 from tsdistill.runtime.exclusive import exclusive
@@ -43,7 +42,7 @@ class SampleSource(Protocol):
         Args:
             skip: position of the first sample.
             samples: how many; ``None`` for all that follow.
-            size: samples in a batch.
+            size: samples in a batch; the last one may be shorter.
         """
 
 
@@ -90,9 +89,9 @@ class IndexedSource:
         name: str,
         seed: int,
         workers: int,
-        unreadable: Unreadable | None = None,
+        strict: bool = False,
     ) -> None:
-        self.unreadable = unreadable or Unreadable()
+        self.unreadable = Unreadable(strict)
         self.name, self._seed, self._workers = name, seed, workers
         self._endless = bool(getattr(dataset, "synthetic", False))
         self._prepared = SampleReader(dataset, spec, name)
@@ -109,13 +108,7 @@ class IndexedSource:
         return order[skip:stop].tolist()
 
     def batches(self, skip: int, samples: int | None, size: int) -> Iterator[Batch]:
-        """Batches of ``size``, shorter by samples that cannot be read; the last one is shorter, too.
-
-        Args:
-            skip: position of the first sample.
-            samples: how many; ``None`` for all that follow.
-            size: samples in a batch.
-        """
+        """See `SampleSource.batches`; a batch is shorter by samples that cannot be read."""
         batches = loader(
             self._prepared,
             seed=self._seed,
@@ -124,12 +117,7 @@ class IndexedSource:
             batch_size=size,
             sampler=self._indices(skip, samples),
         )
-        first = skip
-        for items in PrivateRandom(self._seed).iterate(batches):
-            read = self.unreadable.sift(items, first)
-            first += len(items)
-            if read:
-                yield collate(read, self.name)
+        yield from _read(PrivateRandom(self._seed).iterate(batches), skip, self.name, self.unreadable)
 
 
 class IterableSource:
@@ -143,12 +131,12 @@ class IterableSource:
         spec: InputSpec | None,
         name: str,
         seed: int,
-        unreadable: Unreadable | None = None,
+        strict: bool = False,
     ) -> None:
-        self.unreadable = unreadable or Unreadable()
+        self.unreadable = Unreadable(strict)
         self.name, self._dataset, self._seed = name, dataset, seed
         self._prepared = SampleReader(dataset, spec, name)
-        self.total = _length(dataset) or None
+        self.total = length_of(dataset) or None
 
     def _items(self) -> Iterator[Any]:
         try:
@@ -159,23 +147,26 @@ class IterableSource:
             raise TsdistillError(f"cannot read {self.name}: {cause_of(error)}") from error
 
     def batches(self, skip: int, samples: int | None, size: int) -> Iterator[Batch]:
-        """Batches of ``size``, shorter by samples that cannot be read; the last one is shorter, too.
-
-        Args:
-            skip: position of the first sample.
-            samples: how many; ``None`` for all that follow.
-            size: samples in a batch.
-        """
+        """See `SampleSource.batches`; a batch is shorter by samples that cannot be read."""
         stop = None if samples is None else skip + samples
-        items = islice(self._items(), skip, stop)
-        first = skip
-        while part := [
-            self._prepared.attempt(item, place) for place, item in enumerate(islice(items, size), first)
-        ]:
-            read = self.unreadable.sift(part, first)
-            first += len(part)
-            if read:
-                yield collate(read, self.name)
+        numbered = islice(enumerate(self._items()), skip, stop)
+        samples_read = (self._prepared.attempt(f"sample {n}", _itself, item) for n, item in numbered)
+        parts = iter(lambda: list(islice(samples_read, size)), [])
+        yield from _read(parts, skip, self.name, self.unreadable)
+
+
+def _itself(item: Any) -> Any:
+    return item
+
+
+def _read(parts: Iterable[list[Any]], first: int, name: str, unreadable: Unreadable) -> Iterator[Batch]:
+    """The batches of samples that `SampleReader` gave, the first of them at position ``first``."""
+    for items in parts:
+        part = assemble(items, None, name)
+        unreadable.add(part, first)
+        first += len(items)
+        if part.x is not None:
+            yield part.x, part.y
 
 
 class BatchSource:
@@ -204,9 +195,8 @@ class BatchSource:
         if isinstance(self._batches, (list, tuple)):
             return sum(size_of(split_batch(batch, self._arguments)[0]) for batch in self._batches)
         if isinstance(self._batches, DataLoader) and not self._batches.drop_last:
-            return (
-                None if isinstance(self._batches.dataset, IterableDataset) else _length(self._batches.sampler)
-            )
+            stream = isinstance(self._batches.dataset, IterableDataset)
+            return None if stream else length_of(self._batches.sampler)
         return None
 
     def _items(self) -> Iterator[Batch]:
@@ -233,13 +223,7 @@ class BatchSource:
         return torch.stack([rows[i][0] for i in range(len(rows))]), y
 
     def batches(self, skip: int, samples: int | None, size: int) -> Iterator[Batch]:
-        """The batches as they were given, cut where the part begins and ends.
-
-        Args:
-            skip: position of the first sample.
-            samples: how many; ``None`` for all that follow.
-            size: samples in a batch; given batches keep theirs.
-        """
+        """The batches as they were given, cut where the part begins and ends; ``size`` is not used."""
         stop = None if samples is None else skip + samples
         position = 0
         if stop == 0:
@@ -254,10 +238,3 @@ class BatchSource:
             position += count
             if stop is not None and position >= stop:
                 return
-
-
-def _length(thing: Any) -> int | None:
-    try:
-        return len(thing)
-    except (TypeError, NotImplementedError, AttributeError, ValueError):
-        return None

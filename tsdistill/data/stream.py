@@ -9,10 +9,9 @@ from torch import Tensor
 
 from tsdistill.data.batches import batch_size as size_of
 from tsdistill.data.batches import check_finite
-from tsdistill.data.sample_reader import Batch
+from tsdistill.data.sample_reader import Batch, left_out
 from tsdistill.data.sample_source import SampleSource
 from tsdistill.data.targets import check_target
-from tsdistill.data.unreadable import left_out
 from tsdistill.errors import TsdistillError
 from tsdistill.options.option_fields import written
 

@@ -12,11 +12,10 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from tsdistill.data.batches import LABEL_KEYS
 from tsdistill.data.batches import batch_size as size_of
-from tsdistill.data.sample_reader import SampleReader, assemble, loader
+from tsdistill.data.sample_reader import SampleReader, length_of, loader
 from tsdistill.data.sample_source import BatchSource
 from tsdistill.data.targets import cut_target
-from tsdistill.data.training_batch import LoaderOptions, Share, TrainingBatch
-from tsdistill.data.unreadable import Failure
+from tsdistill.data.training_batch import LoaderOptions, Share, TrainingBatch, TrainingSamples, finite_part
 from tsdistill.errors import TsdistillError, cause_of
 from tsdistill.models.info import InputSpec
 from tsdistill.options.option_fields import written
@@ -42,11 +41,9 @@ class _ShardedStream(IterableDataset):
     items ``i``, ``i + n``, ``i + 2 n`` and so on.
     """
 
-    def __init__(
-        self, dataset: Any, spec: InputSpec | None, name: str, options: LoaderOptions, epoch: int
-    ) -> None:
-        self._dataset, self._name, self._options, self._epoch = dataset, name, options, epoch
-        self._reader = SampleReader(dataset, spec, name)
+    def __init__(self, samples: TrainingSamples, options: LoaderOptions, epoch: int) -> None:
+        self._dataset, self._name, self._options, self._epoch = samples.dataset, samples.name, options, epoch
+        self._reader = SampleReader(samples.dataset, samples.spec, samples.name)
 
     def _items(self) -> Iterator[Any]:
         share: Share = self._options.share
@@ -72,20 +69,13 @@ class _ShardedStream(IterableDataset):
         generator = torch.Generator().manual_seed(mixed_seed(*numbers, 3))
         try:
             for place, item in enumerate(_shuffled(self._items(), generator)):
-                yield self._ready(item, (*numbers, place))
+                with seeded_draws(*numbers, place):
+                    ready = self._reader.attempt("a sample", as_pair, item)
+                yield ready
         except TsdistillError as error:
             raise TsdistillError(str(error)) from None
         except Exception as error:  # a data set may raise anything
             raise TsdistillError(f"cannot read {self._name}: {cause_of(error)}") from None
-
-    def _ready(self, item: Any, numbers: tuple[int, ...]) -> Any:
-        try:
-            with seeded_draws(*numbers):
-                return self._reader.prepare(as_pair(item))
-        except TsdistillError as error:
-            return Failure(error)
-        except Exception as error:  # a picture that cannot be decoded, a transform that fails
-            return Failure(f"cannot read a sample of {self._name}: {type(error).__name__}: {error}")
 
 
 def as_pair(item: Any) -> Any:
@@ -119,12 +109,8 @@ class StreamTrainingData:
     epoch, the samples before that point are read once more.
 
     Args:
-        dataset: the data set.
-        spec: how inputs look; ``None`` uses samples as they are.
-        name: what messages call the samples.
+        samples: the data set and what is known of it.
         options: how the data are read.
-        details: what is done to the samples, for the description.
-        fixed: whether a sample is the same tensor every time it is read.
 
     Raises:
         TsdistillError: the batch cannot be divided evenly among the processes.
@@ -134,19 +120,12 @@ class StreamTrainingData:
     repeatable = False
     labels = None
 
-    def __init__(
-        self,
-        dataset: Any,
-        spec: InputSpec | None,
-        name: str,
-        options: LoaderOptions,
-        details: str = "",
-        fixed: bool = True,
-    ) -> None:
-        self.name, self.fixed = name, fixed
-        self._dataset, self._spec, self._options = dataset, spec, options
-        known = _length(dataset, options.share)
-        self.samples = options.samples if options.samples is not None else known
+    def __init__(self, samples: TrainingSamples, options: LoaderOptions) -> None:
+        self.name, self.fixed = samples.name, samples.fixed
+        self._samples, self._options = samples, options
+        self.samples = options.samples
+        if self.samples is None:
+            self.samples = _length(samples.dataset, options.share)
         self.batch_size = options.batch_size
         self.length = None if self.samples is None else max(1, self.samples // self.batch_size)
         if options.batch_size % options.share.of:
@@ -155,7 +134,9 @@ class StreamTrainingData:
                 f"{options.share.of} processes; give a {written('batch_size')} that can"
             )
         number = "" if self.samples is None else f"{self.samples} "
-        self.description = "; ".join(part for part in (f"{number}{name}", "streamed", details) if part)
+        self.description = "; ".join(
+            part for part in (f"{number}{self.name}", "streamed", samples.details) if part
+        )
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[TrainingBatch]:
         """This process's parts of the batches of an epoch, from number ``start`` on.
@@ -165,25 +146,22 @@ class StreamTrainingData:
         """
         options = self._options
         batches = loader(
-            _ShardedStream(self._dataset, self._spec, self.name, options, epoch),
+            _ShardedStream(self._samples, options, epoch),
             seed=mixed_seed(options.seed, epoch),
             workers=options.workers,
-            collate=partial(assemble, numbers=None, name=self.name),
+            collate=partial(finite_part, numbers=None, name=self.name),
             batch_size=options.batch_size // options.share.of,
             pin=options.pin,
             drop_last=self.samples is None or self.samples >= options.batch_size,
         )
         read = 0
         for number, part in enumerate(islice(batches, self.length)):
-            x, y, _, failures = part
-            if failures and options.strict:
-                raise TsdistillError(failures[0])
-            if x is None:
-                raise TsdistillError(f"nothing of a batch of {self.name} can be read: {failures[0]}")
-            read += size_of(x)
+            complaint = options.refuse(part.failures)
+            if part.x is None:
+                raise TsdistillError(f"nothing of a batch of {self.name} can be read: {complaint}")
+            read += size_of(part.x)
             if number >= start:
-                complaint = " ".join(failures[0].split()) if failures else ""
-                yield TrainingBatch(x, y, None, number, 1.0, len(failures), complaint)
+                yield TrainingBatch(part.x, part.y, None, number, 1.0, len(part.failures), complaint)
         if not read:
             raise TsdistillError(
                 f"{self.name} gives no whole batch of {options.batch_size} samples to each of its "
@@ -237,8 +215,6 @@ def _length(dataset: Any, share: Share) -> int | None:
 
     A stream of timm has the length of one process's part.
     """
-    try:
-        samples = len(dataset)
-    except (TypeError, NotImplementedError, AttributeError, ValueError):
-        return None
-    return samples * share.of if type(dataset).__module__.startswith("timm.") else samples
+    samples = length_of(dataset)
+    of_part = samples is not None and type(dataset).__module__.startswith("timm.")
+    return samples * share.of if of_part and samples else samples

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from torch import Tensor
+
+from tsdistill.data.batches import check_finite
+from tsdistill.data.sample_reader import Part, assemble
+from tsdistill.errors import TsdistillError
+from tsdistill.models.info import InputSpec
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,25 @@ class TrainingData(Protocol):
         """This process's parts of the batches of an epoch, from number ``start`` on."""
 
 
+@dataclass(frozen=True, eq=False)
+class TrainingSamples:
+    """The data set that training data are read from.
+
+    Attributes:
+        dataset: the data set.
+        spec: how inputs look; ``None`` uses samples as they are.
+        name: what messages call the samples.
+        details: what is done to them, for the description.
+        fixed: whether a sample is the same tensor every time it is read.
+    """
+
+    dataset: Any
+    spec: InputSpec | None
+    name: str
+    details: str = ""
+    fixed: bool = True
+
+
 @dataclass(frozen=True)
 class LoaderOptions:
     """How training data are read; see `tsdistill.data.training_data.open_training` for each."""
@@ -82,3 +106,30 @@ class LoaderOptions:
     share: Share
     strict: bool
     pin: bool
+
+    def refuse(self, failures: list[tuple[int, str]]) -> str:
+        """What was wrong with the first sample that could not be read; empty without one.
+
+        Raises:
+            TsdistillError: there is one, and the data are strict.
+        """
+        if failures and self.strict:
+            raise TsdistillError(failures[0][1])
+        return " ".join(failures[0][1].split()) if failures else ""
+
+
+def finite_part(items: Sequence[Any], numbers: Sequence[int] | None, name: str) -> Part:
+    """`assemble`, in a worker.
+
+    Args:
+        items: what `SampleReader` gave.
+        numbers: the samples' numbers in the data set; ``None`` for data without numbers.
+        name: what messages call the samples.
+
+    Raises:
+        TsdistillError: shapes differ, or a value is not finite.
+    """
+    part = assemble(items, numbers, name)
+    if part.x is not None:
+        check_finite(part.x, 0, f"a batch of {name}")
+    return part

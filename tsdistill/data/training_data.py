@@ -11,10 +11,10 @@ from torch.utils.data import IterableDataset
 from tsdistill.data.indexed_training_data import IndexedTrainingData
 from tsdistill.data.named_datasets import for_training
 from tsdistill.data.opener import dataset_of
+from tsdistill.data.sample_reader import name_of
 from tsdistill.data.streamed_training_data import BatchTrainingData, StreamTrainingData
-from tsdistill.data.training_batch import LoaderOptions, Share, TrainingData
-from tsdistill.data.training_transforms import TrainingTransform
-from tsdistill.data.transforms import describe
+from tsdistill.data.training_batch import LoaderOptions, Share, TrainingData, TrainingSamples
+from tsdistill.data.transforms import TrainingTransform, describe
 from tsdistill.errors import TsdistillError
 from tsdistill.models.info import InputSpec
 
@@ -78,11 +78,10 @@ def open_training(
                 "a training transform is for pictures; these data are values used as they are"
             )
         training_spec = replace(spec, transform=TrainingTransform(spec, transform))
-    name = getattr(dataset, "description", None) or f"samples of {type(dataset).__name__}"
     details = "" if spec is None else describe(spec, pictures=getattr(dataset, "pictures", True))
     if transform is not None:
-        details += f"; training transform {TrainingTransform.words(transform)}"
-    fixed = transform is None
-    if isinstance(dataset, IterableDataset):
-        return StreamTrainingData(dataset, training_spec, name, options, details, fixed)
-    return IndexedTrainingData(dataset, training_spec, name, options, details, fixed)
+        words = ", ".join(f"{key} {value}" for key, value in transform.items())
+        details += f"; training transform {words or 'as timm sets it'}"
+    read = TrainingSamples(dataset, training_spec, name_of(dataset), details, fixed=transform is None)
+    kind = StreamTrainingData if isinstance(dataset, IterableDataset) else IndexedTrainingData
+    return kind(read, options)

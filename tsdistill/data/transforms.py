@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
-from tsdistill.errors import TsdistillError
+from tsdistill.errors import TsdistillError, cause_of
 from tsdistill.models.info import InputSpec
 
 
@@ -86,23 +87,20 @@ class ImageTransform:
             raise TsdistillError(
                 f"images do not fit a model whose inputs have shape {spec.size}; give .npy or .npz"
             )
-        from timm.data import create_transform
-
-        channels, height, width = spec.size
-        mean, std = channel_figures(spec)
-        self._channels = channels
-        self._resize = create_transform(
-            (channels, height, width),
-            is_training=False,
-            interpolation=spec.interpolation,
-            mean=mean,
-            std=std,
-            crop_pct=spec.crop_pct,
-        )
+        self._channels = spec.size[0]
+        self._resize = _timm_transform(spec, is_training=False, crop_pct=spec.crop_pct)
 
     def __call__(self, image: Any) -> torch.Tensor:
         """The tensor that the model reads."""
         return self._resize(image if self._channels is None else convert(image, self._channels))
+
+
+def _timm_transform(spec: InputSpec, **options: Any) -> Any:
+    from timm.data import create_transform
+
+    mean, std = channel_figures(spec)
+    size: Any = tuple(spec.size)
+    return create_transform(size, interpolation=spec.interpolation, mean=mean, std=std, **options)
 
 
 def describe(spec: InputSpec, *, pictures: bool = True) -> str:
@@ -127,3 +125,43 @@ def describe(spec: InputSpec, *, pictures: bool = True) -> str:
 
 def _figures(values: tuple[float, ...]) -> str:
     return "/".join(f"{value:.3g}" for value in values)
+
+
+TRAINING_OPTIONS = (
+    *("scale", "ratio", "hflip", "vflip", "color_jitter", "auto_augment", "re_prob"),
+    "train_crop_mode",
+)
+"""Options of ``timm.data.create_transform`` that may be given for training."""
+
+
+class TrainingTransform:
+    """From a PIL image to a float tensor: timm's ``create_transform(is_training=True)``.
+
+    Args:
+        spec: how inputs look.
+        options: of `TRAINING_OPTIONS`, as timm takes them.
+
+    Raises:
+        TsdistillError: the specification is not one of images or timm does not take the options.
+    """
+
+    def __init__(self, spec: InputSpec, options: Mapping[str, Any]) -> None:
+        if not is_image(spec) or spec.transform is not None:
+            raise TsdistillError("a training transform is for images that no other transform is given for")
+        unknown = sorted(set(options) - set(TRAINING_OPTIONS))
+        if unknown:
+            raise TsdistillError(
+                f"a training transform has no option {unknown[0]}; it has {', '.join(TRAINING_OPTIONS)}"
+            )
+        self._channels = spec.size[0]
+        channel_figures(spec)
+        try:
+            self._transform = _timm_transform(spec, is_training=True, **options)
+        except Exception as error:  # timm asserts and raises what it likes
+            raise TsdistillError(
+                f"timm does not take the training transform {dict(options)}: {cause_of(error)}"
+            ) from error
+
+    def __call__(self, image: Any) -> torch.Tensor:
+        """The tensor that the model reads; what is random comes from the global generators."""
+        return self._transform(convert(image, self._channels))

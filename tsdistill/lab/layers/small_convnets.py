@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tsdistill.data.dead_leaves import dead_leaves
+from tsdistill.data.synthetic import dead_leaves
 
 CHANNELS, SIDE, POOLED = 3, 12, 2
 """Channels and side of the images, side of the pooled map."""

@@ -5,8 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from tsdistill.data.dead_leaves import dead_leaves, disc_owners
-from tsdistill.data.noise import pink, pink_field
+from tsdistill.data.synthetic import dead_leaves, disc_owners, pink, pink_field
 
 
 def power_slope(images: np.ndarray) -> float:
