@@ -22,7 +22,8 @@ from tsdistill.models.files.stored_weights import shapes_of
 from tsdistill.models.recognition.architecture_index import shipped
 from tsdistill.models.sources import catalog
 from tsdistill.models.sources.specs import CATALOGS
-from tsdistill.runtime.modes import call, tensors_in
+from tsdistill.runtime.modes import call
+from tsdistill.runtime.nests import tensors
 from tsdistill.tracing.surgery import remove_coordinates
 
 KEPT = 0.5
@@ -137,7 +138,7 @@ def first(
     row: dict[str, Any] = {"params": sum(p.numel() for p in model.parameters())}
     with torch.no_grad():
         other = copy.deepcopy(model)  # the first forward of the model itself is the trace's, as for a user
-        whole = tensors_in(call(other, example))
+        whole = tensors(call(other, example))
         with timed("forward"):
             call(other, example)
         del other
@@ -185,7 +186,7 @@ def first(
         tsd.save(small, folder / "cut.safetensors")
         with torch.no_grad():
             torch.manual_seed(0)
-            held = {"input": example, "output": tensors_in(call(small, example))}
+            held = {"input": example, "output": tensors(call(small, example))}
         torch.save(held, folder / "kept.pt")
     with timed("train"):
         _trains(model, small, example)
@@ -221,7 +222,7 @@ def second(folder: Path, timed: Timed) -> None:
         model = tsd.load(folder / "cut.safetensors", trust=True)
         with torch.no_grad():
             torch.manual_seed(0)
-            found = tensors_in(call(model, kept["input"]))
+            found = tensors(call(model, kept["input"]))
     if not all(torch.equal(a, b) for a, b in zip(found, kept["output"], strict=True)):
         raise Failure("the reloaded model gives another output")
 
@@ -268,7 +269,7 @@ def _images(model: nn.Module, example: Any) -> Any:
     if isinstance(example, Tensor):
         return None
     generator = torch.Generator().manual_seed(1)
-    shape = tensors_in(example)[0].shape
+    shape = tensors(example)[0].shape
     return [[torch.rand(shape, generator=generator) for _ in range(2)] for _ in range(SAMPLES // 2)]
 
 
@@ -283,7 +284,7 @@ def _runs(small: nn.Module, dense: nn.Module, example: Any, whole: list[Tensor])
     """The cut model gives outputs of the same shapes, finite ones, and takes any batch that the dense one
     takes (whose output may be another there, too, where it picks the best of many)."""
     with torch.no_grad():
-        single = tensors_in(call(small, example))
+        single = tensors(call(small, example))
         if not isinstance(example, Tensor):
             return
         if [t.shape for t in single] != [t.shape for t in whole]:
@@ -291,10 +292,10 @@ def _runs(small: nn.Module, dense: nn.Module, example: Any, whole: list[Tensor])
         if not all(bool(torch.isfinite(t).all()) for t in single):
             raise Failure("the cut model's output is not finite")
         two = torch.cat([example, -example])
-        if _alike(single, tensors_in(small(two))) or not _alike(whole, tensors_in(dense(two))):
+        if _alike(single, tensors(small(two))) or not _alike(whole, tensors(dense(two))):
             return
         wide = copy.deepcopy(small).double()  # rounding in float32 may be blown up to anything
-        if not _alike(tensors_in(wide(example.double())), tensors_in(wide(two.double()))):
+        if not _alike(tensors(wide(example.double())), tensors(wide(two.double()))):
             raise Failure("another output in a batch of two")
 
 
@@ -328,7 +329,7 @@ def _reached(model: nn.Module, example: Any) -> set[str]:
         inputs = (images, [_target(image) for image in images])
     torch.manual_seed(0)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-6)
-    losses = [t.float().pow(2).mean() for t in tensors_in(call(model, inputs)) if t.requires_grad]
+    losses = [t.float().pow(2).mean() for t in tensors(call(model, inputs)) if t.requires_grad]
     loss = torch.stack(losses).sum()
     loss.backward()
     names = {name for name, parameter in model.named_parameters() if parameter.grad is not None}

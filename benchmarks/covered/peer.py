@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 import tsdistill as tsd
-from tsdistill.runtime.modes import call, tensors_in
+from tsdistill.runtime.modes import call
+from tsdistill.runtime.nests import tensors
 
 from .checks import MOST, Failure, Timed, built
 
@@ -27,7 +28,7 @@ def peer(spec: str, folder: Path, timed: Timed, size: tuple[int, ...] | None = N
     example = tsd.example_input(model)
     count = torch_pruning.utils.count_ops_and_params
     with torch.no_grad():
-        whole = [t.shape for t in tensors_in(call(model, example))]
+        whole = [t.shape for t in tensors(call(model, example))]
         with timed("forward"):
             call(model, example)
     forward = timed.cpu["forward"]
@@ -50,7 +51,7 @@ def peer(spec: str, folder: Path, timed: Timed, size: tuple[int, ...] | None = N
             module.num_heads = pruner.num_heads[module.qkv]
             module.head_dim = module.qkv.out_features // (3 * module.num_heads)
     with timed("run"), torch.no_grad():
-        found = [t.shape for t in tensors_in(call(model, example))]
+        found = [t.shape for t in tensors(call(model, example))]
     after, _ = count(model, example)
     row = {
         "macs": round(after / before, 4),

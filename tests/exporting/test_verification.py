@@ -6,13 +6,13 @@ from tests.exporting.networks import Pairs, vectors
 from tsdistill.errors import TsdistillError
 from tsdistill.exporting.export_inputs import Example
 from tsdistill.exporting.verification import check
-from tsdistill.runtime.modes import tensors_in
+from tsdistill.runtime.nests import tensors
 
 EXAMPLE = Example.of(torch.randn(2, 8))
 
 
 def running(model, change=lambda y: y):
-    return lambda *args: [change(t) for t in tensors_in(model(*args))]
+    return lambda *args: [change(t) for t in tensors(model(*args))]
 
 
 def test_the_largest_difference_and_what_it_was_seen_on():

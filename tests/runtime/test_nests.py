@@ -18,7 +18,6 @@ from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
 import tsdistill as tsd
 from tsdistill.data.batches import split_batch
-from tsdistill.runtime.modes import tensors_in
 from tsdistill.runtime.nests import (
     arguments_of,
     as_tensors,
@@ -33,6 +32,7 @@ from tsdistill.runtime.nests import (
     shapes,
     tensors,
 )
+from tsdistill.torch_private import pytree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +153,6 @@ def test_cutting_counting_and_repeating_agree(form):
     assert count(repeated(cut(x, 0, 1), 4)) == 4
     assert [t.dtype for t in tensors(mapped(x, Tensor.double))] == [torch.float64] * 2
     assert [t.dtype for t in tensors(x)] == [torch.float32] * 2
-    assert all(one is other for one, other in zip(tensors_in(x), tensors(x), strict=True))
     assert "(5, 6)" in shapes(x)
 
 
@@ -257,3 +256,20 @@ def test_positional_arguments_become_keyword_arguments_where_all_can() -> None:
     assert keyword_arguments(Arguments(), x) is x
     for arguments in ((x, x, False, x), pack_sequence([x])):
         assert keyword_arguments(Arguments(), arguments) is arguments
+
+
+class Cache:
+    """A container that its library registers with PyTorch."""
+
+    def __init__(self, *parts: Tensor) -> None:
+        self.parts = parts
+
+
+pytree.register_pytree_node(Cache, lambda cache: (list(cache.parts), None), lambda parts, _: Cache(*parts))
+
+
+def test_tensors_in_registered_containers_count() -> None:
+    a, b, c = (torch.full((1,), float(value)) for value in range(3))
+    for nest in (Cache(a, b), [Cache(a, b)], {"cache": Cache(a, b), "x": 3}):
+        assert all(one is other for one, other in zip(tensors(nest), (a, b), strict=True))
+    assert [t.item() for t in tensors((a, "b", {"c": [Cache(b)]}, (c,)))] == [0.0, 1.0, 2.0]

@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 from tsdistill.errors import TsdistillError
-from tsdistill.runtime.unchanged import preserved_generators
+from tsdistill.runtime.seeds import preserved_generators
 
 MODES = ("batch", "pair", "elem")
 

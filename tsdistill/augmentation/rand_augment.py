@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 
 from tsdistill.augmentation.strategy_protocol import Setting
 from tsdistill.errors import TsdistillError
-from tsdistill.runtime.unchanged import preserved_generators
+from tsdistill.runtime.seeds import preserved_generators
 
 _RANGE_SAMPLES = 512
 """Images that the range from black to white is read from, where the model states no normalisation: nearly

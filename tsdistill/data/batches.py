@@ -126,7 +126,7 @@ def batch_size(x: Any) -> int:
         TsdistillError: it has no batch dimension.
     """
     samples = count(x)
-    first = next(tensors(x), None)
+    first = next(iter(tensors(x)), None)
     if not samples and (first is None or not first.ndim):
         raise TsdistillError("a batch is a single number; give tensors of shape (samples, ...)")
     return samples

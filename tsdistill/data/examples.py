@@ -59,7 +59,7 @@ def _read(path: Path, what: str) -> Any:
 def _checked(values: Any, place: str) -> Any:
     with read_guard(f"--example-input {place}", "give plain numeric arrays"):
         example = mapped(as_tensors(values), torch.Tensor.detach)
-    if next(tensors(example), None) is None:
+    if next(iter(tensors(example)), None) is None:
         raise TsdistillError(
             f"--example-input {place} holds a {type(values).__name__} without tensors; give a tensor, a "
             "tuple of arguments or a dict of keyword arguments"

@@ -17,7 +17,7 @@ from tsdistill.options.option_fields import written
 from tsdistill.options.train_options import TrainOptions
 from tsdistill.runtime.exclusive import exclusive
 from tsdistill.runtime.forward import forward
-from tsdistill.runtime.unchanged import preserved_generators
+from tsdistill.runtime.seeds import preserved_generators
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

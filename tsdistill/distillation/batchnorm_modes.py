@@ -10,7 +10,7 @@ from torch import nn
 
 from tsdistill.models.layers.layer_kind import batch_norms
 from tsdistill.runtime.forward import forward
-from tsdistill.runtime.unchanged import preserved_generators
+from tsdistill.runtime.seeds import preserved_generators
 from tsdistill.tracing.model_copy import deepcopy_model
 
 PROBE_BATCHES = 32

@@ -13,7 +13,8 @@ from tsdistill.exporting.exporter_protocol import Exporter, ExportJob, WrittenMo
 from tsdistill.exporting.torch_export import shapes, with_prefix
 from tsdistill.options.option_fields import written
 from tsdistill.plugins import Register, hookimpl
-from tsdistill.runtime.modes import first_line, tensors_in
+from tsdistill.runtime.modes import first_line
+from tsdistill.runtime.nests import tensors
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 OPSETS = range(18, 25)
@@ -107,7 +108,7 @@ def _runnable(path: Path, opset: int) -> WrittenModel:
     names = [entry.name for entry in session.get_inputs()]
 
     def run(*args: Any, **kwargs: Any) -> list[torch.Tensor]:
-        values = kwargs or dict(zip(names, tensors_in(args), strict=True))
+        values = kwargs or dict(zip(names, tensors(args), strict=True))
         feed = {name: values[name].numpy() for name in names}
         return [torch.from_numpy(value) for value in session.run(None, feed)]
 

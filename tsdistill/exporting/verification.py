@@ -12,7 +12,8 @@ from torch import nn
 from tsdistill.errors import TsdistillError
 from tsdistill.exporting.export_inputs import Example
 from tsdistill.options.option_fields import written
-from tsdistill.runtime.modes import first_line, tensors_in
+from tsdistill.runtime.modes import first_line
+from tsdistill.runtime.nests import tensors
 
 OTHER_BATCHES = (1, 3)
 """Batch sizes that a dynamic batch is checked on besides the exported one (2): one smaller, which programs
@@ -84,14 +85,14 @@ def check(
         other = dynamic and batch != example.batch
         try:
             with torch.no_grad():
-                expected = tensors_in(model(*drawn.args, **drawn.kwargs))
+                expected = tensors(model(*drawn.args, **drawn.kwargs))
         except Exception as error:
             raise TsdistillError(
                 f"the model's forward fails on a batch of {batch}: {first_line(error)}{_batch_hint(other)}"
             ) from error
         try:
             with torch.no_grad():
-                outputs = tensors_in(run(*drawn.args, **drawn.kwargs))
+                outputs = tensors(run(*drawn.args, **drawn.kwargs))
         except Exception as error:
             raise TsdistillError(
                 f"the exported model fails on a batch of {batch} in {by}: {first_line(error)}"

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-LOOKS = frozenset(
+from tsdistill.runtime.nests import tensors
+
+_LOOKS = frozenset(
     (
-        "__get__",
-        "size",
-        "dim",
-        "stride",
-        "is_contiguous",
-        "numel",
-        "is_floating_point",
-        "__len__",
-        "ndimension",
+        *("__get__", "size", "dim", "stride", "is_contiguous", "numel"),
+        *("is_floating_point", "__len__", "ndimension"),
     )
 )
+"""Functions that only ask for properties of a tensor."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,12 +35,9 @@ class Call:
         """Name of the function."""
         return getattr(self.function, "__name__", "")
 
-    def tensors(self) -> Iterator[Tensor]:
+    def tensors(self) -> list[Tensor]:
         """The tensors that it was given."""
-        for value in (*self.args, *self.kwargs.values()):
-            for item in value if isinstance(value, tuple | list) else (value,):
-                if isinstance(item, Tensor):
-                    yield item
+        return tensors((self.args, self.kwargs))
 
     def again(self, old: Tensor, new: Tensor) -> Tensor:
         """The result with ``new`` in the place of ``old``."""
@@ -53,32 +46,42 @@ class Call:
         return self.function(*args, **kwargs)
 
 
-class Calls(TorchFunctionMode):
-    """Records every call and keeps its tensors alive, so that their identities stay distinct."""
+class _NumberedCalls(TorchFunctionMode):
+    """Numbers the calls of PyTorch functions, from 1, and hands each to `_take`."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls: list[Call] = []
-        self._number = 0
+    _number = 0
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         output = func(*args, **(kwargs or {}))
         self._number += 1
-        if getattr(func, "__name__", "") not in LOOKS:
-            self.calls.append(Call(self._number, func, args, kwargs or {}, output))
+        self._take(Call(self._number, func, args, kwargs or {}, output))
         return output
 
+    def _take(self, call: Call) -> None:
+        raise NotImplementedError
 
-class Captured(TorchFunctionMode):
-    """Counts calls as `Calls` does and keeps the results of some."""
+
+class Calls(_NumberedCalls):
+    """Records every call and keeps its tensors alive, so that their identities stay distinct."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[Call] = []
+
+    def _take(self, call: Call) -> None:
+        if call.name not in _LOOKS:
+            self.calls.append(call)
+
+
+class Captured(_NumberedCalls):
+    """Keeps the results of some calls, by their numbers as `Calls` counts them."""
 
     def __init__(self, numbers: Collection[int]) -> None:
         super().__init__()
         self.results: dict[int, Any] = {}
         self._wanted = set(numbers)
-        self._number = 0
 
     def drop(self, number: int | None) -> None:
         """Let go of the result of a call."""
@@ -86,11 +89,6 @@ class Captured(TorchFunctionMode):
             self._wanted.discard(number)
             self.results.pop(number, None)
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        output = func(*args, **(kwargs or {}))
-        self._number += 1
-        if self._number in self._wanted:
-            self.results[self._number] = output
-        return output
+    def _take(self, call: Call) -> None:
+        if call.number in self._wanted:
+            self.results[call.number] = call.output

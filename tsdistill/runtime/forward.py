@@ -49,9 +49,6 @@ def forward(model: nn.Module, x: Any, role: str = "model") -> Any:
     except TsdistillError:
         raise
     except Exception as error:  # a forward pass may raise anything
-        place = modes.own_fault(error)
-        if place is not None:
-            raise modes.OwnFault(f"{modes.first_line(error)} in {place}") from error
         mode = " in train mode" if model.training else ""
         way_out = (
             f"give batches of another size ({written('batch_size')}) or a model that trains on such "
@@ -59,8 +56,8 @@ def forward(model: nn.Module, x: Any, role: str = "model") -> Any:
             if model.training
             else f"see that data and {written('input_size')} fit the model"
         )
-        raise TsdistillError(
-            f"the {role}'s forward fails{mode} on an input {shapes(x)}: {cause_of(error)}; {way_out}"
+        raise modes.forward_failure(
+            error, f"the {role}'s forward fails{mode} on an input {shapes(x)}: {cause_of(error)}; {way_out}"
         ) from error
 
 

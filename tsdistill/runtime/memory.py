@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from tsdistill.runtime.forward import forward, placement, to_model
-from tsdistill.runtime.modes import OperatorMode, evaluation_mode, tensors_in
+from tsdistill.runtime.modes import OperatorMode, evaluation_mode
+from tsdistill.runtime.nests import tensors
 from tsdistill.runtime.unchanged import unchanged
 from tsdistill.torch_private import storage_key
 
@@ -87,6 +88,6 @@ class Live(OperatorMode):
 
 def _storages(tree: Any) -> Iterator[Any]:
     """The storages of the tensors in a nest; those without one (sparse, opaque) are left out."""
-    for tensor in tensors_in(tree):
+    for tensor in tensors(tree):
         if isinstance(tensor, Tensor) and tensor.layout == torch.strided:
             yield tensor.untyped_storage()

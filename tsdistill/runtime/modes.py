@@ -18,10 +18,10 @@ from tsdistill.errors import TsdistillError
 from tsdistill.models.attention import any_widths
 from tsdistill.runtime.exclusive import exclusive
 from tsdistill.runtime.module_state import state_restored
-from tsdistill.runtime.nests import is_graph, is_record, tensors
+from tsdistill.runtime.nests import tensors
 from tsdistill.runtime.quantisers import without_rounding
-from tsdistill.runtime.randomness import fixed_generators
-from tsdistill.torch_private import TorchDispatchMode, parameters_of, pytree
+from tsdistill.runtime.seeds import seeded
+from tsdistill.torch_private import TorchDispatchMode
 
 Inputs = Any
 """A tensor, a tuple of positional arguments, or a dict of keyword arguments."""
@@ -38,10 +38,6 @@ BY_SIZES = (torch.einsum,)
 
 _ALONG = ("past_", "hidden_states", "encoder_", "decoder_", "text_model_", "vision_model_", "extract_")
 """How transformers' names begin of the outputs that only show what is inside the model."""
-
-
-_LEAVES = frozenset((type(None), bool, int, float, str, torch.dtype, torch.device, torch.layout))
-"""Types of what operators are given that is no tensor and holds none."""
 
 
 class OperatorMode(TorchDispatchMode):
@@ -150,8 +146,6 @@ def plain_evaluation(model: nn.Module, *, training: bool = False, scales: bool =
         scales: let fake quantisers of torch.ao use the scales that they have.
     """
     modules = list(model.modules())
-    held = {p.device for module in modules for p in parameters_of(module).values() if p is not None}
-    devices = [device for device in held if device.type == "cuda"]
     with exclusive(), training_restored(modules), ExitStack() as stack:
         for module in modules:
             _set_training(module, training and "Drop" not in type(module).__name__)
@@ -160,27 +154,16 @@ def plain_evaluation(model: nn.Module, *, training: bool = False, scales: bool =
         stack.enter_context(_matrix_products(modules))
         stack.enter_context(any_widths(modules))
         stack.enter_context(state_restored(model))
-        stack.enter_context(torch.random.fork_rng(devices))
         stack.enter_context(without_rounding(modules, observed_only=scales))
-        stack.enter_context(fixed_generators())
+        stack.enter_context(seeded(0))
         stack.enter_context(torch.no_grad())
-        torch.default_generator.manual_seed(0)
-        if devices:
-            torch.cuda.manual_seed_all(0)
         yield
 
 
 @contextmanager
 def evaluation_in_use(model: nn.Module) -> Iterator[None]:
     """Evaluation as a user runs it: inference mode, the kernels that PyTorch chooses; a fixed seed."""
-    devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
-    with (
-        exclusive(),
-        training_restored(model.modules()),
-        torch.random.fork_rng(devices),
-        torch.inference_mode(),
-    ):
-        torch.manual_seed(0)
+    with exclusive(), training_restored(model.modules()), seeded(0), torch.inference_mode():
         model.eval()
         yield
 
@@ -221,7 +204,7 @@ def run(model: nn.Module, inputs: Inputs) -> list[torch.Tensor]:
     Raises:
         TsdistillError: the model's forward fails.
     """
-    return tensors_in(judged(guarded(model, inputs)))
+    return tensors(judged(guarded(model, inputs)))
 
 
 def guarded(model: nn.Module, inputs: Inputs) -> Any:
@@ -236,11 +219,8 @@ def guarded(model: nn.Module, inputs: Inputs) -> Any:
     except TsdistillError:
         raise
     except Exception as error:
-        place = own_fault(error)
-        if place is not None:
-            raise OwnFault(f"{first_line(error)} in {place}") from error
-        raise TsdistillError(
-            f"the model's forward fails on the example input: {first_line(error)}"
+        raise forward_failure(
+            error, f"the model's forward fails on the example input: {first_line(error)}"
         ) from error
 
 
@@ -253,7 +233,14 @@ class OwnFault(TsdistillError):
         )
 
 
-def own_fault(error: BaseException) -> str | None:
+def forward_failure(error: BaseException, message: str) -> TsdistillError:
+    """What is raised for an ``error`` of a forward: ``message``, or `OwnFault` where code of this package
+    raised it."""
+    place = _own_fault(error)
+    return TsdistillError(message) if place is None else OwnFault(f"{first_line(error)} in {place}")
+
+
+def _own_fault(error: BaseException) -> str | None:
     """Where in this package ``error`` was raised, as ``file:line``; None where the model or an operator that
     it called raised it.
 
@@ -278,28 +265,7 @@ def judged(output: Any) -> Any:
     if not isinstance(output, Mapping) or not type(output).__module__.startswith("transformers."):
         return output
     judged = {name: value for name, value in output.items() if not name.startswith(_ALONG)}
-    return judged if tensors_in(judged) else output
-
-
-def tensors_in(tree: Any) -> list[torch.Tensor]:
-    """The tensors anywhere in a nested structure, in order."""
-    if isinstance(tree, torch.Tensor):
-        return [tree]
-    kind = type(tree)
-    if kind in _LEAVES:
-        return []
-    if kind is tuple or kind is list:
-        parts = []
-        for part in tree:
-            if isinstance(part, torch.Tensor):
-                parts.append(part)
-            elif type(part) not in _LEAVES:
-                parts += tensors_in(part)
-        return parts
-    if isinstance(tree, (Mapping, tuple, list)) or is_record(tree) or is_graph(tree):
-        return list(tensors(tree))
-    leaves, _ = pytree.tree_flatten(tree)
-    return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+    return judged if tensors(judged) else output
 
 
 def first_line(error: BaseException) -> str:

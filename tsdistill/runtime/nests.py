@@ -13,6 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from tsdistill.torch_private import pytree
+
+_PLAIN = frozenset((type(None), bool, int, float, str, torch.dtype, torch.device, torch.layout))
+"""Types of what models and operators are given that is no tensor and holds none."""
+
 
 def is_record(value: Any) -> bool:
     """Whether ``value`` is an instance of a data class."""
@@ -30,9 +35,8 @@ def entries(value: Any) -> list[tuple[Any, Any]] | None:
     """The entries of a container with their names, in order: keys of a mapping, fields of a named tuple or of
     a data class, positions in a tuple or list, what a graph hands out; ``None`` of anything else.
 
-    Every traversal of inputs and outputs uses this function. ``torch.utils._pytree`` is not used for
-    it: it knows neither mappings of other classes, nor data classes, nor graphs, and what it does know
-    depends on what other libraries have registered in the process.
+    Every traversal of inputs and outputs uses this function. ``torch.utils._pytree`` does not do for it: it
+    knows neither mappings of other classes, nor data classes, nor graphs.
     """
     if isinstance(value, Tensor):
         return None
@@ -55,9 +59,27 @@ def leaves(value: Any) -> Iterator[Any]:
             yield from leaves(item)
 
 
-def tensors(value: Any) -> Iterator[Tensor]:
-    """Every tensor in ``value``, in order."""
-    return (leaf for leaf in leaves(value) if isinstance(leaf, Tensor))
+def tensors(value: Any) -> list[Tensor]:
+    """Every tensor in ``value``, in order, also in containers of classes that a library has registered with
+    PyTorch (the caches of transformers)."""
+    if isinstance(value, Tensor):
+        return [value]
+    kind = type(value)
+    if kind in _PLAIN:
+        return []
+    parts = value
+    if kind is not tuple and kind is not list:  # these two are what operators are given, again and again
+        inner = entries(value)
+        if inner is None:
+            return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor)]
+        parts = [item for _, item in inner]
+    result = []
+    for part in parts:
+        if isinstance(part, Tensor):
+            result.append(part)
+        elif type(part) not in _PLAIN:
+            result += tensors(part)
+    return result
 
 
 def mapped(value: Any, change: Callable[[Any], Any], kind: type | tuple[type, ...] = Tensor) -> Any:
@@ -126,7 +148,7 @@ def count(x: Any) -> int:
     if is_graph(x):
         number = getattr(x, "num_graphs", 1)
         return number if isinstance(number, int) else 1
-    first = next(tensors(x), None)
+    first = next(iter(tensors(x)), None)
     return 0 if first is None or first.ndim == 0 else first.shape[0]
 
 

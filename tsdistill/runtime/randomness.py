@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -113,25 +112,3 @@ def _seeded(seed: int, generator: torch.Generator | None) -> Iterator[None]:
         yield
     finally:
         generator.set_state(state)
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """All global generators (of Python, NumPy and PyTorch) in the state of ``seed`` inside the block, so that
-    forwards in it draw the same numbers every time."""
-    with fixed_generators(seed % 2**32), torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield
-
-
-@contextmanager
-def fixed_generators(seed: int = 0) -> Iterator[None]:
-    """The global generators of Python and NumPy in a fixed state inside the block."""
-    before = random.getstate(), np.random.get_state()
-    random.seed(seed)
-    np.random.seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(before[0])
-        np.random.set_state(before[1])

@@ -1,4 +1,4 @@
-"""Random numbers that depend on several numbers alone: a seed, an epoch, a batch, a sample."""
+"""Global generators of random numbers: put back after a block, and seeded inside one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from tsdistill.runtime.unchanged import preserved_generators
+from tsdistill.runtime.exclusive import exclusive
 
 
 def mixed_seed(*numbers: int) -> int:
@@ -20,9 +20,43 @@ def mixed_seed(*numbers: int) -> int:
 
 
 @contextmanager
+def preserved_generators() -> Iterator[None]:
+    """Put back the global generators of Python, NumPy and torch (CPU, CUDA, MPS) when the block ends."""
+    with exclusive():
+        before = random.getstate(), np.random.get_state(), torch.get_rng_state()
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+        mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
+        try:
+            yield
+        finally:
+            random.setstate(before[0])
+            np.random.set_state(before[1])
+            torch.set_rng_state(before[2])
+            if cuda is not None:
+                torch.cuda.set_rng_state_all(cuda)
+            if mps is not None:
+                torch.mps.set_rng_state(mps)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """The global generators of Python, NumPy and torch in the state of ``seed`` inside the block, so that
+    forwards in it draw the same numbers every time; after it they are as they were."""
+    with preserved_generators():
+        random.seed(seed % 2**32)
+        np.random.seed(seed % 2**32)
+        torch.default_generator.manual_seed(seed)
+        if torch.cuda.is_initialized():
+            torch.cuda.manual_seed_all(seed)
+        if torch.backends.mps.is_available():
+            torch.mps.manual_seed(seed)
+        yield
+
+
+@contextmanager
 def seeded_draws(*numbers: int) -> Iterator[None]:
-    """While the block runs the global generators of Python, NumPy and torch give what ``numbers`` say; after
-    it they are as they were."""
+    """While the block runs the global generators on the CPU give what ``numbers`` (a seed, an epoch, a batch,
+    a sample) say; after it they are as they were."""
     seed = mixed_seed(*numbers)
     with preserved_generators():
         random.seed(seed)

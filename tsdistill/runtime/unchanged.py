@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import random
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
 from tsdistill.runtime.exclusive import exclusive
+from tsdistill.runtime.seeds import preserved_generators
 from tsdistill.torch_private import buffers_of, version_of
 
 P = ParamSpec("P")
@@ -71,22 +70,6 @@ def preserved_models(*models: nn.Module) -> Iterator[None]:
             _preserved.difference_update(id(model) for model in new)
             for state in states:
                 state.restore()
-
-
-@contextmanager
-def preserved_generators() -> Iterator[None]:
-    """Put back the global random generators of Python, NumPy and torch (CPU and CUDA) when the block ends."""
-    with exclusive():
-        before = random.getstate(), np.random.get_state(), torch.get_rng_state()
-        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
-        try:
-            yield
-        finally:
-            random.setstate(before[0])
-            np.random.set_state(before[1])
-            torch.set_rng_state(before[2])
-            if cuda is not None:
-                torch.cuda.set_rng_state_all(cuda)
 
 
 class _ModuleState:

@@ -26,7 +26,8 @@ from tsdistill.models.layers.layer_kind import (
 from tsdistill.runtime.calls import Calls
 from tsdistill.runtime.forward import forward
 from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
-from tsdistill.runtime.modes import evaluation_mode, tensors_in
+from tsdistill.runtime.modes import evaluation_mode
+from tsdistill.runtime.nests import tensors
 from tsdistill.runtime.quantisers import without_rounding
 from tsdistill.runtime.recorded_calls import RecordedCall, recorded_calls
 from tsdistill.tracing.graph import Reader
@@ -195,7 +196,7 @@ class _CapacityTrial:
         devices = {p.device for p in twin.parameters() if p.device.type == "cuda"}
         with torch.no_grad(), torch.random.fork_rng(list(devices)), without_rounding(twin.modules()):
             torch.manual_seed(0)
-            return [t.double() for t in tensors_in(twin(*call.args, **call.kwargs)) if t.is_floating_point()]
+            return [t.double() for t in tensors(twin(*call.args, **call.kwargs)) if t.is_floating_point()]
 
 
 def batchnorm_after(model: nn.Module, names: Collection[str], example: Any) -> dict[str, str]:

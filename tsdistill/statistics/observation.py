@@ -20,7 +20,7 @@ from tsdistill.runtime.hooks import Clock, InputHooks, Look
 from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.runtime.nests import count
 from tsdistill.runtime.progress import Progress, tell
-from tsdistill.runtime.randomness import seeded
+from tsdistill.runtime.seeds import seeded
 from tsdistill.statistics import distributed
 from tsdistill.statistics.analysis_stages import OBSERVE
 from tsdistill.statistics.covariance import Covariance, RunningCovariance

@@ -16,8 +16,7 @@ from tsdistill.runtime.forward import head
 from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.runtime.nests import count
 from tsdistill.runtime.progress import Progress, tell
-from tsdistill.runtime.randomness import seeded
-from tsdistill.runtime.seeds import mixed_seed
+from tsdistill.runtime.seeds import mixed_seed, seeded
 from tsdistill.statistics import distributed
 from tsdistill.statistics.analysis_stages import STRENGTH
 from tsdistill.statistics.sensitivity import SensitivityCollector, SiteSensitivity

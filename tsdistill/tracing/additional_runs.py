@@ -12,8 +12,8 @@ from torch import nn
 
 from tsdistill.errors import TsdistillError
 from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
-from tsdistill.runtime.modes import Inputs, OperatorMode, guarded, plain_evaluation, run, tensors_in
-from tsdistill.runtime.nests import count, cut
+from tsdistill.runtime.modes import Inputs, OperatorMode, guarded, plain_evaluation, run
+from tsdistill.runtime.nests import count, cut, tensors
 from tsdistill.tracing.labelled_run import record_further, same_shapes
 from tsdistill.tracing.trace_record import Trace
 from tsdistill.tracing.tracer import place_of
@@ -34,7 +34,7 @@ class _ReadParameters(OperatorMode):
         self.watched, self.read = watched, set[str]()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        for tensor in tensors_in((args, kwargs) if kwargs else args):
+        for tensor in tensors((args, kwargs) if kwargs else args):
             name = self.watched.get(place_of(tensor))
             if name is not None:
                 self.read.add(name)

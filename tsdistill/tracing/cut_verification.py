@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from tsdistill.errors import TsdistillError
-from tsdistill.runtime.modes import Inputs, operator_name, plain_evaluation, tensors_in
+from tsdistill.runtime.modes import Inputs, operator_name, plain_evaluation
 from tsdistill.runtime.module_names import module_names
-from tsdistill.runtime.nests import mapped
+from tsdistill.runtime.nests import mapped, tensors
 from tsdistill.tracing.labels import Labels
 from tsdistill.tracing.model_copy import deepcopy_model
 from tsdistill.tracing.replay import CutRun, replay
@@ -40,7 +40,7 @@ class _MaskedRun(TraceAligner):
             return repeated
         out = self._computed(func, step, list(args), kwargs or {})
         if self.record.judges(step):
-            self.compared += tensors_in(out)
+            self.compared += tensors(out)
         return out
 
     def _computed(self, func: Any, step: Step, args: list, kwargs: dict) -> Any:

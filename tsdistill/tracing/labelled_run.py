@@ -13,13 +13,9 @@ from tsdistill.errors import TsdistillError
 from tsdistill.models.layers.call_kinds import CallLayer
 from tsdistill.models.layers.layer_kind import is_norm, kind_of
 from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
-from tsdistill.runtime.modes import (
-    BY_SIZES,
-    Inputs,
-    plain_evaluation,
-    tensors_in,
-)
+from tsdistill.runtime.modes import BY_SIZES, Inputs, plain_evaluation
 from tsdistill.runtime.module_names import attributes_read, module_names
+from tsdistill.runtime.nests import tensors
 from tsdistill.torch_private import buffers_of, is_batched
 from tsdistill.tracing.labels import Labels
 from tsdistill.tracing.sibling_modules import CompanionCall, run_with_companions
@@ -136,7 +132,7 @@ def _recorded(
 
 def _settle_companion(model: nn.Module, tracer: Tracer, call: CompanionCall) -> list[Labels]:
     """Say what becomes of what a companion gave; the labels of that, tensor by tensor."""
-    outputs, like = tensors_in(call.output), tensors_in(call.module_output)
+    outputs, like = tensors(call.output), tensors(call.module_output)
     alike = same_shapes(model.get_submodule(call.companion), model.get_submodule(call.module))
     alike = alike and [t.shape for t in outputs] == [t.shape for t in like]
     for place, tensor in enumerate(outputs):

@@ -23,9 +23,9 @@ from tsdistill.runtime.modes import (
     first_line,
     operator_name,
     plain_evaluation,
-    tensors_in,
 )
 from tsdistill.runtime.module_names import attributes_read, module_names
+from tsdistill.runtime.nests import tensors
 from tsdistill.tracing.sibling_modules import run_all
 from tsdistill.tracing.trace_aligner import TraceAligner
 from tsdistill.tracing.trace_record import Record, Step
@@ -143,7 +143,7 @@ class _Replay(TraceAligner):
                 raise
             out = args[0].reshape(args[1])  # whether it copies was decided by sizes that were stale
         if step is not None and self.record.judges(step):
-            self.compared += tensors_in(out)
+            self.compared += tensors(out)
         return out
 
     @contextmanager

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
-from tsdistill.runtime.modes import Inputs, guarded, judged, tensors_in
+from tsdistill.runtime.modes import Inputs, guarded, judged
+from tsdistill.runtime.nests import tensors
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +55,7 @@ def run_with_companions(
 
     with ModuleHooks({name: model.get_submodule(name) for name in companions}, after=call_companions):
         output = guarded(model, inputs)
-    return tensors_in(judged(output)), [call for own in calls.values() for call in own]
+    return tensors(judged(output)), [call for own in calls.values() for call in own]
 
 
 def run_all(
@@ -66,4 +67,4 @@ def run_all(
         TsdistillError: the model's forward fails.
     """
     outputs, calls = run_with_companions(model, inputs, companions)
-    return [*outputs, *tensors_in([call.output for call in calls])]
+    return [*outputs, *tensors([call.output for call in calls])]

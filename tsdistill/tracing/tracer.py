@@ -11,13 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from tsdistill.runtime.modes import (
-    Inputs,
-    OperatorMode,
-    factor,
-    operator_name,
-    tensors_in,
-)
+from tsdistill.runtime.modes import Inputs, OperatorMode, factor, operator_name
+from tsdistill.runtime.nests import tensors
 from tsdistill.runtime.randomness import Drawn, draws
 from tsdistill.tracing import rules
 from tsdistill.tracing.data_dependent import choices_of, scalar_choice
@@ -75,7 +70,7 @@ class Tracer(OperatorMode):
 
     def mark_input(self, inputs: Inputs, *, known: bool = False) -> None:
         """Everything computed from these tensors (whose labels are ``known``) is an activation, no weight."""
-        for tensor in tensors_in(inputs):
+        for tensor in tensors(inputs):
             if not known:
                 self._label(tensor, (None,) * tensor.ndim)
             self._data[id(tensor)] = ref(tensor)
@@ -96,15 +91,15 @@ class Tracer(OperatorMode):
         self._ran[self.step.module, operator_kind(self.step.op)] += 1
         self._blocks = 0
         self.step.factor = factor(self.step.op, args)
-        tensors = tensors_in((args, kwargs) if kwargs else args)
+        operands = tensors((args, kwargs) if kwargs else args)
         self._made = out if rules.make(self, func, args, out) else None
-        if self._made is not None or not tensors:
+        if self._made is not None or not operands:
             self._note_draw(func, out)
             return out
-        fields = [self.labels(t) for t in tensors]
+        fields = [self.labels(t) for t in operands]
         self.step.touched = [f for field_ in fields for f in field_ if f is not None]
-        outs = tensors_in(out)
-        data = [t for t in tensors if self.is_data(t)]
+        outs = tensors(out)
+        data = [t for t in operands if self.is_data(t)]
         if data:
             for result in outs:
                 self._data[id(result)] = ref(result)
@@ -123,7 +118,7 @@ class Tracer(OperatorMode):
 
     def _note_draw(self, func: Any, out: Any) -> None:
         """Write down what a random operator has given."""
-        outs = tensors_in(out)
+        outs = tensors(out)
         if draws(func) and outs:
             self.step.drawn = Drawn(tuple(outs[0].shape), self.labels(outs[0]))
 
@@ -288,7 +283,7 @@ class Tracer(OperatorMode):
 
     def finish(self, output: Any) -> Trace:
         """Freeze what reaches the output and return the findings."""
-        for tensor in tensors_in(output):
+        for tensor in tensors(output):
             for field_ in self.labels(tensor):
                 self.constraints.freeze(field_, "reaches the model's output")
         return Trace(

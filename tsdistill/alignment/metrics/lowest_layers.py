@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from tsdistill.models.layers.layer_kind import kind_of
 from tsdistill.runtime.forward import forward
 from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
-from tsdistill.runtime.modes import OperatorMode, evaluation_mode, tensors_in
+from tsdistill.runtime.modes import OperatorMode, evaluation_mode
+from tsdistill.runtime.nests import tensors
 from tsdistill.torch_private import version_of
 
 
@@ -66,8 +67,8 @@ class _LearntInputs(OperatorMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        if any(tensor in self for tensor in tensors_in((args, kwargs or {}))):
-            self._known.update((id(tensor), tensor) for tensor in tensors_in(out))
+        if any(tensor in self for tensor in tensors((args, kwargs or {}))):
+            self._known.update((id(tensor), tensor) for tensor in tensors(out))
         if func is torch.ops.aten.convolution.default:
             self.convolved = out, args[1]
         return out

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from tsdistill.runtime.forward import forward, head
-from tsdistill.runtime.modes import evaluation_mode, judged, tensors_in
-from tsdistill.runtime.nests import count
-from tsdistill.runtime.randomness import seeded
+from tsdistill.runtime.modes import evaluation_mode, judged
+from tsdistill.runtime.nests import count, tensors
+from tsdistill.runtime.seeds import seeded
 
 SAMPLES = 64
 """Samples on which outputs are compared: the error is a mean over all entries of the outputs."""
@@ -64,5 +64,5 @@ class Outputs:
 
 def _values(model: nn.Module, x: Any) -> list[Tensor]:
     with torch.no_grad(), evaluation_mode(model), seeded(0):
-        tensors = tensors_in(judged(forward(model, x)))
-    return [y.clone() for y in tensors if y.is_floating_point()]
+        outputs = tensors(judged(forward(model, x)))
+    return [y.clone() for y in outputs if y.is_floating_point()]

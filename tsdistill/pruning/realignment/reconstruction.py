@@ -23,7 +23,7 @@ from tsdistill.pruning.realignment.target_layers import Block, TargetLayer, find
 from tsdistill.runtime.forward import head
 from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.runtime.progress import Progress, tell
-from tsdistill.runtime.randomness import seeded
+from tsdistill.runtime.seeds import seeded
 from tsdistill.tracing.attention_scale import ActivationGains
 
 STAGE = "re-aligning layers"

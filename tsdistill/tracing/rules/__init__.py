@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from tsdistill import plugins
-from tsdistill.runtime.modes import tensors_in
+from tsdistill.runtime.nests import tensors
 from tsdistill.tracing.rules import elementwise, factories
 from tsdistill.tracing.rules.elementwise import Rule
 
@@ -59,10 +59,10 @@ def apply(tracer: Any, func: Any, args: tuple, kwargs: dict, out: Any) -> None:
             rule(tracer, args, kwargs, out)
             return
     tracer.unknown[str(func)] = tracer.unknown.get(str(func), 0) + 1
-    for tensor in tensors_in((args, kwargs)):
+    for tensor in tensors((args, kwargs)):
         for labels in tracer.labels(tensor):
             tracer.freeze(labels, "an operator whose structure is not known")
-    for result in tensors_in(out):
+    for result in tensors(out):
         tracer.give(result, [None] * result.ndim)
 
 

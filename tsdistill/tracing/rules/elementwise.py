@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tsdistill.runtime.modes import tensors_in
+from tsdistill.runtime.nests import tensors
 
 Rule = Callable[[Any, tuple, dict, Any], None]
 """``rule(tracer, args, kwargs, out)`` of one operator."""
@@ -17,8 +17,8 @@ def elementwise(tracer: Any, args: tuple, kwargs: dict, out: Any) -> None:
 
     A weight that is computed (masked, scaled) has the labels of the parameter with most dimensions in it.
     """
-    results = tensors_in(out)
-    operands = [t for t in tensors_in((args, kwargs)) if t.ndim]
+    results = tensors(out)
+    operands = [t for t in tensors((args, kwargs)) if t.ndim]
     if not results:
         for operand in operands:
             for labels in tracer.labels(operand):
@@ -49,7 +49,7 @@ def elementwise(tracer: Any, args: tuple, kwargs: dict, out: Any) -> None:
 
 def copy(tracer: Any, args: tuple, _kwargs: dict, out: Any) -> None:
     """Every result (a tensor and its mask, say) has the labels of the first operand."""
-    for result in tensors_in(out):
+    for result in tensors(out):
         tracer.give(result, tracer.labels(args[0]))
 
 

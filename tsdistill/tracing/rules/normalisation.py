@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tsdistill.runtime.modes import tensors_in
+from tsdistill.runtime.nests import tensors
 from tsdistill.tracing.rules.elementwise import copy
 
 
@@ -95,7 +95,7 @@ def by_channel(tracer: Any, args: tuple, _kwargs: dict, out: Any) -> None:
     """``fake_quantize_per_channel_affine(x, scale, zero_point, axis, ...)``."""
     fields = tracer.labels(args[0])
     _scales(tracer, fields, args[1:3], args[3])
-    for result in tensors_in(out):
+    for result in tensors(out):
         tracer.give(result, fields)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from tsdistill.runtime.modes import tensors_in
+from tsdistill.runtime.nests import tensors
 from tsdistill.tracing.rules.elementwise import Rule
 
 
@@ -21,7 +21,7 @@ def _dims(args: tuple, kwargs: dict, rank: int, position: int = 1) -> list[int]:
 
 def _reduce(tracer: Any, source: torch.Tensor, dims: list[int], out: Any) -> None:
     fields = tracer.labels(source)
-    for result in tensors_in(out):
+    for result in tensors(out):
         if result.ndim == source.ndim:
             tracer.give(result, [None if d in dims else f for d, f in enumerate(fields)])
         else:
@@ -56,7 +56,7 @@ def _dependent(place: int) -> Rule:
         positional = len(args) > place and isinstance(args[place], int)
         dim = args[place] if positional else kwargs.get("dim", -1)
         fields = tracer.frozen_along(args[0], [dim], "coordinates that depend on each other")
-        for result in tensors_in(out):
+        for result in tensors(out):
             tracer.give(result, fields)
 
     return rule

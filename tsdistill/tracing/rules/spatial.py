@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from tsdistill.runtime.modes import tensors_in
+from tsdistill.runtime.nests import tensors
 
 
 def _spatial(extent: int) -> Callable[[Any, tuple, dict, Any], None]:
     def rule(tracer: Any, args: tuple, _kwargs: dict, out: Any) -> None:
         fields = tracer.frozen_along(args[0], range(-extent, 0), "the extent of a pooling or resizing")
-        for result in tensors_in(out):
+        for result in tensors(out):
             tracer.give(result, fields)
 
     return rule
@@ -53,7 +53,7 @@ def regions(tracer: Any, args: tuple, _kwargs: dict, out: Any) -> None:
     cause = "the extent of a pooling or resizing"
     fields = tracer.frozen_along(args[0], (0, 2, 3), cause)
     tracer.frozen_along(args[1], range(args[1].ndim), cause)
-    for result in tensors_in(out):
+    for result in tensors(out):
         tracer.give(result, fields)
 
 
