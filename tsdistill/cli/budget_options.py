@@ -10,20 +10,21 @@ from tsdistill.cli.option_types import Named
 from tsdistill.errors import TsdistillError
 from tsdistill.options import RealignOptions, SelectionOptions
 from tsdistill.options.option_fields import flag, known_fields
+from tsdistill.options.pruning_options import BUDGETS
 
-_BUDGETS = {
-    "macs": "MACs that are kept: a part (0.5, 50%) or an amount (1.2G).",
-    "params": "Parameters that are kept: a part, or an amount (5M).",
-    "nodes": "Prunable nodes that are kept: a part, or an amount (1200).",
-    "latency": "Time of a forward pass that is kept, measured on this device: a part, or an amount (10ms).",
-    "memory": "Peak memory of a forward pass that is kept: a part, or an amount (200MB).",
-}
-
-BUDGETS = tuple(_BUDGETS)
-"""Costs with an option of their own; others are named with --budget."""
+_HELP = (
+    "MACs that are kept: a part (0.5, 50%) or an amount (1.2G).",
+    "Parameters that are kept: a part, or an amount (5M).",
+    "Prunable nodes that are kept: a part, or an amount (1200).",
+    "Time of a forward pass that is kept, measured on this device: a part, or an amount (10ms).",
+    "Peak memory of a forward pass that is kept: a part, or an amount (200MB).",
+)
 
 selection_options = options(
-    *(option("Budget", f"--{name}", metavar="B", help=text) for name, text in _BUDGETS.items()),
+    *(
+        option("Budget", f"--{name}", metavar="B", help=text)
+        for name, text in zip(BUDGETS, _HELP, strict=True)
+    ),
     option(
         "Budget",
         "--budget",

@@ -10,7 +10,6 @@ import click
 
 from tsdistill.cli import output, progress_display, shared_options
 from tsdistill.cli.budget_options import (
-    BUDGETS,
     budget,
     options_of_a_plan,
     realignment,
@@ -23,6 +22,7 @@ from tsdistill.cli.prune_stages import expected_stages
 from tsdistill.errors import TsdistillError
 from tsdistill.options import DataOptions, JudgeOptions, SelectionOptions
 from tsdistill.options.option_fields import flag
+from tsdistill.options.pruning_options import BUDGETS
 
 if TYPE_CHECKING:
     from torch import nn

@@ -16,6 +16,7 @@ from tsdistill.data.numpy_files import native, read_npy, read_npz
 from tsdistill.errors import TsdistillError
 from tsdistill.models.files import torch_save
 from tsdistill.models.sources import python_code
+from tsdistill.options.option_fields import written
 from tsdistill.runtime.nests import as_tensors, mapped, tensors
 from tsdistill.untrusted import check_regular, read_guard
 
@@ -38,11 +39,12 @@ def read_example(place: str) -> Any:
         return _checked(python_code.call(place, "an example input"), place)
     if not path.is_file():
         raise TsdistillError(
-            f"--example-input {place}: there is no such file; give {', '.join(SUFFIXES)} or file.py:function"
+            f"{written('example_input')} {place}: there is no such file; give {', '.join(SUFFIXES)} or "
+            "file.py:function"
         )
     if path.suffix.lower() not in SUFFIXES:
-        raise TsdistillError(f"--example-input {place}: a file ends in {', '.join(SUFFIXES)}")
-    return _checked(_read(path, f"--example-input {place}"), place)
+        raise TsdistillError(f"{written('example_input')} {place}: a file ends in {', '.join(SUFFIXES)}")
+    return _checked(_read(path, f"{written('example_input')} {place}"), place)
 
 
 def _read(path: Path, what: str) -> Any:
@@ -57,12 +59,12 @@ def _read(path: Path, what: str) -> Any:
 
 
 def _checked(values: Any, place: str) -> Any:
-    with read_guard(f"--example-input {place}", "give plain numeric arrays"):
+    with read_guard(f"{written('example_input')} {place}", "give plain numeric arrays"):
         example = mapped(as_tensors(values), torch.Tensor.detach)
     if next(iter(tensors(example)), None) is None:
         raise TsdistillError(
-            f"--example-input {place} holds a {type(values).__name__} without tensors; give a tensor, a "
-            "tuple of arguments or a dict of keyword arguments"
+            f"{written('example_input')} {place} holds a {type(values).__name__} without tensors; give a "
+            "tensor, a tuple of arguments or a dict of keyword arguments"
         )
     return {str(name): value for name, value in example.items()} if isinstance(example, dict) else example
 

@@ -13,6 +13,9 @@ from tsdistill.options.output_options import IGNORE_INDEX, IGNORED, OUTPUTS, par
 
 HEADS = ("score", "whole", "size")
 
+BUDGETS = ("macs", "params", "nodes", "latency", "memory")
+"""Costs that have an option of their own on the command line; others are named with ``--budget``."""
+
 RECONSTRUCTION = "reconstruction"
 """The toolkit's own selection criterion."""
 

@@ -235,8 +235,8 @@ def parse_drop(value: float | str) -> tuple[float, bool]:
         amount = float("nan")
     if isinstance(value, bool) or not isfinite(amount) or amount < 0:
         raise TsdistillError(
-            "max_drop takes how much may be lost, 1 (points of accuracy) or 5% (of the dense model's "
-            f"figure), not {value!r}"
+            f"{written('max_drop')} takes how much may be lost, 1 (points of accuracy) or 5% (of the dense "
+            f"model's figure), not {value!r}"
         )
     return (amount / 100, True) if text.endswith("%") else (amount, False)
 

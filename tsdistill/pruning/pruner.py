@@ -24,7 +24,7 @@ from tsdistill.pruning.pruning_analysis import analysis_options, analyze_prepare
 from tsdistill.pruning.pruning_stages import CUT, pruning_stages, rounds_expected
 from tsdistill.pruning.pruning_state import PruningState
 from tsdistill.pruning.realignment import TURNS
-from tsdistill.pruning.selection.budget import OLD_KEYWORDS, Budget, requested
+from tsdistill.pruning.selection.budget import LOSSLESS, OLD_KEYWORDS, Budget, requested
 from tsdistill.pruning.selection.importance import KIND as IMPORTANCE
 from tsdistill.runtime.call_layers import call_layers
 from tsdistill.runtime.progress import Progress, expect, tell
@@ -173,9 +173,14 @@ def prune_result(
     lossless, joint, rounds = plan is None and wanted is None, realignment.joint, realignment.rounds
     plugins.get(IMPORTANCE, plugins.name_of(selection.importance))
     if lossless and selection.importance != RECONSTRUCTION:
-        raise TsdistillError("lossless removes what costs nothing by any importance; leave one out")
+        raise TsdistillError(
+            f"{written(LOSSLESS)} removes what costs nothing by any {written('importance')}; leave one out"
+        )
     if lossless and rounds is not None:
-        raise TsdistillError("lossless takes no rounds, all that costs nothing leaves at once; leave one out")
+        raise TsdistillError(
+            f"{written(LOSSLESS)} takes no {written('rounds')}, all that costs nothing leaves at once; "
+            "leave one out"
+        )
     if plan is not None and rounds is not None:
         raise TsdistillError("a plan is followed in one cut; leave rounds out, or give a budget in its place")
     prepared = prepare(model, data, replace(inputs, augment="none"), seed=seed)
@@ -229,7 +234,7 @@ def _realigns(realign: bool | None, prepared: PreparedData, lossless: bool) -> b
     """
     if realign and lossless:
         raise TsdistillError(
-            "lossless leaves the function as it is, nothing is to be re-aligned; leave one out"
+            f"{written(LOSSLESS)} leaves the function as it is, nothing is to be re-aligned; leave one out"
         )
     if realign and prepared.synthetic:
         raise TsdistillError(

@@ -15,6 +15,7 @@ from tsdistill.models.files.stored_weights import check_finite
 from tsdistill.options.analysis_options import AnalysisOptions
 from tsdistill.options.data_options import DataOptions
 from tsdistill.options.old_names import grouped
+from tsdistill.options.option_fields import written
 from tsdistill.options.pruning_options import SelectionOptions
 from tsdistill.pruning.head_basis import RewrittenHeads, rewrite_heads, traced_like
 from tsdistill.pruning.pruning_stages import BASES
@@ -128,7 +129,7 @@ def _observed(rewritten: RewrittenHeads, prepared: PreparedData, how: Mapping[st
     layers = len(rewritten.queries)
     note = (
         f"{layers} attention layer{'s' * (layers > 1)} may lose coordinates of all heads, in bases of their "
-        "own (heads='whole': heads instead)"
+        f"own ({written('heads', 'whole')}: heads instead)"
     )
     statistics = replace(report.statistics, rebased=rewritten.model)
     return replace(report, statistics=statistics, notes=(*report.notes, note))

@@ -193,7 +193,8 @@ def _held(module: nn.Module, name: str) -> Any:
 
 def _unlike(arch: str, what: str) -> TsdistillError:
     return TsdistillError(
-        f"{arch} does not build this model: {what}; give the factory that built it as arch='file.py:factory'"
+        f"{arch} does not build this model: {what}; give the factory that built it as "
+        f"{written('arch', 'file.py:factory')}"
     )
 
 

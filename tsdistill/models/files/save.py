@@ -65,7 +65,7 @@ def save(model: nn.Module, path: str | Path, *, arch: str | None = None) -> None
     if spec is None:
         raise TsdistillError(
             f"{path} is not written: nothing says how to build this {type(model).__name__} again; give "
-            "arch='timm:NAME', 'torchvision:NAME' or a factory of your own as arch='file.py:factory'"
+            f"{written('arch', 'timm:NAME')}, torchvision:NAME or a factory of your own as file.py:factory"
         )
     check_finite(model, "the model")
     info = reconcile(model, replace(info, arch=spec))

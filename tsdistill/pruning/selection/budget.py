@@ -11,6 +11,8 @@ from typing import Any
 from tsdistill import plugins
 from tsdistill.errors import TsdistillError
 from tsdistill.options.old_names import Move
+from tsdistill.options.option_fields import written
+from tsdistill.options.pruning_options import BUDGETS
 from tsdistill.pruning.selection.cost import KIND, cost_of
 
 LOSSLESS = "lossless"
@@ -76,9 +78,10 @@ def budget_of(**values: object) -> Budget:
     """
     stated = {kind: value for kind, value in values.items() if value is not None}
     if len(stated) != 1:
-        kinds = [*values] or plugins.names(KIND)
+        kinds = [_named(kind) for kind in [*values] or plugins.names(KIND)]
         names = ", ".join(kinds[:-1]) + f" and {kinds[-1]}"
-        what = "no budget is given" if not stated else f"{' and '.join(stated)} are given and contradict"
+        both = " and ".join(map(_named, stated))
+        what = f"{both} are given and contradict" if stated else "no budget is given"
         raise TsdistillError(f"{what}; give exactly one of {names}: what is kept")
     kind, value = next(iter(stated.items()))
     if isinstance(value, Budget) and value.kind == kind:
@@ -97,8 +100,8 @@ def asked(*, lossless: bool = False, **values: object) -> Budget | None:
     others = [kind for kind, value in values.items() if value is not None]
     if others:
         raise TsdistillError(
-            f"lossless takes no budget, it removes what costs nothing and no more; leave out {others[0]} "
-            "or lossless"
+            f"{written(LOSSLESS)} takes no budget, it removes what costs nothing and no more; leave out "
+            f"{_named(others[0])} or {written(LOSSLESS)}"
         )
     return None
 
@@ -140,11 +143,16 @@ def requested(
     return asked(**named)
 
 
+def _named(kind: str) -> str:
+    """A budget of a cost as the user writes it; only some costs have an option of their own."""
+    return written(kind) if kind in BUDGETS else f"the budget of {kind}"
+
+
 def _parse(kind: str, value: object) -> Budget:
     amounts = cost_of(kind).amounts
     wrong = TsdistillError(
-        f"{kind} takes the part that is kept, above 0 and at most 1 (0.5 or 50%), or the amount that is kept "
-        f"({amounts.example}), not {value!r}"
+        f"{_named(kind)} takes the part that is kept, above 0 and at most 1 (0.5 or 50%), or the amount "
+        f"that is kept ({amounts.example}), not {value!r}"
     )
     text = str(value).strip()
     percent = text.endswith("%")
