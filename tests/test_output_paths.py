@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from tsdistill.errors import TsdistillError
-from tsdistill.files import check_folder, check_place
-from tsdistill.output_paths import Input, Output, check_outputs, paths_in
+from tsdistill.output_paths import Input, Output, check_folder, check_outputs, check_place, paths_in
 
 
 @pytest.fixture(autouse=True)

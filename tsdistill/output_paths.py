@@ -11,8 +11,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from tsdistill.errors import TsdistillError
-from tsdistill.files import check_folder, check_place
+from tsdistill.errors import TsdistillError, cause_of
+from tsdistill.files import replaced
 from tsdistill.imported_code import CATALOGS
 
 STDOUT = "-"
@@ -33,6 +33,14 @@ class Output:
     path: str | Path | None
     names: Sequence[str] = ()
 
+    @property
+    def place(self) -> Path:
+        """The path."""
+        return Path(str(self.path))
+
+    def __str__(self) -> str:
+        return f"{self.option} {self.path}"
+
 
 @dataclass(frozen=True)
 class Input:
@@ -45,6 +53,61 @@ class Input:
 
     option: str
     value: Any
+
+
+def check_place(path: str | Path) -> Path:
+    """Refuse a path that no file could be written to, before any work is done.
+
+    Raises:
+        TsdistillError: it is a folder or write-protected, or its folder is missing or cannot be written in.
+    """
+    path = Path(path)
+    try:
+        target = replaced(path)
+    except IsADirectoryError:
+        raise TsdistillError(f"{path} is a folder; name a file") from None
+    except OSError as error:
+        raise TsdistillError(f"{path} cannot be written ({cause_of(error)}); name another") from error
+    if path.exists() and not os.access(path, os.W_OK):
+        raise TsdistillError(f"{path} is write-protected; name another")
+    if target is not None:
+        _check_above(path, target)
+    return path
+
+
+def check_folder(path: str | Path, *, empty: bool = False) -> Path:
+    """Refuse a folder that could not be made or written in, before any work is done.
+
+    Args:
+        path: the folder.
+        empty: refuse one that has something in it; an empty one, or a link, is replaced.
+
+    Raises:
+        TsdistillError: the path is a file, or the folder it would be made in is missing or cannot be written
+            in.
+    """
+    path = Path(path)
+    if path.is_dir():
+        if empty and any(path.iterdir()):
+            raise TsdistillError(f"the folder {path} is not empty; name another")
+        if not empty and not os.access(path, os.W_OK | os.X_OK):
+            raise TsdistillError(f"{path}: cannot write in {path}; name another")
+        if not empty:
+            return path
+    elif os.path.lexists(path) and not (empty and path.is_symlink()):
+        what = "a symlink to nothing" if path.is_symlink() else "a file"
+        raise TsdistillError(f"{path} is {what}; name a folder")
+    _check_above(path, Path(os.path.realpath(path)))
+    return path
+
+
+def _check_above(path: Path, target: Path) -> None:
+    """Refuse ``target``, which ``path`` leads to, when nothing could be made there."""
+    if not target.parent.is_dir():
+        folder = path.parent if target.parent == Path(os.path.realpath(path.parent)) else target.parent
+        raise TsdistillError(f"{path}: the folder {folder} does not exist; create it first")
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise TsdistillError(f"{path}: the folder {target.parent} cannot be written in; name another")
 
 
 def check_outputs(outputs: Iterable[Output], inputs: Iterable[Input] = ()) -> None:
@@ -60,11 +123,9 @@ def check_outputs(outputs: Iterable[Output], inputs: Iterable[Input] = ()) -> No
     files = [each for each in asked if not each.names and str(each.path) != STDOUT]
     folders = [each for each in asked if each.names]
     for each in files:
-        assert each.path is not None
-        check_place(each.path)
+        check_place(each.place)
     for each in folders:
-        assert each.path is not None
-        check_folder(each.path)
+        check_folder(each.place)
     _check_stdout(asked, files)
     _check_apart(files, folders)
     for option_input in inputs:
@@ -106,11 +167,9 @@ def _check_stdout(asked: Sequence[Output], files: Sequence[Output]) -> None:
         except (OSError, ValueError):
             continue
         for each in files:
-            status = _stat(Path(str(each.path)))
+            status = _stat(each.place)
             if opened and status and stat.S_ISREG(status.st_mode) and os.path.samestat(opened, status):
-                raise TsdistillError(
-                    f"{each.option} {each.path} is the file that {name} goes to; name another"
-                )
+                raise TsdistillError(f"{each} is the file that {name} goes to; name another")
 
 
 def _check_apart(files: Sequence[Output], folders: Sequence[Output]) -> None:
@@ -121,21 +180,16 @@ def _check_apart(files: Sequence[Output], folders: Sequence[Output]) -> None:
     """
     places: dict[Any, Output] = {}
     for each in (*files, *folders):
-        place = _place(Path(str(each.path)))
+        place = _place(each.place)
         if place is None:
             continue
         other = places.setdefault(place, each)
         if other is not each:
-            raise TsdistillError(
-                f"{other.option} {other.path} and {each.option} {each.path} are one place; name two"
-            )
+            raise TsdistillError(f"{other} and {each} are one place; name two")
     for folder in folders:
         for each in files:
-            if _lies_in(Path(str(each.path)), folder):
-                raise TsdistillError(
-                    f"{each.option} {each.path} is a file that {folder.option} {folder.path} writes as well; "
-                    "name another"
-                )
+            if _lies_in(each.place, folder):
+                raise TsdistillError(f"{each} is a file that {folder} writes as well; name another")
 
 
 def _check_kept(option: str, input_path: Path, files: Sequence[Output], folders: Sequence[Output]) -> None:
@@ -149,7 +203,7 @@ def _check_kept(option: str, input_path: Path, files: Sequence[Output], folders:
         return
     whole = stat.S_ISDIR(input_status.st_mode)
     for each in files:
-        path = Path(str(each.path))
+        path = each.place
         output_status = _stat(path)
         if output_status is None or not stat.S_ISREG(output_status.st_mode):
             continue
@@ -158,26 +212,24 @@ def _check_kept(option: str, input_path: Path, files: Sequence[Output], folders:
             a and os.path.samestat(a, input_status) for a in above
         ):
             where = f"in {input_path}, which {option} reads" if whole else f"what {option} reads"
-            raise TsdistillError(f"{each.option} {each.path} is {where}; name another")
+            raise TsdistillError(f"{each} is {where}; name another")
     for folder in folders:
         for path in _existing_files(folder):
             output_status = _stat(path)
             same = output_status is not None and os.path.samestat(output_status, input_status)
             if same or (whole and os.path.samestat(os.stat(path.parent), input_status)):
-                raise TsdistillError(
-                    f"{folder.option} {folder.path} would replace {path}, which {option} reads; name another"
-                )
+                raise TsdistillError(f"{folder} would replace {path}, which {option} reads; name another")
 
 
 def _existing_files(folder: Output) -> Iterator[Path]:
     """The files that exist in a folder and would be written."""
     for pattern in folder.names:
-        yield from sorted(Path(str(folder.path)).glob(pattern))
+        yield from sorted(folder.place.glob(pattern))
 
 
 def _lies_in(path: Path, folder: Output) -> bool:
     """Whether a file is one of those that are written into a folder, there already or not."""
-    root = Path(os.path.realpath(Path(str(folder.path))))
+    root = Path(os.path.realpath(folder.place))
     target = Path(os.path.realpath(path))
     if any(_same(path, other) for other in _existing_files(folder)):
         return True

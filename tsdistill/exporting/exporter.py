@@ -16,10 +16,11 @@ from tsdistill.exporting.export_inputs import Example
 from tsdistill.exporting.exporter_protocol import KIND, Exporter, ExportJob, WrittenModel
 from tsdistill.exporting.pretrained import NAME as WITHOUT_SUFFIX
 from tsdistill.exporting.verification import Check, check
-from tsdistill.files import atomic_files, atomic_folder, check_new_folder, check_place
+from tsdistill.files import atomic_files, atomic_folder
 from tsdistill.models import example_input as example_of
 from tsdistill.models.files.stored_weights import check_finite
 from tsdistill.options.option_fields import written
+from tsdistill.output_paths import check_folder, check_place
 from tsdistill.runtime.modes import Inputs, first_line, plain_evaluation, training_restored
 from tsdistill.runtime.unchanged import unchanged
 from tsdistill.tracing.model_copy import deepcopy_model
@@ -142,7 +143,7 @@ def check_export(path: str | Path, *, opset: int | None = None) -> Path:
     exporter = _exporter_of(path)
     exporter.check(path, opset)
     if exporter.is_folder:
-        return check_new_folder(path)
+        return check_folder(path, empty=True)
     for file in exporter.files(path):
         check_place(file)
     return path

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from tsdistill.errors import TsdistillError
-from tsdistill.files import atomic_file, check_place
+from tsdistill.files import atomic_file
 from tsdistill.models.files import header, size_guard
 from tsdistill.models.files.checkpoint import HEADER, SAFETENSORS, Contents, check_name
 from tsdistill.models.files.header import Header
@@ -25,6 +25,7 @@ from tsdistill.models.origin import info_of
 from tsdistill.models.sources import catalog, hf_source
 from tsdistill.models.sources.specs import in_catalog
 from tsdistill.options.option_fields import written
+from tsdistill.output_paths import check_place
 from tsdistill.torch_private import buffers_of, temporary_buffers_of
 
 OUTPUTS = (SAFETENSORS, ".pt", ".pth")
