@@ -12,7 +12,7 @@ from torch.nn import functional
 import tsdistill as tsd
 from tests.distillation.small import digits, grouped, network, weights
 from tsdistill.data.training_data import open_training
-from tsdistill.distillation import Status
+from tsdistill.runtime.progress import TrainingStatus
 
 BATCH, RATE = 128, 0.05
 
@@ -104,11 +104,22 @@ def test_a_student_in_double_precision_reads_its_inputs_in_it() -> None:
     assert torch.equal(seen[-1].sort(0).values, x.sort(0).values)
 
 
-def test_what_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_and_the_lines_of_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tsdistill.distillation.loop._STATUS_SECONDS", 0.0)
-    seen: list[Status] = []
+    calls: list[tuple[str, int, int | None]] = []
+    distilled(progress=lambda *call: calls.append(call))
+    assert calls == [(f"epoch {epoch}/2", batch, 14) for epoch in (1, 2) for batch in range(1, 15)]
+    seen: list[TrainingStatus] = []
     lines: list[Any] = []
-    result = distilled(tell=seen.append, report=lines.append, accumulate=2)
+    with pytest.warns(DeprecationWarning, match="tell="):
+        result = tsd.distill(
+            plain(20, 1),
+            network(30),
+            data=digits(),
+            options={"epochs": 2, "batch_size": BATCH, "accumulate": 2, "track": False, "device": "cpu"},
+            tell=seen.append,  # type: ignore[call-arg]
+            report=lines.append,
+        )
     assert [status.batch for status in seen] == [*range(1, 15)] * 2
     assert (seen[-1].epoch, seen[-1].epochs, seen[-1].batches, seen[-1].updates) == (1, 2, 14, 14)
     assert seen[-1].left == 0

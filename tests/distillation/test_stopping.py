@@ -15,7 +15,7 @@ import torch
 import tsdistill as tsd
 from tests.distillation.small import ARCH, assert_same, digits, grouped, network, student, weights
 from tests.distillation.test_processes import ROOT, in_processes
-from tsdistill.distillation import Interrupted, Status
+from tsdistill.distillation import Interrupted
 from tsdistill.distillation.losses import Combined, PlainLoss, Step, Term
 
 
@@ -102,13 +102,13 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.M
     whole = run(tmp_path / "whole", None, monkeypatch).model
 
     def fill() -> None:
-        def full(status: Status) -> None:
-            if status.updates >= 3:
+        def full(_stage: str, done: int, _total: int | None) -> None:
+            if done >= 3:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (4000, resource.RLIM_INFINITY))
 
         monkeypatch.setattr("tsdistill.distillation.loop._STATUS_SECONDS", 0.0)
         with pytest.raises(tsd.TsdistillError, match=r"last\.pt cannot be written"):
-            run(out, None, monkeypatch, tell=full)
+            run(out, None, monkeypatch, progress=full)
 
     in_processes(1, fill)
     state = torch.load(out / "checkpoints" / "last.pt")

@@ -100,14 +100,14 @@ def command(student: str | None, **params: Any) -> None:
         learner, message = training_options.at_width(learner, params["width"], options.seed)
     named = {"teacher": teachers[0] if len(teachers) == 1 else list(teachers)}
     identity = {"student": student, **named, **training_options.files(params, "width")}
-    with training_output.training_display(options.epochs, options.steps) as (callback, report):
+    with training_output.training_display(options.epochs, options.steps) as (progress, report):
         result = tsd.distill(
             learner,
             loaded,
             teacher_weights=shares or None,
             **training_options.train_arguments(params, options),
             identity=identity,
-            tell=callback,
+            progress=progress,
             report=report,
         )
     training_output.show_result(result, message, params["json_file"])

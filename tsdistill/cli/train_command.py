@@ -45,12 +45,12 @@ def command(model: str, **params: Any) -> None:
         loaded = tsd.load(model, arch=params["arch"], **training_options.load_arguments(params))
         trained, message = training_options.at_width(loaded, params["width"], options.seed)
     identity = {"model": model, **training_options.files(params, "width")}
-    with training_output.training_display(options.epochs, options.steps) as (callback, report):
+    with training_output.training_display(options.epochs, options.steps) as (progress, report):
         result = tsd.train(
             trained,
             **training_options.train_arguments(params, options),
             identity=identity,
-            tell=callback,
+            progress=progress,
             report=report,
         )
     training_output.show_result(result, message, params["json_file"])

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from tsdistill.cli import output, progress_display
 
 if TYPE_CHECKING:
-    from tsdistill.distillation import Status, TrainResult
-    from tsdistill.distillation.training_log import Report, Tell
+    from tsdistill.distillation import TrainResult
+    from tsdistill.distillation.training_log import Report
+    from tsdistill.runtime.progress import Progress, TrainingStatus
 
 _WORDS = {
     "val/top1": "top-1 {:.2f} %",
@@ -40,7 +41,7 @@ def check(params: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def training_display(epochs: int, steps: int | None = None) -> Iterator[tuple[Tell | None, Report]]:
+def training_display(epochs: int, steps: int | None = None) -> Iterator[tuple[Progress | None, Report]]:
     """Two callbacks that write to stderr: one for the state of the training, one for each epoch's log line.
 
     Args:
@@ -51,20 +52,10 @@ def training_display(epochs: int, steps: int | None = None) -> Iterator[tuple[Te
         monitor("preparing", 0, None)
         pace = _Pace(epochs, steps)
 
-        def callback(status: Status) -> None:
-            pace.update(status)
-            monitor.update(
-                f"epoch {status.epoch + 1}/{status.epochs}",
-                status.batch,
-                status.batches,
-                detail=words(status),
-                silent=True,
-            )
-
         def report(line: Mapping[str, Any]) -> None:
             monitor.line(epoch_line(line, epochs, pace.left(int(line["epoch"]))))
 
-        yield None if monitor.silent else callback, report
+        yield None if monitor.silent else _TrainingMonitor(monitor, pace), report
 
 
 class _Pace:
@@ -75,7 +66,7 @@ class _Pace:
         self._since: float | None = None
         self._status: tuple[float, float] | None = None
 
-    def update(self, status: Status) -> None:
+    def update(self, status: TrainingStatus) -> None:
         """Take the state of the training."""
         now = time.monotonic()
         self._since = self._since or now
@@ -90,7 +81,22 @@ class _Pace:
         return None if since is None else (now - since) * (self._epochs - epoch)
 
 
-def words(status: Status) -> str:
+class _TrainingMonitor:
+    """The progress of a training, with loss and throughput beside the batches."""
+
+    def __init__(self, monitor: progress_display.Monitor, pace: _Pace) -> None:
+        self._monitor, self._pace = monitor, pace
+
+    def __call__(self, stage: str, done: int, total: int | None) -> None:
+        self._monitor(stage, done, total)
+
+    def training(self, status: TrainingStatus) -> None:
+        """Show the state of the training."""
+        self._pace.update(status)
+        self._monitor.update(status.stage, status.batch, status.batches, detail=words(status), silent=True)
+
+
+def words(status: TrainingStatus) -> str:
     """``"batch 12/468, loss 0.31, 900 samples/s, 2:05 left"``."""
     parts = [f"batch {status.batch}" + (f"/{status.batches}" if status.batches else "")]
     if status.loss is not None:

@@ -2,11 +2,17 @@
 
 from tsdistill.distillation.api import distill, train
 from tsdistill.distillation.signals import Interrupted
-from tsdistill.distillation.training_log import Status, TrainResult
+from tsdistill.distillation.training_log import TrainResult
 from tsdistill.lazy_names import renamed
 from tsdistill.options.option_files import read_options
 from tsdistill.options.train_options import TrainOptions
 
-__all__ = ["Interrupted", "Status", "TrainOptions", "TrainResult", "distill", "read_options", "train"]
+__all__ = ["Interrupted", "TrainOptions", "TrainResult", "distill", "read_options", "train"]
 
-__getattr__ = renamed(__name__, {"Options": "tsdistill.options.TrainOptions"})
+__getattr__ = renamed(
+    __name__,
+    {
+        "Options": "tsdistill.options.TrainOptions",
+        "Status": "tsdistill.runtime.progress.TrainingStatus",
+    },
+)

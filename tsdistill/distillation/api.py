@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,40 @@ from torch import nn
 from tsdistill.distillation.ensemble import as_teacher, members_of
 from tsdistill.distillation.request import Request
 from tsdistill.distillation.run_setup import run
-from tsdistill.distillation.training_log import Report, Tell, TrainResult
+from tsdistill.distillation.training_log import Report, TrainResult
 from tsdistill.errors import TsdistillError
-from tsdistill.options.old_names import grouped
+from tsdistill.options.old_names import Move, grouped
 from tsdistill.options.train_options import TrainOptions
+from tsdistill.runtime.progress import Progress, TrainingStatus
 
 
-@grouped(options=TrainOptions)
+class _StatusListener:
+    """The progress that a callback ``tell``, which takes a `TrainingStatus`, stands for."""
+
+    def __init__(self, tell: Callable[[TrainingStatus], None]) -> None:
+        self.training = tell
+
+    def __call__(self, stage: str, done: int, total: int | None) -> None:
+        """Nothing: a training calls ``training``."""
+
+
+class _OldTell(Move):
+    """The old keyword ``tell``."""
+
+    def written(self, value: Any) -> str:
+        """Where the description of the new argument is."""
+        del value
+        return "see tsdistill.runtime.progress.Progress"
+
+    def __call__(self, arguments: dict[str, Any], value: Any) -> None:
+        """Put the progress that it stands for among the arguments."""
+        arguments[self.parameter] = None if value is None else _StatusListener(value)
+
+
+_MOVED = {"tell": _OldTell("progress", "tell")}
+
+
+@grouped(moved=_MOVED, options=TrainOptions)
 def distill(
     student: nn.Module,
     teacher: nn.Module | Sequence[nn.Module],
@@ -30,7 +57,7 @@ def distill(
     resume: bool = False,
     arch: str | None = None,
     identity: Mapping[str, Any] | None = None,
-    tell: Tell | None = None,
+    progress: Progress | None = None,
     report: Report | None = None,
 ) -> TrainResult:
     """Train ``student`` to do what ``teacher`` does.
@@ -54,8 +81,9 @@ def distill(
             given.
         identity: what else makes the run what it is (file names), kept with the options; a resumed run has
             to have the same.
-        tell: is told now and then how it stands.
-        report: is given the log's line of every epoch.
+        progress: is called with every epoch as a stage and the batches of it that are done (see
+            `tsdistill.runtime.progress.Progress`).
+        report: is called with the log's line of every epoch.
 
     Raises:
         TsdistillError: models, data and options do not go together, the loss is no finite number, the disk
@@ -65,24 +93,15 @@ def distill(
     taught_by = as_teacher(teacher, teacher_weights)
     if any(student is each for each in members_of(taught_by)):
         raise TsdistillError("student and teacher are one object; give the teacher a copy (copy.deepcopy)")
+    options = TrainOptions.of(options)
     return run(
         Request(
-            student=student,
-            teacher=taught_by,
-            data=data,
-            options=TrainOptions.of(options),
-            out=out,
-            held_out=held_out,
-            resume=resume,
-            arch=arch,
-            identity=identity or {},
-            tell=tell,
-            report=report,
+            student, taught_by, data, options, out, held_out, resume, arch, identity or {}, progress, report
         )
     )
 
 
-@grouped(options=TrainOptions)
+@grouped(moved=_MOVED, options=TrainOptions)
 def train(
     model: nn.Module,
     *,
@@ -93,25 +112,14 @@ def train(
     resume: bool = False,
     arch: str | None = None,
     identity: Mapping[str, Any] | None = None,
-    tell: Tell | None = None,
+    progress: Progress | None = None,
     report: Report | None = None,
 ) -> TrainResult:
     """Train ``model`` without a teacher, on the labels' cross-entropy unless another loss is named.
 
     Arguments, results and what is raised are those of `distill`.
     """
+    options = TrainOptions.of(options)
     return run(
-        Request(
-            student=model,
-            teacher=None,
-            data=data,
-            options=TrainOptions.of(options),
-            out=out,
-            held_out=held_out,
-            resume=resume,
-            arch=arch,
-            identity=identity or {},
-            tell=tell,
-            report=report,
-        )
+        Request(model, None, data, options, out, held_out, resume, arch, identity or {}, progress, report)
     )

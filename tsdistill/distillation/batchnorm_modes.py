@@ -53,7 +53,7 @@ def has_trained_statistics(model: nn.Module) -> bool:
 def divergence_after_pass(
     model: nn.Module, batches: Iterable[Any], measure: Callable[[nn.Module], float | None]
 ) -> float | None:
-    """What ``judge`` says of a copy of ``model`` whose batch norms have followed ``batches`` in train mode.
+    """The divergence of a copy of ``model`` whose batch norms have followed ``batches`` in train mode.
 
     Args:
         model: it is left as it was.
@@ -71,10 +71,10 @@ def divergence_after_pass(
 
 def divergence(figures: Mapping[str, float]) -> float | None:
     """How far from the teacher's the outputs are: the KL in nats, else the relative squared error, by the
-    names of evaluation metrics; ``None`` where neither is there."""
+    names of evaluation metrics, behind ``val/`` in the log; ``None`` where neither is there."""
     for wanted in ("kl", "output_mse"):
         for name, value in figures.items():
-            if name.partition("@")[0] == wanted:
+            if name.removeprefix("val/").partition("@")[0] == wanted:
                 return float(value)
     return None
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from functools import partial
 from itertools import islice
 from typing import Any, NoReturn
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tsdistill.data.training_batch import TrainingBatch
 from tsdistill.distillation import batchnorm_modes, signals
@@ -20,10 +20,10 @@ from tsdistill.distillation.checkpoints import WAY_OUT, Position
 from tsdistill.distillation.loop_state import LoopContext
 from tsdistill.distillation.losses import Features, Step
 from tsdistill.distillation.running_means import RunningMeans
-from tsdistill.distillation.training_log import Status
 from tsdistill.errors import TsdistillError
 from tsdistill.models.layers.layer_kind import batch_norms
 from tsdistill.runtime.nests import by_name, count
+from tsdistill.runtime.progress import TrainingStatus, tell_training
 from tsdistill.runtime.seeds import mixed_seed
 from tsdistill.untrusted import read_guard
 
@@ -48,7 +48,7 @@ class TrainingLoop:
 
     def __init__(self, context: LoopContext) -> None:
         self._context = context
-        self._options = context.options
+        self._options = context.request.options
         self.position = Position()
         self.log: list[dict[str, Any]] = []
         self.skipped = 0
@@ -116,8 +116,8 @@ class TrainingLoop:
         self.log.append(line)
         context.writer.close_epoch(self.state(), self.log, 0)
         context.validation.track(line, 0)
-        if context.report is not None:
-            context.report(line)
+        if context.request.report is not None:
+            context.request.report(line)
 
     def _freezes_batchnorm(self, figures: Mapping[str, Any]) -> bool:
         """Whether batch norms keep their statistics, all processes agreeing.
@@ -133,14 +133,13 @@ class TrainingLoop:
             or not batchnorm_modes.has_trained_statistics(student)
         ):
             return wanted == "yes" and bool(batch_norms(student))
-        before = batchnorm_modes.divergence(
-            {name.removeprefix("val/"): value for name, value in figures.items()}
-        )
-        judge = context.validation.divergence
-        if not context.validation.has_held_out_data:
-            judge = partial(context.validation.divergence, samples=context.samples)
-            before = judge(student)
-        after = batchnorm_modes.divergence_after_pass(student, self._probe_inputs(), judge)
+        measure: Callable[[nn.Module], float | None] = context.validation.divergence
+        if context.validation.has_held_out_data:
+            before = batchnorm_modes.divergence(figures)
+        else:
+            measure = partial(context.validation.divergence, samples=context.samples)
+            before = measure(student)
+        after = batchnorm_modes.divergence_after_pass(student, self._probe_inputs(), measure)
         frozen = batchnorm_modes.exceeds_tolerance(before, after)
         if frozen:
             self.notes.append(
@@ -319,7 +318,7 @@ class TrainingLoop:
         self, what: str, epoch: int, batch: int, sound: bool, way_out: str = "lower --lr, or give --clip 1"
     ) -> NoReturn:
         updates = self.position.updates
-        kept = self._context.writer.keep_last_finite(self, sound)
+        kept = self._context.writer.keep_last_finite(self.load, sound)
         raise TsdistillError(
             f"{what} at batch {batch + 1} of epoch {epoch + 1}, after {updates} updates; {kept}{way_out}"
         )
@@ -347,7 +346,8 @@ class TrainingLoop:
         self._context.writer.write(self.state(), self.position.updates)
 
     def _report_status(self, epoch: int, number: int) -> None:
-        if self._context.tell is None or time.monotonic() - self._reported_at < _STATUS_SECONDS:
+        progress = self._context.request.progress
+        if progress is None or time.monotonic() - self._reported_at < _STATUS_SECONDS:
             return
         self._reported_at = time.monotonic()
         length, rate = self._context.data.length, self._means.rate * self._context.accelerator.num_processes
@@ -358,17 +358,9 @@ class TrainingLoop:
                 most = (self._options.steps - self.position.updates) * self._options.accumulate
                 batches = min(batches, most)
             left = batches * self._context.data.batch_size / rate
-        status = Status(
-            epoch,
-            self._options.epochs,
-            number + 1,
-            length,
-            self.position.updates,
-            self._means.loss,
-            rate,
-            left,
-        )
-        self._context.tell(status)
+        epochs, updates = self._options.epochs, self.position.updates
+        status = TrainingStatus(epoch, epochs, number + 1, length, updates, self._means.loss, rate, left)
+        tell_training(progress, status)
 
     def _end_epoch(self, epoch: int) -> None:
         """Log an epoch that is done, look at the model, keep its state."""
@@ -381,5 +373,5 @@ class TrainingLoop:
         self.log.append(line)
         context.writer.close_epoch(self.state(), self.log, self.position.updates)
         context.validation.track(line, self.position.updates)
-        if context.report is not None:
-            context.report(line)
+        if context.request.report is not None:
+            context.request.report(line)

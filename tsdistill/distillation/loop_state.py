@@ -10,11 +10,10 @@ from tsdistill.distillation.batch_preparation import BatchPreparation
 from tsdistill.distillation.losses import Batches, Combined
 from tsdistill.distillation.optimizer_step import OptimizerStep
 from tsdistill.distillation.output_pairs import TrainedOutputs
+from tsdistill.distillation.request import Request
 from tsdistill.distillation.run_writer import RunWriter
 from tsdistill.distillation.teacher_outputs import CachedTeacher, NoTeacher, TeacherForward
-from tsdistill.distillation.training_log import Report, Tell
 from tsdistill.distillation.validation import Validation
-from tsdistill.options.train_options import TrainOptions
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -25,7 +24,7 @@ class LoopContext:
     """What a loop works with.
 
     Attributes:
-        options: how it goes.
+        request: what the caller asked for.
         accelerator: where it runs.
         data: what it reads.
         preparation: makes batches ready.
@@ -36,11 +35,9 @@ class LoopContext:
         optimizer_step: the student, its optimizer and schedule.
         writer: checkpoints, the log and the model on disk.
         validation: figures on held-out data and alignment, after each epoch.
-        tell: is told how it stands.
-        report: is given each epoch's line.
     """
 
-    options: TrainOptions
+    request: Request
     accelerator: Accelerator
     data: TrainingData
     preparation: BatchPreparation
@@ -51,5 +48,3 @@ class LoopContext:
     optimizer_step: OptimizerStep
     writer: RunWriter
     validation: Validation
-    tell: Tell | None = None
-    report: Report | None = None

@@ -14,7 +14,7 @@ from tsdistill.data.training_data import open_training
 from tsdistill.distillation.ensemble import Ensemble
 from tsdistill.distillation.losses import Combined
 from tsdistill.distillation.output_pairs import TrainedOutputs
-from tsdistill.distillation.training_log import Report, Tell
+from tsdistill.distillation.training_log import Report
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.counted_positions import aligned_labels
 from tsdistill.evaluation.named_outputs import batch_outputs
@@ -25,6 +25,7 @@ from tsdistill.options.train_options import TrainOptions
 from tsdistill.runtime.forward import forward, to_model
 from tsdistill.runtime.modes import evaluation_mode, plain_evaluation
 from tsdistill.runtime.nests import arguments_of, by_name, count, moved
+from tsdistill.runtime.progress import Progress
 from tsdistill.runtime.unchanged import preserved_models
 
 _FEATURE_SAMPLES, _OUTPUT_SAMPLES = 512, 32
@@ -47,7 +48,7 @@ class Request:
     resume: bool = False
     arch: str | None = None
     identity: Mapping[str, Any] = field(default_factory=dict)
-    tell: Tell | None = None
+    progress: Progress | None = None
     report: Report | None = None
 
 

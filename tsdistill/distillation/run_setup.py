@@ -32,7 +32,6 @@ from tsdistill.distillation.validation import (
     Validation,
     best_of,
     check_tracker,
-    is_best,
     selection_metric,
     worsened,
 )
@@ -117,12 +116,12 @@ def _run(
         student, _parameters_on(loss.parameters(), accelerator.device), options, accelerator, data.length
     )
     validation, notes = _validation(request, accelerator, data, outputs)
-    writer = RunWriter(folder, options, optimizer_step.result, request.arch, is_best)
+    writer = RunWriter(folder, options, optimizer_step.result, request.arch)
     spec = info_of(student).input
     mean, std = (None, None) if spec is None else (spec.mean, spec.std)
     strategy = strategy_of(options, first_teacher, samples, mean, std)
     context = LoopContext(
-        options=options,
+        request=request,
         accelerator=accelerator,
         data=data,
         preparation=BatchPreparation(
@@ -140,8 +139,6 @@ def _run(
         optimizer_step=optimizer_step,
         writer=writer,
         validation=validation,
-        tell=request.tell,
-        report=request.report,
     )
     loop = TrainingLoop(context)
     if state is not None:
@@ -307,18 +304,8 @@ def _validation(
             )
         except TsdistillError as error:
             notes = (f"alignment is not followed: {error}",)
-    has_tracker = options.tracker is not None
-    validation = Validation(
-        accelerator,
-        held_out,
-        teacher,
-        tracker,
-        has_tracker,
-        options.shard_teacher,
-        {**options.outputs, **outputs.excluded},
-        options.ignore_index,
-    )
-    return validation, notes
+    stated = {**options.outputs, **outputs.excluded}
+    return Validation(accelerator, options, stated, held_out, teacher, tracker), notes
 
 
 def _parameters_on(parameters: Any, device: torch.device) -> list[nn.Parameter]:

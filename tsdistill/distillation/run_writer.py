@@ -4,27 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
 
 from tsdistill.distillation import checkpoints
 from tsdistill.distillation.run_folder import MODEL, RunFolder
+from tsdistill.distillation.validation import is_best
 from tsdistill.files import scratch
 from tsdistill.models import save
 from tsdistill.options.option_fields import written
 from tsdistill.options.train_options import TrainOptions
-
-Best = Callable[[Sequence[Mapping[str, Any]]], bool]
-"""Whether the last line of a log is its best."""
-
-
-class Resumable(Protocol):
-    """What can take a checkpoint back."""
-
-    def load(self, state: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint."""
 
 
 class RunWriter:
@@ -35,7 +26,6 @@ class RunWriter:
         options: how often.
         result: gives the model to keep.
         arch: specification of its architecture, when the model does not know it.
-        best: see `Best`.
     """
 
     def __init__(
@@ -44,11 +34,10 @@ class RunWriter:
         options: TrainOptions,
         result: Callable[[], nn.Module],
         arch: str | None,
-        best: Best,
     ) -> None:
         self._folder = folder
         self._writes = folder is not None and folder.writes
-        self._options, self._result, self._arch, self._best = options, result, arch, best
+        self._options, self._result, self._arch = options, result, arch
         self._since = time.monotonic()
         self._at = -1
 
@@ -94,25 +83,25 @@ class RunWriter:
         """
         if self._folder is None or not self._writes:
             return
-        if self._best(log):
+        if is_best(log):
             save(self._result(), self._folder.best, arch=self._arch)
         save(self._result(), self._folder.model, arch=self._arch)
         self.write(state, updates)
         self._folder.write_log(log)
 
-    def keep_last_finite(self, loop: Resumable, sound: bool) -> str:
+    def keep_last_finite(self, load: Callable[[Mapping[str, Any]], None], sound: bool) -> str:
         """Keep the last state whose weights are finite numbers; says where, for a message.
 
         Args:
-            loop: goes back to the last checkpoint where the weights are broken.
-            sound: whether they are not.
+            load: loads a checkpoint into the training, where the present weights are not finite.
+            sound: whether they are finite.
         """
         if self._folder is None or not self._writes:
             return ""
         if not sound:
             if not self._folder.last.exists():
                 return ""
-            loop.load(checkpoints.read(self._folder.last))
+            load(checkpoints.read(self._folder.last))
         with torch.no_grad():
             save(self._result(), self._folder.model, arch=self._arch)
         return f"the last good state is kept in {self._folder.model}: "

@@ -1,4 +1,4 @@
-"""What a training tells while it runs, and what it hands back."""
+"""What a training returns."""
 
 from __future__ import annotations
 
@@ -13,37 +13,8 @@ from tsdistill.distillation.run_folder import plain_line
 from tsdistill.options.train_options import TrainOptions
 from tsdistill.schema import finite_or_none
 
-
-@dataclass(frozen=True)
-class Status:
-    """How a training stands in the middle of an epoch.
-
-    Attributes:
-        epoch: the one that runs, from 0.
-        epochs: how many there will be.
-        batch: batches of it that are done.
-        batches: how many it has, ``None`` when that is not known.
-        updates: steps of the optimizer so far.
-        loss: mean of the epoch so far, ``None`` before it has been looked at.
-        rate: samples in a second, over all processes.
-        left: seconds until the end, ``None`` when that cannot be told.
-    """
-
-    epoch: int
-    epochs: int
-    batch: int
-    batches: int | None
-    updates: int
-    loss: float | None
-    rate: float
-    left: float | None
-
-
-Tell = Callable[[Status], None]
-"""Is told the state now and then."""
-
 Report = Callable[[Mapping[str, Any]], None]
-"""Is given the log's line of each epoch."""
+"""Is called with the log's line of each epoch."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,8 +1,9 @@
-"""What is looked at after every epoch: figures on held-out data, alignment, and who else is told."""
+"""Measurements after every epoch: figures on held-out data and alignment, also for accelerate's trackers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -17,7 +18,7 @@ from tsdistill.evaluation import evaluate
 from tsdistill.evaluation.metric import metric_kind, traits_of
 from tsdistill.options import JudgeOptions
 from tsdistill.options.option_fields import written
-from tsdistill.options.output_options import IGNORED
+from tsdistill.options.train_options import TrainOptions
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -27,101 +28,81 @@ SELECTION_METRICS = {"top1": 1, "agreement": 1, "kl": -1, "mse": -1, "mae": -1, 
 outputs come before those of one (``kl@scores``)."""
 
 
+@dataclass(eq=False)
 class Validation:
     """Looks at the student after every epoch.
 
-    Args:
+    Where the teacher's weights are spread over the processes, all of them run the held-out samples; otherwise
+    the first does.
+
+    Attributes:
         accelerator: where it runs.
+        options: of the training.
+        outputs: what the user says of the outputs, by name, and which are left out.
         held_out: samples to judge on, ``None`` for none.
         reference: the teacher, to compare with.
         tracker: follows the alignment.
-        log_to_tracker: whether accelerate's trackers are told.
-        all_processes: whether all processes run the held-out samples, as a teacher has to whose weights are
-            spread over them; otherwise the first does.
-        outputs: what the user says of the outputs, by name.
-        ignore_index: the label that counts for nothing.
     """
 
-    def __init__(
-        self,
-        accelerator: Accelerator,
-        held_out: Stream | None = None,
-        reference: nn.Module | None = None,
-        tracker: AlignmentTracker | None = None,
-        log_to_tracker: bool = False,
-        all_processes: bool = False,
-        outputs: Mapping[str, str] | None = None,
-        ignore_index: int = IGNORED,
-    ) -> None:
-        self._accelerator, self._held_out, self._reference = accelerator, held_out, reference
-        self.tracker, self._logs = tracker, log_to_tracker
-        self._judging = JudgeOptions(outputs=outputs or {}, ignore_index=ignore_index)
-        self._evaluates = all_processes or accelerator.is_main_process
+    accelerator: Accelerator
+    options: TrainOptions
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    held_out: Stream | None = None
+    reference: nn.Module | None = None
+    tracker: AlignmentTracker | None = None
 
     @property
     def has_held_out_data(self) -> bool:
         """Whether there are held-out data."""
-        return self._held_out is not None
+        return self.held_out is not None
 
     @property
     def notes(self) -> list[str]:
         """Lines for people on held-out samples that were left out."""
-        return [] if self._held_out is None else [f"held-out data: {note}" for note in self._held_out.notes]
+        return [] if self.held_out is None else [f"held-out data: {note}" for note in self.held_out.notes]
 
     def evaluate_held_out(self, model: nn.Module) -> dict[str, Any]:
         """``val/...`` figures of ``model`` in the processes that judge it, empty elsewhere."""
-        line: dict[str, Any] = {}
-        if self._held_out is not None and self._evaluates:
-            figures = evaluate(
-                model,
-                self._held_out,
-                reference=self._reference,
-                judging=self._judging,
-            )
-            line.update({f"val/{name}": value for name, value in figures.items()})
-        return line
+        if self.held_out is None or not (self.options.shard_teacher or self.accelerator.is_main_process):
+            return {}
+        return {f"val/{name}": value for name, value in self._figures(model, self.held_out).items()}
+
+    def _figures(self, model: nn.Module, data: Any) -> Mapping[str, float]:
+        judging = JudgeOptions(outputs=self.outputs, ignore_index=self.options.ignore_index)
+        return evaluate(model, data, reference=self.reference, judging=judging)
 
     def divergence(self, model: nn.Module, samples: Batches | None = None) -> float | None:
-        """How far the outputs of ``model`` are from the teacher's (see `norms.divergence`).
+        """How far the outputs of ``model`` are from the teacher's (see `batchnorm_modes.divergence`).
 
         Args:
             model: the student, or a copy of it.
             samples: what to judge on, ``None`` for the held-out data.
         """
         if samples is None:
-            figures = {
-                name.removeprefix("val/"): value for name, value in self.evaluate_held_out(model).items()
-            }
-            return batchnorm_modes.divergence(figures)
+            return batchnorm_modes.divergence(self.evaluate_held_out(model))
         try:
-            figures = evaluate(
-                model,
-                [(x, None) for x, _ in samples],
-                reference=self._reference,
-                judging=self._judging,
-            )
+            return batchnorm_modes.divergence(self._figures(model, [(x, None) for x, _ in samples]))
         except TsdistillError:  # no metric compares such outputs
             return None
-        return batchnorm_modes.divergence(figures)
 
     def measure_epoch(self, model: nn.Module, position: Position) -> dict[str, Any]:
         """``val/...`` and ``alignment/...`` figures of ``model``; processes wait for each other."""
         line = self.evaluate_held_out(model)
         if self.tracker is not None:
             line.update(self.tracker.measure(f"epoch {position.epoch}"))
-        if self._accelerator.num_processes > 1:
-            self._accelerator.wait_for_everyone()
+        if self.accelerator.num_processes > 1:
+            self.accelerator.wait_for_everyone()
         return line
 
     def track(self, line: Mapping[str, Any], updates: int) -> None:
         """Hand an epoch's figures to accelerate's trackers."""
-        if self._logs:
+        if self.options.tracker is not None:
             numbers = {
                 name: value
                 for name, value in line.items()
                 if isinstance(value, (int, float)) and not isinstance(value, bool)
             }
-            self._accelerator.log(numbers, step=updates)
+            self.accelerator.log(numbers, step=updates)
 
     def state(self) -> dict[str, Any]:
         """What a resumed run needs."""

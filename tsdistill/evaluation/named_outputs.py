@@ -8,9 +8,11 @@ from typing import Any
 from torch import Tensor
 
 from tsdistill.errors import TsdistillError
-from tsdistill.runtime.forward import PREFERRED, main_output
 from tsdistill.runtime.modes import judged
-from tsdistill.runtime.nests import entries, is_graph
+from tsdistill.runtime.nests import entries, is_graph, tensors
+
+PREFERRED = ("logits", "out", "last_hidden_state")
+"""Names under which models return their main output."""
 
 WHOLE = "output"
 """The name of an output that is one tensor."""
@@ -50,7 +52,23 @@ def outputs_or_main(output: Any) -> dict[str, Tensor]:
     Raises:
         TsdistillError: the output has no floating tensor.
     """
-    return named_outputs(output) or {WHOLE: main_output(output)}
+    outputs = named_outputs(output)
+    first = None if outputs else next((t for t in tensors(output) if t.is_floating_point()), None)
+    if not outputs and first is None:
+        raise TsdistillError(
+            f"the model returns a {type(output).__name__} without a floating tensor to evaluate"
+        )
+    return outputs if first is None else {WHOLE: first}
+
+
+def main_output(output: Any) -> Tensor:
+    """The one tensor that an output is compared by, as `main_name` says.
+
+    Raises:
+        TsdistillError: the output has no floating tensor.
+    """
+    outputs = outputs_or_main(output)
+    return outputs[main_name(outputs)]
 
 
 def batch_outputs(output: Any, role: str) -> dict[str, Tensor]:

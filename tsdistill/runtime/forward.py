@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tsdistill.errors import TsdistillError, cause_of
 from tsdistill.options.option_fields import written
 from tsdistill.runtime import modes
-from tsdistill.runtime.nests import cut, moved, shapes, tensors
-
-PREFERRED = ("logits", "out", "last_hidden_state")
-"""Names under which outputs keep the tensor that they are judged by."""
+from tsdistill.runtime.nests import cut, moved, shapes
 
 
 def placement(model: nn.Module) -> tuple[torch.device, torch.dtype]:
@@ -64,28 +60,3 @@ def forward(model: nn.Module, x: Any, role: str = "model") -> Any:
 def head(x: Any, samples: int) -> Any:
     """A batch cut down to its first ``samples`` samples, batch dimension kept."""
     return cut(x, 0, samples)
-
-
-def main_output(output: Any) -> Tensor:
-    """The tensor that an output is judged by: ``logits`` or ``out`` of a mapping, else its first floating
-    tensor.
-
-    Raises:
-        TsdistillError: there is none.
-    """
-    tensor = _first_floating(output)
-    if tensor is None:
-        raise TsdistillError(
-            f"the model returns a {type(output).__name__} without a floating tensor to evaluate"
-        )
-    return tensor
-
-
-def _first_floating(output: Any) -> Tensor | None:
-    if isinstance(output, Mapping):
-        keys = [key for key in PREFERRED if key in output] + list(output)
-        return next((t for key in keys if (t := _first_floating(output[key])) is not None), None)
-    named = () if isinstance(output, (Tensor, tuple, list)) else PREFERRED
-    attributes = (getattr(output, name, None) for name in named)
-    first = next((a for a in attributes if isinstance(a, Tensor) and a.is_floating_point()), None)
-    return first if first is not None else next((t for t in tensors(output) if t.is_floating_point()), None)

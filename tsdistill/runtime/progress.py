@@ -10,7 +10,47 @@ Progress = Callable[[str, int, int | None], None]
 """Is called with the stage, how much of it is done, and of how much (``None`` when that is not known).
 
 A stage begins with the first call that names it and ends with the first call that names another. A callable
-that has a method ``expect`` also receives the stages that will come (see `Forecast.expect`)."""
+that has a method ``expect`` also receives the stages that will come (see `Forecast.expect`). One that has a
+method ``training`` receives the `TrainingStatus` of a training in place of a call."""
+
+
+@dataclass(frozen=True)
+class TrainingStatus:
+    """The state of a training in the middle of an epoch.
+
+    Attributes:
+        epoch: the present one, from 0.
+        epochs: how many there will be.
+        batch: batches of it that are done.
+        batches: how many it has, ``None`` when that is not known.
+        updates: steps of the optimizer so far.
+        loss: mean of the epoch so far, ``None`` before it has been looked at.
+        rate: samples in a second, over all processes.
+        left: seconds until the end, ``None`` when that cannot be told.
+    """
+
+    epoch: int
+    epochs: int
+    batch: int
+    batches: int | None
+    updates: int
+    loss: float | None
+    rate: float
+    left: float | None
+
+    @property
+    def stage(self) -> str:
+        """The epoch as a stage: ``"epoch 2/5"``."""
+        return f"epoch {self.epoch + 1}/{self.epochs}"
+
+
+def tell_training(progress: Progress, status: TrainingStatus) -> None:
+    """Hand ``progress`` the state of a training, or the epoch and its batches where it takes only these."""
+    listener = getattr(progress, "training", None)
+    if listener is None:
+        progress(status.stage, status.batch, status.batches)
+    else:
+        listener(status)
 
 
 def tell(progress: Progress | None, stage: str, done: int = 0, total: int | None = None) -> None:
@@ -49,6 +89,9 @@ class _Prefixed:
 
     def __call__(self, stage: str, done: int, total: int | None) -> None:
         self._progress(self._prefix + stage, done, total)
+
+    def training(self, status: TrainingStatus) -> None:
+        tell_training(self._progress, status)
 
     def expect(self, stages: Mapping[str, float]) -> None:
         expect(self._progress, {self._prefix + name: cost for name, cost in stages.items()})

@@ -13,7 +13,8 @@ from torch.overrides import TorchFunctionMode
 
 from tsdistill.augmentation.rectifiers import by_node, run_with_callback
 from tsdistill.errors import TsdistillError
-from tsdistill.runtime.forward import main_output, to_model
+from tsdistill.evaluation.named_outputs import main_output
+from tsdistill.runtime.forward import to_model
 from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
 
 SMOOTH = frozenset({"tanh", "sigmoid", "softmax", "softplus", "hardsigmoid", "scaled_dot_product_attention"})

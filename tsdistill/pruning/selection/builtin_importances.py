@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from tsdistill.alignment.report import AlignmentReport
 from tsdistill.errors import TsdistillError
+from tsdistill.evaluation.named_outputs import main_output
 from tsdistill.evaluation.output_layout import layout_of
 from tsdistill.options.pruning_options import RECONSTRUCTION
 from tsdistill.plugins import hookimpl
@@ -25,7 +26,7 @@ from tsdistill.pruning.selection.importance import (
     ranks_only,
 )
 from tsdistill.pruning.selection.pruning_order import PruningOrder, score
-from tsdistill.runtime.forward import forward, main_output, to_model
+from tsdistill.runtime.forward import forward, to_model
 from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.tracing.graph import Group
 
