@@ -6,7 +6,7 @@ from tsdistill.errors import TsdistillError
 
 @pytest.mark.parametrize("name", ["nonsense", "cuda:99", "meta", ""])
 def test_a_device_that_cannot_compute(name: str) -> None:
-    with pytest.raises(TsdistillError, match=f"no device '{name}' .*cpu works everywhere") as caught:
+    with pytest.raises(TsdistillError, match=f"'{name}'.*cpu") as caught:
         check_device(name)
     assert str(caught.value).isprintable()
 

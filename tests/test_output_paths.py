@@ -30,20 +30,20 @@ SPELLINGS = ["folder/file", "hard", "soft", "alias/file", "./folder/../folder/fi
 @pytest.mark.parametrize("name", SPELLINGS)
 def test_an_output_is_no_input_by_any_name(name: str) -> None:
     for value in ("folder/file", Path("folder/file"), ("x", "folder/file"), "folder/file:factory"):
-        with pytest.raises(TsdistillError, match=r"--json .* what MODEL reads"):
+        with pytest.raises(TsdistillError, match=r"--json.*MODEL"):
             check_outputs([Output("--json", name)], [Input("MODEL", value)])
     check_outputs([Output("--json", name)], [Input("MODEL", "timm:folder"), Input("--samples", 3)])
 
 
 @pytest.mark.parametrize("name", SPELLINGS)
 def test_outputs_differ(name: str) -> None:
-    with pytest.raises(TsdistillError, match=r"-o .* and --json .* one place"):
+    with pytest.raises(TsdistillError, match=r"-o.*--json"):
         check_outputs([Output("-o", "folder/file"), Output("--json", name)])
 
 
 def test_outputs_that_are_not_there_yet_differ(place: Path) -> None:
     for name in ("folder/new", "alias/new", str(place / "folder" / "new")):
-        with pytest.raises(TsdistillError, match="one place"):
+        with pytest.raises(TsdistillError, match=r"-o.*--json"):
             check_outputs([Output("-o", "folder/new"), Output("--json", name)])
     check_outputs([Output("-o", "folder/new"), Output("--json", "folder/other"), Output("--plot", None)])
 
@@ -51,10 +51,10 @@ def test_outputs_that_are_not_there_yet_differ(place: Path) -> None:
 def test_files_in_a_folder_that_is_written_into_count() -> None:
     for name in ("folder/model.pt", "alias/model.pt", "folder/checkpoints/last.pt", "folder/a-3.png"):
         folder = Output("-o", "folder", ("model.pt", "checkpoints/*", "a-[0-9].png"))
-        with pytest.raises(TsdistillError, match="writes as well"):
+        with pytest.raises(TsdistillError, match=r"-o.*--json|--json.*-o"):
             check_outputs([folder, Output("--json", name if "checkpoints" not in name else _made(name))])
     check_outputs([Output("-o", "folder", ("model.pt",)), Output("--json", "folder/other.pt")])
-    with pytest.raises(TsdistillError, match="would replace folder/file, which STUDENT reads"):
+    with pytest.raises(TsdistillError, match="folder/file.*STUDENT"):
         check_outputs([Output("-o", "folder", ("f*",))], [Input("STUDENT", "hard")])
     check_outputs([Output("-o", "folder", ("model.pt",))], [Input("STUDENT", "folder/file")])
 
@@ -65,23 +65,23 @@ def _made(name: str) -> str:
 
 
 def test_a_file_in_a_folder_that_is_read_stays() -> None:
-    with pytest.raises(TsdistillError, match=r"--json .* in folder, which --data reads"):
+    with pytest.raises(TsdistillError, match=r"--json.*folder.*--data"):
         check_outputs([Output("--json", "soft")], [Input("--data", "folder")])
-    with pytest.raises(TsdistillError, match=r"in alias, which --data reads"):
+    with pytest.raises(TsdistillError, match=r"alias.*--data"):
         check_outputs([Output("--json", "folder/file")], [Input("--data", "fashion-mnist:alias")])
     check_outputs([Output("--json", "folder/new")], [Input("--data", "folder")])
 
 
 def test_stdout_is_one_output(tmp_path: Path) -> None:
     check_outputs([Output("--json", "-")])
-    with pytest.raises(TsdistillError, match="--json and --save-plan cannot both go to stdout"):
+    with pytest.raises(TsdistillError, match="--json.*--save-plan"):
         check_outputs([Output("--json", "-"), Output("--save-plan", "-")])
 
 
 def test_devices_and_pipes_may_be_written_to() -> None:
     os.mkfifo("pipe")
     check_outputs([Output("--json", "pipe"), Output("--plot", os.devnull), Output("-o", os.devnull)])
-    with pytest.raises(TsdistillError, match="one place"):
+    with pytest.raises(TsdistillError, match=r"--json.*--plot"):
         check_outputs([Output("--json", "pipe"), Output("--plot", "pipe")])
     assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
 

@@ -66,10 +66,10 @@ def test_a_block_says_how_it_ran_what_held_and_has_the_figures(script: ModuleTyp
 
 def test_figures_that_are_too_large_and_a_page_without_a_block(script: ModuleType, tmp_path: Path) -> None:
     save_outcome(outcome(), tmp_path / "lab" / "augmentation", ("png",))
-    with pytest.raises(SystemExit, match="no block"):
+    with pytest.raises(SystemExit, match="lab augmentation"):
         script.filled("nothing", tmp_path / "lab", tmp_path / "pictures")
     (tmp_path / "pictures" / "deep.huge.png").write_bytes(bytes(2_000_001))
-    with pytest.raises(SystemExit, match=r"bytes, most in deep.huge.png"):
+    with pytest.raises(SystemExit, match=r"deep\.huge\.png"):
         script.filled(PAGE, tmp_path / "lab", tmp_path / "pictures")
 
 

@@ -9,7 +9,7 @@ from torch import nn
 from tsdistill.errors import TsdistillError
 from tsdistill.lab import Outcome, run
 from tsdistill.lab.experiments import population_gradient
-from tsdistill.lab.experiments.random_pairs import compare_with_autograd
+from tsdistill.lab.experiments.gradient_rule import compare_with_autograd
 
 SMALL: dict[str, dict[str, Any]] = {
     "population-gradient": {

@@ -5,7 +5,6 @@ import torch
 from torch import Tensor
 
 from tsdistill.errors import TsdistillError
-from tsdistill.lab.gaussian.closed_gradient import velocity
 from tsdistill.lab.gaussian.convergence_region import (
     ball_probability,
     ball_radius,
@@ -25,7 +24,7 @@ from tsdistill.lab.gaussian.critical_points import (
     symmetric_students,
     symmetric_velocity,
 )
-from tsdistill.lab.gaussian.expected_loss import expected_loss, monte_carlo
+from tsdistill.lab.gaussian.expected_loss import expected_loss, monte_carlo, velocity
 from tsdistill.lab.gaussian.gradient_flow import gradient_flow, integrate
 
 

@@ -116,15 +116,10 @@ def test_each_layer_gives_the_output() -> None:
         torch.testing.assert_close(found, model(x), rtol=1e-11, atol=1e-11)
 
 
-def test_modulation_does_not_depend_on_batches_and_is_the_jacobian() -> None:
+def test_modulation_is_the_jacobian() -> None:
     student, teacher = drawn(mlp([4, 6, 5, 3], nn.ReLU()), 0), drawn(mlp([4, 3, 2, 3], nn.ReLU()), 1)
     x = torch.randn(20, 4, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
-    whole, parts = modulation(student, teacher, [x]), modulation(student, teacher, x.split(7))
-    for one, other in zip(whole, parts, strict=True):
-        torch.testing.assert_close(one.alpha, other.alpha)
-        torch.testing.assert_close(one.beta, other.beta)
-        assert one.alpha is not None
-        assert one.alpha.shape == (len(one.beta), len(one.beta_teacher))
+    whole = modulation(student, teacher, x)
     hidden = student[:2](x)
     jacobian = torch.func.vmap(torch.func.jacrev(student[2:]))(hidden)
     torch.testing.assert_close(whole[0].beta, (jacobian.mT @ jacobian).mean(0))
@@ -136,7 +131,7 @@ def test_modulation_of_channels_sums_over_positions() -> None:
         drawn(convnet(3, nn.ReLU, nn.AvgPool2d(2)), 1),
     )
     x = torch.randn(2, 2, 10, 10, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    found = modulation(student, teacher, [x])
+    found = modulation(student, teacher, x)
     assert [tuple(each.alpha.shape) for each in found if each.alpha is not None] == [(4, 3), (5, 4), (5, 5)]
     v = node_layers(student, x)[0].fan_out
     torch.testing.assert_close(found[0].beta.diagonal(), v.square().sum((1, 3, 4)).mean(0))
@@ -146,13 +141,11 @@ def test_what_cannot_be() -> None:
     x = torch.randn(2, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     one, two = drawn(mlp([4, 3, 2], nn.ReLU()), 0), drawn(mlp([4, 3, 3, 2], nn.ReLU()), 0)
     for student, teacher, said in (
-        (one, two, "1 layers of nodes, the teacher 2"),
-        (one, drawn(mlp([4, 3, 5], nn.ReLU()), 0), "2 outputs, the teacher 5"),
-        (drawn(mlp([4, 3, 2], nn.GELU()), 0), one, "GELU is not linear"),
-        (nn.Sequential(nn.Linear(4, 2).double()), one, "at least one nn.ReLU"),
+        (one, two, r"\b1\b.*\b2\b"),
+        (one, drawn(mlp([4, 3, 5], nn.ReLU()), 0), r"\b2\b.*\b5\b"),
+        (drawn(mlp([4, 3, 2], nn.GELU()), 0), one, "GELU"),
+        (nn.Sequential(nn.Linear(4, 2).double()), one, "ReLU"),
         (nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.ReLU(), nn.Linear(3, 2)).double(), one, "eval"),
     ):
         with pytest.raises(TsdistillError, match=said):
             gradient_rule(student, teacher, x)
-    with pytest.raises(TsdistillError, match="no samples"):
-        modulation(one, one, [])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tsdistill.errors import TsdistillError
-from tsdistill.lab.layers.node_elimination import select_nodes
+from tsdistill.lab.layers.layer_chain import select_nodes
 from tsdistill.lab.layers.polyline import Polyline, connecting_polyline, straight_line
 
 

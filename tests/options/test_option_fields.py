@@ -63,14 +63,14 @@ def test_numbers_within_the_range_are_kept_and_others_refused(value: int) -> Non
     if value >= 1:
         assert SelectionOptions(round_to=value).round_to == value
         return
-    with pytest.raises(TsdistillError, match=f"round_to must be at least 1, not {value}"):
+    with pytest.raises(TsdistillError, match=f"round_to .*1.*{value}"):
         SelectionOptions(round_to=value)
 
 
 def test_the_option_is_named_as_the_user_writes_it() -> None:
-    with pytest.raises(TsdistillError, match=r"^round_to must"):
+    with pytest.raises(TsdistillError, match="^round_to "):
         SelectionOptions(round_to=0)
-    with spelled(flag), pytest.raises(TsdistillError, match=r"^--round-to must"):
+    with spelled(flag), pytest.raises(TsdistillError, match="^--round-to "):
         SelectionOptions(round_to=0)
 
 
@@ -113,11 +113,11 @@ def _texts(path: Path) -> list[str]:
 
 
 def test_an_unknown_name_gets_the_nearest() -> None:
-    with pytest.raises(TsdistillError, match="no data option 'bath_size'; did you mean batch_size"):
+    with pytest.raises(TsdistillError, match="'bath_size'.*batch_size"):
         DataOptions.of({"bath_size": 3})
-    with pytest.raises(TsdistillError, match=r"run\.yaml: there is no training option"):
+    with pytest.raises(TsdistillError, match=r"run\.yaml.*'epoch'"):
         TrainOptions.of({"epoch": 3}, "run.yaml")
-    with pytest.raises(TsdistillError, match="a mapping of options by name"):
+    with pytest.raises(TsdistillError, match="DataOptions.*int"):
         DataOptions.of(3)  # type: ignore[arg-type]
 
 
@@ -125,7 +125,7 @@ def test_values_become_the_type_of_the_field() -> None:
     assert type(TrainOptions(lr=1).lr) is float
     assert type(DataOptions.of({"samples": np.int64(3)}).samples) is int
     assert DataOptions.of({"batch-size": 4}).batch_size == 4
-    with pytest.raises(TsdistillError, match="True or False"):
+    with pytest.raises(TsdistillError, match="joint"):
         RealignOptions(joint=1)  # type: ignore[arg-type]
 
 
@@ -154,7 +154,7 @@ def test_options_of_inputs_are_handed_on() -> None:
 
 
 def test_an_option_that_has_no_use_is_refused() -> None:
-    with pytest.raises(TsdistillError, match="an evaluation takes no augment"):
+    with pytest.raises(TsdistillError, match="augment"):
         DataOptions(augment="standard").refuse("an evaluation", "augment")
     DataOptions(samples=3).refuse("an evaluation", "augment")
 

@@ -44,20 +44,20 @@ def test_items_of_a_plugin(monkeypatch):
 
 def test_unknown_name_says_the_nearest(monkeypatch):
     found = registry(monkeypatch, lambda: Offers(standard=1, none=2))
-    with pytest.raises(TsdistillError, match="unknown augmentation 'standart'; did you mean standard"):
+    with pytest.raises(TsdistillError, match=r"'standart'.* standard\b"):
         found.get("augmentation", "standart")
-    with pytest.raises(TsdistillError, match="known: none, standard"):
+    with pytest.raises(TsdistillError, match="none, standard"):
         found.get("augmentation", "xyzzy")
 
 
 def test_unknown_kind():
-    with pytest.raises(TsdistillError, match="kinds are alignment metric"):
+    with pytest.raises(TsdistillError, match="alignment metric"):
         plugins.items("colour")
 
 
 def test_same_name_twice_names_both(monkeypatch):
     found = registry(monkeypatch, lambda: Offers(a=1), lambda: Offers(a=2))
-    with pytest.raises(TsdistillError, match="'a' is registered by both plugin 'p0' and plugin 'p1'"):
+    with pytest.raises(TsdistillError, match="'a'.*'p0'.*'p1'"):
         found.items("augmentation")
 
 
@@ -127,7 +127,7 @@ def test_the_origin_of_a_name(monkeypatch):
     found = registry(monkeypatch, lambda: Offers(a=1))
     assert found.origin("augmentation", "a") == "plugin 'p0'"
     assert plugins.origin("augmentation", "none") == "tsdistill"
-    with pytest.raises(TsdistillError, match="unknown augmentation 'x'"):
+    with pytest.raises(TsdistillError, match="'x'"):
         found.origin("augmentation", "x")
 
 

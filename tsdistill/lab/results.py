@@ -64,6 +64,19 @@ class Outcome:
         """All fields as values that JSON can hold."""
         return asdict(self)
 
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Outcome:
+        """The outcome whose `to_dict` gave ``fields``, also through JSON; name and settings may be missing."""
+        parts = {
+            "claims": tuple(Claim(**claim) for claim in fields["claims"]),
+            "tables": tuple(
+                Table(table["title"], tuple(table["columns"]), tuple(map(tuple, table["rows"])))
+                for table in fields["tables"]
+            ),
+            "notes": tuple(fields["notes"]),
+        }
+        return cls(**{"name": "", "settings": {}, **fields, **parts})
+
 
 @dataclass(frozen=True)
 class LayerConditions:

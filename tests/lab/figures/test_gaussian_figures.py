@@ -85,11 +85,11 @@ def test_the_film_has_every_frame_and_ends_on_the_last(plane: Outcome, tmp_path:
         first = picture.convert("RGB").tobytes()
         picture.seek(3)
         assert picture.convert("RGB").tobytes() != first
-    with pytest.raises(TsdistillError, match=r"name a \.gif"):
+    with pytest.raises(TsdistillError, match=r"\.txt"):
         film.save(tmp_path / "film.txt")
 
 
 def test_a_writer_that_is_missing(plane: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("matplotlib.animation.writers.is_available", lambda name: False)
-    with pytest.raises(TsdistillError, match="ffmpeg, which is not installed"):
+    with pytest.raises(TsdistillError, match="ffmpeg"):
         boundaries_figures.animate(plane).save(tmp_path / "film.mp4")

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from tsdistill.errors import TsdistillError
 from tsdistill.lab.conditions.boundary_observers import BOUNDARIES, observe_boundaries
 from tsdistill.lab.conditions.condition_claims import advice, condition_claims
-from tsdistill.lab.conditions.pair_sums import PairSums
-from tsdistill.lab.conditions.rectifier_pass import RectifierPass
+from tsdistill.lab.conditions.rectifier_pass import PairSums, RectifierPass
 from tsdistill.lab.layers.theorem_quantities import implied_precision
 from tsdistill.lab.results import Conditions
 from tsdistill.models import info_of

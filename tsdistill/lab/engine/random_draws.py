@@ -185,12 +185,11 @@ class Samples(Protocol):
 
 
 class GaussianSamples:
-    """x ~ N(0, σ² I), each sample drawn once.
+    """x ~ N(0, I), each sample drawn once.
 
     Args:
         seed: of the draw.
         inputs: d.
-        spread: σ.
         networks: ``None``: all networks of a stack share the samples, which costs one draw instead of S and
             makes the lowest layer one matrix product; results of different networks are then coupled by the
             samples. A number S: separate samples for S networks.
@@ -203,21 +202,18 @@ class GaussianSamples:
         seed: int,
         inputs: int,
         *,
-        spread: float = 1.0,
         networks: int | None = None,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
         self.shared = networks is None
         self._lead = () if networks is None else (networks,)
-        self._inputs, self._spread, self._dtype, self._device = inputs, spread, dtype, device
+        self._inputs, self._dtype, self._device = inputs, dtype, device
         self._generator = generator_of(SAMPLE_DRAW, seed)
 
     def rows(self, count: int) -> Tensor:
         """The next ``count`` samples: ``[count, d]`` if shared, else ``[S, count, d]``."""
         drawn = torch.randn((*self._lead, count, self._inputs), generator=self._generator)
-        if self._spread != 1:
-            drawn *= self._spread
         return drawn.to(dtype=self._dtype, device=self._device)
 
 

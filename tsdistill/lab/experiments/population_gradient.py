@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from tsdistill.lab.engine import cached
 from tsdistill.lab.experiment import Context, Experiment
 from tsdistill.lab.experiments.population import (
     closed_form,
@@ -10,7 +15,7 @@ from tsdistill.lab.experiments.population import (
     symmetry_breaking,
     two_node_phase,
 )
-from tsdistill.lab.experiments.population.study import PopulationGradient, cached_study
+from tsdistill.lab.experiments.population.study import PopulationGradient
 from tsdistill.lab.results import Outcome
 
 STUDIES = {
@@ -28,7 +33,8 @@ def run(settings: PopulationGradient, context: Context) -> Outcome:
     for place, (name, study) in enumerate(STUDIES.items()):
         context.tell(name, place, len(STUDIES))
         file = f"population-{name.replace(' ', '-')}"
-        parts.append(cached_study(context.keep, file, settings, study))
+        make = partial(_fields, study, settings)
+        parts.append(Outcome.from_dict(cached(context.keep, file, settings.to_dict(), make)))
     context.tell("done", len(STUDIES), len(STUDIES))
     return Outcome(
         name="population-gradient",
@@ -38,6 +44,10 @@ def run(settings: PopulationGradient, context: Context) -> Outcome:
         data={key: value for part in parts for key, value in part.data.items()},
         notes=tuple(note for part in parts for note in part.notes),
     )
+
+
+def _fields(study: Callable[[PopulationGradient], Outcome], settings: PopulationGradient) -> dict[str, Any]:
+    return study(settings).to_dict()
 
 
 EXPERIMENT = Experiment(

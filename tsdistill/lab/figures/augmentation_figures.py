@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, NullLocator
 
 from tsdistill.lab import Outcome
 from tsdistill.report.canvas import ALIGNED, INK, QUIET, axes_names, dress, grid
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 STYLES = {"none": (QUIET, "o"), "agnostic": ("#e0a100", "s"), "aware": (ALIGNED, "^")}
 WORDS = {"none": "no augmentation", "agnostic": "teacher-agnostic", "aware": "teacher-aware"}
@@ -18,8 +15,6 @@ WORDS = {"none": "no augmentation", "agnostic": "teacher-agnostic", "aware": "te
 
 def draw(outcome: Outcome) -> dict[str, Figure]:
     """``loss``: a panel for each over-realisation; lines are geometric means, small marks the seeds."""
-    from matplotlib.ticker import NullFormatter, NullLocator
-
     cells, counts = outcome.data["cells"], outcome.data["counts"]
     figure, panels = grid(len(cells))
     every = np.array([[cell["evaluation"] for cell in cells]], dtype=float)

@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from tsdistill.errors import TsdistillError
 from tsdistill.lab.layers.plane_networks import HALF_SIDE, SAME_BOUNDARY, boundary_segment
 from tsdistill.lab.results import Outcome
 from tsdistill.report.canvas import INK, QUIET, UNALIGNED, dress, grid
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
 
 WRITERS = {".gif": "pillow", ".webp": "pillow", ".mp4": "ffmpeg", ".mov": "ffmpeg"}
 
@@ -117,8 +115,6 @@ def _moments(data: Any) -> Figure:
 
 
 def _square(panel: Axes, data: Any, frame: Any) -> None:
-    from matplotlib.patches import Rectangle
-
     panel.add_patch(
         Rectangle(
             (-HALF_SIDE, -HALF_SIDE),

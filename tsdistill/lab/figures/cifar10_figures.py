@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter
 
 from tsdistill.lab import Outcome
 from tsdistill.report.canvas import INK, axes_names, dress, grid
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 COLOURS = ("#440154", "#31688e", "#35b779", "#e0a100", "#c44e52", "#8c564b")
 
@@ -40,8 +39,6 @@ def _alignment(runs: Runs, layers: Sequence[str]) -> Figure:
 
 
 def _loss(runs: Runs) -> Figure:
-    from matplotlib.ticker import FormatStrFormatter
-
     figure, (panel,) = grid(1, alone=(5.2, 3.6))
     _lines(panel, runs, "output_mse")
     panel.set_yscale("log")

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from matplotlib.axes import Axes
 
 from tsdistill.report.canvas import ALIGNED, INK
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
 
 WARM = "#c1762b"
 GREEN = "#4f8f5b"

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from tsdistill.lab.engine.node_statistics import rank_correlation
 from tsdistill.lab.results import Outcome
 from tsdistill.report.canvas import axes_names, dress, grid
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 MARKERS = ("o", "s", "^", "D", "v", "P")
 
@@ -24,8 +23,6 @@ def draw(outcome: Outcome) -> dict[str, Figure]:
 
 
 def _colours(cells: list[dict[str, Any]]) -> dict[int, Any]:
-    from matplotlib import colormaps
-
     counts = sorted({cell["samples"] for cell in cells})
     return {count: colormaps["viridis"](0.9 * k / max(1, len(counts) - 1)) for k, count in enumerate(counts)}
 

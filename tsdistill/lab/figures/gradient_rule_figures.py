@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from tsdistill.lab.results import Outcome
 from tsdistill.report.canvas import ALIGNED, INK, QUIET, dress, grid
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 WARM = "#c1762b"
 COLOURS = (ALIGNED, WARM, "#4f8f5b", "#b23a48")

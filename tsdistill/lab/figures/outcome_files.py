@@ -15,7 +15,7 @@ from pydantic import Field
 
 from tsdistill.errors import TsdistillError
 from tsdistill.files import atomic_file, filled_folder
-from tsdistill.lab import EXPERIMENTS, Claim, Outcome, Table
+from tsdistill.lab import EXPERIMENTS, Outcome
 from tsdistill.report.canvas import save
 from tsdistill.schema import LARGEST_OPTIONS, Finite, Schema, Text, read_json
 
@@ -91,17 +91,7 @@ def read_outcome(path: str | Path) -> Outcome:
     path = Path(path)
     path = path / JSON if path.is_dir() else path
     stored = read_json(path, _OutcomeFields, f"name an {JSON} that `tsdistill lab` wrote")
-    return Outcome(
-        name=stored.name,
-        settings=stored.settings,
-        claims=tuple(Claim(**claim.model_dump()) for claim in stored.claims),
-        tables=tuple(
-            Table(each.title, tuple(each.columns), tuple(map(tuple, each.rows))) for each in stored.tables
-        ),
-        data=stored.data,
-        notes=tuple(stored.notes),
-        seconds=stored.seconds,
-    )
+    return Outcome.from_dict(stored.model_dump(exclude={"format", "kind"}))
 
 
 def _drawing(outcome: Outcome) -> ModuleType:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from tsdistill.lab.experiments.specialization_claims import constant
 from tsdistill.lab.results import Outcome
 from tsdistill.report.canvas import ALIGNED, INK, QUIET, UNALIGNED, axes_names, dress, grid
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 LEAST = 1e-6
 """Least strength on a logarithmic axis."""

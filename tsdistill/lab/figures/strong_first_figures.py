@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from matplotlib.figure import Figure
 
 from tsdistill.lab import Outcome
 from tsdistill.lab.engine.node_statistics import ALIGNED
 from tsdistill.lab.figures.colours import blue_shades
 from tsdistill.report.canvas import INK, axes_names, dress, grid
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def draw(outcome: Outcome) -> dict[str, Figure]:

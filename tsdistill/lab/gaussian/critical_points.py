@@ -10,7 +10,7 @@ import torch
 from scipy import optimize
 from torch import Tensor
 
-from tsdistill.lab.gaussian.closed_gradient import velocity
+from tsdistill.lab.gaussian.expected_loss import velocity
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tsdistill.errors import TsdistillError
-from tsdistill.lab.gaussian.closed_gradient import check_shapes, velocity
+from tsdistill.lab.gaussian.expected_loss import check_shapes, velocity
 
 _STAGES = (
     (),

@@ -17,8 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from tsdistill.errors import TsdistillError
-from tsdistill.lab.layers.layer_chain import Chain, State, chain_of
-from tsdistill.lab.layers.node_elimination import Elimination, eliminate_nodes
+from tsdistill.lab.layers.layer_chain import Chain, Elimination, State, chain_of, eliminate_nodes
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,15 +1,18 @@
-"""The recursive gradient rule (Lemma 1 of arXiv 1909.13458) for plain networks of any depth."""
+"""The recursive gradient rule (Lemma 1 of arXiv 1909.13458) for plain networks of any depth.
+
+The map V from a layer to the output is pulled back through one module after the other (`pull_back`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.grad import conv2d_input
 
 from tsdistill.errors import TsdistillError
-from tsdistill.lab.layers.adjoints import GATES, gate_values, pull_back
 
 
 @dataclass(frozen=True)
@@ -133,61 +136,30 @@ class Modulation:
         alpha: E[α_kj] = E[v_kᵀ v*_j], ``[n, m]``; for channels summed over positions that both have, ``None``
             where the maps differ in size.
         beta: E[β_kk'] = E[v_kᵀ v_k'], ``[n, n]``, summed over positions likewise.
-        beta_teacher: the same of the teacher, ``[m, m]``.
     """
 
     name: str
     alpha: Tensor | None
     beta: Tensor
-    beta_teacher: Tensor
 
 
-def modulation(student: nn.Module, teacher: nn.Module, batches: Iterable[Tensor]) -> list[Modulation]:
-    """E[α] and E[β] of every layer, accumulated over batches in float64, the lowest layer first.
+def modulation(student: nn.Module, teacher: nn.Module, x: Tensor) -> list[Modulation]:
+    """E[α] and E[β] of every layer over samples, in float64, the lowest layer first.
 
     Args:
         student: as in `gradient_rule`.
         teacher: as in `gradient_rule`.
-        batches: samples ``[B, ...]`` each.
+        x: samples ``[B, ...]``.
 
     Raises:
-        TsdistillError: no samples, or as in `gradient_rule`.
+        TsdistillError: as in `gradient_rule`.
     """
-    count, names = 0, []
-    alpha: list[Tensor | None] = []
-    beta: list[Tensor] = []
-    beta_teacher: list[Tensor] = []
-    for x in batches:
-        rules = gradient_rule(student, teacher, x)
-        if not count:
-            names = [rule.student.name for rule in rules]
-            alpha, beta, beta_teacher = _sums(rules)
-        else:
-            sums = _sums(rules)
-            alpha = [
-                None if old is None or new is None else old + new
-                for old, new in zip(alpha, sums[0], strict=True)
-            ]
-            beta = [old + new for old, new in zip(beta, sums[1], strict=True)]
-            beta_teacher = [old + new for old, new in zip(beta_teacher, sums[2], strict=True)]
-        count += len(x)
-    if not count:
-        raise TsdistillError("there are no samples to average over; give at least one batch")
-    rows = zip(names, alpha, beta, beta_teacher, strict=True)
-    return [
-        Modulation(name, None if first is None else first / count, own / count, other / count)
-        for name, first, own, other in rows
-    ]
-
-
-def _sums(rules: list[Rule]) -> tuple[list[Tensor | None], list[Tensor], list[Tensor]]:
-    """Σ over samples and positions of α, β and the teacher's β, for each layer."""
-    pairs = [(_by_position(rule.student), _by_position(rule.teacher)) for rule in rules]
-    return (
-        [_summed(own, other) if own.shape[3] == other.shape[3] else None for own, other in pairs],
-        [_summed(own, own) for own, _ in pairs],
-        [_summed(other, other) for _, other in pairs],
-    )
+    result = []
+    for rule in gradient_rule(student, teacher, x):
+        own, other = _by_position(rule.student), _by_position(rule.teacher)
+        alpha = _mean_product(own, other) if own.shape[3] == other.shape[3] else None
+        result.append(Modulation(rule.student.name, alpha, _mean_product(own, own)))
+    return result
 
 
 def _by_position(layer: Layer) -> Tensor:
@@ -196,8 +168,8 @@ def _by_position(layer: Layer) -> Tensor:
     return v.flatten(3) if v.dim() > 3 else v.unsqueeze(3)
 
 
-def _summed(first: Tensor, second: Tensor) -> Tensor:
-    return torch.einsum("bckp,bcjp->kj", first, second)
+def _mean_product(first: Tensor, second: Tensor) -> Tensor:
+    return torch.einsum("bckp,bcjp->kj", first, second) / len(first)
 
 
 def _flat(layer: Layer) -> Tensor:
@@ -220,3 +192,103 @@ def _plain(model: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
             yield from _plain(module, f"{name}.{place}" if name else str(place))
     else:
         yield name, model
+
+
+Back = Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Module, its input h and V for its output -> V for its input, and what its bias adds to the output.
+
+h is ``[B, *in]``, V ``[B, c, *out]`` before and ``[B, c, *in]`` after; what is added is ``[B, c]``.
+"""
+
+
+GATES = (nn.ReLU, nn.LeakyReLU)
+"""Modules whose output is a layer of nodes."""
+
+
+def gate_values(module: nn.Module, pre: Tensor) -> Tensor:
+    """The diagonal of D at pre-activations: 1 above zero, else the slope of the other side."""
+    low = module.negative_slope if isinstance(module, nn.LeakyReLU) else 0.0
+    return torch.where(pre > 0, torch.ones_like(pre), low)
+
+
+def pull_back(module: nn.Module, h: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """V before a module from V behind it, at its input ``h``, and what its bias adds to the output.
+
+    Raises:
+        TsdistillError: the module is not linear at x, or is a batch norm in training mode.
+    """
+    for kinds, back in _BACK:
+        if isinstance(module, kinds):
+            return back(module, h, v)
+    known = ", ".join(kind.__name__ for kinds, _ in _BACK for kind in kinds)
+    raise TsdistillError(
+        f"{type(module).__name__} is not linear at a sample: the gradient rule knows {known}"
+    )
+
+
+def _gated(module: nn.Module, h: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    return v * gate_values(module, h).unsqueeze(1), v.new_zeros(v.shape[:2])
+
+
+def _linear(module: nn.Module, h: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    assert isinstance(module, nn.Linear)
+    return v @ module.weight, _bias(module.bias, v)
+
+
+def _convolved(module: nn.Module, h: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    assert isinstance(module, nn.Conv2d)
+    if module.padding_mode != "zeros" or isinstance(module.padding, str):
+        raise TsdistillError("the gradient rule knows convolutions with zero padding given in numbers")
+    pulled = conv2d_input(
+        (v.shape[0] * v.shape[1], *h.shape[1:]),
+        module.weight,
+        v.flatten(0, 1),
+        module.stride,
+        module.padding,
+        module.dilation,
+        module.groups,
+    )
+    return pulled.unflatten(0, v.shape[:2]), _bias(module.bias, v)
+
+
+def _normalised(module: nn.Module, h: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    assert isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)
+    if module.training or module.running_mean is None or module.running_var is None:
+        raise TsdistillError("a batch norm is linear at a sample only with fixed statistics: call .eval()")
+    scale = (module.running_var + module.eps).rsqrt() * (1.0 if module.weight is None else module.weight)
+    shift = -module.running_mean * scale + (0.0 if module.bias is None else module.bias)
+    return v * scale.view(-1, *[1] * (h.dim() - 2)), _bias(shift, v)
+
+
+def _flattened(module: nn.Module, h: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    return v.reshape(*v.shape[:2], *h.shape[1:]), v.new_zeros(v.shape[:2])
+
+
+def _pooled(module: nn.Module, h: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Linear at h, without bias, for each sample separately: one backward pass for each output."""
+    pull = torch.func.vjp(module, h)[1]
+    return torch.stack([pull(each)[0] for each in v.unbind(1)], 1), v.new_zeros(v.shape[:2])
+
+
+def _kept(module: nn.Module, h: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    if module.training and not isinstance(module, nn.Identity):
+        raise TsdistillError("dropout is the identity only when it does not train: call .eval()")
+    return v, v.new_zeros(v.shape[:2])
+
+
+def _bias(bias: Tensor | None, v: Tensor) -> Tensor:
+    """Σ over nodes and positions of V times the node's bias, ``[B, c]``."""
+    if bias is None:
+        return v.new_zeros(v.shape[:2])
+    return v.flatten(3).sum(3) @ bias if v.dim() > 3 else v @ bias
+
+
+_BACK: tuple[tuple[tuple[type[nn.Module], ...], Back], ...] = (
+    (GATES, _gated),
+    ((nn.Linear,), _linear),
+    ((nn.Conv2d,), _convolved),
+    ((nn.BatchNorm1d, nn.BatchNorm2d), _normalised),
+    ((nn.Flatten,), _flattened),
+    ((nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d), _pooled),
+    ((nn.Dropout, nn.Identity), _kept),
+)

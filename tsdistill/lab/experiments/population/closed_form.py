@@ -8,11 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tsdistill.lab.experiments.population.study import PopulationGradient, StudyResult
-from tsdistill.lab.gaussian.closed_gradient import velocity
-from tsdistill.lab.gaussian.expected_loss import expected_loss, monte_carlo
+from tsdistill.lab.experiments.population.study import PopulationGradient
+from tsdistill.lab.gaussian.expected_loss import expected_loss, monte_carlo, velocity
 from tsdistill.lab.gaussian.gradient_flow import gradient_flow
-from tsdistill.lab.results import Claim, Table
+from tsdistill.lab.results import Claim, Outcome, Table
 
 PAPER = "arXiv 1703.00560"
 _EXACT = 1e-12
@@ -21,7 +20,7 @@ _DRAWN = 400
 """About how many coordinates of a gradient the figure shows."""
 
 
-def study(settings: PopulationGradient) -> StudyResult:
+def study(settings: PopulationGradient) -> Outcome:
     """Checks for each number of nodes, the error by the number of samples, and the two parts by angle."""
     generator = torch.Generator().manual_seed(settings.seed)
     pairs = [_pair(count, settings.dimension, generator) for count in settings.nodes]
@@ -90,7 +89,7 @@ def study(settings: PopulationGradient) -> StudyResult:
     table = Table(
         f"Closed form against {settings.samples:,} samples, d = {settings.dimension}", columns, rows
     )
-    return StudyResult(claims, (table,), {"checks": checks, "errors": errors, "split": split})
+    return Outcome("", {}, claims, (table,), {"checks": checks, "errors": errors, "split": split})
 
 
 def _pair(count: int, dimension: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tsdistill.lab.experiments.population.study import PopulationGradient, StudyResult
-from tsdistill.lab.gaussian.closed_gradient import velocity
+from tsdistill.lab.experiments.population.study import PopulationGradient
 from tsdistill.lab.gaussian.critical_points import (
     CriticalPoint,
     component_outside_span,
@@ -18,8 +17,8 @@ from tsdistill.lab.gaussian.critical_points import (
     orbit_dimension,
     random_rotation,
 )
-from tsdistill.lab.gaussian.expected_loss import expected_loss
-from tsdistill.lab.results import Claim, Table
+from tsdistill.lab.gaussian.expected_loss import expected_loss, velocity
+from tsdistill.lab.results import Claim, Outcome, Table
 
 PAPER = "arXiv 1703.00560"
 AWAY = 1e-4
@@ -30,7 +29,7 @@ SIZES = ((2, 4), (2, 4), (2, 5), (3, 5), (3, 6))
 """Nodes and input dimensions that are searched, all with d ≥ K + 2; the first, which is drawn, twice."""
 
 
-def study(settings: PopulationGradient) -> StudyResult:
+def study(settings: PopulationGradient) -> Outcome:
     """Search critical points from random starts, inside and outside the span."""
     generator = torch.Generator().manual_seed(settings.seed + 100)
     share = max(1, settings.searches // len(SIZES)) if settings.searches else 0
@@ -91,7 +90,7 @@ def study(settings: PopulationGradient) -> StudyResult:
     columns = ("K", "d", "loss", "kind", "falling", "flat", "manifold's dimension", "found")
     table = Table("Critical points from random starts, by kind", columns, rows)
     data = {"manifolds": {"points": items, "ring": ring, "landscape": _landscape()}}
-    return StudyResult(claims, (table,), data)
+    return Outcome("", {}, claims, (table,), data)
 
 
 def _searched(teachers: Tensor, count: int, generator: torch.Generator) -> list[CriticalPoint]:

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tsdistill.lab.experiments.population.study import PopulationGradient, StudyResult, four_decimals
-from tsdistill.lab.gaussian.closed_gradient import velocity
+from tsdistill.lab.experiments.population.study import PopulationGradient, four_decimals
 from tsdistill.lab.gaussian.convergence_region import (
     ball_probability,
     ball_radius,
@@ -19,8 +18,9 @@ from tsdistill.lab.gaussian.convergence_region import (
     plane_coordinates,
     sgd_end,
 )
+from tsdistill.lab.gaussian.expected_loss import velocity
 from tsdistill.lab.gaussian.gradient_flow import gradient_flow
-from tsdistill.lab.results import Claim, Table
+from tsdistill.lab.results import Claim, Outcome, Table
 
 PAPER = "arXiv 1703.00560"
 EPSILONS = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -31,7 +31,7 @@ BATCH = 64
 """Samples of a step of SGD."""
 
 
-def study(settings: PopulationGradient) -> StudyResult:
+def study(settings: PopulationGradient) -> Outcome:
     """The guaranteed region, its probability, and the observed convergence inside and outside of it."""
     generator = torch.Generator().manual_seed(settings.seed + 1)
     grid = _grid(settings, generator)
@@ -96,7 +96,7 @@ def study(settings: PopulationGradient) -> StudyResult:
         "below π and its norm follows ‖w*‖ (sin θ + (π − θ) cos θ)/π > 0, so almost every start converges; "
         "what the start decides is the time."
     )
-    return StudyResult(claims, (table,), {"grid": grid, "balls": balls, "plane": plane}, (note,))
+    return Outcome("", {}, claims, (table,), {"grid": grid, "balls": balls, "plane": plane}, (note,))
 
 
 def _starts(

@@ -1,18 +1,14 @@
-"""The settings of the experiment population-gradient, and the result of one of its studies."""
+"""The settings of the experiment population-gradient."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
 from tsdistill.errors import TsdistillError
-from tsdistill.lab.engine.result_cache import cached
 from tsdistill.lab.experiment import ExactSettings
-from tsdistill.lab.results import Claim, Table
 from tsdistill.options.option_fields import option, written
 
 
@@ -46,32 +42,6 @@ class PopulationGradient(ExactSettings):
             raise TsdistillError(
                 f"{written('dimension')} times {written('nodes')} is above 20,000; give fewer or smaller ones"
             )
-
-
-@dataclass(frozen=True)
-class StudyResult:
-    """Claims, tables and numbers of one study, as in an `Outcome`."""
-
-    claims: tuple[Claim, ...]
-    tables: tuple[Table, ...] = ()
-    data: Mapping[str, Any] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-
-
-def cached_study(
-    folder: Path | None,
-    name: str,
-    settings: PopulationGradient,
-    study: Callable[[PopulationGradient], StudyResult],
-) -> StudyResult:
-    """The result of ``study``, or that of the same study and settings in ``folder`` (see `cached`)."""
-    stored = cached(folder, name, asdict(settings), lambda: asdict(study(settings)))
-    tables = (
-        Table(each["title"], tuple(each["columns"]), tuple(map(tuple, each["rows"])))
-        for each in stored["tables"]
-    )
-    claims = tuple(Claim(**each) for each in stored["claims"])
-    return StudyResult(claims, tuple(tables), stored["data"], tuple(stored["notes"]))
 
 
 def four_decimals(values: Tensor) -> Any:

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tsdistill.lab.experiments.population.study import PopulationGradient, StudyResult, four_decimals
+from tsdistill.lab.experiments.population.study import PopulationGradient, four_decimals
 from tsdistill.lab.gaussian.critical_points import critical_point, symmetric_saddle, symmetric_students
 from tsdistill.lab.gaussian.expected_loss import expected_loss
 from tsdistill.lab.gaussian.gradient_flow import gradient_flow
-from tsdistill.lab.results import Claim, Table
+from tsdistill.lab.results import Claim, Outcome, Table
 
 PAPER = "arXiv 1703.00560"
 START = 0.1
@@ -25,7 +25,7 @@ LAST = 600.0
 """Time at which the flow ends, at least."""
 
 
-def study(settings: PopulationGradient) -> StudyResult:
+def study(settings: PopulationGradient) -> Outcome:
     """Final assignment and time, for each number of nodes and size of the perturbation."""
     runs = [_broken(count, settings) for count in settings.symmetric]
     cells = [cell for run in runs for cell in run["cells"]]
@@ -73,7 +73,7 @@ def study(settings: PopulationGradient) -> StudyResult:
         "are harder: from K = 6 on the loss has local minima besides the teachers (Safran and Shamir, arXiv "
         "1712.08968)."
     )
-    return StudyResult(claims, (table,), {"symmetry": {"runs": runs, "shown": _shown(settings)}}, (note,))
+    return Outcome("", {}, claims, (table,), {"symmetry": {"runs": runs, "shown": _shown(settings)}}, (note,))
 
 
 def _broken(count: int, settings: PopulationGradient) -> dict[str, Any]:

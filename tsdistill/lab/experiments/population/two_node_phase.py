@@ -9,7 +9,7 @@ import torch
 from scipy import optimize
 from torch import Tensor
 
-from tsdistill.lab.experiments.population.study import PopulationGradient, StudyResult, four_decimals
+from tsdistill.lab.experiments.population.study import PopulationGradient, four_decimals
 from tsdistill.lab.gaussian.critical_points import (
     critical_point,
     symmetric_saddle,
@@ -18,7 +18,7 @@ from tsdistill.lab.gaussian.critical_points import (
 )
 from tsdistill.lab.gaussian.expected_loss import expected_loss
 from tsdistill.lab.gaussian.gradient_flow import integrate
-from tsdistill.lab.results import Claim, Table
+from tsdistill.lab.results import Claim, Outcome, Table
 
 PAPER = "arXiv 1703.00560"
 LOW, HIGH = -0.6, 1.5
@@ -27,7 +27,7 @@ NEAR = 1e-3
 """Distance to the teachers below which a path counts as converged."""
 
 
-def study(settings: PopulationGradient) -> StudyResult:
+def study(settings: PopulationGradient) -> Outcome:
     """The field over (x, y), all its critical points, paths from the region of the theorem."""
     identity = torch.eye(2, dtype=torch.float64)
     points = _critical_points()
@@ -90,8 +90,8 @@ def study(settings: PopulationGradient) -> StudyResult:
         ("x", "y", "kind", "falling directions", "loss", "eigenvalues of the Hessian"),
         rows,
     )
-    return StudyResult(
-        claims, (table,), {"phase": {"points": kinds, **_field(), "saddle": symmetric_saddle(2)}}
+    return Outcome(
+        "", {}, claims, (table,), {"phase": {"points": kinds, **_field(), "saddle": symmetric_saddle(2)}}
     )
 
 
