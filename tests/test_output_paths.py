@@ -54,7 +54,7 @@ def test_files_in_a_folder_that_is_written_into_count() -> None:
         with pytest.raises(TsdistillError, match=r"-o.*--json|--json.*-o"):
             check_outputs([folder, Output("--json", name if "checkpoints" not in name else _made(name))])
     check_outputs([Output("-o", "folder", ("model.pt",)), Output("--json", "folder/other.pt")])
-    with pytest.raises(TsdistillError, match="folder/file.*STUDENT"):
+    with pytest.raises(TsdistillError, match=r"folder/file.*STUDENT"):
         check_outputs([Output("-o", "folder", ("f*",))], [Input("STUDENT", "hard")])
     check_outputs([Output("-o", "folder", ("model.pt",))], [Input("STUDENT", "folder/file")])
 
@@ -74,7 +74,7 @@ def test_a_file_in_a_folder_that_is_read_stays() -> None:
 
 def test_stdout_is_one_output(tmp_path: Path) -> None:
     check_outputs([Output("--json", "-")])
-    with pytest.raises(TsdistillError, match="--json.*--save-plan"):
+    with pytest.raises(TsdistillError, match=r"--json.*--save-plan"):
         check_outputs([Output("--json", "-"), Output("--save-plan", "-")])
 
 

@@ -66,7 +66,7 @@ def test_the_first_field_that_does_not_fit_is_named(change: dict[str, Any], plac
 
 @pytest.mark.parametrize("data", [None, [], 3, "x"])
 def test_what_is_no_mapping(data: Any) -> None:
-    with pytest.raises(TsdistillError, match="^the file"):
+    with pytest.raises(TsdistillError, match=r"^the file"):
         validated(Outer, data, "the file", "mend it")
 
 

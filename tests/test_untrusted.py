@@ -53,5 +53,5 @@ def test_what_is_no_reader_s_fault_passes() -> None:
         assert not isinstance(error, READ_ERRORS)
         with pytest.raises(type(error)), read_guard("a", "b"):
             raise error
-    with pytest.raises(TsdistillError, match="^a .*b$"), read_guard("a", "b", Own):
+    with pytest.raises(TsdistillError, match=r"^a .*b$"), read_guard("a", "b", Own):
         raise Own

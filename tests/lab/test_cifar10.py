@@ -136,5 +136,5 @@ def test_cifar_that_cannot_be_downloaded(tmp_path: Path, monkeypatch: pytest.Mon
         raise OSError("no route to host")
 
     monkeypatch.setattr("torchvision.datasets.CIFAR10", offline)
-    with pytest.raises(TsdistillError, match="no route to host.*fashion-mnist"):
+    with pytest.raises(TsdistillError, match=r"no route to host.*fashion-mnist"):
         image_set("cifar10", str(tmp_path / "none"))

@@ -68,9 +68,9 @@ def test_numbers_within_the_range_are_kept_and_others_refused(value: int) -> Non
 
 
 def test_the_option_is_named_as_the_user_writes_it() -> None:
-    with pytest.raises(TsdistillError, match="^round_to "):
+    with pytest.raises(TsdistillError, match=r"^round_to "):
         SelectionOptions(round_to=0)
-    with spelled(flag), pytest.raises(TsdistillError, match="^--round-to "):
+    with spelled(flag), pytest.raises(TsdistillError, match=r"^--round-to "):
         SelectionOptions(round_to=0)
 
 
@@ -113,11 +113,11 @@ def _texts(path: Path) -> list[str]:
 
 
 def test_an_unknown_name_gets_the_nearest() -> None:
-    with pytest.raises(TsdistillError, match="'bath_size'.*batch_size"):
+    with pytest.raises(TsdistillError, match=r"'bath_size'.*batch_size"):
         DataOptions.of({"bath_size": 3})
     with pytest.raises(TsdistillError, match=r"run\.yaml.*'epoch'"):
         TrainOptions.of({"epoch": 3}, "run.yaml")
-    with pytest.raises(TsdistillError, match="DataOptions.*int"):
+    with pytest.raises(TsdistillError, match=r"DataOptions.*int"):
         DataOptions.of(3)  # type: ignore[arg-type]
 
 

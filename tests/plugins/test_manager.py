@@ -57,7 +57,7 @@ def test_unknown_kind():
 
 def test_same_name_twice_names_both(monkeypatch):
     found = registry(monkeypatch, lambda: Offers(a=1), lambda: Offers(a=2))
-    with pytest.raises(TsdistillError, match="'a'.*'p0'.*'p1'"):
+    with pytest.raises(TsdistillError, match=r"'a'.*'p0'.*'p1'"):
         found.items("augmentation")
 
 

@@ -66,7 +66,7 @@ class Outcome:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Outcome:
-        """The outcome whose `to_dict` gave ``fields``, also through JSON; name and settings may be missing."""
+        """The outcome whose `to_dict` gave ``fields``, also from JSON; name and settings may be missing."""
         parts = {
             "claims": tuple(Claim(**claim) for claim in fields["claims"]),
             "tables": tuple(

@@ -113,7 +113,7 @@ def test_what_is_no_outcome(text: str | None, words: str, tmp_path: Path) -> Non
 
 
 def test_what_nothing_draws_and_nowhere_to_write(outcome: Outcome, tmp_path: Path) -> None:
-    with pytest.raises(TsdistillError, match="'other'.*two-layer"):
+    with pytest.raises(TsdistillError, match=r"'other'.*two-layer"):
         figures(Outcome("other", {}, (), ()))
     (tmp_path / "file").write_text("")
     with pytest.raises(TsdistillError, match="file"):

@@ -99,7 +99,7 @@ def _first(model: nn.Module, x: Tensor) -> Tensor:
     """Pre-activations of the first rectifier ``[samples, nodes, positions]``."""
     pre_activations: list[Tensor] = []
 
-    def see(call: int, before: Tensor, through: Callable[[], Tensor], dim: int) -> Tensor:
+    def see(_call: int, before: Tensor, _through: Callable[[], Tensor], dim: int) -> Tensor:
         pre_activations.append(by_node(before.detach(), dim))
         raise StopForward
 

@@ -64,7 +64,7 @@ class RectifierPass:
         calls: dict[str, int] = {}
         with torch.enable_grad(), _where(model) as stack, _SmoothFunctionMode(self.smooth):
 
-            def see(call: int, before: Tensor, through: Callable[[], Tensor], dim: int) -> Tensor:
+            def see(_: int, before: Tensor, through: Callable[[], Tensor], dim: int) -> Tensor:
                 name = stack[-1]
                 calls[name] = calls.get(name, 0) + 1
                 place = name if calls[name] == 1 else f"{name}#{calls[name]}"

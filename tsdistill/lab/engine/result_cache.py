@@ -60,8 +60,8 @@ def sweep(
         name: start of the files' names; the values of the cell follow.
         key: all values that results depend on besides those of the cell.
         cells: values by name.
-        make: called with the values as keywords, and with ``tell``, which takes the steps ``at`` as they are
-            done.
+        make: called with a progress callback, which takes the steps ``at`` as they are done, and with the
+            values of the cell as keywords.
         at: steps of one cell.
 
     Returns:
@@ -74,7 +74,7 @@ def sweep(
             context.tell("students", number * len(at) + at.index(step) + 1, len(at) * len(cells))
 
         sizes = "-".join(f"{value}x" if each == "over" else str(value) for each, value in cell.items())
-        trained = partial(make, tell=tell, **cell)
+        trained = partial(make, tell, **cell)
         results.append(cached(context.keep, f"{name}-{sizes}", {**key, **cell}, trained))
         tell(at[-1])
     return results

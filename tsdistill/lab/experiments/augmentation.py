@@ -42,7 +42,7 @@ def run(settings: Augmentation, context: Context) -> Outcome:
     at = engine.observation_steps(settings.steps, 12)
     cells = engine.sweep(
         context, "augmentation", settings.key("over", "target"), [{"over": over} for over in settings.over],
-        lambda over, tell: few_sample_cell(settings, over, at, tell, where), at,
+        lambda tell, over: few_sample_cell(settings, over, at, tell, where), at,
     )  # fmt: skip
     return Outcome(
         "augmentation",

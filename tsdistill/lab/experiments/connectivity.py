@@ -57,11 +57,11 @@ def run(settings: Connectivity, context: Context) -> Outcome:
     key = settings.key("over")
     cells = engine.sweep(
         context, "connectivity", key, [{"over": over} for over in settings.over],
-        lambda over, tell: _two_layers(settings, over, where),
+        lambda _, over: _two_layers(settings, over, where),
     )  # fmt: skip
     conv_cells = engine.sweep(
         context, "connectivity-conv", key, [{"pair": pair} for pair in range(settings.conv_pairs)],
-        lambda pair, tell: _convolutional(settings, pair, where["device"]),
+        lambda _, pair: _convolutional(settings, pair, where["device"]),
     )  # fmt: skip
     if conv_cells:
         cells.append(_together(conv_cells, settings.conv_over))
@@ -126,7 +126,7 @@ def _convolutional(settings: Connectivity, number: int, device: torch.device) ->
         model = random_convnet(widths, settings.outputs, generator).to(device)
         train_by_adam(
             model, x, y,
-            steps=settings.conv_steps, batch=32, rate=3e-3, generator=generator, tell=lambda step: None,
+            steps=settings.conv_steps, batch=32, rate=3e-3, generator=generator,
         )  # fmt: skip
         students.append(model)
     points = max(2, settings.points // 2)

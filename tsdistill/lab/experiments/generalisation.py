@@ -48,7 +48,7 @@ def run(settings: Generalisation, context: Context) -> Outcome:
     sizes = [{"samples": samples, "over": over} for samples in settings.samples for over in settings.over]
     cells = engine.sweep(
         context, "generalisation", settings.key("samples", "over"), sizes,
-        lambda samples, over, tell: _cell(settings, samples, over, where),
+        lambda _, samples, over: _cell(settings, samples, over, where),
     )  # fmt: skip
     return Outcome(
         "generalisation",
@@ -81,7 +81,7 @@ def _heavy(x: Tensor, generator: torch.Generator) -> Tensor:
 
 
 SHIFTS: dict[str, tuple[str, Callable[[Tensor, torch.Generator], Tensor]]] = {
-    "wider": ("x times 2", lambda x, generator: 2 * x),
+    "wider": ("x times 2", lambda x, _: 2 * x),
     "moved": ("x plus a vector of norm 2", _apart),
     "uneven": ("coordinates times 0.2 to 2", _uneven),
     "heavy": ("a t distribution with 3 degrees of freedom", _heavy),

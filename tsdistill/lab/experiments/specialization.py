@@ -54,7 +54,7 @@ def run(settings: Specialization, context: Context) -> Outcome:
     sizes = [{"inputs": inputs, "over": over} for inputs in settings.inputs for over in settings.over]
     cells = engine.sweep(
         context, "specialization", settings.key("inputs", "over"), sizes,
-        lambda inputs, over, tell: _cell(settings, inputs, over, where),
+        lambda _, inputs, over: _cell(settings, inputs, over, where),
     )  # fmt: skip
     return Outcome(
         name="specialization",

@@ -166,9 +166,9 @@ def trained_stack(
 
 
 def _cell(
+    tell: Callable[[int], None],
     nodes: int,
     over: int,
-    tell: Callable[[int], None],
     *,
     settings: TwoLayer,
     at: Sequence[int],

@@ -230,7 +230,7 @@ def _gated(module: nn.Module, h: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     return v * gate_values(module, h).unsqueeze(1), v.new_zeros(v.shape[:2])
 
 
-def _linear(module: nn.Module, h: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+def _linear(module: nn.Module, _: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     assert isinstance(module, nn.Linear)
     return v @ module.weight, _bias(module.bias, v)
 
@@ -260,7 +260,7 @@ def _normalised(module: nn.Module, h: Tensor, v: Tensor) -> tuple[Tensor, Tensor
     return v * scale.view(-1, *[1] * (h.dim() - 2)), _bias(shift, v)
 
 
-def _flattened(module: nn.Module, h: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+def _flattened(_: nn.Module, h: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     return v.reshape(*v.shape[:2], *h.shape[1:]), v.new_zeros(v.shape[:2])
 
 
@@ -270,7 +270,7 @@ def _pooled(module: nn.Module, h: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     return torch.stack([pull(each)[0] for each in v.unbind(1)], 1), v.new_zeros(v.shape[:2])
 
 
-def _kept(module: nn.Module, h: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+def _kept(module: nn.Module, _: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     if module.training and not isinstance(module, nn.Identity):
         raise TsdistillError("dropout is the identity only when it does not train: call .eval()")
     return v, v.new_zeros(v.shape[:2])

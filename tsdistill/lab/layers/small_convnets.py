@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -54,7 +53,6 @@ def train_by_adam(
     batch: int,
     rate: float,
     generator: torch.Generator,
-    tell: Callable[[int], None],
 ) -> nn.Module:
     """Train the model in place on ``(x, y)`` by Adam with squared error and a cosine schedule of the rate to
     0.
@@ -67,19 +65,15 @@ def train_by_adam(
         batch: samples of a step, drawn with replacement.
         rate: step size at the start.
         generator: of the draws.
-        tell: called with the number of steps done, every 50 steps.
     """
     optimiser = torch.optim.Adam(model.parameters(), rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     with torch.enable_grad():
-        for step in range(steps):
+        for _ in range(steps):
             picked = torch.randint(len(x), (batch,), generator=generator).to(x.device)
             loss = F.mse_loss(model(x[picked]), y[picked])
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
             schedule.step()
-            if step % 50 == 0:
-                tell(step)
-    tell(steps)
     return model.eval()
