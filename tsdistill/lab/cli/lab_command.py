@@ -38,7 +38,7 @@ def _checks() -> dict[str, Entry]:
     "lab",
     cls=LazyGroup,
     sections={"Experiments": _experiments, "For networks of yours": _checks},
-    epilog="`tsdistill lab NAME --help` says what an experiment can be told; docs/theory.md what came out.",
+    epilog="`tsdistill lab NAME --help` lists an experiment's options; docs/theory.md has the results.",
 )
 def command() -> None:
     """Run an experiment behind the theory: tables, figures, and whether each claim held.
@@ -72,7 +72,7 @@ def _command(name: str) -> click.Command:
         help=EXPERIMENTS[name],
         examples=(
             (f"tsdistill lab {name} --quick", "a reduced version, within two minutes"),
-            (f"tsdistill lab {name} --out DIR", "the whole; called again, it goes on where it was stopped"),
+            (f"tsdistill lab {name} --out DIR", "the full run; the same command resumes it after a stop"),
             (f"tsdistill lab {name} --quick --seed 1 --json -", "other random numbers, for machines"),
         ),
     )

@@ -21,9 +21,11 @@ BATCH_POINTS = 64
 NEWTON_STEPS = 5
 """Steps of each point towards its boundary, as many as the augmentation ``teacher-aware`` takes."""
 NEAR = 1e-3
-"""A sample is on a boundary when |z| is at most this part of the pre-activation's standard deviation."""
+"""A sample is on a boundary when |z| is at most this part of the pre-activation's standard deviation,
+which Newton's steps undercut by far where they converge."""
 ALIVE = 0.01
-"""A student node takes part when its strength is at least this part of the layer's largest."""
+"""A student node takes part when its strength is at least this part of the layer's largest, the share below
+which a node is weak by default (`tsdistill.options.AnalysisOptions`)."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from tsdistill.lab.engine.sgd import DRAW_BYTES, STEPS_A_PART
 from tsdistill.lab.experiment import StudentSettings
 
 PLANNED_SHARE = 0.9
-"""The share of free memory that may be planned with."""
+"""The share of free memory that may be planned with; the rest is for what the estimate leaves out."""
 
 
 def training_device(

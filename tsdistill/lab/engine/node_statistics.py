@@ -19,9 +19,11 @@ OBSERVED_SAMPLES = 2048
 """Samples on which nodes are observed: independent nodes then correlate by about 1/√2048 = 0.02."""
 
 ALIGNED = 0.9
-"""Correlation from which on a student node counts as aligned with a teacher node (no unit, at most 1)."""
+"""Correlation from which on a student node counts as aligned with a teacher node: the default of
+`tsdistill.options.AnalysisOptions`."""
 CORRELATION_EDGES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
-"""Edges of the bins of correlation of `l_curve`; nodes below 0 count in the first."""
+"""Edges of the bins of correlation of `l_curve`; nodes below 0 count in the first. They are
+finer near 1."""
 
 
 def rank_correlation(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> float:
@@ -86,9 +88,10 @@ def rounded(value: Any, digits: int = 4) -> Any:
 
 
 ACTIVATION_BYTES = 1 << 26
-"""Bytes of activations that are held at once: 64 MiB."""
+"""Bytes of activations that are held at once, 64 MiB: small beside the memory of any machine."""
 OUTPUT_DIRECTIONS = 5
-"""Random output directions that E[β_kk] is averaged over; each costs one backward pass."""
+"""Random output directions that E[β_kk] is averaged over; each costs one backward pass, and the average
+is over samples too."""
 
 
 @torch.no_grad()

@@ -78,11 +78,13 @@ class BatchedStep:
 CACHE_BYTES = 1 << 20
 """Bytes of weights of one part: about the second-level cache of a core (1 MiB)."""
 LARGE_BYTES = 1 << 21
-"""Bytes of weights of one network from which on PyTorch's threads share its matrices."""
+"""Bytes of weights of one network from which on PyTorch's threads share its matrices (2 MiB): smaller
+matrices take less time than the threads' synchronisation."""
 DRAW_BYTES = 1 << 25
-"""Bytes of samples that are drawn at once (32 MiB)."""
+"""Bytes of samples that are drawn at once, 32 MiB: small beside the memory of any machine."""
 STEPS_A_PART = 16
-"""Steps of one part of the networks before the next part takes them: its weights stay in the cache."""
+"""Steps of one part of the networks before the next part is trained: its weights stay in the cache, and 16
+steps repay loading them."""
 
 Rate = float | Callable[[int], float]
 RecordCallback = Callable[[int, Networks], None]

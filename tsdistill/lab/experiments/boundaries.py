@@ -19,11 +19,14 @@ from tsdistill.options.option_fields import option, written
 
 PAPER = "arXiv 1909.13458"
 ALIGNED = 0.99
-"""Correlation from which on a student and a teacher node count as active on the same side."""
+"""Correlation from which on a student and a teacher node count as active on the same side: nodes on one
+boundary with opposite sides correlate negatively."""
 SMALL = 0.05
-"""Strength, by the median aligned node's, below which an unaligned node counts as without fan-out."""
+"""Strength, by the median aligned node's, below which an unaligned node counts as without fan-out, as in
+`specialization`."""
 OUTPUTS, BATCH, START = 8, 256, 0.1
-"""Output dimension, points of a step, and norm of a student node's fan-out at the start."""
+"""Output dimension, points of a step, and norm of a student node's fan-out at the start, which is small so
+that the start does not decide which nodes align."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from tsdistill.lab.results import Claim, Outcome, Table
 from tsdistill.options.option_fields import option
 
 FIT_SAMPLES = 2048
-"""Samples on which readers are refitted, and as many others on which losses are measured."""
+"""Samples on which readers are refitted, and as many others on which losses are measured: many
+times the widest layer's nodes."""
 TRAINING_DRAW, LOSS_DRAW, FIT_DRAW, CONVNET_DRAW = 11, 12, 13, 14
 """Keys of the random streams: training, losses, refits, ConvNets."""
 Cell = dict[str, Any]
@@ -202,7 +203,8 @@ SOURCE = "arXiv 1909.13458, section 3 (mode connectivity); the talk"
 EXACT = 1e-9
 """Excess over the highest vertex, relative to it, that counts as rounding of float64 sums."""
 LOW = 0.1
-"""Rise on a polyline, by the rise on the straight line, below which its error counts as low."""
+"""Rise on a polyline, by the rise on the straight line, below which its error counts as low: an order of
+magnitude."""
 
 Cells = Sequence[dict[str, Any]]
 

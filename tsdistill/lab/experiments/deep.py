@@ -16,14 +16,16 @@ from tsdistill.lab.results import Claim, Outcome, Table
 from tsdistill.options.option_fields import option
 
 OBSERVED_DRAW = 0
-"""Seed of these samples."""
+"""Seed of the samples on which nodes are observed; the training's seeds are step numbers, above 0."""
 SEGMENTS = 8
-"""About how many parts the training has; weights are kept and nodes observed after each."""
+"""About how many parts the training has; weights are kept and nodes observed after each: a stopped
+run repeats at most one."""
 POINTS = 300
-"""Largest number of student nodes that the figure of a layer shows."""
+"""Largest number of student nodes that the figure of a layer shows, so that dots can be told apart."""
 
 SMALL_LOSS = 0.02
-"""Relative loss below which a student counts as trained, so that its gradient is small."""
+"""Relative loss below which a student counts as trained, so that its gradient is small; larger than that of
+`two-layer`, since deep students converge more slowly."""
 
 Snapshot = dict[str, Any]
 

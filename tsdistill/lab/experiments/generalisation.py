@@ -19,7 +19,7 @@ from tsdistill.lab.results import Claim, Outcome, Table
 from tsdistill.options.option_fields import option
 
 EVALUATION_SAMPLES = 4096
-"""Fresh samples of the evaluation loss and of each shift."""
+"""Fresh samples of the evaluation loss and of each shift: shares are exact to 1 %."""
 TRAINING_DRAW, EVALUATION_DRAW, SHIFT_DRAW = 21, 22, 23
 """Keys of the random streams: training, evaluation, shifts."""
 Cell = dict[str, Any]
@@ -145,11 +145,13 @@ EXPERIMENT = Experiment(
 
 TALK = "the talk: a student with the teacher's inner structure agrees with it on new inputs"
 STRONG_RANK = 0.8
-"""Absolute rank correlation over all runs from which on one figure counts as predicting another."""
+"""Absolute rank correlation over all runs from which on one figure counts as predicting another:
+64 % of the variance of the ranks."""
 CLEAR_RANK = 0.5
 """The same within cells, and at equal training loss, where less differs between runs."""
 FEWEST_RUNS = 5
-"""Runs of a cell below which a rank correlation within it says too little."""
+"""Runs of a cell below which a rank correlation within it says too little: of four random runs one in three
+is 0.8 or more in size."""
 
 Cells = Sequence[dict[str, Any]]
 Read = Callable[[dict[str, Any]], Sequence[float]]

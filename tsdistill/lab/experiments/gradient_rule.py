@@ -19,7 +19,8 @@ from tsdistill.options.option_fields import option
 
 PAPER = "arXiv 1909.13458"
 _EXACT = 1e-11
-"""Relative difference to autograd that counts as rounding of float64."""
+"""Relative difference to autograd that counts as rounding: float64 has 2e-16, and sums of some thousand
+products, of up to 50 layers, lose some digits."""
 
 
 @dataclass(frozen=True)
@@ -98,13 +99,14 @@ EXPERIMENT = Experiment(
 
 
 INPUTS, OUTPUTS = 10, 10
-"""Dimensions of the trained pair's input and output."""
+"""Dimensions of the trained pair's input and output; small, so that training takes seconds."""
 TEACHER = (5, 6)
 """Nodes of the teacher's hidden layers."""
 TIMES = 4
-"""Student nodes for each teacher node."""
+"""Student nodes for each teacher node: over-realised, as the theorems ask."""
 BATCH, RATE = 64, 3e-3
-"""Samples of a step, and Adam's learning rate until 60 % of the steps."""
+"""Samples of a step, and Adam's learning rate until 60 % of the steps, three times its
+customary 1e-3 for so small a network."""
 CHECKS = 24
 """About how many times the pair is measured, at steps that grow geometrically."""
 

@@ -25,7 +25,7 @@ from tsdistill.lab.results import Outcome
 from tsdistill.options.option_fields import option
 
 EVALUATION_SAMPLES = 2048
-"""Samples on which nodes and losses are measured."""
+"""Samples on which nodes and losses are measured, as many as in `engine.node_statistics`."""
 SNAPSHOTS = 13
 """About how many times students are measured while they are trained."""
 

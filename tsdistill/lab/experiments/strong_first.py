@@ -17,7 +17,8 @@ from tsdistill.lab.results import Claim, Outcome, Table
 from tsdistill.options.option_fields import option
 
 CLEAR_ORDER = 0.5
-"""Rank correlation from which on a claim on an order counts as held."""
+"""Rank correlation from which on a claim on an order counts as held: clearly above
+the 0 of no order."""
 
 Decay = dict[str, Any]
 

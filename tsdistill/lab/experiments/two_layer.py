@@ -17,13 +17,14 @@ from tsdistill.lab.results import Claim, Outcome, Table
 from tsdistill.options.option_fields import option
 
 RECOVERED = 0.95
-"""Correlation from which on a teacher node counts as recovered."""
+"""Correlation from which on a teacher node counts as recovered: above
+`engine.ALIGNED`, so that its neighbours do not count too."""
 SMALL_LOSS = 1e-3
 """Relative loss below which a student counts as trained: its gradient is small."""
 TRAINING_DRAW, OBSERVED_DRAW = 0, 1
 """What is added to twice the seed for the samples of the training and of the observation."""
 CURVE_POINTS = 60
-"""Largest number of student nodes that the figure of a decay shows."""
+"""Largest number of student nodes that the figure of a decay shows, so that dots can be told apart."""
 
 Cell = dict[str, Any]
 

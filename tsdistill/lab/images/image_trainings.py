@@ -23,7 +23,7 @@ from tsdistill.tracing import trace
 NETWORKS = "tsdistill.lab.images.networks"
 METRICS = ["output_mse", "agreement", "top1"]
 ALIGNMENT_IMAGES = 512
-"""Evaluation images on which alignment is measured after each epoch."""
+"""Evaluation images on which alignment is measured after each epoch: each has many positions."""
 
 EpochCallback = Callable[[int], None]
 """Called with the number of epochs done."""

@@ -6,7 +6,7 @@ NODES = 64
 """Nodes of each convolution, as in the paper."""
 
 CLASSES = 10
-"""Nodes of each convolution, as in the paper, and classes of both data sets."""
+"""Classes of both data sets."""
 
 
 def plain_rgb() -> nn.Sequential:

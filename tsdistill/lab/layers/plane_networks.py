@@ -12,10 +12,11 @@ from torch import Tensor
 from tsdistill.errors import TsdistillError
 
 HALF_SIDE = 1.0
-"""Inputs are uniform in the square from −SIDE to SIDE."""
+"""Inputs are uniform in the square from −1 to 1."""
 
 SAME_BOUNDARY = 0.05
-"""Distance between boundaries within the square up to which one lies on the other."""
+"""Distance between boundaries within the square up to which one lies on the other: 2.5 % of the
+square's width."""
 
 
 @dataclass

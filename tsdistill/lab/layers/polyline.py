@@ -68,14 +68,16 @@ def connecting_polyline(
 ) -> Polyline:
     """The polyline between two students.
 
-    Segments: (1) in each hidden layer in turn, nodes of the first student are eliminated and their readers
-        are
-    refitted; for two layers the loss is convex on this segment, so at most that of the worse end; (2) the
-    fan-in weights of the second student's kept nodes are copied into free nodes: the function does not
-    change; (3) the output weights are interpolated, which mixes the two students' functions: convex again;
-    (4, 5) kept nodes whose own index was in use are moved to it: no change; (6) the free nodes take the
-    weights of the second student's other nodes: no change; (7) these regain their fan-out, the reverse of
-    (1).
+    Segments:
+
+    1. in each hidden layer in turn, nodes of the first student are eliminated and their readers refitted; for
+       two layers the loss is convex on this segment, so at most that of the worse end;
+    2. the fan-in weights of the second student's kept nodes are copied into free nodes: no change of the
+       function;
+    3. the output weights are interpolated, which mixes the two students' functions: convex again;
+    4. and 5. kept nodes whose own index was in use are moved to it: no change;
+    6. the free nodes take the weights of the second student's other nodes: no change;
+    7. these regain their fan-out, the reverse of 1.
 
     So for two layers the loss on the path is nowhere above the largest of the four ends: both students, and
     both with their kept nodes only; this is exact for any loss that is convex in the output.

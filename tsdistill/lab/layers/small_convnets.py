@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from tsdistill.data.synthetic import dead_leaves
 
 CHANNELS, SIDE, POOLED = 3, 12, 2
-"""Channels and side of the images, side of the pooled map."""
+"""Channels and side of the images, side of the pooled map: small, so that training takes
+seconds."""
 
 
 def dead_leaves_images(count: int, seed: int) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from tsdistill.lab.engine import Networks
 
 BOUND_FACTOR = 5.0
-"""In the bound on the gradient, α ε / (5 K^{3/2} √d)."""
+"""The 5 in Theorem 4's bound on the gradient, α ε / (5 K^{3/2} √d)."""
 
 
 def bound_constant(nodes: int, inputs: int) -> float:
@@ -134,7 +134,7 @@ def observed_by(
 
 
 SAME_DIRECTION = 0.1
-"""Sine of the angle below which fan-in weights count as of one direction."""
+"""Sine of the angle below which fan-in weights count as of one direction: 6°."""
 
 
 def augmented_fan_in(networks: Networks) -> Tensor:

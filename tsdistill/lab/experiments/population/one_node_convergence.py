@@ -24,11 +24,12 @@ from tsdistill.lab.results import Claim, Outcome, Table
 
 PAPER = "arXiv 1703.00560"
 EPSILONS = (0.1, 0.3, 0.5, 0.7, 0.9)
-"""ε of the theorem on random starts."""
+"""ε of the theorem on random starts, which takes values between 0 and 1."""
 NEAR = 0.01
-"""Distance to w*, in lengths of it, below which a start counts as converged."""
+"""Distance to w*, in lengths of it, below which a start counts as converged;
+from there on the distance only falls."""
 BATCH = 64
-"""Samples of a step of SGD."""
+"""Samples of a step of SGD: a common batch, whose noise is not negligible."""
 
 
 def study(settings: PopulationGradient) -> Outcome:

@@ -16,13 +16,14 @@ from tsdistill.lab.results import Claim, Outcome, Table
 
 PAPER = "arXiv 1703.00560"
 START = 0.1
-"""Each weight of the common start."""
+"""Each weight of the common start: small beside the teacher's, which are 0 and 1."""
 APART = 0.1
-"""Distance of a coordinate from the students' mean from which on the symmetry counts as broken."""
+"""Distance of a coordinate from the students' mean from which on the symmetry counts as broken: far above
+every perturbation, far below the distance of two teacher nodes."""
 ALIGNED = 0.99
 """Cosine from which on a student counts as aligned with a teacher node."""
 LAST = 600.0
-"""Time at which the flow ends, at least."""
+"""Time at which the flow ends, at least: so long that what has not converged is at another critical point."""
 
 
 def study(settings: PopulationGradient) -> Outcome:

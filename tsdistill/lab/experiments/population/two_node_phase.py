@@ -22,9 +22,10 @@ from tsdistill.lab.results import Claim, Outcome, Table
 
 PAPER = "arXiv 1703.00560"
 LOW, HIGH = -0.6, 1.5
-"""Range of x and y that is searched and drawn."""
+"""Range of x and y that is searched and drawn: around the teachers, at 0 and 1."""
 NEAR = 1e-3
-"""Distance to the teachers below which a path counts as converged."""
+"""Distance to the teachers below which a path counts as converged; from there on it falls
+exponentially."""
 
 
 def study(settings: PopulationGradient) -> Outcome:
