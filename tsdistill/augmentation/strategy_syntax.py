@@ -13,8 +13,7 @@ from tsdistill.augmentation.application import augmented, expansion, needs_teach
 from tsdistill.augmentation.strategy_protocol import MixesLabels, Setting, Strategy
 from tsdistill.errors import TsdistillError
 from tsdistill.plugins import NamedObject
-
-_WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+from tsdistill.plugins.option_text import option_values
 
 
 def opened(text: str | Strategy) -> Strategy:
@@ -90,18 +89,7 @@ def _one(text: str) -> Strategy:
     strategy: Strategy = plugins.get("augmentation", name)
     if not options:
         return strategy
-    known = _options(strategy)
-    if not known:
-        raise TsdistillError(f"the augmentation {name} takes no options, not {options!r}")
-    values: dict[str, Any] = {}
-    for option in options.split(","):
-        key, equals, value = (word.strip() for word in option.partition("="))
-        if not equals or key not in known:
-            raise TsdistillError(
-                f"the augmentation {name} has no option {option.strip()!r}; write option=value, options are "
-                f"{', '.join(known)}"
-            )
-        values[key] = _value(name, key, value, known[key])
+    values = option_values(options, _options(strategy), f"the augmentation {name}")
     return dataclasses.replace(strategy, **values)  # type: ignore[type-var]
 
 
@@ -111,13 +99,3 @@ def _options(strategy: Strategy) -> dict[str, Any]:
         return {}
     values = {field.name: getattr(strategy, field.name) for field in dataclasses.fields(strategy)}
     return {name: value for name, value in values.items() if isinstance(value, bool | int | float | str)}
-
-
-def _value(name: str, key: str, text: str, now: Any) -> Any:
-    try:
-        if isinstance(now, bool):
-            return _WORDS[text.lower()]
-        return type(now)(text)
-    except (ValueError, KeyError):
-        kind = {bool: "yes or no", int: "a whole number", float: "a number"}[type(now)]
-        raise TsdistillError(f"the augmentation {name} takes {kind} for {key}, not {text!r}") from None

@@ -31,9 +31,8 @@ class _StatusListener:
 class _OldTell(Move):
     """The old keyword ``tell``."""
 
-    def written(self, value: Any) -> str:
+    def written(self, _value: Any) -> str:
         """Where the description of the new argument is."""
-        del value
         return "see tsdistill.runtime.progress.Progress"
 
     def __call__(self, arguments: dict[str, Any], value: Any) -> None:

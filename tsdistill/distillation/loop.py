@@ -72,7 +72,7 @@ class TrainingLoop:
             self.log = [dict(line) for line in state["log"]]
             self.skipped = int(state["skipped"])
             self.notes = list(state["notes"])
-            self._means.load(state["tally"])
+            self._means = RunningMeans(**state["tally"])
             self._context.loss.load_state_dict(state["loss"])
             self._context.optimizer_step.load(state, self.position.updates)
             self._context.validation.load(state["following"])

@@ -76,8 +76,9 @@ def run(request: Request) -> TrainResult:
                 model.to(device)
                 model.train(training)
             request.student.eval()
-    has_history = tracker is not None and tracker.names and main
-    return replace(result, history=tracker.history()) if tracker is not None and has_history else result
+    if tracker is None or not tracker.names or not main:
+        return result
+    return replace(result, history=tracker.history())
 
 
 def _run(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,32 +14,43 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
+@dataclass(eq=False)
 class RunningMeans:
     """Sums over the batches of an epoch that this process has seen; they survive a resumed run.
 
     Nothing waits for a GPU: losses add up where they are.
+
+    Attributes:
+        total: sum of the losses, each times its weight.
+        parts: the same of the losses that make it up, by name.
+        weight: sum of the weights.
+        samples: how many were seen.
+        seconds: how long the clock has run.
+        skipped: samples that could not be read.
+        complaint: what was wrong with the first of them.
     """
 
-    def __init__(self) -> None:
-        self._total: Tensor | float = 0.0
-        self._parts: dict[str, Tensor | float] = {}
-        self._weight = 0.0
-        self._samples = 0
-        self._seconds = 0.0
-        self._skipped = 0
-        self._complaint = ""
+    total: Tensor | float = 0.0
+    parts: dict[str, Tensor | float] = field(default_factory=dict)
+    weight: float = 0.0
+    samples: int = 0
+    seconds: float = 0.0
+    skipped: int = 0
+    complaint: str = ""
+
+    def __post_init__(self) -> None:
         self._since: float | None = None
-        self._recent = (0, 0.0)
+        self._recent = (self.samples, self.seconds)
 
     def start_clock(self) -> None:
         """The clock runs from here."""
         self._since = time.monotonic()
-        self._recent = (self._samples, self._seconds)
+        self._recent = (self.samples, self.seconds)
 
     def stop_clock(self) -> None:
         """The clock stands still."""
         if self._since is not None:
-            self._seconds += time.monotonic() - self._since
+            self.seconds += time.monotonic() - self._since
             self._since = None
 
     def add(
@@ -49,20 +61,20 @@ class RunningMeans:
         ``parts`` has the losses that make it up, by name and unweighted.
         """
         for name, value in (parts or {}).items():
-            self._parts[name] = self._parts.get(name, 0.0) + value.detach().double() * weight
-        self._total = self._total + loss.detach().double() * weight
-        self._weight += weight
-        self._samples += samples
+            self.parts[name] = self.parts.get(name, 0.0) + value.detach().double() * weight
+        self.total = self.total + loss.detach().double() * weight
+        self.weight += weight
+        self.samples += samples
 
     def skip(self, samples: int, complaint: str) -> None:
         """So many samples could not be read."""
-        self._skipped += samples
-        self._complaint = self._complaint or complaint
+        self.skipped += samples
+        self.complaint = self.complaint or complaint
 
     @property
     def loss(self) -> float | None:
         """The mean so far (waits for a GPU)."""
-        return float(self._total) / self._weight if self._weight else None
+        return float(self.total) / self.weight if self.weight else None
 
     @property
     def rate(self) -> float:
@@ -70,18 +82,18 @@ class RunningMeans:
         if self._since is None:
             return 0.0
         passed = time.monotonic() - self._since
-        return (self._samples - self._recent[0]) / passed if passed > 0 else 0.0
+        return (self.samples - self._recent[0]) / passed if passed > 0 else 0.0
 
     def line(self, accelerator: Accelerator) -> dict[str, Any]:
         """``loss``, ``loss/NAME`` of each loss, ``samples``, ``seconds``, ``rate`` and ``skipped`` over all
         processes."""
         sums = torch.tensor(
             [
-                float(self._total),
-                self._weight,
-                float(self._samples),
-                float(self._skipped),
-                *(float(value) for value in self._parts.values()),
+                float(self.total),
+                self.weight,
+                float(self.samples),
+                float(self.skipped),
+                *(float(value) for value in self.parts.values()),
             ],
             dtype=torch.float64,
         )
@@ -91,33 +103,18 @@ class RunningMeans:
         total, weight, samples, skipped, *parts = sums.tolist()
         line: dict[str, Any] = {
             "loss": total / weight if weight else None,
-            **{
-                f"loss/{name}": part / weight for name, part in zip(self._parts, parts, strict=True) if weight
-            },
+            **{f"loss/{name}": part / weight for name, part in zip(self.parts, parts, strict=True) if weight},
             "samples": int(samples),
-            "seconds": round(self._seconds, 3),
-            "rate": round(samples / self._seconds, 1) if self._seconds else 0.0,
+            "seconds": round(self.seconds, 3),
+            "rate": round(samples / self.seconds, 1) if self.seconds else 0.0,
             "skipped": int(skipped),
         }
-        if self._complaint:
-            line["first_skipped"] = self._complaint
+        if self.complaint:
+            line["first_skipped"] = self.complaint
         return line
 
     def state(self) -> dict[str, Any]:
-        """The sums as plain data."""
-        return {
-            "total": float(self._total),
-            "parts": {name: float(value) for name, value in self._parts.items()},
-            "weight": self._weight,
-            "samples": self._samples,
-            "seconds": self._seconds,
-            "skipped": self._skipped,
-            "complaint": self._complaint,
-        }
-
-    def load(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state` gave."""
-        self._total, self._weight = float(state["total"]), float(state["weight"])
-        self._parts = {name: float(value) for name, value in state["parts"].items()}
-        self._samples, self._seconds = int(state["samples"]), float(state["seconds"])
-        self._skipped, self._complaint = int(state["skipped"]), str(state["complaint"])
+        """The sums as plain data, from which `RunningMeans` is made again."""
+        sums = {each.name: getattr(self, each.name) for each in fields(self)}
+        parts = {name: float(value) for name, value in self.parts.items()}
+        return {**sums, "total": float(self.total), "parts": parts}

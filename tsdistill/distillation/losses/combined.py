@@ -65,12 +65,16 @@ class Combined:
 
     Attributes:
         terms: the losses.
-        parts: by name, each loss of the last step before it is weighted (0-dim, detached).
+        values: by name, each loss of the last step before it is weighted (0-dim, detached).
     """
 
     def __init__(self, terms: Sequence[Term]) -> None:
         if not terms:
             raise TsdistillError(f"there is no loss; give {written('loss')}")
+        names = [term.name for term in terms]
+        duplicate = next((name for name in names if names.count(name) > 1), None)
+        if duplicate:
+            raise TsdistillError(f"the loss {duplicate} is given twice; give it once, with one weight")
         self.terms = tuple(terms)
         self.values: dict[str, Tensor] = {}
 
@@ -131,12 +135,7 @@ class Combined:
             TsdistillError: a loss names an output that there is not, there is none that it goes with, or the
                 two models differ in it.
         """
-        terms = [each for term in self.terms for each in _bound(term, outputs, labelled)]
-        names = [term.name for term in terms]
-        duplicate = next((name for name in names if names.count(name) > 1), None)
-        if duplicate:
-            raise TsdistillError(f"the loss {duplicate} is given twice; give it once, with one weight")
-        return Combined(terms)
+        return Combined([each for term in self.terms for each in _bound(term, outputs, labelled)])
 
     def outputs_without_loss(self, outputs: TrainedOutputs) -> list[str]:
         """The outputs that no loss is for."""
@@ -201,20 +200,14 @@ def _bound(term: Term, outputs: TrainedOutputs, labelled: Sequence[str]) -> list
     if term.output is not None:
         outputs.check(term.name, term.output)
         names = [term.output]
-    elif term.reads == MAIN:
-        if term.compares_outputs:
-            outputs.check_same(outputs.main)
-        return [term]
     else:
-        names = _default_outputs(term, outputs, labelled)
+        names = [outputs.main] if term.reads == MAIN else _default_outputs(term, outputs, labelled)
     for name in names:
         if term.reads == CLASSES:
             outputs.check_classes(term.name, name)
         if term.compares_outputs:
             outputs.check_same(name)
-    if term.output is not None:
-        return [term]
-    if len(outputs.layouts) == 1:
+    if term.output is not None or term.reads == MAIN or len(outputs.layouts) == 1:
         return [term]
     return [
         replace(

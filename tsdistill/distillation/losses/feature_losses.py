@@ -15,7 +15,43 @@ from tsdistill.errors import TsdistillError
 from tsdistill.options.option_fields import written
 
 
-class Hints(PlainLoss):
+class PairLoss(PlainLoss):
+    """The mean over pairs of groups of a loss of their activations."""
+
+    reads = FEATURES
+
+    def __init__(self) -> None:
+        self._pairs: tuple[GroupPair, ...] = ()
+
+    def _paired(self, student: nn.Module, teacher: nn.Module | None, batches: Batches) -> PairedGroups:
+        """The two models with their groups paired.
+
+        Raises:
+            TsdistillError: no teacher, or no groups that can be paired.
+        """
+        if teacher is None:
+            raise TsdistillError(f"a loss of activations needs a teacher; give {written('teacher')}")
+        return PairedGroups(student, teacher, batches)
+
+    def _compare(self, pairs: tuple[GroupPair, ...]) -> None:
+        """Compare these pairs from now on."""
+        self._pairs = pairs
+        self.student_taps = tuple(dict.fromkeys(pair.student_tap for pair in pairs))
+        self.teacher_taps = tuple(dict.fromkeys(pair.teacher_tap for pair in pairs))
+
+    def __call__(self, step: Step) -> Tensor:
+        """The loss of one batch, 0-dim."""
+        total = step.student_output.new_zeros((), dtype=torch.float32)
+        for number, pair in enumerate(self._pairs):
+            total = total + self._of_pair(number, *pair.blocks(step))
+        return total / max(1, len(self._pairs))
+
+    def _of_pair(self, number: int, student_block: Tensor, teacher_block: Tensor, /) -> Tensor:
+        """The loss of the pair of that number; blocks ``[N, S, P]`` and ``[N, T, P]``."""
+        raise NotImplementedError
+
+
+class Hints(PairLoss):
     """Mean squared difference of the teacher's activations from a linear map (1x1 convolution) of the
     student's, which is trained together with the student.
 
@@ -29,11 +65,9 @@ class Hints(PlainLoss):
             student's group.
     """
 
-    reads = FEATURES
-
     def __init__(self, at: str = "middle") -> None:
+        super().__init__()
         self.at = at
-        self._pairs: tuple[GroupPair, ...] = ()
         self._maps = nn.ModuleList()
 
     def attach(
@@ -50,22 +84,14 @@ class Hints(PlainLoss):
         Raises:
             TsdistillError: no teacher, no groups that can be paired, or none of that name.
         """
-        if teacher is None:
-            raise TsdistillError(f"the loss hints needs a teacher; give {written('teacher')}")
-        self._pairs = select_pairs(PairedGroups(student, teacher, batches).shared_pairs, self.at, "hints")
-        self.student_taps = tuple(dict.fromkeys(pair.student_tap for pair in self._pairs))
-        self.teacher_taps = tuple(dict.fromkeys(pair.teacher_tap for pair in self._pairs))
+        pairs = self._paired(student, teacher, batches).shared_pairs
+        self._compare(_selected(pairs, self.at, "hints"))
         device = next(student.parameters()).device
         self._maps = nn.ModuleList(_map(*pair.sizes, generator) for pair in self._pairs).to(device)
 
-    def __call__(self, step: Step) -> Tensor:
-        """The loss of one batch."""
-        total = step.student_output.new_zeros((), dtype=torch.float32)
-        for pair, layer in zip(self._pairs, self._maps, strict=True):
-            student_block, teacher_block = pair.blocks(step)
-            prediction = layer(student_block.transpose(1, 2)).transpose(1, 2)
-            total = total + (prediction - teacher_block).square().mean()
-        return total / max(1, len(self._pairs))
+    def _of_pair(self, number: int, student_block: Tensor, teacher_block: Tensor, /) -> Tensor:
+        prediction: Tensor = self._maps[number](student_block.transpose(1, 2)).transpose(1, 2)
+        return (prediction - teacher_block).square().mean()
 
     def parameters(self) -> Iterable[nn.Parameter]:
         """The parameters of the maps."""
@@ -90,17 +116,8 @@ class Hints(PlainLoss):
             ) from error
 
 
-def select_pairs(pairs: tuple[GroupPair, ...], at: str, loss: str) -> tuple[GroupPair, ...]:
-    """The pairs that an option ``at`` names.
-
-    Args:
-        pairs: all pairs, in forward order.
-        at: ``"all"``, ``"middle"`` (half way in depth), or the name of a student's group.
-        loss: name of the loss, for the message.
-
-    Raises:
-        TsdistillError: there is no such group.
-    """
+def _selected(pairs: tuple[GroupPair, ...], at: str, loss: str) -> tuple[GroupPair, ...]:
+    """The pairs, in forward order, that the option ``at`` of a loss names."""
     if at == "all":
         return pairs
     if at == "middle":
@@ -121,7 +138,7 @@ def _map(inputs: int, outputs: int, generator: Generator) -> nn.Linear:
     return layer
 
 
-class AttentionTransfer(PlainLoss):
+class AttentionTransfer(PairLoss):
     """‖Q/‖Q‖ − Q*/‖Q*‖‖² of the maps Q = Σ_channels activation², mean over samples and pairs of groups.
 
     For comparison only: it aligns where a layer is active, not which node is active.
@@ -132,11 +149,9 @@ class AttentionTransfer(PlainLoss):
         at: ``"all"`` pairs of groups that have maps, ``"middle"``, or the name of a student's group.
     """
 
-    reads = FEATURES
-
     def __init__(self, at: str = "all") -> None:
+        super().__init__()
         self.at = at
-        self._pairs: tuple[GroupPair, ...] = ()
 
     def attach(
         self, student: nn.Module, teacher: nn.Module | None, batches: Batches, generator: Generator
@@ -152,24 +167,16 @@ class AttentionTransfer(PlainLoss):
         Raises:
             TsdistillError: no teacher, or no pair of groups that has maps in both models.
         """
-        if teacher is None:
-            raise TsdistillError(f"the loss attention-transfer needs a teacher; give {written('teacher')}")
-        maps = tuple(pair for pair in PairedGroups(student, teacher, batches).shared_pairs if pair.mapped)
+        pairs = self._paired(student, teacher, batches).shared_pairs
+        maps = tuple(pair for pair in pairs if pair.mapped)
         if not maps:
             raise TsdistillError(
                 "attention-transfer needs feature maps in both models; give "
                 f"{written('loss', 'node-alignment')}"
             )
-        self._pairs = select_pairs(maps, self.at, "attention-transfer")
-        self.student_taps = tuple(dict.fromkeys(pair.student_tap for pair in self._pairs))
-        self.teacher_taps = tuple(dict.fromkeys(pair.teacher_tap for pair in self._pairs))
+        self._compare(_selected(maps, self.at, "attention-transfer"))
 
-    def __call__(self, step: Step) -> Tensor:
-        """The loss of one batch, from 0 to 4."""
-        total = step.student_output.new_zeros((), dtype=torch.float32)
-        for pair in self._pairs:
-            student_map, teacher_map = (
-                functional.normalize(x.square().mean(1), dim=1) for x in pair.blocks(step)
-            )
-            total = total + (student_map - teacher_map).square().sum(1).mean()
-        return total / max(1, len(self._pairs))
+    def _of_pair(self, _number: int, student_block: Tensor, teacher_block: Tensor, /) -> Tensor:
+        """From 0 to 4."""
+        maps = [functional.normalize(x.square().mean(1), dim=1) for x in (student_block, teacher_block)]
+        return (maps[0] - maps[1]).square().sum(1).mean()

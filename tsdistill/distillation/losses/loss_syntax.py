@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tsdistill import plugins
@@ -12,6 +12,7 @@ from tsdistill.distillation.losses.combined import Combined, Term
 from tsdistill.distillation.losses.loss_protocol import Loss
 from tsdistill.errors import TsdistillError
 from tsdistill.plugins import NamedObject
+from tsdistill.plugins.option_text import option_values
 
 KIND = "loss"
 
@@ -19,7 +20,7 @@ Description = str | Sequence[str] | Mapping[str, float]
 
 
 def parse(description: Description | Loss) -> Combined:
-    """The weighted sum that ``given`` describes.
+    """The weighted sum that ``description`` describes.
 
     Args:
         description: ``"[WEIGHT*]NAME[:OPTION=VALUE,...][@OUTPUT]"``, several of them in a sequence or joined
@@ -39,12 +40,7 @@ def parse(description: Description | Loss) -> Combined:
         return Combined([_term(NamedObject(description), 1.0)])
     else:
         raise TsdistillError(f"a loss is given by name or as a Loss, not as a {type(description).__name__}")
-    terms = [_term(text, weight) for text, weight in pairs]
-    names = [term.name for term in terms]
-    duplicate = next((name for name in names if names.count(name) > 1), None)
-    if duplicate:
-        raise TsdistillError(f"the loss {duplicate} is given twice; give it once, with one weight")
-    return Combined(terms)
+    return Combined([_term(text, weight) for text, weight in pairs])
 
 
 def _split(text: str) -> tuple[str, float]:
@@ -75,12 +71,8 @@ def _term(text: str, weight: float) -> Term:
     name, _, rest = (front + colon + behind).partition(":")
     name = name.strip()
     make = plugins.get(KIND, name)
-    options = {}
-    for part in filter(None, (part.strip() for part in rest.split(","))):
-        key, equals, value = part.partition("=")
-        if not equals:
-            raise TsdistillError(f"{text!r}: {part!r} is no option; write {name}:OPTION=VALUE")
-        options[key.strip()] = _value(make, name, key.strip(), value.strip())
+    parameters = inspect.signature(make).parameters
+    options = option_values(rest, {key: each.default for key, each in parameters.items()}, f"the loss {name}")
     origin = plugins.origin(KIND, name)
     try:
         loss = make(**options)
@@ -102,23 +94,3 @@ def _checked_loss(loss: Any, name: str) -> Loss:
             "derive it from tsdistill.plugin_api.PlainLoss"
         )
     return loss
-
-
-def _value(make: Callable[..., Loss], name: str, key: str, value: str) -> Any:
-    """``value`` as the kind of thing that the option's default is."""
-    defaults = {k: p.default for k, p in inspect.signature(make).parameters.items()}
-    if key not in defaults:
-        raise TsdistillError(
-            f"the loss {name} has no option {key!r}; it has {', '.join(defaults) if defaults else 'none'}"
-        )
-    default = defaults[key]
-    kind = str if default is inspect.Parameter.empty or default is None else type(default)
-    try:
-        if kind is bool:
-            return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[
-                value.lower()
-            ]
-        return kind(value)
-    except (KeyError, ValueError) as error:
-        words = {bool: "yes or no", int: "a whole number", float: "a number"}.get(kind, kind.__name__)
-        raise TsdistillError(f"{name}:{key}={value}: give {words}") from error

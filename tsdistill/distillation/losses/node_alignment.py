@@ -10,10 +10,10 @@ import torch
 from torch import Generator, Tensor, nn
 
 from tsdistill.alignment.matching.node_matching import match_nodes
-from tsdistill.distillation.losses.loss_protocol import FEATURES, Batches, PlainLoss, Step
-from tsdistill.distillation.paired_groups import GroupPair, PairedGroups, Samples, similarities, strengths
+from tsdistill.distillation.losses.feature_losses import PairLoss
+from tsdistill.distillation.losses.loss_protocol import Batches, Step
+from tsdistill.distillation.paired_groups import PairedGroups, Samples, similarities, strengths
 from tsdistill.errors import TsdistillError
-from tsdistill.options.option_fields import written
 
 _CONSTANT_VARIANCE = 1e-10
 """Variance of a student node, as a share of its mean square, up to which the node counts as constant.
@@ -26,7 +26,7 @@ and strengths are weights of a mean, for which a coarse estimate does."""
 _MATCHES = ("one-to-one", "best")
 
 
-class NodeAlignment(PlainLoss):
+class NodeAlignment(PairLoss):
     """Σ_k s_m(k) (1 − ρ_k) / Σ_k s_m(k), mean over groups: ρ_k is the correlation of student node k with its
     teacher node m(k) over the batch, ½ E‖ẑ_k − ẑ*_m(k)‖² of the standardised activations; s_j the teacher
     node's strength.
@@ -44,8 +44,6 @@ class NodeAlignment(PlainLoss):
         strength: whether teacher nodes weigh by their strength, or all the same.
     """
 
-    reads = FEATURES
-
     def __init__(
         self,
         match: str = "one-to-one",
@@ -53,13 +51,13 @@ class NodeAlignment(PlainLoss):
         samples: int = 512,
         strength: bool = True,
     ) -> None:
+        super().__init__()
         if match not in _MATCHES:
             raise TsdistillError(f"node-alignment:match={match}: give {' or '.join(_MATCHES)}")
         if positions < 0 or samples < 4:
             raise TsdistillError("node-alignment: give positions from 0 and samples from 4")
         self.match, self.positions, self.samples, self.strength = match, positions, samples, strength
-        self._paired: PairedGroups | None = None
-        self._pairs: tuple[GroupPair, ...] = ()
+        self._groups: PairedGroups | None = None
         self._weights: dict[str, Tensor] = {}
         self._matches: dict[str, Tensor] = {}
         self._seed = 0
@@ -78,60 +76,46 @@ class NodeAlignment(PlainLoss):
         Raises:
             TsdistillError: no teacher, or no groups that can be paired.
         """
-        if teacher is None:
-            raise TsdistillError(f"the loss node-alignment needs a teacher; give {written('teacher')}")
         samples = Samples(batches, self.samples)
         self._seed = int(torch.randint(2**31, (), generator=generator))
-        self._paired = PairedGroups(student, teacher, samples)
-        self._pairs = self._paired.shared_pairs
-        self.student_taps = tuple(dict.fromkeys(pair.student_tap for pair in self._pairs))
-        self.teacher_taps = tuple(dict.fromkeys(pair.teacher_tap for pair in self._pairs))
-        moments = self._paired.moments(samples, self._seed)
-        weights_by_group = strengths(
-            moments, self._paired.sensitivity(samples, _STRENGTH_SAMPLES, self._seed)
-        )
-        if not self.strength:
-            weights_by_group = {
-                name: (weights > 0).astype(float) for name, weights in weights_by_group.items()
-            }
-        self._weights = {
-            name: torch.from_numpy(weights).float() for name, weights in weights_by_group.items()
-        }
+        self._groups = self._paired(student, teacher, samples)
+        self._compare(self._groups.shared_pairs)
+        moments = self._groups.moments(samples, self._seed)
+        sensitivity = self._groups.sensitivity(samples, _STRENGTH_SAMPLES, self._seed)
+        for name, strength in strengths(moments, sensitivity).items():
+            weights = strength if self.strength else strength > 0
+            self._weights[name] = torch.from_numpy(weights).float()
         self._pairs = tuple(
-            pair
-            for pair in self._pairs
-            if pair.name in weights_by_group and weights_by_group[pair.name].any()
+            pair for pair in self._pairs if pair.name in self._weights and self._weights[pair.name].any()
         )
         self._match(similarities(moments))
 
     def renew(self, batches: Batches) -> None:
         """Match nodes anew."""
-        assert self._paired is not None
+        assert self._groups is not None
         samples = Samples(batches, self.samples)
-        self._match(similarities(self._paired.moments(samples, self._seed)))
+        self._match(similarities(self._groups.moments(samples, self._seed)))
 
     def _match(self, tables: Mapping[str, np.ndarray]) -> None:
         for name, table in tables.items():
             matching = match_nodes("correlation", table)
-            one_to_one = self.match == "one-to-one"
-            teacher_nodes = (
-                np.where(matching.one_to_one >= 0, matching.one_to_one, matching.best)
-                if one_to_one
-                else matching.best
-            )
-            self._matches[name] = torch.from_numpy(teacher_nodes)
+            nodes = matching.best
+            if self.match == "one-to-one":
+                nodes = np.where(matching.one_to_one >= 0, matching.one_to_one, nodes)
+            self._matches[name] = torch.from_numpy(nodes)
 
     def __call__(self, step: Step) -> Tensor:
         """The loss of one batch: from 0 (every node is its teacher node, scaled and shifted) to 2."""
-        total = step.student_output.new_zeros((), dtype=torch.float32)
-        for pair in self._pairs:
-            student_block, teacher_block = self._at_compared_positions(*pair.blocks(step))
-            device = student_block.device
-            match = self._matches[pair.name] = self._matches[pair.name].to(device)
-            weights = self._weights[pair.name] = self._weights[pair.name].to(device)
-            total = total + _distance(student_block, teacher_block, match, weights.to(student_block.dtype))
+        total = super().__call__(step)
         self._steps += 1
-        return total / max(1, len(self._pairs))
+        return total
+
+    def _of_pair(self, number: int, student_block: Tensor, teacher_block: Tensor, /) -> Tensor:
+        name, device = self._pairs[number].name, student_block.device
+        student_block, teacher_block = self._at_compared_positions(student_block, teacher_block)
+        match = self._matches[name] = self._matches[name].to(device)
+        weights = self._weights[name] = self._weights[name].to(device)
+        return _distance(student_block, teacher_block, match, weights.to(student_block.dtype))
 
     def _at_compared_positions(self, student_block: Tensor, teacher_block: Tensor) -> tuple[Tensor, Tensor]:
         total = student_block.shape[2]
