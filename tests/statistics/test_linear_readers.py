@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
 
-from tsdistill.runtime.recorded_calls import recorded_calls
+from tsdistill.runtime.calls import recorded_calls
 from tsdistill.statistics.linear_readers import ReaderCapacity, capacities, capacity
 from tsdistill.tracing import Reader
 

@@ -18,8 +18,8 @@ from tsdistill.pruning.calibration_check import groups_that_fail
 from tsdistill.pruning.compensate import compensate, match_norms
 from tsdistill.pruning.plan_file import PrunedGroup, PruningPlan
 from tsdistill.pruning.realignment import ROUNDING, TURNS, Outputs, Realigned, realign
+from tsdistill.runtime.call_layers import find_settings
 from tsdistill.runtime.progress import Progress
-from tsdistill.runtime.weight_settings import find_settings
 from tsdistill.statistics.observation import Observation
 from tsdistill.statistics.prepared_data import PreparedData
 from tsdistill.statistics.sites import ModelSites

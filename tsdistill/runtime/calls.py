@@ -1,15 +1,20 @@
-"""The calls that a forward makes, by number: what they were given, and what they gave."""
+"""The calls that a forward makes: of PyTorch functions, by number, and the first one of each module."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 from torch.overrides import TorchFunctionMode
 
-from tsdistill.runtime.nests import tensors
+from tsdistill.runtime.forward import forward
+from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
+from tsdistill.runtime.modes import evaluation_mode
+from tsdistill.runtime.nests import mapped, tensors
 
 _LOOKS = frozenset(
     (
@@ -92,3 +97,59 @@ class Captured(_NumberedCalls):
     def _take(self, call: Call) -> None:
         if call.number in self._wanted:
             self.results[call.number] = call.output
+
+
+@dataclass(frozen=True, eq=False)
+class RecordedCall:
+    """The first call of a module: ``module(*args, **kwargs)``."""
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+    @property
+    def input(self) -> Tensor | None:
+        """The first argument, where it is a tensor of numbers."""
+        first = self.args[0] if self.args else self.kwargs.get("input")
+        first = first.data if isinstance(first, PackedSequence) else first
+        return first if isinstance(first, Tensor) and first.is_floating_point() else None
+
+    def on(self, x: Tensor) -> RecordedCall:
+        """The same call with another first argument (of packed sequences, with other values)."""
+        if self.args:
+            packed = isinstance(self.args[0], PackedSequence)
+            first = self.args[0]._replace(data=x) if packed else x
+            return replace(self, args=(first, *self.args[1:]))
+        return replace(self, kwargs={**self.kwargs, "input": x})
+
+
+def recorded_calls(model: nn.Module, names: Collection[str], example: Any) -> dict[str, RecordedCall]:
+    """The first call of each of the modules ``names``, in one run of ``model`` on ``example``.
+
+    Args:
+        model: the model; it is left as it was.
+        names: dotted names of modules.
+        example: an input of batch 1.
+
+    Returns:
+        module -> its call; the tensors are copies. A module that does not run is missing.
+
+    Raises:
+        TsdistillError: the forward fails.
+    """
+    calls: dict[str, RecordedCall] = {}
+    if not names:
+        return calls
+
+    def record(call: ModuleCall) -> None:
+        if call.name not in calls:
+            copies = mapped((call.args, call.kwargs), lambda tensor: tensor.detach().clone())
+            calls[call.name] = RecordedCall(*copies)
+
+    modules = dict(model.named_modules())
+    with (
+        ModuleHooks({name: modules[name] for name in names}, before=record),
+        evaluation_mode(model),
+        torch.no_grad(),
+    ):
+        forward(model, example)
+    return calls

@@ -15,7 +15,7 @@ from tsdistill.models.layers.call_kinds import CallLayer
 
 
 @contextmanager
-def module_names(model: nn.Module, stack: list[str]):
+def module_names(model: nn.Module, stack: list[str]) -> Iterator[None]:
     """Keep the dotted name of the innermost running module on top of ``stack``."""
     modules = ((name, module) for name, module in model.named_modules() if name)
     skipped = torch.jit.ScriptModule, CallLayer

@@ -23,13 +23,12 @@ from tsdistill.models.layers.layer_kind import (
     kind_of,
     weight_blocks,
 )
-from tsdistill.runtime.calls import Calls
+from tsdistill.runtime.calls import Calls, RecordedCall, recorded_calls
 from tsdistill.runtime.forward import forward
 from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
 from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.runtime.nests import tensors
 from tsdistill.runtime.quantisers import without_rounding
-from tsdistill.runtime.recorded_calls import RecordedCall, recorded_calls
 from tsdistill.tracing.graph import Reader
 from tsdistill.tracing.model_copy import deepcopy_model
 

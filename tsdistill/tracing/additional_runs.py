@@ -33,7 +33,7 @@ class _ReadParameters(OperatorMode):
         super().__init__()
         self.watched, self.read = watched, set[str]()
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         for tensor in tensors((args, kwargs) if kwargs else args):
             name = self.watched.get(place_of(tensor))
             if name is not None:
@@ -69,15 +69,15 @@ def add_further_runs(model: nn.Module, trace: Trace, unrun: set[str], others: It
                 continue
             with suppress(TsdistillError):
                 record_further(model, sample, trace)
-                read = left - {
-                    dim_labels.param for dim_labels in unread_by(model, trace.constraints, _last_steps(trace))
-                }
-                news, left = news - read, left - read
+                left &= (unread := _unread_last(model, trace))
+                news &= unread
     return left
 
 
-def _last_steps(trace: Trace) -> Sequence[Any]:
-    return trace.further_runs[-1].trace.steps
+def _unread_last(model: nn.Module, trace: Trace) -> set[str]:
+    """Names of the parameters that the last further run does not read."""
+    steps = trace.further_runs[-1].trace.steps
+    return {dim_labels.param for dim_labels in unread_by(model, trace.constraints, steps)}
 
 
 def _read_by(model: nn.Module, inputs: Inputs, names: set[str]) -> set[str]:
@@ -122,9 +122,7 @@ def add_companions(
             continue
         with suppress(TsdistillError):
             record_further(model, inputs, trace, {name: tuple(units) for name, units in companions.items()})
-            left &= {
-                dim_labels.param for dim_labels in unread_by(model, trace.constraints, _last_steps(trace))
-            }
+            left &= _unread_last(model, trace)
             behind.update(fitting)
             candidates = {unit: others for unit, others in candidates.items() if unit not in fitting}
     return left, behind

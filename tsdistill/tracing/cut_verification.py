@@ -31,7 +31,7 @@ LENIENT = 2e-3
 class _MaskedRun(TraceAligner):
     """Runs the whole model; sums leave removed nodes out, statistics run over the nodes that stay."""
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         step = self.next(operator_name(func))
         if step is None:
             return func(*args, **(kwargs or {}))

@@ -31,7 +31,7 @@ class _Calls(TorchFunctionMode):
         self.tracer = tracer
         self.call_count = 0
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func not in BY_SIZES:
             return func(*args, **(kwargs or {}))
         self.call_count += 1

@@ -125,7 +125,7 @@ class _Replay(TraceAligner):
         self.within = False
         self.calls = 0
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         step = None if self.within else self.next(operator_name(func))
         if step is not None:
             args = self._resize(step, list(args)) if step.sizes else args
@@ -196,7 +196,7 @@ class _Composite(TorchFunctionMode):
         super().__init__()
         self.replay = replay
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
         if func in BY_SIZES:
@@ -279,7 +279,7 @@ class _Shapes(TorchFunctionMode):
         super().__init__()
         self.seen: set[int] = set()
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         if isinstance(out, torch.Size):
             self.seen.update(out)

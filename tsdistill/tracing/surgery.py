@@ -74,13 +74,11 @@ def remove_coordinates(
     modules read off their parameters.
     """
     leaving = removed_coordinates(graph, removed)
-    tensors = _held(model)
-    taken = {}
-    for (name, dim), coords in leaving.items():
-        stays = np.ones(tensors[name].shape[dim], dtype=bool)
-        stays[coords] = False
-        taken[name, dim] = np.flatnonzero(stays)
-    small, unsaved = _taken(model, tensors, taken)
+    by_place = graph.traced.trace.constraints.by_place
+    taken = {
+        place: np.setdiff1d(np.arange(by_place[place].size), coords) for place, coords in leaving.items()
+    }
+    small, unsaved = take_coordinates(model, taken)
     rescale_lengths(model, small, leaving)
     return small, unsaved
 
@@ -93,12 +91,7 @@ def take_coordinates(
 
     Shape constants are not touched, as in `remove_coordinates`.
     """
-    return _taken(model, _held(model), taken)
-
-
-def _taken(
-    model: nn.Module, tensors: Mapping[str, torch.Tensor], taken: Mapping[tuple[str, int], np.ndarray]
-) -> tuple[nn.Module, tuple[str, ...]]:
+    tensors = _held(model)
     changed: dict[str, torch.Tensor] = {}
     for (name, dim), coords in taken.items():
         before = changed[name] if name in changed else tensors[name].detach()

@@ -75,7 +75,7 @@ class Tracer(OperatorMode):
                 self._label(tensor, (None,) * tensor.ndim)
             self._data[id(tensor)] = ref(tensor)
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
         if (

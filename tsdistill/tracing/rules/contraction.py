@@ -150,26 +150,11 @@ def convolution(tracer: Any, args: tuple, _kwargs: dict, out: torch.Tensor) -> N
     transposed, groups = args[6], args[8]
     fields, kernel = tracer.labels(x), tracer.labels(weight)
     extents = _extents(tracer, fields[2:], kernel[2:], args)
-    channels = fields[1]
-    if groups == 1:
-        written, read = (kernel[1], kernel[0]) if transposed else (kernel[0], kernel[1])
-        if x.shape[1] > 1:
-            tracer.unite(channels, read)
-        result = written
-    elif transposed:
-        result, written, read = _transposed_groups(tracer, channels, kernel, x, weight, groups)
-    else:
-        result, written, read = _groups(tracer, channels, kernel, x, weight, groups)
-    if bias is not None and out.shape[1] > 1:
-        tracer.unite(result, tracer.labels(bias)[0])
-    tracer.contract(0, 1, channels)
+    result = _channels(tracer, x, weight, bias, groups, transposed=transposed)
     space = x.shape[2:] if transposed else out.shape[2:]
     free = [(size, labels) for size, labels in zip(space, extents, strict=True) if labels is not None]
     taps = prod(weight.shape[2:]) * prod(space) * x.shape[0] // prod(size for size, _ in free)
     tracer.cost(taps, *free, (weight.shape[0], kernel[0]), (weight.shape[1], kernel[1]))
-    mixes = groups == 1 or weight.shape[0 if transposed else 1] > (groups if transposed else 1)
-    if tracer.is_data(x) and not tracer.is_data(weight):
-        tracer.contractions.append(Contraction(tracer.reader, "conv", read, channels, written, mixes=mixes))
     tracer.give(out, [fields[0], result, *extents])
 
 
@@ -179,30 +164,16 @@ def deformed(tracer: Any, args: tuple, _kwargs: dict, out: torch.Tensor) -> None
     x, weight, offset, mask, bias = args[:5]
     groups, moved = args[11], args[12]
     fields, kernel = tracer.labels(x), tracer.labels(weight)
-    channels = fields[1]
     for tensor in (x, weight):
         tracer.frozen_along(tensor, (2, 3), "the extent of a convolution")
     for tensor in (offset, mask):
         tracer.frozen_along(tensor, range(tensor.ndim), "where the taps of a convolution are")
-    if groups == 1:
-        result, read = kernel[0], kernel[1]
-        if x.shape[1] > 1:
-            tracer.unite(channels, read)
-    else:
-        result, _, read = _groups(tracer, channels, kernel, x, weight, groups, place=11)
-    if moved > 1 and channels is not None:
-        rows, _ = tracer.split(channels.reshape(moved, -1))
+    result = _channels(tracer, x, weight, bias, groups, place=11)
+    if moved > 1 and fields[1] is not None:
+        rows, _ = tracer.split(fields[1].reshape(moved, -1))
         tracer.freeze(rows, "channels are moved in groups")
-    if bias is not None and out.shape[1] > 1:
-        tracer.unite(result, tracer.labels(bias)[0])
-    tracer.contract(0, 1, channels)
     taps = prod(weight.shape[2:]) * prod(out.shape[2:]) * x.shape[0]
     tracer.cost(taps, (weight.shape[0], kernel[0]), (weight.shape[1], kernel[1]))
-    if tracer.is_data(x) and not tracer.is_data(weight):
-        mixes = groups == 1 or weight.shape[1] > 1
-        tracer.contractions.append(
-            Contraction(tracer.step.module, "conv", read, channels, kernel[0], mixes=mixes)
-        )
     tracer.give(out, [fields[0], result, None, None])
 
 
@@ -221,39 +192,46 @@ def _extents(tracer: Any, fields: Any, kernel: Any, args: tuple) -> list[np.ndar
     return extents
 
 
-def _groups(
+def _channels(
     tracer: Any,
-    channels: Any,
-    kernel: Any,
     x: torch.Tensor,
     weight: torch.Tensor,
+    bias: torch.Tensor | None,
     groups: int,
+    *,
+    transposed: bool = False,
     place: int = 8,
-) -> tuple:
-    """Groups g of I inputs and O outputs each: channel (g, i) stays where group g and kernel column i do;
-    their number is the argument at ``place``."""
-    inputs, outputs = x.shape[1] // groups, weight.shape[0] // groups
-    written, read = kernel[0], kernel[1]
-    axis = tracer.constraints.new_labels(groups)
-    tracer.size(place, None, axis)
-    _tie(tracer, channels, axis, read, inputs)
-    _tie(tracer, written, axis, tracer.constraints.new_labels(outputs) if outputs > 1 else None, outputs)
-    return written, written, read
+) -> np.ndarray | None:
+    """Note who reads the channels of ``x`` and who writes those that come out; the labels of these.
 
-
-def _transposed_groups(
-    tracer: Any, channels: Any, kernel: Any, x: torch.Tensor, weight: torch.Tensor, groups: int
-) -> tuple:
-    """As ``_groups``, for a weight of shape [g I, O, ...]."""
-    inputs, outputs = x.shape[1] // groups, weight.shape[1]
-    read, written = kernel[0], kernel[1]
-    axis = tracer.constraints.new_labels(groups)
-    tracer.size(8, None, axis)
-    tracer.unite(channels, read)
-    _tie(tracer, read, axis, tracer.constraints.new_labels(inputs) if inputs > 1 else None, inputs)
-    result = tracer.constraints.new_labels(groups * outputs)
-    _tie(tracer, result, axis, written, outputs)
-    return result, written, read
+    Of several groups g with I inputs and O outputs each, channel (g, i) stays where group g and kernel column
+    i do; their number is the argument at ``place``. A transposed weight is [g I, O, ...].
+    """
+    channels, kernel = tracer.labels(x)[1], tracer.labels(weight)
+    written, read = (kernel[1], kernel[0]) if transposed else (kernel[0], kernel[1])
+    result, new_labels = written, tracer.constraints.new_labels
+    inputs, outputs = x.shape[1] // groups, weight.shape[1] if transposed else weight.shape[0] // groups
+    if groups == 1:
+        if x.shape[1] > 1:
+            tracer.unite(channels, read)
+    else:
+        axis = new_labels(groups)
+        tracer.size(place, None, axis)
+        if transposed:
+            tracer.unite(channels, read)
+            _tie(tracer, read, axis, new_labels(inputs) if inputs > 1 else None, inputs)
+            result = new_labels(groups * outputs)
+            _tie(tracer, result, axis, written, outputs)
+        else:
+            _tie(tracer, channels, axis, read, inputs)
+            _tie(tracer, written, axis, new_labels(outputs) if outputs > 1 else None, outputs)
+    if bias is not None and len(bias) > 1:
+        tracer.unite(result, tracer.labels(bias)[0])
+    tracer.contract(0, 1, channels)
+    if tracer.is_data(x) and not tracer.is_data(weight):
+        mixes = groups == 1 or inputs > 1
+        tracer.contractions.append(Contraction(tracer.reader, "conv", read, channels, written, mixes=mixes))
+    return result
 
 
 def _tie(tracer: Any, whole: Any, axis: np.ndarray, offset: np.ndarray | None, inner: int) -> None:

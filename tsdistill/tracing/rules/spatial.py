@@ -21,30 +21,16 @@ def _spatial(extent: int) -> Callable[[Any, tuple, dict, Any], None]:
 
 
 _NAMES = {
-    1: ("max_pool1d", "avg_pool1d", "upsample_linear1d", "upsample_nearest1d", "reflection_pad1d"),
-    2: (
-        *("max_pool2d", "max_pool2d_with_indices", "avg_pool2d", "adaptive_max_pool2d"),
-        *("_adaptive_avg_pool2d", "adaptive_avg_pool2d", "upsample_nearest2d", "upsample_bilinear2d"),
-        *(
-            "upsample_bicubic2d",
-            "_upsample_bilinear2d_aa",
-            "_upsample_bicubic2d_aa",
-            "_upsample_nearest_exact2d",
-        ),
-        *("reflection_pad2d", "replication_pad2d", "mkldnn_max_pool2d", "mkldnn_adaptive_avg_pool2d"),
-        "grid_sampler_2d",
-    ),
-    3: (
-        *(
-            "max_pool3d",
-            "max_pool3d_with_indices",
-            "avg_pool3d",
-            "_adaptive_avg_pool3d",
-            "adaptive_avg_pool3d",
-        ),
-        *("upsample_nearest3d", "upsample_trilinear3d", "replication_pad3d", "reflection_pad3d"),
-    ),
+    1: "max_pool1d avg_pool1d upsample_linear1d upsample_nearest1d reflection_pad1d",
+    2: "max_pool2d max_pool2d_with_indices avg_pool2d adaptive_max_pool2d mkldnn_max_pool2d "
+    "_adaptive_avg_pool2d adaptive_avg_pool2d mkldnn_adaptive_avg_pool2d upsample_nearest2d "
+    "upsample_bilinear2d upsample_bicubic2d _upsample_bilinear2d_aa _upsample_bicubic2d_aa "
+    "_upsample_nearest_exact2d reflection_pad2d replication_pad2d grid_sampler_2d",
+    3: "max_pool3d max_pool3d_with_indices avg_pool3d _adaptive_avg_pool3d adaptive_avg_pool3d "
+    "upsample_nearest3d upsample_trilinear3d replication_pad3d reflection_pad3d",
 }
+"""Number of dimensions in space -> the operators that work on them."""
+
 _BY_EXTENT = {extent: _spatial(extent) for extent in _NAMES}
 
 
@@ -75,5 +61,5 @@ def fold(tracer: Any, args: tuple, _kwargs: dict, out: Any) -> None:
     tracer.give(out, [fields[0], channels, *[None] * (out.ndim - 2)])
 
 
-RULES = {name: _BY_EXTENT[extent] for extent, names in _NAMES.items() for name in names}
+RULES = {name: _BY_EXTENT[extent] for extent, names in _NAMES.items() for name in names.split()}
 RULES |= dict.fromkeys(("roi_align", "roi_pool"), regions) | {"im2col": unfold, "col2im": fold}
