@@ -62,9 +62,9 @@ def test_a_loss_of_ones_own_and_a_sum_that_is_made() -> None:
     ("given", "words"),
     [
         ("soft-target", "unknown loss 'soft-target'; did you mean soft-targets"),
-        ("soft-targets:t=4", "no option 't'.* T$"),
-        ("soft-targets:T=warm", "soft-targets: T=warm: .* a number"),
-        ("soft-targets:T", "soft-targets: .* T=VALUE"),
+        ("soft-targets:t=4", "no option 't'"),
+        ("soft-targets:T=warm", "T=warm: give a number"),
+        ("soft-targets:T", "write T=VALUE"),
         ("node-alignment:positions=2.5", "give a whole number"),
         ("node-alignment:strength=perhaps", "give yes or no"),
         ("much*logits", "the weight of a loss is a number from 0, not 'much'"),
