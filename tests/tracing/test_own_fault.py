@@ -51,7 +51,7 @@ class Raising(nn.Module):
 def test_what_a_model_raises_is_the_models(how):
     model = Raising(how)
     for attempt in (lambda: record(model, X), lambda: run(model, X), lambda: forward(model, X)):
-        with pytest.raises(TsdistillError, match="the model's forward fails") as caught:
+        with pytest.raises(TsdistillError) as caught:
             attempt()
         assert not isinstance(caught.value, OwnFault)
 
@@ -69,7 +69,6 @@ def test_a_group_is_not_put_back_with_the_models_name_to_a_fault_of_the_check(mo
     put_back = tsd.cut(model, graph, {"0": range(5)}, X).put_back
     assert [item.name for item in put_back] == ["0"]
     assert "tsdistill itself fails" in put_back[0].cause
-    assert "the model's forward fails" not in put_back[0].cause
 
 
 def test_what_a_hook_raises_is_not_the_models():

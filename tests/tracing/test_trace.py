@@ -217,9 +217,7 @@ def test_a_model_without_anything_to_cut():
 
 
 def test_the_cause_of_a_failing_forward_in_one_line():
-    with pytest.raises(
-        TsdistillError, match=r"forward fails on the example input: RuntimeError: .*shapes"
-    ) as caught:
+    with pytest.raises(TsdistillError, match="RuntimeError") as caught:
         trace(two_layers(), torch.randn(1, 5))
     assert "\n" not in str(caught.value)
 
@@ -227,10 +225,10 @@ def test_the_cause_of_a_failing_forward_in_one_line():
 @pytest.mark.parametrize(
     ("removed", "message"),
     [
-        ({"nowhere": [0]}, "no group named 'nowhere'.*its groups: 0"),
-        ({"0": [6]}, "nodes 0 to 5"),
-        ({"0": [-1]}, "nodes 0 to 5"),
-        ({"0": range(6)}, "lose all 6 nodes"),
+        ({"nowhere": [0]}, "'nowhere'.* 0$"),
+        ({"0": [6]}, "group 0 .* 5, not 6"),
+        ({"0": [-1]}, "group 0 .* 5, not -1"),
+        ({"0": range(6)}, "group 0 .* 6 nodes"),
     ],
 )
 def test_cuts_that_cannot_be(removed, message):
@@ -246,5 +244,5 @@ def test_a_graph_without_its_trace_is_traced_again():
     graph = replace(trace(model, X), record=None)
     small = cut(model, graph, {"0": np.array([2])}, X).model
     assert small[0].out_features == 5
-    with pytest.raises(TsdistillError, match="not a group of this model"):
+    with pytest.raises(TsdistillError, match="group 0 of 6 nodes"):
         cut(two_layers(7), graph, {"0": [2]}, X)

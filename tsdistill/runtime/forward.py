@@ -1,4 +1,4 @@
-"""Running somebody else's models: nothing of them changes, and their failures become one line."""
+"""Forward passes of a user's model: nothing of it changes, and a failure becomes one line."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def timings(
 ) -> list[Timing]:
     """How long a forward pass takes, per model, on the device where it is.
 
-    The models take turns, so that what else the machine does meets all of them alike.
+    The models run in turns, so that other load of the machine affects all of them alike.
 
     Args:
         models: run in evaluation mode without gradients and left as they were.

@@ -1,4 +1,4 @@
-"""Running a model the same way every time it is looked at."""
+"""Modes in which a model is run, and its outputs or its failure in them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _OWN = tuple(
     str(Path(__file__).parents[1] / folder)
     for folder in ("alignment", "augmentation", "evaluation", "pruning", "runtime", "statistics", "tracing")
 )
-"""The folders of the code that runs somebody's model with modes and hooks around it."""
+"""The folders of the code that runs a user's model with modes and hooks around it."""
 
 BY_SIZES = (torch.einsum,)
 """Functions whose operators, and the order of them, hang on the sizes that they are given."""
@@ -245,7 +245,7 @@ def _own_fault(error: BaseException) -> str | None:
     it called raised it.
 
     The frames of this package that run the operator which the model called (and the function of torch that
-    it called) only hand on what that raises.
+    it called) only pass on what that raises.
     """
     chain = list(traceback.walk_tb(error.__traceback__))
     own = [place for place, (frame, _) in enumerate(chain) if frame.f_code.co_filename.startswith(_OWN)]

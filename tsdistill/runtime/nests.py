@@ -154,7 +154,7 @@ def count(x: Any) -> int:
 
 def cut(x: Any, start: int, stop: int) -> Any:
     """Samples ``start`` to ``stop`` of a batch, batch dimension kept; all of it where tensors do not share
-    their first dimension (the nodes and edges of a graph), for samples cannot be told apart there.
+    their first dimension (the nodes and edges of a graph), for samples cannot be separated there.
 
     Args:
         x: the batch.

@@ -26,7 +26,7 @@ class TrainingStatus:
         updates: steps of the optimizer so far.
         loss: mean of the epoch so far, ``None`` before it has been looked at.
         rate: samples in a second, over all processes.
-        left: seconds until the end, ``None`` when that cannot be told.
+        left: seconds until the end, ``None`` when that is not known.
     """
 
     epoch: int

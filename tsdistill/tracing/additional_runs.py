@@ -92,7 +92,7 @@ def _read_by(model: nn.Module, inputs: Inputs, names: set[str]) -> set[str]:
 
 
 def _samples(batch: Inputs) -> Iterator[Inputs]:
-    """The samples of a batch, each as a batch of one; nothing where they cannot be told apart."""
+    """The samples of a batch, each as a batch of one; none where they cannot be separated."""
     if (size := count(batch)) > 1 and count(cut(batch, 0, 1)) == 1:
         for place in range(size):
             yield cut(batch, place, place + 1)
@@ -179,7 +179,7 @@ def _companions(model: nn.Module, inputs: Inputs, candidates: Mapping[str, Seque
 
     def try_units(call: ModuleCall) -> None:
         for unit in runs[call.name]:
-            with suppress(Exception):  # somebody's code, on arguments that may not be its own
+            with suppress(Exception):  # the model's code, on arguments of another module
                 model.get_submodule(unit)(*call.args, **call.kwargs)
                 fits[unit].add(call.name)
 

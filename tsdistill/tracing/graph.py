@@ -96,7 +96,7 @@ class Term:
 
 @dataclass(frozen=True)
 class Frozen:
-    """A width that is left whole, and why."""
+    """A width that is not prunable, and why."""
 
     name: str
     cause: str
@@ -104,7 +104,7 @@ class Frozen:
 
 @dataclass(frozen=True, eq=False)
 class NodeGraph:
-    """All prunable groups of a model, what they cost, and what is left whole.
+    """All prunable groups of a model, what they cost, and what is not prunable.
 
     ``operations`` are the model's multiply-accumulates at batch 1 (convolutions and matrix products);
     ``sizes`` are its parameters (buffers do not count); ``notes`` are lines for the user.
@@ -156,11 +156,11 @@ class NodeGraph:
         return {group.name: group.size for group in self.groups}
 
     def macs(self, kept: Mapping[str, int] | None = None) -> int:
-        """MACs at batch 1 when ``kept[group]`` nodes remain (a group that is not named stays whole)."""
+        """MACs at batch 1 when ``kept[group]`` nodes remain (all of a group that is not named)."""
         return self._total(self.operations, kept)
 
     def params(self, kept: Mapping[str, int] | None = None) -> int:
-        """Number of parameters when ``kept[group]`` nodes remain (a group that is not named stays whole)."""
+        """Number of parameters when ``kept[group]`` nodes remain (all of a group that is not named)."""
         return self._total(self.sizes, kept)
 
     def figures(self, kept: Mapping[str, int] | None = None) -> dict[str, int]:

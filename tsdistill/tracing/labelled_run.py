@@ -90,8 +90,8 @@ def record_further(
 ) -> None:
     """Add a run on other ``inputs`` to those of ``trace`` (see `trace_record.Run`).
 
-    A companion that is the like of the module that it is called behind gives what that gives: their outputs
-    go together. What another companion gives stays whole, for nothing is known of what reads it.
+    The outputs of a companion of the same class and shapes as the module behind which it is called are pruned
+    with those of that module. Outputs of other companions are not pruned: what reads them is not known.
 
     Raises:
         TsdistillError: the forward fails; the trace is then as it was.

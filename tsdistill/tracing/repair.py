@@ -1,4 +1,4 @@
-"""Shape constants that modules keep: found by replaying the forward, mended as plain data."""
+"""Shape constants that modules keep: found by replaying the forward, and set."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def repair(
         done: ``(module, attribute)`` of what has been set for another run, with the value that it had.
 
     Returns:
-        The attributes that were set, and the replay after that (nothing stale if all could be mended).
+        The attributes that were set, and the replay after that (nothing is stale if all could be set).
     """
     model, tracked, predicted = run.model, run.record.trace.tracked, run.record.trace.predicted
     done = done or {}

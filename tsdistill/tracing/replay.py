@@ -254,11 +254,11 @@ class _Composite(TorchFunctionMode):
                 for _, index, labels in step.sizes
                 if 0 <= (index or 0) - offset < len(sizes) and sizes[(index or 0) - offset] != -1
             }
-            mended = [
+            resized = [
                 int(replay.record.keeps(places[i], replay.gone).sum()) if i in places else value
                 for i, value in enumerate(sizes)
             ]
-            if _fits(mended, extent):
+            if _fits(resized, extent):
                 return [
                     *args[:first],
                     [replay.count(step, v, places[i]) if i in places else v for i, v in enumerate(sizes)],

@@ -109,8 +109,7 @@ def take_coordinates(
 
 
 def _held(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Parameters, buffers and constants by name, under every name that they have (one walk through the
-    modules)."""
+    """Parameters, buffers and constants by name, under every name that they have."""
     return {
         f"{path}.{name}" if path else name: tensor
         for path, module in model.named_modules(remove_duplicate=False)

@@ -42,7 +42,7 @@ class Cut:
     Attributes:
         model: the cut copy, in the training mode of the original.
         removed: the nodes that went, by group.
-        put_back: groups that were to be cut and are left whole, and why.
+        put_back: groups that were to be cut and are not, and why.
         attributes: shape constants that were set on modules.
         buffers: non-persistent buffers that were cut (they have to be stored with the weights).
         gains: by which factors activations were scaled (see `tracing.attention_scale`).
@@ -78,7 +78,7 @@ def trace(
         axes: name of such a block -> the axis that it is to go by, as in ``Record.head_size_axes``.
         others: further inputs, such as batches of calibration data. They are looked at only where the example
             leaves parameters unread (experts that no token goes to, heads of other tasks), until all are
-            read. What nothing reads is named in ``NodeGraph.notes``, and widths that could be its stay whole.
+            read. What nothing reads is named in ``NodeGraph.notes``; widths that could be its are not pruned.
 
     Raises:
         TsdistillError: the forward fails.
@@ -172,8 +172,7 @@ def further_inputs(graph: NodeGraph) -> list[Inputs]:
 def _graph_with_unrun(
     model: nn.Module, trace: Trace, axes: Mapping[str, int] | None, behind: Mapping[str, str]
 ) -> tuple[NodeGraph, tuple[str, ...]]:
-    """The node graph in which what could be the width of parameters that nothing runs stays whole, and
-    notes."""
+    """The node graph in which no width that could be that of an unused parameter is prunable, and notes."""
     graph = build(model, trace, axes)
     if not trace.unrun:
         return graph, ()
@@ -244,7 +243,7 @@ def _attempt(
     *,
     in_use: bool = False,
 ) -> _Outcome:
-    """Cut, mend attributes, compare; on failure say which groups have to stay."""
+    """Cut, repair attributes, compare; on failure name the groups that cannot be cut."""
     leaving = removed_mask(graph, removed)
     small, buffers = remove_coordinates(model, graph, removed)
     if not removed:

@@ -22,7 +22,7 @@ from tsdistill.tracing.trace_record import Contraction, Cost, Step, Trace
 
 
 class Tracer(OperatorMode):
-    """The dispatch mode. Rules (``rules/``) call its methods to read, tie and hand on labels."""
+    """The dispatch mode. Rules (``rules/``) call its methods to read, unite and attach labels."""
 
     def __init__(
         self, model: nn.Module, constraints: Constraints | None = None, turn: str = "again "
@@ -123,7 +123,7 @@ class Tracer(OperatorMode):
             self.step.drawn = Drawn(tuple(outs[0].shape), self.labels(outs[0]))
 
     def _hand_on(self, out: torch.Tensor) -> None:
-        """PyTorch detaches a new tensor that somebody holds, here the tracer; no other forward does it."""
+        """PyTorch detaches a new tensor to which the tracer holds a reference; no other forward does."""
         assert self._made is not None
         self._label(out, self.labels(self._made))
         self._data[id(out)] = ref(out)
@@ -304,5 +304,5 @@ def _spread(axis: np.ndarray, dim: int, shape: Sequence[int]) -> np.ndarray:
 
 
 def place_of(tensor: torch.Tensor) -> tuple:
-    """What tells a tensor (and its aliases) from others: where it lies in memory, and how."""
+    """What identifies a tensor (and its aliases): its place in memory, shape, strides and type."""
     return tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype

@@ -29,7 +29,7 @@ class UnrunWidths:
     """What is done about parameters that no run reads.
 
     Attributes:
-        whole: group -> why it is left whole.
+        whole: group -> why it is not pruned.
         along: parameter that no run reads -> ``(parameter, dimension)`` of the only group that can be its.
         notes: lines for the user.
     """
@@ -46,7 +46,7 @@ def unrun_widths(
 
     A width could be that of a parameter which nothing runs if the parameter has a dimension of a size in
     which the nodes occur, and the nodes can be seen where its module would be called: not all of them lie in
-    one module beside it. All such widths stay whole. Where a module has been traced beside one like it
+    one module beside it. No such width is pruned. Where a module has been traced beside one like it
     (`further.add_companions`), and there is only one such width, it is cut along; likewise a vector.
 
     Args:
@@ -153,7 +153,7 @@ def _shared(group: Group, unit: str) -> bool:
 
 
 def _fixed_widths(graph: NodeGraph, unit: str) -> Iterator[int]:
-    """Sizes of what layers beside ``unit``, or further up, read that always stays whole."""
+    """Sizes of the inputs that are not prunable of layers beside ``unit``, or further up."""
     record = graph.traced
     above = unit.split(".")[:-1]
     for trace in record.trace.every:

@@ -9,7 +9,8 @@ import numpy as np
 from tsdistill.tracing.graph import NodeGraph
 
 _MIN_REMOVED, _MAX_REMOVED = 0.35, 0.65
-"""Shares of a large group's nodes between which the removed number lies: near a half, with room to differ."""
+"""Shares of a large group's nodes between which the removed number lies: near a half, but different for
+groups of the same size."""
 
 _PAIR, _SMALL = 2, 16
 """Group sizes: of two nodes only one can be removed; below 16 there are too few numbers near a half to draw

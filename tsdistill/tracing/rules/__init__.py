@@ -1,7 +1,8 @@
 """What each family of operators does to labels: one file a family, one function an operator.
 
 A rule has the signature ``rule(tracer, args, kwargs, out)``: it reads the labels of the tensors that went in,
-tells the tracer what must go together, stay, or form blocks, and labels what came out.
+reports to the tracer which coordinates are removed together, which cannot be removed and which form blocks,
+and labels what came out.
 """
 
 from __future__ import annotations
