@@ -42,7 +42,7 @@ def test_tables_for_people(shown: subprocess.CompletedProcess[str]) -> None:
     for words in (
         "Groups beside the teacher's",
         "of 8",
-        "one to one",
+        "one to",
         "cka: of the groups as a whole",
         "What may go",
         "candidates",

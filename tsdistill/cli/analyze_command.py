@@ -40,7 +40,7 @@ FAILED = 1
 @shared_options.model_options
 @shared_options.data_options
 @shared_options.alignment_options
-@option("Output", "--nodes", "named", multiple=True, metavar="GROUP", help="Show every node of this group.")
+@option("Output", "--nodes", multiple=True, metavar="GROUP", help="Show every node of this group.")
 @option("Output", "--all-nodes", is_flag=True, help="Show every node of every group.")
 @option(
     "Output",
@@ -54,16 +54,7 @@ FAILED = 1
 @option("Output", "--curve", metavar="FILE", help="Draw the L-shaped curve (.png, .svg, .pdf).")
 @shared_options.json_option("the report")
 @progress_display.progress_options
-def command(
-    models: tuple[str, ...],
-    named: tuple[str, ...],
-    all_nodes: bool,
-    page: str | None,
-    plots: str | None,
-    curve: str | None,
-    json_file: str | None,
-    **params: Any,
-) -> None:
+def command(models: tuple[str, ...], **params: Any) -> None:
     """Lay a teacher's nodes beside those of MODEL and show which have learnt which, and what can go.
 
     Without --teacher MODEL is its own teacher: a node's best match is then looked for among the other nodes.
@@ -72,14 +63,14 @@ def command(
     ckpt-10): the report then shows how every teacher node was learnt, and the last of them in full. Without
     --teacher the last is the teacher.
     """
-    _check(page, plots, curve, json_file, params, len(models) > 1)
+    _check(params, len(models) > 1)
     with several_processes.joined(params) as leader:
         report, history, notes = _analyze(models, params)
         if not leader:
             return
-        groups = _chosen(report, named, all_nodes)
-        _write(report, history, page, plots, curve, json_file)
-        if json_file != output.STDOUT:
+        groups = _chosen(report, params["nodes"], params["all_nodes"])
+        _write(report, history, params)
+        if params["json_file"] != output.STDOUT:
             _show(output.console(), report, history, groups, notes)
         _end(report)
 
@@ -158,31 +149,34 @@ def natural(name: str) -> list[tuple[int, int, str]]:
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts if part]
 
 
-def _check(
-    page: str | None,
-    plots: str | None,
-    curve: str | None,
-    json_file: str | None,
-    params: dict[str, Any],
-    several: bool,
-) -> None:
+def _check(params: dict[str, Any], several: bool) -> None:
     """Refuse what cannot work, before anything is loaded.
 
     Raises:
         TsdistillError: an output that cannot be written, or options that do not go together.
     """
+    curve, page, plots = params["curve"], params["page"], params["plots"]
     output.check(
-        output.Output("--json", json_file),
+        output.Output("--json", params["json_file"]),
         output.Output("--curve", curve),
         output.Output("--report", None if page == output.STDOUT else page),
         output.Output("--plots", plots, _plots() if plots else ()),
     )
-    if curve and Path(curve).suffix.lower() not in PICTURES:
-        raise TsdistillError(f"--curve {curve}: a picture ends in {', '.join(PICTURES)}; name another")
+    check_picture("--curve", curve)
     if page == output.STDOUT:
         raise TsdistillError("--report - : a page goes to a file; name one that ends in .html")
     if params["pairs"] and not (params["teacher"] or several):
         raise TsdistillError("--pair goes with --teacher; say which model the other group is in")
+
+
+def check_picture(option: str, file: str | None) -> None:
+    """Refuse a file that is no picture.
+
+    Raises:
+        TsdistillError: names the option and the suffixes there are.
+    """
+    if file and Path(file).suffix.lower() not in PICTURES:
+        raise TsdistillError(f"{option} {file}: a picture ends in {', '.join(PICTURES)}; name another")
 
 
 def _plots() -> tuple[str, ...]:
@@ -207,31 +201,25 @@ def _chosen(report: AlignmentReport, named: tuple[str, ...], every: bool) -> lis
     return list(report.groups) if every else [known[name] for name in named]
 
 
-def _write(
-    report: AlignmentReport,
-    history: AlignmentHistory | None,
-    page: str | None,
-    plots: str | None,
-    curve: str | None,
-    json_file: str | None,
-) -> None:
-    if curve:
+def _write(report: AlignmentReport, history: AlignmentHistory | None, params: dict[str, Any]) -> None:
+    """Write the files that are asked for."""
+    if curve := params["curve"]:
         from tsdistill.report.curve_figure import save_l_curve
 
         with progress_display.stage(f"drawing {curve}"):
             save_l_curve(report, curve)
-    if plots:
+    if plots := params["plots"]:
         from tsdistill.report.plots import save_plots
 
         with progress_display.stage(f"drawing into {plots}"):
             save_plots(report, plots, history=history)
-    if page:
+    if page := params["page"]:
         from tsdistill.report.page import save_page
 
         with progress_display.stage(f"writing {page}"):
             save_page(report, page, history=history)
-    if json_file:
-        output.write_json(json_file, (history or report).to_dict())
+    if params["json_file"]:
+        output.write_json(params["json_file"], (history or report).to_dict())
 
 
 def _show(

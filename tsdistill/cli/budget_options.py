@@ -6,7 +6,7 @@ from typing import Any
 
 from tsdistill.cli.command import option, options
 from tsdistill.cli.field_options import collected, options_of
-from tsdistill.cli.option_types import Named
+from tsdistill.cli.option_types import NAMED
 from tsdistill.errors import TsdistillError
 from tsdistill.options import RealignOptions, SelectionOptions
 from tsdistill.options.option_fields import flag, known_fields
@@ -28,7 +28,7 @@ selection_options = options(
     option(
         "Budget",
         "--budget",
-        type=Named(),
+        type=NAMED,
         metavar="NAME=VALUE",
         help="Any cost that is kept, as a plugin registers it (see `tsdistill plugins`).",
     ),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tsdistill.cli import output, progress_display, shared_options
-from tsdistill.cli.analyze_command import PICTURES
+from tsdistill.cli.analyze_command import check_picture
 from tsdistill.cli.command import Command, option, options
 from tsdistill.cli.field_options import collected, options_of
 from tsdistill.errors import TsdistillError
@@ -87,8 +87,7 @@ def _check(plot: str | None, json_file: str | None, params: dict[str, Any]) -> N
             there are none.
     """
     output.check(output.Output("--plot", plot), output.Output("--json", json_file))
-    if plot and Path(plot).suffix.lower() not in PICTURES:
-        raise TsdistillError(f"--plot {plot}: a picture ends in {', '.join(PICTURES)}; name another")
+    check_picture("--plot", plot)
     metrics = params["metric"]
     if params["data"] is None and (plot or metrics):
         option = "--plot" if plot else "--metric"

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from tsdistill.cli.command import Decorator, option
-from tsdistill.cli.option_types import Figures, Pair, Positions, Size
+from tsdistill.cli.option_types import FIGURES, PAIR, POSITIONS, SIZE
 from tsdistill.options.option_fields import SEED, Known, OptionSet, flag, known_fields
 
 Chosen = TypeVar("Chosen", bound=OptionSet)
@@ -16,10 +16,10 @@ Chosen = TypeVar("Chosen", bound=OptionSet)
 FORMS: dict[str, dict[str, Any]] = {
     "text": {"type": str},
     "texts": {"type": str, "multiple": True},
-    "size": {"type": Size()},
-    "figures": {"type": Figures()},
-    "positions": {"type": Positions()},
-    "pairs": {"type": Pair(), "multiple": True},
+    "size": {"type": SIZE},
+    "figures": {"type": FIGURES},
+    "positions": {"type": POSITIONS},
+    "pairs": {"type": PAIR, "multiple": True},
     "switch": {},
 }
 """How values are written where the type of a field does not say it (`OptionField.form`)."""

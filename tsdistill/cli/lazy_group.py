@@ -52,9 +52,10 @@ class LazyGroup(click.Group):
         Raises:
             TsdistillError: a plugin's command cannot be imported, or is none.
         """
-        found = (entries().get(cmd_name) for entries in self._sections.values())
-        entry = next((entry for entry in found if entry is not None), None)
-        return None if entry is None else with_common_options(entry.load())
+        for entries in self._sections.values():
+            if entry := entries().get(cmd_name):
+                return with_common_options(entry.load())
+        return None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

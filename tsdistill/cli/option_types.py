@@ -4,97 +4,82 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from typing import Any
 
 import click
 
 
-class Size(click.ParamType):
-    """``3x224x224`` (also with commas) as a tuple of positive ints."""
+class Parsed(click.ParamType):
+    """A value that a function parses; a usage error where it raises ``ValueError``.
 
-    name = "size"
+    Args:
+        name: of the type.
+        parse: from the text to the value.
+        words: what the text is to be, for the message.
+    """
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, ...]:
-        """The tuple; a usage error for anything else."""
-        if isinstance(value, tuple):
-            return value
-        parts = re.split(r"[x,]", value.strip().lower())
-        if not all(map(_is_count, parts)):
-            self.fail(f"{value!r} is not a size such as 3x224x224, 224 or (vectors) 64", param, ctx)
-        return tuple(int(part) for part in parts)
+    def __init__(self, name: str, parse: Callable[[str], Any], words: str) -> None:
+        self.name, self._parse, self._words = name, parse, words
 
-
-class Figures(click.ParamType):
-    """``0.485,0.456,0.406`` as a tuple of floats."""
-
-    name = "figures"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[float, ...]:
-        """The tuple; a usage error for anything else."""
-        if isinstance(value, tuple):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The value; one that is no text is returned as it is."""
+        if not isinstance(value, str):
             return value
         try:
-            figures = tuple(float(part) for part in value.split(","))
+            return self._parse(value)
         except ValueError:
-            figures = (math.nan,)
-        if not all(map(math.isfinite, figures)):
-            self.fail(f"{value!r} is not a list of figures such as 0.485,0.456,0.406", param, ctx)
-        return figures
+            self.fail(f"{value!r} is {self._words}", param, ctx)
 
 
-class Pair(click.ParamType):
-    """``STUDENT_GROUP=TEACHER_GROUP`` as a tuple of two names."""
-
-    name = "pair"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, str]:
-        """The two names; a usage error for anything else."""
-        if isinstance(value, tuple):
-            return value
-        student, mark, teacher = (part.strip() for part in value.partition("="))
-        if not (student and mark and teacher) or "=" in teacher:
-            self.fail(f"{value!r} is not a pair such as layer1.0.conv1=layer2.0.conv1", param, ctx)
-        return student, teacher
+def _count(text: str) -> int:
+    """A whole number from 1 to 999,999,999, in ASCII digits."""
+    if not re.fullmatch(r"0*[1-9][0-9]{0,8}", text):
+        raise ValueError
+    return int(text)
 
 
-class Positions(click.ParamType):
-    """``auto``, ``all`` or a number of positions."""
-
-    name = "positions"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str | int:
-        """What `tsdistill.analyze` takes as ``positions``; a usage error for anything else."""
-        if isinstance(value, int):
-            return value
-        text = value.strip().lower()
-        if text in ("auto", "all"):
-            return str(text)
-        if not _is_count(text):
-            self.fail(f"{value!r} is none of auto, all and a number of positions from 1", param, ctx)
-        return int(text)
+def _size(text: str) -> tuple[int, ...]:
+    return tuple(map(_count, re.split(r"[x,]", text.strip().lower())))
 
 
-def _is_count(text: str) -> bool:
-    """Whether ``text`` is a whole number from 1 to 999,999,999, in ASCII digits."""
-    return re.fullmatch(r"0*[1-9][0-9]{0,8}", text) is not None
+def _figures(text: str) -> tuple[float, ...]:
+    figures = tuple(map(float, text.split(",")))
+    if not all(map(math.isfinite, figures)):
+        raise ValueError
+    return figures
 
 
-class Named(click.ParamType):
-    """``NAME=VALUE`` as a mapping of one entry."""
+def _pair(text: str) -> tuple[str, str]:
+    first, second = (part.strip() for part in text.split("="))
+    if not (first and second):
+        raise ValueError
+    return first, second
 
-    name = "named"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, str]:
-        """The mapping; a usage error for anything else."""
-        if isinstance(value, dict):
-            return value
-        name, mark, amount = (part.strip() for part in value.partition("="))
-        if not (name and mark and amount):
-            self.fail(f"{value!r} is not NAME=VALUE such as energy=0.5", param, ctx)
-        return {name: amount}
+def _positions(text: str) -> str | int:
+    text = text.strip().lower()
+    return text if text in ("auto", "all") else _count(text)
+
+
+def _named(text: str) -> dict[str, str]:
+    name, _, amount = (part.strip() for part in text.partition("="))
+    if not (name and amount):
+        raise ValueError
+    return {name: amount}
+
+
+SIZE = Parsed("size", _size, "not a size such as 3x224x224, 224 or (vectors) 64")
+"""``3x224x224`` (also with commas) as a tuple of positive ints."""
+
+FIGURES = Parsed("figures", _figures, "not a list of figures such as 0.485,0.456,0.406")
+"""``0.485,0.456,0.406`` as a tuple of floats."""
+
+PAIR = Parsed("pair", _pair, "not a pair such as layer1.0.conv1=layer2.0.conv1")
+"""``STUDENT_GROUP=TEACHER_GROUP`` as a tuple of two names."""
+
+POSITIONS = Parsed("positions", _positions, "none of auto, all and a number of positions from 1")
+"""``auto``, ``all`` or a number of positions."""
+
+NAMED = Parsed("named", _named, "not NAME=VALUE such as energy=0.5")
+"""``NAME=VALUE`` as a mapping of one entry."""

@@ -137,8 +137,8 @@ def sweep(
     """
     judging, selection = JudgeOptions.of(judging), SelectionOptions.of(selection)
     realignment, inputs = RealignOptions.of(realignment), DataOptions.of(inputs)
-    kind, given = kind_of(budgets)
-    named = check_budgets(given, kind)
+    kind, stated = kind_of(budgets)
+    named = check_budgets(stated, kind)
     data = repeatable(data)
     inputs, stream, measured_on = split_data(model, data, inputs, seed, judging.judged)
     parts = {stages_of(kind, name): budget_of(**{kind: name}) for name in named}
