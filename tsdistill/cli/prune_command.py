@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tsdistill.cli import output, progress_display, shared_options
+from tsdistill.cli import output, progress_display, prune_output, prune_sweep, shared_options
 from tsdistill.cli.budget_options import (
     budget,
     options_of_a_plan,
@@ -86,15 +86,7 @@ HELD_OUT = 256
 @shared_options.data_options
 @shared_options.json_option("the outcome")
 @progress_display.progress_options
-def command(
-    model: str,
-    out: str | None,
-    dry_run: bool,
-    save_plan: str | None,
-    plan_file: str | None,
-    json_file: str | None,
-    **params: Any,
-) -> None:
+def command(model: str, **params: Any) -> None:
     """Cut the nodes of MODEL that its output depends on least, and write the smaller model.
 
     The layers that read those nodes absorb what they gave, and the nodes that stay are fitted back to what
@@ -103,91 +95,41 @@ def command(
     One budget is given: --macs, --params, --nodes, --latency or --memory for what is kept, --max-drop for
     what may be lost, --lossless for nothing lost, or several with --sweep.
     """
-    _check(out, dry_run, save_plan, plan_file, params)
+    _check(params)
     chosen, fitted = selection(params), realignment(params)
-    outputs = [output.Output("--save-plan", save_plan), output.Output("--json", json_file)]
-    if params["sweep"]:
-        from tsdistill.cli.prune_sweep import files_of
-
-        outputs.append(output.Output("-o", out, files_of(params["sweep"], params["sweep_by"])))
-    else:
-        outputs.append(output.Output("-o", out))
-    output.check(*outputs)
+    out, sweep, save_plan, json_file = (params[name] for name in ("out", "sweep", "save_plan", "json_file"))
+    output.check(
+        output.Output("--save-plan", save_plan),
+        output.Output("--json", json_file),
+        output.Output("-o", out, prune_sweep.files_of(sweep, params["sweep_by"]) if sweep else ()),
+    )
     import tsdistill as tsd
-    from tsdistill.cli import prune_output, prune_sweep
-    from tsdistill.models import check_output
     from tsdistill.pruning.holdout import JUDGED
-    from tsdistill.pruning.pruning_analysis import analysis_options, analyze_for_pruning, graph_of
 
-    if params["sweep"]:
-        prune_sweep.check(params["sweep"], params["sweep_by"])
-    elif out:
-        check_output(out)
-    plan = tsd.PruningPlan.from_json(Path(plan_file)) if plan_file else None
-    _check_budget(plan, params)
+    plan = _checked_plan(params)
     with progress_display.stage(f"reading {model}"):
         dense, teacher = shared_options.load_models(model, params)
     if out and tsd.info_of(dense).arch is None:
         raise TsdistillError(
             f"nothing says how to build the model in {model} again; give its --arch to write {out}"
         )
-    most = JUDGED if params["max_drop"] or params["sweep"] else HELD_OUT
-    inputs, other, kind = _split(dense, params, most)
-    seed = params["seed"]
-    if out and not dry_run:
+    inputs, other, kind = _split(dense, params, JUDGED if params["max_drop"] or sweep else HELD_OUT)
+    cuts = bool(out) and not params["dry_run"]
+    if cuts:
         _check_evaluation_data(dense, other)
-    report, cuts = None, bool(out) and not dry_run
     with progress_display.progress() as monitor:
         monitor.expect(expected_stages(params, fitted, inputs, other, planned=plan is not None, cut=cuts))
-    if plan is None:
-        with progress_display.progress() as callback:
-            lossless = params["lossless"]
-            report = analyze_for_pruning(
-                dense,
-                teacher,
-                params["data"],
-                heads="whole" if lossless else chosen.heads,
-                analysis=analysis_options(lossless),
-                inputs=inputs,
-                seed=seed,
-                progress=callback,
-            )
-    elif dry_run:
-        plan.check(graph_of(dense, tsd.example_input(dense), plan.by_size))
-    if dry_run or not out:
-        notes: tuple[str, ...] = ()
-        if report is not None:
-            with progress_display.stage("choosing the nodes that leave"):
-                plan, notes = _plan(dense, report, budget(params), chosen)
-        assert plan is not None
-        if save_plan:
-            output.write_text(save_plan, plan.to_json())
-        prune_output.show_plan(dense, plan, report, notes, save_plan, json_file)
+    report = None if plan else _analysis(dense, teacher, chosen.heads, inputs, params)
+    if not cuts:
+        _show_plan(dense, plan, report, chosen, params)
         return
-    arguments: dict[str, Any] = {"realignment": fitted, "inputs": inputs, "seed": seed}
-    choice: dict[str, Any] = {"selection": chosen, "teacher": teacher}
-    if params["sweep"]:
-        assert report is not None
-        prune_sweep.run(dense, report, {**params, "json_file": json_file}, {**arguments, **choice}, out)
+    arguments: dict[str, Any] = {"realignment": fitted, "inputs": inputs, "seed": params["seed"]}
+    if report is not None:
+        arguments |= {"selection": chosen, "teacher": teacher, "report": report}
+    if sweep:
+        prune_sweep.run(dense, params, arguments)
         return
-    with progress_display.progress() as callback:
-        if params["max_drop"] is not None:
-            result: PruneResult = tsd.prune_to_drop(
-                dense,
-                params["max_drop"],
-                data=params["data"],
-                judging=JudgeOptions(metric=params["metric"]),
-                report=report,
-                progress=callback,
-                **arguments,
-                **choice,
-            )
-        else:
-            if report:
-                arguments |= {"report": report, "budget": budget(params), **choice}
-            else:
-                arguments["plan"] = plan
-            result = tsd.prune_result(dense, data=params["data"], progress=callback, **arguments)
+    result = _pruned(dense, plan, params, arguments)
     if save_plan:
         output.write_text(save_plan, result.plan.to_json())
     with progress_display.stage(f"writing {out}"):
@@ -196,6 +138,64 @@ def command(
         models = {"dense": dense, "pruned": result.model}
         compared = tsd.compare(models, other, brief=True, progress=callback)
     prune_output.show_result(dense, result, compared, kind, out, json_file)
+
+
+def _analysis(
+    dense: nn.Module, teacher: nn.Module | None, heads: str, inputs: DataOptions, params: dict[str, Any]
+) -> AlignmentReport:
+    """The analysis that nodes are chosen by."""
+    from tsdistill.pruning.pruning_analysis import analysis_options, analyze_for_pruning
+
+    lossless = params["lossless"]
+    with progress_display.progress() as callback:
+        return analyze_for_pruning(
+            dense,
+            teacher,
+            params["data"],
+            heads="whole" if lossless else heads,
+            analysis=analysis_options(lossless),
+            inputs=inputs,
+            seed=params["seed"],
+            progress=callback,
+        )
+
+
+def _pruned(
+    dense: nn.Module, plan: PruningPlan | None, params: dict[str, Any], arguments: dict[str, Any]
+) -> PruneResult:
+    """The pruned model: by a plan, to a budget, or to a loss of accuracy."""
+    import tsdistill as tsd
+
+    with progress_display.progress() as callback:
+        arguments = {**arguments, "data": params["data"], "progress": callback}
+        if params["max_drop"] is not None:
+            judging = JudgeOptions(metric=params["metric"])
+            return tsd.prune_to_drop(dense, params["max_drop"], judging=judging, **arguments)
+        goal = {"plan": plan} if plan else {"budget": budget(params)}
+        return tsd.prune_result(dense, **goal, **arguments)
+
+
+def _show_plan(
+    dense: nn.Module,
+    plan: PruningPlan | None,
+    report: AlignmentReport | None,
+    selection: SelectionOptions,
+    params: dict[str, Any],
+) -> None:
+    """Show, and write, the plan of a command that cuts nothing."""
+    import tsdistill as tsd
+    from tsdistill.pruning.pruning_analysis import graph_of
+
+    notes: tuple[str, ...] = ()
+    if plan is not None:
+        plan.check(graph_of(dense, tsd.example_input(dense), plan.by_size))
+    else:
+        assert report is not None
+        with progress_display.stage("choosing the nodes that leave"):
+            plan, notes = _plan(dense, report, budget(params), selection)
+    if params["save_plan"]:
+        output.write_text(params["save_plan"], plan.to_json())
+    prune_output.show_plan(dense, plan, report, notes, params["save_plan"], params["json_file"])
 
 
 def _plan(
@@ -214,14 +214,13 @@ def _plan(
     return chosen.plan, chosen.notes
 
 
-def _check(
-    out: str | None, dry_run: bool, save_plan: str | None, plan_file: str | None, params: dict[str, Any]
-) -> None:
+def _check(params: dict[str, Any]) -> None:
     """Refuse options that do not go together.
 
     Raises:
         TsdistillError: nothing to write to, two budgets, or a plan beside options that make one.
     """
+    out, dry_run, save_plan = params["out"], params["dry_run"], params["save_plan"]
     if not (out or dry_run or save_plan):
         raise TsdistillError("say where the smaller model goes: -o OUT (or --dry-run to see the plan only)")
     budgets = [flag(name) for name in (*BUDGETS, "budget", "lossless", "max_drop", "sweep") if params[name]]
@@ -242,7 +241,7 @@ def _check(
             raise TsdistillError(
                 f"{flag(name)} cuts to see what is lost, so {what} cannot go with it; give -o OUT"
             )
-    if plan_file is None:
+    if params["plan_file"] is None:
         return
     others = ("max_drop", "sweep", "teacher", "augment", "rounds")
     conflicting = [*options_of_a_plan(params), *(flag(name) for name in others if params[name] is not None)]
@@ -253,20 +252,29 @@ def _check(
         )
 
 
-def _check_budget(plan: PruningPlan | None, params: dict[str, Any]) -> None:
-    """Refuse a budget that is none, before anything is loaded."""
+def _checked_plan(params: dict[str, Any]) -> PruningPlan | None:
+    """The plan of ``--plan``; refuses an output or a budget that is none, before anything is loaded."""
+    import tsdistill as tsd
     from tsdistill import plugins
+    from tsdistill.models import check_output
     from tsdistill.pruning.accuracy_search import parse_drop
     from tsdistill.pruning.selection.budget import requested
 
+    if params["sweep"]:
+        prune_sweep.check(params["sweep"], params["sweep_by"])
+    elif params["out"]:
+        check_output(params["out"])
     if params["importance"]:
         plugins.get("importance", params["importance"])
+    if params["plan_file"]:
+        return tsd.PruningPlan.from_json(Path(params["plan_file"]))
     if params["max_drop"] is not None:
         parse_drop(params["max_drop"])
         if params["metric"]:
             plugins.get("evaluation metric", params["metric"])
-    elif plan is None and params["sweep"] is None:
+    elif params["sweep"] is None:
         requested(None, budget(params))
+    return None
 
 
 def _split(model: nn.Module, params: dict[str, Any], most: int) -> tuple[DataOptions, Stream, str]:

@@ -12,7 +12,6 @@ from tsdistill.errors import TsdistillError
 if TYPE_CHECKING:
     from torch import nn
 
-    from tsdistill import AlignmentReport
     from tsdistill.pruning.budget_sweep import SweepRow
 
 TABLE, PICTURE = "sweep.json", "pareto.png"
@@ -45,44 +44,33 @@ def files_of(text: str, kind: str) -> tuple[str, ...]:
     return (*(file_name(kind, budget) for budget in budgets_of(text)), TABLE, PICTURE)
 
 
-def run(
-    dense: nn.Module, report: AlignmentReport, params: dict[str, Any], arguments: dict[str, Any], out: str
-) -> None:
+def run(dense: nn.Module, params: dict[str, Any], arguments: dict[str, Any]) -> None:
     """Prune to each budget of ``--sweep`` and write models, table and figure.
 
     Every model is written as soon as it is pruned.
 
     Args:
         dense: the model before pruning.
-        report: its analysis.
         params: the command's options.
-        arguments: further arguments of `tsdistill.pruning.budget_sweep.sweep`.
-        out: the folder to write to.
+        arguments: further arguments of `tsdistill.pruning.budget_sweep.sweep`, with the ``report``.
     """
     import tsdistill as tsd
     from tsdistill.pruning.budget_sweep import sweep
     from tsdistill.report.pareto import save_pareto
 
-    folder, kind = Path(out), params["sweep_by"]
+    folder, kind = Path(params["out"]), params["sweep_by"]
     folder.mkdir(exist_ok=True)
 
     def done(row: SweepRow) -> None:
         tsd.save(row.result.model, folder / file_name(kind, row.budget))
 
+    budgets = {kind: budgets_of(params["sweep"])}
     with progress_display.progress() as callback:
-        swept = sweep(
-            dense,
-            {kind: budgets_of(params["sweep"])},
-            data=params["data"],
-            report=report,
-            progress=callback,
-            done=done,
-            **arguments,
-        )
+        swept = sweep(dense, budgets, data=params["data"], progress=callback, done=done, **arguments)
     output.write_json(str(folder / TABLE), swept.to_dict())
     if swept.comparison.figures:
-        save_pareto(swept, folder / PICTURE, title=report.arch or "")
-    prune_output.show_sweep(dense, swept, out, params["json_file"])
+        save_pareto(swept, folder / PICTURE, title=arguments["report"].arch or "")
+    prune_output.show_sweep(dense, swept, params["out"], params["json_file"])
 
 
 def file_name(kind: str, budget: str) -> str:
