@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.alignment.small import images, mlp, residual
+from tests.networks import images, mlp, residual
 from tsdistill import plugins
 from tsdistill.alignment import analyze
 from tsdistill.alignment.analysis import analyze_prepared

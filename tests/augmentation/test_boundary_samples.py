@@ -1,15 +1,14 @@
 from __future__ import annotations
 
-from itertools import pairwise
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tests.digits import digits
+from tests.networks import untrained_mlp
 from tsdistill.augmentation import Setting, augmented, opened, prepared
 from tsdistill.augmentation.boundary_samples import BoundaryProjection, TeacherAware
 from tsdistill.augmentation.teacher_nodes import nodes_of
@@ -20,21 +19,13 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def mlp(*widths: int, seed: int = 0) -> nn.Sequential:
-    torch.manual_seed(seed)
-    layers: list[nn.Module] = []
-    for inputs, outputs in pairwise(widths):
-        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
-
-
 def ready(teacher: nn.Module, x: Tensor, **options: object) -> TeacherAware:
     strategy = TeacherAware(**options)  # type: ignore[arg-type]
     return strategy.prepare(Setting(teacher, lambda: x.split(50), generator()))
 
 
-def digits(count: int) -> Tensor:
-    x = torch.tensor(load_digits().images[:count], dtype=torch.float32)[:, None]
+def standardised(count: int) -> Tensor:
+    x, _ = digits(count)
     return (x - x.mean()) / x.std()
 
 
@@ -63,7 +54,7 @@ class Functional(nn.Module):
 def test_first_layer_is_met_exactly_and_both_sides_differ_in_sign(
     dimensions: int, hidden: int, seed: int, scale: float
 ) -> None:
-    teacher = mlp(dimensions, hidden, 3, seed=seed)
+    teacher = untrained_mlp(dimensions, hidden, 3, seed=seed)
     teacher[0].bias.data.mul_(0.3)
     x = torch.randn(40, dimensions, generator=generator(seed))
     strategy = ready(teacher, x, scale=scale, share=1.0, copies=True, steps=1)
@@ -83,7 +74,7 @@ def test_first_layer_is_met_exactly_and_both_sides_differ_in_sign(
 
 
 def test_the_first_convolution_is_met_at_one_position_and_nothing_else_of_the_picture_moves() -> None:
-    x = digits(60)
+    x = standardised(60)
     teacher = Functional().eval()
     nodes = nodes_of(teacher, [x], generator(), depth=1)
     assert nodes.call.unique().tolist() == [0]
@@ -100,7 +91,7 @@ def test_the_first_convolution_is_met_at_one_position_and_nothing_else_of_the_pi
 
 
 def test_newton_steps_reach_deeper_boundaries() -> None:
-    teacher = mlp(20, 40, 40, 40, 5)
+    teacher = untrained_mlp(20, 40, 40, 40, 5)
     x = torch.randn(300, 20, generator=generator())
     nodes = nodes_of(teacher, x.split(100), generator())
     deep = (nodes.call == 2).nonzero()[:, 0]
@@ -119,7 +110,7 @@ def test_newton_steps_reach_deeper_boundaries() -> None:
 
 
 def test_nodes_are_drawn_by_strength() -> None:
-    teacher = mlp(10, 4, 1)
+    teacher = untrained_mlp(10, 4, 1)
     with torch.no_grad():
         teacher[0].weight.div_(teacher[0].weight.norm(dim=1, keepdim=True))
         teacher[0].bias.zero_()
@@ -140,15 +131,15 @@ def test_nodes_are_drawn_by_strength() -> None:
 def test_strength_is_that_of_the_analysis() -> None:
     import tsdistill as tsd
 
-    teacher = mlp(64, 12, 10)
-    x = digits(400).flatten(1)
+    teacher = untrained_mlp(64, 12, 10)
+    x = standardised(400).flatten(1)
     (group,) = tsd.analyze(teacher, data=x, analysis={"for_pruning": False, "strength_samples": 400}).groups
     nodes = nodes_of(teacher, x.split(100), generator(), samples=400)
     torch.testing.assert_close(nodes.strength, torch.as_tensor(group.strength), rtol=0.2, atol=0)
 
 
 def test_rectifiers_of_every_spelling_are_found_and_the_teacher_stays_as_it_was() -> None:
-    x = digits(30)
+    x = standardised(30)
     teacher = Functional().train()
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
     outside = torch.get_rng_state()
@@ -169,7 +160,7 @@ def test_tokens_have_their_nodes_in_the_last_dimension() -> None:
     teacher = nn.Sequential(
         nn.Unflatten(1, (8, 8)), nn.Linear(8, 5), nn.GELU(), nn.Flatten(), nn.Linear(40, 3)
     )
-    x = digits(40).flatten(1)
+    x = standardised(40).flatten(1)
     nodes = nodes_of(teacher, [x], generator())
     assert nodes.channel.tolist() == [0, 1, 2, 3, 4]
     aim = BoundaryProjection(teacher, nodes, torch.arange(40) % 5, torch.rand(40, generator=generator(3)))
@@ -181,7 +172,7 @@ def test_tokens_have_their_nodes_in_the_last_dimension() -> None:
 
 def test_share_says_how_many_move() -> None:
     x = torch.randn(400, 16, generator=generator())
-    teacher = mlp(16, 8, 2)
+    teacher = untrained_mlp(16, 8, 2)
     assert torch.equal(ready(teacher, x, share=0.0)(x, generator()), x)
     for copies, blocks in ((False, 1), (True, 3)):
         made = ready(teacher, x, share=0.25, copies=copies)(x, generator()).view(blocks, 400, 16)
@@ -196,7 +187,7 @@ def test_a_sample_that_no_gradient_moves_stays() -> None:
         teacher[0].bias.fill_(-100)
     x = torch.randn(10, 3, generator=generator())
     aim = BoundaryProjection(
-        teacher, nodes_of(mlp(3, 4, 2, 1), [x], generator()), torch.full((10,), 4), torch.zeros(10)
+        teacher, nodes_of(untrained_mlp(3, 4, 2, 1), [x], generator()), torch.full((10,), 4), torch.zeros(10)
     )
     onto, normal = aim.approach(x, 5)
     assert torch.equal(onto, x)
@@ -219,4 +210,4 @@ def test_what_cannot_be_is_said() -> None:
     with pytest.raises(TsdistillError, match="prepare it"):
         TeacherAware()(torch.zeros(2, 3), generator())
     with pytest.raises(TsdistillError, match="no samples"):
-        prepared(opened("teacher-aware"), Setting(mlp(3, 2, 1), list, generator()))
+        prepared(opened("teacher-aware"), Setting(untrained_mlp(3, 2, 1), list, generator()))

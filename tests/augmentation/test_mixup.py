@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_digits
 
+from tests.digits import digits
 from tsdistill.augmentation import augmented, opened
 from tsdistill.augmentation.mixup import SampleMixture
 from tsdistill.errors import TsdistillError
@@ -12,11 +12,6 @@ from tsdistill.errors import TsdistillError
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
-
-
-def digits(count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    data = load_digits()
-    return torch.tensor(data.images[:count], dtype=torch.float32)[:, None], torch.tensor(data.target[:count])
 
 
 @pytest.mark.parametrize("name", ["mixup", "cutmix", "mixup:mixup=1,cutmix=1,mode=elem"])

@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from sklearn.datasets import load_digits
-from torch import Tensor
 
+from tests.digits import digits
 from tsdistill.augmentation import Setting, opened, prepared
 from tsdistill.errors import TsdistillError
 
@@ -13,15 +12,10 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def digits(count: int) -> Tensor:
-    """In [0, 1]."""
-    return torch.tensor(load_digits().images[:count] / 16, dtype=torch.float32)[:, None]
-
-
 @pytest.mark.parametrize("known", [True, False])
 def test_pixels_stay_in_the_range_of_the_normalised_ones(known: bool) -> None:
     mean, std = 0.3, 0.4
-    x = (digits(64) - mean) / std
+    x = (digits(64)[0] - mean) / std
     given = {"mean": (mean,), "std": (std,)} if known else {}
     strategy = prepared(opened("randaugment:magnitude=20"), Setting(None, lambda: [x], generator(), **given))
     made = strategy(x, generator(1))
@@ -32,7 +26,7 @@ def test_pixels_stay_in_the_range_of_the_normalised_ones(known: bool) -> None:
 
 
 def test_the_seed_decides_and_nothing_else_is_touched() -> None:
-    x = digits(20).expand(20, 3, 8, 8)
+    x = digits(20)[0].expand(20, 3, 8, 8)
     strategy = opened("randaugment")
     outside, before = torch.get_rng_state(), x.clone()
     first, again, other = (strategy(x, generator(seed)) for seed in (1, 1, 2))
@@ -43,7 +37,7 @@ def test_the_seed_decides_and_nothing_else_is_touched() -> None:
 
 
 def test_no_change_is_as_good_as_none() -> None:
-    x = digits(30)
+    x = digits(30)[0]
     kept = [
         bool((made - picture).abs().max() < 1 / 255)
         for picture, made in zip(

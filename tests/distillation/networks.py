@@ -1,41 +1,21 @@
-"""Digits, small networks and steps for the tests of losses, tracking and students."""
+"""Batches, reordered networks and steps for the tests of losses, tracking and students."""
 
 from __future__ import annotations
 
 import copy
-from functools import cache
+from typing import Any
 
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from tests.alignment.small import randomise
+from tests.digits import digits
 from tsdistill.distillation.losses import Features, Loss, Step
-
-
-@cache
-def digits() -> tuple[Tensor, Tensor]:
-    """scikit-learn's digits: ``[1797, 1, 8, 8]`` in [0, 1] and labels."""
-    data = load_digits()
-    return torch.from_numpy(data.images).float()[:, None] / 16, torch.from_numpy(data.target).long()
 
 
 def batches(count: int = 4, size: int = 32) -> list[tuple[Tensor, Tensor]]:
     """The first batches of the digits."""
     x, y = digits()
     return list(zip(x[: count * size].split(size), y[: count * size].split(size), strict=True))
-
-
-def convnet(*widths: int, seed: int = 0) -> nn.Sequential:
-    """Convolutions with batch norm and ReLU, a mean over positions, ten classes; randomised."""
-    layers: list[nn.Module] = []
-    inputs = 1
-    for width in widths:
-        layers += [nn.Conv2d(inputs, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
-        inputs = width
-    model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, 10))
-    randomise(model, seed)
-    return model
 
 
 def shuffled(model: nn.Sequential, seed: int = 0) -> tuple[nn.Sequential, list[Tensor]]:
@@ -85,3 +65,22 @@ def generator(seed: int = 0) -> torch.Generator:
 def outputs(mine: Tensor, theirs: Tensor | None = None, y: Tensor | None = None, epoch: float = 1.0) -> Step:
     """A step of outputs alone."""
     return Step(torch.zeros(len(mine), 1), y, mine, theirs, nn.Identity(), None, epoch)
+
+
+X = torch.randn(96, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+class Detector(nn.Module):
+    """Boxes ``[N, 16, 4]`` and scores ``[N, 16, 5]`` of the places of a picture."""
+
+    def __init__(self, width: int = 12, seed: int = 0, named: bool = True) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.body = nn.Sequential(nn.Conv2d(3, width, 3, 2, 1), nn.ReLU())
+        self.boxes, self.scores = nn.Conv2d(width, 4, 1), nn.Conv2d(width, 5, 1)
+        self.named = named
+
+    def forward(self, x: Tensor) -> Any:
+        y = self.body(x)
+        boxes, scores = (head(y).flatten(2).transpose(1, 2) for head in (self.boxes, self.scores))
+        return {"boxes": 3 * boxes + 7, "scores": 5 * scores} if self.named else (3 * boxes + 7, 5 * scores)

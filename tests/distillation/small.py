@@ -7,10 +7,10 @@ from functools import cache
 from typing import Any
 
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
+from tests.digits import digits as all_digits
 from tsdistill.distillation import distill
 
 ARCH = "tests/distillation/small.py:student"
@@ -19,8 +19,8 @@ ARCH = "tests/distillation/small.py:student"
 @cache
 def digits() -> TensorDataset:
     """scikit-learn's 1,797 digits, 64 values in [0, 1] each, with labels."""
-    found = load_digits()
-    return TensorDataset(torch.tensor(found.data / 16, dtype=torch.float32), torch.tensor(found.target))
+    images, labels = all_digits()
+    return TensorDataset(images.flatten(1), labels)
 
 
 def grouped(**arguments: Any) -> dict[str, Any]:

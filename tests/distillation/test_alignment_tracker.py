@@ -9,7 +9,9 @@ import torch
 from torch.nn import functional
 
 import tsdistill as tsd
-from tests.distillation.networks import batches, convnet, digits, shuffled
+from tests.digits import digits
+from tests.distillation.networks import batches, shuffled
+from tests.networks import convnet
 from tsdistill.distillation.alignment_tracker import AlignmentTracker, tracked_samples
 from tsdistill.errors import TsdistillError
 from tsdistill.report.history_table import history_table

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 import tsdistill as tsd
+from tests.distillation.networks import Detector, X
 from tests.distillation.small import ARCH, assert_same, digits, grouped, network, student, weights
-from tests.distillation.test_output_pairs import Detector, X
 from tsdistill.distillation.ensemble import Ensemble, as_teacher, members_of
 from tsdistill.distillation.losses.loss_protocol import Step
 from tsdistill.distillation.losses.output_losses import SoftTargets

@@ -13,29 +13,13 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 import tsdistill as tsd
+from tests.distillation.networks import Detector, X
 from tests.distillation.small import assert_same, grouped, weights
 from tsdistill.cli.training_output import epoch_line
 from tsdistill.distillation.losses import PlainLoss, Step
 from tsdistill.plugins.manager import registry
 
-X = torch.randn(96, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 HERE = "tests/distillation/test_output_pairs.py"
-
-
-class Detector(nn.Module):
-    """Boxes ``[N, 16, 4]`` and scores ``[N, 16, 5]`` of the places of a picture."""
-
-    def __init__(self, width: int = 12, seed: int = 0, named: bool = True) -> None:
-        super().__init__()
-        torch.manual_seed(seed)
-        self.body = nn.Sequential(nn.Conv2d(3, width, 3, 2, 1), nn.ReLU())
-        self.boxes, self.scores = nn.Conv2d(width, 4, 1), nn.Conv2d(width, 5, 1)
-        self.named = named
-
-    def forward(self, x: Tensor) -> Any:
-        y = self.body(x)
-        boxes, scores = (head(y).flatten(2).transpose(1, 2) for head in (self.boxes, self.scores))
-        return {"boxes": 3 * boxes + 7, "scores": 5 * scores} if self.named else (3 * boxes + 7, 5 * scores)
 
 
 def small() -> nn.Module:

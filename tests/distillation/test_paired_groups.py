@@ -10,8 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from tests.distillation.networks import batches, convnet, digits
+from tests.digits import digits
+from tests.distillation.networks import batches
 from tests.free_port import free_port
+from tests.networks import convnet
 from tsdistill.distillation.paired_groups import PairedGroups, Samples
 from tsdistill.errors import TsdistillError
 
@@ -20,7 +22,8 @@ ROOT = str(Path(__file__).parents[2])
 SCRIPT = """
 import os, sys
 import numpy as np, torch, torch.distributed as dist
-from tests.distillation.networks import batches, convnet, generator
+from tests.distillation.networks import batches, generator
+from tests.networks import convnet
 from tsdistill.distillation.losses import parse
 from tsdistill.distillation.alignment_tracker import AlignmentTracker
 

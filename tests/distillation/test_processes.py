@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +17,12 @@ from torch import nn
 from torch.utils.data import IterableDataset
 
 import tsdistill as tsd
-from tests.data.test_training_data import timm_webdataset
+from tests.data.webdataset_files import timm_webdataset
+from tests.distillation.processes import ROOT, in_processes
 from tests.distillation.small import ARCH, digits, grouped
-from tests.free_port import free_port
 from tsdistill.distillation.training_log import TrainResult
 from tsdistill.errors import TsdistillError
 
-ROOT = Path(__file__).parents[2]
 TOLERANCE = 1e-5
 """Gradients of halves of a batch are added in another order than those of the whole."""
 
@@ -68,39 +65,6 @@ def distill(out: Path, **more: Any) -> None:
     }
     result = tsd.distill(plain(24, 1), plain(48, 2), data=digits(), held_out=digits(), options=how)
     keep(out, result)
-
-
-def in_processes(number: int, work: Callable[[], None], **environment: str) -> None:
-    """Run ``work`` in forked processes that find what torchrun tells its own."""
-    port = free_port()
-    children = []
-    for rank in range(number):
-        child = os.fork()
-        if child == 0:
-            code = 70
-            try:
-                signal.alarm(300)
-                os.environ.update(environment)
-                if number > 1:
-                    os.environ.update(
-                        RANK=str(rank),
-                        LOCAL_RANK=str(rank),
-                        WORLD_SIZE=str(number),
-                        LOCAL_WORLD_SIZE=str(number),
-                        MASTER_ADDR="127.0.0.1",
-                        MASTER_PORT=port,
-                    )
-                torch.set_num_threads(1)
-                work()
-                code = 0
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                sys.stderr.flush()
-                os._exit(code)
-        children.append(child)
-    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-    assert codes == [0] * number
 
 
 @pytest.mark.parametrize("more", [{}, {"loss": "soft-targets + 0.2*hints", "batch_size": 64}])

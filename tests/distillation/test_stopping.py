@@ -13,8 +13,8 @@ import pytest
 import torch
 
 import tsdistill as tsd
+from tests.distillation.processes import ROOT, in_processes
 from tests.distillation.small import ARCH, assert_same, digits, grouped, network, student, weights
-from tests.distillation.test_processes import ROOT, in_processes
 from tsdistill.distillation import Interrupted
 from tsdistill.distillation.losses import Combined, PlainLoss, Step, Term
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import tsdistill as tsd
-from tests.distillation.networks import convnet
+from tests.networks import convnet
 from tsdistill.distillation.students import student_of
 from tsdistill.errors import TsdistillError
 

@@ -11,8 +11,8 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import tsdistill as tsd
+from tests.distillation.processes import ROOT
 from tests.distillation.small import ARCH, assert_same, digits, grouped, network, student, weights
-from tests.distillation.test_processes import ROOT
 
 
 class Counting(nn.Module):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.evaluation.test_named_outputs import BOXES, SCORES
+from tests.evaluation.raw_outputs import BOXES, SCORES
 from tsdistill.evaluation import default_metrics
 
 INTEGERS, FLOATS = torch.zeros(4, dtype=torch.long), torch.zeros(4, 7)

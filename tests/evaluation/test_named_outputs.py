@@ -7,10 +7,8 @@ from typing import NamedTuple
 import pytest
 import torch
 
+from tests.evaluation.raw_outputs import BOXES, SCORES
 from tsdistill.evaluation.named_outputs import describe, main_name, named_outputs
-
-SCORES = torch.zeros(4, 7)
-BOXES = {"boxes": torch.zeros(3, 4), "scores": torch.zeros(3), "labels": torch.zeros(3, dtype=torch.long)}
 
 
 class Pair(NamedTuple):

@@ -9,14 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.networks import untrained_mlp
 from tsdistill.errors import TsdistillError
 from tsdistill.lab import check
 from tsdistill.lab.layers.theorem_quantities import implied_precision
-
-
-def mlp(inputs: int, nodes: int, outputs: int, seed: int, act: nn.Module | None = None) -> Any:
-    torch.manual_seed(seed)
-    return nn.Sequential(nn.Linear(inputs, nodes), act or nn.ReLU(), nn.Linear(nodes, outputs))
 
 
 @pytest.fixture
@@ -26,12 +22,12 @@ def x() -> Tensor:
 
 @pytest.fixture
 def teacher() -> Any:
-    return mlp(6, 4, 5, 0)
+    return untrained_mlp(6, 4, 5, seed=0)
 
 
 def copied(teacher: Any, nodes: int, act: nn.Module | None = None) -> Any:
     """An over-realised student with the teacher's function."""
-    student = mlp(6, nodes, 5, 1, act)
+    student = untrained_mlp(6, nodes, 5, seed=1, act=act)
     with torch.no_grad():
         student[2].weight.zero_()
         student[0].weight[:4], student[0].bias[:4] = teacher[0].weight, teacher[0].bias
@@ -55,7 +51,7 @@ def test_all_conditions_hold_for_a_student_with_the_teachers_function(teacher, x
 
 
 def test_gradient_is_the_outputs_difference_carried_back(teacher, x):
-    student = mlp(6, 8, 5, 3)
+    student = untrained_mlp(6, 8, 5, seed=3)
     found = check(student, teacher, x)
     z = student[0](x).detach().requires_grad_()
     out = student[2](z.relu())
@@ -85,14 +81,15 @@ def test_precision_is_what_the_theorem_grants_at_the_largest_gradient(teacher, x
 
 
 def test_an_in_place_rectifier_changes_nothing(teacher, x):
-    plain = check(copied(teacher, 8, nn.ReLU()), mlp(6, 4, 5, 4), x)
-    inplace = check(copied(teacher, 8, nn.ReLU(inplace=True)), mlp(6, 4, 5, 4), x)
+    plain = check(copied(teacher, 8, nn.ReLU()), untrained_mlp(6, 4, 5, seed=4), x)
+    inplace = check(copied(teacher, 8, nn.ReLU(inplace=True)), untrained_mlp(6, 4, 5, seed=4), x)
     assert inplace.to_dict() == plain.to_dict()
 
 
 def test_leaky_rectifiers_are_rectifiers_and_others_are_not(teacher, x):
-    assert held(check(mlp(6, 8, 5, 1, nn.LeakyReLU(0.2)), teacher, x), "every node is") is True
-    smooth = check(mlp(6, 8, 5, 1, nn.GELU()), teacher, x)
+    leaky = untrained_mlp(6, 8, 5, seed=1, act=nn.LeakyReLU(0.2))
+    assert held(check(leaky, teacher, x), "every node is") is True
+    smooth = check(untrained_mlp(6, 8, 5, seed=1, act=nn.GELU()), teacher, x)
     assert held(smooth, "every node is") is False
     assert 0.9 < smooth.student[0].rectified < 0.999
     assert "do not cover" in smooth.advice
@@ -101,7 +98,7 @@ def test_leaky_rectifiers_are_rectifiers_and_others_are_not(teacher, x):
 
 
 def test_a_boundary_outside_the_data_is_not_seen(x):
-    teacher = mlp(6, 4, 5, 0)
+    teacher = untrained_mlp(6, 4, 5, seed=0)
     with torch.no_grad():
         teacher[0].bias[1] = 50
     found = check(copied(teacher, 8), teacher, x)
@@ -123,7 +120,7 @@ def test_a_boundary_is_observed_only_by_nodes_that_are_active_on_it(teacher, x):
 
 
 def test_a_narrow_student_is_not_over_realised(teacher, x):
-    assert held(check(mlp(6, 3, 5, 1), teacher, x), "the student is over-realised") is False
+    assert held(check(untrained_mlp(6, 3, 5, seed=1), teacher, x), "the student is over-realised") is False
 
 
 def test_convolutions_and_repeated_rectifiers_have_names():
@@ -151,7 +148,7 @@ def test_convolutions_and_repeated_rectifiers_have_names():
 @pytest.mark.parametrize(
     ("student", "data", "said"),
     [
-        (mlp(6, 8, 4, 0), torch.randn(8, 6), "4 values a sample and the teacher 5"),
+        (untrained_mlp(6, 8, 4, seed=0), torch.randn(8, 6), "4 values a sample and the teacher 5"),
         (nn.Sequential(nn.Linear(6, 5)), torch.randn(8, 6), "no rectifier"),
         (
             nn.Sequential(nn.Embedding(7, 6), nn.Flatten(), nn.Linear(12, 5)),

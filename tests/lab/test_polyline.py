@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.networks import untrained_mlp
 from tsdistill.errors import TsdistillError
 from tsdistill.lab.layers.layer_chain import select_nodes
 from tsdistill.lab.layers.polyline import Polyline, connecting_polyline, straight_line
 
 
 def mlp(seed: int, *sizes: int, bias: bool = True) -> Any:
-    torch.manual_seed(seed)
-    layers: list[nn.Module] = []
-    for read, written in pairwise(sizes):
-        layers += [nn.Linear(read, written, bias), nn.ReLU()]
-    return nn.Sequential(*layers[:-1]).double()
+    return untrained_mlp(*sizes, seed=seed, bias=bias).double()
 
 
 def specialised(teacher: Any, nodes: int, seed: int) -> Any:

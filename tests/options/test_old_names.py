@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import tsdistill as tsd
-from tests.alignment.small import mlp
+from tests.networks import mlp
 from tsdistill.errors import TsdistillError
 from tsdistill.options import AnalysisOptions, DataOptions, SelectionOptions
 from tsdistill.options.old_names import Move, grouped

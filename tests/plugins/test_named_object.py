@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import tsdistill as tsd
+from tests.networks import untrained_mlp
 from tsdistill.errors import TsdistillError
 from tsdistill.plugin_api import PlainLoss, Step
 from tsdistill.plugins import NamedObject, get, name_of, names_of
@@ -44,8 +45,7 @@ def halved(x, generator):
 
 
 def network(outputs: int = 3) -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, outputs)).eval()
+    return untrained_mlp(6, 8, outputs)
 
 
 def test_a_name_stays_and_an_object_is_found_by_its_name() -> None:
@@ -66,7 +66,10 @@ def test_two_objects_of_one_name_are_refused_and_the_same_twice_is_one() -> None
 def test_metrics_and_augmentations_of_an_analysis() -> None:
     x = torch.randn(40, 6, generator=torch.Generator().manual_seed(0))
     report = tsd.analyze(
-        network(), data=x, analysis={"metric": [Covariance(), "correlation"]}, inputs={"augment": halved}
+        network(),
+        data=x,
+        analysis={"metric": [Covariance(), "correlation"]},
+        inputs={"augment": halved},
     )
     assert report.metrics == ("covariance", "correlation")
     assert report.failed == {}
@@ -99,7 +102,12 @@ def test_losses_and_augmentations_of_a_training() -> None:
 def test_a_loss_that_compares_outputs_is_refused_where_they_differ_before_the_first_step() -> None:
     x = torch.randn(16, 6)
     with pytest.raises(TsdistillError, match=r"\b3\b.*\b5\b"):
-        tsd.distill(network(), network(5), data=x, options={"loss": Distance(), "epochs": 1, "batch_size": 8})
+        tsd.distill(
+            network(),
+            network(5),
+            data=x,
+            options={"loss": Distance(), "epochs": 1, "batch_size": 8},
+        )
 
     class Silent(Distance):
         compares_outputs = False
@@ -107,7 +115,12 @@ def test_a_loss_that_compares_outputs_is_refused_where_they_differ_before_the_fi
         def __call__(self, step: Step) -> Tensor:
             return step.student_output.square().mean()
 
-    tsd.distill(network(), network(5), data=x, options={"loss": Silent(), "epochs": 1, "batch_size": 8})
+    tsd.distill(
+        network(),
+        network(5),
+        data=x,
+        options={"loss": Silent(), "epochs": 1, "batch_size": 8},
+    )
 
 
 def test_a_loss_that_raises_is_named() -> None:

@@ -4,10 +4,10 @@ import copy
 
 import pytest
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from tests.alignment.small import mlp
+from tests.digits import digits as all_digits
+from tests.networks import mlp
 from tsdistill.alignment import analyze
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation import evaluate
@@ -17,8 +17,8 @@ from tsdistill.pruning.accuracy_search import Trial, bisect, parse_drop
 
 @pytest.fixture(scope="module")
 def digits() -> list[tuple[Tensor, Tensor]]:
-    found = load_digits()
-    x, y = torch.tensor(found.data, dtype=torch.float32) / 16, torch.tensor(found.target)
+    images, y = all_digits()
+    x = images.flatten(1)
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
     return list(zip(x[order].split(64), y[order].split(64), strict=True))
 

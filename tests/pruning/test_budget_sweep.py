@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.alignment.small import images, residual
+from tests.networks import images, residual
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation import evaluate
 from tsdistill.plugins.manager import registry

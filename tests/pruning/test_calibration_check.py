@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.alignment.small import randomise
+from tests.networks import randomise
 from tsdistill.errors import TsdistillError
 from tsdistill.pruning import prune_result
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.alignment.small import Residual, images, mlp, randomise, residual
+from tests.networks import Residual, images, mlp, randomise, residual
 from tsdistill.pruning import prune
 from tsdistill.pruning.compensate import ReadingWeight, compensate, match_norms, predict
 from tsdistill.statistics.covariance import Covariance, RunningCovariance

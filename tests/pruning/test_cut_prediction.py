@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import tsdistill as tsd
-from tests.alignment.small import images, mlp, residual
+from tests.networks import images, mlp, residual
 from tests.tracing.attention import attention
 from tsdistill.pruning.realignment import Outputs
 

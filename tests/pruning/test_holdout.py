@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.alignment.small import images, residual
+from tests.networks import images, residual
 from tsdistill.data import Stream, open_data
 from tsdistill.errors import TsdistillError
 from tsdistill.options import DataOptions, JudgeOptions

@@ -7,7 +7,7 @@ import torch
 
 import tsdistill as tsd
 from tests.tracing.own import built
-from tests.tracing.test_own_modules import CASES, NESTED
+from tests.tracing.own_module_cases import CASES, NESTED
 from tsdistill.errors import TsdistillError
 from tsdistill.runtime.modes import run
 

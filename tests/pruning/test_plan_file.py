@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.alignment.small import mlp
+from tests.networks import mlp
 from tsdistill.errors import TsdistillError
 from tsdistill.pruning import PrunedGroup, PruningPlan
 from tsdistill.tracing import trace

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from tests.alignment.small import Residual, images, residual
+from tests.networks import Residual, images, residual
 from tests.tracing.networks import networks
 from tsdistill.pruning import PruningPlan, pruning_state
 from tsdistill.pruning.plan_file import PrunedGroup

@@ -1,7 +1,7 @@
 from dataclasses import replace
 
+from tests.report.console import text
 from tests.report.made import made_report
-from tests.report.test_tables import text
 from tsdistill.alignment.predicted_cuts import PredictedCut, PredictedCuts
 from tsdistill.report.cut_table import cuts_table, page_section, suggested
 from tsdistill.report.page import page

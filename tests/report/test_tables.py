@@ -1,21 +1,12 @@
-import io
 from dataclasses import replace
 from typing import Any
 
 import torch
-from rich.console import Console
 from torch import nn
 
 import tsdistill as tsd
+from tests.report.console import text
 from tsdistill.report import tables
-
-
-def text(table: Any, width: int = 300) -> str:
-    console = Console(file=io.StringIO(), width=width, color_system=None)
-    console.print(table)
-    written = console.file
-    assert isinstance(written, io.StringIO)
-    return written.getvalue()
 
 
 def cells(table: Any, first: str, width: int = 300) -> list[str]:

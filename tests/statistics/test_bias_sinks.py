@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tests.alignment.small import residual
+from tests.networks import residual
 from tsdistill.statistics.linear_readers import batchnorm_after
 
 

@@ -17,7 +17,7 @@ SCRIPT = """
 import os, sys
 import numpy as np, torch, torch.distributed as dist
 import tsdistill as tsd
-from tests.alignment.small import images, residual
+from tests.networks import images, residual
 
 out = sys.argv[1]
 if "RANK" in os.environ:

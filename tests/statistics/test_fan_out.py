@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import jacrev, vmap
 from torch.nn import functional as F
 
-from tests.alignment.small import images, randomise, residual
+from tests.networks import images, randomise, residual
 from tsdistill.statistics import fan_out as module
 from tsdistill.statistics.fan_out import FanOut, FanOutCollector
 from tsdistill.statistics.observation import observe

@@ -9,7 +9,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from tests.alignment.small import images, mlp, randomise, residual
+from tests.networks import images, mlp, randomise, residual
 from tsdistill.alignment.metrics.correlation import Correlation
 from tsdistill.errors import TsdistillError
 from tsdistill.statistics.observation import Observation, observe

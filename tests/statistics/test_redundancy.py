@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.alignment.small import images, mlp, randomise, residual
+from tests.networks import images, mlp, randomise, residual
 from tsdistill.statistics.covariance import RunningCovariance
 from tsdistill.statistics.linear_readers import pads_with_zeros
 from tsdistill.statistics.observation import observe

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import jacrev, vmap
 
-from tests.alignment.small import images, mlp, residual
+from tests.networks import images, mlp, residual
 from tsdistill.errors import TsdistillError
 from tsdistill.statistics.observation import observe
 from tsdistill.statistics.sensitivity import (

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import jacrev, vmap
 
-from tests.alignment.small import images, mlp, randomise, residual
+from tests.networks import images, mlp, randomise, residual
 from tsdistill.alignment import analyze
 from tsdistill.statistics.block_sums import BLOCKS, BlockSums
 from tsdistill.statistics.observation import observe

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from tests.alignment.small import residual
+from tests.networks import residual
 from tsdistill.statistics.sites import find_sites
 from tsdistill.tracing import Group, NodeGraph, Reader, trace
 

@@ -1,35 +1,18 @@
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.alignment.small import images, mlp, residual
+from tests.alignment.matching.traced import look, side
+from tests.networks import images, mlp, residual
 from tsdistill.alignment.matching.coarse_activations import (
     CoarseActivations,
-    TracedModel,
     on_grid,
     with_positions,
 )
 from tsdistill.errors import TsdistillError
 from tsdistill.runtime.modes import evaluation_mode
-from tsdistill.statistics.sites import find_sites
-from tsdistill.tracing import trace
-
-
-def side(model: nn.Module, example: Tensor) -> TracedModel:
-    graph = trace(model, example[:1], check=False)
-    return TracedModel(model, graph, find_sites(model, graph))
-
-
-def look(model: nn.Module, *batches: Tensor) -> tuple[CoarseActivations, Any]:
-    seen = CoarseActivations(side(model, batches[0]), "student")
-    with evaluation_mode(model), torch.no_grad():
-        for x in batches:
-            seen.collect(x)
-    return seen, seen.finish()
 
 
 def _positions(x: Tensor, channel_dim: int, repeats: int = 1, samples: int = 2) -> Tensor:

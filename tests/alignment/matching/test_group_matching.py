@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.alignment.matching.test_coarse_activations import side
-from tests.alignment.small import images, mlp, residual
+from tests.alignment.matching.traced import side
+from tests.networks import images, mlp, residual
 from tsdistill.alignment.matching.group_matching import GroupMatching, common_inputs, match_groups
 from tsdistill.errors import TsdistillError
 from tsdistill.models.info import InputSpec, ModelInfo, attach

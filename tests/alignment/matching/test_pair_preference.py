@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.alignment.matching.test_coarse_activations import look, side
-from tests.alignment.small import images, residual
+from tests.alignment.matching.traced import look, side
+from tests.networks import images, residual
 from tsdistill.alignment.matching.pair_preference import ALL_THE_WAY, HALVED, OTHER_KIND, pair_penalty
 
 

@@ -10,7 +10,7 @@ from torch.nn import functional
 from torchvision.ops import FrozenBatchNorm2d
 
 from tests.alignment.metrics.stored import scales, seeds
-from tests.alignment.small import images, mlp, randomise, residual
+from tests.networks import images, mlp, randomise, residual
 from tsdistill.alignment.metrics.fan_in_weights import WeightCosine, fan_in, fan_ins
 from tsdistill.alignment.metrics.gates import GateAgreement
 from tsdistill.alignment.metrics.metric_protocols import FanIn

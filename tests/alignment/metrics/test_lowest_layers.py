@@ -6,7 +6,7 @@ from timm.layers import ScaledStdConv2d
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tests.alignment.small import images, mlp, residual
+from tests.networks import images, mlp, residual
 from tsdistill.alignment.metrics.lowest_layers import lowest_layers
 from tsdistill.errors import TsdistillError
 

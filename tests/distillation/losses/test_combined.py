@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from tests.distillation.networks import batches, convnet, digits, generator, outputs, step_of
+from tests.digits import digits
+from tests.distillation.networks import batches, generator, outputs, step_of
+from tests.networks import convnet
 from tsdistill.distillation.losses import Combined, PlainLoss, Term, parse
 from tsdistill.errors import TsdistillError
 

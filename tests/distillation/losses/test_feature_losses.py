@@ -5,8 +5,9 @@ import copy
 import pytest
 import torch
 
-from tests.alignment.small import mlp
-from tests.distillation.networks import batches, convnet, digits, generator, shuffled, step_of
+from tests.digits import digits
+from tests.distillation.networks import batches, generator, shuffled, step_of
+from tests.networks import convnet, mlp
 from tsdistill.distillation.losses.feature_losses import AttentionTransfer, Hints
 from tsdistill.errors import TsdistillError
 

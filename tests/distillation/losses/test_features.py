@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.distillation.networks import convnet
+from tests.networks import convnet
 from tsdistill.distillation.losses import Features, input_of
 from tsdistill.errors import TsdistillError
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from tests.alignment.small import mlp, residual
-from tests.distillation.networks import batches, convnet, digits, generator, shuffled, step_of
+from tests.digits import digits
+from tests.distillation.networks import batches, generator, shuffled, step_of
+from tests.networks import convnet, mlp, residual
 from tsdistill.distillation.losses.node_alignment import NodeAlignment
 from tsdistill.errors import TsdistillError
 from tsdistill.models.widths import sync_widths

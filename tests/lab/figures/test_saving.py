@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import sys
@@ -13,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.animation import FuncAnimation
-from rich.console import Console
 
+from tests.report.console import text
 from tsdistill.errors import TsdistillError
 from tsdistill.lab import Claim, Outcome, Table
 from tsdistill.lab.figures import claims_table, figures, outcome_table, read_outcome, save_outcome
@@ -40,14 +39,6 @@ def outcome(monkeypatch: pytest.MonkeyPatch) -> Outcome:
     table = Table("Numbers", ("name", "count", "share"), (("a", 1200, 0.12345), ("b", None, math.nan)))
     data = {"line": np.array([1.0, 2.0, math.inf]), "sizes": {3: np.int64(4)}}
     return Outcome("deep", {"seed": 1, "widths": (1, 2)}, CLAIMS, (table,), data, ("a note",), 2.5)
-
-
-def shown(table: Any, width: int = 200) -> str:
-    console = Console(file=io.StringIO(), width=width, color_system=None)
-    console.print(table)
-    written = console.file
-    assert isinstance(written, io.StringIO)
-    return written.getvalue()
 
 
 def test_what_is_written_is_read_back_and_drawn_again(outcome: Outcome, tmp_path: Path) -> None:
@@ -81,7 +72,7 @@ def test_an_animation_is_written_where_there_is_one(
 
 
 def test_claims_on_a_terminal() -> None:
-    lines = shown(claims_table(CLAIMS)).splitlines()
+    lines = text(claims_table(CLAIMS)).splitlines()
     for claim, word in zip(CLAIMS, ("held", "did not hold", "cannot say"), strict=True):
         place = next(k for k, line in enumerate(lines) if claim.text in line)
         assert lines[place].strip().startswith(word)
@@ -90,7 +81,7 @@ def test_claims_on_a_terminal() -> None:
 
 
 def test_numbers_on_a_terminal(outcome: Outcome) -> None:
-    rows = [line.split() for line in shown(outcome_table(outcome.tables[0])).splitlines()]
+    rows = [line.split() for line in text(outcome_table(outcome.tables[0])).splitlines()]
     assert ["a", "1,200", "0.123"] in rows
     assert ["b"] in rows
 

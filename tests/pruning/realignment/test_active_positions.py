@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.alignment.small import images, residual
-from tests.pruning.realignment.test_reconstruction import Classified, Transformer
+from tests.networks import images, residual
+from tests.pruning.realignment.transformer import Classified, Transformer
 from tsdistill.pruning.realignment.active_positions import active_positions
 from tsdistill.runtime.modes import evaluation_mode
 

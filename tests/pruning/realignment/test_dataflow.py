@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.alignment.small import randomise
+from tests.networks import randomise
 from tsdistill.pruning.realignment.dataflow import PostOps, flow
 from tsdistill.pruning.realignment.least_squares import activation_target
 from tsdistill.runtime.modes import evaluation_mode

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.alignment.small import images, randomise
+from tests.networks import images, randomise
 from tsdistill.pruning.realignment.gauss_newton import kfac_preconditioner, refit, samples_for
 
 

@@ -5,7 +5,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from tests.alignment.small import randomise
+from tests.networks import randomise
 from tsdistill.pruning.pruning_state import IndexMap
 from tsdistill.pruning.realignment.target_layers import Block, find_targets
 from tsdistill.runtime.modes import evaluation_mode

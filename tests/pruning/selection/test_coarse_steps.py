@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tests.pruning.selection.test_greedy import _elimination
+from tests.pruning.selection.chains import elimination
 from tsdistill.alignment import analyze
 from tsdistill.pruning import plan
 from tsdistill.pruning.selection.constraints import constraints_of
@@ -33,7 +33,7 @@ def _selected(costs: dict[str, np.ndarray], part: float) -> tuple[CostModel, Cos
     """Widths before and after the coarse steps are looked at again."""
     graph = _tied_network()
     constraints = constraints_of(graph, min_nodes=1)
-    lists = [_elimination(name, costs[name][: size - 1].tolist()) for name, size in SIZES.items()]
+    lists = [elimination(name, costs[name][: size - 1].tolist()) for name, size in SIZES.items()]
     walked = cost_model_of(graph, "macs")
     limit = part * walked.total
     select(walked, lists, limit)
@@ -93,7 +93,7 @@ def test_ordinary_groups_are_selected_as_before() -> None:
     groups = tuple(Group(name, 64, (), (), ()) for name in "abcd")
     terms = [Term(f"{a}{b}", 1, ((0, ((a, 1),)), (0, ((b, 1),)))) for a, b in itertools.pairwise("abcd")]
     graph = NodeGraph(groups, tuple(terms), tuple(terms))
-    lists = [_elimination(name, np.sort(generator.gamma(1.0, 1.0, 63)).tolist()) for name in "abcd"]
+    lists = [elimination(name, np.sort(generator.gamma(1.0, 1.0, 63)).tolist()) for name in "abcd"]
     constraints = constraints_of(graph, min_nodes=1)
     for part in (0.8, 0.5, 0.3):
         walked = cost_model_of(graph, "macs")

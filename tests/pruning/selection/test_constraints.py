@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.alignment.small import mlp, residual
+from tests.networks import mlp, residual
 from tsdistill.errors import TsdistillError
 from tsdistill.pruning.selection.constraints import WidthConstraints, constraints_of, step_of
 from tsdistill.tracing import Group, NodeGraph, Slot, trace

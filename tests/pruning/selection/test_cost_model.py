@@ -5,19 +5,11 @@ from collections.abc import Callable, Mapping
 import pytest
 import torch
 
-from tests.alignment.small import residual
+from tests.networks import residual
+from tests.pruning.selection.chains import CostTerms
 from tsdistill.errors import TsdistillError
 from tsdistill.pruning.selection.cost_model import cost_model_of, savings_per_node
-from tsdistill.tracing import NodeGraph, Term, trace
-
-
-class CostTerms:
-    """Seconds by operation; the deeper, the dearer."""
-
-    fixed = 0.25
-
-    def terms(self, graph: NodeGraph) -> list[tuple[Term, float]]:
-        return [(term, 1e-6 * (place + 1)) for place, term in enumerate(graph.operations)]
+from tsdistill.tracing import trace
 
 
 @pytest.mark.parametrize("kind", ["macs", "params", "nodes", "latency"])

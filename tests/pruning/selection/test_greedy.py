@@ -1,31 +1,15 @@
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
+from tests.pruning.selection.chains import chain_graph, elimination
 from tsdistill.pruning.selection.cost_model import cost_model_of, savings_per_node
 from tsdistill.pruning.selection.greedy import Choice, convex, leaving, orders, select
 from tsdistill.pruning.selection.pruning_order import PruningOrder
-from tsdistill.tracing import Group, NodeGraph, Term
-
-
-def _graph(**sizes: int) -> NodeGraph:
-    """A chain: every operation is a product of neighbouring widths."""
-    groups = tuple(Group(name, size, (), (), ()) for name, size in sizes.items())
-    names = list(sizes)
-    terms = [Term("in", 10, ((0, ((names[0], 1),)),))]
-    terms += [Term(f"{a}{b}", 3, ((0, ((a, 1),)), (0, ((b, 1),)))) for a, b in itertools.pairwise(names)]
-    return NodeGraph(groups, tuple(terms), tuple(terms))
-
-
-def _elimination(name: str, costs: list[float]) -> PruningOrder:
-    steps = len(costs)
-    return PruningOrder(
-        (name,), np.zeros(steps, dtype=int), np.arange(steps), np.array(costs), np.zeros(steps, dtype=bool)
-    )
+from tsdistill.tracing import NodeGraph
 
 
 def _selected(graph: NodeGraph, lists: Sequence[PruningOrder], kind: str, part: float) -> dict[str, Choice]:
@@ -35,8 +19,8 @@ def _selected(graph: NodeGraph, lists: Sequence[PruningOrder], kind: str, part: 
 
 
 def test_the_cheapest_per_saving_goes_first_until_the_budget_is_met() -> None:
-    graph = _graph(a=10, b=10)
-    lists = [_elimination("a", [1.0] * 9), _elimination("b", [0.01] * 9)]
+    graph = chain_graph(a=10, b=10)
+    lists = [elimination("a", [1.0] * 9), elimination("b", [0.01] * 9)]
     choices = _selected(graph, lists, "macs", 0.6)
     assert len(choices["b"].nodes) == 6
     assert len(choices["a"].nodes) == 0
@@ -46,13 +30,13 @@ def test_the_cheapest_per_saving_goes_first_until_the_budget_is_met() -> None:
 
 
 def test_nothing_goes_when_all_is_kept() -> None:
-    choices = _selected(_graph(a=4, b=4), [_elimination("a", [0.0] * 3)], "params", 1.0)
+    choices = _selected(chain_graph(a=4, b=4), [elimination("a", [0.0] * 3)], "params", 1.0)
     assert len(choices["a"].nodes) == 0
 
 
 def test_a_budget_of_nodes_counts_nodes() -> None:
-    graph = _graph(a=300, b=100)
-    lists = [_elimination("a", list(np.linspace(0, 1, 299))), _elimination("b", list(np.linspace(0, 3, 99)))]
+    graph = chain_graph(a=300, b=100)
+    lists = [elimination("a", list(np.linspace(0, 1, 299))), elimination("b", list(np.linspace(0, 3, 99)))]
     choices = _selected(graph, lists, "nodes", 0.5)
     assert sum(len(choice.nodes) for choice in choices.values()) == 200
     highest = [lists[i].cost[len(choices[n].nodes) - 1] for i, n in enumerate("ab")]
@@ -60,22 +44,22 @@ def test_a_budget_of_nodes_counts_nodes() -> None:
 
 
 def test_a_dear_node_does_not_hide_the_cheap_ones_behind_it() -> None:
-    graph = _graph(a=10, b=10)
-    lists = [_elimination("a", [0.5, 0, 0, 0, 0, 0, 0, 0, 0]), _elimination("b", [0.3] * 9)]
+    graph = chain_graph(a=10, b=10)
+    lists = [elimination("a", [0.5, 0, 0, 0, 0, 0, 0, 0, 0]), elimination("b", [0.3] * 9)]
     choices = _selected(graph, lists, "nodes", 0.55)
     assert len(choices["a"].nodes) == 9
 
 
 def test_a_limit_out_of_reach_ends_where_the_nodes_do() -> None:
-    graph = _graph(a=10, b=10)
+    graph = chain_graph(a=10, b=10)
     cost_model = cost_model_of(graph, "macs")
-    select(cost_model, [_elimination("a", [1.0] * 3)], 0.0)
+    select(cost_model, [elimination("a", [1.0] * 3)], 0.0)
     assert cost_model.kept == {"a": 7, "b": 10}
     assert cost_model.total == 0.7 * graph.macs()
 
 
 def test_several_groups_in_one_elimination_keep_its_order() -> None:
-    graph = _graph(a=4, b=4)
+    graph = chain_graph(a=4, b=4)
     both = PruningOrder(
         ("a", "b"), np.array([1, 0, 1]), np.array([2, 3, 0]), np.array([0.0, 1, 2]), np.zeros(3, dtype=bool)
     )
@@ -94,5 +78,5 @@ def test_convex_costs_never_decrease_and_keep_their_sum() -> None:
 
 
 def test_savings_per_node() -> None:
-    assert savings_per_node(cost_model_of(_graph(a=10, b=5), "macs")) == {"a": 10 + 15, "b": 30}
-    assert savings_per_node(cost_model_of(_graph(a=10, b=5), "nodes")) == {"a": 1, "b": 1}
+    assert savings_per_node(cost_model_of(chain_graph(a=10, b=5), "macs")) == {"a": 10 + 15, "b": 30}
+    assert savings_per_node(cost_model_of(chain_graph(a=10, b=5), "nodes")) == {"a": 1, "b": 1}

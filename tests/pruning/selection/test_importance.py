@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.alignment.small import images, residual
+from tests.networks import images, residual
 from tsdistill.alignment import analyze
 from tsdistill.alignment.report import AlignmentReport
 from tsdistill.errors import TsdistillError

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.alignment.small import images, randomise, residual
+from tests.networks import images, randomise, residual
 from tsdistill.alignment import AlignmentReport, analyze
 from tsdistill.errors import BudgetUnreachable, TsdistillError
 from tsdistill.evaluation import macs

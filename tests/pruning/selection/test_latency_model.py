@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.alignment.small import mlp, residual
+from tests.networks import mlp, residual
 from tsdistill.errors import TsdistillError
 from tsdistill.pruning.selection import latency_model
 from tsdistill.pruning.selection.cost_model import cost_model_of

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.alignment.small import images, mlp, randomise, residual
+from tests.networks import images, mlp, randomise, residual
 from tsdistill.alignment import AlignmentReport, analyze
 from tsdistill.errors import TsdistillError
 from tsdistill.pruning import PruningPlan, plan, prune_result

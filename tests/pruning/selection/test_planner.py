@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.alignment.small import images, mlp, randomise, residual
-from tests.pruning.selection.test_cost_model import CostTerms
+from tests.networks import images, mlp, randomise, residual
+from tests.pruning.selection.chains import CostTerms
 from tsdistill.alignment import analyze
 from tsdistill.errors import BudgetUnreachable, TsdistillError
 from tsdistill.options import SelectionOptions

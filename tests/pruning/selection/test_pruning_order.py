@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.alignment.small import images, mlp, randomise, residual
+from tests.networks import images, mlp, randomise, residual
 from tsdistill.alignment import AlignmentReport, analyze
 from tsdistill.pruning.selection.pruning_order import PruningOrder, families, score
 from tsdistill.statistics.covariance import Covariance

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from tests.pruning.selection.test_greedy import _elimination, _graph
+from tests.pruning.selection.chains import chain_graph, elimination
 from tsdistill.pruning.selection.constraints import constraints_of
 from tsdistill.pruning.selection.cost_model import CostModel, cost_model_of
 from tsdistill.pruning.selection.greedy import orders, select
@@ -13,10 +13,10 @@ from tsdistill.pruning.selection.width_steps import round_off
 
 
 def _rounded(sizes: dict[str, int], costs: dict[str, np.ndarray], part: float, step: int) -> CostModel:
-    graph = _graph(**sizes)
+    graph = chain_graph(**sizes)
     constraints = constraints_of(graph, round_to=step, min_nodes=1)
     lists = [
-        _elimination(name, costs[name][: sizes[name] - constraints.floors[name]].tolist()) for name in sizes
+        elimination(name, costs[name][: sizes[name] - constraints.floors[name]].tolist()) for name in sizes
     ]
     cost_model = cost_model_of(graph, "macs")
     limit = part * cost_model.total
@@ -43,7 +43,7 @@ def test_rounded_widths_meet_the_budget_and_come_near_the_best_there_is(seed: in
         name: np.sort(generator.gamma(0.5, generator.uniform(0.3, 3), size)) for name, size in sizes.items()
     }
     cost_model = _rounded(sizes, costs, part, 8)
-    graph = _graph(**sizes)
+    graph = chain_graph(**sizes)
     ladders = [[size, *(w for w in range(8, size, 8))] for size in sizes.values()]
     best = min(
         sum(float(costs[name][: sizes[name] - kept].sum()) for name, kept in zip(sizes, widths, strict=True))
@@ -56,9 +56,9 @@ def test_rounded_widths_meet_the_budget_and_come_near_the_best_there_is(seed: in
 def test_what_rounding_left_of_the_budget_goes_to_the_dearest() -> None:
     sizes = {"a": 24, "b": 24, "c": 24}
     costs = {"a": np.full(24, 1.0), "b": np.full(24, 1.01), "c": np.full(24, 5.0)}
-    graph = _graph(**sizes)
+    graph = chain_graph(**sizes)
     constraints = constraints_of(graph, round_to=8, min_nodes=1)
-    lists = [_elimination(name, costs[name][:16].tolist()) for name in sizes]
+    lists = [elimination(name, costs[name][:16].tolist()) for name in sizes]
     cost_model = cost_model_of(graph, "nodes")
     cost_model.remove({"a": 3, "b": 3, "c": 3})
     round_off(cost_model, orders(lists), constraints, 63)

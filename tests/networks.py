@@ -1,4 +1,4 @@
-"""Small networks for the tests of alignment and pruning, randomised throughout."""
+"""Small networks that several folders of tests use."""
 
 from __future__ import annotations
 
@@ -31,6 +31,27 @@ def mlp(*widths: int, seed: int = 0) -> nn.Sequential:
     for index, (a, b) in enumerate(itertools.pairwise(widths)):
         layers += [nn.Linear(a, b)] + ([nn.ReLU()] if index < len(widths) - 2 else [])
     model = nn.Sequential(*layers)
+    randomise(model, seed)
+    return model
+
+
+def untrained_mlp(
+    *widths: int, seed: int = 0, act: nn.Module | None = None, bias: bool = True
+) -> nn.Sequential:
+    """Linear layers with ``act`` (ReLU) between them, as PyTorch initialises them."""
+    torch.manual_seed(seed)
+    layers: list[nn.Module] = []
+    for read, written in itertools.pairwise(widths):
+        layers += [nn.Linear(read, written, bias), act or nn.ReLU()]
+    return nn.Sequential(*layers[:-1]).eval()
+
+
+def convnet(*widths: int, seed: int = 0) -> nn.Sequential:
+    """Convolutions with batch norm and ReLU, a mean over positions, ten classes; randomised."""
+    layers: list[nn.Module] = []
+    for read, written in itertools.pairwise((1, *widths)):
+        layers += [nn.Conv2d(read, written, 3, padding=1), nn.BatchNorm2d(written), nn.ReLU()]
+    model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], 10))
     randomise(model, seed)
     return model
 
