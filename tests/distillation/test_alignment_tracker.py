@@ -105,7 +105,7 @@ def test_what_cannot_be_tracked_is_said() -> None:
     teacher = convnet(6, 8)
     with pytest.raises(TsdistillError, match="no samples"):
         AlignmentTracker(teacher, teacher, [])
-    with pytest.raises(TsdistillError, match="call look"):
+    with pytest.raises(TsdistillError, match="measure"):
         AlignmentTracker(teacher, convnet(6, 8, seed=1), batches()).history()
     assert (tracked_samples(None), tracked_samples(10), tracked_samples(60000), tracked_samples(10**7)) == (
         64,

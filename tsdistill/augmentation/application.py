@@ -1,4 +1,4 @@
-"""Using a strategy: made ready before the first batch, applied to each, held to what it promises."""
+"""Application of a strategy: preparation, use on every batch, checks of its results."""
 
 from __future__ import annotations
 

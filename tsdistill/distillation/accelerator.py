@@ -27,7 +27,7 @@ _LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR")
 
 
 class StudentModule(nn.Module):
-    """What accelerate wraps and changes in place of the student, which stays as it is.
+    """The module that accelerate wraps and changes in place of the student.
 
     Args:
         student: the model that is trained.
@@ -113,7 +113,7 @@ def launched() -> bool:
 
 
 def _accelerate_device(device: str) -> str | None:
-    """What accelerate is told: ``None`` lets it choose."""
+    """The device for accelerate; ``None`` lets it choose."""
     if device == "auto":
         return None if torch.cuda.is_available() or _mps() else "cpu"
     check_device(device)

@@ -45,10 +45,9 @@ def tracked_samples(samples: int | None) -> int:
 class AlignmentTracker:
     """Mean best correlation of the teacher's nodes with the student's, group by group, over a training.
 
-    The samples, the pairs of groups and the strengths of the teacher's nodes are settled at the beginning, so
-    that all epochs can be compared. In a job of several processes all of them make one and `look` together.
-
-    At most 32 positions of a map are looked at in each sample.
+    The samples, the pairs of groups and the strengths of the teacher's nodes are fixed at the beginning, so
+    that all epochs can be compared. In a job of several processes all of them make one and call `measure`
+    together. At most 32 positions of a map are read in each sample.
 
     Args:
         student: the bare student.
@@ -86,7 +85,7 @@ class AlignmentTracker:
         self.pairs, self.notes = self._paired.pairs, self._paired.notes
 
     def measure(self, name: str) -> dict[str, float]:
-        """Look at the student as it is now.
+        """Measure the alignment of the student at this point of the training.
 
         Args:
             name: of this point of the training, such as ``"epoch 3"``.
@@ -150,7 +149,7 @@ class AlignmentTracker:
             TsdistillError: nothing was looked at.
         """
         if not self._names:
-            raise TsdistillError("alignment was never looked at; call look() first")
+            raise TsdistillError("there is no measurement yet; call measure() first")
         student, teacher = self._paired.student.model, self._paired.teacher.model
         batches = list(self._samples)
         example = self._paired.example

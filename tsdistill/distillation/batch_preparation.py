@@ -1,4 +1,4 @@
-"""From a batch as it was read to what both models get: checked, moved, augmented, labels smoothed."""
+"""Preparation of batches for both models: checks, transfer, augmentation, label smoothing."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ that no two streams are equal."""
 
 
 class BatchPreparation:
-    """Makes batches ready; what is random depends on seed, epoch, batch and process alone.
+    """Prepares batches; random numbers depend on seed, epoch, batch and process alone.
 
     Args:
         options: augmentation, smoothing and seed.
-        strategy: the augmentation, made ready; ``None`` for none.
+        strategy: the augmentation, prepared; ``None`` for none.
         classes: of the output that labels are for, ``None`` for several or where it holds no class scores.
         needs_labels: whether a loss reads labels.
         process: number of this process.
@@ -125,12 +125,12 @@ class BatchPreparation:
 
     @property
     def one_class(self) -> int | None:
-        """The only class that there has been, ``None`` for several or when labels are not looked at."""
+        """The only class so far, ``None`` for several or when labels are not read."""
         return next(iter(self._seen)) if len(self._seen) == 1 else None
 
 
 def check_range(y: Tensor, classes: int, index: Tensor | None = None, ignore_index: int = IGNORED) -> None:
-    """See that labels are classes of the model, or ignored.
+    """Check that labels are classes of the model, or ignored.
 
     Raises:
         TsdistillError: one is not; names it and its sample.
@@ -147,7 +147,7 @@ def check_range(y: Tensor, classes: int, index: Tensor | None = None, ignore_ind
 
 
 def check_labels(data: TrainingData, classes: int | None, ignore_index: int = IGNORED) -> None:
-    """Look at the labels of all samples, where they are known before these are read.
+    """Check the labels of all samples, where they are known before these are read.
 
     Raises:
         TsdistillError: one is out of range, or there is one class only.
@@ -184,7 +184,7 @@ def smoothed(y: Tensor, part: float, classes: int) -> Tensor:
 def strategy_of(
     options: TrainOptions, teacher: Any, batches: Sequence[tuple[Any, Any]], mean: Any, std: Any
 ) -> Strategy | None:
-    """The augmentation that the options ask for, made ready.
+    """The augmentation of the options, prepared.
 
     Raises:
         TsdistillError: there is no such strategy, or it does not suit the models or the data.

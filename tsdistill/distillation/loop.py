@@ -1,4 +1,4 @@
-"""The training loop: epochs of batches, an update now and then, a state on disk that can go on from there."""
+"""The training loop: epochs, updates, and checkpoints from which a run is resumed."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class TrainingLoop:
             self._context.validation.load(state["following"])
 
     def state(self) -> dict[str, Any]:
-        """Everything that is needed to go on, as plain data."""
+        """The state of a checkpoint, as plain data."""
         return {
             "position": dict(vars(self.position)),
             "log": self.log,
@@ -105,7 +105,7 @@ class TrainingLoop:
                 self._epoch(self.position.epoch)
 
     def _begin(self) -> None:
-        """Look at the student as it is before training: epoch 0 of the log, where there are held-out data."""
+        """Evaluate the student before training: epoch 0 of the log, where there are held-out data."""
         context = self._context
         figures = context.validation.evaluate_held_out(context.optimizer_step.result())
         context.optimizer_step.frozen = self._freezes_batchnorm(figures)
@@ -159,7 +159,7 @@ class TrainingLoop:
             yield preparation(batch, 0, context.accelerator.device)[0]
 
     def _from_first_process(self, value: bool) -> bool:
-        """What the first process says."""
+        """The value of the first process."""
         if self._context.accelerator.num_processes == 1:
             return value
         from accelerate.utils import broadcast_object_list
@@ -280,7 +280,7 @@ class TrainingLoop:
         return loss, count(x)
 
     def _teacher_fault(self, step: Step) -> str | None:
-        """What the teacher gave that is not finite, in words."""
+        """The teacher's output that is not finite, in words."""
         x = by_name(self._student, step.x)
         outputs = self._context.outputs
         return outputs.non_finite_teacher_output(
@@ -310,7 +310,7 @@ class TrainingLoop:
         self._stop_at(f"{what} is no finite number", epoch, batch, sound)
 
     def _check_weights(self, epoch: int, batch: int) -> None:
-        """Stop where weights are no finite numbers, so that no such state is kept."""
+        """Stop where a weight is not finite, so that no such state is written."""
         if not signals.all_finite(self._student):
             self._stop_at("a weight is no finite number", epoch, batch, False)
 
@@ -339,7 +339,7 @@ class TrainingLoop:
             self._means.start_clock()
 
     def _write_checkpoint(self, epoch: int, number: int) -> None:
-        """Write the state, once it is known to be sound."""
+        """Write the state once losses and weights are known to be finite."""
         self._check_losses(epoch)
         self._check_weights(epoch, number)
         self._means.stop_clock()
@@ -363,7 +363,7 @@ class TrainingLoop:
         tell_training(progress, status)
 
     def _end_epoch(self, epoch: int) -> None:
-        """Log an epoch that is done, look at the model, keep its state."""
+        """Log a finished epoch, evaluate the model, write its state."""
         context = self._context
         self._means.stop_clock()
         line = {"epoch": epoch + 1, **self._means.line(context.accelerator), "lr": context.optimizer_step.lr}

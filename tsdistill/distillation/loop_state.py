@@ -1,4 +1,4 @@
-"""What a training loop works with."""
+"""The objects of a training loop."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class LoopContext:
-    """What a loop works with.
+    """The objects of a training loop.
 
     Attributes:
         request: what the caller asked for.
-        accelerator: where it runs.
-        data: what it reads.
-        preparation: makes batches ready.
+        accelerator: of this process.
+        data: the training data.
+        preparation: prepares batches.
         teacher_forward: the outputs of the teacher.
-        loss: what is made small, attached.
-        outputs: what student and teacher give.
-        samples: the batches that losses renew their matches on.
+        loss: the losses, attached.
+        outputs: the outputs of student and teacher.
+        samples: the batches on which losses renew their matches.
         optimizer_step: the student, its optimizer and schedule.
         writer: checkpoints, the log and the model on disk.
         validation: figures on held-out data and alignment, after each epoch.

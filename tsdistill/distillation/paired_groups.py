@@ -1,8 +1,8 @@
-"""A student beside its teacher during training: both traced, groups paired, looked at now and then."""
+"""Student and teacher during training: both traced, their groups paired and measured."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -33,10 +33,10 @@ from tsdistill.tracing import trace
 
 
 class Samples(Sequence[tuple[Any, Any]]):
-    """Batches that know how many samples they have, so that as many positions are looked at as are needed.
+    """Batches with their number of samples, by which the number of positions is chosen.
 
     Args:
-        batches: what to hold.
+        batches: the batches.
         limit: samples after which to stop; all without it. A batch that is cut loses its labels.
     """
 
@@ -61,7 +61,7 @@ class Samples(Sequence[tuple[Any, Any]]):
 
 @dataclass(frozen=True, eq=False)
 class GroupPair:
-    """A student group and its teacher group, and how what is seen of them becomes nodes at common positions.
+    """A student group and its teacher group, and how their activations become nodes at common positions.
 
     Attributes:
         name: the student's group.
@@ -193,37 +193,15 @@ class PairedGroups:
     @cached_property
     def shared_pairs(self) -> tuple[GroupPair, ...]:
         """Every pair of groups that both models pass when they run, with the positions where they meet."""
-        read_pairs = []
-        for name, other in self.pairs.items():
-            student_reading, teacher_reading = (
-                self.student.sites.primary(name),
-                self.teacher.sites.primary(other),
-            )
-            if student_reading is not None and teacher_reading is not None:
-                read_pairs.append((name, other, student_reading, teacher_reading))
-        student_sites, teacher_sites = self.student.sites.sites, self.teacher.sites.sites
-        student_shapes = self._shapes(
-            self.student, [student_sites[reading.site] for _, _, reading, _ in read_pairs], "student"
-        )
-        teacher_shapes = self._shapes(
-            self.teacher, [teacher_sites[reading.site] for *_, reading in read_pairs], "teacher"
-        )
+        students = self._passed(self.student, self.pairs, "student")
+        teachers = self._passed(self.teacher, self.pairs.values(), "teacher")
         pairs = []
-        for name, other, student_reading, teacher_reading in read_pairs:
-            a, b = student_shapes.get(student_reading.site), teacher_shapes.get(teacher_reading.site)
-            if a is not None and b is not None:
+        for name, other in self.pairs.items():
+            if name in students and other in teachers:
+                reading, site, a = students[name]
+                teacher_reading, teacher_site, b = teachers[other]
                 meeting = common_grid(a[1:], b[1:], windows=a[0] != b[0])
-                pairs.append(
-                    GroupPair(
-                        name,
-                        other,
-                        student_reading,
-                        teacher_reading,
-                        student_sites[student_reading.site],
-                        teacher_sites[teacher_reading.site],
-                        meeting,
-                    )
-                )
+                pairs.append(GroupPair(name, other, reading, teacher_reading, site, teacher_site, meeting))
         if not pairs:
             raise TsdistillError(
                 "the forward passes show no pair of groups of student and teacher; give other models, or a "
@@ -231,22 +209,23 @@ class PairedGroups:
             )
         return tuple(pairs)
 
-    def _shapes(
-        self, side: TracedModel, sites: Sequence[ReaderInput], role: str
-    ) -> dict[str, tuple[int, ...]]:
-        """Per site number of rows of one sample and its position dimensions; those that do not run are left
-        out."""
-        shapes: dict[str, tuple[int, ...]] = {}
-        taps = [input_of(site.module) for site in sites]
-        features = Features(side.model, taps, role)
+    def _passed(
+        self, side: TracedModel, groups: Iterable[str], role: str
+    ) -> dict[str, tuple[GroupSite, ReaderInput, tuple[int, ...]]]:
+        """By group its reading, the layer that reads it, and the rows of one sample and position dimensions
+        there; groups whose reader does not run are left out."""
+        readings = {name: reading for name in groups if (reading := side.sites.primary(name)) is not None}
+        sites = {name: side.sites.sites[reading.site] for name, reading in readings.items()}
+        features = Features(side.model, [input_of(site.module) for site in sites.values()], role)
         with evaluation_mode(side.model), torch.no_grad(), features:
             forward(side.model, self.example, role)
-        for site in sites:
+        passed = {}
+        for name, site in sites.items():
             x = features.passed.get(input_of(site.module))
             if x is not None:
                 channels = channels_first(x, site.channel_dim)
-                shapes[site.key] = (channels.shape[0], *channels.shape[2:])
-        return shapes
+                passed[name] = readings[name], site, (channels.shape[0], *channels.shape[2:])
+        return passed
 
 
 def similarities(moments: Mapping[str, Moments]) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""What a caller asks for, and what is found out about models and data before anything is trained."""
+"""The request of a training, and what is measured of models and data before it starts."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Pairs = list[tuple[Any, Any]]
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """What the caller gives (see `tsdistill.distillation.distill`)."""
+    """The arguments of `tsdistill.distillation.distill`."""
 
     student: nn.Module
     teacher: nn.Module | None
@@ -53,13 +53,13 @@ class Request:
 
 
 def probe_size(loss: Combined | None, options: TrainOptions) -> int:
-    """How many samples losses and augmentations want to get to know the models on."""
+    """Samples of the probe batches that losses and augmentations need."""
     plain = loss is None or not any(term.reads_features for term in loss.terms)
     return _OUTPUT_SAMPLES if plain and options.augment in ("none", "standard") else _FEATURE_SAMPLES
 
 
 def probe_batches(request: Request, device: torch.device, wanted: int) -> Pairs:
-    """The batches, the same for every process, on which losses get to know the models."""
+    """The probe batches, the same for every process."""
     options = request.options
     size = min(options.batch_size, wanted)
     data = open_training(

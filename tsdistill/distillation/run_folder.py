@@ -36,7 +36,7 @@ def plain_line(line: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class RunFolder:
-    """What a run leaves behind.
+    """The files of a run.
 
     ``model.safetensors`` (the student as it is after the last epoch), ``best.safetensors`` (as it was when it
     was best on held-out data), ``options.json``, ``log.jsonl`` (a line an epoch), ``checkpoints/last.pt``.
@@ -72,7 +72,7 @@ class RunFolder:
             raise TsdistillError(f"{self.path} cannot be made ({error.strerror}); name another") from error
 
     def begin(self, identity: Mapping[str, Any], resume: bool) -> dict[str, Any] | None:
-        """Get ready for a run: what an earlier one has left, when it goes on.
+        """Prepare the folder for a run, and read the checkpoint of a resumed one.
 
         Args:
             identity: ``options`` and whatever else makes the run what it is, by name.

@@ -1,4 +1,4 @@
-"""From what the caller gives to a loop that runs: everything is checked before anything is trained."""
+"""Preparation of a training: everything is checked before anything is trained."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def run(request: Request) -> TrainResult:
 def _run(
     request: Request, named: Combined | None, accelerator: Accelerator, folder: RunFolder | None
 ) -> tuple[TrainResult, AlignmentTracker | None]:
-    """The result without its history, and who followed the alignment."""
+    """The result without its history, and the tracker of the alignment."""
     options, student, teacher = request.options, request.student, request.teacher
     for model in _unsharded_models(request):
         model.to(accelerator.device)
@@ -178,7 +178,7 @@ def _run(
 def _begin(
     folder: RunFolder | None, identity: Mapping[str, Any], resume: bool, accelerator: Accelerator
 ) -> dict[str, Any] | None:
-    """The checkpoint to go on from, as the first process finds it: others may not see its disk."""
+    """The checkpoint of the first process; others may not see its disk."""
     state = folder.begin(identity, resume) if folder is not None and folder.writes else None
     if accelerator.num_processes > 1:
         from accelerate.utils import broadcast_object_list
@@ -188,7 +188,7 @@ def _begin(
 
 
 def _unsharded_models(request: Request) -> list[nn.Module]:
-    """The models that every process holds whole."""
+    """The models that are not sharded."""
     if request.teacher is None or request.options.shard_teacher:
         return [request.student]
     return [request.student, *members_of(request.teacher)]
@@ -224,7 +224,7 @@ def _identity(
     teacher_fingerprint: str | None,
     samples: Batches,
 ) -> dict[str, Any]:
-    """What a resumed run has to have in common with the one before."""
+    """What has to be equal in a resumed run."""
     from tsdistill.version import __version__
 
     options = {**request.options.to_dict(), "loss": dict(losses)}
@@ -282,7 +282,7 @@ def _teacher_forward(
 def _validation(
     request: Request, accelerator: Accelerator, data: TrainingData, outputs: TrainedOutputs
 ) -> tuple[Validation, tuple[str, ...]]:
-    """What looks at the student after each epoch, and notes for people."""
+    """The measurements after each epoch, and notes for people."""
     options, teacher, held_out = request.options, request.teacher, None
     if request.held_out is not None:
         spec = info_of(request.student).input
@@ -317,7 +317,7 @@ def _parameters_on(parameters: Any, device: torch.device) -> list[nn.Parameter]:
 
 
 def _ensemble_notes(request: Request) -> list[str]:
-    """What to say where there are several teachers."""
+    """Notes on several teachers."""
     if not isinstance(request.teacher, Ensemble):
         return []
     shares = ", ".join(f"{share:.3g}" for share in request.teacher.weights.tolist())

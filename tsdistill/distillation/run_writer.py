@@ -1,4 +1,4 @@
-"""What a run writes while it goes on: checkpoints, the log, the model."""
+"""Writing of checkpoints, the log and the model during a run."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ class RunWriter:
 
     @property
     def resume_hint(self) -> str:
-        """How a run that was stopped goes on, for a message."""
+        """How a stopped run is resumed, for a message."""
         return "" if self._folder is None else f"; {written('resume', True)} goes on from there"
 
     def check(self) -> None:
-        """See that the model can be saved at all, before it is trained.
+        """Check that the model can be saved, before it is trained.
 
         Raises:
             TsdistillError: nothing says how to build it again, or there is no space.
@@ -58,7 +58,7 @@ class RunWriter:
             save(self._result(), place / MODEL, arch=self._arch)
 
     def due(self, updates: int) -> bool:
-        """Whether a state is to be kept after so many updates."""
+        """Whether a checkpoint is due after so many updates."""
         if not self._writes:
             return False
         minutes = self._options.checkpoint_minutes
@@ -67,7 +67,7 @@ class RunWriter:
         return updates % self._options.checkpoint_steps == 0
 
     def write(self, state: Mapping[str, Any], updates: int) -> None:
-        """Keep a state.
+        """Write a checkpoint.
 
         Raises:
             TsdistillError: the disk is full; the state before it is still there.
@@ -77,9 +77,9 @@ class RunWriter:
             self._since, self._at = time.monotonic(), updates
 
     def close_epoch(self, state: Mapping[str, Any], log: Sequence[Mapping[str, Any]], updates: int) -> None:
-        """Keep the model, the state and the log at the end of an epoch.
+        """Write the model, the checkpoint and the log at the end of an epoch.
 
-        Models come first: when the state is there, so is everything it speaks of.
+        Models come first, so that a checkpoint never refers to a model that is not written.
         """
         if self._folder is None or not self._writes:
             return
@@ -90,7 +90,7 @@ class RunWriter:
         self._folder.write_log(log)
 
     def keep_last_finite(self, load: Callable[[Mapping[str, Any]], None], sound: bool) -> str:
-        """Keep the last state whose weights are finite numbers; says where, for a message.
+        """Save the last model whose weights are finite; returns where, for a message.
 
         Args:
             load: loads a checkpoint into the training, where the present weights are not finite.

@@ -47,7 +47,7 @@ class NoTeacher:
 
     teacher: nn.Module | None = None
 
-    def __call__(self, x: Any, index: Tensor | None) -> TeacherOutputs:
+    def __call__(self, _x: Any, _index: Tensor | None) -> TeacherOutputs:
         """Neither outputs nor features."""
         return {}, {}
 
@@ -74,13 +74,8 @@ class TeacherForward:
         self._within = within
         self._features = Features(inside or teacher, taps, "teacher") if taps else None
 
-    def __call__(self, x: Any, index: Tensor | None) -> TeacherOutputs:
-        """The outputs in float32, by name, and the features by tap.
-
-        Args:
-            x: the inputs of the batch.
-            index: int64 ``[N]``, the sample numbers; not used.
-        """
+    def __call__(self, x: Any, _index: Tensor | None) -> TeacherOutputs:
+        """The outputs of inputs ``x`` in float32, by name, and the features by tap."""
         with torch.no_grad(), self._within():
             if self._features is None:
                 return self._outputs(x), {}

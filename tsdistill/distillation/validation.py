@@ -30,7 +30,7 @@ outputs come before those of one (``kl@scores``)."""
 
 @dataclass(eq=False)
 class Validation:
-    """Looks at the student after every epoch.
+    """Measurements of the student after every epoch.
 
     Where the teacher's weights are spread over the processes, all of them run the held-out samples; otherwise
     the first does.

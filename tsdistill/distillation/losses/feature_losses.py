@@ -156,13 +156,7 @@ class AttentionTransfer(PairLoss):
     def attach(
         self, student: nn.Module, teacher: nn.Module | None, batches: Batches, generator: Generator
     ) -> None:
-        """Pair groups.
-
-        Args:
-            student: the bare student.
-            teacher: the bare teacher.
-            batches: a few batches, which pair groups where names do not.
-            generator: not used.
+        """Pair groups that have maps in both models (see `PairLoss`).
 
         Raises:
             TsdistillError: no teacher, or no pair of groups that has maps in both models.
