@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 import torch
 from torch import nn
@@ -87,3 +89,52 @@ def test_what_breaks_only_in_use_is_put_back(other: str) -> None:
         assert cut.model(x).shape == (1, 3)
     assert cut.model.train()(x).shape == (1, 3)
     assert sum(p.numel() for p in cut.model.parameters()) < sum(p.numel() for p in model.parameters())
+
+
+class Delegated(Split):
+    """As ``Split``, where a function from outside looks at the mode of one of PyTorch's own modules."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden = self.one(x).relu()
+        if in_training(self.two):
+            hidden = hidden + torch.zeros(12)
+        return self.two(hidden) + self.free(x)
+
+
+def in_training(module: nn.Module) -> bool:
+    return module.training
+
+
+def test_the_mode_of_any_module_may_decide_what_runs() -> None:
+    torch.manual_seed(0)
+    model, x = Delegated("training").eval(), torch.randn(1, 6)
+    graph = tsd.trace(model, x)
+    cut = tsd.cut(model, graph, {group.name: [0, 1, 2] for group in graph.groups}, x)
+    assert [frozen.name for frozen in cut.put_back] == ["one"]
+
+
+class Counted(nn.Module):
+    """A network of PyTorch's own layers that counts its forwards, those of its copies with them."""
+
+    forwards: ClassVar[list[int]] = []
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        Counted.forwards.append(len(x))
+        return self.layers(x).mean((2, 3))
+
+
+def test_trace_and_cut_of_plain_layers_take_six_forwards() -> None:
+    """One with labels; a cut copy and its reference in ``trace`` and in ``cut``; one in inference mode."""
+    torch.manual_seed(0)
+    model, x = Counted().eval(), torch.randn(1, 3, 9, 9)
+    Counted.forwards.clear()
+    graph = tsd.trace(model, x)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    cut = tsd.cut(model, graph, {graph.groups[0].name: [1, 2, 5]}, x)
+    assert Counted.forwards == [1] * 6
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert not cut.put_back

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import get_ident
@@ -41,8 +42,14 @@ def module_names(model: nn.Module, stack: list[str]) -> Iterator[None]:
 
 
 @contextmanager
-def attributes_read(model: nn.Module, note: Callable[[str, str], None]) -> Iterator[None]:
-    """Call ``note(module, attribute)`` whenever code reads a number, a tuple or a list off a module."""
+def attributes_read(
+    model: nn.Module, note: Callable[[str, str], None], note_mode: Callable[[], None] = lambda: None
+) -> Iterator[None]:
+    """Call ``note(module, attribute)`` whenever code reads a number, a tuple or a list off a module.
+
+    ``note_mode()`` is called when code other than that of PyTorch's own modules reads the training mode of a
+    module. Dropout modules do not count: `plain_evaluation` keeps them in evaluation mode.
+    """
     names: dict[int, list[str]] = {}
     for name, module in model.named_modules(remove_duplicate=False):
         names.setdefault(id(module), []).append(name)
@@ -53,6 +60,10 @@ def attributes_read(model: nn.Module, note: Callable[[str, str], None]) -> Itera
         if type(value) in (int, tuple, list):
             for name in names.get(id(self), ()):
                 note(name, attribute)
+        elif attribute == "training" and "Drop" not in type(self).__name__:
+            reader = sys._getframe(1).f_globals.get("__name__", "")
+            if not reader.startswith("torch.nn.modules."):
+                note_mode()
         return value
 
     nn.Module.__getattribute__ = spy  # type: ignore[assignment, method-assign]

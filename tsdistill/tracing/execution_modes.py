@@ -8,10 +8,13 @@ from tsdistill.errors import TsdistillError
 from tsdistill.runtime.modes import Inputs, evaluation_in_use, plain_evaluation, run
 from tsdistill.runtime.unchanged import preserved_models
 from tsdistill.tracing.cut_verification import LENIENT, difference
+from tsdistill.tracing.model_copy import deepcopy_model
 from tsdistill.tracing.training_only import runs_in_training
 
 
-def failure_in_use(small: nn.Module, model: nn.Module, inputs: Inputs) -> str | None:
+def failure_in_use(
+    small: nn.Module, model: nn.Module, inputs: Inputs, *, training: bool = True
+) -> str | None:
     """What fails when a user runs ``small`` and does not when the user runs ``model``; None if nothing does.
 
     The checks of a cut run plain operators, because these can be followed. A user's forward takes the fused
@@ -21,13 +24,19 @@ def failure_in_use(small: nn.Module, model: nn.Module, inputs: Inputs) -> str | 
     Args:
         small: the cut model.
         model: the model that it was cut from.
-        inputs: one input (batch 1); training mode gets it twice.
+        inputs: one input (batch 1); training mode gets it twice where once is not enough.
+        training: whether training mode is tried, too. It need not be where no code but PyTorch's own modules
+            reads the mode: then the same operators run in both, but for dropout and the statistics of norms.
     """
     with preserved_models(small, model):
         cause = _evaluation_failure(small, inputs)
         if cause is not None and _evaluation_failure(model, inputs) is None:
             return f"in inference mode, with the kernels that PyTorch chooses, {cause}"
-        if not runs_in_training(small, inputs) and runs_in_training(model, inputs):
+        if (
+            training
+            and not runs_in_training(small, inputs)
+            and runs_in_training(deepcopy_model(model), inputs)
+        ):
             return "its forward fails in training mode"
     return None
 

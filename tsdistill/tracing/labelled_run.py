@@ -117,7 +117,7 @@ def _recorded(
     with (
         plain_evaluation(model, scales=True),
         module_names(model, tracer.stack),
-        attributes_read(model, tracer.note),
+        attributes_read(model, tracer.note, tracer.note_mode),
         _call_layers(model, tracer),
         inputs_of_layers(model, tracer),
         tracer,

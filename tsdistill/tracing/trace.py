@@ -266,7 +266,9 @@ def _attempt(
     for run_, replayed in zip(runs, replays, strict=True):
         problem = disagreement(run_, model, replayed.output)
         if problem is None and in_use and not run_.record.companions:
-            problem = failure_in_use(small, model, run_.inputs)
+            problem = failure_in_use(
+                small, model, run_.inputs, training=run_.record.trace.reads_training
+            )
         if problem is not None:
             blamed = _bisect(model, graph, removed, inputs, problem, in_use=in_use)
             return _Outcome(small, attributes, buffers, blamed)

@@ -104,6 +104,7 @@ class Trace:
         aligned: labels of which only multiples of `ALIGNED` can stay.
         read: ``(module, attribute)`` of the numbers, and rows of them, that the forward read -> how many
             operators had run by then.
+        reads_training: whether code outside PyTorch's own modules read the training mode of a module.
         cached: whether the traced forward relies on tensors that modules compute in their first forward and
             keep.
         further_runs: runs on other inputs, for what this one does not run; they share ``constraints``.
@@ -121,6 +122,7 @@ class Trace:
     predicted: set[tuple[str, str]] = field(default_factory=set)
     aligned: list[np.ndarray] = field(default_factory=list)
     read: dict[tuple[str, str], int] = field(default_factory=dict)
+    reads_training: bool = True
     cached: bool = False
     further_runs: list[Run] = field(default_factory=list)
     unrun: frozenset[str] = frozenset()

@@ -44,6 +44,7 @@ class Tracer(OperatorMode):
         self.stack: list[str] = [""]
         self.aligned: list[np.ndarray] = []
         self.read: dict[tuple[str, str], int] = {}
+        self.reads_training = any(_sets_mode(module) for module in model.modules())
         self._labels: dict[int, tuple[ref[torch.Tensor], Labels]] = {}
         self._weights: dict[tuple, Labels] = {}
         self._data: dict[int, ref[torch.Tensor]] = {}
@@ -281,6 +282,10 @@ class Tracer(OperatorMode):
         """Note how many operators had run when an attribute was first read."""
         self.read.setdefault((module, attribute), len(self.steps))
 
+    def note_mode(self) -> None:
+        """Note that code read the training mode of a module."""
+        self.reads_training = True
+
     def finish(self, output: Any) -> Trace:
         """Freeze what reaches the output and return the findings."""
         for tensor in tensors(output):
@@ -294,7 +299,13 @@ class Tracer(OperatorMode):
             self.unknown,
             aligned=self.aligned,
             read=self.read,
+            reads_training=self.reads_training,
         )
+
+
+def _sets_mode(module: nn.Module) -> bool:
+    """Whether the mode of a module is read out of sight: in a scripted forward, or when it is set."""
+    return isinstance(module, torch.jit.ScriptModule) or type(module).train is not nn.Module.train
 
 
 def _spread(axis: np.ndarray, dim: int, shape: Sequence[int]) -> np.ndarray:

@@ -53,14 +53,15 @@ def trace_training(
 
 
 def runs_in_training(model: nn.Module, inputs: Inputs) -> bool:
-    """Whether a forward of ``model`` in training mode succeeds; ``model`` is not changed."""
-    copied = deepcopy_model(model)
-    try:
-        with plain_evaluation(copied, training=True):
-            run(copied, _pair(inputs))
-    except TsdistillError:
-        return False
-    return True
+    """Whether a forward of ``model`` in training mode succeeds on ``inputs`` or on a pair of them.
+
+    The forward may change buffers of ``model``, such as the running statistics of a batch norm.
+    """
+    for batch in (inputs, _pair(inputs)):
+        with suppress(TsdistillError), plain_evaluation(model, training=True):
+            run(model, batch)
+            return True
+    return False
 
 
 def unread_by(model: nn.Module, constraints: Constraints, steps: Iterable[Step]) -> Iterator[DimLabels]:
