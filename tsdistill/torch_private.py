@@ -30,6 +30,7 @@ __all__ = [
     "children_of",
     "is_batched",
     "is_wrapped",
+    "named_modules_of",
     "parameters_of",
     "pre_hooks_of",
     "pytree",
@@ -65,6 +66,27 @@ def temporary_buffers_of(module: nn.Module) -> set[str]:
 def children_of(module: nn.Module) -> dict[str, nn.Module | None]:
     """The table of a module's own submodules."""
     return module._modules
+
+
+def named_modules_of(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """``model.named_modules()`` as a list, by a loop, which takes a fraction of the time of its generators in
+    generators."""
+    named: list[tuple[str, nn.Module]] = []
+    seen: set[nn.Module] = set()
+    pending: list[tuple[str, nn.Module]] = [("", model)]
+    while pending:
+        prefix, module = pending.pop()
+        if module in seen:
+            continue
+        if type(module).named_modules is not nn.Module.named_modules:
+            return list(model.named_modules())
+        seen.add(module)
+        named.append((prefix, module))
+        if module._modules:
+            start = f"{prefix}." if prefix else ""
+            below = [(start + name, child) for name, child in module._modules.items() if child is not None]
+            pending += reversed(below)
+    return named
 
 
 def pre_hooks_of(module: nn.Module) -> list[Any]:

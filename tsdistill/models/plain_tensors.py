@@ -8,13 +8,14 @@ import torch
 from torch import nn
 
 from tsdistill.errors import TsdistillError
-from tsdistill.torch_private import buffers_of
+from tsdistill.torch_private import buffers_of, named_modules_of
 
 
 def named_constants(model: nn.Module, *, remove_duplicate: bool = True) -> Iterator[tuple[str, torch.Tensor]]:
     """``(dotted name, tensor)`` of the tensors with sides among the plain attributes of ``model``, but for
     those that still hang on what they were computed from."""
-    for prefix, module in model.named_modules(remove_duplicate=remove_duplicate):
+    modules = named_modules_of(model) if remove_duplicate else model.named_modules(remove_duplicate=False)
+    for prefix, module in modules:
         for leaf, value in constants_of(module):
             yield f"{prefix}.{leaf}" if prefix else leaf, value
 

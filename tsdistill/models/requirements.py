@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from tsdistill.errors import TsdistillError
+from tsdistill.torch_private import named_modules_of
 
 
 def check_runnable(model: Any, role: str = "model") -> None:
@@ -54,7 +55,7 @@ def check_open(model: Any, role: str = "model") -> None:
         )
     if isinstance(model, torch.fx.GraphModule) and "eval" in vars(model):  # exported ones have no modes
         raise TsdistillError(f"the {role} is an exported program; give the module that it was made from")
-    for name, module in model.named_modules():
+    for name, module in named_modules_of(model):
         if _compiled(module):
             raise TsdistillError(
                 f"the {role}{f' has a compiled module, {name}' if name else ' is compiled'} (torch.compile); "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 from collections.abc import Iterator
@@ -21,6 +22,24 @@ def exclusive() -> Iterator[None]:
     """
     with _lock:
         yield
+
+
+@contextmanager
+def without_collector() -> Iterator[None]:
+    """Python does not look for unreachable cycles of objects inside the block.
+
+    It would do so after every few hundred new objects, and each time in ten walk through objects that other
+    code made, which was measured to take a fifth of the time of a trace. What is in no cycle is freed at once
+    all the same.
+    """
+    with exclusive():
+        enabled = gc.isenabled()
+        gc.disable()
+        try:
+            yield
+        finally:
+            if enabled:
+                gc.enable()
 
 
 def _renew() -> None:

@@ -21,7 +21,7 @@ from tsdistill.runtime.module_state import state_restored
 from tsdistill.runtime.nests import tensors
 from tsdistill.runtime.quantisers import without_rounding
 from tsdistill.runtime.seeds import seeded
-from tsdistill.torch_private import TorchDispatchMode
+from tsdistill.torch_private import TorchDispatchMode, named_modules_of
 
 Inputs = Any
 """A tensor, a tuple of positional arguments, or a dict of keyword arguments."""
@@ -145,7 +145,7 @@ def plain_evaluation(model: nn.Module, *, training: bool = False, scales: bool =
         training: training mode in place of evaluation mode.
         scales: let fake quantisers of torch.ao use the scales that they have.
     """
-    modules = list(model.modules())
+    modules = [module for _, module in named_modules_of(model)]
     with exclusive(), training_restored(modules), ExitStack() as stack:
         for module in modules:
             _set_training(module, training and "Drop" not in type(module).__name__)

@@ -13,12 +13,13 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from tsdistill.models.layers.call_kinds import CallLayer
+from tsdistill.torch_private import named_modules_of
 
 
 @contextmanager
 def module_names(model: nn.Module, stack: list[str]) -> Iterator[None]:
     """Keep the dotted name of the innermost running module on top of ``stack``."""
-    modules = ((name, module) for name, module in model.named_modules() if name)
+    modules = ((name, module) for name, module in named_modules_of(model) if name)
     skipped = torch.jit.ScriptModule, CallLayer
     names = {id(module): name for name, module in modules if not isinstance(module, skipped)}
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from operator import is_
 from typing import Any
 
 import torch
@@ -11,10 +12,11 @@ from torch import nn
 
 from tsdistill.models.layers.effective_weights import computed_attributes
 from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
-from tsdistill.torch_private import buffers_of, version_of
+from tsdistill.torch_private import buffers_of, named_modules_of, pre_hooks_of, version_of
 
 _SKIPPED = frozenset(("_parameters", "_buffers", "_modules"))
 _CONTAINERS = (list, dict)
+_NESTS = frozenset((list, tuple, dict))
 
 
 class ModuleState:
@@ -32,25 +34,24 @@ class ModuleState:
     """
 
     def __init__(self, modules: Iterable[nn.Module]) -> None:
-        modules = list(modules)
-        self._tables = [
-            _Table(table, frozenset(computed_attributes(module)))
-            for module in modules
-            for table in (vars(module), buffers_of(module))
-        ]
-        self._buffers = [
-            (tensor, version_of(tensor), tensor.detach().clone())
-            for module in modules
-            if not type(module).__module__.startswith("torch.") and "running_mean" not in buffers_of(module)
-            for tensor in buffers_of(module).values()
-            if tensor is not None
-        ]
-        self._contents = [
-            (value, type(value)(value))
-            for table in self._tables
-            for value in table.entries.values()
-            if type(value) in _CONTAINERS
-        ]
+        self._tables: list[_Table] = []
+        self._buffers: list[tuple[torch.Tensor, int, torch.Tensor]] = []
+        self._contents: list[tuple[Any, Any]] = []
+        for module in modules:
+            own, buffers = vars(module), buffers_of(module)
+            skipped = _SKIPPED.union(computed_attributes(module)) if pre_hooks_of(module) else _SKIPPED
+            self._tables += [_Table(own, skipped), _Table(buffers, skipped)]
+            self._contents += [
+                (value, type(value)(value))
+                for name, value in own.items()
+                if type(value) in _CONTAINERS and name not in skipped
+            ]
+            if buffers and not type(module).__module__.startswith("torch.") and "running_mean" not in buffers:
+                self._buffers += [
+                    (tensor, version_of(tensor), tensor.detach().clone())
+                    for tensor in buffers.values()
+                    if tensor is not None
+                ]
 
     def restore(self) -> None:
         """Put the state back."""
@@ -71,7 +72,7 @@ class ModuleState:
 def state_restored(model: nn.Module, *, each: bool = False) -> Iterator[None]:
     """Put the state of ``model`` (`ModuleState`) back at the end of the block and, with ``each``, at the
     start of every forward in it, too."""
-    state = ModuleState(model.modules())
+    state = ModuleState(module for _, module in named_modules_of(model))
 
     def begin(call: ModuleCall) -> None:
         if call.module is model:  # a copy made inside the block has this hook, too
@@ -85,22 +86,24 @@ def state_restored(model: nn.Module, *, each: bool = False) -> Iterator[None]:
 
 
 class _Table:
-    """The attributes or buffers of one module as they are now, but for the names ``computed``."""
+    """The attributes or buffers of one module as they are now, but for the names ``skipped``."""
 
-    def __init__(self, table: dict[str, Any], computed: Collection[str]) -> None:
-        self._table, self._skipped = table, {*_SKIPPED, *computed}
-        self.entries = {name: value for name, value in table.items() if name not in self._skipped}
+    def __init__(self, table: dict[str, Any], skipped: frozenset[str]) -> None:
+        self._table, self._skipped, self._entries = table, skipped, dict(table)
 
     def restore(self) -> None:
         """Put back tensors that were replaced, and take away what hangs on an autograd graph."""
+        entries = self._entries
+        if len(entries) == len(self._table) and all(map(is_, self._table.values(), entries.values())):
+            return
         for name, value in list(self._table.items()):
-            before = self.entries.get(name)
+            before = entries.get(name)
             if value is before or name in self._skipped:
                 continue
             if isinstance(before, torch.Tensor):
                 self._table[name] = before
             elif any(_graphed(item) for item in _items(value)):
-                if name in self.entries:
+                if name in entries:
                     self._table[name] = before
                 else:
                     del self._table[name]
@@ -123,8 +126,11 @@ def graphed_tensors(module: nn.Module) -> Iterator[torch.Tensor]:
     that hang on an autograd graph, which ``copy.deepcopy`` refuses."""
     for table in (vars(module), buffers_of(module)):
         for name, value in table.items():
-            if name not in _SKIPPED:
-                yield from (item for item in _items(value) if _graphed(item))
+            if type(value) in _NESTS:
+                if value and name not in _SKIPPED:
+                    yield from (item for item in _items(value) if _graphed(item))
+            elif isinstance(value, torch.Tensor) and not value.is_leaf:
+                yield value
 
 
 def _graphed(value: Any) -> bool:

@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import nn
 
+from tsdistill.torch_private import buffers_of
+
 
 @contextmanager
 def without_rounding(modules: Iterable[nn.Module], *, observed_only: bool = False) -> Iterator[None]:
@@ -26,11 +28,12 @@ def without_rounding(modules: Iterable[nn.Module], *, observed_only: bool = Fals
     flags = ("observer_enabled",) if observed_only else ("observer_enabled", "fake_quant_enabled")
     try:
         for module in modules:
-            buffers = dict(module.named_buffers(recurse=False))
-            for name in flags if "fake_quant_enabled" in buffers else ():
-                if name in buffers:
-                    changed.append((buffers[name], None, buffers[name].clone()))
-                    buffers[name].zero_()
+            buffers = buffers_of(module)
+            held = (buffers[name] for name in flags if "fake_quant_enabled" in buffers and name in buffers)
+            for flag in held:
+                if flag is not None:
+                    changed.append((flag, None, flag.clone()))
+                    flag.zero_()
             if _rounds_by_range(module):
                 changed.append((module, "enabled", module.enabled))
                 module.enabled = False  # type: ignore[assignment]
@@ -45,5 +48,7 @@ def without_rounding(modules: Iterable[nn.Module], *, observed_only: bool = Fals
 
 def _rounds_by_range(module: nn.Module) -> bool:
     """Whether this is one of torchao's fake quantisers, which can be switched off."""
-    bases = {f"{kind.__module__}.{kind.__name__}" for kind in type(module).__mro__}
-    return "torchao.quantization.qat.fake_quantizer.FakeQuantizerBase" in bases and hasattr(module, "enabled")
+    place = "torchao.quantization.qat.fake_quantizer"
+    return any(
+        kind.__name__ == "FakeQuantizerBase" and kind.__module__ == place for kind in type(module).__mro__
+    ) and hasattr(module, "enabled")

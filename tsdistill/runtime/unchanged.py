@@ -14,12 +14,12 @@ from torch.nn.parameter import is_lazy
 
 from tsdistill.runtime.exclusive import exclusive
 from tsdistill.runtime.seeds import preserved_generators
-from tsdistill.torch_private import buffers_of, version_of
+from tsdistill.torch_private import buffers_of, named_modules_of, version_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_TABLES = (list, dict, OrderedDict, defaultdict, set, deque)
+_TABLES = frozenset((list, dict, OrderedDict, defaultdict, set, deque))
 """Containers whose entries a forward may change in place; they are compared by exact type."""
 
 _REGISTERED = frozenset(("_parameters", "_modules"))
@@ -60,7 +60,7 @@ def preserved_models(*models: nn.Module) -> Iterator[None]:
         states = [
             _ModuleState(module)
             for model in new
-            for module in model.modules()
+            for _, module in named_modules_of(model)
             if not isinstance(module, torch.jit.ScriptModule)
         ]
         _preserved.update(id(model) for model in new)
@@ -78,15 +78,17 @@ class _ModuleState:
     def __init__(self, module: nn.Module) -> None:
         self._module = module
         self._kind = type(module)
-        own = vars(module)
+        own, buffers = vars(module), buffers_of(module)
         self._attributes = {name: value for name, value in own.items() if name not in _REGISTERED}
-        self._tables = [
-            (value, value.copy())
-            for name, value in own.items()
-            if type(value) in _TABLES and (not name.startswith("_") or name == "_buffers")
-        ]
-        tensors = [*buffers_of(module).values(), *own.values()]
-        uncounted = "running_mean" in buffers_of(module)  # the kernels of norms write without counting
+        self._tables = []
+        tensors = list(buffers.values())
+        for name, value in own.items():
+            if type(value) in _TABLES:
+                if not name.startswith("_") or name == "_buffers":
+                    self._tables.append((value, value.copy()))
+            elif isinstance(value, torch.Tensor):
+                tensors.append(value)
+        uncounted = "running_mean" in buffers  # the kernels of norms write without counting
         self._tensors = [
             (tensor, None if uncounted else _version(tensor), tensor.detach().clone())
             for tensor in tensors

@@ -104,11 +104,12 @@ def _leave_out(op: str, args: list, summed: Sequence[tuple[int, int, np.ndarray]
     """Take the coordinates that do not stay out of both operands of a convolution or a large product of
     matrices, which costs less than a product with zeros; False, with ``args`` as they are, for others."""
     name = op.removeprefix("aten.").partition(".")[0]
+    operands: Sequence[tuple[int, int, np.ndarray]]
     if name == "convolution" and args[8] == 1:
         kernel = 0 if args[6] else 1
         operands = (0, 1, summed[0][2]), (1, kernel, summed[0][2])
     elif name in ("mm", "addmm") and len(summed) == 2 and np.array_equal(summed[0][2], summed[1][2]):
-        operands = tuple(summed)
+        operands = summed
         if args[operands[0][0]].shape[0] < _MANY_ROWS:
             return False
     else:

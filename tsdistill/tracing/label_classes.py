@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -175,13 +175,17 @@ def _choose(
         if sum(not classes.is_fixed(factor).all() for factor in factors) < 2:
             continue
 
-        def worth(factor: np.ndarray, whole: np.ndarray = product.whole) -> tuple[bool, bool, int]:
-            own = classes.of[factor]
-            return not scaled[own].any(), bool(wanted[own].any()), classes.remaining(whole, factor)
+        def rank(i: int, factors: Sequence[np.ndarray] = factors) -> tuple[bool, bool]:
+            own = classes.of[factors[i]]
+            return not scaled[own].any(), bool(wanted[own].any())
 
         best = None
         if may:
-            best = axis if axis in may else max(may, key=lambda i: worth(factors[i]))
+            ranks = {i: rank(i) for i in may}
+            first = [i for i in may if ranks[i] == max(ranks.values())]
+            best = axis if axis in may else first[0]
+            if axis not in may and len(first) > 1:
+                best = max(first, key=[classes.remaining(product.whole, f) for f in factors].__getitem__)
             chosen[index] = best
             head_sizes = [i for i in may if i != best and scaled[classes.of[factors[i]]].any()]
             if len(head_sizes) == 1 and not scaled[classes.of[factors[best]]].any():

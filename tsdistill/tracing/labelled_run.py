@@ -16,7 +16,7 @@ from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
 from tsdistill.runtime.modes import BY_SIZES, Inputs, plain_evaluation
 from tsdistill.runtime.module_names import attributes_read, module_names
 from tsdistill.runtime.nests import tensors
-from tsdistill.torch_private import buffers_of, is_batched
+from tsdistill.torch_private import buffers_of, is_batched, named_modules_of
 from tsdistill.tracing.labels import Labels
 from tsdistill.tracing.sibling_modules import CompanionCall, run_with_companions
 from tsdistill.tracing.trace_record import Contraction, Run, Trace
@@ -51,7 +51,7 @@ def _call_layers(model: nn.Module, tracer: Tracer) -> ModuleHooks:
     def leave(_: ModuleCall) -> None:
         tracer.layer = ""
 
-    layers = {name: module for name, module in model.named_modules() if isinstance(module, CallLayer)}
+    layers = {name: module for name, module in named_modules_of(model) if isinstance(module, CallLayer)}
     return ModuleHooks(layers, before=enter, after=leave)
 
 
@@ -76,7 +76,7 @@ def _held(model: nn.Module) -> list[Any]:
     """Everything that the modules hold, in order."""
     return [
         value
-        for module in model.modules()
+        for _, module in named_modules_of(model)
         for values in (vars(module), buffers_of(module))
         for value in values.values()
     ]
@@ -117,9 +117,9 @@ def _recorded(
     with (
         plain_evaluation(model, scales=True),
         module_names(model, tracer.stack),
-        attributes_read(model, tracer.note, tracer.note_mode),
         _call_layers(model, tracer),
         inputs_of_layers(model, tracer),
+        attributes_read(model, tracer.note, tracer.note_mode),
         tracer,
         _Calls(tracer),
     ):
@@ -170,7 +170,7 @@ def inputs_of_layers(model: nn.Module, tracer: Tracer) -> ModuleHooks:
 
     layers = {
         name: module
-        for name, module in model.named_modules()
+        for name, module in named_modules_of(model)
         if kind_of(module) is not None or is_norm(module) or isinstance(module, nn.MultiheadAttention)
     }
     return ModuleHooks(layers, before=mark)

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.utils import parametrize
 
 from tsdistill.runtime.module_state import graphed_tensors
+from tsdistill.torch_private import children_of, named_modules_of
 
 _TABLES = frozenset((OrderedDict, dict, set, list))
 _PLAIN = frozenset((type(None), bool, int, float, str, type, torch.dtype, torch.device))
@@ -24,7 +24,7 @@ def deepcopy_model(model: nn.Module, replaced: Mapping[int, torch.Tensor] | None
     ``replaced`` (the identity of a tensor -> another) says which tensors others take the place of.
     """
     memo: dict[int, Any] = dict(replaced or {})
-    modules = list(model.modules())
+    modules = [module for _, module in named_modules_of(model)]
     for module in modules:
         for tensor in graphed_tensors(module):
             memo.setdefault(id(tensor), tensor.detach().clone())
@@ -34,8 +34,8 @@ def deepcopy_model(model: nn.Module, replaced: Mapping[int, torch.Tensor] | None
     for module, twin in zip(plain, twins, strict=True):
         twin.__setstate__(_state(module, memo))
     twin_model = copy.deepcopy(model, memo)
-    for module in twin_model.modules():
-        if parametrize.is_parametrized(module) and type(module).__name__.startswith("Parametrized"):
+    for _, module in named_modules_of(twin_model):
+        if "parametrizations" in children_of(module) and type(module).__name__.startswith("Parametrized"):
             _separate(module)
         if isinstance(module, torch.jit.ScriptModule):
             _detach(module)

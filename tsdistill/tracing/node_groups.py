@@ -12,6 +12,7 @@ from tsdistill.models.layers.call_kinds import ComputedCall
 from tsdistill.models.layers.effective_weights import effective_weight, layer_of, parameters_behind
 from tsdistill.models.layers.layer_kind import input_width, kind_of
 from tsdistill.models.plain_tensors import named_constants
+from tsdistill.torch_private import named_modules_of
 from tsdistill.tracing.graph import Frozen, Group, NodeGraph, Reader, Slot, Term
 from tsdistill.tracing.label_classes import Classes, resolve
 from tsdistill.tracing.labels import Constraints, DimLabels, OuterProductBlock
@@ -42,8 +43,9 @@ def build(
         group_of[members] = index
         rank_of[members] = np.arange(len(members))
     fans = [_Fan() for _ in node_sets]
+    modules = dict(named_modules_of(model))
     for contraction in _contractions(trace):
-        _add_contraction(model, contraction, classes, owners, group_of, rank_of, node_sets, fans)
+        _add_contraction(modules, contraction, classes, owners, group_of, rank_of, node_sets, fans)
     for index in np.unique(group_of[multiplied]):
         if index >= 0:
             fans[index].unnamed = True
@@ -56,8 +58,8 @@ def build(
     named: dict[str, int] = {}
     groups: list[Group] = []
     node_of_class = np.full(len(classes.fixed), -1)
-    modules = dict.fromkeys(contraction.module for contraction in _contractions(trace))
-    places = {module: place for place, module in enumerate(modules)}
+    running = dict.fromkeys(contraction.module for contraction in _contractions(trace))
+    places = {module: place for place, module in enumerate(running)}
 
     def position(index: int) -> tuple[int, int]:
         return places.get(next(iter(fans[index].writers)).rpartition(".")[0], len(places)), index
@@ -210,7 +212,7 @@ def _both_sides(contractions: list[Contraction], classes: Classes, multiplied: n
 
 
 def _add_contraction(
-    model: nn.Module,
+    modules: Mapping[str, nn.Module],
     contraction: Contraction,
     classes: Classes,
     owners: _Owners,
@@ -230,8 +232,8 @@ def _add_contraction(
         return
     read = classes.of[contraction.contracted]
     seen = classes.of[contraction.activation]
-    owner = owners.behind(contraction.contracted, classes, _computed_from(model, contraction))
-    hook = owner is not None and _hookable(model, contraction, owner)
+    owner = owners.behind(contraction.contracted, classes, _computed_from(modules, contraction))
+    hook = owner is not None and _hookable(modules, contraction, owner)
     touched = np.unique(group_of[read])
     for index in touched[touched >= 0]:
         size = len(node_sets[index][0])
@@ -258,23 +260,26 @@ def _add_contraction(
         fans[index].readers.setdefault((reader.module, "" if whole else reader.param), reader)
 
 
-def _computed_from(model: nn.Module, contraction: Contraction) -> tuple[str, ...]:
+def _computed_from(modules: Mapping[str, nn.Module], contraction: Contraction) -> tuple[str, ...]:
     """The parameters that the weight of a contraction is computed from, where it is a call's."""
-    module = model.get_submodule(contraction.module)
+    module = modules[contraction.module]
     return module.sources if isinstance(module, ComputedCall) else ()
 
 
-def _hookable(model: nn.Module, contraction: Contraction, owner: DimLabels) -> bool:
+def _hookable(modules: Mapping[str, nn.Module], contraction: Contraction, owner: DimLabels) -> bool:
     """Is the activation the first input of a layer whose weight is that parameter, or is computed from it?"""
-    module = model.get_submodule(contraction.module)
+    module = modules[contraction.module]
     weight = effective_weight(module) if kind_of(module) is not None else None
     if weight is None or contraction.activation is None:
         return False
-    holder, _, leaf = owner.param.rpartition(".")
-    parameter = getattr(model.get_submodule(holder), leaf)
-    return len(contraction.activation) == input_width(module) and any(
-        model.get_parameter(name) is parameter for name in parameters_behind(contraction.module, module)
-    )
+    behind = (_tensor(modules, name) for name in parameters_behind(contraction.module, module))
+    parameter = _tensor(modules, owner.param)
+    return len(contraction.activation) == input_width(module) and any(each is parameter for each in behind)
+
+
+def _tensor(modules: Mapping[str, nn.Module], name: str) -> object:
+    holder, _, leaf = name.rpartition(".")
+    return getattr(modules[holder], leaf)
 
 
 class _Widths:

@@ -14,6 +14,7 @@ from torch import nn
 from tsdistill.errors import TsdistillError
 from tsdistill.models.info import Attribute
 from tsdistill.models.requirements import check_open
+from tsdistill.runtime.exclusive import without_collector
 from tsdistill.runtime.modes import Inputs, plain_evaluation, run
 from tsdistill.runtime.unchanged import unchanged
 from tsdistill.tracing.additional_runs import add_companions, add_further_runs
@@ -57,6 +58,7 @@ class Cut:
 
 
 @unchanged
+@without_collector()
 def trace(
     model: nn.Module,
     example_input: Inputs,
@@ -190,6 +192,7 @@ def _graph_with_unrun(
 
 
 @unchanged
+@without_collector()
 def cut(model: nn.Module, graph: NodeGraph, removed: Mapping[str, Nodes], example_input: Inputs) -> Cut:
     """Remove nodes from a copy of ``model``; nothing is absorbed by what stays.
 
@@ -266,9 +269,7 @@ def _attempt(
     for run_, replayed in zip(runs, replays, strict=True):
         problem = disagreement(run_, model, replayed.output)
         if problem is None and in_use and not run_.record.companions:
-            problem = failure_in_use(
-                small, model, run_.inputs, training=run_.record.trace.reads_training
-            )
+            problem = failure_in_use(small, model, run_.inputs, training=run_.record.trace.reads_training)
         if problem is not None:
             blamed = _bisect(model, graph, removed, inputs, problem, in_use=in_use)
             return _Outcome(small, attributes, buffers, blamed)

@@ -14,6 +14,7 @@ from torch import nn
 from tsdistill.runtime.modes import Inputs, OperatorMode, factor, operator_name
 from tsdistill.runtime.nests import tensors
 from tsdistill.runtime.randomness import Drawn, draws
+from tsdistill.torch_private import named_modules_of
 from tsdistill.tracing import rules
 from tsdistill.tracing.data_dependent import choices_of, scalar_choice
 from tsdistill.tracing.labels import FIXED, Constraints, Labels, label_model
@@ -44,7 +45,7 @@ class Tracer(OperatorMode):
         self.stack: list[str] = [""]
         self.aligned: list[np.ndarray] = []
         self.read: dict[tuple[str, str], int] = {}
-        self.reads_training = any(_sets_mode(module) for module in model.modules())
+        self.reads_training = any(_sets_mode(module) for _, module in named_modules_of(model))
         self._labels: dict[int, tuple[ref[torch.Tensor], Labels]] = {}
         self._weights: dict[tuple, Labels] = {}
         self._data: dict[int, ref[torch.Tensor]] = {}
