@@ -54,9 +54,9 @@ def test_labels_stay_where_the_number_of_classes_is_not_known() -> None:
 
 def test_what_cannot_be_mixed_is_said() -> None:
     x, y = digits(8)
-    with pytest.raises(TsdistillError, match="cutmix mixes images"):
+    with pytest.raises(TsdistillError, match="cutmix"):
         opened("cutmix")(x.flatten(1), generator())
     with pytest.raises(TsdistillError, match="real values"):
         opened("mixup")(x.long(), generator())
-    with pytest.raises(TsdistillError, match="do not go with 3 classes"):
+    with pytest.raises(TsdistillError, match="3 classes"):
         augmented(opened("mixup"), x, y, generator(), 3)

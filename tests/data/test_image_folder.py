@@ -80,7 +80,7 @@ def test_any_kind_of_picture_becomes_what_the_model_reads(channels: int, mode: s
 
 
 def test_channels_that_no_picture_has_are_one_line(photographs: Path) -> None:
-    with pytest.raises(TsdistillError, match="the model reads 4"):
+    with pytest.raises(TsdistillError, match=r"\b4\b"):
         next(iter(open_data(photographs, InputSpec((4, 8, 8)))))
 
 
@@ -126,7 +126,7 @@ def test_a_part_tells_of_its_own_unreadable_files_and_of_a_few_by_name(
 
 def test_a_folder_of_which_nothing_can_be_read_is_an_error(tmp_path: Path, spec: InputSpec) -> None:
     (tmp_path / "bad.png").write_bytes(b"hello")
-    with pytest.raises(TsdistillError, match=r"nothing of .* can be read: .*bad\.png"):
+    with pytest.raises(TsdistillError, match=r"bad\.png"):
         list(open_data(tmp_path, spec))
 
 
@@ -142,7 +142,7 @@ def test_pictures_do_not_fit_vectors(photographs: Path) -> None:
 
 
 def test_figures_that_fit_no_channels_are_one_line(photographs: Path) -> None:
-    with pytest.raises(TsdistillError, match="mean has 2 values"):
+    with pytest.raises(TsdistillError, match=r"mean .*\b2\b"):
         open_data(photographs, InputSpec((3, 8, 8), (0.5, 0.5)))
 
 
@@ -150,11 +150,11 @@ def test_figures_that_fit_no_channels_are_one_line(photographs: Path) -> None:
 def test_pictures_of_too_many_pixels_are_refused_before_they_are_decoded(tmp_path, sides) -> None:
     path = tmp_path / "x.png"
     path.write_bytes(bomb_bytes(*sides))
-    with pytest.raises(TsdistillError, match=r"x\.png cannot be read"):
+    with pytest.raises(TsdistillError, match=r"x\.png"):
         open_image(path)
 
 
 def test_a_pipe_is_no_picture(tmp_path) -> None:
     os.mkfifo(tmp_path / "x.png")
-    with pytest.raises(TsdistillError, match="it is a pipe"):
+    with pytest.raises(TsdistillError, match="pipe"):
         open_image(tmp_path / "x.png")

@@ -50,7 +50,7 @@ def test_idx_files_are_found_in_both_layouts(name: str, inside: str, zipped: boo
 def test_the_training_part_on_request(tmp_path: Path) -> None:
     lay(tmp_path, prefix="train")
     assert open_data(f"mnist:{tmp_path},split=train", GREY).samples == 7
-    with pytest.raises(TsdistillError, match="no MNIST files"):
+    with pytest.raises(TsdistillError, match="MNIST"):
         open_data(f"mnist:{tmp_path}", GREY)
 
 
@@ -93,7 +93,7 @@ def test_cifar_through_torchvision(direct: bool, tmp_path: Path, monkeypatch: py
     (folder / "test_batch").write_bytes(pickle.dumps({"data": pixels, "labels": [3, 1, 2, 0]}))
     (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": list("abcd")}))
     data = f"cifar10:{folder if direct else tmp_path}"
-    with pytest.raises(TsdistillError, match="no intact CIFAR10"):
+    with pytest.raises(TsdistillError, match="CIFAR10"):
         open_data(data, InputSpec((3, 32, 32)))
     monkeypatch.setattr(CIFAR10, "_check_integrity", lambda self: True)
     monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda *arguments: True)

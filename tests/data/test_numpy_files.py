@@ -75,5 +75,5 @@ def test_encrypted_members_and_empty_types(tmp_path: Path) -> None:
     with pytest.raises(TsdistillError, match="encrypted"):
         read_npz(tmp_path / "a.npz")
     (tmp_path / "a.npy").write_bytes(npy_bytes((2**40,), "|V0", b""))
-    with pytest.raises(TsdistillError, match="takes no bytes"):
+    with pytest.raises(TsdistillError, match="bytes"):
         read_npy(tmp_path / "a.npy")

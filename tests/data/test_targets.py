@@ -39,7 +39,7 @@ def test_numbers_become_a_tensor_and_structures_stay() -> None:
     for given in ([boxes(1), boxes(2)], {"boxes": torch.ones(2, 4)}, [torch.ones(2, 4), torch.ones(2, 4)]):
         assert target_of(given) is given
     assert target_of(None) is None
-    with pytest.raises(TsdistillError, match="a list of 2 where a tensor is needed"):
+    with pytest.raises(TsdistillError, match="list of 2"):
         target_of(["cat", "dog"])
 
 
@@ -119,7 +119,7 @@ def test_pictures_of_different_sizes_and_nan_in_one_of_them() -> None:
     assert [tuple(sample.shape) for sample in same] == [(3, 8, 8), (3, 9, 5)]
     assert len(y[1]["boxes"]) == 1
     x[1][0, 0, 0] = torch.nan
-    with pytest.raises(TsdistillError, match=r"sample 1 of .* has NaN"):
+    with pytest.raises(TsdistillError, match=r"\b1 .*NaN"):
         list(open_data([(x, [boxes(0), boxes(1)])], SPEC))
 
 

@@ -132,5 +132,5 @@ def test_what_was_decided_is_kept_by_a_resumed_run(tmp_path: Path) -> None:
 
 
 def test_other_words_are_refused() -> None:
-    with pytest.raises(TsdistillError, match="freeze_bn is one of auto, yes, no"):
+    with pytest.raises(TsdistillError, match=r"freeze_bn .*auto, yes, no"):
         distilled(student(), freeze_bn="maybe")

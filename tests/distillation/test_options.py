@@ -32,7 +32,7 @@ def test_files(tmp_path: Path, suffix: str, text: str) -> None:
 def test_losses_as_text() -> None:
     assert TrainOptions.of({"loss": "a:T=4 + 0.5*b"}).loss == {"a:T=4": 1.0, "b": 0.5}
     assert TrainOptions.of({"loss": ["2*a", "b"]}).loss == {"a": 2.0, "b": 1.0}
-    with pytest.raises(TsdistillError, match="the loss a is given twice"):
+    with pytest.raises(TsdistillError, match="loss a "):
         TrainOptions.of({"loss": "a+a"})
 
 

@@ -194,7 +194,7 @@ def test_classes_that_are_not_plain_have_to_be_said() -> None:
     assert said.options.loss == {"soft-targets@1": 1.0}
     one = nn.Sequential(nn.Flatten(), nn.Linear(192, 1))
     other = nn.Sequential(nn.Flatten(), nn.Linear(192, 1))
-    with pytest.raises(tsd.TsdistillError, match="no two classes"):
+    with pytest.raises(tsd.TsdistillError, match="classes"):
         distil(one, other, loss="soft-targets")
     assert distil(one, other, epochs=1).options.loss == {"mse": 1.0}
 

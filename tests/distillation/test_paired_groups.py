@@ -91,5 +91,5 @@ def test_samples_stop_at_the_limit() -> None:
     assert [len(x) for x, _ in some] == [32, 18]
     assert torch.equal(torch.cat([x for x, _ in some]), digits()[0][:50])
     assert Samples(batches(4, 32)).samples == 128
-    with pytest.raises(TsdistillError, match="no samples to look at"):
+    with pytest.raises(TsdistillError, match="samples"):
         PairedGroups(convnet(4), convnet(4), [])

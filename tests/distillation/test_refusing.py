@@ -33,7 +33,7 @@ def refused(words: str, *arguments: Any, **more: Any) -> None:
 
 
 def test_classes_that_differ() -> None:
-    with pytest.raises(tsd.TsdistillError, match="student has 10 classes and the teacher 7"):
+    with pytest.raises(tsd.TsdistillError, match=r"\b10 .*\b7\b"):
         tsd.distill(network(8), network(8, classes=7), data=digits(), options={"epochs": 1})
     model = network(8)
     with pytest.raises(tsd.TsdistillError, match="one object"):

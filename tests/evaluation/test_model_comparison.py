@@ -130,22 +130,20 @@ def test_what_cannot_be_compared_is_one_line() -> None:
     pair = {"dense": network(3), "small": network(4, outputs=5)}
     with pytest.raises(TsdistillError, match="no models"):
         compare([])
-    with pytest.raises(TsdistillError, match="1 names for 2 models"):
+    with pytest.raises(TsdistillError, match=r"1 names .*2 models"):
         compare([network(3), network(4)], names=["one"])
-    with pytest.raises(TsdistillError, match="1 files for 2 models"):
+    with pytest.raises(TsdistillError, match=r"1 files .*2 models"):
         compare([network(3), network(4)], files=["one"])
     with pytest.raises(TsdistillError, match="input_size"):
         compare([nn.Linear(3, 2)])
-    with pytest.raises(TsdistillError, match="top1 needs labels"):
+    with pytest.raises(TsdistillError, match=r"top1 .*labels"):
         compare([network(3)], torch.zeros(4, 6), judging="top1")
 
-    with pytest.raises(
-        TsdistillError, match=r"dense gives .*\(1, 4\) and small .*\(1, 5\) for the same input"
-    ):
+    with pytest.raises(TsdistillError, match=r"dense .*\(1, 4\) .*small .*\(1, 5\)"):
         compare(pair)
-    with pytest.raises(TsdistillError, match="model 1 reads inputs of 6 and model 2 of 7"):
+    with pytest.raises(TsdistillError, match=r"model 1 .*6 .*model 2 .*7"):
         compare([network(3), network(3, inputs=7)])
-    with pytest.raises(TsdistillError, match="the model small's forward fails"):
+    with pytest.raises(TsdistillError, match="model small's forward"):
         compare({"dense": network(3), "small": nn.Linear(5, 4)})
 
 
@@ -181,7 +179,7 @@ def test_outputs_that_only_some_models_give_are_not_judged_and_named(names: tupl
         )
         assert {name.partition("@")[2] or "scores" for name in compared.figures} == {"scores"}
         assert any("boxes" in note and "one gives no such output" in note for note in compared.notes)
-    with pytest.raises(TsdistillError, match="no output 'boxes'"):
+    with pytest.raises(TsdistillError, match="'boxes'"):
         compare(
             list(models.values()),
             [x],

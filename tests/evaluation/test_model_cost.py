@@ -78,9 +78,7 @@ def test_the_model_is_left_as_it_was() -> None:
 
 def test_a_failing_forward_is_one_line_and_leaves_no_mode_behind() -> None:
     model = small_network().train()
-    with pytest.raises(
-        TsdistillError, match=r"the model's forward fails on an input of shape \(1, 4, 10, 10\)"
-    ) as caught:
+    with pytest.raises(TsdistillError, match=r"forward .*\(1, 4, 10, 10\)") as caught:
         macs(model, torch.randn(1, 4, 10, 10))
     assert "\n" not in str(caught.value)
     assert model.training

@@ -56,13 +56,13 @@ def test_an_opset_that_cannot_be_written(tmp_path, opset):
 
 def test_missing_packages_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr(onnx_graph, "find_spec", lambda name: None if name == "onnxruntime" else name)
-    with pytest.raises(TsdistillError, match=r"takes onnxruntime, .* pip install 'tsdistill\[export\]'"):
+    with pytest.raises(TsdistillError, match=r"onnxruntime, .*'tsdistill\[export\]'"):
         tsd.export(vectors(), tmp_path / "out.onnx", example_input=X)
 
 
 def test_a_model_beyond_one_file(tmp_path, monkeypatch):
     monkeypatch.setattr(onnx_graph, "MAX_BYTES", 100)
-    with pytest.raises(TsdistillError, match="an ONNX file holds 2 GB"):
+    with pytest.raises(TsdistillError, match="2 GB"):
         tsd.export(vectors(), tmp_path / "out.onnx", example_input=X)
     assert os.listdir(tmp_path) == []
 

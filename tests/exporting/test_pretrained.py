@@ -40,14 +40,14 @@ def test_a_cut_model_goes_to_a_folder_that_from_pretrained_reads(tmp_path: Path)
 
 def test_widths_that_no_configuration_says_leave_nothing_behind(tmp_path: Path) -> None:
     small = cut_model(slice(None, 10), only="layers.0.mlp")
-    with pytest.raises(TsdistillError, match="no configuration of LlamaForCausalLM says these widths"):
+    with pytest.raises(TsdistillError, match="LlamaForCausalLM"):
         tsd.export(small, tmp_path / "small")
     assert not list(tmp_path.iterdir())
 
 
 def test_only_models_of_transformers_and_new_folders(tmp_path: Path) -> None:
     model = catalog.build_empty("timm:test_resnet").model
-    with pytest.raises(TsdistillError, match=r"models of transformers; name a file, \.onnx"):
+    with pytest.raises(TsdistillError, match=r"transformers.*\.onnx"):
         tsd.export(model.to_empty(device="cpu").apply(_zero), tmp_path / "small")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").write_text("mine")

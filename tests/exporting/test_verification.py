@@ -58,7 +58,7 @@ def test_whole_numbers_may_not_differ():
 
 
 def test_a_module_bound_to_its_batch():
-    with pytest.raises(TsdistillError, match=r"forward fails on a batch of 1.*dynamic_batch=False"):
+    with pytest.raises(TsdistillError, match=r"batch of 1.*dynamic_batch=False"):
         check(Pairs(), running(Pairs()), EXAMPLE, dynamic=True, by="torch")
 
 

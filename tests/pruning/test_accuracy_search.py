@@ -110,9 +110,7 @@ def test_a_metric_of_which_less_is_better(trained: nn.Module, digits: list[tuple
 
 def test_even_the_mildest_cut_is_too_much(trained: nn.Module, digits: list[tuple[Tensor, Tensor]]) -> None:
     unlabelled = torch.cat([x for x, _ in digits])
-    with pytest.raises(
-        TsdistillError, match=r"even with 0\.8\d\d of the MACs kept output_mse goes from 0 to"
-    ):
+    with pytest.raises(TsdistillError, match=r"0\.8\d\d .*output_mse"):
         prune_to_drop(
             trained,
             0,

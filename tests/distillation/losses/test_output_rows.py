@@ -122,7 +122,7 @@ def test_probabilities_of_positions() -> None:
 
 
 def test_labels_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(TsdistillError, match=r"a class number for each position \(3, 4\)"):
+    with pytest.raises(TsdistillError, match=r"\(3, 4\)"):
         CrossEntropy()(step(random(3, 4, 7), random(3, 4, 7), labels(3)))
     for loss in (CrossEntropy(), Decoupled()):
         with pytest.raises(TsdistillError, match="do not sum to 1"):

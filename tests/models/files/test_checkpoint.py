@@ -100,7 +100,7 @@ def test_model_does_not_hold_on_to_the_file(tmp_path, weights):
 def test_nothing_is_unpickled_unasked(tmp_path, weights, zipped):
     held = {"state_dict": weights, "x": Payload(tmp_path / "ran")}
     torch.save(held, tmp_path / "a.pt", _use_new_zipfile_serialization=zipped)
-    with pytest.raises(TsdistillError, match=r"pickled Python objects .*trust=True") as caught:
+    with pytest.raises(TsdistillError, match="trust=True") as caught:
         load(tmp_path / "a.pt", arch=ARCH)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "ran").exists()
@@ -110,7 +110,7 @@ def test_nothing_is_unpickled_unasked(tmp_path, weights, zipped):
 
 def test_whole_module_needs_trust(tmp_path):
     torch.save(nn.Sequential(nn.Linear(3, 2)), tmp_path / "a.pt")
-    with pytest.raises(TsdistillError, match=r"save model\.state_dict\(\) instead, or give trust=True"):
+    with pytest.raises(TsdistillError, match=r"state_dict.*trust=True"):
         load(tmp_path / "a.pt")
     model = load(tmp_path / "a.pt", trust=True)
     assert isinstance(model, nn.Sequential)
@@ -234,7 +234,7 @@ def test_a_name_that_pytorch_cannot_open_is_said_to_be_at_fault(tmp_path, weight
         good.rename(odd)
     except OSError:
         pytest.skip("this file system takes UTF-8 names only")
-    with pytest.raises(TsdistillError, match="its name is not UTF-8"):
+    with pytest.raises(TsdistillError, match="UTF-8"):
         load(odd, arch=ARCH)
-    with pytest.raises(TsdistillError, match="its name is not UTF-8"):
+    with pytest.raises(TsdistillError, match="UTF-8"):
         check_output(odd)

@@ -118,7 +118,7 @@ def test_weights_of_several_types_become_the_widest(tmp_path, weights):
 
 def test_whole_numbers_in_place_of_weights(tmp_path, weights):
     torch.save({**weights, "head.weight": weights["head.weight"].char()}, tmp_path / "a.pt")
-    with pytest.raises(TsdistillError, match=r"head\.weight is stored as int8"):
+    with pytest.raises(TsdistillError, match=r"head\.weight .*int8"):
         load(tmp_path / "a.pt")
 
 

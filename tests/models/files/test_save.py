@@ -138,7 +138,7 @@ def test_own_code_shared_parameters_and_changed_constants(tmp_path, tied_code, s
     file = tmp_path / f"out{suffix}"
     save(model, file)
     assert set(info_of(model).attributes) == set()
-    with pytest.raises(TsdistillError, match="name it again with arch"):
+    with pytest.raises(TsdistillError, match="arch"):
         load(file)
     for again in (load(file, arch=tied_code), load(file, trust=True)):
         assert again.head.weight is again.embed.weight
@@ -234,7 +234,7 @@ def test_torch_alone_reads_the_weights(tmp_path):
 
 
 def test_unknown_architecture_asks_for_one(tmp_path):
-    with pytest.raises(TsdistillError, match="how to build this Sequential again; give arch="):
+    with pytest.raises(TsdistillError, match=r"Sequential .*arch="):
         save(nn.Sequential(nn.Linear(2, 2)), tmp_path / "out.pt")
 
 
@@ -258,7 +258,7 @@ def test_what_would_not_load_again_is_not_written(tmp_path, change, message):
 
 def test_wrong_arch_is_refused_when_loading(tmp_path):
     save(narrowed(), tmp_path / "out.safetensors")
-    with pytest.raises(TsdistillError, match="these are not the tensors of timm:test_vit"):
+    with pytest.raises(TsdistillError, match="timm:test_vit"):
         load(tmp_path / "out.safetensors", arch="timm:test_vit")
 
 
@@ -351,7 +351,7 @@ def test_tensors_that_are_missing(tmp_path, good):
     tensors = {name: tensor for name, tensor in good[0].items() if name != "fc.bias"}
     raw = json.dumps(good[1])
     safetensors.torch.save_file(tensors, tmp_path / "bad.safetensors", metadata={"tsdistill": raw})
-    with pytest.raises(TsdistillError, match=r"there is no fc\.bias"):
+    with pytest.raises(TsdistillError, match=r"fc\.bias"):
         load(tmp_path / "bad.safetensors")
 
 

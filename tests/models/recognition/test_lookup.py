@@ -91,7 +91,7 @@ def test_released_file_is_recognised_by_order(released, real):
 
 def test_not_finite_is_said_first(tmp_path):
     broken = torch.full((1000,), float("nan"))
-    with pytest.raises(TsdistillError, match=r"fc\.bias holds NaN"):
+    with pytest.raises(TsdistillError, match=r"fc\.bias .*NaN"):
         load(random_file(tmp_path, "timm:resnet34,pretrained=false", **{"fc.bias": broken}))
 
 
@@ -101,9 +101,7 @@ def test_order_alone_does_not_count_without_agreeing_statistics(released, tmp_pa
         if name.endswith("running_var"):
             tensor.copy_(tensor.flip(0) * 3)
     torch.save(weights, tmp_path / "a.pt")
-    with pytest.raises(
-        TsdistillError, match=r"nearest by shapes is timm:(tf_)?efficientnet_lite0, but the file has"
-    ):
+    with pytest.raises(TsdistillError, match=r"timm:(tf_)?efficientnet_lite0"):
         load(tmp_path / "a.pt")
 
 

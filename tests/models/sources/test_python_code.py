@@ -76,7 +76,7 @@ def test_one_line_errors(code, spec, message):
 
 def test_file_that_does_not_import(tmp_path):
     (tmp_path / "bad.py").write_text("import no_such_module_anywhere\n")
-    with pytest.raises(TsdistillError, match="failed with ModuleNotFoundError"):
+    with pytest.raises(TsdistillError, match="ModuleNotFoundError"):
         load(f"{tmp_path / 'bad.py'}:build")
 
 

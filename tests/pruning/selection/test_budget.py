@@ -49,7 +49,7 @@ def test_amounts(kind: str, value: object, limit: float) -> None:
 def test_what_is_neither_a_part_nor_an_amount_is_one_line(kind: str, value: object) -> None:
     if value is None:
         return
-    with pytest.raises(TsdistillError, match="above 0 and at most 1") as caught:
+    with pytest.raises(TsdistillError, match=r"\b0 .*\b1\b") as caught:
         budget_of(**{kind: value})
     assert kind in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -68,9 +68,9 @@ def test_exactly_one_budget() -> None:
         budget_of(macs=Budget("nodes", 0.5))
     with pytest.raises(TsdistillError, match="no budget"):
         budget_of()
-    with pytest.raises(TsdistillError, match="macs and nodes are given"):
+    with pytest.raises(TsdistillError, match=r"macs .*nodes"):
         budget_of(macs=0.5, nodes=0.5)
-    with pytest.raises(TsdistillError, match="params and latency are given"):
+    with pytest.raises(TsdistillError, match=r"params .*latency"):
         budget_of(params=0.5, latency="3ms")
     for wrong in ({}, {"kept": 0.5, "limit": 3.0}):
         with pytest.raises(TsdistillError, match="either"):
@@ -80,15 +80,13 @@ def test_exactly_one_budget() -> None:
 def test_lossless_takes_no_budget() -> None:
     assert asked(lossless=True) is None
     assert asked(macs=0.5) == Budget("macs", 0.5)
-    with pytest.raises(TsdistillError, match=r"lossless takes no budget.*leave out nodes"):
+    with pytest.raises(TsdistillError, match=r"lossless .*nodes"):
         asked(nodes=0.5, lossless=True)
 
 
 def test_an_amount_above_the_whole_is_nothing_to_do() -> None:
     assert Budget("params", limit=5e6).absolute(5e6) == 5e6
-    with pytest.raises(
-        TsdistillError, match=r"5M parameters is above what the model has \(4\.2M parameters\)"
-    ):
+    with pytest.raises(TsdistillError, match=r"5M parameters .*4\.2M parameters"):
         Budget("params", limit=5e6).absolute(4_200_000)
 
 
