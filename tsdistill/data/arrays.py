@@ -87,20 +87,13 @@ class ArraySamples(Dataset):
             rows = [self[index] for index in indices]
             labels = [y for _, y in rows if y is not None]
             return torch.stack([x for x, _ in rows]), torch.stack(labels) if labels else None
-        chosen = self.x[indices]
-        x = (
-            chosen.detach().cpu()
-            if isinstance(chosen, torch.Tensor)
-            else torch.from_numpy(np.array(native(chosen)))
-        )
-        x = x.float()
+        x = _on_cpu(self.x[indices]).float()
         return x[:, None] if self._layout == "hw" else x, None if self.y is None else _label(self.y[indices])
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Sample ``index`` as a float tensor (integers stay integers without a specification), and its
         label."""
-        row = self.x[index]
-        row = _on_cpu(row)
+        row = _on_cpu(self.x[index])
         y = None if self.y is None else _label(self.y[index])
         if self.spec is None:
             return row, y

@@ -26,7 +26,7 @@ from tsdistill.plugins import hookimpl
 class DataSource(Protocol):
     """What ``register_data_sources`` takes."""
 
-    def __call__(self, argument: str, spec: InputSpec) -> Dataset:
+    def __call__(self, argument: str, spec: InputSpec, /) -> Dataset:
         """The data set that ``argument`` names, for a model that reads ``spec``."""
 
 
@@ -34,20 +34,10 @@ def open_folder(argument: str, spec: InputSpec) -> Dataset:
     """``folder:DIR``, or just ``DIR``: images in a folder; a ``.tar`` of images is read by timm."""
     if Path(argument).suffix == ".tar":
         return named_datasets.timm_dataset(f":{argument}", spec)
-    return image_folder.ImageFolder(argument, spec)
+    return image_folder.ImageFolder(argument)
 
 
-def open_array(argument: str, spec: InputSpec) -> Dataset:
-    """``array:FILE``, or just ``FILE``: an ``.npz`` or ``.npy`` file."""
-    return arrays.read_arrays(argument, spec)
-
-
-def open_synthetic(argument: str, spec: InputSpec) -> Dataset:
-    """``synthetic[:KIND]``."""
-    return synthetic.SyntheticSamples(argument, spec)
-
-
-def _torchvision(argument: str, spec: InputSpec, *, name: str) -> Dataset:
+def _torchvision(argument: str, _spec: InputSpec, *, name: str) -> Dataset:
     return named_datasets.torchvision_dataset(name, argument)
 
 
@@ -59,8 +49,8 @@ def _timm(argument: str, spec: InputSpec, *, name: str) -> Dataset:
 def register_data_sources(register: Callable[[str, DataSource], None]) -> None:
     """Register folders, arrays, synthetic samples, torchvision's and timm's names."""
     register("folder", open_folder)
-    register("array", open_array)
-    register("synthetic", open_synthetic)
+    register("array", arrays.read_arrays)
+    register("synthetic", synthetic.SyntheticSamples)
     for name in named_datasets.NAMES:
         register(name, partial(_torchvision, name=name))
     for name in named_datasets.TIMM_NAMES:

@@ -11,7 +11,6 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from tsdistill.errors import TsdistillError
-from tsdistill.models.info import InputSpec
 from tsdistill.untrusted import check_regular, read_guard
 
 # fmt: off
@@ -71,7 +70,7 @@ class ImageFolder(Dataset):
 
     synthetic = False
 
-    def __init__(self, folder: str | Path, spec: InputSpec | None = None) -> None:
+    def __init__(self, folder: str | Path) -> None:
         root = Path(folder).expanduser()
         if not root.is_dir():
             raise TsdistillError(f"there is no folder {root}; give a folder of images")

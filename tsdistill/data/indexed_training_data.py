@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, TensorDataset
 from tsdistill.data.arrays import ArraySamples
 from tsdistill.data.batches import check_finite
 from tsdistill.data.opener import synthetic_samples
-from tsdistill.data.sample_reader import Part, SampleReader, loader
+from tsdistill.data.sample_reader import Part, SampleReader, loader, unchanged
 from tsdistill.data.targets import labels_of
 from tsdistill.data.training_batch import LoaderOptions, Share, TrainingBatch, TrainingSamples, finite_part
 from tsdistill.errors import TsdistillError
@@ -46,10 +46,6 @@ class _IndexedParts(Dataset):
             return self._reader[number]
         with seeded_draws(self._seed, epoch, number):
             return self._reader[number]
-
-
-def _unchanged(part: Part) -> Part:
-    return part
 
 
 class _EpochSampler:
@@ -122,7 +118,7 @@ class IndexedTrainingData:
             self._read,
             seed=options.seed,
             workers=options.workers,
-            collate=_unchanged,
+            collate=unchanged,
             sampler=self._order,
             pin=options.pin,
         )

@@ -141,6 +141,11 @@ def loader(
     )
 
 
+def unchanged(value: Any) -> Any:
+    """``value``; workers can be given no lambda."""
+    return value
+
+
 def length_of(thing: Any) -> int | None:
     """``len(thing)``, ``None`` where it has no length."""
     try:

@@ -12,7 +12,15 @@ from torch.utils.data import DataLoader, IterableDataset
 from tsdistill.data.arrays import ArraySamples
 from tsdistill.data.batches import batch_size as size_of
 from tsdistill.data.batches import split_batch
-from tsdistill.data.sample_reader import Batch, SampleReader, Unreadable, assemble, length_of, loader
+from tsdistill.data.sample_reader import (
+    Batch,
+    SampleReader,
+    Unreadable,
+    assemble,
+    length_of,
+    loader,
+    unchanged,
+)
 from tsdistill.data.targets import cut_target
 from tsdistill.data.transforms import is_image
 from tsdistill.errors import TsdistillError, cause_of
@@ -150,13 +158,9 @@ class IterableSource:
         """See `SampleSource.batches`; a batch is shorter by samples that cannot be read."""
         stop = None if samples is None else skip + samples
         numbered = islice(enumerate(self._items()), skip, stop)
-        samples_read = (self._prepared.attempt(f"sample {n}", _itself, item) for n, item in numbered)
+        samples_read = (self._prepared.attempt(f"sample {n}", unchanged, item) for n, item in numbered)
         parts = iter(lambda: list(islice(samples_read, size)), [])
         yield from _read(parts, skip, self.name, self.unreadable)
-
-
-def _itself(item: Any) -> Any:
-    return item
 
 
 def _read(parts: Iterable[list[Any]], first: int, name: str, unreadable: Unreadable) -> Iterator[Batch]:

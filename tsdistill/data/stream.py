@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 from typing import Any
 
 from torch import Tensor
@@ -45,16 +46,21 @@ class Stream:
         shape: tuple[int, ...] | None = None,
     ) -> None:
         self._source, self._details, self._shape = source, details, shape
-        self._skip, self._limit = skip, samples
         self.batch_size, self.seed = batch_size, seed
         self.synthetic = synthetic
+        self._part(skip, samples)
+        self.labelled = self._peek() if labelled is None else labelled
+        self.description = self._describe()
+
+    def _part(self, skip: int, samples: int | None) -> None:
+        """Read at most so many samples behind the first ``skip``."""
+        self._skip, self._limit = skip, samples
         self.samples = self._number()
         if self.samples is not None and self.samples <= 0:
+            source = self._source
             raise TsdistillError(
                 f"{source.name}: none is left after the first {skip}, there are {source.total}; skip fewer"
             )
-        self.labelled = self._peek() if labelled is None else labelled
-        self.description = self._describe()
 
     def _number(self) -> int | None:
         total = self._source.total
@@ -142,14 +148,7 @@ class Stream:
             return None
         if total is None and not self.synthetic and next(self._source.batches(skip, 1, 1), None) is None:
             return None
-        return Stream(
-            self._source,
-            details=self._details,
-            synthetic=self.synthetic,
-            labelled=self.labelled,
-            skip=skip,
-            samples=wanted,
-            batch_size=self.batch_size,
-            seed=self.seed,
-            shape=self._shape,
-        )
+        other = copy(self)
+        other._part(skip, wanted)
+        other.description = other._describe()
+        return other

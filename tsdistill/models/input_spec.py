@@ -29,20 +29,7 @@ def override(spec: InputSpec | None, inputs: InputOptions) -> InputSpec | None:
         TsdistillError: a size that is not made of positive ints, figures that do not go with the channels, or
             figures or a transform without any size.
     """
-    changes: dict[str, Any] = {}
-    mean, std = inputs.mean, inputs.std
-    if inputs.input_size is not None:
-        changes["size"] = _size(inputs.input_size)
-        if len(changes["size"]) == 1 and spec is not None and len(spec.size) == 3:
-            changes["size"] = (spec.size[0], *changes["size"] * 2)
-    if mean is not None:
-        changes["mean"] = tuple(float(value) for value in mean)
-    if std is not None:
-        changes["std"] = tuple(float(value) for value in std)
-        if min(changes["std"], default=0.0) <= 0:
-            raise TsdistillError(f"{written('std')} takes positive figures, not {list(std)}")
-    if inputs.interpolation is not None:
-        changes["interpolation"] = inputs.interpolation
+    changes = _changes(spec, inputs)
     if not changes:
         return _transformed(spec, inputs)
     if spec is None and "size" not in changes:
@@ -58,6 +45,23 @@ def override(spec: InputSpec | None, inputs: InputOptions) -> InputSpec | None:
                 "channel"
             )
     return _transformed(new, inputs)
+
+
+def _changes(spec: InputSpec | None, inputs: InputOptions) -> dict[str, Any]:
+    """The fields of ``spec`` that the user gave."""
+    changes: dict[str, Any] = {}
+    if inputs.input_size is not None:
+        changes["size"] = _size(inputs.input_size)
+        if len(changes["size"]) == 1 and spec is not None and len(spec.size) == 3:
+            changes["size"] = (spec.size[0], *changes["size"] * 2)
+    for name, values in (("mean", inputs.mean), ("std", inputs.std)):
+        if values is not None:
+            changes[name] = tuple(float(value) for value in values)
+    if min(changes.get("std", (1.0,)), default=0.0) <= 0:
+        raise TsdistillError(f"{written('std')} takes positive figures, not {list(changes['std'])}")
+    if inputs.interpolation is not None:
+        changes["interpolation"] = inputs.interpolation
+    return changes
 
 
 def _transformed(spec: InputSpec | None, inputs: InputOptions) -> InputSpec | None:

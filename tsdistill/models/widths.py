@@ -14,6 +14,17 @@ from tsdistill.models.layers.layer_kind import is_registered, weight_blocks
 _OTHERS = ("Linear", "DeformConv2d")
 """How the classes of other libraries' layers end whose weight is ``[out, in, ...]``."""
 
+_ALONG = (
+    (_ConvTransposeNd, ("in_channels", "out_channels")),
+    (_ConvNd, ("out_channels", "in_channels")),
+    (nn.Linear, ("out_features", "in_features")),
+    (nn.Bilinear, ("out_features", "in1_features", "in2_features")),
+    (nn.GroupNorm, ("num_channels",)),
+    ((nn.Embedding, nn.EmbeddingBag), ("num_embeddings", "embedding_dim")),
+    (nn.PReLU, ("num_parameters",)),
+)
+"""Kinds of modules, and the attributes that hold the first sides of their weight."""
+
 
 def sync_widths(model: nn.Module) -> None:
     """Set ``in_features``, ``out_channels``, ``num_features``, ... in ``model`` and everything below it.
@@ -57,24 +68,17 @@ def sync_module(module: nn.Module) -> None:
         if known is not None:
             module.num_features = known.shape[0]
         return
-    if not isinstance(weight, torch.Tensor):
+    if isinstance(weight, torch.Tensor):
+        _sync_weighted(module, tuple(weight.shape))
+
+
+def _sync_weighted(module: nn.Module, shape: tuple[int, ...]) -> None:
+    names = next((names for kind, names in _ALONG if isinstance(module, kind)), ())
+    for dim, name in enumerate(names):
+        setattr(module, name, shape[dim] * (module.groups if dim and isinstance(module, _ConvNd) else 1))
+    if names:
         return
-    shape = tuple(weight.shape)
-    if isinstance(module, _ConvTransposeNd):
-        module.in_channels, module.out_channels = shape[0], shape[1] * module.groups
-    elif isinstance(module, _ConvNd):
-        module.out_channels, module.in_channels = shape[0], shape[1] * module.groups
-    elif isinstance(module, nn.Linear):
-        module.out_features, module.in_features = shape
-    elif isinstance(module, nn.Bilinear):
-        module.out_features, module.in1_features, module.in2_features = shape
-    elif isinstance(module, nn.GroupNorm):
-        module.num_channels = shape[0]
-    elif isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
-        module.num_embeddings, module.embedding_dim = shape
-    elif isinstance(module, nn.PReLU):
-        module.num_parameters = shape[0]
-    elif isinstance(getattr(module, "normalized_shape", None), tuple):
+    if isinstance(getattr(module, "normalized_shape", None), tuple):
         module.__dict__["normalized_shape"] = shape
     elif type(module).__name__.endswith(_OTHERS) and len(shape) > 1:
         _sync_other(module, shape[0], shape[1] * int(getattr(module, "groups", 1)))

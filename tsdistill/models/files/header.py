@@ -111,14 +111,8 @@ def dump(header: Header) -> str:
         "orders": {name: list(order) for name, order in header.orders.items()},
     }
     if spec is not None:
-        fields["input"] = {
-            "size": spec.size,
-            "mean": spec.mean,
-            "std": spec.std,
-            "interpolation": spec.interpolation,
-            "crop_pct": spec.crop_pct,
-            "source": spec.source,
-        }
+        names = ("size", "mean", "std", "interpolation", "crop_pct", "source")
+        fields["input"] = {name: getattr(spec, name) for name in names}
     return json.dumps(fields)
 
 

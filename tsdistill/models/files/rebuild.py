@@ -123,11 +123,9 @@ def _form(tensor: torch.Tensor) -> tuple[Any, ...]:
 
 
 def _stored(model: nn.Module, extra: tuple[str, ...]) -> dict[str, torch.Tensor]:
-    tensors: dict[str, torch.Tensor] = dict(model.named_parameters(remove_duplicate=False))
-    for name, buffer in model.named_buffers(remove_duplicate=False):
-        if name in extra or _persistent(model, name):
-            tensors[name] = buffer
-    return tensors
+    buffers = model.named_buffers(remove_duplicate=False)
+    kept = {name: buffer for name, buffer in buffers if name in extra or _persistent(model, name)}
+    return {**dict(model.named_parameters(remove_duplicate=False)), **kept}
 
 
 def _persistent(model: nn.Module, name: str) -> bool:

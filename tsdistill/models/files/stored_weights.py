@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
 
@@ -137,13 +137,17 @@ def unify(model: nn.Module) -> nn.Module:
     if not types:
         return model
     widest = reduce(torch.promote_types, types)
+    return change_tensors(model, lambda t: t.to(widest) if t.is_floating_point() else t)
+
+
+def change_tensors(model: nn.Module, change: Callable[[torch.Tensor], torch.Tensor]) -> nn.Module:
+    """Put ``change(tensor)`` in place of every parameter's values, once, and of every buffer."""
+    for parameter in model.parameters():
+        parameter.data = change(parameter.data)
     for module in model.modules():
-        for parameter in parameters_of(module).values():
-            if parameter is not None and parameter.is_floating_point() and parameter.dtype != widest:
-                parameter.data = parameter.data.to(widest)
         for name, buffer in buffers_of(module).items():
-            if buffer is not None and buffer.is_floating_point() and buffer.dtype != widest:
-                buffers_of(module)[name] = buffer.to(widest)
+            if buffer is not None:
+                buffers_of(module)[name] = change(buffer)
     return model
 
 

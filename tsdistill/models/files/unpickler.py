@@ -91,6 +91,8 @@ class _Machine:
             self.stack.append(self.memo[int(argument)])
         elif name in ("PUT", "BINPUT", "LONG_BINPUT"):
             self.memo[int(argument)] = self.stack[-1]
+        elif name in _TUPLES:
+            self._take(_TUPLES[name])
         elif name == "MEMOIZE":
             self.memo[len(self.memo)] = self.stack[-1]
         elif name not in ("PROTO", "FRAME"):
@@ -157,15 +159,6 @@ class _Machine:
 
     def _do_tuple(self, _: Any) -> None:
         self._make(tuple(self._marked()))
-
-    def _do_tuple1(self, _: Any) -> None:
-        self._take(1)
-
-    def _do_tuple2(self, _: Any) -> None:
-        self._take(2)
-
-    def _do_tuple3(self, _: Any) -> None:
-        self._take(3)
 
     def _take(self, count: int) -> None:
         if len(self.stack) < count:
@@ -255,14 +248,7 @@ class _Machine:
         elif name in _PARAMETERS:
             self.stack.append(arguments[0])
         elif name in _MAPPINGS:
-            self._make({})
-            items = arguments[-1] if arguments else ()
-            if isinstance(items, dict):
-                items = list(items.items())
-            if isinstance(items, (list, tuple)):
-                self._spend(len(items))
-                for pair in items:
-                    self._fill([*pair])
+            self._mapping(arguments[-1] if arguments else ())
         elif name == "torch.Size":
             self._make(arguments[0])
         elif name in _OBJECTS:
@@ -273,6 +259,16 @@ class _Machine:
             _note(self.result.classes if name.startswith(_UNSUPPORTED) else self.result.calls, name)
             self._make(function)
 
+    def _mapping(self, items: Any) -> None:
+        """A mapping of pairs, or of what another one holds."""
+        self._make({})
+        if isinstance(items, dict):
+            items = list(items.items())
+        if isinstance(items, (list, tuple)):
+            self._spend(len(items))
+            for pair in items:
+                self._fill([*pair])
+
     def _do_binpersid(self, _: Any) -> None:
         chunk = chunk_of(self.stack.pop())
         known = self.result.chunks.setdefault(chunk.key, replace(chunk, begin=0))
@@ -282,6 +278,7 @@ class _Machine:
 
 
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
+_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _LITERALS = frozenset(
     {
         *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),

@@ -26,10 +26,14 @@ from tsdistill.models.layers.call_kinds import (
 from tsdistill.models.layers.einsum_form import LinearForm, linear_form
 from tsdistill.torch_private import ConvNd, base_of, parameters_of
 
-_SIDES = {F.conv1d: 1, F.conv2d: 2, F.conv3d: 3}
-"""Convolution functions -> number of dimensions that they slide over."""
+_CONVOLUTIONS: dict[Any, type[CallLayer]] = {F.conv1d: Conv1dCall, F.conv2d: Conv2dCall, F.conv3d: Conv3dCall}
+"""Convolution functions -> the layers that calls of them are."""
 
-_TRANSPOSED_SIDES = {F.conv_transpose1d: 1, F.conv_transpose2d: 2, F.conv_transpose3d: 3}
+_TRANSPOSED: dict[Any, type[CallLayer]] = {
+    F.conv_transpose1d: ConvTranspose1dCall,
+    F.conv_transpose2d: ConvTranspose2dCall,
+    F.conv_transpose3d: ConvTranspose3dCall,
+}
 """The same for transposed convolutions."""
 
 _PRODUCTS = frozenset((torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.mm, Tensor.mm))
@@ -44,13 +48,6 @@ _TRANSPOSED_ARGUMENTS = (
     "groups",
     "dilation",
 )
-
-
-_CONVOLUTIONS = {1: Conv1dCall, 2: Conv2dCall, 3: Conv3dCall}
-"""Number of dimensions -> layer of a convolution call."""
-
-_TRANSPOSED = {1: ConvTranspose1dCall, 2: ConvTranspose2dCall, 3: ConvTranspose3dCall}
-"""Number of dimensions -> layer of a transposed convolution call."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,18 +153,19 @@ def _settings(layer: Any) -> tuple[Any, ...]:
 def parse_call(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
     """A call of a function that multiplies a tensor with another, which may be a parameter; ``None`` for all
     others."""
-    sides, spread = _SIDES.get(func), _TRANSPOSED_SIDES.get(func)
-    if func is F.linear or sides or spread:
+    spread = func in _TRANSPOSED
+    kind = _TRANSPOSED.get(func) or _CONVOLUTIONS.get(func)
+    if func is F.linear or kind is not None:
         names = _TRANSPOSED_ARGUMENTS if spread else _ARGUMENTS
         arguments = {**dict(zip(names, args, strict=False)), **kwargs}
         x, weight, bias = arguments.get("input"), arguments.get("weight"), arguments.get("bias")
         if not isinstance(x, Tensor) or not (bias is None or isinstance(bias, Tensor)):
             return None
-        if func is F.linear:
+        if kind is None:
             return _product(x, weight, bias, turned=False)
-        number = sides or spread or 0
-        if not isinstance(weight, Tensor) or weight.ndim != number + 2:
+        if not isinstance(weight, Tensor):
             return None
+        number = weight.ndim - 2
 
         def each(name: str, default: int) -> tuple[int, ...] | str:
             value = arguments.get(name, default)
@@ -183,8 +181,7 @@ def parse_call(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call
             each("output_padding", 0) if spread else (),
             tuple(weight.shape[2:]),
         )
-        kinds: Any = _TRANSPOSED if spread else _CONVOLUTIONS
-        return Call(kinds[number], x, weight, bias, settings, int(arguments.get("groups", 1)))
+        return Call(kind, x, weight, bias, settings, int(arguments.get("groups", 1)))
     if (
         func in _PRODUCTS
         and len(args) == 2

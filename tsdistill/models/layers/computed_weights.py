@@ -74,7 +74,7 @@ class Entries(SourceSolver):
         return self.index.shape
 
     def solve(self, parameter: Tensor, weight: Tensor, wanted: Tensor) -> Tensor:
-        """See `Setting.solve`."""
+        """See `SourceSolver.solve`."""
         flat = parameter.reshape(-1).clone()
         flat[self.index.reshape(-1)] += ((wanted - weight) / self.factor).reshape(-1).to(flat)
         return flat.reshape(parameter.shape)
@@ -106,7 +106,7 @@ class Factor(SourceSolver):
     any_weight = False
 
     def solve(self, parameter: Tensor, weight: Tensor, wanted: Tensor) -> Tensor:
-        """See `Setting.solve`."""
+        """See `SourceSolver.solve`."""
         goal = (wanted.t() if self.turned else wanted).flatten(1).to(self.other)
         solution = torch.linalg.lstsq(self.other, goal).solution
         rows = parameter.t() if self.turned else parameter

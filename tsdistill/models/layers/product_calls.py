@@ -73,22 +73,22 @@ _running = threading.local()
 """The modes that forwards of the running thread are inside of; ``None`` for modules without calls."""
 
 
-def _enter(module: nn.Module, args: Any) -> None:
+def _enter(module: nn.Module, _args: Any) -> None:
     layers = [child for child in children_of(module).values() if isinstance(child, CallLayer)]
     mode = _CallInterceptor(layers)
     _running.__dict__.setdefault("modes", []).append(mode)
     mode.__enter__()
 
 
-def _leave(module: nn.Module, args: Any, output: Any) -> None:
+def _leave(_module: nn.Module, _args: Any, _output: Any) -> None:
     _running.modes.pop().__exit__(None, None, None)
 
 
-def _enter_another(module: nn.Module, args: Any) -> None:
+def _enter_another(_module: nn.Module, _args: Any) -> None:
     _running.__dict__.setdefault("modes", []).append(None)
 
 
-def _leave_another(module: nn.Module, args: Any, output: Any) -> None:
+def _leave_another(_module: nn.Module, _args: Any, _output: Any) -> None:
     _running.modes.pop()
 
 
@@ -182,10 +182,10 @@ def _add_layers(model: nn.Module, run: Callable[[], Any]) -> None:
         sources = provenance.sources(call.weight)
         return tuple(sorted(sources, key=lambda name: (-model.get_parameter(name).numel(), name)))
 
-    def enter(module: nn.Module, args: Any) -> None:
+    def enter(module: nn.Module, _args: Any) -> None:
         stack.append((paths[id(module)], []))
 
-    def leave(module: nn.Module, args: Any, output: Any) -> None:
+    def leave(_module: nn.Module, _args: Any, _output: Any) -> None:
         stack.pop()
 
     handles = []

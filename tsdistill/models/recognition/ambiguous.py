@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from tsdistill.errors import TsdistillError
 from tsdistill.models.info import InputSpec
@@ -129,14 +128,10 @@ def _close(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
 def _images(families: Sequence[Sequence[Built]]) -> list[torch.Tensor | None]:
     return [
         batchnorm_evidence.photographs(family[0].input)
-        if family[0].input is not None and _has_norms(family[0].model)
+        if family[0].input is not None and any(isinstance(m, BatchNorm) for m in family[0].model.modules())
         else None
         for family in families
     ]
-
-
-def _has_norms(model: nn.Module) -> bool:
-    return any(isinstance(module, BatchNorm) for module in model.modules())
 
 
 def _equals(family: Sequence[Built]) -> tuple[str, ...]:

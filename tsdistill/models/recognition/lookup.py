@@ -14,6 +14,7 @@ from tsdistill.models.files import size_guard
 from tsdistill.models.files.checkpoint import variants
 from tsdistill.models.files.stored_weights import (
     Shapes,
+    change_tensors,
     check_finite,
     check_types,
     difference,
@@ -31,7 +32,6 @@ from tsdistill.models.sources import catalog
 from tsdistill.models.sources.specs import Built, in_catalog, join, parse
 from tsdistill.models.widths import sync_widths
 from tsdistill.options.option_fields import written
-from tsdistill.torch_private import buffers_of, parameters_of
 
 Tensors = Mapping[str, torch.Tensor]
 
@@ -192,16 +192,7 @@ def _filled(adapted: Adapted, tensors: Tensors, path: Path, built: Built | None 
 
 def _copied(model: nn.Module) -> nn.Module:
     """``model`` with copies of its tensors, one after another, so that it no longer needs the file."""
-    kept: dict[int, nn.Parameter] = {}
-    for module in model.modules():
-        for parameter in parameters_of(module).values():
-            if parameter is not None and id(parameter) not in kept:
-                parameter.data = parameter.data.clone()
-                kept[id(parameter)] = parameter
-        for name, buffer in buffers_of(module).items():
-            if buffer is not None:
-                buffers_of(module)[name] = buffer.clone()
-    return model
+    return change_tensors(model, torch.Tensor.clone)
 
 
 def _finish(choice: ambiguous.Choice, note: str) -> tuple[nn.Module, ModelInfo]:

@@ -84,20 +84,8 @@ def _follow(config: Any, old: Shapes, new: Shapes) -> None:
     if hidden is None:
         return
     for key in (*_HEADS, *_SIDES):
-        if not _is_number(config, key):
-            continue
-        heads = getattr(config, key)
-        size = next((getattr(config, k) for k in _SIZES if _is_number(config, k)), hidden // heads)
-        side = key.partition("_")[0] if key in _SIDES else ""
-        counts = _outputs(_QUERY, {n: s for n, s in old.items() if side in n}, new, heads * size)
-        if len(counts) == 1:
-            setattr(config, key, counts.pop() // size)
-        if _is_number(config, "num_key_value_heads"):
-            counts = _outputs(_KEY, old, new, config.num_key_value_heads * size)
-            if len(counts) == 1:
-                config.num_key_value_heads = counts.pop() // size
-        if hasattr(config, "head_dim") and not isinstance(vars(type(config)).get("head_dim"), property):
-            config.head_dim = size
+        if _is_number(config, key):
+            _follow_heads(config, key, hidden, old, new)
     for key in _INNER:
         stated = getattr(config, key, None)
         width = 4 * hidden if key == "n_inner" and hasattr(config, key) and stated is None else stated
@@ -113,6 +101,22 @@ def _follow(config: Any, old: Shapes, new: Shapes) -> None:
             widths = {new[n][0] for n, shape in old.items() if _STREAM.search(n) and shape == (hidden,)}
             if len(widths) == 1:
                 setattr(config, key, widths.pop())
+
+
+def _follow_heads(config: Any, key: str, hidden: int, old: Shapes, new: Shapes) -> None:
+    """Set the number of heads ``key``, and what goes with it."""
+    heads = getattr(config, key)
+    size = next((getattr(config, k) for k in _SIZES if _is_number(config, k)), hidden // heads)
+    side = key.partition("_")[0] if key in _SIDES else ""
+    counts = _outputs(_QUERY, {n: s for n, s in old.items() if side in n}, new, heads * size)
+    if len(counts) == 1:
+        setattr(config, key, counts.pop() // size)
+    if _is_number(config, "num_key_value_heads"):
+        counts = _outputs(_KEY, old, new, config.num_key_value_heads * size)
+        if len(counts) == 1:
+            config.num_key_value_heads = counts.pop() // size
+    if hasattr(config, "head_dim") and not isinstance(vars(type(config)).get("head_dim"), property):
+        config.head_dim = size
 
 
 def _is_number(config: Any, key: str) -> bool:

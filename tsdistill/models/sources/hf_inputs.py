@@ -91,13 +91,7 @@ def _candidates(model: Any, generator: torch.Generator) -> Iterator[Keywords]:
     if "grid_thw" in arguments:
         yield _patches(config, generator, next(iter(arguments)), "grid_thw")
     if "input_ids" in tokens and hasattr(config, "vision_config") and hasattr(model, "get_image_features"):
-        seen: list[Keywords] = [{"pixel_values": _image(pictures, generator, frames)} for frames in (0, 1)]
-        if "image_grid_thw" in arguments:
-            seen.insert(0, _patches(pictures, generator, "pixel_values", "image_grid_thw"))
-        for images in seen:
-            if (count := _image_tokens(model, images)) and (marked := _marked(config, tokens, count)):
-                yield {**images, **marked}
-                yield {**images, **marked, "mm_token_type_ids": _kinds(config, marked["input_ids"])}
+        yield from _illustrated(model, tokens, "image_grid_thw" in arguments, generator)
     if "bbox" in arguments and "input_ids" in tokens:
         corners = torch.randint(0, 100, (1, tokens["input_ids"].shape[1], 2), generator=generator)
         boxes = torch.cat([corners, corners + 50], -1)
@@ -114,6 +108,19 @@ def _candidates(model: Any, generator: torch.Generator) -> Iterator[Keywords]:
         yield {"pixel_values": _image(pictures, generator), **tokens}
     elif main not in ("input_features", "input_values", "past_values"):
         yield tokens or {"input_ids": _tokens(config, generator)}
+
+
+def _illustrated(model: Any, tokens: Keywords, grid: bool, generator: torch.Generator) -> Iterator[Keywords]:
+    """Texts with an image in them; ``grid`` where the model may take it in patches."""
+    config = model.config
+    pictures = config.vision_config
+    seen: list[Keywords] = [{"pixel_values": _image(pictures, generator, frames)} for frames in (0, 1)]
+    if grid:
+        seen.insert(0, _patches(pictures, generator, "pixel_values", "image_grid_thw"))
+    for images in seen:
+        if (count := _image_tokens(model, images)) and (marked := _marked(config, tokens, count)):
+            yield {**images, **marked}
+            yield {**images, **marked, "mm_token_type_ids": _kinds(config, marked["input_ids"])}
 
 
 def _sounds(main: str, config: Any, generator: torch.Generator) -> Iterator[Keywords]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -65,6 +66,23 @@ def parse(argument: str, spec: str) -> tuple[str, dict[str, OptionValue]]:
     if not name.strip():
         raise TsdistillError(f"{spec}: a name is missing after the colon")
     return name.strip(), options
+
+
+def refuse(options: Mapping[str, OptionValue], names: Collection[str], spec: str, way_out: str) -> None:
+    """Refuse options that a source does not take.
+
+    Args:
+        options: those of a specification.
+        names: the ones that are refused.
+        spec: what the message shows.
+        way_out: the end of the message.
+
+    Raises:
+        TsdistillError: one of them is there.
+    """
+    for name in names:
+        if name in options:
+            raise TsdistillError(f"{spec}: the option {name!r} cannot be given here; {way_out}")
 
 
 def join(source: str, name: str, options: dict[str, OptionValue]) -> str:

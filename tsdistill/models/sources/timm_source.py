@@ -14,7 +14,7 @@ from tsdistill.errors import TsdistillError, cause_of
 from tsdistill.models.files.stored_weights import shapes_of
 from tsdistill.models.info import InputSpec, ModelInfo
 from tsdistill.models.sources.offline import quiet_downloads
-from tsdistill.models.sources.specs import Built, OptionValue, join, parse
+from tsdistill.models.sources.specs import Built, OptionValue, join, parse, refuse
 from tsdistill.options.option_fields import written
 
 _REFUSED = ("checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
@@ -29,12 +29,7 @@ def build(argument: str, *, weights: bool) -> Built:
     spec = f"timm:{argument}"
     name, options = parse(argument, spec)
     pretrained = bool(options.pop("pretrained", True)) and weights
-    for key in _REFUSED:
-        if key in options:
-            raise TsdistillError(
-                f"{spec}: the option {key!r} cannot be given here; give a file as MODEL with "
-                f"{written('arch')}"
-            )
+    refuse(options, _REFUSED, spec, f"give a file as MODEL with {written('arch')}")
     hub = name.partition(":")[0] in ("hf-hub", "hf_hub") and bool(name.partition(":")[2])
     if hub and not weights:
         raise TsdistillError(f"{spec}: name the architecture as timm.list_models() does")

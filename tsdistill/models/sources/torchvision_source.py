@@ -18,7 +18,7 @@ from torchvision.models import regnet
 from tsdistill.errors import TsdistillError, cause_of
 from tsdistill.models.info import InputSpec
 from tsdistill.models.sources.offline import quiet_downloads
-from tsdistill.models.sources.specs import Built, OptionValue, join, parse
+from tsdistill.models.sources.specs import Built, OptionValue, join, parse, refuse
 
 _REFUSED = ("weights_backbone", "progress", "backbone")
 _CLIP_FRAMES = 16
@@ -45,9 +45,7 @@ def build(argument: str, *, weights: bool) -> Built:
     name, options = parse(argument, spec)
     pretrained = bool(options.pop("pretrained", True)) and weights
     chosen = str(options.pop("weights", "DEFAULT"))
-    for key in _REFUSED:
-        if key in options:
-            raise TsdistillError(f"{spec}: the option {key!r} cannot be given here; leave it out")
+    refuse(options, _REFUSED, spec, "leave it out")
     if name not in models.list_models():
         near = difflib.get_close_matches(name, models.list_models(), n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else "see torchvision.models.list_models()"
