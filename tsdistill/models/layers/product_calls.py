@@ -141,64 +141,82 @@ def _calls_itself(module: nn.Module) -> bool:
 
 
 def _add_layers(model: nn.Module, run: Callable[[], Any]) -> None:
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    own = {id(parameter) for _, parameter in _callable_weights(model)}
-    paths = {id(module): path for path, module in model.named_modules()}
-    stack: list[tuple[str, list[Call]]] = [("", [])]
-    added: list[tuple[str, CallLayer]] = []
-    constant: list[tuple[CallLayer, frozenset[str]]] = []
-    provenance = Provenance(model)
-
-    def make(call: Call) -> CallLayer | None:
-        caller, computed = stack[-1]
-        if call.computed:
-            computed.append(call)
-            sources = () if _calls_itself(model.get_submodule(caller)) else known(call)
-            if not sources:
-                return None
-            for where, layer in added:
-                if where == caller and call.is_of(layer, len(computed)):
-                    return layer
-        else:
-            sources = tuple(names[i] for i in (id(call.weight),) if i in names and i in own)
-        if not sources or not all(not caller or name.startswith(f"{caller}.") for name in sources):
-            return None
-        layer = call.layer(sources[0])
-        if call.computed:
-            parts = [part for part, met in constant if met <= set(sources)]
-            added[:] = [each for each in added if each[1] not in parts]
-        if met := provenance.sources(call.input):
-            constant.append((layer, met | set(sources)))  # it may be a part of computing another weight
-        if isinstance(layer, ComputedCall):
-            layer.place = len(computed)
-            layer.take([(name, model.get_parameter(name)) for name in sources])
-        added.append((caller, layer))
-        return layer
-
-    def known(call: Call) -> tuple[str, ...]:
-        """The parameters that a weight is computed from, those with most entries first."""
-        if isinstance(call.weight, nn.Parameter):
-            return (names[id(call.weight)],) if id(call.weight) in own else ()
-        sources = provenance.sources(call.weight)
-        return tuple(sorted(sources, key=lambda name: (-model.get_parameter(name).numel(), name)))
-
-    def enter(module: nn.Module, _args: Any) -> None:
-        stack.append((paths[id(module)], []))
-
-    def leave(_module: nn.Module, _args: Any, _output: Any) -> None:
-        stack.pop()
-
+    finder = _CallFinder(model)
     handles = []
     for module in model.modules():
         if module is not model and not isinstance(module, torch.jit.ScriptModule):
-            handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
+            handles.append(module.register_forward_pre_hook(finder.enter))
+            handles.append(module.register_forward_hook(finder.leave))
     try:
-        with provenance, _CallInterceptor([], make):
+        with finder.provenance, _CallInterceptor([], finder.layer):
             run()
     finally:
         for handle in handles:
             handle.remove()
-    _register(model, added)
+    _register(model, finder.added)
+
+
+class _CallFinder:
+    """Makes layers of the calls that a forward of ``model`` makes.
+
+    Attributes:
+        added: the layers, each with the name of the module that makes the call.
+        provenance: which tensors are computed from parameters alone.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._names = {id(parameter): name for name, parameter in model.named_parameters()}
+        self._own = {id(parameter) for _, parameter in _callable_weights(model)}
+        self._paths = {id(module): path for path, module in model.named_modules()}
+        self._stack: list[tuple[str, list[Call]]] = [("", [])]
+        self._constant: list[tuple[CallLayer, frozenset[str]]] = []
+        self.added: list[tuple[str, CallLayer]] = []
+        self.provenance = Provenance(model)
+
+    def enter(self, module: nn.Module, _args: Any) -> None:
+        """A forward-pre-hook: calls are those of ``module`` now."""
+        self._stack.append((self._paths[id(module)], []))
+
+    def leave(self, _module: nn.Module, _args: Any, _output: Any) -> None:
+        """A forward hook: calls are those of the module outside now."""
+        self._stack.pop()
+
+    def layer(self, call: Call) -> CallLayer | None:
+        """The layer of a call; ``None`` where its weight is not of the module that makes it."""
+        caller, computed = self._stack[-1]
+        if call.computed:
+            computed.append(call)
+        sources = self._sources(call, caller)
+        if not sources:
+            return None
+        for where, layer in self.added if call.computed else ():
+            if where == caller and call.is_of(layer, len(computed)):
+                return layer
+        if caller and not all(name.startswith(f"{caller}.") for name in sources):
+            return None
+        layer = call.layer(sources[0])
+        if call.computed:
+            parts = [part for part, met in self._constant if met <= set(sources)]
+            self.added = [each for each in self.added if each[1] not in parts]
+        if met := self.provenance.sources(call.input):
+            self._constant.append((layer, met | set(sources)))  # it may be a part of computing another weight
+        if isinstance(layer, ComputedCall):
+            layer.place = len(computed)
+            layer.take([(name, self._model.get_parameter(name)) for name in sources])
+        self.added.append((caller, layer))
+        return layer
+
+    def _sources(self, call: Call, caller: str) -> tuple[str, ...]:
+        """The parameters behind the weight of a call, those with most entries first."""
+        if isinstance(call.weight, nn.Parameter):
+            own = id(call.weight) in self._own and id(call.weight) in self._names
+            itself = call.computed and _calls_itself(self._model.get_submodule(caller))
+            return (self._names[id(call.weight)],) if own and not itself else ()
+        if _calls_itself(self._model.get_submodule(caller)):
+            return ()
+        sources = self.provenance.sources(call.weight)
+        return tuple(sorted(sources, key=lambda name: (-self._model.get_parameter(name).numel(), name)))
 
 
 def _register(model: nn.Module, added: list[tuple[str, CallLayer]]) -> None:
