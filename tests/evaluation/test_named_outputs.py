@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from tests.evaluation.raw_outputs import BOXES, SCORES
-from tsdistill.evaluation.named_outputs import describe, main_name, named_outputs
+from tsdistill.errors import TsdistillError
+from tsdistill.evaluation.named_outputs import describe, main_name, main_output, named_outputs
 
 
 class Pair(NamedTuple):
@@ -31,7 +32,7 @@ class Structured:
         ((torch.zeros(4, dtype=torch.long), SCORES, torch.zeros(2)), ["1", "2"], "1"),
         ([None, {"out": SCORES}], ["1.out"], "1.out"),
         (SimpleNamespace(logits=SCORES, hidden=torch.zeros(9)), ["logits"], "logits"),
-        (Pair(SCORES, SCORES), ["boxes", "logits"], "logits"),
+        (Pair(torch.zeros(4, 2), SCORES), ["boxes", "logits"], "logits"),
         (Structured(SCORES, SCORES), ["logits", "depth"], "logits"),
         (BOXES, ["boxes", "scores"], "boxes"),
     ],
@@ -40,11 +41,15 @@ def test_every_floating_tensor_has_a_name(output, names: list[str], main: str) -
     found = named_outputs(output)
     assert list(found) == names
     assert main_name(found) == main
+    assert main_output(output) is found[main]
 
 
 def test_no_tensor_over_the_batch() -> None:
     assert named_outputs([BOXES, BOXES]) == {}
+    assert main_output([BOXES, BOXES]) is BOXES["boxes"]
     assert named_outputs(None) == {}
+    with pytest.raises(TsdistillError, match="NoneType"):
+        main_output(None)
     assert named_outputs(torch.zeros(2, dtype=torch.long)) == {}
 
 
