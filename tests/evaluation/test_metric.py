@@ -50,7 +50,7 @@ def test_what_a_metric_does_not_say() -> None:
 
 def test_plain_data() -> None:
     traits = Traits("mm", False)
-    assert Traits.from_dict(traits.to_dict()) == traits
+    assert Traits(**traits.to_dict()) == traits
 
 
 def test_what_has_to_be_there() -> None:

@@ -80,63 +80,59 @@ class Top5(_TopK):
     k: ClassVar[int] = 5
 
 
-def _pair(outputs: Tensor, reference_outputs: Tensor | None, name: str) -> tuple[Tensor, Tensor]:
-    reference: Tensor = reference_given(reference_outputs, name)
-    if reference.shape != outputs.shape:
-        raise TsdistillError(
-            f"{name} needs outputs of one shape, but the model gives {tuple(outputs.shape)} and the reference"
-            f" {tuple(reference.shape)}"
-        )
-    return class_scores(outputs, name), class_scores(reference.to(outputs.device), name)
+class _Comparing(RunningMean):
+    """Mean over predictions of a figure of the model's and the reference's class scores."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"reference"})
+    wants: ClassVar[str] = POSITIONS
+    name: ClassVar[str]
+
+    def update(self, outputs: Tensor, labels: Tensor | None, reference_outputs: Tensor | None) -> None:
+        """Add the counted positions of one batch.
+
+        Args:
+            outputs: class scores ``[positions, classes]`` of the model.
+            labels: unused.
+            reference_outputs: class scores of the reference model, of the same shape.
+
+        Raises:
+            TsdistillError: they differ in shape or have no classes.
+        """
+        reference: Tensor = reference_given(reference_outputs, self.name)
+        if reference.shape != outputs.shape:
+            raise TsdistillError(
+                f"{self.name} needs outputs of one shape, but the model gives {tuple(outputs.shape)} and the "
+                f"reference {tuple(reference.shape)}"
+            )
+        scores = class_scores(outputs, self.name)
+        reference_scores = class_scores(reference.to(outputs.device), self.name)
+        self._add(float(self._figures(scores, reference_scores).sum()), len(scores))
+
+    def _figures(self, scores: Tensor, reference_scores: Tensor) -> Tensor:
+        """The figure of each prediction ``[positions]``."""
+        raise NotImplementedError
 
 
-class Agreement(RunningMean):
+class Agreement(_Comparing):
     """Percent of predictions that equal those of the reference."""
 
-    needs: ClassVar[frozenset[str]] = frozenset({"reference"})
-    wants: ClassVar[str] = POSITIONS
     higher_is_better: ClassVar[bool] = True
     unit: ClassVar[str] = "%"
+    name: ClassVar[str] = "agreement"
 
-    def update(self, outputs: Tensor, labels: Tensor | None, reference_outputs: Tensor | None) -> None:
-        """Add the counted positions of one batch.
-
-        Args:
-            outputs: class scores ``[positions, classes]`` of the model.
-            labels: unused.
-            reference_outputs: class scores of the reference model, of the same shape.
-
-        Raises:
-            TsdistillError: they differ in shape or have no classes.
-        """
-        model_scores, reference_scores = _pair(outputs, reference_outputs, "agreement")
-        self._add(
-            float((model_scores.argmax(1) == reference_scores.argmax(1)).sum()) * 100, len(model_scores)
-        )
+    def _figures(self, scores: Tensor, reference_scores: Tensor) -> Tensor:
+        return 100 * (scores.argmax(1) == reference_scores.argmax(1))
 
 
-class KullbackLeibler(RunningMean):
+class KullbackLeibler(_Comparing):
     """Mean KL(reference || model) of the class probabilities (of the softmax), in nats per prediction."""
 
-    needs: ClassVar[frozenset[str]] = frozenset({"reference"})
-    wants: ClassVar[str] = POSITIONS
     higher_is_better: ClassVar[bool] = False
     unit: ClassVar[str] = "nats"
+    name: ClassVar[str] = "kl"
 
-    def update(self, outputs: Tensor, labels: Tensor | None, reference_outputs: Tensor | None) -> None:
-        """Add the counted positions of one batch.
-
-        Args:
-            outputs: class scores ``[positions, classes]`` of the model.
-            labels: unused.
-            reference_outputs: class scores of the reference model, of the same shape.
-
-        Raises:
-            TsdistillError: they differ in shape or have no classes.
-        """
-        model_scores, reference_scores = _pair(outputs, reference_outputs, "kl")
+    def _figures(self, scores: Tensor, reference_scores: Tensor) -> Tensor:
         log_model, log_reference = (
-            torch.log_softmax(scores.double(), 1) for scores in (model_scores, reference_scores)
+            torch.log_softmax(each.double(), 1) for each in (scores, reference_scores)
         )
-        divergence = (log_reference.exp() * (log_reference - log_model)).sum(1).clamp_min(0)
-        self._add(float(divergence.sum()), len(model_scores))
+        return (log_reference.exp() * (log_reference - log_model)).sum(1).clamp_min(0)

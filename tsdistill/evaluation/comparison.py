@@ -133,8 +133,9 @@ class Comparison:
             ("samples/s", [f"{value:,.1f}" for value in self.throughput]),
             ("peak bytes", [f"{value:,}" for value in self.peak_memory]),
         ]
-        for name in self.figures:
-            columns.append((name, [f"{m[name]:.4g}" if name in m else "" for m in self.metrics]))
+        columns += [
+            (name, [f"{m[name]:.4g}" if name in m else "" for m in self.metrics]) for name in self.figures
+        ]
         shown = [[head, *cells] for head, cells in columns if cells]
         names = ["", *self.names]
         widths = [max(map(len, column)) for column in shown]

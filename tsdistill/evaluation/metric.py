@@ -18,8 +18,7 @@ be left out:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Protocol
 
 from torch import Tensor
@@ -64,12 +63,7 @@ class Traits:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        return {"unit": self.unit, "higher_is_better": self.higher_is_better}
-
-    @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> Traits:
-        """The traits from the data that ``to_dict`` returned."""
-        return cls(plain["unit"], plain["higher_is_better"])
+        return asdict(self)
 
 
 def traits_of(kind: Any) -> Traits:
