@@ -264,7 +264,7 @@ def _pruned(model: nn.Module, example: Any, images: Any, report: tsd.AlignmentRe
         return tsd.prune_result(model, macs=MOST, **how)
 
 
-def _images(model: nn.Module, example: Any) -> Any:
+def _images(model: nn.Module, example: Any) -> Any:  # noqa: ARG001
     """A handful of samples as this model takes them."""
     if isinstance(example, Tensor):
         return None

@@ -94,7 +94,7 @@ def measured(name: str) -> tuple[str, int, str]:
     """What `small` gives, tried in a process of its own: a type whose numbers do not fit may take any time
     and memory."""
     with tempfile.TemporaryDirectory() as folder:
-        row = apart(lambda timed: {"small": small(name)}, Path(folder), LIMITS)
+        row = apart(lambda timed: {"small": small(name)}, Path(folder), LIMITS)  # noqa: ARG005
     taken, size, spec = row.get("small") or ("", 0, "")
     return taken, size, spec
 

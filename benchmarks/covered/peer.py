@@ -15,7 +15,7 @@ from tsdistill.runtime.nests import tensors
 from .checks import MOST, Failure, Timed, built
 
 
-def peer(spec: str, folder: Path, timed: Timed, size: tuple[int, ...] | None = None) -> dict[str, Any]:
+def peer(spec: str, folder: Path, timed: Timed, size: tuple[int, ...] | None = None) -> dict[str, Any]:  # noqa: ARG001
     """Half of every width cut by magnitude; what comes out must run and be smaller.
 
     Raises:

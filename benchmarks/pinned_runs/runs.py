@@ -56,7 +56,7 @@ def prune_swin(folder: Path) -> Figures:
     return {**plan_figures(result["plan"]), **weight_figures(folder / "small.safetensors")}
 
 
-def prune_llama(folder: Path) -> Figures:
+def prune_llama(folder: Path) -> Figures:  # noqa: ARG001
     """Prune a Llama of transformers, with random weights, from token ids, in Python."""
     import tsdistill as toolkit
 

@@ -54,7 +54,7 @@ from tsdistill.tracing.graph import NodeGraph
 class _MovedThresholds(Move):
     """Puts ``thresholds=``, an old keyword of `analyze`, into ``analysis``."""
 
-    def written(self, value: Thresholds | None) -> str:
+    def written(self, value: Thresholds | None) -> str:  # noqa: ARG002
         return "'aligned': ..., 'weak': ..., 'redundant': ..."
 
     def __call__(self, arguments: dict[str, Any], value: Thresholds | None) -> None:

@@ -271,11 +271,11 @@ class AlignmentReport:
             f"{self.name or self.arch or 'model'} beside {self._reference()}: {len(self.groups)} groups, "
             f"{self.params:,} parameters, {self.macs:,} MACs; data: {self.data} ({self.samples} samples)"
         ]
-        for group in self.groups:
-            lines.append(
-                f"  {group.name}: {group.size} nodes, {group.teacher_aligned} of {group.teacher_size} "
-                f"teacher nodes aligned, {int(group.candidate.sum())} candidates"
-            )
+        lines += [
+            f"  {group.name}: {group.size} nodes, {group.teacher_aligned} of {group.teacher_size} "
+            f"teacher nodes aligned, {int(group.candidate.sum())} candidates"
+            for group in self.groups
+        ]
         lines += [f"  note: {note}" for note in self.notes]
         return "\n".join(lines)
 

@@ -17,7 +17,7 @@ from tsdistill.errors import TsdistillError
 from tsdistill.plugins import hookimpl
 
 
-def none(x: Tensor, generator: Generator) -> Tensor:
+def none(x: Tensor, generator: Generator) -> Tensor:  # noqa: ARG001
     """The samples as they are; for a benchmark of everything else, and where teacher outputs are cached."""
     return x
 

@@ -42,11 +42,11 @@ class LazyGroup(click.Group):
         super().__init__(*args, **known)
         self._sections = sections
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """The names of all commands, in the order of ``--help``."""
         return [name for entries in self._sections.values() for name in entries()]
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """Import and return one command; ``None`` where there is none of that name.
 
         Raises:
@@ -70,7 +70,7 @@ class LazyGroup(click.Group):
             ctx.fail(f"there is no command {args[0]!r}; {nearest(args[0], names)}")
         return super().resolve_command(ctx, args)
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """List the commands under their headings, with a line each."""
         for heading, entries in self._sections.items():
             lines = [(name, entry.help) for name, entry in entries().items()]

@@ -226,7 +226,7 @@ class BatchSource:
         rows = ArraySamples(x, None, self._spec, self.name)
         return torch.stack([rows[i][0] for i in range(len(rows))]), y
 
-    def batches(self, skip: int, samples: int | None, size: int) -> Iterator[Batch]:
+    def batches(self, skip: int, samples: int | None, size: int) -> Iterator[Batch]:  # noqa: ARG002
         """The batches as they were given, cut where the part begins and ends; ``size`` is not used."""
         stop = None if samples is None else skip + samples
         position = 0

@@ -192,7 +192,7 @@ class BatchTrainingData:
         )
         self.description = f"{self.samples or 'some'} {self.name}, as they are given"
 
-    def batches(self, epoch: int, start: int = 0) -> Iterator[TrainingBatch]:
+    def batches(self, epoch: int, start: int = 0) -> Iterator[TrainingBatch]:  # noqa: ARG002
         """This process's rows of the batches, from number ``start`` on, in their order."""
         share: Share = self._options.share
         for number, (x, y) in enumerate(

@@ -34,7 +34,7 @@ class _TopK(RunningMean):
     unit: ClassVar[str] = "%"
     k: ClassVar[int] = 1
 
-    def update(self, outputs: Tensor, labels: Tensor | None, reference_outputs: Tensor | None = None) -> None:
+    def update(self, outputs: Tensor, labels: Tensor | None, reference_outputs: Tensor | None = None) -> None:  # noqa: ARG002
         """Add the counted positions of one batch.
 
         Args:
@@ -87,7 +87,7 @@ class _Comparing(RunningMean):
     wants: ClassVar[str] = POSITIONS
     name: ClassVar[str]
 
-    def update(self, outputs: Tensor, labels: Tensor | None, reference_outputs: Tensor | None) -> None:
+    def update(self, outputs: Tensor, labels: Tensor | None, reference_outputs: Tensor | None) -> None:  # noqa: ARG002
         """Add the counted positions of one batch.
 
         Args:

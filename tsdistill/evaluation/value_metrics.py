@@ -19,7 +19,7 @@ class _Error(RunningMean):
     higher_is_better: ClassVar[bool] = False
     name: ClassVar[str]
 
-    def update(self, outputs: Tensor, labels: Tensor | None, reference_outputs: Any = None) -> None:
+    def update(self, outputs: Tensor, labels: Tensor | None, reference_outputs: Any = None) -> None:  # noqa: ARG002
         """Add one batch of values.
 
         Args:
@@ -76,7 +76,7 @@ class OutputSquaredError:
     def __init__(self) -> None:
         self._sums: dict[str, _Sums] = {}
 
-    def update(self, outputs: Any, labels: Any, reference_outputs: Any) -> None:
+    def update(self, outputs: Any, labels: Any, reference_outputs: Any) -> None:  # noqa: ARG002
         """Add one batch.
 
         Args:

@@ -29,7 +29,7 @@ class OnnxGraph(Exporter):
 
     format = "ONNX"
 
-    def check(self, path: Path, opset: int | None) -> None:
+    def check(self, path: Path, opset: int | None) -> None:  # noqa: ARG002
         """Refuse to begin without the packages that ONNX takes, or with operators that PyTorch cannot write.
 
         Args:

@@ -87,6 +87,6 @@ class AnalysisOptions(OptionSet):
     )
 
     @classmethod
-    def converted(cls, name: str, value: Any, at: str) -> Any:
+    def converted(cls, name: str, value: Any, at: str) -> Any:  # noqa: ARG003
         """``None`` for all positions."""
         return None if name == "positions" and value == "all" else value

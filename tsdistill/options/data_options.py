@@ -81,7 +81,7 @@ class DataOptions(InputOptions):
         return InputOptions.of(self)
 
     @classmethod
-    def converted(cls, name: str, value: Any, at: str) -> Any:
+    def converted(cls, name: str, value: Any, at: str) -> Any:  # noqa: ARG003
         """The name of an augmentation that is given itself."""
         return strategy_name(value) if name == "augment" else value
 

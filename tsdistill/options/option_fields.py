@@ -156,7 +156,7 @@ class OptionSet:
         return cls.__name__.removesuffix("Options").lower()
 
     @classmethod
-    def converted(cls, name: str, value: Any, at: str) -> Any:
+    def converted(cls, name: str, value: Any, at: str) -> Any:  # noqa: ARG003
         """A value that is given by name in the form of its field; ``at`` is a place for messages."""
         return value
 

@@ -90,7 +90,7 @@ class FanOutCollector:
         """Look at what kernels meet in the batch of that number, which runs inside the block."""
         return self._kernels.batch(index)
 
-    def begin(self, first: int, count: int) -> None:
+    def begin(self, first: int, count: int) -> None:  # noqa: ARG002
         """The samples ``first`` to ``first + count`` run forward and backward now."""
         self._betas.seen += count
 

@@ -65,7 +65,7 @@ class _MaskedRun(TraceAligner):
     def _stays(self, labels: np.ndarray) -> np.ndarray:
         return self.record.keeps(labels, self.gone)
 
-    def _statistics(self, func: Any, step: Step, args: list, kwargs: dict, spans: list) -> Any:
+    def _statistics(self, func: Any, step: Step, args: list, kwargs: dict, spans: list) -> Any:  # noqa: C901
         """The operator on the nodes that stay; where its result keeps the dimension, zeros for the others."""
         source = args[0]
         small = source

@@ -154,7 +154,11 @@ class AttentionTransfer(PairLoss):
         self.at = at
 
     def attach(
-        self, student: nn.Module, teacher: nn.Module | None, batches: Batches, generator: Generator
+        self,
+        student: nn.Module,
+        teacher: nn.Module | None,
+        batches: Batches,
+        generator: Generator,  # noqa: ARG002
     ) -> None:
         """Pair groups that have maps in both models (see `PairLoss`).
 

@@ -54,8 +54,8 @@ def _command(name: str) -> click.Command:
 
     @progress_display.progress_options
     def callback(quick: bool, out: str | None, json_file: str | None, **settings: Any) -> None:
-        given = {setting: value for setting, value in settings.items() if value is not None}
-        _run(name, quick, out, json_file, given)
+        chosen = {setting: value for setting, value in settings.items() if value is not None}
+        _run(name, quick, out, json_file, chosen)
 
     folder = f"Folder for outcome.json, figures and what is finished; lab/{name} without it."
     decorate = options(

@@ -105,7 +105,7 @@ class Factor(SourceSolver):
     other: Tensor
     any_weight = False
 
-    def solve(self, parameter: Tensor, weight: Tensor, wanted: Tensor) -> Tensor:
+    def solve(self, parameter: Tensor, weight: Tensor, wanted: Tensor) -> Tensor:  # noqa: ARG002
         """See `SourceSolver.solve`."""
         goal = (wanted.t() if self.turned else wanted).flatten(1).to(self.other)
         solution = torch.linalg.lstsq(self.other, goal).solution

@@ -12,7 +12,7 @@ from tsdistill.imported_code import import_code
 from tsdistill.models.sources.specs import Built
 
 
-def build(argument: str, *, weights: bool) -> Built:
+def build(argument: str, *, weights: bool) -> Built:  # noqa: ARG001
     """Import the code and call the factory, which takes no argument and returns an ``nn.Module``.
 
     The weights are those that the factory makes, whatever ``weights`` says.

@@ -93,7 +93,7 @@ class CostEstimate:
     pairs: tuple[tuple[Term, float], ...]
     fixed: float = 0.0
 
-    def terms(self, graph: NodeGraph) -> Sequence[tuple[Term, float]]:
+    def terms(self, graph: NodeGraph) -> Sequence[tuple[Term, float]]:  # noqa: ARG002
         """The pairs, which are of ``graph``."""
         return self.pairs
 

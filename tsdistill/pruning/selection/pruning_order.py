@@ -113,7 +113,11 @@ def families(report: AlignmentReport) -> list[list[str]]:
 
 
 def own_states(
-    graph: NodeGraph, statistics: Statistics, names: Sequence[str], start: np.ndarray, keep_strong: bool
+    graph: NodeGraph,  # noqa: ARG001
+    statistics: Statistics,
+    names: Sequence[str],
+    start: np.ndarray,
+    keep_strong: bool,
 ) -> list[OBSState]:
     """One regression per site that reads any of the groups ``names``: its own features are the targets."""
     readers: dict[str, list[tuple[int, GroupSite]]] = {}
