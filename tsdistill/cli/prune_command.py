@@ -89,8 +89,8 @@ HELD_OUT = 256
 def command(model: str, **params: Any) -> None:
     """Cut the nodes of MODEL that its output depends on least, and write the smaller model.
 
-    The layers that read those nodes absorb what they gave, and the nodes that stay are fitted back to what
-    they were: from samples of --data, without labels and without training.
+    The layers that read those nodes are compensated for their loss, and the other nodes are fitted back to
+    their outputs by least squares: from samples of --data, without labels and without training.
 
     One budget is given: --macs, --params, --nodes, --latency or --memory for what is kept, --max-drop for
     what may be lost, --lossless for nothing lost, or several with --sweep.

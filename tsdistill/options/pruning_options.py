@@ -51,13 +51,13 @@ class SelectionOptions(OptionSet):
     )
     only: Sequence[str] | str = option(
         (),
-        "Groups that may lose nodes, such as 'layer3.*'; the others stay whole.",
+        "Groups that may be pruned, such as 'layer3.*'; the others are not.",
         section="What may be cut",
         metavar="PATTERN",
         form="texts",
     )
     exclude: Sequence[str] | str = option(
-        (), "Groups that stay whole.", section="What may be cut", metavar="PATTERN", form="texts"
+        (), "Groups that are not pruned.", section="What may be cut", metavar="PATTERN", form="texts"
     )
     importance: Any = option(
         RECONSTRUCTION,

@@ -13,7 +13,7 @@ from tsdistill.report.table_layout import table
 
 _STEPS = "▁▂▃▄▅▆▇█"
 _WIDTH, _GAP, _HEIGHT = 7, 2, 26
-"""Of a bar of the page's picture, between two, and of a group that stays whole, in pixels."""
+"""Of a bar of the page's picture, between two, and of a group that is not pruned, in pixels."""
 
 _WIDEST = 360
 """Of the page's picture, in pixels: bars of many groups are thinner."""
@@ -24,7 +24,7 @@ EXPLANATION = (
     "is re-aligned. Such cuts of four networks, fitted to 256 images, moved it 0.9 to 1.2 times as far on "
     "others, and 0.5 to 0.8 times as far once prune had re-aligned them, as it does with real data."
 )
-PICTURE = "Widths: a bar a group, from input to output, full where the group stays whole."
+PICTURE = "Widths: a bar a group, from input to output, full where the group is not pruned."
 
 
 def cuts_table(cuts: PredictedCuts) -> Group:

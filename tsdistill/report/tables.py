@@ -252,7 +252,7 @@ def plan_table(plan: PruningPlan, put_back: Collection[str] = ()) -> Group:
 
     Args:
         plan: the plan.
-        put_back: groups that could not be cut after all and are whole.
+        put_back: groups that could not be cut after all.
     """
     rows = table(f"Plan: {plan.budget}", "<group", "nodes", "stay", "<why the others go")
     for name, reasons in plan.reasons.items():
@@ -263,9 +263,7 @@ def plan_table(plan: PruningPlan, put_back: Collection[str] = ()) -> Group:
             why = ", ".join(f"{count} {word}" for word, count in reasons.items())
             rows.add_row(name, str(group.size), str(group.size - len(group.removed)), why)
     whole = sum(not group.removed for group in plan.groups.values())
-    rest = (
-        f"{counted(whole, 'other group')} stay{'s' * (whole == 1)} whole" if whole else "no group stays whole"
-    )
+    rest = f"{counted(whole, 'other group')} not pruned" if whole else "every group is pruned"
     return Group(rows, Text(rest))
 
 
