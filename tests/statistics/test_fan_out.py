@@ -102,6 +102,82 @@ def test_some_positions_estimate_the_same(monkeypatch: pytest.MonkeyPatch) -> No
     assert not np.array_equal(other.matrix, some.matrix)
 
 
+@pytest.mark.parametrize(
+    ("reading", "width"),
+    [
+        (nn.Conv2d(6, 4, 3, stride=2, padding=1), 64),
+        (nn.Conv2d(6, 4, (3, 2), dilation=2, bias=False), 96),
+        (nn.Conv2d(6, 4, 3, padding=1, padding_mode="reflect"), 256),
+    ],
+    ids=str,
+)
+def test_the_correlation_of_taps_is_that_of_all_that_kernels_meet(
+    reading: nn.Conv2d, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_TAP_ROWS", 10**6)
+    monkeypatch.setattr(module, "WIDEST", 0)
+    model, x = _network(reading, width), images(60)
+    found = _found(model, x)["2"]
+    with torch.no_grad():
+        hidden = model[1](model[0](x))
+    if reading.padding_mode == "reflect":
+        hidden, padding = F.pad(hidden, (1, 1, 1, 1), mode="reflect"), 0
+    else:
+        padding = int(reading.padding[0])
+    met = F.unfold(hidden, reading.kernel_size, reading.dilation, padding, reading.stride)
+    rows = met.transpose(1, 2).reshape(-1, met.shape[1]).double().numpy()
+    taps = reading.kernel_size[0] * reading.kernel_size[1]
+    covariance = np.cov(rows.T, bias=True).reshape(6, taps, 6, taps)
+    own = np.stack([covariance[channel, :, channel] for channel in range(6)])
+    expected = (own / np.trace(own, axis1=1, axis2=2)[:, None, None] * taps).mean(0)
+    np.testing.assert_allclose(found.nearby, expected, rtol=1e-5, atol=1e-7)
+    np.testing.assert_array_equal(found.weight, reading.weight.detach().flatten(1))
+
+
+def test_some_positions_tell_the_correlation_of_taps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WIDEST", 0)
+    model, x = _network(nn.Conv2d(6, 4, 3), 144), images(400)
+    some, again, other = (_found(model, x, seed=seed)["2"].nearby for seed in (0, 0, 1))
+    monkeypatch.setattr(module, "_TAP_ROWS", 10**6)
+    assert np.abs(some - _found(model, x)["2"].nearby).max() < 0.1
+    np.testing.assert_array_equal(again, some)
+    assert not np.array_equal(other, some)
+
+
+@pytest.mark.parametrize("steady", [False, True])
+def test_the_gram_is_the_covariance_of_what_the_output_makes_of_the_channels(
+    steady: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exact where positions are independent of each other, and where they are all the same."""
+    monkeypatch.setattr(module, "WIDEST", 0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 6, 1), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.Flatten(), nn.Linear(4 * 16, 5)
+    )
+    randomise(model)
+    x = images(1500, side=6)
+    x = x[:, :, :1, :1].expand_as(x).contiguous() if steady else x
+    found = _found(model, x, samples=1500)["2"]
+    with torch.no_grad():
+        hidden = model[1](model[0](x))
+        covariance = np.cov(hidden.transpose(0, 1).flatten(1).numpy())
+        read = F.conv2d(hidden, model[2].weight)
+        outputs = np.cov(read.transpose(0, 1).flatten(1).numpy())
+    caused = np.trace(found.gram(np.eye(6)) @ covariance)
+    assert caused == pytest.approx(np.trace(found.beta @ outputs), rel=0.1)
+
+
+def test_a_channel_that_is_always_0_says_nothing_of_the_taps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WIDEST", 0)
+    model = _network(nn.Conv2d(6, 4, 3), 144)
+    with torch.no_grad():
+        model[0].weight[4], model[0].bias[4] = 0, -1
+    nearby = _found(model, images(40))["2"].nearby
+    assert np.diag(nearby).mean() == pytest.approx(1)
+    with torch.no_grad():
+        model[0].weight.zero_(), model[0].bias.fill_(-1)
+    np.testing.assert_array_equal(_found(model, images(40))["2"].nearby, np.eye(9))
+
+
 def test_beta_is_the_second_moment_of_the_output_s_derivative() -> None:
     model, x = _network(nn.Conv2d(6, 4, 3, stride=2), 36, classes=2).double(), images(16).double()
     found = _found(model, [x] * 300, samples=16 * 300)
@@ -156,7 +232,8 @@ def test_sites_of_other_layers_are_left_out(monkeypatch: pytest.MonkeyPatch) -> 
     assert set(_found(_network(Standardised(6, 4, 3), 144), x)) == {"5"}
     assert _found(_flattened(), x) == {}
     monkeypatch.setattr(module, "WIDEST", 53)
-    assert set(_found(_network(nn.Conv2d(6, 4, 3), 144), x)) == {"5"}
+    wide = _found(_network(nn.Conv2d(6, 4, 3), 144), x)
+    assert {key: each.nearby is not None for key, each in wide.items()} == {"2": True, "5": False}
     monkeypatch.setattr(module, "_MOST_OUTPUTS", 3)
     assert set(_found(_network(nn.Conv2d(6, 4, 1), 256), x)) == {"5"}
     assert set(_found(_network(nn.Conv2d(6, 4, 1), 256, classes=4), x)) == set()

@@ -13,8 +13,8 @@ _OBSERVE = 1.3
 """Of each sample: its forward pass with the moments of all sites, and reading the sample."""
 _BACKWARD = 0.9
 """Of each sample for strength, in addition: a backward pass with a hook at every site."""
-_KERNELS = 0.7
-"""Of each observed sample, in addition, where a plan is to be made: covariances of what kernels see."""
+_FAN_OUT = 0.1
+"""Of each sample for strength, in addition, where a plan is to be made: E[β] of the layers' outputs."""
 _DESCRIBE, _MATCH = 14.0, 40.0
 """Of the whole, whatever the number of samples."""
 
@@ -35,7 +35,8 @@ def analysis_stages(
     stages = {TRACE: 0.0}
     if teacher:
         stages[MATCH] = _MATCH
-    backward = _BACKWARD * min(samples, strength_samples)
-    stages[OBSERVE] = (1 + teacher) * (_OBSERVE * samples + backward) + _KERNELS * choosing * samples
+    derived = min(samples, strength_samples)
+    backward = _BACKWARD * (1 + teacher) * derived + _FAN_OUT * choosing * derived
+    stages[OBSERVE] = _OBSERVE * (1 + teacher) * samples + backward
     stages[DESCRIBE] = _DESCRIBE
     return stages

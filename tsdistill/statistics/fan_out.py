@@ -31,13 +31,19 @@ from tsdistill.statistics.unfold import (
     output_count,
 )
 
-WIDEST = 2304
-"""Entries (channels times kernel taps) beyond which a convolution is not looked at so closely."""
+WIDEST = 576
+"""Entries (channels times kernel taps) up to which the covariance of all that a convolution's kernel meets is
+measured. Twice as many cost, at 16 rows an entry, what the forward pass of the layer costs over a hundred
+images. Beyond, the correlation of taps and the covariance of channels stand for it."""
 
 _MOST_OUTPUTS = 4096
 """Output channels beyond which a layer has no fan-out: E[β] has the square of this number of entries."""
 
 _ROWS, _ROWS_PER_ENTRY = 16384, 16
+_TAP_ROWS = 4096
+"""Kernel positions (over all samples) from which the correlation of taps is estimated, which is a mean over
+all channels as well: its standard error is at most 1 / sqrt(4096) = 0.016."""
+
 _UNKNOWN = 512
 """Samples that are assumed where a stream does not say its length."""
 
@@ -49,15 +55,39 @@ class FanOut:
     Attributes:
         weight: float64 ``[O, F·taps]``, the entries of each channel beside one another.
         taps: kernel positions at which every channel is read.
-        covariance: of x ``[F·taps]``.
+        covariance: of x ``[F·taps]``; of its channels ``[F]`` where ``nearby`` says how their taps are
+            correlated.
         beta: float64 ``[O, O]``, E[β] of y: the second moment of the output's derivative by it, summed over
             positions (arXiv 1909.13458, Lemma 1: V ᵀ V for the layers above).
+        nearby: float64 ``[taps, taps]``, correlation of a channel's values at two taps, a mean over channels;
+            ``None`` where the covariance is of all entries.
     """
 
     weight: np.ndarray
     taps: int
     covariance: Covariance
     beta: np.ndarray
+    nearby: np.ndarray | None = None
+
+    def gram(self, inputs: np.ndarray) -> np.ndarray:
+        """``inputsᵀ Ω inputs`` of the channels, with Ω = Σ_ab nearby_ab W_aᵀ E[β] W_b over the taps.
+
+        tr(Ω C) is the expected squared change of the output where Cov(x_a, x_b) = nearby_ab C, C the
+        covariance of the channels (Grosse and Martens 2016, "A Kronecker-factored approximate Fisher matrix
+        for convolution layers", assume the same).
+
+        Args:
+            inputs: ``[F, n]``; the result has its precision.
+
+        Returns:
+            ``[n, n]``.
+        """
+        assert self.nearby is not None
+        kind = inputs.dtype
+        by_tap = self.weight.reshape(len(self.weight), -1, self.taps).transpose(2, 0, 1).astype(kind)
+        mixed = np.tensordot(self.nearby.astype(kind), self.beta.astype(kind) @ by_tap, 1)
+        omega = np.tensordot(by_tap, mixed, ((0, 1), (0, 1)))
+        return inputs.T @ (omega @ inputs)
 
 
 class FanOutCollector:
@@ -65,7 +95,7 @@ class FanOutCollector:
 
     What kernels meet (im2col) is looked at in the pass over the data in which the sites are observed, `batch`
     by batch; E[β] in backward passes (see `SensitivityPasses`), which run inside the block.
-    Sites of other layers, and of layers that are too wide, have no fan-out.
+    Sites of other layers have no fan-out.
 
     Args:
         model: the model; it is left as it was.
@@ -81,9 +111,9 @@ class FanOutCollector:
         self._wanted = {
             key: site
             for key, site in sites.sites.items()
-            if site.layout is None and _suits(self._modules[site.module], site)
+            if site.layout is None and _suits(self._modules[site.module])
         }
-        self._kernels = _KernelCovariances(model, self._wanted, seed, expected)
+        self._kernels = _Kernels(model, self._wanted, seed, expected)
         self._betas = _OutputSensitivities(model, self._wanted)
 
     def batch(self, index: int) -> AbstractContextManager[Any]:
@@ -107,13 +137,13 @@ class FanOutCollector:
             covariances: of the channels at the sites, where they were observed.
         """
         met = {**covariances, **self._kernels.finish()}
-        betas = self._betas.finish()
+        betas, nearby = self._betas.finish(), self._kernels.correlations()
         result = {}
         for key, site in self._wanted.items():
             module = self._modules[site.module]
-            if key in covariances and key in betas and key in met:
-                flat_weight = _matrix(module).numpy()
-                result[key] = FanOut(flat_weight, _taps(module, site), met[key], betas[key])
+            if key in covariances and key in betas and (key in nearby or not self._kernels.wide(key)):
+                weight, taps = _matrix(module).numpy(), _taps(module, site)
+                result[key] = FanOut(weight, taps, met[key], betas[key], nearby.get(key))
         return result
 
 
@@ -128,24 +158,30 @@ def _taps(module: nn.Module, site: ReaderInput) -> int:
     return inputs_per_output(module)[1] // site.width
 
 
-def _suits(module: nn.Module, site: ReaderInput) -> bool:
-    if not has_known_rows(module) or groups_of(module) != 1 or output_count(module) > _MOST_OUTPUTS:
-        return False
-    return _taps(module, site) == 1 or inputs_per_output(module)[1] <= WIDEST
+def _suits(module: nn.Module) -> bool:
+    return has_known_rows(module) and groups_of(module) == 1 and output_count(module) <= _MOST_OUTPUTS
 
 
-class _KernelCovariances:
-    """Covariance of all that the kernels of some convolutions meet; false where there are none."""
+class _Kernels:
+    """What the kernels of some convolutions meet: the covariance of all entries; of wide kernels the moments
+    of the taps of each channel."""
 
     def __init__(
         self, model: nn.Module, sites: Mapping[str, ReaderInput], seed: int, expected: int | None
     ) -> None:
         modules = {key: model.get_submodule(site.module) for key, site in sites.items()}
-        self._sites = {key: site for key, site in sites.items() if _taps(modules[key], site) > 1}
-        self._running = {key: RunningCovariance() for key in self._sites}
+        self._taps = {key: _taps(modules[key], site) for key, site in sites.items()}
+        self._entries = {key: self._taps[key] * site.width for key, site in sites.items()}
+        kernels = {key: module for key, module in modules.items() if self._taps[key] > 1}
+        self._running = {key: RunningCovariance() for key in kernels if not self.wide(key)}
+        self._products: dict[str, Tensor] = {}
         self._seed, self._expected = seed, expected
         self._drawn = torch.Generator()
-        self._hooks = ModuleHooks({key: modules[key] for key in self._sites}, after=self._look)
+        self._hooks = ModuleHooks(kernels, after=self._look)
+
+    def wide(self, key: str) -> bool:
+        """Whether the covariance of all entries is not measured."""
+        return self._taps[key] > 1 and self._entries[key] > WIDEST
 
     def batch(self, index: int) -> ModuleHooks:
         """Look at the batch of that number, which runs inside the block."""
@@ -153,19 +189,46 @@ class _KernelCovariances:
         return self._hooks
 
     def _look(self, call: ModuleCall) -> None:
-        module, x, output, site = call.module, call.args[0], call.output, self._sites[call.name]
-        if not has_rows(module, x, output):
+        name, x, output = call.name, call.args[0], call.output
+        if not has_rows(call.module, x, output):
             return
         positions = output.shape[2:].numel()
-        rows = max(_ROWS, _ROWS_PER_ENTRY * _taps(module, site) * site.width)
-        take = min(positions, ceil(rows / (self._expected or _UNKNOWN)))
+        wanted = _TAP_ROWS if self.wide(name) else max(_ROWS, _ROWS_PER_ENTRY * self._entries[name])
+        take = min(positions, ceil(wanted / (self._expected or _UNKNOWN)))
         places = torch.randperm(positions, generator=self._drawn)[:take].to(output.device)
-        self._running[call.name].update(fan_in_rows(module, x.detach(), places)[0])
+        rows = fan_in_rows(call.module, x.detach(), places)[0]
+        if self.wide(name):
+            values = rows.cpu().double().reshape(len(rows), -1, self._taps[name]).transpose(0, 1)
+            values = torch.cat([values, torch.ones_like(values[:, :, :1])], 2)
+            self._products[name] = self._products.get(name, 0.0) + values.mT @ values
+        else:
+            self._running[name].update(rows)
 
     def finish(self) -> dict[str, Covariance]:
-        """By site, of all processes together."""
+        """The covariance of all entries by site, of all processes together."""
         distributed.combine_covariances(self._running)
         return {key: each.finish() for key, each in self._running.items() if each.seen}
+
+    def correlations(self) -> dict[str, np.ndarray]:
+        """The correlation of taps by site, of all processes together."""
+        products = distributed.sum_all_over_processes(self._products)
+        return {key: _correlation(total) for key, total in products.items()}
+
+
+def _correlation(total: Tensor) -> np.ndarray:
+    """The mean over channels of the covariance of taps in parts of its mean diagonal.
+
+    Args:
+        total: float64 ``[F, taps + 1, taps + 1]``, sums of products of the values and a 1.
+    """
+    second, first = total[:, :-1, :-1] / total[:, -1:, -1:], total[:, :-1, -1:] / total[:, -1:, -1:]
+    covariance = second - first @ first.mT
+    variance = covariance.diagonal(dim1=1, dim2=2).mean(1)
+    live = variance > 1e-12 * second.diagonal(dim1=1, dim2=2).mean(1)
+    if not bool(live.any()):
+        return np.eye(covariance.shape[1])
+    mean: np.ndarray = (covariance[live] / variance[live, None, None]).mean(0).numpy()
+    return mean
 
 
 class _OutputSensitivities:

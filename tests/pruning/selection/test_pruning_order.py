@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from tests.networks import images, mlp, randomise, residual
 from tsdistill.alignment import AlignmentReport, analyze
-from tsdistill.pruning.selection.pruning_order import PruningOrder, families, score
+from tsdistill.pruning.selection.pruning_order import PruningOrder, families, output_state, score
+from tsdistill.statistics import fan_out as fan_out_module
 from tsdistill.statistics.covariance import Covariance
 from tsdistill.statistics.linear_prediction import shrinkage, standardise
 
@@ -100,6 +101,27 @@ def test_costs_are_what_the_outputs_of_the_layers_that_read_lose() -> None:
             after = sum(_of_outputs(report, r.site, r.features[nodes]) for r in readings[name])
             assert cost == pytest.approx(after - before, rel=1e-5, abs=1e-9)
             before = after
+
+
+def test_wide_kernels_cost_what_their_channels_lose(monkeypatch: pytest.MonkeyPatch) -> None:
+    """tr(Ω Cov(x_R | x_K)) over channels, all along an elimination."""
+    monkeypatch.setattr(fan_out_module, "WIDEST", 0)
+    report = analyze(residual(), data=images(300))
+    fan_out = report.statistics.fan_outs["first"]
+    assert fan_out.nearby is not None
+    c = standardise(fan_out.covariance.matrix, fan_out.covariance.std)
+    ridge = shrinkage(c, fan_out.covariance.rows)
+    omega = fan_out.gram(np.diag(fan_out.covariance.std))
+    state = output_state(fan_out, [(0, report.statistics.sites.readings["stem"][0])], np.zeros(1, dtype=int))
+    kept = np.arange(len(c))
+    costs = np.zeros(len(c))
+    for node in kept:
+        rest = np.delete(kept, node)
+        inner = np.linalg.inv(c[np.ix_(rest, rest)] + ridge * np.eye(len(rest)))
+        whole = np.linalg.inv(c + ridge * np.eye(len(c)))
+        left, before = c - c[:, rest] @ inner @ c[rest], c - c @ whole @ c
+        costs[node] = np.trace(omega @ (left - before))
+    np.testing.assert_allclose(state.increments(len(c)), costs, rtol=1e-5)
 
 
 def test_many_samples_give_the_conditional_covariance_of_whole_kernels() -> None:

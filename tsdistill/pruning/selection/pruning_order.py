@@ -159,18 +159,18 @@ def output_state(fan_out: FanOut, readings: Sequence[tuple[int, GroupSite]], sta
     """The outputs y = W x of a reading layer predicted from what is left of x, weighed by E[β] of y.
 
     A node is all the entries of x in which the kernel meets it. The cost of a set R of nodes is what no
-    re-fit of the kernel can make good, tr(E[β] W_R Cov(x_R | x_K) W_Rᵀ), cross terms between nodes and
-    between outputs included.
+    re-fit of the kernel can compensate, tr(E[β] W_R Cov(x_R | x_K) W_Rᵀ), cross terms between nodes and
+    between outputs included. Of wide kernels a node is its channel, and the same is taken over the taps as
+    they are correlated (see `FanOut.gram`).
     """
     covariance = fan_out.covariance
     correlation = standardise(covariance.matrix, covariance.std)
     ridge = shrinkage(correlation, covariance.rows)
     precision = ridged_inverse(correlation, ridge)
     parts, picked, at = [], [], 0
+    taps = fan_out.taps if fan_out.nearby is None else 1
     for index, reading in readings:
-        entries = (reading.features[:, :, None] * fan_out.taps + np.arange(fan_out.taps)).reshape(
-            len(reading.features), -1
-        )
+        entries = (reading.features[:, :, None] * taps + np.arange(taps)).reshape(len(reading.features), -1)
         parts.append(
             Part(start[index] + np.arange(len(entries)), at + np.arange(entries.size).reshape(entries.shape))
         )
@@ -179,6 +179,10 @@ def output_state(fan_out: FanOut, readings: Sequence[tuple[int, GroupSite]], sta
     local = np.concatenate(picked)
     kind = _kind(len(precision))
     precision = precision.astype(kind, copy=False)
+    if fan_out.nearby is not None:
+        map_ = np.eye(len(precision), dtype=kind) - kind(ridge) * precision
+        map_ = (map_ * covariance.std[:, None].astype(kind)).take(local, 1)
+        return OBSState(precision.take(local, 0).take(local, 1), fan_out.gram(map_), parts)
     scaled = (fan_out.weight * covariance.std).astype(kind, copy=False)
     map_ = scaled - kind(ridge) * (scaled @ precision)
     if not np.array_equal(local, np.arange(len(precision))):
