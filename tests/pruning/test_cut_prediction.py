@@ -9,6 +9,7 @@ from torch import Tensor, nn
 import tsdistill as tsd
 from tests.networks import images, mlp, residual
 from tests.tracing.attention import attention
+from tsdistill.pruning.cut_prediction import prediction_stages
 from tsdistill.pruning.realignment import Outputs
 
 
@@ -47,6 +48,18 @@ def test_nothing_changes_and_a_report_is_used_again(monkeypatch: pytest.MonkeyPa
     assert [cut.macs for cut in alone.cuts] == [0.9, 0.75, 0.5, 0.25]
     assert errors == sorted(errors)
     assert [cut.least for cut in alone.cuts] == sorted(cut.least for cut in alone.cuts)
+
+
+def test_the_model_runs_twice_and_every_cut_twice() -> None:
+    """Over the samples of the norms and of the outputs, as the stage of the forecast says."""
+    model, x, seen = residual(), images(200), [0]
+    report = tsd.analyze(model, data=x)
+    handle = nn.modules.module.register_module_forward_pre_hook(
+        lambda module, args: seen.__setitem__(0, seen[0] + len(args[0])) if hasattr(module, "stem") else None
+    )
+    tsd.predict_cuts(model, x, report=report, macs=[0.8, 0.5])
+    handle.remove()
+    assert seen[0] <= sum(prediction_stages(2).values()) + 8
 
 
 def test_a_cut_that_cannot_be_reached_is_a_note() -> None:

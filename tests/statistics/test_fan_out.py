@@ -29,6 +29,12 @@ def _found(model: nn.Module, x: Any, *, seed: int = 0, **how: Any) -> dict[str, 
     return looking.finish(covariances)
 
 
+def _nearby(model: nn.Module, x: Any, seed: int = 0) -> np.ndarray:
+    nearby = _found(model, x, seed=seed)["2"].nearby
+    assert nearby is not None
+    return nearby
+
+
 def _network(reading: nn.Module, width: int, classes: int = 3) -> nn.Sequential:
     model = nn.Sequential(
         nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), reading, nn.ReLU(), nn.Flatten(), nn.Linear(width, classes)
@@ -130,6 +136,7 @@ def test_the_correlation_of_taps_is_that_of_all_that_kernels_meet(
     covariance = np.cov(rows.T, bias=True).reshape(6, taps, 6, taps)
     own = np.stack([covariance[channel, :, channel] for channel in range(6)])
     expected = (own / np.trace(own, axis1=1, axis2=2)[:, None, None] * taps).mean(0)
+    assert found.nearby is not None
     np.testing.assert_allclose(found.nearby, expected, rtol=1e-5, atol=1e-7)
     np.testing.assert_array_equal(found.weight, reading.weight.detach().flatten(1))
 
@@ -137,9 +144,9 @@ def test_the_correlation_of_taps_is_that_of_all_that_kernels_meet(
 def test_some_positions_tell_the_correlation_of_taps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "WIDEST", 0)
     model, x = _network(nn.Conv2d(6, 4, 3), 144), images(400)
-    some, again, other = (_found(model, x, seed=seed)["2"].nearby for seed in (0, 0, 1))
+    some, again, other = (_nearby(model, x, seed) for seed in (0, 0, 1))
     monkeypatch.setattr(module, "_TAP_ROWS", 10**6)
-    assert np.abs(some - _found(model, x)["2"].nearby).max() < 0.1
+    assert np.abs(some - _nearby(model, x)).max() < 0.1
     np.testing.assert_array_equal(again, some)
     assert not np.array_equal(other, some)
 
@@ -160,7 +167,7 @@ def test_the_gram_is_the_covariance_of_what_the_output_makes_of_the_channels(
     with torch.no_grad():
         hidden = model[1](model[0](x))
         covariance = np.cov(hidden.transpose(0, 1).flatten(1).numpy())
-        read = F.conv2d(hidden, model[2].weight)
+        read = F.conv2d(hidden, model.get_parameter("2.weight"))
         outputs = np.cov(read.transpose(0, 1).flatten(1).numpy())
     caused = np.trace(found.gram(np.eye(6)) @ covariance)
     assert caused == pytest.approx(np.trace(found.beta @ outputs), rel=0.1)
@@ -171,11 +178,12 @@ def test_a_channel_that_is_always_0_says_nothing_of_the_taps(monkeypatch: pytest
     model = _network(nn.Conv2d(6, 4, 3), 144)
     with torch.no_grad():
         model[0].weight[4], model[0].bias[4] = 0, -1
-    nearby = _found(model, images(40))["2"].nearby
+    nearby = _nearby(model, images(40))
     assert np.diag(nearby).mean() == pytest.approx(1)
     with torch.no_grad():
-        model[0].weight.zero_(), model[0].bias.fill_(-1)
-    np.testing.assert_array_equal(_found(model, images(40))["2"].nearby, np.eye(9))
+        nn.init.constant_(model.get_parameter("0.weight"), 0)
+        nn.init.constant_(model.get_parameter("0.bias"), -1)
+    np.testing.assert_array_equal(_nearby(model, images(40)), np.eye(9))
 
 
 def test_beta_is_the_second_moment_of_the_output_s_derivative() -> None:

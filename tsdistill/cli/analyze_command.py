@@ -107,6 +107,11 @@ def _analyze(
             student, teacher = shared_options.load_models(models[0], params)
         notes = tsd.info_of(student).notes
         with progress_display.progress() as callback:
+            if params["cuts"]:
+                from tsdistill.pruning.cut_prediction import prediction_stages
+                from tsdistill.runtime.progress import expect
+
+                expect(callback, prediction_stages())
             report = tsd.analyze(
                 student,
                 teacher,

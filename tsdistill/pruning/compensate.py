@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -259,11 +258,6 @@ def match_norms(
 ) -> int:
     """Let every batch norm of ``small`` give channels the mean and variance that they have in ``dense``.
 
-    On one batch (up to 128 samples) and in forward order: ``mean' = μ_s - (μ_d - mean) √q`` and
-    ``var' + ε = (var + ε) q`` with ``q = σ_s² / σ_d²``, where μ and σ are those of the norm's input in the
-    small and the dense model, and mean and var what the dense model has stored. What these say beyond this
-    batch is kept, so the data need not look like the training data; where nothing has moved nothing changes.
-
     Args:
         dense: the model before the cut.
         small: the cut model; its running statistics are changed in place.
@@ -274,30 +268,60 @@ def match_norms(
     Returns:
         number of norms that were looked at.
     """
-    if not batch_norms(small):
-        return 0
-    x = _one_batch(batches)
-    kept = _kept_channels(dense, graph, removed)
-    known: dict[str, tuple[Tensor, ...]] = {}
-    calls: dict[str, int] = {}
+    return NormInputs(dense, batches).match(small, _kept_channels(dense, graph, removed))
 
-    def learn(name: str, norm: BatchNorm, moments: tuple[Tensor, Tensor]) -> None:
-        calls[name] = calls.get(name, 0) + 1
-        index = kept[name].to(moments[0].device)
-        stored = (norm.running_mean, norm.running_var)
-        known[name] = tuple(widen(value)[index] for value in (*moments, *stored) if value is not None)
 
-    def follow(name: str, norm: BatchNorm, moments: tuple[Tensor, Tensor]) -> None:
-        if calls.get(name) == 1:
-            _move(norm, moments, known[name])
+class NormInputs:
+    """Moments of what the batch norms of a model receive on one batch (up to 128 samples).
 
-    with ExitStack() as stack:
-        stack.enter_context(evaluation_mode(dense))
-        stack.enter_context(evaluation_mode(small))
-        stack.enter_context(torch.no_grad())
-        _run(dense, learn, x)
-        _run(small, follow, x)
-    return sum(number == 1 for number in calls.values())
+    Args:
+        dense: the model before a cut.
+        batches: yields ``(x, y)``.
+    """
+
+    def __init__(self, dense: nn.Module, batches: Iterable[tuple[Any, Any]]) -> None:
+        self._known: dict[str, tuple[Tensor, ...]] = {}
+        self._calls: dict[str, int] = {}
+        self._x = _one_batch(batches) if batch_norms(dense) else None
+        if self._x is not None:
+            with evaluation_mode(dense), torch.no_grad():
+                _run(dense, self._keep, self._x)
+
+    def _keep(self, name: str, norm: BatchNorm, moments: tuple[Tensor, Tensor]) -> None:
+        self._calls[name] = self._calls.get(name, 0) + 1
+        stored = [
+            widen(value).clone() for value in (norm.running_mean, norm.running_var) if value is not None
+        ]
+        self._known[name] = (*moments, *stored)
+
+    def match(self, small: nn.Module, kept: Mapping[str, Tensor] | None = None) -> int:
+        """Let every batch norm of ``small`` give channels the mean and variance that they have here.
+
+        In forward order: ``mean' = μ_s - (μ_d - mean) √q`` and ``var' + ε = (var + ε) q`` with
+        ``q = σ_s² / σ_d²``, where μ and σ are those of the norm's input in the small and the dense model, and
+        mean and var what the dense model has stored. What these say beyond this batch is kept, so the data
+        need not look like the training data; where nothing has moved nothing changes.
+
+        Args:
+            small: a model with the same norms; its running statistics are changed in place.
+            kept: norm -> indices of the channels of the dense model that it still has; all of them without.
+
+        Returns:
+            number of norms that were looked at.
+        """
+        if self._x is None or not batch_norms(small):
+            return 0
+
+        def follow(name: str, norm: BatchNorm, moments: tuple[Tensor, Tensor]) -> None:
+            if self._calls.get(name) == 1:
+                known = self._known[name]
+                if kept is not None:
+                    known = tuple(value[kept[name].to(value.device)] for value in known)
+                _move(norm, moments, known)
+
+        with evaluation_mode(small), torch.no_grad():
+            _run(small, follow, self._x)
+        return sum(number == 1 for number in self._calls.values())
 
 
 def _one_batch(batches: Iterable[tuple[Any, Any]]) -> Any:

@@ -16,7 +16,7 @@ from tsdistill.alignment.report import AlignmentReport
 from tsdistill.errors import BudgetUnreachable
 from tsdistill.options.data_options import DataOptions
 from tsdistill.options.old_names import grouped
-from tsdistill.pruning.compensate import compensate, match_norms
+from tsdistill.pruning.compensate import NormInputs, compensate
 from tsdistill.pruning.head_basis.head_layout import find_heads
 from tsdistill.pruning.plan_file import PruningPlan
 from tsdistill.pruning.pruning_analysis import analyze_prepared_for_pruning
@@ -39,6 +39,12 @@ KEPT = (0.9, 0.75, 0.5, 0.25)
 SAMPLES = 64
 """Samples on which the output is looked at: a mean over all its figures, so that few samples are enough. On
 the networks of ``benchmarks/trained`` a cut moves the output on 1,000 others 0.95 to 1.2 times as far."""
+
+
+def prediction_stages(cuts: int = len(KEPT)) -> dict[str, float]:
+    """Stage -> cost in forward passes of one sample of predicting so many cuts: the norms and the outputs of
+    the model, and of every cut."""
+    return {PREDICT: 2.0 * SAMPLES * (1 + cuts)}
 
 
 @grouped(inputs=DataOptions)
@@ -94,6 +100,7 @@ def _predicted(
     if other is not None and next(iter(other), None) is None:
         other = None
     outputs = Outputs(whole, prepared if other is None else other, SAMPLES)
+    norms = NormInputs(whole, _first(prepared, SAMPLES))
     cuts, notes = [], []
     for number, part in enumerate(macs):
         tell(progress, PREDICT, number, len(macs))
@@ -108,7 +115,7 @@ def _predicted(
                 macs=float(part),
                 macs_kept=chosen.after["macs"] / chosen.before["macs"],
                 params_kept=chosen.after["params"] / chosen.before["params"],
-                error=_error(whole, report, chosen, outputs, prepared),
+                error=_error(whole, report, chosen, outputs, norms, prepared.example),
                 least=sqrt(max(cost, 0.0) / statistics.output_power) if statistics.output_power else 0.0,
                 widths={name: group.size - len(group.removed) for name, group in chosen.groups.items()},
             )
@@ -138,13 +145,18 @@ def _own(
 
 
 def _error(
-    model: nn.Module, report: AlignmentReport, chosen: PruningPlan, outputs: Outputs, prepared: PreparedData
+    model: nn.Module,
+    report: AlignmentReport,
+    chosen: PruningPlan,
+    outputs: Outputs,
+    norms: NormInputs,
+    example: Any,
 ) -> float | None:
     """How far the output moves when the nodes of a plan leave, as `PredictedCut.error`."""
     statistics = report.statistics
     leaving = {name: np.array(nodes, dtype=np.int64) for name, nodes in chosen.removed.items()}
     changed = deepcopy_model(model)
-    compensate(changed, statistics.sites, statistics.observed, leaving, prepared.example)
+    compensate(changed, statistics.sites, statistics.observed, leaving, example)
     hooks: dict[str, list[Look]] = {}
     for name, nodes in leaving.items():
         for reading in statistics.sites.readings.get(name, ()):
@@ -152,7 +164,7 @@ def _error(
             hooks.setdefault(module, []).append(look)
         _silence(changed, report, name, nodes)
     with InputHooks(changed, hooks):
-        match_norms(model, changed, report.graph, {}, _first(prepared, SAMPLES))
+        norms.match(changed)
         moved = outputs.error(changed)
     return sqrt(moved) if isfinite(moved) else None
 

@@ -63,34 +63,40 @@ def fan_in_rows(module: nn.Module, x: Tensor, places: Tensor) -> Tensor:
     if not kind.sides:
         block = flat(channels_first(x, kind.channel_dim))
         return widen(block[:, :, places]).transpose(1, 2).reshape(1, -1, block.shape[1])
-    met: Tensor | None = None
-    if kind.output_dim:
+    met: Tensor | None
+    if module.transposed:
         index, met = _spread_taps(module, x, places)
     else:
-        x = _padded(module, x)
-        index = _taps(module, x, places)
+        x, pads = _padded(module, x)
+        index, met = _taps(module, x.shape[2:], pads, places)
     samples, channels = x.shape[:2]
     groups = groups_of(module)
-    taken = widen(x.flatten(2)[:, :, index.reshape(-1)])
+    taken = widen(x.flatten(2).gather(2, index.reshape(1, 1, -1).expand(samples, channels, -1)))
     if met is not None:
         taken = taken * met.reshape(-1)
     taken = taken.reshape(samples, groups, channels // groups, len(places), -1)
     return taken.permute(1, 0, 3, 2, 4).reshape(groups, samples * len(places), -1)
 
 
-def _taps(module: Any, x: Tensor, places: Tensor) -> Tensor:
-    """Flattened position of the padded input ``x`` that each tap of the kernel meets at each place,
-    ``[p, taps]``."""
-    sides, dims = x.shape[2:], len(module.kernel_size)
-    reach = [d * (k - 1) + 1 for d, k in zip(module.dilation, module.kernel_size, strict=True)]
-    outputs = [(side - r) // s + 1 for side, r, s in zip(sides, reach, module.stride, strict=True)]
-    at = _coordinates(places, outputs)
+def _taps(
+    module: Any, sides: Sequence[int], pads: Sequence[tuple[int, int]], places: Tensor
+) -> tuple[Tensor, Tensor | None]:
+    """Flattened position of the input that each tap of the kernel meets at each place, ``[p, taps]``; and
+    which of them are no padding, where there is any."""
     index = torch.zeros(len(places), 1, dtype=places.dtype, device=places.device)
-    for dim in range(dims):
+    real = torch.ones_like(index, dtype=torch.bool)
+    reach = [d * (k - 1) + 1 for d, k in zip(module.dilation, module.kernel_size, strict=True)]
+    outputs = [
+        (side + sum(pad) - r) // s + 1
+        for side, pad, r, s in zip(sides, pads, reach, module.stride, strict=True)
+    ]
+    at = _coordinates(places, outputs)
+    for dim, side in enumerate(sides):
         along = torch.arange(module.kernel_size[dim], device=places.device) * module.dilation[dim]
-        met = at[dim][:, None] * module.stride[dim] + along
-        index = (index[:, :, None] * sides[dim] + met[:, None, :]).flatten(1)
-    return index
+        met = at[dim][:, None] * module.stride[dim] + along - pads[dim][0]
+        index = (index[:, :, None] * side + met.clamp(0, side - 1)[:, None, :]).flatten(1)
+        real = (real[:, :, None] & ((met >= 0) & (met < side))[:, None, :]).flatten(1)
+    return index, real if any(map(any, pads)) else None
 
 
 def _spread_taps(module: Any, x: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
@@ -136,12 +142,15 @@ def _coordinates(places: Tensor, sides: Sequence[int]) -> list[Tensor]:
     return coordinates[::-1]
 
 
-def _padded(module: Any, x: Tensor) -> Tensor:
-    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
-    if isinstance(module.padding, str) or mode != "constant":
-        return F.pad(x, module._reversed_padding_repeated_twice, mode=mode)
-    both = [side for side in reversed(module.padding) for _ in range(2)]
-    return F.pad(x, both) if any(both) else x
+def _padded(module: Any, x: Tensor) -> tuple[Tensor, list[tuple[int, int]]]:
+    """The input, padded where the padding is not zeros, and how many zeros lie before and behind it."""
+    if module.padding_mode != "zeros":
+        x = F.pad(x, module._reversed_padding_repeated_twice, mode=module.padding_mode)
+        return x, [(0, 0)] * len(module.kernel_size)
+    if isinstance(module.padding, str):
+        ends = module._reversed_padding_repeated_twice
+        return x, list(zip(ends[::2], ends[1::2], strict=True))[::-1]
+    return x, [(int(side), int(side)) for side in module.padding]
 
 
 def output_rows(y: Tensor, channel_dim: int, places: Tensor) -> Tensor:

@@ -180,7 +180,8 @@ def output_state(fan_out: FanOut, readings: Sequence[tuple[int, GroupSite]], sta
     kind = _kind(len(precision))
     precision = precision.astype(kind, copy=False)
     if fan_out.nearby is not None:
-        map_ = np.eye(len(precision), dtype=kind) - kind(ridge) * precision
+        map_: np.ndarray = np.multiply(precision, -ridge, dtype=kind)
+        np.fill_diagonal(map_, map_.diagonal() + 1)
         map_ = (map_ * covariance.std[:, None].astype(kind)).take(local, 1)
         return OBSState(precision.take(local, 0).take(local, 1), fan_out.gram(map_), parts)
     scaled = (fan_out.weight * covariance.std).astype(kind, copy=False)
