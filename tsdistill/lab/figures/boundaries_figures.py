@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from tsdistill.errors import TsdistillError
+from tsdistill.lab.figures.colours import name_axes
 from tsdistill.lab.layers.plane_networks import HALF_SIDE, SAME_BOUNDARY, boundary_segment
 from tsdistill.lab.results import Outcome
 from tsdistill.report.canvas import INK, QUIET, UNALIGNED, dress, grid
@@ -181,8 +182,7 @@ def _corner(panel: Axes, data: Any, frame: Any) -> None:
         )
     panel.set_xlim(-0.3, 1.05)
     panel.set_ylim(-0.01, 1.08 * max(max(each["strength"]) for each in data["frames"]))
-    panel.set_xlabel("correlation with the best teacher node", fontsize=9, color=INK)
-    panel.set_ylabel("strength ‖v‖ σ", fontsize=9, color=INK)
+    name_axes(panel, "correlation with the best teacher node", "strength ‖v‖ σ", size=9)
     dress(panel, "Student nodes", "the L takes shape")
 
 
@@ -198,8 +198,7 @@ def _course(data: Any) -> Figure:
         (strength, "strength ‖v‖ σ", "and those that find none fade"),
     ):
         panel.set_xscale("log")
-        panel.set_xlabel("training step", fontsize=9, color=INK)
-        panel.set_ylabel(label, fontsize=9, color=INK)
+        name_axes(panel, "training step", label, size=9)
         dress(panel, title)
     strength.set_yscale("log")
     nodes = data["nodes"]
@@ -211,8 +210,7 @@ def _course(data: Any) -> Figure:
         across, up = [item["best"] for item in items], [max(item["strength"], FLOOR) for item in items]
         corner.scatter(across, up, s=11, color=colour, alpha=0.6, linewidths=0, label=kind)
     corner.set_yscale("log")
-    corner.set_xlabel("correlation with the best teacher node", fontsize=9, color=INK)
-    corner.set_ylabel("strength ‖v‖ σ", fontsize=9, color=INK)
+    name_axes(corner, "correlation with the best teacher node", "strength ‖v‖ σ", size=9)
     corner.legend(fontsize=8, frameon=False, labelcolor=INK, loc="center left")
     dress(corner, "All pairs at the end", f"{len(nodes)} student nodes")
     return figure

@@ -12,10 +12,17 @@ RED = "#b23a48"
 SEVERAL = (ALIGNED, WARM, GREEN, RED, "#7a5ea8", "#8a8a8a")
 
 
-def name_axes(panel: Axes, across: str, up: str) -> None:
-    """Label the axes of a small panel."""
-    panel.set_xlabel(across, fontsize=8.5, color=INK)
-    panel.set_ylabel(up, fontsize=8.5, color=INK)
+def name_axes(panel: Axes, across: str, up: str, size: float = 8.5) -> None:
+    """Label the axes of a panel.
+
+    Args:
+        panel: the axes.
+        across: label of the horizontal axis.
+        up: label of the vertical axis.
+        size: of the type, in points.
+    """
+    panel.set_xlabel(across, fontsize=size, color=INK)
+    panel.set_ylabel(up, fontsize=size, color=INK)
 
 
 QUIETEST, STRONGEST = (0xC9, 0xDD, 0xEE), (0x14, 0x3C, 0x66)

@@ -8,11 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tsdistill.lab.figures.colours import SEVERAL, name_axes
 from tsdistill.lab.results import Outcome
-from tsdistill.report.canvas import ALIGNED, INK, QUIET, dress, grid
-
-WARM = "#c1762b"
-COLOURS = (ALIGNED, WARM, "#4f8f5b", "#b23a48")
+from tsdistill.report.canvas import INK, QUIET, dress, grid
 
 
 def draw(outcome: Outcome) -> dict[str, Figure]:
@@ -26,10 +24,10 @@ def draw(outcome: Outcome) -> dict[str, Figure]:
 
 def _errors(panel: Axes, families: Any) -> None:
     labels = list(dict.fromkeys(item["family"] for item in families))
-    for act, colour in zip(dict.fromkeys(item["act"] for item in families), COLOURS, strict=False):
+    for act, colour in zip(dict.fromkeys(item["act"] for item in families), SEVERAL, strict=False):
         errors = [item for item in families if item["act"] == act]
         for item in errors:
-            row = labels.index(item["family"]) + (0.14 if colour != COLOURS[0] else -0.14)
+            row = labels.index(item["family"]) + (0.14 if colour != SEVERAL[0] else -0.14)
             known = [max(value, 1e-17) for value in item["errors"]]
             panel.scatter(known, [row] * len(known), s=15, color=colour, linewidths=0, alpha=0.85)
         panel.scatter([], [], s=18, color=colour, label=act)
@@ -53,7 +51,7 @@ def _errors(panel: Axes, families: Any) -> None:
 
 def _shares(panel: Axes, course: Any) -> None:
     steps = [max(row["step"], 0.7) for row in course]
-    for place, colour in zip(range(len(course[0]["layers"])), COLOURS, strict=False):
+    for place, colour in zip(range(len(course[0]["layers"])), SEVERAL, strict=False):
         for part, style, width in ((0, "--", 1.2), (1, ":", 1.6), (2, "-", 1.6)):
             panel.plot(
                 steps,
@@ -71,8 +69,7 @@ def _shares(panel: Axes, course: Any) -> None:
         panel.plot([], [], color=INK, linestyle=style, linewidth=1.3, label=label)
     panel.set_xscale("log")
     panel.set_yscale("log")
-    panel.set_xlabel("training step", fontsize=9, color=INK)
-    panel.set_ylabel("root mean square over samples", fontsize=9, color=INK)
+    name_axes(panel, "training step", "root mean square over samples", size=9)
     panel.legend(fontsize=8, frameon=False, labelcolor=INK, loc="lower left")
     dress(panel, "The two shares cancel while a student learns")
 
@@ -96,7 +93,6 @@ def _heat(panel: Axes, values: Any, title: str, across: str, students: list[str]
     bar.outline.set_visible(False)
     panel.set_xticks(range(values.shape[1]), [str(j + 1) for j in range(values.shape[1])])
     panel.set_yticks(range(len(students)), students)
-    panel.set_xlabel(across, fontsize=8.5, color=INK)
-    panel.set_ylabel("student node, by its best correlation", fontsize=8.5, color=INK)
+    name_axes(panel, across, "student node, by its best correlation", size=8.5)
     dress(panel, title, lines="")
     panel.tick_params(labelsize=6.5)
