@@ -139,6 +139,30 @@ def test_a_group_whose_cut_computes_something_else_is_found_among_others():
     assert any(item.name == "enter" and "differs" in item.cause for item in graph.frozen)
 
 
+class ChannelNorm(nn.LayerNorm):
+    def forward(self, x):
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class ChannelsLast(nn.Module):
+    """A convolution reads a tensor whose channels lie last in memory, which pooling treats otherwise."""
+
+    def __init__(self):
+        super().__init__()
+        self.enter, self.inner = nn.Linear(4, 8), nn.Conv2d(8, 8, 1)
+        self.pool, self.norm, self.leave = nn.AdaptiveAvgPool2d(1), ChannelNorm(8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = self.inner(F.relu(self.enter(x)).permute(0, 3, 1, 2))
+        return self.leave(self.norm(self.pool(x)).flatten(1))
+
+
+def test_the_order_of_dimensions_in_memory_does_not_keep_a_width_from_being_cut():
+    torch.manual_seed(0)
+    graph = trace(ChannelsLast().eval(), torch.randn(1, 2, 2, 4))
+    assert [group.name for group in graph.groups] == ["enter", "inner"]
+
+
 def test_a_group_that_fails_at_the_cut_is_put_back():
     model = Fooled()
     graph = trace(model, X, check=False)

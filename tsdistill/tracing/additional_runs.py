@@ -8,16 +8,19 @@ from contextlib import suppress
 from itertools import chain
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from tsdistill.errors import TsdistillError
 from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
 from tsdistill.runtime.modes import Inputs, OperatorMode, guarded, plain_evaluation, run
-from tsdistill.runtime.nests import count, cut, tensors
+from tsdistill.runtime.module_names import module_names
+from tsdistill.runtime.nests import count, cut, repeated, tensors
 from tsdistill.tracing.labelled_run import record_further, same_shapes
-from tsdistill.tracing.trace_record import Trace
-from tsdistill.tracing.tracer import place_of
-from tsdistill.tracing.training_only import unread_by
+from tsdistill.tracing.labels import Constraints, DimLabels
+from tsdistill.tracing.model_copy import deepcopy_model
+from tsdistill.tracing.trace_record import Step, Trace
+from tsdistill.tracing.tracer import Tracer, place_of
 
 MAX_SINGLE_SAMPLES = 12
 """Runs on single samples, on each of which every cut is checked; what they leave out is met by batches."""
@@ -188,3 +191,66 @@ def _companions(model: nn.Module, inputs: Inputs, candidates: Mapping[str, Seque
         guarded(model, inputs)
     first = {unit: next((o for o in others if o in fits[unit]), None) for unit, others in candidates.items()}
     return {unit: other for unit, other in first.items() if other is not None}
+
+
+def trace_training(
+    model: nn.Module, inputs: Inputs, trace: Trace
+) -> tuple[tuple[DimLabels, ...], tuple[DimLabels, ...]]:
+    """Trace a forward in training mode for the parameters that the traced forward does not read.
+
+    They are no nodes and have no strength, but their coordinates are removed with the nodes that share their
+    class, so that a cut model can be trained. Where the forward fails in training mode (it needs targets),
+    or runs operators without a rule, nothing is added.
+
+    Returns:
+        the dimensions of those parameters that training reads, none where nothing was added; and of those
+        that it does not read either.
+    """
+    unread = tuple(unread_by(model, trace.constraints, trace.steps))
+    if not unread:
+        return (), ()
+    mark = trace.constraints.mark()
+    copied = deepcopy_model(model)
+    tracer = Tracer(copied, trace.constraints)
+    pair = _twice(inputs)
+    tracer.mark_input(pair)
+    learnt = False
+    with suppress(TsdistillError):
+        with plain_evaluation(copied, training=True), module_names(copied, tracer.stack), tracer:
+            output = run(copied, pair)
+        tracer.finish(output)
+        learnt = not tracer.unknown
+    unreached = set(unread_by(model, trace.constraints, tracer.steps)) if learnt else {*unread}
+    unreached &= {*unread}
+    if len(unreached) == len(unread):
+        trace.constraints.rewind(mark)
+    return tuple(d for d in unread if d not in unreached), tuple(d for d in unread if d in unreached)
+
+
+def runs_in_training(model: nn.Module, inputs: Inputs) -> bool:
+    """Whether a forward of ``model`` in training mode succeeds on ``inputs`` or on a pair of them.
+
+    The forward may change buffers of ``model``, such as the running statistics of a batch norm.
+    """
+    for batch in (inputs, _twice(inputs)):
+        with suppress(TsdistillError), plain_evaluation(model, training=True):
+            run(model, batch)
+            return True
+    return False
+
+
+def unread_by(model: nn.Module, constraints: Constraints, steps: Iterable[Step]) -> Iterator[DimLabels]:
+    """The dimensions of parameters that no operator of ``steps`` reads."""
+    met = np.zeros(constraints.count, dtype=bool)
+    for step in steps:
+        for labels in step.touched:
+            met[labels] = True
+    parameters = {name for name, _ in model.named_parameters()}
+    for dim_labels in constraints.parameter_dims:
+        if dim_labels.param in parameters and not met[dim_labels.labels].any():
+            yield dim_labels
+
+
+def _twice(inputs: Inputs) -> Inputs:
+    """The example twice: a batch norm in training mode needs more than one value."""
+    return repeated(inputs, 2)

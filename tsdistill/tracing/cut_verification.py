@@ -1,4 +1,4 @@
-"""The reference a cut is held against: the whole model with the removed nodes zeroed where they are read."""
+"""Checks of a cut: against the whole model with the removed nodes zeroed where they are read, and in use."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import torch
 from torch import nn
 
 from tsdistill.errors import TsdistillError
-from tsdistill.runtime.modes import Inputs, operator_name, plain_evaluation
+from tsdistill.runtime.modes import Inputs, evaluation_in_use, operator_name, plain_evaluation, run
 from tsdistill.runtime.module_names import module_names
 from tsdistill.runtime.nests import mapped, tensors
+from tsdistill.runtime.unchanged import preserved_models
+from tsdistill.tracing.additional_runs import runs_in_training
 from tsdistill.tracing.labels import Labels
 from tsdistill.tracing.model_copy import deepcopy_model
 from tsdistill.tracing.replay import CutRun, replay
@@ -115,13 +117,16 @@ def _leave_out(op: str, args: list, summed: Sequence[tuple[int, int, np.ndarray]
     else:
         return False
     for place, dim, stays in operands:
-        tensor = args[place]
-        kept = _where(stays, tensor)
-        if tensor.ndim == 2 and dim == 0 and tensor.stride(0) == 1:
-            args[place] = tensor.t().index_select(1, kept).t()
-        else:
-            args[place] = tensor.index_select(dim, kept)
+        args[place] = _selected(args[place], dim, stays)
     return True
+
+
+def _selected(tensor: torch.Tensor, dim: int, stays: np.ndarray) -> torch.Tensor:
+    """The coordinates that stay, with the dimensions in the same order in memory: on that order depends which
+    operators run behind (the pooling of channels-last tensors, reshapes)."""
+    order = sorted(range(tensor.ndim), key=tensor.stride, reverse=True)
+    selected = tensor.permute(order).index_select(order.index(dim), _where(stays, tensor))
+    return selected.permute(*np.argsort(order).tolist())
 
 
 def _smallest(
@@ -204,3 +209,46 @@ def difference(outputs: list[torch.Tensor], wanted: list[torch.Tensor], toleranc
         if not error <= tolerance:
             return f"output differs by {error:.2g} of its largest value"
     return None
+
+
+def failure_in_use(
+    small: nn.Module, model: nn.Module, inputs: Inputs, *, training: bool = True
+) -> str | None:
+    """What fails when a user runs ``small`` and does not when the user runs ``model``; None if nothing does.
+
+    The checks of a cut run plain operators, because these can be followed. A user's forward takes the fused
+    path of ``nn.TransformerEncoderLayer``, and trains. ``model`` is run only where ``small`` fails. Both are
+    left as they were.
+
+    Args:
+        small: the cut model.
+        model: the model that it was cut from.
+        inputs: one input (batch 1); training mode gets it twice where once is not enough.
+        training: whether training mode is tried, too. It need not be where no code but PyTorch's own modules
+            reads the mode: then the same operators run in both, but for dropout and the statistics of norms.
+    """
+    with preserved_models(small, model):
+        cause = _evaluation_failure(small, inputs)
+        if cause is not None and _evaluation_failure(model, inputs) is None:
+            return f"in inference mode, with the kernels that PyTorch chooses, {cause}"
+        if (
+            training
+            and not runs_in_training(small, inputs)
+            and runs_in_training(deepcopy_model(model), inputs)
+        ):
+            return "its forward fails in training mode"
+    return None
+
+
+def _evaluation_failure(model: nn.Module, inputs: Inputs) -> str | None:
+    """The error of a forward with fused kernels, or how far its outputs are from those of plain operators."""
+    try:
+        with evaluation_in_use(model):
+            output = run(model, inputs)
+    except TsdistillError as error:
+        return str(error)
+    if not any(isinstance(module, nn.MultiheadAttention) for module in model.modules()):
+        return None  # the same operators ran before
+    with plain_evaluation(model):
+        wanted = run(model, inputs)
+    return difference([tensor.clone() for tensor in output], wanted, LENIENT)

@@ -17,12 +17,16 @@ from tsdistill.models.requirements import check_open
 from tsdistill.runtime.exclusive import without_collector
 from tsdistill.runtime.modes import Inputs, plain_evaluation, run
 from tsdistill.runtime.unchanged import unchanged
-from tsdistill.tracing.additional_runs import add_companions, add_further_runs
+from tsdistill.tracing.additional_runs import (
+    add_companions,
+    add_further_runs,
+    runs_in_training,
+    trace_training,
+)
 from tsdistill.tracing.attention_scale import ActivationGains, fold_scales
 from tsdistill.tracing.block_axes import other_axes
 from tsdistill.tracing.coupled_widths import WidthCoupling, coupling_notes, width_couplings
-from tsdistill.tracing.cut_verification import disagreement
-from tsdistill.tracing.execution_modes import failure_in_use
+from tsdistill.tracing.cut_verification import disagreement, failure_in_use
 from tsdistill.tracing.graph import Frozen, NodeGraph
 from tsdistill.tracing.labelled_run import record
 from tsdistill.tracing.node_groups import build, freeze_groups
@@ -31,7 +35,6 @@ from tsdistill.tracing.replay import CutRun, ReplayResult, within
 from tsdistill.tracing.shape_attributes import predict_attributes
 from tsdistill.tracing.surgery import Nodes, checked, remove_coordinates, removed_mask
 from tsdistill.tracing.trace_record import Trace
-from tsdistill.tracing.training_only import runs_in_training, trace_training
 from tsdistill.tracing.unused_parameters import unite_unrun, unrun_widths
 from tsdistill.tracing.validation_cut import validation_cut, validation_cut_count
 
