@@ -71,6 +71,12 @@ class SampleMixture:
     def mix(self, x: Tensor, y: Tensor, classes: int, generator: Generator) -> tuple[Tensor, Tensor]:
         """Mixed samples and their labels, float ``(n, classes)``.
 
+        Args:
+            x: the batch ``(n, ...)``.
+            y: class numbers, int64 ``(n,)``.
+            classes: how many classes there are.
+            generator: of everything random.
+
         Raises:
             TsdistillError: the samples cannot be mixed, or a label is out of range.
         """

@@ -31,7 +31,13 @@ class StopForward(BaseException):
 
 
 def run_with_callback(model: nn.Module, x: Tensor, see: RectifierCallback) -> Any:
-    """The model's output, ``see`` being told of each rectifier; ``None`` when it said `StopForward`."""
+    """The model's output; ``None`` when `StopForward` was raised.
+
+    Args:
+        model: the model.
+        x: samples ``(n, ...)``.
+        see: is called in place of each rectifier.
+    """
     try:
         with _RectifierMode(see):
             return forward(model, x, "teacher")

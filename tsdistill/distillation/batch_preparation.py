@@ -132,6 +132,12 @@ class BatchPreparation:
 def check_range(y: Tensor, classes: int, index: Tensor | None = None, ignore_index: int = IGNORED) -> None:
     """Check that labels are classes of the model, or ignored.
 
+    Args:
+        y: labels, whole numbers of any shape.
+        classes: how many the model has.
+        index: int64 ``[N]``, the sample numbers, for the message.
+        ignore_index: the label that counts for nothing.
+
     Raises:
         TsdistillError: one is not; names it and its sample.
     """
@@ -148,6 +154,11 @@ def check_range(y: Tensor, classes: int, index: Tensor | None = None, ignore_ind
 
 def check_labels(data: TrainingData, classes: int | None, ignore_index: int = IGNORED) -> None:
     """Check the labels of all samples, where they are known before these are read.
+
+    Args:
+        data: the training data.
+        classes: how many the model has; ``None`` checks nothing.
+        ignore_index: the label that counts for nothing.
 
     Raises:
         TsdistillError: one is out of range, or there is one class only.
@@ -176,7 +187,13 @@ def refuse_one_class(label: int | None, name: str) -> None:
 
 
 def smoothed(y: Tensor, part: float, classes: int) -> Tensor:
-    """Labels as probabilities ``[N, classes]`` of which ``part`` is spread evenly over all classes."""
+    """Labels as probabilities ``[N, classes]``.
+
+    Args:
+        y: class numbers ``[N]``, or probabilities ``[N, classes]``.
+        part: share of the probability that is spread evenly over all classes.
+        classes: how many there are.
+    """
     sure = y.float() if y.is_floating_point() else functional.one_hot(y, classes).float()
     return sure * (1 - part) + part / classes
 
@@ -185,6 +202,13 @@ def strategy_of(
     options: TrainOptions, teacher: Any, batches: Sequence[tuple[Any, Any]], mean: Any, std: Any
 ) -> Strategy | None:
     """The augmentation of the options, prepared.
+
+    Args:
+        options: of the training.
+        teacher: the model whose nodes strategies may read; ``None`` without one.
+        batches: pairs ``(x, y)`` to prepare the strategy on.
+        mean: per-channel mean that inputs were normalised with; ``None`` where it is not known.
+        std: per-channel standard deviation, likewise.
 
     Raises:
         TsdistillError: there is no such strategy, or it does not suit the models or the data.

@@ -165,7 +165,13 @@ class PairedGroups:
     def moments(
         self, batches: Batches, seed: int = 0, positions: int | str | None = "auto"
     ) -> dict[str, Moments]:
-        """Means, variances and covariances of every pair of groups, by student group."""
+        """Means, variances and covariances of every pair of groups, by student group.
+
+        Args:
+            batches: the samples.
+            seed: of the positions.
+            positions: how many positions of a map are read in each sample; ``None`` for all.
+        """
         observation = observe(
             self.student.model,
             self.student.sites,
@@ -180,7 +186,13 @@ class PairedGroups:
         return dict(observation.pairs)
 
     def sensitivity(self, batches: Batches, samples: int, seed: int = 0) -> dict[str, np.ndarray]:
-        """E[β_kk] of the teacher's nodes, by student group."""
+        """E[β_kk] of the teacher's nodes, float64 ``[T]``, by student group.
+
+        Args:
+            batches: the samples.
+            samples: how many of them are used.
+            seed: of the random projections of the output.
+        """
         teacher = self.teacher
         passes = SensitivityPasses(teacher.model, teacher.sites, batches, samples=samples, seed=seed)
         sensitivity, _ = passes.finish()

@@ -59,7 +59,13 @@ def probe_size(loss: Combined | None, options: TrainOptions) -> int:
 
 
 def probe_batches(request: Request, device: torch.device, wanted: int) -> Pairs:
-    """The probe batches, the same for every process."""
+    """The probe batches, the same for every process.
+
+    Args:
+        request: with the student, the data and the options.
+        device: where labels go; inputs go to the student.
+        wanted: samples, at least; all of the data where there are fewer.
+    """
     options = request.options
     size = min(options.batch_size, wanted)
     data = open_training(
@@ -123,6 +129,11 @@ def default_loss(outputs: TrainedOutputs, has_teacher: bool, labelled: Sequence[
 
     With a teacher soft targets for class scores and the relative squared error for all other outputs; without
     one the labels' cross-entropy, or their relative squared error where they are values.
+
+    Args:
+        outputs: of student and teacher.
+        has_teacher: whether there is a teacher.
+        labelled: the outputs that labels are for.
     """
     if has_teacher:
         names, losses = outputs.used, {True: "soft-targets", False: "mse"}

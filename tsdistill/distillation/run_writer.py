@@ -80,6 +80,11 @@ class RunWriter:
         """Write the model, the checkpoint and the log at the end of an epoch.
 
         Models come first, so that a checkpoint never refers to a model that is not written.
+
+        Args:
+            state: of the training.
+            log: all lines so far; the best model is written where the last is the best.
+            updates: steps of the optimizer so far.
         """
         if self._folder is None or not self._writes:
             return

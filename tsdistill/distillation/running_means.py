@@ -56,9 +56,13 @@ class RunningMeans:
     def add(
         self, loss: Tensor, samples: int, weight: float, parts: Mapping[str, Tensor] | None = None
     ) -> None:
-        """A batch of ``samples`` whose mean loss is ``loss`` and counts as ``weight``.
+        """Add a batch.
 
-        ``parts`` has the losses that make it up, by name and unweighted.
+        Args:
+            loss: its mean loss, 0-dim.
+            samples: how many it has.
+            weight: of the batch in the mean.
+            parts: the losses that make up ``loss``, by name and unweighted, 0-dim.
         """
         for name, value in (parts or {}).items():
             self.parts[name] = self.parts.get(name, 0.0) + value.detach().double() * weight

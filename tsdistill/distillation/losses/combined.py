@@ -151,6 +151,12 @@ class Combined:
     ) -> None:
         """Attach every loss.
 
+        Args:
+            student: the bare student.
+            teacher: the bare teacher; ``None`` without one.
+            batches: a few batches on the device of the models.
+            generator: of everything random, on the CPU.
+
         Raises:
             TsdistillError: a loss needs a teacher and there is none, or refuses the models.
         """

@@ -130,7 +130,13 @@ class Loss(Protocol):
     ) -> None:
         """Get to know the models: trace them, pair their groups, settle which features are wanted.
 
-        Both models are left as they were. ``generator`` (on the CPU) is for everything random.
+        Both models are left as they were.
+
+        Args:
+            student: the bare student.
+            teacher: the bare teacher; ``None`` without one.
+            batches: a few batches on the device of the models.
+            generator: of everything random, on the CPU.
         """
         ...
 

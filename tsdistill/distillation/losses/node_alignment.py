@@ -73,6 +73,12 @@ class NodeAlignment(PairLoss):
     ) -> None:
         """Trace both models, pair their groups, measure the teacher's strengths, match nodes.
 
+        Args:
+            student: the bare student.
+            teacher: the bare teacher.
+            batches: the samples that groups and nodes are matched on.
+            generator: of the seed of positions and projections, on the CPU.
+
         Raises:
             TsdistillError: no teacher, or no groups that can be paired.
         """
