@@ -1,4 +1,4 @@
-"""``analyze``: lay a student beside a teacher, or beside itself, and report on every node."""
+"""``analyze``: compare a student with a teacher, or with itself, and report on every node."""
 
 from __future__ import annotations
 
@@ -236,7 +236,7 @@ def analyze_prepared(
     ]
     compared = {name for tables in results.values() for name in tables}
     notes += [
-        f"the metric {name} has nothing to say of any of these groups"
+        f"the metric {name} has no result for any of these groups"
         for name in measures.names
         if name not in compared and name not in measures.failed
     ]
@@ -334,7 +334,7 @@ def _largest_error(
 def _partners_error(
     teacher: TracedModel, partners: Mapping[str, str], observed: Observation, sensitivity: SiteSensitivity
 ) -> float:
-    """The same of the teacher's nodes that stand beside the student's."""
+    """The same of the teacher's nodes that are paired with the student's."""
     partner_figures = (
         partner_of(teacher, partners[name], name, observed, sensitivity) for name in observed.pairs
     )
@@ -364,7 +364,7 @@ def _warnings(
     unseen = [group.name for group in groups if not group.observed]
     if unseen:
         notes.append(
-            f"no layer that reads these groups can be observed, they stay whole: {', '.join(unseen)}"
+            f"no layer that reads these groups can be observed, they are not pruned: {', '.join(unseen)}"
         )
     short = {
         reading.group

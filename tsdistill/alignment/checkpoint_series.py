@@ -1,4 +1,4 @@
-"""``analyze_training``: the checkpoints of a training beside one teacher, one after the other."""
+"""``analyze_training``: the checkpoints of a training compared with one teacher, one after the other."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def analyze_training(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> AlignmentHistory:
-    """Observe every checkpoint of a training beside the same teacher, on the same samples.
+    """Compare every checkpoint of a training with the same teacher, on the same samples.
 
     The last checkpoint is analysed in full; groups are matched there, and these pairs are kept for all. Of
     the others nothing is measured but the first metric that compares nodes. Checkpoints that are files are
@@ -226,7 +226,7 @@ class _SeriesProgress:
         expect(self._given, {self._prefix + name: cost for name, cost in stages.items()})
 
     def expect_others(self, names: Sequence[str], samples: int | None) -> None:
-        """All checkpoints ``names`` will be observed beside the teacher."""
+        """All checkpoints ``names`` will be compared with the teacher."""
         if samples is not None:
             passes = analysis_stages(samples, teacher=True)[OBSERVE]
             stages = [_place(name, place, self._total) + OBSERVE for place, name in enumerate(names, 1)]

@@ -89,7 +89,7 @@ class GroupHistory:
 
 @dataclass(frozen=True, eq=False)
 class AlignmentHistory:
-    """Checkpoints of one student's training beside one teacher.
+    """Checkpoints of one student's training, compared with one teacher.
 
     Attributes:
         names: what the K checkpoints are called, in the order of the training.

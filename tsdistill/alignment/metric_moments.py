@@ -45,8 +45,8 @@ def observe_sides(
     The student's forwards run inside what ``around`` gives for the number of the batch; ``passes`` and
     ``teacher_passes`` derive the outputs of the first samples in the same forward passes.
 
-    A model beside itself is observed once: its covariances hold the moments; only metrics that want batches
-    need pairs of its own groups.
+    Without a teacher the model is observed once: its covariances hold the moments; only metrics that want
+    batches need pairs of its own groups.
     """
     own = teacher is student
     paired = partners if not own or measures.wants("batches") else {}
@@ -88,7 +88,7 @@ def compare_groups(
         teacher: the teacher, or the student itself.
         partners: student group -> teacher group.
         example: one input (batch 1).
-        observed: what the pass over the data has left.
+        observed: what the pass over the data measured.
         measures: the metrics; those that raise are noted there.
 
     Returns:
@@ -140,7 +140,7 @@ def _moments(student: TracedModel, teacher: TracedModel, name: str, observed: Ob
 def partner_of(
     teacher: TracedModel, other: str, name: str, observed: Observation, sensitivity: SiteSensitivity
 ) -> TeacherGroup:
-    """The teacher's group ``other`` beside the student's group ``name``, with the strength of its nodes.
+    """The teacher's group ``other`` of the student's group ``name``, with the strength of its nodes.
 
     The strength is s_k = sqrt(E[β_kk] Var(h_k)), β summed over all readers and the variance that of the
     primary reading, which is the one that is observed.

@@ -19,7 +19,7 @@ class PredictedCut:
             itself: the layers that read what leaves are compensated, nothing is re-aligned. ``None`` where
             outputs cannot be compared (detections, whose number varies).
         least: the same as the selection predicts it to first order: what no re-fit of the layers that read
-            can make good, errors of different layers and positions independent.
+            can compensate, errors of different layers and positions independent.
         widths: group -> nodes that stay.
     """
 

@@ -172,7 +172,7 @@ class Statistics:
 
 @dataclass(frozen=True, eq=False)
 class AlignmentReport:
-    """A student beside a teacher, or beside itself.
+    """A student compared with a teacher, or with itself.
 
     Attributes:
         name: what the student was loaded from, a file's path or a specification; ``None`` for a module.
@@ -198,7 +198,7 @@ class AlignmentReport:
         notes: lines for the user.
         strength_estimate: how the strength of the nodes was measured, and how sure it is.
         teacher_strength_estimate: the same of the teacher; ``None`` without one.
-        matching: which groups of the two models stand beside one another, and how that was found; ``None``
+        matching: which groups of the two models are paired, and how that was found; ``None``
             without a teacher.
         graph: the student's node graph (not in ``to_dict``).
         statistics: what planning needs (not in ``to_dict``).

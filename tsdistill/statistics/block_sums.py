@@ -38,7 +38,7 @@ class BlockSums:
         """Add figures ``[N, C]`` of the samples that run.
 
         N may be a multiple of their number, where a layer sees parts of every sample (windows of a map) one
-        by one: parts of a sample lie beside one another.
+        by one: parts of a sample are adjacent rows.
         """
         values = widen(values).detach()
         values = values.to(accumulator_device(values.device)).double()

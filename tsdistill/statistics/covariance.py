@@ -50,7 +50,7 @@ class RunningCovariance:
             self.positive, self.lowest = self.positive + positive, torch.minimum(self.lowest, lowest)
 
     def settle(self) -> None:
-        """Take in what has been waiting for company."""
+        """Add the samples that were too few for a block so far."""
         for (ready,) in self._pending.rest():
             self._take(ready)
 

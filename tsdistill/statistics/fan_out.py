@@ -1,5 +1,5 @@
-"""What a layer makes of the nodes that it reads: its weight, all that the weight meets, and what the output
-makes of that."""
+"""How a layer reads nodes: its weight, the covariance of its inputs, and how the output depends on its
+output."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tsdistill.statistics.unfold import (
 )
 
 WIDEST = 576
-"""Entries (channels times kernel taps) up to which the covariance of all that a convolution's kernel meets is
+"""Entries (channels times kernel taps) up to which the covariance of all inputs of a convolution's kernel is
 measured. Twice as many cost, at 16 rows an entry, what the forward pass of the layer costs over a hundred
 images. Beyond, the correlation of taps and the covariance of channels stand for it."""
 
@@ -53,7 +53,7 @@ class FanOut:
     """A reading layer ``y = W x``.
 
     Attributes:
-        weight: float64 ``[O, F·taps]``, the entries of each channel beside one another.
+        weight: float64 ``[O, F·taps]``, the entries of each channel adjacent.
         taps: kernel positions at which every channel is read.
         covariance: of x ``[F·taps]``; of its channels ``[F]`` where ``nearby`` says how their taps are
             correlated.
@@ -93,15 +93,15 @@ class FanOut:
 class FanOutCollector:
     """The fan-out of every site that a plain linear layer or an ungrouped convolution reads.
 
-    What kernels meet (im2col) is looked at in the pass over the data in which the sites are observed, `batch`
+    Inputs of kernels (im2col) are measured in the pass over the data in which the sites are observed, `batch`
     by batch; E[β] in backward passes (see `SensitivityPasses`), which run inside the block.
     Sites of other layers have no fan-out.
 
     Args:
         model: the model; it is left as it was.
         sites: its sites.
-        seed: of the positions at which kernels are looked at.
-        expected: how many samples there are, ``None`` when nobody knows.
+        seed: of the positions at which kernels are measured.
+        expected: how many samples there are, ``None`` when unknown.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class FanOutCollector:
         self._betas = _OutputSensitivities(model, self._wanted)
 
     def batch(self, index: int) -> AbstractContextManager[Any]:
-        """Look at what kernels meet in the batch of that number, which runs inside the block."""
+        """Measure the inputs of kernels in the batch of that number, which runs inside the block."""
         return self._kernels.batch(index)
 
     def begin(self, first: int, count: int) -> None:  # noqa: ARG002
@@ -163,7 +163,7 @@ def _suits(module: nn.Module) -> bool:
 
 
 class _Kernels:
-    """What the kernels of some convolutions meet: the covariance of all entries; of wide kernels the moments
+    """Inputs of the kernels of some convolutions: the covariance of all entries; of wide kernels the moments
     of the taps of each channel."""
 
     def __init__(
@@ -184,7 +184,7 @@ class _Kernels:
         return self._taps[key] > 1 and self._entries[key] > WIDEST
 
     def batch(self, index: int) -> ModuleHooks:
-        """Look at the batch of that number, which runs inside the block."""
+        """Measure the batch of that number, which runs inside the block."""
         self._drawn.manual_seed(mixed_seed(self._seed, index))
         return self._hooks
 

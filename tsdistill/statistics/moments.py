@@ -1,4 +1,4 @@
-"""Means, variances and covariances of the nodes of a student group beside those of a teacher group."""
+"""Means, variances and covariances of the nodes of a student group and a teacher group."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def moments_of(sums: CentredSums) -> Moments:
 
 
 def own_moments(covariance: Covariance, features: np.ndarray) -> Moments:
-    """A group beside itself, from a site's covariance.
+    """A group compared with itself, from a site's covariance.
 
     Args:
         covariance: statistics of the site.

@@ -34,7 +34,7 @@ from tsdistill.torch_private import version_of
 
 @dataclass(frozen=True, eq=False)
 class Observation:
-    """What one pass over the data has left.
+    """What one pass over the data measured.
 
     Attributes:
         samples: number of samples seen, in all processes together.
@@ -91,7 +91,7 @@ def observe(
         around: the forward of ``model`` on the batch of a number runs inside what this gives for the number.
         passes: what derives the outputs of the first samples in the same forward passes.
         teacher_passes: the same of the teacher.
-        progress: is told how many samples are done.
+        progress: is called with the number of samples done.
 
     Raises:
         TsdistillError: no data, activations that are not finite (names the layer), a forward that fails, or

@@ -1,4 +1,4 @@
-"""Nodes that are multiplied with one another, as queries and keys are: what the output makes of their
+"""Nodes that are multiplied with one another, as queries and keys are: how the output depends on their
 products."""
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class OuterProducts:
 
     That is, to first order, how much the squared output changes when the products q_k k_k of a node leave the
     sums that they are part of: the derivative by q_k times q_k is the derivative by a factor on the product.
-    It stands beside E[β] Var of what a layer reads (`strength.Sensitivity`), in the same units.
+    It is added to E[β] Var of what a layer reads (`SiteSensitivity`) and has the same units.
 
     Args:
         model: the model, at rest; backward passes run inside the block.

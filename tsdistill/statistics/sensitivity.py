@@ -42,8 +42,8 @@ class SensitivityCollector:
         sites: its sites.
 
     Attributes:
-        outputs: the most figures that the output of a batch had for each sample; ``None`` where samples are
-            not its rows, or where nothing has run.
+        outputs: the largest number of outputs of a sample in any batch; ``None`` where samples are not rows
+            of the output, or where nothing has run.
         exact: whether all batches that have run were derived from every one of these.
     """
 

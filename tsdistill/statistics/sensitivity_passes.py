@@ -100,8 +100,8 @@ class SensitivityPasses:
         target: the standard error that is asked for, in parts of a group's largest strength; ``None`` for one
             turn from random directions.
         collectors: look at the same backward passes.
-        progress: is told how many samples are done.
-        stage: what it is told that these passes are for.
+        progress: is called with the number of samples done.
+        stage: the name of the stage that it is called with.
     """
 
     def __init__(

@@ -81,7 +81,7 @@ def fan_in_rows(module: nn.Module, x: Tensor, places: Tensor) -> Tensor:
 def _taps(
     module: Any, sides: Sequence[int], pads: Sequence[tuple[int, int]], places: Tensor
 ) -> tuple[Tensor, Tensor | None]:
-    """Flattened position of the input that each tap of the kernel meets at each place, ``[p, taps]``; and
+    """Flattened position of the input under each tap of the kernel at each place, ``[p, taps]``; and
     which of them are no padding, where there is any."""
     index = torch.zeros(len(places), 1, dtype=places.dtype, device=places.device)
     real = torch.ones_like(index, dtype=torch.bool)
@@ -100,8 +100,8 @@ def _taps(
 
 
 def _spread_taps(module: Any, x: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
-    """The same of a transposed convolution, and which taps meet the input at all (the others fall between
-    its entries, or beside it), both ``[p, taps]``."""
+    """The same of a transposed convolution, and which taps have an input at all (the others fall between
+    its entries, or outside), both ``[p, taps]``."""
     sides = x.shape[2:]
     at = _coordinates(places, _spread_sides(module, x))
     index = torch.zeros(len(places), 1, dtype=places.dtype, device=places.device)

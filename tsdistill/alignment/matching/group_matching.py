@@ -1,4 +1,4 @@
-"""Which teacher group stands beside which student group: by name, by similarity in depth order, as given."""
+"""Which teacher group is paired with which student group: by name, by similarity in depth order, as given."""
 
 from __future__ import annotations
 

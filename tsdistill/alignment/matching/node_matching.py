@@ -63,8 +63,8 @@ def match_nodes(metric: str, table: np.ndarray, *, own: bool = False) -> NodeMat
     Args:
         metric: name of the metric behind the table.
         table: ``[S, T]``, larger is more alike; NaN counts as 0.
-        own: the group stands beside itself; a node is then no match of its own, and nothing is matched one to
-            one.
+        own: the group is compared with itself; a node is then no match of its own, and nothing is matched one
+            to one.
     """
     table = np.nan_to_num(np.asarray(table, dtype=np.float64), copy=True)
     kept = table.astype(np.float32)

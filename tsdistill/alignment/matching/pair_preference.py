@@ -1,4 +1,4 @@
-"""What speaks for a pair of groups beside their similarity: what kind they are, how fine, how deep.
+"""What makes a pair of groups likely besides their similarity: what kind they are, how fine, how deep.
 
 Similarities of neighbouring layers differ by little (with random weights by next to nothing), so that these
 settle which of them meet. On the weights of EfficientNet-Lite2 with -Lite0 they change nothing; with small
