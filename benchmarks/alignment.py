@@ -45,7 +45,7 @@ from torch import Tensor, nn
 
 import tsdistill as tsd
 from tsdistill.alignment.matching.coarse_activations import TracedModel
-from tsdistill.statistics.observation import Observation, observe
+from tsdistill.statistics.observation import Observation, ObservedTeacher, observe
 from tsdistill.statistics.sample_blocks import channels_first
 from tsdistill.statistics.sensitivity_passes import SensitivityPasses
 from tsdistill.statistics.sites import find_sites
@@ -142,9 +142,7 @@ class Comparison:
             self.student.model,
             self.student.sites,
             self.batches,
-            teacher=self.teacher.model,
-            teacher_sites=self.teacher.sites,
-            pairs={} if own else self.pairs,
+            teacher=ObservedTeacher(self.teacher.model, self.teacher.sites, {} if own else self.pairs),
             keys=None if own else (),
             positions=positions,
         )

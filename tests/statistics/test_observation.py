@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tests.networks import images, mlp, randomise, residual
 from tsdistill.alignment.metrics.correlation import Correlation
 from tsdistill.errors import TsdistillError
-from tsdistill.statistics.observation import Observation, observe
+from tsdistill.statistics.observation import Observation, ObservedTeacher, observe
 from tsdistill.statistics.sites import ModelSites, find_sites
 from tsdistill.tracing import trace
 
@@ -77,7 +77,7 @@ def test_the_model_and_its_hooks_are_as_before() -> None:
     model.stem.weight.requires_grad_(False)
     state = copy.deepcopy(model.state_dict())
     sites = _sites(model, x[:1])
-    observe(model, sites, _batches(x), teacher=model, teacher_sites=sites, pairs={"stem": "stem"})
+    observe(model, sites, _batches(x), teacher=ObservedTeacher(model, sites, {"stem": "stem"}))
     assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
     assert model.training
     assert not model.norm.training
@@ -92,7 +92,7 @@ def test_pair_moments_equal_correlations_of_stored_activations(offset: float) ->
     student.get_parameter("0.bias").data += offset
     mine, theirs = _sites(student, x[:1]), _sites(teacher, x[:1])
     found = observe(
-        student, mine, _batches(x, 64), teacher=teacher, teacher_sites=theirs, pairs={"0": "0"}
+        student, mine, _batches(x, 64), teacher=ObservedTeacher(teacher, theirs, {"0": "0"})
     ).pairs["0"]
     s = _inputs(student, "2", x).double().numpy()
     t = _inputs(teacher, "2", x).double().numpy()
@@ -121,9 +121,7 @@ def test_pairs_of_maps_see_the_same_positions_and_pool_to_the_coarser() -> None:
         fine,
         _sites(fine, x[:1]),
         _batches(x),
-        teacher=coarse,
-        teacher_sites=_sites(coarse, x[:1]),
-        pairs={"a": "a"},
+        teacher=ObservedTeacher(coarse, _sites(coarse, x[:1]), {"a": "a"}),
         positions=7,
     )
     table = Correlation().from_moments(found.pairs["a"])
@@ -151,9 +149,8 @@ def test_data_that_do_not_fit_or_are_missing_are_one_line() -> None:
 def _pair(student: nn.Module, teacher: nn.Module, x: Tensor, **options: Any) -> Observation:
     mine, theirs = _sites(student, x[:1].to(_dtype(student))), _sites(teacher, x[:1].to(_dtype(teacher)))
     pairs = {name: name for name in mine.readings}
-    return observe(
-        student, mine, _batches(x), teacher=teacher, teacher_sites=theirs, pairs=pairs, keys=(), **options
-    )
+    beside = ObservedTeacher(teacher, theirs, pairs)
+    return observe(student, mine, _batches(x), teacher=beside, keys=(), **options)
 
 
 def _dtype(model: nn.Module) -> torch.dtype:
@@ -210,12 +207,11 @@ def test_listeners_see_the_rows_and_a_model_beside_itself_runs_once() -> None:
         model,
         sites,
         _batches(x),
-        teacher=model,
-        teacher_sites=sites,
-        pairs={"stem": "stem"},
+        teacher=ObservedTeacher(
+            model, sites, {"stem": "stem"}, listeners={"stem": [lambda s, t: rows.append((s, t))]}
+        ),
         keys=(),
         positions=None,
-        listeners={"stem": [lambda s, t: rows.append((s, t))]},
     )
     handle.remove()
     assert len(calls) == 3 + 2
@@ -242,7 +238,7 @@ def test_a_layer_read_more_often_in_one_model_is_paired_by_its_last_calls() -> N
     x = torch.randn(50, 4)
     mine, theirs = _sites(twice, x[:1]), _sites(once, x[:1])
     name = next(name for name, readings in mine.readings.items() if readings)
-    found = observe(twice, mine, _batches(x), teacher=once, teacher_sites=theirs, pairs={name: name}, keys=())
+    found = observe(twice, mine, _batches(x), teacher=ObservedTeacher(once, theirs, {name: name}), keys=())
     assert found.pairs[name].n == 50
 
 
@@ -262,7 +258,7 @@ def test_activations_that_change_in_place_afterwards_are_kept_as_they_were() -> 
     mine, theirs = (find_sites(model, trace(model, x[:1], check=False)) for model in (student, teacher))
     name = next(iter(name for name, readings in mine.readings.items() if readings[-1].site == "read"))
     found = observe(
-        student, mine, _batches(x), teacher=teacher, teacher_sites=theirs, pairs={name: name}, keys=()
+        student, mine, _batches(x), teacher=ObservedTeacher(teacher, theirs, {name: name}), keys=()
     )
     s, t = (model.write(x).detach().double().numpy() for model in (student, teacher))
     np.testing.assert_allclose(_tables(found)[name], np.corrcoef(s.T, t.T)[:6, 6:], atol=1e-5)

@@ -17,7 +17,7 @@ from tsdistill.alignment.node_figures import TeacherGroup
 from tsdistill.options.analysis_options import METRIC
 from tsdistill.runtime.progress import Progress
 from tsdistill.statistics.moments import Moments, own_moments
-from tsdistill.statistics.observation import Observation, observe
+from tsdistill.statistics.observation import Observation, ObservedTeacher, observe
 from tsdistill.statistics.prepared_data import PreparedData
 from tsdistill.statistics.sensitivity import SiteSensitivity, sensitivity_of
 from tsdistill.statistics.sensitivity_passes import SensitivityPasses
@@ -54,21 +54,17 @@ def observe_sides(
     for name, other in paired.items():
         sizes = student.graph.by_name[name].size, teacher.graph.by_name[other].size
         listeners[name] = measures.listeners(name, *sizes)
+    full = not own and measures.wants("covariances")
     return observe(
         student.model,
         student.sites,
         prepared,
-        teacher=teacher.model if paired else None,
-        teacher_sites=teacher.sites,
-        pairs=paired,
+        teacher=ObservedTeacher(teacher.model, teacher.sites, paired, full, listeners, teacher_passes),
         keys=keys,
         positions=positions,
         seed=seed,
-        full=not own and measures.wants("covariances"),
-        listeners=listeners,
         around=around,
         passes=passes,
-        teacher_passes=teacher_passes,
         progress=progress,
     )
 

@@ -24,7 +24,7 @@ from tsdistill.runtime.nests import count
 from tsdistill.statistics import distributed
 from tsdistill.statistics.common_grid import CommonGrid, common_grid, nodes
 from tsdistill.statistics.moments import Moments
-from tsdistill.statistics.observation import observe
+from tsdistill.statistics.observation import ObservedTeacher, observe
 from tsdistill.statistics.sample_blocks import channels_first, widen
 from tsdistill.statistics.sensitivity import sensitivity_of
 from tsdistill.statistics.sensitivity_passes import SensitivityPasses
@@ -176,9 +176,7 @@ class PairedGroups:
             self.student.model,
             self.student.sites,
             batches if isinstance(batches, Samples) else Samples(batches),
-            teacher=self.teacher.model,
-            teacher_sites=self.teacher.sites,
-            pairs=self.pairs,
+            teacher=ObservedTeacher(self.teacher.model, self.teacher.sites, self.pairs),
             keys=(),
             positions=positions,
             seed=seed,

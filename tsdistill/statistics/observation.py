@@ -52,25 +52,42 @@ class Observation:
     seconds: Mapping[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, eq=False)
+class ObservedTeacher:
+    """A second model that is observed beside the first, group by group.
+
+    Attributes:
+        model: run on the same batches, before the student; the student itself to observe pairs of its own
+            groups.
+        sites: its sites.
+        pairs: student group -> teacher group, read at their primary readings.
+        full: keep the covariances of both sides of every pair too, for metrics that want them.
+        listeners: by student group, who is handed the rows of the pair as they come.
+        passes: what derives its outputs of the first samples in the same forward passes.
+    """
+
+    model: nn.Module
+    sites: ModelSites
+    pairs: Mapping[str, str]
+    full: bool = False
+    listeners: Mapping[str, Sequence[Listener]] = field(default_factory=dict)
+    passes: SensitivityPasses | None = None
+
+
 def observe(
     model: nn.Module,
     sites: ModelSites,
     batches: Iterable[tuple[Any, Any]],
     *,
-    teacher: nn.Module | None = None,
-    teacher_sites: ModelSites | None = None,
-    pairs: Mapping[str, str] | None = None,
+    teacher: ObservedTeacher | None = None,
     keys: Collection[str] | None = None,
     positions: int | str | None = "auto",
     seed: int = 0,
-    full: bool = False,
-    listeners: Mapping[str, Sequence[Listener]] | None = None,
     around: Callable[[int], AbstractContextManager[None]] | None = None,
     passes: SensitivityPasses | None = None,
-    teacher_passes: SensitivityPasses | None = None,
     progress: Progress | None = None,
 ) -> Observation:
-    """Drive ``model`` (and ``teacher``) over ``batches`` and collect moments.
+    """Drive ``model`` (and a teacher) over ``batches`` and collect moments.
 
     In a job of several processes (``torch.distributed``) every process takes its share of the batches and all
     of them return the same.
@@ -79,18 +96,12 @@ def observe(
         model: the student.
         sites: its sites.
         batches: yields ``(x, y)``; ``y`` is not looked at.
-        teacher: second model, run on the same batches first; the model itself to observe pairs of its own
-            groups.
-        teacher_sites: its sites.
-        pairs: student group name -> teacher group name, read at their primary readings.
+        teacher: a second model and which groups of both are paired.
         keys: site keys whose covariance is wanted; all by default.
         positions: positions looked at in each sample of a feature map (see `PositionSampler`).
         seed: of the positions.
-        full: keep the covariances of both sides of every pair too, for metrics that want them.
-        listeners: by student group, who is handed the rows of the pair as they come.
         around: the forward of ``model`` on the batch of a number runs inside what this gives for the number.
         passes: what derives the outputs of the first samples in the same forward passes.
-        teacher_passes: the same of the teacher.
         progress: is called with the number of samples done.
 
     Raises:
@@ -103,17 +114,25 @@ def observe(
     wanted = [site for key, site in sites.sites.items() if keys is None or key in keys]
     collector = CovarianceCollector(model, wanted, drawn, clock)
     paired = None
-    if teacher is not None and teacher_sites is not None and pairs:
+    if teacher is not None and teacher.pairs:
         paired = PairedMoments(
-            model, sites, teacher, teacher_sites, pairs, drawn, full=full, listeners=listeners, clock=clock
+            model,
+            sites,
+            teacher.model,
+            teacher.sites,
+            teacher.pairs,
+            drawn,
+            full=teacher.full,
+            listeners=teacher.listeners,
+            clock=clock,
         )
-    other = teacher if teacher is not model else None
+    other = teacher if teacher is not None and teacher.model is not model else None
     role = "model" if other is None else "student"
     samples = 0
     tell(progress, OBSERVE)
     start = time.perf_counter()
     with ExitStack() as stack:
-        stack.enter_context(evaluation_mode(model, *([other] if other is not None else [])))
+        stack.enter_context(evaluation_mode(model, *([other.model] if other is not None else [])))
         stack.enter_context(torch.no_grad())
         stack.enter_context(seeded(seed))
         measured = False
@@ -121,11 +140,11 @@ def observe(
             drawn.begin(index)
             if paired is not None:
                 if not measured:
-                    _measure(paired, model, teacher or model, head(x, 1), role)
+                    _measure(paired, model, model if other is None else other.model, head(x, 1), role)
                     measured = True
                 paired.begin(count(x))
                 if other is not None:
-                    _run(other, index, first, x, "teacher", teacher_passes, [paired.teacher()])
+                    _run(other.model, index, first, x, "teacher", other.passes, [paired.teacher()])
             contexts: list[AbstractContextManager[Any]] = [collector]
             if around is not None:
                 contexts.append(around(index))

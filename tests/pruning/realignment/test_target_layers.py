@@ -1,6 +1,7 @@
 import copy
 
 import numpy as np
+import pytest
 import timm
 import torch
 from torch import Tensor, nn
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 from tests.networks import randomise
 from tsdistill.pruning.pruning_state import IndexMap
 from tsdistill.pruning.realignment.target_layers import Block, find_targets
+from tsdistill.runtime.call_layers import call_layers
 from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.tracing import cut, trace
 
@@ -66,3 +68,31 @@ def test_what_runs_twice_or_shares_weights_is_no_block() -> None:
     small = copy.deepcopy(model)
     with evaluation_mode(model, small):
         assert find_targets(model, small, {}, {}, torch.randn(2, 6))[1] == []
+
+
+class Tail(nn.Module):
+    """A layer whose outputs are the rows of its parameter from one on."""
+
+    def __init__(self, first: int) -> None:
+        super().__init__()
+        torch.manual_seed(first)
+        self.first, self.last = first, nn.Linear(8, 3)
+        self.weight = nn.Parameter(torch.randn(first + 8, 6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(torch.relu(nn.functional.linear(x, self.weight[self.first :])))
+
+
+@pytest.mark.parametrize("first", [0, 3])
+def test_outputs_are_the_dense_layers_where_they_are_part_of_a_parameter(first: int) -> None:
+    model, x = Tail(first).eval(), torch.randn(4, 6)
+    with call_layers(model, x):
+        graph = trace(model, x)
+        index_map = IndexMap(model, graph)
+        done = cut(model, graph, {group.name: np.array([0, 1, 4]) for group in graph.groups}, x)
+        index_map.cut(graph, done.removed)
+        with call_layers(done.model, x), evaluation_mode(model, done.model):
+            targets = find_targets(model, done.model, index_map.kept, index_map.gains, x)[0]
+    target = next(target for target in targets if target.name != "last")
+    assert target.kept is not None
+    assert target.kept.tolist() == [2, 3, 5, 6, 7]

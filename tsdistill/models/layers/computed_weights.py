@@ -79,13 +79,18 @@ class Entries(SourceSolver):
         flat[self.index.reshape(-1)] += ((wanted - weight) / self.factor).reshape(-1).to(flat)
         return flat.reshape(parameter.shape)
 
-    def dim_of(self, dim: int) -> int | None:
-        """The dimension of the parameter whose coordinates are those of the weight along ``dim``; ``None``
-        where there is none."""
-        first = self.index.movedim(dim, 0).flatten(1)[:, 0].cpu().numpy()
-        for place, coords in enumerate(np.unravel_index(first, tuple(self.held))):
-            if np.array_equal(coords, np.arange(len(first))):
-                return place
+    def side_of(self, dim: int) -> tuple[int, np.ndarray] | None:
+        """Where the coordinates of the weight along ``dim`` lie in the parameter.
+
+        Returns:
+            a dimension of the parameter and its coordinate for each of the weight, int64; ``None``
+            where a coordinate of the weight does not lie at one of its own.
+        """
+        entries = self.index.movedim(dim, 0).flatten(1).cpu().numpy()
+        for place, coords in enumerate(np.unravel_index(entries, tuple(self.held))):
+            first = coords[:, 0]
+            if (coords == first[:, None]).all() and len(np.unique(first)) == len(first):
+                return place, first
         return None
 
 

@@ -94,13 +94,15 @@ def find_targets(
             continue
         width = _norm_width(module) if norm else output_count(module)
         dim = _norm_dim(module, output, width) if norm else channel_dim(module)
-        param, side = (f"{name}.weight", 0) if norm else output_side(name, module)
-        left = kept.get((param, side))
+        if norm:
+            left, gain = kept.get((f"{name}.weight", 0)), gain_of(gains, f"{name}.weight", 0)
+        else:
+            outputs, dense_outputs = output_side(name, module), output_side(name, dense.get_submodule(name))
+            left, gain = _outputs_left(outputs, dense_outputs, kept), _gain_at(outputs, gains)
         if dim is None or output.ndim < 2 or output.shape[dim] != width:  # without a batch: a constant
             continue
         sides = _alike(small_flow.downstream[name], dense_flow.downstream[name])
         index = index_of(left, dense_flow.downstream[name].output.shape[dim])
-        gain = gain_of(gains, param, side)
         targets.append(TargetLayer(name, norm, dim, index, gain, *sides))
     layers = [target.name for target in targets if not target.norm]
     return targets, find_blocks(small, small_flow, dense_flow, layers, kept, gains)
@@ -121,7 +123,7 @@ def _moves(module: nn.Module) -> bool:
     weight, kind = effective_weight(module), kind_of(module)
     if weight is None or kind is None or not has_known_rows(module) or not weight.writable():
         return False
-    if isinstance(module, ComputedCall) and module.setting.dim_of(kind.output_dim) is None:
+    if isinstance(module, ComputedCall) and module.setting.side_of(kind.output_dim) is None:
         return False
     return not kind.output_dim or groups_of(module) == 1
 
@@ -222,15 +224,51 @@ def find_blocks(
     return blocks
 
 
-def output_side(name: str, module: nn.Module) -> tuple[str, int]:
-    """The parameter behind the weight of the layer ``name``, and its dimension of the layer's outputs."""
+@dataclass(frozen=True, eq=False)
+class OutputSide:
+    """Where the outputs of a layer lie in the parameter behind its weight.
+
+    Attributes:
+        param: name of the parameter.
+        dim: its dimension.
+        coords: int64 ``[O]``, coordinates there; ``None`` where they are all, in order.
+    """
+
+    param: str
+    dim: int
+    coords: np.ndarray | None = None
+
+
+def output_side(name: str, module: nn.Module) -> OutputSide:
+    """Where the outputs of the layer ``name`` lie."""
     kind = kind_of(module)
     assert kind is not None
-    if isinstance(module, ComputedCall) and isinstance(module.setting, Entries):
-        dim = module.setting.dim_of(kind.output_dim)
-        assert dim is not None
-        return module.setting.source, dim
-    return parameters_behind(name, module)[0], kind.output_dim
+    if not isinstance(module, ComputedCall) or not isinstance(module.setting, Entries):
+        return OutputSide(parameters_behind(name, module)[0], kind.output_dim)
+    side = module.setting.side_of(kind.output_dim)
+    assert side is not None
+    dim, coords = side
+    whole = np.array_equal(coords, np.arange(module.setting.held[dim]))
+    return OutputSide(module.setting.source, dim, None if whole else coords)
+
+
+def _outputs_left(
+    small: OutputSide, dense: OutputSide, kept: Mapping[tuple[str, int], np.ndarray]
+) -> np.ndarray | None:
+    """Which of the dense layer's outputs the small layer's are, int64 ``[O]``."""
+    left = kept.get((small.param, small.dim))
+    if left is not None and small.coords is not None:
+        left = left[small.coords]
+    if left is None or dense.coords is None:
+        return left
+    order = np.argsort(dense.coords)
+    places: np.ndarray = order[np.searchsorted(dense.coords[order], left)]
+    return places
+
+
+def _gain_at(side: OutputSide, gains: ActivationGains) -> Tensor | None:
+    gain = gain_of(gains, side.param, side.dim)
+    return gain if gain is None or side.coords is None else gain[side.coords]
 
 
 def index_of(left: np.ndarray | None, width: int) -> Tensor | None:
@@ -254,7 +292,10 @@ def _nodes(modules: Mapping[str, nn.Module], flow: Flow) -> dict[int, tuple[int,
             continue
         dim = channel_dim(module)
         groups, width = groups_of(module), flow.inputs[name].shape[dim]
-        param, side = output_side(name, module)
+        place = output_side(name, module)
+        if place.coords is not None:
+            continue
+        param, side = place.param, place.dim
         if groups == 1 or groups == width == flow.downstream[name].output.shape[dim]:
             inner = 1 - side if groups == 1 else 0
             known.setdefault(id(flow.inputs[name]), (dim, (param, inner)))
