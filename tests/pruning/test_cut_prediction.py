@@ -9,14 +9,14 @@ from torch import Tensor, nn
 import tsdistill as tsd
 from tests.networks import images, mlp, residual
 from tests.tracing.attention import attention
-from tsdistill.pruning.cut_prediction import prediction_stages
+from tsdistill.pruning.cut_prediction import SAMPLES, prediction_stages
 from tsdistill.pruning.realignment import Outputs
 
 
 def _measured(model: nn.Module, x: Tensor, macs: float) -> float:
     """How far the output is off after that cut, as it is, on the same samples."""
     small = tsd.prune(model, data=x, macs=macs, realignment={"realign": False})
-    return Outputs(model, [(x[:64], None)]).error(small) ** 0.5
+    return Outputs(model, [(x[:SAMPLES], None)]).error(small) ** 0.5
 
 
 @pytest.mark.parametrize("macs", [0.9, 0.5])

@@ -96,6 +96,7 @@ def test_a_layer_that_reads_every_channel_once_takes_the_covariance_that_is_ther
 
 def test_some_positions_estimate_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = _network(nn.Conv2d(6, 4, 3), 144), images(400)
+    monkeypatch.setattr(module, "_ROWS", 400 * 36)
     every = _found(model, x)["2"].covariance
     monkeypatch.setattr(module, "_ROWS", 2400)
     monkeypatch.setattr(module, "_ROWS_PER_ENTRY", 1)

@@ -68,10 +68,12 @@ def test_pairs_get_the_rows_that_their_standard_error_needs(
     assert PositionSampler(0, 5, samples).for_pairs(width, total) == 5
 
 
-def test_covariances_get_bounded_work_and_enough_rows() -> None:
-    assert PositionSampler(0, "auto", None).for_covariances(32, 10**6) == 4096
+def test_covariances_get_enough_rows_and_no_more() -> None:
+    assert PositionSampler(0, "auto", None).for_covariances(32, 10**6) == 32
     assert PositionSampler(0, "auto", 100_000).for_covariances(2048, 10**6) == 16
     assert PositionSampler(0, "auto", 64).for_covariances(1024, 10**6) == 256
+    assert PositionSampler(0, "auto", 64).for_covariances(1024, 49) == 49
+    assert PositionSampler(0, None, 64).for_covariances(32, 10**6) == 10**6
 
 
 def test_a_subset_gives_correlations_within_the_standard_error() -> None:

@@ -31,6 +31,16 @@ def branched(output: Tensor, look: Callable[[Tensor], None]) -> Tensor:
     return branch
 
 
+def tapped(x: Tensor, look: Callable[[Tensor], None]) -> Tensor:
+    """What a layer reads in place of ``x``, so that ``look`` is called with the derivative by it through that
+    layer alone; ``x`` itself where it has none."""
+    if not x.is_floating_point():
+        return x
+    branch = x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
+    branch.register_hook(look)
+    return branch
+
+
 class Clock:
     """Seconds by phase."""
 

@@ -3,7 +3,7 @@ output."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from math import ceil
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from tsdistill.models.layers.effective_weights import effective_weight
 from tsdistill.models.layers.layer_kind import groups_of, weight_blocks
-from tsdistill.runtime.hooks import ModuleCall, ModuleHooks, branched
+from tsdistill.runtime.hooks import InputHooks, ModuleCall, ModuleHooks, branched, tapped
 from tsdistill.runtime.seeds import mixed_seed
 from tsdistill.statistics import distributed
 from tsdistill.statistics.centred_sums import gram
@@ -39,7 +39,7 @@ images. Beyond, the correlation of taps and the covariance of channels stand for
 _MOST_OUTPUTS = 4096
 """Output channels beyond which a layer has no fan-out: E[β] has the square of this number of entries."""
 
-_ROWS, _ROWS_PER_ENTRY = 16384, 16
+_ROWS, _ROWS_PER_ENTRY = 4096, 16
 _TAP_ROWS = 1024
 """Kernel positions (over all samples) from which the correlation of taps is estimated, which is a mean over
 all channels as well: its standard error is at most 1 / sqrt(1024) = 0.03, and as a rule far less."""
@@ -51,6 +51,9 @@ _UNKNOWN = 512
 @dataclass(frozen=True, eq=False)
 class FanOut:
     """A reading layer ``y = W x``.
+
+    Of a layer that has more outputs than inputs, y stands for what it reads, x itself, and ``weight`` is the
+    identity: E[β] of x through the layer is Wᵀ E[β] W, smaller and sooner summed.
 
     Attributes:
         weight: float64 ``[O, F·taps]``, the entries of each channel adjacent.
@@ -142,9 +145,14 @@ class FanOutCollector:
         for key, site in self._wanted.items():
             module = self._modules[site.module]
             if key in covariances and key in betas and (key in nearby or not self._kernels.wide(key)):
-                weight, taps = _matrix(module).numpy(), _taps(module, site)
-                result[key] = FanOut(weight, taps, met[key], betas[key], nearby.get(key))
+                weight = np.eye(site.width) if _expands(module, site) else _matrix(module).numpy()
+                result[key] = FanOut(weight, _taps(module, site), met[key], betas[key], nearby.get(key))
         return result
+
+
+def _expands(module: nn.Module, site: ReaderInput) -> bool:
+    """Whether a layer has more outputs than inputs, each of which it reads once."""
+    return _taps(module, site) == 1 and output_count(module) > site.width
 
 
 def _matrix(module: nn.Module) -> Tensor:
@@ -232,21 +240,27 @@ def _correlation(total: Tensor) -> np.ndarray:
 
 
 class _OutputSensitivities:
-    """E[β] of the outputs of the layers at some sites; backward passes run inside the block."""
+    """E[β] of the outputs of the layers at some sites, or of their inputs where these are fewer; backward
+    passes run inside the block."""
 
     def __init__(self, model: nn.Module, sites: Mapping[str, ReaderInput]) -> None:
         modules = {key: model.get_submodule(site.module) for key, site in sites.items()}
-        self._hooks = ModuleHooks(modules, after=self._tap)
+        inputs = {key: site for key, site in sites.items() if _expands(modules[key], site)}
+        outputs = {key: module for key, module in modules.items() if key not in inputs}
+        looks = {site.module: [self._tap_input(site)] for site in inputs.values()}
+        self._hooks = (ModuleHooks(outputs, after=self._tap), InputHooks(model, looks))
         self._totals: dict[str, Tensor] = {}
         self.seen = 0
 
     def __enter__(self) -> None:
-        self._hooks.__enter__()
+        for hooks in self._hooks:
+            hooks.__enter__()
 
     def __exit__(self, *error: object) -> None:
-        self._hooks.__exit__(*error)
+        for hooks in self._hooks:
+            hooks.__exit__(*error)
 
-    def _collect(self, key: str, dim: int) -> Any:
+    def _collect(self, key: str, dim: int) -> Callable[[Tensor], None]:
         def hook(gradient: Tensor) -> None:
             block = widen(flat(channels_first(gradient, dim))).transpose(1, 2).flatten(0, 1)
             self._totals[key] = self._totals.get(key, 0.0) + gram(block).double().cpu()
@@ -255,6 +269,10 @@ class _OutputSensitivities:
 
     def _tap(self, call: ModuleCall) -> Tensor:
         return branched(call.output, self._collect(call.name, channel_dim(call.module)))
+
+    def _tap_input(self, site: ReaderInput) -> Callable[[Tensor], Tensor]:
+        collect = self._collect(site.key, site.channel_dim)
+        return lambda x: tapped(x, collect)
 
     def finish(self) -> dict[str, np.ndarray]:
         """By site, of all processes together."""

@@ -151,8 +151,7 @@ ties are broken by strength."""
 
 
 _BLOCK = 128
-"""Nodes that are removed between two updates of the whole inverse: 128 columns make an efficient matrix
-product."""
+"""Nodes that leave between two updates of the whole inverse: 128 columns make an efficient matrix product."""
 
 
 def elimination_r2(
@@ -197,37 +196,29 @@ def elimination_r2(
 def _by_all(precision: np.ndarray, stay: np.ndarray, strengths: np.ndarray, shares: np.ndarray) -> None:
     """Backward elimination on the inverse: 1/P_kk is what the others leave unexplained of node k.
 
-    A block of the best explained is worked through before the inverse is brought up to date: the figures of
-    nodes outside the block can only fall meanwhile, so those that were read bound them from above.
+    A node that leaves takes a matrix of rank one off the inverse. These are kept as columns, from which the
+    diagonal and the column of the next node follow, and taken off together.
     """
     last = 1.0
-    while stay.size > 1:
-        standing = np.minimum(np.diag(precision), _ALIKE)
-        ranked = np.lexsort((strengths[stay], -standing))
-        block = ranked[: min(_BLOCK, stay.size - 1)]
-        outside = standing[ranked[len(block)]] if len(block) < stay.size else 0.0
-        inner = precision[np.ix_(block, block)]
-        left: list[int] = []
-        while len(left) < len(block):
-            figures = np.minimum(np.diag(inner), _ALIKE)
-            figures[left] = -np.inf
-            top = figures.max()
-            if left and top < outside:
-                break
-            ties = np.flatnonzero(figures >= top * (1 - 1e-9))
-            index = int(ties[np.argmin(strengths[stay[block[ties]]])])
-            last = min(last, max(0.0, 1 - 1 / max(float(inner[index, index]), 1.0)))
-            if last < LOWEST:
-                break
-            shares[stay[block[index]]] = last
-            left.append(index)
-            column = inner[:, index].copy()
-            inner = inner - np.outer(column, column) / column[index]
-        if left:
-            local = block[left]
-            precision, stay = downdate(precision, local), np.delete(stay, local)
+    left, here = np.diag(precision).copy(), np.ones(stay.size, dtype=bool)
+    columns, number = np.zeros((stay.size, _BLOCK)), 0
+    for _ in range(stay.size - 1):
+        figures = np.where(here, np.minimum(left, _ALIKE), -np.inf)
+        ties = np.flatnonzero(figures >= figures.max() * (1 - 1e-9))
+        index = int(ties[np.argmin(strengths[stay[ties]])])
+        last = min(last, max(0.0, 1 - 1 / max(float(left[index]), 1.0)))
         if last < LOWEST:
             return
+        shares[stay[index]] = last
+        here[index] = False
+        column = precision[index] - columns[:, :number] @ columns[index, :number]
+        column /= np.sqrt(column[index])
+        left -= np.square(column)
+        columns[:, number], number = column, number + 1
+        if number == _BLOCK:
+            stay, columns = stay[here], columns[here]
+            precision = precision[here][:, here] - columns @ columns.T
+            left, here, number = np.diag(precision).copy(), np.ones(stay.size, dtype=bool), 0
 
 
 def _by_pairs(correlation: np.ndarray, stay: np.ndarray, strengths: np.ndarray, shares: np.ndarray) -> None:

@@ -12,10 +12,6 @@ ROWS = 16384
 """Rows (samples times positions) that the moments of a pair of groups are estimated from at least: a
 correlation then has a standard error below 0.01."""
 
-_WORK = 2**22
-"""Entries of a covariance times positions per batch, about: it bounds the work of one batch where layers
-are narrow."""
-
 _FEWEST = 16
 """Positions per sample that are taken at least."""
 
@@ -94,13 +90,10 @@ class PositionSampler:
     def for_covariances(self, width: int, total: int) -> int:
         """How many of ``total`` positions the covariance of ``width`` features needs.
 
-        As many as give 16 rows a feature over all samples, more while width² · positions stays under 2^22, at
-        least 16, and never fewer than a pair of groups needs.
+        As many as a pair of groups needs, and at least 16. More do not help: what differs from image to image
+        counts more than what differs within one (all positions of ResNet-20 give no better plans).
         """
-        needed = _ROWS_PER_FEATURE * width
-        rows = -(-needed // (self._samples or needed))
-        wanted = max(_FEWEST, _WORK // max(1, width) ** 2, rows)
-        return max(self._bounded(total, wanted), self.for_pairs(width, total))
+        return max(self._bounded(total, _FEWEST), self.for_pairs(width, total))
 
     def _bounded(self, total: int, auto: int) -> int:
         if self._limit is None:

@@ -14,7 +14,7 @@ from tsdistill.errors import TsdistillError
 from tsdistill.models.layers.effective_weights import effective_weight
 from tsdistill.models.layers.layer_kind import kind_of
 from tsdistill.runtime.finite import checked_forward
-from tsdistill.runtime.hooks import InputHooks, Look
+from tsdistill.runtime.hooks import InputHooks, Look, tapped
 from tsdistill.runtime.nests import count
 from tsdistill.statistics import distributed
 from tsdistill.statistics.block_sums import BlockMeans, BlockSums
@@ -121,14 +121,7 @@ def _tap(site: ReaderInput, sums: BlockSums) -> Callable[[Tensor], Tensor]:
             block = spread(block, site.layout)
         sums.add(site.key, widen(block).square().sum(2))
 
-    def tap(x: Tensor) -> Tensor:
-        if not x.is_floating_point():
-            return x
-        branch = x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
-        branch.register_hook(collect)
-        return branch
-
-    return tap
+    return lambda x: tapped(x, collect)
 
 
 class SiteSensitivity:

@@ -30,8 +30,9 @@ FEW = 4
 
 ENOUGH = 64
 """Derivatives that are taken where data are few, from further directions for the same samples. One direction
-for each of 64 samples leaves a strength off by 1 / sqrt(2 · 64) = 9 % at most; the rest of its error is that
-samples differ, which only more of them lessen."""
+for each of 64 samples leaves a strength off by about 1 / sqrt(2 · 64) = 9 % where it depends on one output,
+less where on many. More directions for more samples are not worth their passes: which nodes a plan takes
+comes out as well from one (ResNet-20 and a ViT, 256 images)."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class SensitivityPasses:
 
     The first turn can be part of a pass over the data that is made anyway (`observe`). Further turns, of the
     samples that follow, bring the standard error down to the target.
-    Where no samples follow, nothing is gained by more directions for the same ones, unless they are very few
+    Where no samples follow, the same ones are derived in other directions only where they are very few
     (`ENOUGH`). Where a sample has at most `FEW` outputs and there is a target, one derivative is taken for
     each of them: exact for the samples seen.
 
