@@ -7,9 +7,11 @@ from torch import Tensor
 from tsdistill.pruning.realignment.least_squares import RIDGES, UNSEEN, Ridge
 
 
-def halves(x: Tensor) -> tuple[Tensor, Tensor]:
-    middle = x.shape[1] // 2
-    return x[:, :middle], x[:, middle:]
+def problem_of(x: Tensor, target: Tensor, *, constant: bool = True, first: int | None = None) -> Ridge:
+    first = x.shape[1] // 2 if first is None else first
+    problem = Ridge((x[:, :first].clone(), x[:, first:].clone()), constant)
+    problem.set_target(target)
+    return problem
 
 
 @settings(deadline=None, max_examples=30)
@@ -18,17 +20,18 @@ def test_what_is_linear_is_found(seed: int, groups: int, constant: bool, mean: f
     torch.manual_seed(seed)
     x, true = torch.randn(groups, 400, 6) + mean * constant, torch.randn(groups, 6, 4)
     target = x @ true + (3.0 if constant else 0.0)
-    problem = Ridge(halves(x), constant)
-    ridge = problem.choose(target)
-    assert ridge == RIDGES[0]
-    delta, c = problem.solve(target, ridge)
+    problem = problem_of(x, target, constant=constant)
+    assert problem.choose() == RIDGES[0]
+    delta, c = problem.solve()
     assert (x.double() @ delta + c - target).abs().max() < 2e-3 * (1 + abs(mean))
 
 
 def test_the_solution_is_the_one_of_ridge_regression() -> None:
     torch.manual_seed(0)
     x, target = torch.randn(1, 90, 5) * torch.tensor([1.0, 5, 0.1, 2, 1]) + 4, torch.randn(1, 90, 3)
-    delta, c = Ridge((x[:, :30], x[:, 30:]), True).solve(target, 0.1)
+    problem = problem_of(x, target, first=30)
+    problem.ridge = 0.1
+    delta, c = problem.solve()
     centred, wanted = (v[0].double() - v[0].double().mean(0) for v in (x, target))
     gram = centred.T @ centred
     expected = torch.linalg.solve(gram + 0.1 * gram.diag().diag(), centred.T @ wanted)
@@ -41,14 +44,14 @@ def test_the_solution_is_the_one_of_ridge_regression() -> None:
 def test_chance_is_not_believed() -> None:
     torch.manual_seed(1)
     x, target = torch.randn(1, 60, 40), torch.randn(1, 60, 8)
-    assert Ridge(halves(x), True).choose(target) is None
+    assert problem_of(x, target).choose() is None
 
 
 def test_noise_asks_for_a_larger_ridge() -> None:
     torch.manual_seed(2)
     x, true = torch.randn(1, 120, 50), torch.randn(1, 50, 8)
-    clean = Ridge(halves(x), True).choose(x @ true)
-    noisy = Ridge(halves(x), True).choose(x @ true + 20 * torch.randn(1, 120, 8))
+    clean = problem_of(x, x @ true).choose()
+    noisy = problem_of(x, x @ true + 20 * torch.randn(1, 120, 8)).choose()
     assert clean is not None
     assert noisy is None or noisy > clean
 
@@ -57,7 +60,8 @@ def test_noise_asks_for_a_larger_ridge() -> None:
 def test_a_singular_covariance_gives_finite_weights(rows: int) -> None:
     x = torch.ones(2, rows, 12)
     x[..., :3] = torch.randn(2, rows, 3)
-    delta, c = Ridge((x, x[:, :0]), True).solve(torch.randn(2, rows, 5), UNSEEN)
+    problem = problem_of(x, torch.randn(2, rows, 5), first=rows)
+    assert problem.choose() == UNSEEN
+    delta, c = problem.solve()
     assert torch.isfinite(delta).all()
     assert torch.isfinite(c).all()
-    assert Ridge((x, x[:, :0]), True).choose(torch.randn(2, rows, 5)) == UNSEEN
