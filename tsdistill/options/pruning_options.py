@@ -98,8 +98,8 @@ class RealignOptions(OptionSet):
     )
     rounds: int | None = option(
         None,
-        "In how many rounds of observing, cutting and re-aligning; without it, as many as let each keep "
-        "about seven tenths (one without re-alignment).",
+        "In how many rounds of observing, cutting and re-aligning; without it one, or as many as let each "
+        "keep a fifth.",
         section="Re-alignment",
         metavar="N",
         least=1,

@@ -52,6 +52,11 @@ class PostOps:
     activation: Call | None = None
     ends: Tensor | None = None
 
+    @property
+    def moves(self) -> bool:
+        """Whether ``affine`` changes the order of dimensions."""
+        return any(call.name in _MOVES for call in self.affine)
+
     def through(self, y: Tensor) -> Tensor:
         """``y`` (shaped as the layer's output, any batch) after ``affine``."""
         current = self.output

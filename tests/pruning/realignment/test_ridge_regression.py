@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tsdistill.pruning.realignment.least_squares import RIDGES, UNSEEN, Ridge
+from tsdistill.pruning.realignment.ridge_regression import RIDGES, UNSEEN, DualRidge, Ridge, ridge_regression
 
 
 def problem_of(x: Tensor, target: Tensor, *, constant: bool = True, first: int | None = None) -> Ridge:
@@ -65,3 +65,46 @@ def test_a_singular_covariance_gives_finite_weights(rows: int) -> None:
     delta, c = problem.solve()
     assert torch.isfinite(delta).all()
     assert torch.isfinite(c).all()
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    seed=st.integers(0, 1000),
+    groups=st.integers(1, 2),
+    constant=st.booleans(),
+    rows=st.integers(4, 40),
+    entries=st.integers(2, 60),
+    noise=st.sampled_from([0.0, 1.0, 10.0]),
+)
+def test_both_forms_of_the_problem_have_one_solution(
+    seed: int, groups: int, constant: bool, rows: int, entries: int, noise: float
+) -> None:
+    torch.manual_seed(seed)
+    x = torch.randn(groups, rows, entries) * (0.2 + torch.rand(entries)) + constant
+    target = x @ torch.randn(groups, entries, 3) + noise * torch.randn(groups, rows, 3)
+    forms = [
+        kind((x[:, : rows // 2].clone(), x[:, rows // 2 :].clone()), constant) for kind in (Ridge, DualRidge)
+    ]
+    results = []
+    for form in forms:
+        form.set_target(target)
+        form.ridge = 0.1
+        results.append((*form.solve(), form.predict(form.solve()[0])))
+    for one, other in zip(*results, strict=True):
+        size = float(one.abs().max())
+        torch.testing.assert_close(one.double(), other.double(), atol=1e-3 * (1 + size), rtol=0)
+    assert torch.allclose(
+        results[1][2].double(), x.double() @ results[1][0] + results[1][1], atol=1e-3, rtol=1e-3
+    )
+    assert isinstance(ridge_regression((x, x), constant), DualRidge if 2 * rows < entries else Ridge)
+
+
+@pytest.mark.parametrize("kind", [Ridge, DualRidge])
+def test_both_forms_choose_by_unseen_rows(kind: type[Ridge | DualRidge]) -> None:
+    torch.manual_seed(3)
+    x, true = torch.randn(1, 80, 100) * torch.logspace(0, -3, 100), torch.randn(1, 100, 4)
+    clean, chance = kind((x[:, :40].clone(), x[:, 40:].clone()), True), kind((x[:, :40], x[:, 40:]), True)
+    clean.set_target(x @ true)
+    chance.set_target(torch.randn(1, 80, 4))
+    assert clean.choose() is not None
+    assert chance.choose() is None
