@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
+from inspect import signature
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 
 from tsdistill.models.layers.effective_weights import refresh
 from tsdistill.models.layers.layer_kind import kind_of
@@ -58,9 +62,6 @@ these are few, the first step raises it at times and the second lowers it."""
 
 _CHUNK = 64
 """Samples a forward pass; bounds the memory of products with the Jacobian."""
-
-_PROBED = 2
-"""Chunks from whose samples the preconditioner is computed: it need only be roughly right."""
 
 _MORE = 4
 """Factor by which the number of samples may grow where only some positions of an output are compared."""
@@ -130,9 +131,10 @@ def refit(
         problem = _Problem(module, fixed, widen(x[~unseen]), widen(wanted[~unseen]), mask)
         judge = _Problem(module, fixed, widen(x[unseen]), widen(wanted[unseen]), mask)
         best = first = judge.error(params)
+        scales = problem.preconditioner(params, generator) if turns else {}
         for _ in range(turns):
             before, worse, ahead = best, 0, params
-            for tried in problem.steps(params, generator):
+            for tried in problem.steps(params, scales):
                 error = judge.error(tried)
                 worse = 0 if error < best * (1 - _GAIN) else worse + 1
                 if error < best:
@@ -168,12 +170,15 @@ class _Problem:
         with torch.no_grad():
             return sum(float((self._run(at, x) - y).double().square().sum()) for x, y in self._chunks)
 
-    def steps(self, at: Tensors, generator: torch.Generator) -> Iterator[Tensors]:
+    def preconditioner(self, at: Tensors, generator: torch.Generator) -> Scales:
+        """The preconditioner in ``at``, from the first samples: it need only be roughly right."""
+        return kfac_preconditioner(self._module, self._run, at, self._chunks[0][0], generator)
+
+    def steps(self, at: Tensors, scales: Scales) -> Iterator[Tensors]:
         """Parameters after ever more steps of conjugate gradients on the problem linearised in ``at``; none
         any more where it is solved."""
-        chunks = [Linearised(partial(self._run, x=x), at) for x, _ in self._chunks]
-        x = torch.cat([x for x, _ in self._chunks[:_PROBED]])
-        scales = kfac_preconditioner(self._module, self._run, at, x, generator)
+        with _AffineNorms():
+            chunks = [Linearised(partial(self._run, x=x), at) for x, _ in self._chunks]
         move = {name: torch.zeros_like(p) for name, p in at.items()}
         rest = _sum(
             each.transposed(wanted - each.y) for each, (_, wanted) in zip(chunks, self._chunks, strict=True)
@@ -194,6 +199,28 @@ class _Problem:
     def _run(self, at: Tensors, x: Tensor) -> Tensor:
         y = functional_call(self._module, {**self._fixed, **at}, (x,))
         return y if self._mask is None else y * self._mask
+
+
+class _AffineNorms(TorchFunctionMode):
+    """Batch norms in evaluation mode by a product and a sum, whose second derivatives cost half as much."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Replace the call where it normalises by running statistics."""
+        if func is F.batch_norm:
+            call = _NORM.bind(*args, **kwargs or {})
+            call.apply_defaults()
+            x, mean, var, weight, bias, training, _, eps = call.arguments.values()
+            if not training:
+                scale = torch.rsqrt(var + eps) if weight is None else weight * torch.rsqrt(var + eps)
+                shift = -mean * scale if bias is None else bias - mean * scale
+                shape = [1, -1, *[1] * (x.ndim - 2)]
+                return x * scale.reshape(shape) + shift.reshape(shape)
+        return func(*args, **kwargs or {})
+
+
+_NORM = signature(F.batch_norm)
 
 
 class Linearised:
@@ -264,8 +291,8 @@ _WIDEST = 2304
 that."""
 
 
-_ROWS = 16384
-"""Rows from which a Kronecker factor is computed, some times `_WIDEST`."""
+_ROWS = 4096
+"""Rows from which a Kronecker factor is computed: twice `_WIDEST`. The damping serves the widest layers."""
 
 
 _DAMPING = 1e-3
