@@ -123,7 +123,7 @@ def test_a_block_with_too_many_parameters_for_the_samples_stays() -> None:
 def test_products_with_the_jacobian_are_those_of_the_whole_jacobian(make) -> None:
     block = randomise(make()).requires_grad_(False)
     x = images(3, seed=1)
-    at = dict(block.named_parameters())
+    at: dict[str, Tensor] = dict(block.named_parameters())
 
     def run(parameters: dict[str, Tensor]) -> Tensor:
         return torch.func.functional_call(block, parameters, (x,))
