@@ -11,10 +11,10 @@ from torch.nn import functional as F
 from tests.pruning.selection.chains import elimination
 from tsdistill.alignment import analyze
 from tsdistill.pruning import plan
-from tsdistill.pruning.selection.constraints import constraints_of
 from tsdistill.pruning.selection.cost_model import CostModel, cost_model_of
 from tsdistill.pruning.selection.greedy import orders, select
-from tsdistill.pruning.selection.width_steps import LEAST_GAIN, avoid_overshoot, refill_budget
+from tsdistill.pruning.selection.greedy_refinement import LEAST_GAIN, avoid_overshoot, refill_budget
+from tsdistill.pruning.selection.width_constraints import constraints_of
 from tsdistill.tracing import Group, NodeGraph, Term
 
 SIZES = {"stream": 8, "first": 64, "second": 64}

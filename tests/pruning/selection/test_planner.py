@@ -15,9 +15,9 @@ from tsdistill.errors import BudgetUnreachable, TsdistillError
 from tsdistill.options import SelectionOptions
 from tsdistill.pruning import plan
 from tsdistill.pruning.selection.budget import Budget, budget_of
-from tsdistill.pruning.selection.constraints import constraints_of
 from tsdistill.pruning.selection.planner import choose_nodes
 from tsdistill.pruning.selection.unreachable_budget import check_reachable
+from tsdistill.pruning.selection.width_constraints import constraints_of
 from tsdistill.tracing import cut
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from tsdistill.alignment.report import AlignmentReport
-from tsdistill.pruning.selection.constraints import WidthConstraints
 from tsdistill.pruning.selection.cost_model import CostModel
 from tsdistill.pruning.selection.pruning_order import PruningOrder
+from tsdistill.pruning.selection.width_constraints import WidthConstraints
 
 
 @dataclass(frozen=True, eq=False)

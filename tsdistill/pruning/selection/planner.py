@@ -12,12 +12,12 @@ from tsdistill.options.old_names import grouped
 from tsdistill.options.pruning_options import SelectionOptions
 from tsdistill.pruning.plan_file import PrunedGroup, PruningPlan
 from tsdistill.pruning.selection.budget import OLD_KEYWORDS, Budget, requested
-from tsdistill.pruning.selection.constraints import WidthConstraints, constraints_of
 from tsdistill.pruning.selection.cost_model import CostModel, CostTerms, cost_model_of, savings_per_node
 from tsdistill.pruning.selection.greedy import Choice, free_choices, leaving, orders, select
+from tsdistill.pruning.selection.greedy_refinement import avoid_overshoot, refill_budget, round_off
 from tsdistill.pruning.selection.importance import scored
 from tsdistill.pruning.selection.unreachable_budget import refuse_unreachable
-from tsdistill.pruning.selection.width_steps import avoid_overshoot, refill_budget, round_off
+from tsdistill.pruning.selection.width_constraints import WidthConstraints, constraints_of
 
 _NOTHING = Choice(np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros(0, dtype=bool))
 """The choice of a group that loses no nodes."""

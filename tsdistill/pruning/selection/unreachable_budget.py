@@ -9,8 +9,8 @@ from tsdistill.errors import BudgetUnreachable
 from tsdistill.options.option_fields import written
 from tsdistill.options.pruning_options import SelectionOptions
 from tsdistill.pruning.selection.budget import Budget, amount
-from tsdistill.pruning.selection.constraints import WidthConstraints, constraints_of
 from tsdistill.pruning.selection.cost_model import CostModel, cost_model_of
+from tsdistill.pruning.selection.width_constraints import WidthConstraints, constraints_of
 
 
 def check_reachable(

@@ -1,4 +1,4 @@
-"""Widths in steps: groups that lost nodes end at a multiple, and the budget is still met."""
+"""The selection refined: widths end at a multiple, groups are swapped, and the budget is still met."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from tsdistill.pruning.selection.constraints import WidthConstraints
 from tsdistill.pruning.selection.cost_model import CostModel
 from tsdistill.pruning.selection.greedy import Choice, select
 from tsdistill.pruning.selection.pruning_order import PruningOrder
+from tsdistill.pruning.selection.width_constraints import WidthConstraints
 
 _PASSES = 3
 """Times that every group is tried for a swap; mostly the second changes nothing."""

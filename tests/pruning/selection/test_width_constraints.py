@@ -9,7 +9,7 @@ from torch import nn
 
 from tests.networks import mlp, residual
 from tsdistill.errors import TsdistillError
-from tsdistill.pruning.selection.constraints import WidthConstraints, constraints_of, step_of
+from tsdistill.pruning.selection.width_constraints import WidthConstraints, constraints_of, step_of
 from tsdistill.tracing import Group, NodeGraph, Slot, trace
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from tests.pruning.selection.chains import chain_graph, elimination
-from tsdistill.pruning.selection.constraints import constraints_of
 from tsdistill.pruning.selection.cost_model import CostModel, cost_model_of
 from tsdistill.pruning.selection.greedy import orders, select
-from tsdistill.pruning.selection.width_steps import round_off
+from tsdistill.pruning.selection.greedy_refinement import round_off
+from tsdistill.pruning.selection.width_constraints import constraints_of
 
 
 def _rounded(sizes: dict[str, int], costs: dict[str, np.ndarray], part: float, step: int) -> CostModel:
