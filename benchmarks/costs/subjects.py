@@ -89,9 +89,12 @@ def _textures(count: int, seed: int) -> Tensor:
 
 @torch.no_grad()
 def _settle(model: nn.Module) -> None:
-    """Set batch norms' running statistics to those of some images: random weights have none that fit."""
+    """Set batch norms' running statistics to those of some images: random weights have none that fit. Those
+    that start with a scale of zero get one, as they would hide a whole branch."""
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     for norm in norms:
+        if not bool(norm.weight.any()):
+            nn.init.ones_(norm.weight)
         norm.reset_running_stats()
         norm.momentum = None
         norm.train()
