@@ -71,12 +71,13 @@ def _analyze(this: Subject, key: dict[str, Any]) -> dict[str, Any]:
 
 def _stage_clock(stages: dict[str, float]) -> Callable[..., None]:
     """A progress callback that adds up the processor time of each stage, rounds together."""
-    state = {"stage": "opening data", "since": time.process_time()}
+    current, since = "opening data", time.process_time()
 
     def tell(stage: str, *_: Any) -> None:
-        now, name = time.process_time(), state["stage"]
-        stages[name] = stages.get(name, 0.0) + now - state["since"]
-        state.update(stage=stage.rpartition(": ")[2], since=now)
+        nonlocal current, since
+        now = time.process_time()
+        stages[current] = stages.get(current, 0.0) + now - since
+        current, since = stage.rpartition(": ")[2], now
 
     return tell
 

@@ -64,7 +64,7 @@ def _lite(images: int, seed: int) -> Subject:
 
     lite = case("lite0")
     x, _ = lite.calibration(seed, images)
-    return Subject(lite.dense, x, *lite.judged)  # type: ignore[attr-defined]
+    return Subject(lite.dense, x, *lite.judged)
 
 
 def _large(name: str, images: int, seed: int) -> Subject:
