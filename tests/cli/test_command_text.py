@@ -31,7 +31,7 @@ def test_prune_reads_from_the_command_what_analyze_was_given(given: list[str]) -
     words = shlex.split(prune_command(model, asked).replace("{macs}", "0.5"))
     assert words[:3] == ["tsdistill", "prune", model]
     read = prune_module.command.make_context("prune", words[2:]).params
-    shared = set(asked) & set(read) - {"json_file", "metric"}
+    shared = set(asked) & set(read) - {"json_file", "metric", "nodes"}
     assert {"data", "samples", "input_size", "trust"} <= shared
     assert {name: read[name] for name in shared} == {name: asked[name] for name in shared}
     assert (read["macs"], read["model"]) == ("0.5", model)

@@ -53,6 +53,18 @@ class SampleSource(Protocol):
             size: samples in a batch; the last one may be shorter.
         """
 
+    def available(self, stop: int | None) -> int | None:
+        """How many of the first ``stop`` samples there are (of all samples where that is ``None``).
+
+        Args:
+            stop: number of samples that are wanted.
+
+        Returns:
+            ``None`` where only a pass over the samples would tell.
+        """
+        total = self.total
+        return total if stop is None or total is None else min(stop, total)
+
 
 class PrivateRandom:
     """Runs the steps of an iterator with a private state of torch's global generator."""
@@ -82,7 +94,7 @@ class PrivateRandom:
             yield item
 
 
-class IndexedSource:
+class IndexedSource(SampleSource):
     """A map-style data set in a seeded random order; the whole of it in its own order.
 
     A synthetic one has no end: position ``p`` under ``seed`` is its index ``seed * 2**32 + p``.
@@ -128,7 +140,7 @@ class IndexedSource:
         yield from _read(PrivateRandom(self._seed).iterate(batches), skip, self.name, self.unreadable)
 
 
-class IterableSource:
+class IterableSource(SampleSource):
     """An iterable data set, in the order in which it comes."""
 
     random = False
@@ -173,11 +185,12 @@ def _read(parts: Iterable[list[Any]], first: int, name: str, unreadable: Unreada
             yield part.x, part.y
 
 
-class BatchSource:
+class BatchSource(SampleSource):
     """Batches that the caller gives: a sequence, a ``DataLoader``, any iterable, or an iterator, which is
     read once.
 
-    The batches of an iterator are kept in memory, so that the same samples can be read again.
+    The batches of an iterator are kept in memory, so that the same samples can be read again. Those that a
+    stream is made of are read when it is made: how many there are decides how much is looked at in each.
     """
 
     random = False
@@ -202,6 +215,17 @@ class BatchSource:
             stream = isinstance(self._batches.dataset, IterableDataset)
             return None if stream else length_of(self._batches.sampler)
         return None
+
+    def available(self, stop: int | None) -> int | None:
+        """See `SampleSource.available`."""
+        if self.total is None and self._kept is not None:
+            count = 0
+            for x, _ in self._items():
+                count += size_of(x)
+                if stop is not None and count >= stop:
+                    return stop
+            self.total = count
+        return self.total if stop is None or self.total is None else min(stop, self.total)
 
     def _items(self) -> Iterator[Batch]:
         if self._kept is not None:

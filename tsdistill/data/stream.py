@@ -58,16 +58,17 @@ class Stream:
         self.samples = self._number()
         if self.samples is not None and self.samples <= 0:
             source = self._source
+            if not skip:
+                raise self._nothing()
             raise TsdistillError(
                 f"{source.name}: none is left after the first {skip}, there are {source.total}; skip fewer"
             )
 
     def _number(self) -> int | None:
-        total = self._source.total
-        if total is None:
+        there = self._source.available(None if self._limit is None else self._skip + self._limit)
+        if there is None:
             return self._limit if self.synthetic else None
-        left = total - self._skip
-        return left if self._limit is None else min(left, self._limit)
+        return there - self._skip
 
     def _peek(self) -> bool:
         first = next(self._source.batches(self._skip, self._limit, 1), None)
@@ -89,7 +90,7 @@ class Stream:
         elif total is not None:
             text = f"{number} of {total} {self._source.name} ({which})"
         else:
-            text = f"{'' if number == 'all' else 'at most '}{number} {self._source.name}"
+            text = f"{'at most ' if self.samples is None and self._limit else ''}{number} {self._source.name}"
         labels = "with labels" if self.labelled else "no labels"
         return "; ".join(part for part in (text, labels if not self.synthetic else "", self._details) if part)
 

@@ -64,7 +64,7 @@ def fan_in_rows(module: nn.Module, x: Tensor, places: Tensor) -> Tensor:
         block = flat(channels_first(x, kind.channel_dim))
         return widen(block[:, :, places]).transpose(1, 2).reshape(1, -1, block.shape[1])
     met: Tensor | None
-    if module.transposed:
+    if kind.output_dim:
         index, met = _spread_taps(module, x, places)
     else:
         x, pads = _padded(module, x)
@@ -144,13 +144,17 @@ def _coordinates(places: Tensor, sides: Sequence[int]) -> list[Tensor]:
 
 def _padded(module: Any, x: Tensor) -> tuple[Tensor, list[tuple[int, int]]]:
     """The input, padded where the padding is not zeros, and how many zeros lie before and behind it."""
-    if module.padding_mode != "zeros":
-        x = F.pad(x, module._reversed_padding_repeated_twice, mode=module.padding_mode)
-        return x, [(0, 0)] * len(module.kernel_size)
-    if isinstance(module.padding, str):
-        ends = module._reversed_padding_repeated_twice
-        return x, list(zip(ends[::2], ends[1::2], strict=True))[::-1]
-    return x, [(int(side), int(side)) for side in module.padding]
+    if module.padding == "same":
+        reach = [d * (k - 1) for d, k in zip(module.dilation, module.kernel_size, strict=True)]
+        ends = [(side // 2, side - side // 2) for side in reach]
+    elif module.padding == "valid":
+        ends = [(0, 0)] * len(module.kernel_size)
+    else:
+        ends = [(int(side), int(side)) for side in module.padding]
+    if module.padding_mode == "zeros":
+        return x, ends
+    sides = [side for end in reversed(ends) for side in end]
+    return F.pad(x, sides, mode=module.padding_mode), [(0, 0)] * len(ends)
 
 
 def output_rows(y: Tensor, channel_dim: int, places: Tensor) -> Tensor:

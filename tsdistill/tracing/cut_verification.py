@@ -29,6 +29,8 @@ STRICT = 2e-4
 LENIENT = 2e-3
 """The same where only float32 can be had, with its rounding through a deep network."""
 
+_PRODUCTS = frozenset(("mm", "bmm", "addmm", "baddbmm", "mv", "addmv", "dot", "vdot", "convolution"))
+"""Operators whose sums are over products of two operands."""
 
 _MANY_ROWS = 128
 """Least number of rows of a matrix product for which coordinates are taken out of both operands. At 196
@@ -57,7 +59,7 @@ class _MaskedRun(TraceAligner):
             if not (stays := self._stays(labels)).all()
         ]
         if summed and not _leave_out(step.op, args, summed):
-            for place, dim, stays in _smallest(args, summed):
+            for place, dim, stays in _smallest(step.op, args, summed):
                 args[place] = args[place] * _along(stays, dim, args[place])
         spans = [(dim, stays) for _, dim, labels in step.spans if not (stays := self._stays(labels)).all()]
         if spans:
@@ -105,7 +107,7 @@ class _MaskedRun(TraceAligner):
 def _leave_out(op: str, args: list, summed: Sequence[tuple[int, int, np.ndarray]]) -> bool:
     """Take the coordinates that do not stay out of both operands of a convolution or a large product of
     matrices, which costs less than a product with zeros; False, with ``args`` as they are, for others."""
-    name = op.removeprefix("aten.").partition(".")[0]
+    name = _name(op)
     operands: Sequence[tuple[int, int, np.ndarray]]
     if name == "convolution" and args[8] == 1:
         kernel = 0 if args[6] else 1
@@ -121,6 +123,10 @@ def _leave_out(op: str, args: list, summed: Sequence[tuple[int, int, np.ndarray]
     return True
 
 
+def _name(op: str) -> str:
+    return op.removeprefix("aten.").partition(".")[0]
+
+
 def _selected(tensor: torch.Tensor, dim: int, stays: np.ndarray) -> torch.Tensor:
     """The coordinates that stay, with the dimensions in the same order in memory: on that order depends which
     operators run behind (the pooling of channels-last tensors, reshapes)."""
@@ -130,10 +136,11 @@ def _selected(tensor: torch.Tensor, dim: int, stays: np.ndarray) -> torch.Tensor
 
 
 def _smallest(
-    args: list, summed: Sequence[tuple[int, int, np.ndarray]]
+    op: str, args: list, summed: Sequence[tuple[int, int, np.ndarray]]
 ) -> Sequence[tuple[int, int, np.ndarray]]:
-    """Of two operands that lose the same coordinates the smaller one: zeros in it are enough."""
-    if len(summed) == 2 and np.array_equal(summed[0][2], summed[1][2]):
+    """Of two operands of a product that lose the same coordinates the smaller one: zeros in it are enough.
+    Other operators, distances say, need them in both."""
+    if _name(op) in _PRODUCTS and len(summed) == 2 and np.array_equal(summed[0][2], summed[1][2]):
         return [min(summed, key=lambda operand: args[operand[0]].numel())]
     return summed
 
