@@ -65,10 +65,10 @@ class Stream:
             )
 
     def _number(self) -> int | None:
-        there = self._source.available(None if self._limit is None else self._skip + self._limit)
-        if there is None:
+        available = self._source.available(None if self._limit is None else self._skip + self._limit)
+        if available is None:
             return self._limit if self.synthetic else None
-        return there - self._skip
+        return available - self._skip
 
     def _peek(self) -> bool:
         first = next(self._source.batches(self._skip, self._limit, 1), None)
