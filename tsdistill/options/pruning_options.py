@@ -96,6 +96,12 @@ class RealignOptions(OptionSet):
         metavar="",
         form="switch",
     )
+    fast: bool = option(
+        False,
+        "Re-align every layer by itself only: about half the time, at a larger error.",
+        section="Re-alignment",
+        metavar="",
+    )
     rounds: int | None = option(
         None,
         "In how many rounds of observing, cutting and re-aligning; without it one, or as many as let each "
@@ -105,6 +111,11 @@ class RealignOptions(OptionSet):
         least=1,
         most=MOST_ROUNDS,
     )
+
+    @property
+    def moves_blocks(self) -> bool:
+        """Whether the layers of a block are moved together."""
+        return self.joint and not self.fast
 
 
 @dataclass(frozen=True, kw_only=True)

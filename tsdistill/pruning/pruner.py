@@ -170,7 +170,7 @@ def prune_result(
         raise TsdistillError(
             "both a plan and a budget are given; the plan has its budget, leave the other out"
         )
-    lossless, joint, rounds = plan is None and wanted is None, realignment.joint, realignment.rounds
+    lossless, joint, rounds = plan is None and wanted is None, realignment.moves_blocks, realignment.rounds
     plugins.get(IMPORTANCE, plugins.name_of(selection.importance))
     if lossless and selection.importance != RECONSTRUCTION:
         raise TsdistillError(

@@ -91,7 +91,7 @@ def cut_stages(
         samples,
         rounds_expected(budget, realignment.rounds, realigns),
         realigns=realigns,
-        joint=realignment.joint,
+        joint=realignment.moves_blocks,
         teacher=teacher,
         analysed=analysed,
     )
