@@ -4,11 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tests.networks import images, randomise
 from tsdistill.pruning.realignment.gauss_newton import (
-    Linearised,
     kfac_preconditioner,
     refit,
     samples_for,
@@ -97,8 +95,8 @@ def test_the_number_of_samples_follows_from_parameters_and_positions() -> None:
     block, light = nn.Conv2d(64, 64, 3), nn.Conv2d(64, 64, 1)
     large, small = torch.zeros(2, 64, 28, 28), torch.zeros(2, 64, 7, 7)
     assert samples_for(block, small, 1) > samples_for(light, small, 1) == 96
-    assert samples_for(block, small, 1) > samples_for(block, large, 1) == 96
-    assert samples_for(light, torch.zeros(2, 64, 56, 56), 1) == 24
+    assert samples_for(block, small, 1) > samples_for(block, large, 1) == 48
+    assert samples_for(light, torch.zeros(2, 64, 56, 56), 1) == 16
     assert samples_for(block, small.flatten(2).movedim(1, -1), -1) == samples_for(block, small, 1)
 
 
@@ -117,29 +115,6 @@ def test_a_block_with_too_many_parameters_for_the_samples_stays() -> None:
     mask[..., 0, 0] = 1
     assert refit(block, x, block(x) + 0.1 * x, torch.Generator().manual_seed(0))
     assert not refit(block, x, block(x) + 0.1 * x, torch.Generator().manual_seed(0), mask=mask)
-
-
-@pytest.mark.parametrize("make", [lambda: Branch(4), Attention])
-def test_products_with_the_jacobian_are_those_of_the_whole_jacobian(make) -> None:
-    block = randomise(make()).requires_grad_(False)
-    x = images(3, seed=1)
-    at: dict[str, Tensor] = dict(block.named_parameters())
-
-    def run(parameters: dict[str, Tensor]) -> Tensor:
-        return torch.func.functional_call(block, parameters, (x,))
-
-    with sdpa_kernel(SDPBackend.MATH):
-        linear = Linearised(run, at)
-        whole = torch.func.jacrev(run)(at)
-        torch.manual_seed(0)
-        v = {name: torch.randn_like(p) for name, p in at.items()}
-        u = torch.randn_like(linear.y)
-        along, back = linear.times(v), linear.transposed(u)
-    expected = sum((whole[name].flatten(u.ndim) @ v[name].flatten() for name in at), torch.zeros_like(u))
-    torch.testing.assert_close(along, expected, atol=1e-4, rtol=1e-3)
-    for name in at:
-        slope = u.flatten() @ whole[name].reshape(u.numel(), -1)
-        torch.testing.assert_close(back[name].flatten(), slope, atol=1e-3, rtol=1e-3)
 
 
 def test_of_a_linear_layer_the_curvature_is_the_second_moment_of_its_input() -> None:

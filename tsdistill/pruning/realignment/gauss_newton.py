@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from inspect import signature
-from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.overrides import TorchFunctionMode
 
 from tsdistill.models.layers.effective_weights import refresh
 from tsdistill.models.layers.layer_kind import kind_of
+from tsdistill.pruning.realignment.linearisation import CheapSecondDerivatives, Linearised, Tensors
 from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
 from tsdistill.statistics.sample_blocks import widen
 from tsdistill.statistics.unfold import (
@@ -25,8 +22,6 @@ from tsdistill.statistics.unfold import (
     inputs_per_output,
     output_rows,
 )
-
-Tensors = dict[str, Tensor]
 
 EQUATIONS = 64
 """Entries of the block's output that are fitted and judged, for each of its parameters, when there are as
@@ -69,6 +64,7 @@ _MORE = 4
 
 _GAIN = 4e-3
 """Part of the error by which a step must lower it: less is not worth its passes."""
+
 
 def samples_for(module: nn.Module, y: Tensor, dim: int, where: Tensor | None = None) -> int:
     """How many samples a block is fitted on.
@@ -177,7 +173,7 @@ class _Problem:
     def steps(self, at: Tensors, scales: Scales) -> Iterator[Tensors]:
         """Parameters after ever more steps of conjugate gradients on the problem linearised in ``at``; none
         any more where it is solved."""
-        with _AffineNorms():
+        with CheapSecondDerivatives():
             chunks = [Linearised(partial(self._run, x=x), at) for x, _ in self._chunks]
         move = {name: torch.zeros_like(p) for name, p in at.items()}
         rest = _sum(
@@ -199,67 +195,6 @@ class _Problem:
     def _run(self, at: Tensors, x: Tensor) -> Tensor:
         y = functional_call(self._module, {**self._fixed, **at}, (x,))
         return y if self._mask is None else y * self._mask
-
-
-class _AffineNorms(TorchFunctionMode):
-    """Batch norms in evaluation mode by a product and a sum, whose second derivatives cost half as much."""
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Replace the call where it normalises by running statistics."""
-        if func is F.batch_norm:
-            call = _NORM.bind(*args, **kwargs or {})
-            call.apply_defaults()
-            x, mean, var, weight, bias, training, _, eps = call.arguments.values()
-            if not training:
-                scale = torch.rsqrt(var + eps) if weight is None else weight * torch.rsqrt(var + eps)
-                shift = -mean * scale if bias is None else bias - mean * scale
-                shape = [1, -1, *[1] * (x.ndim - 2)]
-                return x * scale.reshape(shape) + shift.reshape(shape)
-        return func(*args, **kwargs or {})
-
-
-_NORM = signature(F.batch_norm)
-
-
-class Linearised:
-    """The Jacobian J of ``run`` at some parameters, times tensors. The forward pass is kept.
-
-    ``J v`` is the derivative of ``u -> Jᵀ u`` (which is linear) along v.
-
-    Attributes:
-        y: ``run(at)``.
-    """
-
-    def __init__(self, run: Callable[[Tensors], Tensor], at: Tensors) -> None:
-        self._leaves = {name: p.detach().requires_grad_() for name, p in at.items()}
-        with torch.enable_grad():
-            y = run(self._leaves)
-            self._probe = torch.zeros_like(y).requires_grad_()
-            self._products = self._backward(y, self._probe, create_graph=True)
-        self._y, self.y = y, y.detach()
-
-    def transposed(self, u: Tensor) -> Tensors:
-        """``Jᵀ u``; u is shaped as ``y``."""
-        return self._backward(self._y, u, retain_graph=True)
-
-    def times(self, v: Tensors) -> Tensor:
-        """``J v``."""
-        used = [name for name, each in self._products.items() if each.requires_grad]
-        return torch.autograd.grad(
-            [self._products[name] for name in used],
-            self._probe,
-            [v[name] for name in used],
-            retain_graph=True,
-        )[0]
-
-    def _backward(self, y: Tensor, u: Tensor, **how: bool) -> Tensors:
-        slopes = torch.autograd.grad(y, list(self._leaves.values()), u, allow_unused=True, **how)
-        return {
-            name: torch.zeros_like(p) if slope is None else slope
-            for (name, p), slope in zip(self._leaves.items(), slopes, strict=True)
-        }
 
 
 def _sum(terms: Iterable[Tensors]) -> Tensors:
