@@ -154,7 +154,7 @@ def _hold(name: str, value: Any) -> Any:
     return None if walk is None else walk.hold(name, value)
 
 
-MEMORY = 2 * 2**30
+MEMORY = 2**30
 """Bytes of activations that are held at once, unless the caller says otherwise."""
 
 
