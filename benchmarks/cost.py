@@ -54,8 +54,12 @@ def commit_of(checkout: Path) -> str:
 
 
 def measure(checkout: Path, key: dict[str, Any]) -> dict[str, Any]:
-    """The figures of one cell by the toolkit in ``checkout``; a failure in place of them."""
-    paths = os.pathsep.join((str(checkout), str(HERE)))
+    """The figures of one cell by the toolkit in ``checkout``; a failure in place of them.
+
+    What the benchmarks of the checkout have of the networks and data is taken from there: it imports that
+    checkout's names.
+    """
+    paths = os.pathsep.join(map(str, (checkout, checkout / "benchmarks", HERE)))
     environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-W", "ignore", "-m", "costs.one", json.dumps(key)]
     done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True)

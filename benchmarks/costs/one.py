@@ -32,9 +32,7 @@ def main() -> None:
     before = _resident()
     unit = _forward_time(this.model, this.images)
     stages: dict[str, float] = {}
-    start = time.process_time()
-    figures = _prune(this, key, _stage_clock(stages)) if key["budget"] else _analyze(this, key)
-    spent = time.process_time() - start
+    figures, spent = _prune(this, key, _stage_clock(stages)) if key["budget"] else _analyze(this, key)
     unit = min(unit, _forward_time(this.model, this.images))
     figures |= {
         "forward passes": round(spent / unit, 1),
@@ -45,7 +43,9 @@ def main() -> None:
     print(json.dumps(figures))
 
 
-def _prune(this: Subject, key: dict[str, Any], progress: Callable[..., None]) -> dict[str, Any]:
+def _prune(this: Subject, key: dict[str, Any], progress: Callable[..., None]) -> tuple[dict[str, Any], float]:
+    """What comes out, and the processor time that pruning takes."""
+    start = time.process_time()
     result = tsd.prune_result(
         this.model,
         data=this.images,
@@ -54,6 +54,7 @@ def _prune(this: Subject, key: dict[str, Any], progress: Callable[..., None]) ->
         progress=progress,
         **key.get("options", {}),
     )
+    spent = time.process_time() - start
     progress("")
     outputs, wanted = (_outputs(model, this.unseen) for model in (result.model, this.model))
     error = float((outputs - wanted).double().square().sum() / wanted.double().square().sum())
@@ -61,12 +62,13 @@ def _prune(this: Subject, key: dict[str, Any], progress: Callable[..., None]) ->
     figures = {"error": error, "agreement, %": 100 * agreement, "rounds": result.rounds}
     if this.labels is not None:
         figures["accuracy, %"] = 100 * float((outputs.argmax(1) == this.labels).double().mean())
-    return figures
+    return figures, spent
 
 
-def _analyze(this: Subject, key: dict[str, Any]) -> dict[str, Any]:
+def _analyze(this: Subject, key: dict[str, Any]) -> tuple[dict[str, Any], float]:
+    start = time.process_time()
     tsd.analyze(this.model, data=this.images, seed=key["seed"])
-    return {}
+    return {}, time.process_time() - start
 
 
 def _stage_clock(stages: dict[str, float]) -> Callable[..., None]:
