@@ -22,7 +22,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "options.md"
 _CLASSES: tuple[tuple[type[OptionSet], str], ...] = (
     (
         DataOptions,
-        "`inputs=` of every function that reads data. `load` takes the first six (`InputOptions`).",
+        "`inputs=` of every function that reads data. `load` takes the first eight (`InputOptions`).",
     ),
     (AnalysisOptions, "`analysis=` of `analyze`, `analyze_training`."),
     (SelectionOptions, "`selection=` of `plan`, `prune`, `prune_result`, `prune_to_drop`, `sweep`."),

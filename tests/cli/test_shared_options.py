@@ -1,5 +1,6 @@
 import pytest
 
+from tests.language import causal
 from tsdistill.cli.shared_options import analysis_values, data_values
 from tsdistill.errors import TsdistillError
 from tsdistill.options import AnalysisOptions, DataOptions
@@ -21,6 +22,7 @@ def test_samples_are_bounded_for_real_data_only() -> None:
     assert data_values({**PARAMS, "data": "synthetic:pink"}).samples is None
     assert data_values({**PARAMS, "data": "photos"}).samples == 2048
     assert data_values({**PARAMS, "data": "photos", "samples": 9}).samples == 9
+    assert data_values({**PARAMS, "data": "a.txt"}, causal()).samples == 128
 
 
 def test_what_was_not_given_is_left_at_its_default() -> None:

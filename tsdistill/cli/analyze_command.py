@@ -81,7 +81,7 @@ def _analyze(
     """The report, how it came about when there are several checkpoints, and what loading had to say."""
     import tsdistill as tsd
 
-    inputs, analysis = shared_options.data_values(params), shared_options.analysis_values(params)
+    analysis = shared_options.analysis_values(params)
     history: AlignmentHistory | None = None
     notes: tuple[str, ...] = ()
     if len(models) > 1:
@@ -95,7 +95,7 @@ def _analyze(
                 arch=params["arch"],
                 teacher_arch=params["teacher_arch"],
                 analysis=analysis,
-                inputs=replace(inputs, **arguments["inputs"].to_dict()),
+                inputs=replace(shared_options.data_values(params), **arguments["inputs"].to_dict()),
                 trust=arguments["trust"],
                 device=arguments["device"],
                 seed=params["seed"],
@@ -117,7 +117,7 @@ def _analyze(
                 teacher,
                 params["data"],
                 analysis=replace(analysis, for_pruning=params["cuts"]),
-                inputs=inputs,
+                inputs=shared_options.data_values(params, student),
                 seed=params["seed"],
                 progress=callback,
             )
@@ -139,7 +139,7 @@ def _with_cuts(
             model,
             params["data"],
             report=report,
-            inputs=shared_options.data_values(params),
+            inputs=shared_options.data_values(params, model),
             seed=params["seed"],
             progress=callback,
         )

@@ -65,7 +65,7 @@ def command(models: tuple[str, ...], plot: str | None, json_file: str | None, **
             files=[model if Path(model).is_file() else None for model in models],
             progress=callback,
             judging=collected(JudgeOptions, params),
-            inputs=shared_options.data_values(params),
+            inputs=shared_options.data_values(params, loaded[0]),
             seed=params["seed"],
         )
     if plot:

@@ -20,7 +20,7 @@ from tsdistill.cli.budget_options import (
 from tsdistill.cli.command import Command, option
 from tsdistill.cli.prune_stages import expected_stages
 from tsdistill.errors import TsdistillError
-from tsdistill.options import DataOptions, JudgeOptions, SelectionOptions
+from tsdistill.options import DataOptions, InputOptions, JudgeOptions, SelectionOptions
 from tsdistill.options.option_fields import flag
 from tsdistill.options.pruning_options import BUDGETS
 
@@ -280,15 +280,17 @@ def _checked_plan(params: dict[str, Any]) -> PruningPlan | None:
 def _split(model: nn.Module, params: dict[str, Any], most: int) -> tuple[DataOptions, Stream, str]:
     """The options of reading the calibration data, a stream of evaluation data, and the name of its kind."""
     import tsdistill as tsd
+    from tsdistill.data.text.text_spec import input_spec
     from tsdistill.pruning.holdout import split
     from tsdistill.statistics.prepared_data import example_like, structured_example
 
-    inputs = shared_options.data_values(params)
+    inputs = shared_options.data_values(params, model)
+    spec = tsd.info_of(model).input if params["data"] is None else input_spec(model, InputOptions())
 
     def opened(samples: int | None) -> Stream:
         data = params["data"] if params["data"] is not None else example_like(structured_example(model))
         reading = replace(inputs.reading, samples=samples)
-        return tsd.open_data(data, tsd.info_of(model).input, reading, seed=params["seed"])
+        return tsd.open_data(data, spec, reading, seed=params["seed"])
 
     samples, other, kind = split(opened, inputs.samples, most, fixed=params["samples"] is not None)
     return replace(inputs, samples=samples), other, kind

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 SAMPLES = 2048
 """At most so many samples of real data are looked at, where no number is given."""
 
+SEQUENCES = 128
+"""At most so many sequences of text, likewise: 65,536 tokens at the default length."""
+
 MODEL_HELP = """MODEL is a file (.pt, .pth, .safetensors: weights as timm, Lightning and others save them, or
 what `tsdistill prune` wrote), timm:NAME[,key=value...], torchvision:NAME[,key=value...],
 hf:FOLDER, hf:NAME or hf:CLASS[,key=value...], path/to/file.py:factory or
@@ -24,6 +27,7 @@ package.module:factory."""
 
 DATA_HELP = """A folder of images, a .npz (arrays x and, with labels, y) or .npy, torch/NAME, hfds/NAME and
 wds/NAME as timm names them, fashion-mnist:DIR, mnist:DIR, cifar10:DIR, synthetic[:dead-leaves|pink|gaussian].
+Of a model of text: FILE.txt, FILE.jsonl[:FIELD], a folder of these, TOKENS.npy, hfds/NAME:FIELD.
 Without it, synthetic samples."""
 
 EPILOG = " ".join(MODEL_HELP.split())
@@ -131,15 +135,28 @@ def load_models(model: str, params: dict[str, Any]) -> tuple[nn.Module, nn.Modul
     return loaded, tsd.load(params["teacher"], arch=params["teacher_arch"], **arguments)
 
 
-def data_values(params: dict[str, Any]) -> DataOptions:
+def data_values(params: dict[str, Any], model: nn.Module | None = None) -> DataOptions:
     """The options of reading samples.
 
-    Without ``--samples``: at most 2,048 samples of real data, or the default number of synthetic ones.
+    Without ``--samples``: at most 2,048 samples of real data (128 sequences of text), or the default number
+    of synthetic ones.
+
+    Args:
+        params: of the command.
+        model: the model that reads them, where it is loaded.
     """
     synthetic = params["data"] is None or params["data"].partition(":")[0] == "synthetic"
-    samples = params["samples"] if params["samples"] is not None or synthetic else SAMPLES
+    samples = params["samples"]
+    if samples is None and not synthetic:
+        samples = SEQUENCES if model is not None and _reads_text(model) else SAMPLES
     names = ("batch_size", "augment", "strict")
     return collected(DataOptions, {name: params.get(name) for name in names}, samples=samples)
+
+
+def _reads_text(model: nn.Module) -> bool:
+    from tsdistill.data.text.text_spec import TextSpec, input_spec
+
+    return isinstance(input_spec(model, InputOptions()), TextSpec)
 
 
 def analysis_values(params: dict[str, Any]) -> AnalysisOptions:

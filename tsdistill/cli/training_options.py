@@ -51,7 +51,7 @@ training_options = options(
     *options_of(TrainOptions, [name for name in NAMES if name not in _TEACHER]),
     shared_options.arch_option,
     shared_options.trust_option,
-    *options_of(InputOptions, ("input_size", "mean", "std", "interpolation")),
+    *options_of(InputOptions, ("input_size", "mean", "std", "interpolation", "tokenizer", "length")),
 )
 """What ``distill`` and ``train`` both take."""
 

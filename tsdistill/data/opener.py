@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from tsdistill.data.arrays import ArraySamples
 from tsdistill.data.sample_reader import name_of
 from tsdistill.data.sample_source import BatchSource, IndexedSource, IterableSource, SampleSource
 from tsdistill.data.stream import Stream
+from tsdistill.data.text.text_sources import is_text, of_python
+from tsdistill.data.text.text_spec import TextSpec
 from tsdistill.data.transforms import channel_figures, describe, is_image
 from tsdistill.errors import TsdistillError
 from tsdistill.models.info import InputSpec
@@ -31,7 +34,7 @@ SYNTHETIC_SAMPLES = 512
 @grouped(inputs=DataOptions)
 def open_data(
     data: Any,
-    spec: InputSpec | None = None,
+    spec: InputSpec | TextSpec | None = None,
     inputs: DataOptions | Mapping[str, Any] = DataOptions(),
     *,
     skip: int = 0,
@@ -47,8 +50,11 @@ def open_data(
             ``"synthetic:pink"``, whatever a plugin registers); a tensor or array of samples; a
             ``DataLoader``; a torch ``Dataset``; an iterable of batches ``x`` or ``(x, y)``, with ``x`` in one
             of the forms of `tsdistill.data.batches.split_batch`. An iterator can be read only once, so its
-            batches are kept.
-        spec: how inputs look; ``None`` takes Python data as they are.
+            batches are kept. Of a model of text also ``"x.txt"``, ``"x.jsonl:FIELD"``, ``"hfds/NAME:FIELD"``,
+            a folder of text, an iterable of texts or of conversations, and token ids (see
+            `tsdistill.data.text.text_sources`).
+        spec: how inputs look (of text what `tsdistill.text_spec` says); ``None`` takes Python data as they
+            are.
         inputs: how many samples are read and in which batches, and what is otherwise with the inputs than
             ``spec`` says. ``samples`` are a random part by ``seed`` where samples can be asked for by index,
             else the first ones; batches that were given stay as they are.
@@ -67,10 +73,13 @@ def open_data(
     if skip < 0:
         raise TsdistillError(f"skip must be at least 0, not {skip}")
     check_seed(seed)
-    spec = override(spec, inputs)
-    if spec is not None and is_image(spec):
+    spec = _stated(spec, inputs)
+    if isinstance(spec, InputSpec) and is_image(spec):
         channel_figures(spec)
-    dataset = dataset_of(data, spec)
+    dataset, data = dataset_of(data, spec)
+    if isinstance(spec, TextSpec):
+        batch_size = min(batch_size, spec.largest_batch or batch_size)
+        spec = None
     if dataset is None:
         source: SampleSource = _batch_source(data, spec, seed, arguments)
         details = "used as they are"
@@ -96,23 +105,45 @@ def open_data(
     )
 
 
-def dataset_of(data: Any, spec: InputSpec | None) -> Any:
-    """A torch ``Dataset``, or ``None`` when ``data`` are batches.
+def _stated(spec: InputSpec | TextSpec | None, inputs: DataOptions) -> InputSpec | TextSpec | None:
+    """``spec`` with what the user gave in its place."""
+    if not isinstance(spec, TextSpec):
+        return override(spec, inputs)
+    if inputs.tokenizer is not None:
+        spec = replace(spec, tokenizer=inputs.tokenizer)
+    return spec if inputs.length is None else replace(spec, length=inputs.length, stated=True)
+
+
+def dataset_of(data: Any, spec: InputSpec | TextSpec | None) -> tuple[Any, Any]:
+    """A torch ``Dataset``, or ``None`` when ``data`` are batches; and ``data``, which is another iterator
+    where its first item had to be looked at.
 
     Raises:
         TsdistillError: there is nothing of that name, or it does not fit the model.
     """
+    if isinstance(spec, TextSpec) and data is not None and not isinstance(data, (str, os.PathLike)):
+        dataset, data = of_python(data, spec)
+        if dataset is not None:
+            return dataset, data
+        spec = None
+    return _dataset_of(data, spec), data
+
+
+def _dataset_of(data: Any, spec: InputSpec | TextSpec | None) -> Any:
     if data is None or isinstance(data, (str, os.PathLike)):
         if spec is None:
             raise TsdistillError(f"how inputs look is not known; say with {written('input_size')}")
         return _named("synthetic" if data is None else os.fspath(data), spec)
     if isinstance(data, (torch.Tensor, np.ndarray)):
+        assert not isinstance(spec, TextSpec)
         return ArraySamples(data, None, spec, "the tensor" if isinstance(data, torch.Tensor) else "the array")
     return data if isinstance(data, Dataset) else None
 
 
-def _named(text: str, spec: InputSpec) -> Dataset:
+def _named(text: str, spec: InputSpec | TextSpec) -> Dataset:
     path = Path(text).expanduser()
+    if is_text(text):
+        return plugins.get("data source", "text")(text, spec)
     if text and not path.exists():
         sources = plugins.items("data source")
         places = [text.find(mark) for mark in ":/" if mark in text]
@@ -125,6 +156,10 @@ def _named(text: str, spec: InputSpec) -> Dataset:
         return plugins.get("data source", "array")(text, spec)
     if path.suffix.lower() == ".tar" and path.exists():
         return plugins.get("data source", "folder")(text, spec)
+    if path.exists() and isinstance(spec, TextSpec):
+        raise TsdistillError(
+            f"{text} is neither .txt, .jsonl nor .npy, nor a folder of text; give one of these"
+        )
     if path.exists():
         raise TsdistillError(
             f"{text} is neither a folder of images nor .npz, .npy or .tar; give one of these as data"

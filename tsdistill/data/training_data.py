@@ -13,6 +13,7 @@ from tsdistill.data.named_datasets import for_training
 from tsdistill.data.opener import dataset_of
 from tsdistill.data.sample_reader import name_of
 from tsdistill.data.streamed_training_data import BatchTrainingData, StreamTrainingData
+from tsdistill.data.text.text_spec import TextSpec
 from tsdistill.data.training_batch import LoaderOptions, Share, TrainingData, TrainingSamples
 from tsdistill.data.transforms import TrainingTransform, describe
 from tsdistill.errors import TsdistillError
@@ -21,7 +22,7 @@ from tsdistill.models.info import InputSpec
 
 def open_training(
     data: Any,
-    spec: InputSpec | None,
+    spec: InputSpec | TextSpec | None,
     *,
     batch_size: int,
     seed: int = 0,
@@ -41,7 +42,8 @@ def open_training(
 
     Args:
         data: what ``tsdistill.open_data`` takes; of a named data set the training split unless it names one.
-        spec: how inputs look; ``None`` takes Python data as they are.
+        spec: how inputs look, of text what `tsdistill.text_spec` says; ``None`` takes Python data as
+            they are.
         batch_size: samples in a batch, over all processes together.
         seed: of the order and of the transforms.
         workers: processes that read and decode for this one.
@@ -65,7 +67,9 @@ def open_training(
         if value is not None and value < least:
             raise TsdistillError(f"the number of {name} must be at least {least}, not {value}")
     data = for_training(data)
-    dataset = dataset_of(data, spec)
+    dataset, data = dataset_of(data, spec)
+    if isinstance(spec, TextSpec):
+        spec = None
     options = LoaderOptions(batch_size, seed, workers, samples, share, strict, pin)
     if dataset is None:
         if transform is not None:

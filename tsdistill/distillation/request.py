@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from tsdistill.data.text.text_spec import TextSpec, input_spec
 from tsdistill.data.training_data import open_training
-from tsdistill.distillation.ensemble import Ensemble
+from tsdistill.distillation.ensemble import Ensemble, members_of
 from tsdistill.distillation.losses import Combined
 from tsdistill.distillation.output_pairs import TrainedOutputs
 from tsdistill.distillation.training_log import Report
@@ -19,7 +20,8 @@ from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.counted_positions import aligned_labels
 from tsdistill.evaluation.named_outputs import batch_outputs
 from tsdistill.evaluation.output_layout import layouts
-from tsdistill.models import info_of
+from tsdistill.models import InputSpec
+from tsdistill.options.data_options import InputOptions
 from tsdistill.options.output_options import CLASSES
 from tsdistill.options.train_options import TrainOptions
 from tsdistill.runtime.forward import forward, to_model
@@ -51,6 +53,12 @@ class Request:
     progress: Progress | None = None
     report: Report | None = None
 
+    @property
+    def inputs_spec(self) -> InputSpec | TextSpec | None:
+        """How the inputs of the student look."""
+        teachers = [] if self.teacher is None else members_of(self.teacher)
+        return input_spec(self.student, InputOptions(), *teachers)
+
 
 def probe_size(loss: Combined | None, options: TrainOptions) -> int:
     """Samples of the probe batches that losses and augmentations need."""
@@ -70,7 +78,7 @@ def probe_batches(request: Request, device: torch.device, wanted: int) -> Pairs:
     size = min(options.batch_size, wanted)
     data = open_training(
         request.data,
-        info_of(request.student).input,
+        request.inputs_spec,
         batch_size=size,
         seed=options.seed,
         samples=options.samples,

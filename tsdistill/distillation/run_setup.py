@@ -203,7 +203,7 @@ def _open(request: Request, accelerator: Accelerator) -> TrainingData:
     share = Share(accelerator.process_index, accelerator.num_processes)
     return open_training(
         request.data,
-        info_of(request.student).input,
+        request.inputs_spec,
         batch_size=options.batch_size,
         seed=options.seed,
         workers=options.workers,
@@ -285,7 +285,7 @@ def _validation(
     """The measurements after each epoch, and notes for people."""
     options, teacher, held_out = request.options, request.teacher, None
     if request.held_out is not None:
-        spec = info_of(request.student).input
+        spec = request.inputs_spec
         size, arguments = min(options.batch_size, 256), arguments_of(request.student)
         reading = DataOptions(batch_size=size, strict=options.strict)
         held_out = open_data(request.held_out, spec, reading, arguments=arguments)

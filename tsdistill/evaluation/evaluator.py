@@ -12,14 +12,13 @@ from torch import Tensor, nn
 
 from tsdistill import plugins
 from tsdistill.data import Stream, open_data
+from tsdistill.data.text.text_spec import input_spec
 from tsdistill.errors import TsdistillError, cause_of
 from tsdistill.evaluation.counted_positions import aligned_labels, counted, labels_for
 from tsdistill.evaluation.default_metrics import default_metrics
 from tsdistill.evaluation.metric import KIND, OUTPUTS, POSITIONS, RAW, Metric, metric_kind, wants_of
 from tsdistill.evaluation.model_run import Run
 from tsdistill.evaluation.output_layout import Layout, class_output, layouts, paired
-from tsdistill.models.input_spec import override
-from tsdistill.models.origin import info_of
 from tsdistill.models.requirements import check_runnable
 from tsdistill.options.data_options import DataOptions
 from tsdistill.options.old_names import Move, grouped
@@ -75,7 +74,8 @@ def evaluate(
     check_runnable(model)
     if reference is not None:
         check_runnable(reference, "reference")
-    stream = as_stream(model, data, DataOptions.of(inputs), seed)
+    others = () if reference is None else (reference,)
+    stream = as_stream(model, data, DataOptions.of(inputs), seed, others)
     figures = evaluate_all([model], stream, judging, reference)[0]
     if stream is not data:
         for note in stream.notes:
@@ -104,7 +104,9 @@ def judge_options(judging: Judging, function: str) -> JudgeOptions:
     return options
 
 
-def as_stream(model: nn.Module, data: Any, inputs: DataOptions, seed: int) -> Stream:
+def as_stream(
+    model: nn.Module, data: Any, inputs: DataOptions, seed: int, others: Sequence[nn.Module] = ()
+) -> Stream:
     """``data`` itself when it is a stream, else ``open_data`` of it for the inputs of ``model``.
 
     Args:
@@ -112,6 +114,7 @@ def as_stream(model: nn.Module, data: Any, inputs: DataOptions, seed: int) -> St
         data: a stream, or whatever ``open_data`` takes.
         inputs: how samples are read and preprocessed.
         seed: of the random choice of samples.
+        others: models that see the same samples, whose tokenizer serves where ``model`` has none.
 
     Raises:
         TsdistillError: an augmentation is asked for, or anything that ``open_data`` raises.
@@ -119,7 +122,7 @@ def as_stream(model: nn.Module, data: Any, inputs: DataOptions, seed: int) -> St
     if isinstance(data, Stream):
         return data
     inputs.refuse("an evaluation", "augment")
-    spec, arguments = override(info_of(model).input, inputs), arguments_of(model, inputs.example_input)
+    spec, arguments = input_spec(model, inputs, *others), arguments_of(model, inputs.example_input)
     return open_data(data, spec, inputs.reading, seed=seed, arguments=arguments)
 
 

@@ -107,7 +107,7 @@ def compare(
             raise TsdistillError(f"{len(values)} {what}s for {len(models)} models; give one {what} per model")
     first = next((model for model in models if info_of(model).input is not None), models[0])
     notes = _check_inputs(models, names) if inputs.example_input is None else []
-    stream = None if data is None else as_stream(first, data, inputs, seed)
+    stream = None if data is None else as_stream(first, data, inputs, seed, models)
     x = _example(first, inputs.example_input, stream)
     seen = 0 if stream is None else stream.samples
     expect(progress, comparison_stages(len(models), seen, batch_size, brief=brief))

@@ -62,6 +62,8 @@ class ModelInfo:
         notes: lines for the user, such as how the architecture was recognised.
         example: an input of batch 1 that the user gave; never stored.
         name: what it was loaded from, a file's path or a specification; never stored.
+        tokenizer: what makes tokens of text, as the user gave it; never stored.
+        length: tokens in a sequence, likewise.
     """
 
     arch: str | None = None
@@ -71,6 +73,8 @@ class ModelInfo:
     notes: tuple[str, ...] = ()
     example: Any = field(default=None, compare=False, repr=False)
     name: str | None = field(default=None, compare=False)
+    tokenizer: Any = field(default=None, compare=False, repr=False)
+    length: int | None = field(default=None, compare=False)
 
 
 def attached(model: nn.Module) -> ModelInfo | None:

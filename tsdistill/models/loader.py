@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -55,6 +56,8 @@ def load(
     """
     check_device(device)
     text = str(spec)
+    if os.path.isdir(text) and hub_folder.of_transformers(Path(text)):
+        spec = text = f"hf:{text}"
     if isinstance(spec, Path) or _is_file(text):
         _check_forgotten_source(text)
         model, info = _load_file(Path(spec), arch, trust)
@@ -68,12 +71,17 @@ def load(
     if inputs.example_input is not None and inputs.input_size is not None:
         example, size = written("example_input"), written("input_size")
         raise TsdistillError(f"{example} and {size} both say how inputs look; leave one out")
-    attach(model, replace(info, input=override(info.input, inputs), name=text))
+    attach(model, replace(info, input=override(info.input, inputs), name=text, **_text(inputs)))
     model = model.eval().to(device)
     if inputs.example_input is not None:
         first = next((p for p in model.parameters() if p.is_floating_point()), None)
         give_example(model, moved_like(inputs.example_input, first))
     return model
+
+
+def _text(inputs: InputOptions) -> dict[str, Any]:
+    """What the user says of text, as fields of `ModelInfo`."""
+    return {"tokenizer": inputs.tokenizer, "length": inputs.length}
 
 
 def _is_file(text: str) -> bool:

@@ -45,6 +45,21 @@ class InputOptions(OptionSet):
     transform: Callable[[Any], Any] | None = option(
         None, "Replaces resizing, cropping and normalising; in Python only.", section="Model"
     )
+    tokenizer: Any = option(
+        None,
+        "What makes tokens of text: a folder, a tokenizer.json or a name of the hub (in Python also an "
+        "object); without it the one in the model's folder.",
+        section="Model",
+        metavar="PATH|NAME",
+        form="text",
+    )
+    length: int | None = option(
+        None,
+        "Tokens in a sequence of text; without it 512, or what the model can take where that is less.",
+        section="Model",
+        metavar="N",
+        least=2,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

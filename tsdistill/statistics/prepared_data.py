@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tsdistill.augmentation import Setting, Strategy, augmented, opened, prepared
 from tsdistill.data import Stream, open_data
 from tsdistill.data.examples import LikeExample
+from tsdistill.data.text.text_spec import input_spec
 from tsdistill.errors import TsdistillError
 from tsdistill.models import InputSpec, info_of
 from tsdistill.models import example_input as example_for
@@ -23,6 +24,11 @@ from tsdistill.options.option_fields import written
 from tsdistill.runtime.forward import head, placement, to_model
 from tsdistill.runtime.nests import arguments_of, keyword_arguments
 from tsdistill.runtime.seeds import mixed_seed
+
+RANDOM_TOKENS = (
+    "no text was given: random tokens prove nothing about a model of language, neither what its nodes carry "
+    "nor what a cut costs; give text as data (docs/language.md)"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,18 +142,24 @@ def prepare(
     spec = override(spec, inputs)
     augment = inputs.augment
     strategy = None if augment == "none" else opened(augment)
+    unasked = data is None
     data = data if data is not None else example_like(example_input)
-    if spec is None and (data is None or isinstance(data, str)):
+    if spec is None and data is None:
         example_for(model, example_input)
         if data is None and example_input is not None:
             raise TsdistillError(
                 "samples are made up in the form of a tensor or of tensors by name (batch 1), the example "
                 f"input is neither; give {written('data')}"
             )
-    stream = open_data(data, spec, inputs.reading, seed=seed, arguments=arguments)
+    text = None if spec is not None or data is None else input_spec(model, inputs, teacher)
+    if spec is None and text is None and isinstance(data, str):
+        example_for(model, example_input)
+    stream = open_data(data, spec or text, inputs.reading, seed=seed, arguments=arguments)
+    notes = (RANDOM_TOKENS,) if unasked and input_spec(model, inputs) is not None and spec is None else ()
     if strategy is not None:
         strategy = prepared(strategy, _setting(teacher or model, stream, spec, seed))
-    return PreparedData(spec, _example(model, spec, stream, example_input), stream, augment, strategy, seed)
+    example = _example(model, spec, stream, example_input)
+    return PreparedData(spec, example, stream, augment, strategy, seed, notes)
 
 
 def _setting(teacher: nn.Module, stream: Stream, spec: InputSpec | None, seed: int) -> Setting:

@@ -71,7 +71,7 @@ def test_folder_without_configuration_is_recognised(tmp_path, weights):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"model_type": "bert", "architectures": ["BertModel"]}, "name it as hf:"),
+        ({"model_type": "bert", "architectures": ["BertModel"]}, "hf:.* weights cannot be read"),
         ({"architecture": "os.system('x')"}, "no name of timm's"),
         ({"architecture": "hf-hub:a/b"}, "no name of timm's"),
         ({"architecture": "test_vit", "model_args": {"a": {"b": 1}}}, "not one plain value"),

@@ -44,6 +44,15 @@ def read(folder: Path, *, trust: bool = False) -> Contents:
     return Contents(_joined(path, trust), arch=arch, input=spec)
 
 
+def of_transformers(folder: Path) -> bool:
+    """Whether a folder holds a model of transformers, as ``save_pretrained`` writes it."""
+    path = folder / CONFIGURATION
+    if not path.is_file():
+        return False
+    config = read_json(path, _TimmFields, _WAY_OUT)
+    return config.architecture is None and (config.model_type or config.architectures) is not None
+
+
 def shards(index: Path) -> dict[str, str]:
     """Which shard of a model holds which tensor, as the index beside them says; by the tensor's name.
 
