@@ -62,4 +62,15 @@ def test_distill_and_train_read_text(fork: Run, place: Path, text: tuple[str, ..
     assert done.returncode == 0, done.stderr
     for name in ("distilled", "trained"):
         lines = [json.loads(line) for line in (place / name / "log.jsonl").read_text().splitlines()]
-        assert any("val/top1" in line for line in lines)
+        assert any("val/perplexity" in line for line in lines)
+
+
+def test_a_loss_of_perplexity_is_bounded_in_percent(fork: Run, place: Path, text: tuple[str, ...]) -> None:
+    out = str(place / "dropped.safetensors")
+    how = ("--samples", "20", "--max-drop", "30%", "-o", out, "--json", "-")
+    done = fork("prune", str(place / "model"), *text, *how)
+    assert done.returncode == 0, done.stderr
+    search = json.loads(done.stdout)["search"]
+    assert search["metric"] == "perplexity"
+    assert search["max_drop"] == pytest.approx(0.3 * search["dense"])
+    assert search["pruned"] <= 1.3 * search["dense"]

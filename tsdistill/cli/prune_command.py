@@ -56,7 +56,7 @@ HELD_OUT = 256
     "--max-drop",
     metavar="P",
     help="The largest cut that loses at most P points of accuracy (without labels: of agreement): 1, 0.5; 5% "
-    "is a part of the dense model's figure.",
+    "is a part of the dense model's figure: of perplexity, for a model of language.",
 )
 @option(
     "Budget",
@@ -281,7 +281,7 @@ def _split(model: nn.Module, params: dict[str, Any], most: int) -> tuple[DataOpt
     """The options of reading the calibration data, a stream of evaluation data, and the name of its kind."""
     import tsdistill as tsd
     from tsdistill.data.text.text_spec import input_spec
-    from tsdistill.pruning.holdout import split
+    from tsdistill.pruning.holdout import judges, split
     from tsdistill.statistics.prepared_data import example_like, structured_example
 
     inputs = shared_options.data_values(params, model)
@@ -292,6 +292,7 @@ def _split(model: nn.Module, params: dict[str, Any], most: int) -> tuple[DataOpt
         reading = replace(inputs.reading, samples=samples)
         return tsd.open_data(data, spec, reading, seed=params["seed"])
 
+    most = judges(model, most)
     samples, other, kind = split(opened, inputs.samples, most, fixed=params["samples"] is not None)
     return replace(inputs, samples=samples), other, kind
 

@@ -23,7 +23,9 @@ from tsdistill.options.train_options import TrainOptions
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-SELECTION_METRICS = {"top1": 1, "agreement": 1, "kl": -1, "mse": -1, "mae": -1, "output_mse": -1}
+SELECTION_METRICS = {
+    "top1": 1, "perplexity": -1, "agreement": 1, "kl": -1, "mse": -1, "mae": -1, "output_mse": -1
+}  # fmt: skip
 """Figures that say which epoch is best, the first that there is, and whether more is better. Those over all
 outputs come before those of one (``kl@scores``)."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 import torch
@@ -25,6 +26,18 @@ def class_scores(outputs: Tensor, metric: str) -> Tensor:
             f"{metric} needs scores of two or more classes, not an output of shape {tuple(outputs.shape)}"
         )
     return scores.flatten(0, -2).float()
+
+
+_SCORES = 2**22
+"""Scores that are looked at together: 32 MB in double precision. A batch of text has a hundred million, of
+which metrics made copies."""
+
+
+def row_blocks(rows: Tensor) -> Iterator[slice]:
+    """Parts of ``rows [positions, classes]`` that have at most `_SCORES` values (one row at least)."""
+    step = max(1, _SCORES // max(1, rows[:1].numel()))
+    for start in range(0, len(rows), step):
+        yield slice(start, min(start + step, len(rows)))
 
 
 class _TopK(RunningMean):
@@ -104,9 +117,12 @@ class _Comparing(RunningMean):
                 f"{self.name} needs outputs of one shape, but the model gives {tuple(outputs.shape)} and the "
                 f"reference {tuple(reference.shape)}"
             )
-        scores = class_scores(outputs, self.name)
-        reference_scores = class_scores(reference.to(outputs.device), self.name)
-        self._add(float(self._figures(scores, reference_scores).sum()), len(scores))
+        reference = reference.to(outputs.device)
+        parts = row_blocks(outputs) if outputs.ndim == 2 else [slice(None)]
+        for part in parts:
+            scores = class_scores(outputs[part], self.name)
+            reference_scores = class_scores(reference[part], self.name)
+            self._add(float(self._figures(scores, reference_scores).sum()), len(scores))
 
     def _figures(self, scores: Tensor, reference_scores: Tensor) -> Tensor:
         """The figure of each prediction ``[positions]``."""

@@ -12,7 +12,10 @@ from pydantic import Field
 from tsdistill.evaluation.metric import Traits
 from tsdistill.schema import Count, Finite, Schema, finite_or_none, validated
 
-COSTS = ("params", "macs", "file_size", "latency", "throughput", "peak_memory")
+TOKEN_COSTS = ("run_memory", "prefill", "batched_prefill", "decode", "batched_decode")
+"""The costs of models of language besides those of any model."""
+
+COSTS = ("params", "macs", "file_size", "latency", "throughput", "peak_memory", *TOKEN_COSTS)
 """The costs of a comparison, in the order in which they are shown."""
 
 _SPREADS = ("latency_spread", "throughput_spread")
@@ -38,6 +41,13 @@ class Comparison:
         peak_memory: bytes that a forward pass at ``batch_size`` holds at its peak, beside the model and its
             input.
         batch_size: of throughput and peak memory.
+        length: tokens in a sequence of the timed passes; 0 of models that read no text.
+        run_memory: bytes of the weights and ``peak_memory`` together (models of language).
+        prefill: tokens that are read a second at batch 1 (likewise).
+        batched_prefill: that at ``batch_size``.
+        decode: tokens that are written a second with a cache, behind half of a sequence, at batch 1 (where
+            the models generate text).
+        batched_decode: that at ``batch_size``, of all sequences together.
         device: where it was measured.
         traits: metric name -> how its figures are read.
         notes: lines for the user.
@@ -55,6 +65,12 @@ class Comparison:
     throughput_spread: tuple[float, ...] = ()
     peak_memory: tuple[int, ...] = ()
     batch_size: int = 0
+    length: int = 0
+    run_memory: tuple[int, ...] = ()
+    prefill: tuple[float, ...] = ()
+    batched_prefill: tuple[float, ...] = ()
+    decode: tuple[float, ...] = ()
+    batched_decode: tuple[float, ...] = ()
     device: str = ""
     traits: Mapping[str, Traits] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -91,6 +107,7 @@ class Comparison:
             "data": self.data,
             "device": self.device,
             "batch_size": self.batch_size,
+            "length": self.length,
             "notes": list(self.notes),
             "metrics": {name: traits.to_dict() for name, traits in self.traits.items()},
             "models": models,
@@ -118,6 +135,7 @@ class Comparison:
             ),
             data=fields.data,
             batch_size=fields.batch_size,
+            length=fields.length,
             device=fields.device,
             traits={name: Traits(each.unit, each.higher_is_better) for name, each in fields.metrics.items()},
             notes=tuple(fields.notes),
@@ -132,6 +150,8 @@ class Comparison:
             ("ms", [f"{value * 1e3:.2f}" for value in self.latency]),
             ("samples/s", [f"{value:,.1f}" for value in self.throughput]),
             ("peak bytes", [f"{value:,}" for value in self.peak_memory]),
+            ("read tokens/s", [f"{value:,.1f}" for value in self.prefill]),
+            ("written tokens/s", [f"{value:,.1f}" for value in self.decode]),
         ]
         columns += [
             (name, [f"{m[name]:.4g}" if name in m else "" for m in self.metrics]) for name in self.figures
@@ -167,6 +187,11 @@ class _ModelFields(Schema):
     peak_memory: Count | None = None
     latency_spread: Finite | None = None
     throughput_spread: Finite | None = None
+    run_memory: Count | None = None
+    prefill: Finite | None = None
+    batched_prefill: Finite | None = None
+    decode: Finite | None = None
+    batched_decode: Finite | None = None
     metrics: dict[str, Finite | None]
 
 
@@ -176,6 +201,7 @@ class _ComparisonFields(Schema):
     data: str = ""
     device: str = ""
     batch_size: Count = 0
+    length: Count = 0
     notes: list[str] = Field(default=[])
     metrics: dict[str, _TraitsFields] = Field(default={})
     models: list[_ModelFields]

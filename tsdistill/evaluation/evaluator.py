@@ -19,6 +19,7 @@ from tsdistill.evaluation.default_metrics import default_metrics
 from tsdistill.evaluation.metric import KIND, OUTPUTS, POSITIONS, RAW, Metric, metric_kind, wants_of
 from tsdistill.evaluation.model_run import Run
 from tsdistill.evaluation.output_layout import Layout, class_output, layouts, paired
+from tsdistill.evaluation.token_metrics import token_counts
 from tsdistill.models.requirements import check_runnable
 from tsdistill.options.data_options import DataOptions
 from tsdistill.options.old_names import Move, grouped
@@ -64,7 +65,8 @@ def evaluate(
 
     Returns:
         Metric name -> figure. The built-in ones: percent for ``top1``, ``top5`` and ``agreement``, nats for
-        ``kl``; ``mse``, ``mae`` and ``output_mse`` as `tsdistill.evaluation.value_metrics` says.
+        ``kl``; ``perplexity`` and, in percent, ``next_token`` of models of language; ``mse``, ``mae`` and
+        ``output_mse`` as `tsdistill.evaluation.value_metrics` says.
 
     Raises:
         TsdistillError: a metric is unknown, fails, lacks what it needs or does not fit the outputs; none goes
@@ -179,6 +181,7 @@ def evaluate_all(
                     output=first.whole(),
                     target=target,
                     outputs=outputs,
+                    tokens=token_counts(models[0]),
                 )
                 kinds = _kinds(chosen, have)
             if not kinds:

@@ -13,6 +13,7 @@ from tsdistill.data.stream import Stream
 from tsdistill.errors import TsdistillError
 from tsdistill.evaluation.comparison import Comparison
 from tsdistill.evaluation.evaluator import EVALUATE, Judging, as_stream, evaluate_all, judge_options
+from tsdistill.evaluation.generation_speed import TOKENS_AT_ONCE, decode_timings, tokens_of
 from tsdistill.evaluation.metric import metric_kind, traits_of
 from tsdistill.evaluation.model_cost import file_size, macs, parameters
 from tsdistill.evaluation.named_outputs import WHOLE, describe, named_outputs
@@ -109,6 +110,9 @@ def compare(
     notes = _check_inputs(models, names) if inputs.example_input is None else []
     stream = None if data is None else as_stream(first, data, inputs, seed, models)
     x = _example(first, inputs.example_input, stream)
+    length = _length(x)
+    if length:
+        batch_size = min(batch_size, max(1, TOKENS_AT_ONCE // length))
     seen = 0 if stream is None else stream.samples
     expect(progress, comparison_stages(len(models), seen, batch_size, brief=brief))
     tell(progress, COUNT)
@@ -130,6 +134,11 @@ def compare(
         notes += stream.notes
         if not figures[0]:
             notes.append("no built-in metric goes with these outputs and data: costs only; name metrics")
+    measured = _timed(models, x, batch_size, repeats, brief, progress)
+    if length:
+        speeds, untimed = _token_costs(models, names, x, length, measured)
+        measured |= speeds
+        notes += untimed
     return Comparison(
         names=names,
         params=tuple(map(parameters, models)),
@@ -140,7 +149,7 @@ def compare(
         device=_device(models),
         traits={name: traits_of(metric_kind(name)) for name in figures[0]},
         notes=tuple(notes),
-        **_timed(models, x, batch_size, repeats, brief, progress),
+        **measured,
     )
 
 
@@ -170,15 +179,54 @@ def comparison_stages(
 
 
 def _example(model: nn.Module, stated: Any, stream: Stream | None) -> Any:
-    """The example that is given, or the model's own; where it has none, the first sample of the data."""
+    """The example that is given, or the model's own; where it has none, and of text where there are data, the
+    first sample of the data."""
     from tsdistill.models import example_input
 
+    if stated is None and stream is not None and info_of(model).input is None:
+        sample = head(next(iter(stream))[0], 1)
+        if tokens_of(sample) is not None:
+            return to_model(sample, model)
     try:
         return example_input(model, stated)
     except TsdistillError:
         if stream is None:
             raise
         return to_model(head(next(iter(stream))[0], 1), model)
+
+
+def _length(x: Any) -> int:
+    """Tokens in a sequence of the example; 0 where it is no text."""
+    ids = tokens_of(x)
+    return 0 if ids is None else ids.shape[1]
+
+
+def _token_costs(
+    models: Sequence[nn.Module], names: Sequence[str], x: Any, length: int, measured: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
+    """What models of language cost besides, by the names of a comparison's fields; and notes.
+
+    Args:
+        models: the models.
+        names: what notes call them.
+        x: one sequence.
+        length: its tokens.
+        measured: what `_timed` gave.
+    """
+    costs: dict[str, Any] = {
+        "length": length,
+        "prefill": tuple(length / seconds for seconds in measured["latency"]),
+    }
+    alone, notes = decode_timings(models, x, names)
+    costs["decode"] = tuple(1 / timing.seconds for timing in alone)
+    if "throughput" not in measured:
+        return costs, notes
+    batch_size, peaks = measured["batch_size"], measured["peak_memory"]
+    costs["batched_prefill"] = tuple(length * rate for rate in measured["throughput"])
+    costs["run_memory"] = tuple(file_size(model) + peak for model, peak in zip(models, peaks, strict=True))
+    together, more = decode_timings(models, repeated(x, batch_size), names) if alone else ([], [])
+    costs["batched_decode"] = tuple(batch_size / timing.seconds for timing in together)
+    return costs, [*notes, *more]
 
 
 def _timed(

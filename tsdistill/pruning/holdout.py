@@ -9,12 +9,21 @@ from typing import Any
 from torch import nn
 
 from tsdistill.data import Stream
+from tsdistill.data.text.text_spec import TextSpec, input_spec
 from tsdistill.evaluation.evaluator import evaluate_all
 from tsdistill.evaluation.metric import metric_kind, traits_of
-from tsdistill.options.data_options import DataOptions
+from tsdistill.options.data_options import DataOptions, InputOptions
 from tsdistill.options.pruning_options import JUDGED, JudgeOptions
 from tsdistill.runtime.progress import Progress
 from tsdistill.statistics.prepared_data import prepare
+
+SEQUENCES = 64
+"""At most so many sequences of text judge, each at every token: 32,768 tokens at the default length."""
+
+
+def judges(model: nn.Module, most: int) -> int:
+    """How many samples judge ``model``: ``most``, of text at most `SEQUENCES`."""
+    return min(most, SEQUENCES) if isinstance(input_spec(model, InputOptions()), TextSpec) else most
 
 
 def split(
@@ -49,6 +58,7 @@ def split_data(
     def opened(number: int | None) -> Stream:
         return prepare(model, data, replace(plain, samples=number), seed=seed).stream
 
+    most = judges(model, most)
     samples, other, kind = split(opened, inputs.samples, most, fixed=inputs.samples is not None)
     return replace(inputs, samples=samples), other, kind
 

@@ -16,6 +16,8 @@ from tsdistill.report.table_layout import table
 _METRICS = {
     "top1": "top-1 accuracy",
     "top5": "top-5 accuracy",
+    "perplexity": "perplexity",
+    "next_token": "next-token accuracy",
     "agreement": "top-1 agreement with {}",
     "kl": "KL divergence from {}",
     "mse": "mean squared error",
@@ -38,6 +40,11 @@ _COSTS: dict[str, tuple[str, Callable[[float], str]]] = {
     "latency": ("latency, batch 1", seconds),
     "throughput": ("samples/s, batch {}", amount),
     "peak_memory": ("peak memory, batch {}", size),
+    "run_memory": ("memory at run, batch {}", size),
+    "prefill": ("tokens/s read, batch 1", amount),
+    "batched_prefill": ("tokens/s read, batch {}", amount),
+    "decode": ("tokens/s written, batch 1", amount),
+    "batched_decode": ("tokens/s written, batch {}", amount),
 }
 
 

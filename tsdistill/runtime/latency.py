@@ -74,7 +74,7 @@ def timings(
         TsdistillError: a forward pass fails.
     """
     times = in_turns(models, example_input, repeats=repeats, min_seconds=min_seconds, max_seconds=max_seconds)
-    return [_timing(seconds) for seconds in times]
+    return [summary(seconds) for seconds in times]
 
 
 def in_turns(
@@ -109,7 +109,8 @@ def in_turns(
     return times
 
 
-def _timing(seconds: Sequence[float]) -> Timing:
+def summary(seconds: Sequence[float]) -> Timing:
+    """The median of the seconds of several passes, and their spread."""
     median = statistics.median(seconds)
     return Timing(median, statistics.median(abs(value - median) for value in seconds), len(seconds))
 
