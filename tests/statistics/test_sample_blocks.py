@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from tsdistill.statistics.sample_blocks import PositionSampler, channels_first, flat, spread, widen
+from tsdistill.statistics.sample_blocks import (
+    PositionSampler,
+    channels_first,
+    flat,
+    spread,
+    token_mask,
+    widen,
+)
 
 
 def test_maps_tokens_and_vectors_become_blocks() -> None:
@@ -99,3 +106,24 @@ def test_spread_turns_the_channels_of_a_node_into_positions() -> None:
     expected = torch.tensor([[[0, 1, 2], [3, 4, 5]], [[6, 7, 8], [9, 10, 11]]], dtype=torch.float32)
     assert torch.equal(spread(samples[:, :, None], layout), expected)
     assert spread(samples[:, :, None], np.arange(6)[:, None]).data_ptr() == samples.data_ptr()
+
+
+def test_padding_is_not_looked_at() -> None:
+    mask = torch.tensor([[1, 1, 1, 0, 0, 0], [1, 0, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1]])
+    block = torch.arange(6.0).expand(3, 1, 6)
+    positions = PositionSampler(0, None)
+    positions.begin(0, token_mask({"input_ids": mask, "attention_mask": mask}))
+    for wanted in (3, 6, 9):
+        taken = positions.take(block, wanted)[:, 0]
+        assert taken.shape == (3, wanted)
+        assert taken.amax(1).tolist() <= [2, 0, 5]
+    assert set(positions.take(block, 6)[0, 0].tolist()) == {0, 1, 2}
+    other = torch.zeros(3, 1, 7)
+    assert positions.take(other, 7) is other
+
+
+def test_a_mask_is_one_of_padding_only() -> None:
+    ones, half = torch.ones(2, 3), torch.tensor([[1, 1, 0], [1, 1, 1]])
+    assert token_mask(ones) is token_mask({"attention_mask": ones}) is None
+    assert token_mask({"attention_mask": half, "decoder_input_ids": half}) is None
+    assert token_mask({"attention_mask": half}).tolist() == [[True, True, False], [True, True, True]]

@@ -57,7 +57,8 @@ class Request:
     def inputs_spec(self) -> InputSpec | TextSpec | None:
         """How the inputs of the student look."""
         teachers = [] if self.teacher is None else members_of(self.teacher)
-        return input_spec(self.student, InputOptions(), *teachers)
+        stated = InputOptions(tokenizer=self.options.tokenizer, length=self.options.length)
+        return input_spec(self.student, stated, *teachers)
 
 
 def probe_size(loss: Combined | None, options: TrainOptions) -> int:

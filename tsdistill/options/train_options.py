@@ -183,6 +183,14 @@ class TrainOptions(OptionSet):
         10.0, "Minutes after which a checkpoint is written as well; 0: no such.", section="Output", least=0
     )
 
+    tokenizer: Any = option(
+        None,
+        "What makes tokens of text, in place of what the models say: a folder, a tokenizer.json, a name of "
+        "the hub or an object.",
+        section="Data",
+    )
+    length: int | None = option(None, "Tokens in a sequence of text, likewise.", section="Data", least=2)
+
     @property
     def rate(self) -> float:
         """The learning rate: the one given, or what the optimizer usually gets."""
@@ -190,7 +198,9 @@ class TrainOptions(OptionSet):
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, with the resolved learning rate."""
-        plain = dataclasses.asdict(self)
+        named = self.tokenizer is None or isinstance(self.tokenizer, str)
+        tokenizer = self.tokenizer if named else type(self.tokenizer).__name__
+        plain = dataclasses.asdict(dataclasses.replace(self, tokenizer=tokenizer))
         return {**plain, "lr": self.rate, "loss": dict(self.loss), "outputs": dict(self.outputs)}
 
     @classmethod

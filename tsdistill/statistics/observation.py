@@ -26,7 +26,14 @@ from tsdistill.statistics.analysis_stages import OBSERVE
 from tsdistill.statistics.covariance import Covariance, RunningCovariance
 from tsdistill.statistics.moments import Moments
 from tsdistill.statistics.pairing import Listener, PairedMoments
-from tsdistill.statistics.sample_blocks import PositionSampler, channels_first, flat, spread, widen
+from tsdistill.statistics.sample_blocks import (
+    PositionSampler,
+    channels_first,
+    flat,
+    spread,
+    token_mask,
+    widen,
+)
 from tsdistill.statistics.sensitivity_passes import SensitivityPasses
 from tsdistill.statistics.sites import ModelSites, ReaderInput
 from tsdistill.torch_private import version_of
@@ -137,7 +144,7 @@ def observe(
         stack.enter_context(seeded(seed))
         measured = False
         for index, first, (x, _) in distributed.shared_batches(batches):
-            drawn.begin(index)
+            drawn.begin(index, token_mask(x))
             if paired is not None:
                 if not measured:
                     _measure(paired, model, model if other is None else other.model, head(x, 1), role)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -52,12 +55,28 @@ def spread(block: Tensor, coords: np.ndarray) -> Tensor:
     return gathered if m == 1 else gathered.reshape(block.shape[0], nodes, -1)
 
 
+def token_mask(x: Any) -> Tensor | None:
+    """Which positions of a batch of text hold tokens: bool ``[samples, positions]``; ``None`` where all do,
+    of anything but text, and where a decoder has as many positions, which cannot be told apart.
+
+    Args:
+        x: what the model is given; an ``attention_mask`` is 0 at padding.
+    """
+    mask = x.get("attention_mask") if isinstance(x, Mapping) else None
+    if not isinstance(mask, Tensor) or mask.ndim != 2 or bool((mask != 0).all()):
+        return None
+    decoded = x.get("decoder_input_ids")
+    if isinstance(decoded, Tensor) and decoded.shape == mask.shape:
+        return None
+    return mask != 0
+
+
 class PositionSampler:
     """Which positions of a map are looked at: in each sample one random position of every equal stretch.
 
-    Stratified, and drawn anew for every sample. The same for every layer and model that have as many
-    positions; they depend on the seed, the batch and these numbers only, so they are the same in every
-    process.
+    Stratified, and drawn anew for every sample, of text among the positions that hold tokens. The same for
+    every layer and model that have as many positions; they depend on the seed, the batch and these numbers
+    only, so they are the same in every process.
 
     Args:
         seed: of the draws.
@@ -70,11 +89,17 @@ class PositionSampler:
         self._limit = limit
         self._samples = samples
         self._batch = 0
+        self._mask: Tensor | None = None
         self._drawn: dict[tuple[int, int, int], Tensor] = {}
 
-    def begin(self, batch: int) -> None:
-        """Go on to the batch of that number."""
-        self._batch = batch
+    def begin(self, batch: int, mask: Tensor | None = None) -> None:
+        """Go on to the batch of that number.
+
+        Args:
+            batch: its number.
+            mask: of its positions (see `token_mask`).
+        """
+        self._batch, self._mask = batch, mask
         self._drawn.clear()
 
     def for_pairs(self, width: int, total: int) -> int:
@@ -101,19 +126,30 @@ class PositionSampler:
         return min(total, self._limit if isinstance(self._limit, int) else auto)
 
     def take(self, block: Tensor, wanted: int) -> Tensor:
-        """``wanted`` of the positions of a block ``[N, C, P]``: ``[N, C, wanted]``, or the block itself."""
+        """``wanted`` of the positions of a block ``[N, C, P]``: ``[N, C, wanted]``, or the block itself.
+
+        Where positions are padding, those of tokens are taken several times, as often as it needs.
+        """
         samples, _, total = block.shape
-        if wanted >= total:
+        if wanted >= total and not self._masks(samples, total):
             return block
         index = self._subset(samples, total, wanted).to(block.device)
         each = torch.arange(samples, device=block.device)[:, None]
         return block.transpose(1, 2)[each, index].transpose(1, 2)
+
+    def _masks(self, samples: int, total: int) -> bool:
+        return self._mask is not None and self._mask.shape == (samples, total)
 
     def _subset(self, samples: int, total: int, wanted: int) -> Tensor:
         key = (samples, total, wanted)
         if key not in self._drawn:
             seed = mixed_seed(self._seed, self._batch, total, wanted)
             shifts = torch.rand(samples, wanted, generator=torch.Generator().manual_seed(seed))
-            places = (torch.arange(wanted) + shifts) * (total / wanted)
-            self._drawn[key] = places.long().clamp_(max=total - 1)
+            mask = self._mask.cpu() if self._mask is not None and self._masks(samples, total) else None
+            tokens = torch.tensor(total) if mask is None else mask.sum(1, keepdim=True).clamp_min(1)
+            places = (torch.arange(wanted) + shifts) * (tokens / wanted)
+            drawn = places.long().minimum(tokens - 1)
+            if mask is not None:
+                drawn = mask.int().argsort(dim=1, descending=True, stable=True).gather(1, drawn)
+            self._drawn[key] = drawn
         return self._drawn[key]
