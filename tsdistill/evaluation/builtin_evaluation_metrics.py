@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tsdistill.evaluation.class_metrics import Agreement, KullbackLeibler, Top1, Top5
+from tsdistill.evaluation.harness_task import HarnessTask
 from tsdistill.evaluation.metric import Metric
 from tsdistill.evaluation.token_metrics import NextToken, Perplexity
 from tsdistill.evaluation.value_metrics import MeanAbsoluteError, MeanSquaredError, OutputSquaredError
@@ -20,6 +21,7 @@ def register_evaluation_metrics(register: Callable[[str, type[Metric]], None]) -
     register("kl", KullbackLeibler)
     register("perplexity", Perplexity)
     register("next_token", NextToken)
+    register("lm-eval", HarnessTask)
     register("mse", MeanSquaredError)
     register("mae", MeanAbsoluteError)
     register("output_mse", OutputSquaredError)

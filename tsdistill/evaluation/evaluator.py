@@ -16,7 +16,7 @@ from tsdistill.data.text.text_spec import input_spec
 from tsdistill.errors import TsdistillError, cause_of
 from tsdistill.evaluation.counted_positions import aligned_labels, counted, labels_for
 from tsdistill.evaluation.default_metrics import default_metrics
-from tsdistill.evaluation.metric import KIND, OUTPUTS, POSITIONS, RAW, Metric, metric_kind, wants_of
+from tsdistill.evaluation.metric import KIND, MODEL, OUTPUTS, POSITIONS, RAW, Metric, metric_kind, wants_of
 from tsdistill.evaluation.model_run import Run
 from tsdistill.evaluation.output_layout import Layout, class_output, layouts, paired
 from tsdistill.evaluation.token_metrics import token_counts
@@ -192,8 +192,12 @@ def evaluate_all(
                 run = runs.pop(0)  # its outputs are free when the next model runs
                 for name, metric in states.items():
                     _update(name, metric, selector, _Runs(run, reference_run, first), named, target)
+            if all(wants_of(kind, name) == MODEL for name, kind in kinds.items()):
+                break
             done += count(x)
             tell(progress, EVALUATE, done, stream.samples)
+        for model, states in zip(models, running, strict=False):
+            _give_model(model, states, reference)
     if not kinds:
         return [{} for _ in models]
     return [{name: _figure(name, metric) for name, metric in states.items()} for states in running]
@@ -208,7 +212,7 @@ def _alone(first: Run, runs: Sequence[Run]) -> dict[str, str]:
 def _selector(
     kinds: Mapping[str, Any], first: Run, outputs: Mapping[str, str], target: Any, ignore_index: int
 ) -> _OutputSelector:
-    raw = all(wants_of(kind, name) == RAW for name, kind in kinds.items())
+    raw = all(wants_of(kind, name) in (RAW, MODEL) for name, kind in kinds.items())
     known = {} if raw else layouts(first.named(), outputs, target)
     return _OutputSelector(known, kinds, ignore_index)
 
@@ -348,7 +352,18 @@ def _check_same(name: str, model_output: Tensor, reference_output: Tensor) -> No
 
 
 def _update(name: str, metric: Any, selector: _OutputSelector, runs: _Runs, x: Any, target: Any) -> None:
-    arguments = selector.metric_arguments(name, runs, x, target)
+    if wants_of(type(metric), name) != MODEL:
+        _call(name, metric, *selector.metric_arguments(name, runs, x, target))
+
+
+def _give_model(model: nn.Module, states: Mapping[str, Metric], reference: nn.Module | None) -> None:
+    """Hand the model to the metrics that want it whole, with what stands behind ``@`` in their names."""
+    for name, metric in states.items():
+        if wants_of(type(metric), name) == MODEL:
+            _call(name, metric, model, name.partition("@")[2], reference)
+
+
+def _call(name: str, metric: Metric, *arguments: Any) -> None:
     try:
         metric.update(*arguments)
     except TsdistillError:

@@ -12,6 +12,8 @@ be left out:
   ``"outputs"``: a mapping from the name of every output to such rows, without labels; of several outputs
   the class scores come without their mean over the classes, which changes no probability;
   ``"raw"``: the model's whole output, and the whole target as the data gave it (boxes, several heads, ...);
+  ``"model"``: once, in place of batches, the model itself, what stands behind ``@`` in the metric's name, and
+  the reference model;
 - ``higher_is_better``: whether larger figures are better ones; true unless said;
 - ``unit``: behind the figure, such as ``"%"``.
 """
@@ -27,7 +29,7 @@ from tsdistill import plugins
 from tsdistill.errors import TsdistillError
 
 KIND = "evaluation metric"
-MAIN, POSITIONS, OUTPUTS, RAW = "main", "positions", "outputs", "raw"
+MAIN, POSITIONS, OUTPUTS, RAW, MODEL = "main", "positions", "outputs", "raw", "model"
 
 
 class Metric(Protocol):
@@ -72,16 +74,15 @@ def traits_of(kind: Any) -> Traits:
 
 
 def wants_of(kind: Any, name: str) -> str:
-    """The form of the arguments of ``update``: ``"main"``, ``"positions"``, ``"outputs"``, ``"raw"``.
+    """The form of the arguments of ``update``: one of `MAIN`, `POSITIONS`, `OUTPUTS`, `RAW`, `MODEL`.
 
     Raises:
         TsdistillError: the class states another value.
     """
     wants = getattr(kind, "wants", MAIN)
-    if wants not in (MAIN, POSITIONS, OUTPUTS, RAW):
-        raise TsdistillError(
-            f"the metric {name} wants {wants!r}; it can want {MAIN!r}, {POSITIONS!r}, {OUTPUTS!r} or {RAW!r}"
-        )
+    forms = (MAIN, POSITIONS, OUTPUTS, RAW, MODEL)
+    if wants not in forms:
+        raise TsdistillError(f"the metric {name} wants {wants!r}; it can want {', '.join(map(repr, forms))}")
     return str(wants)
 
 

@@ -40,6 +40,17 @@ class TextTokenizer:
         self.mask = self._special("mask_token_id")
         self.closing = {each for each in (self.ends, self._special("sep_token_id")) if each is not None}
 
+    @property
+    def of_transformers(self) -> Any:
+        """The tokenizer as an object of transformers.
+
+        Raises:
+            TsdistillError: it is of another library.
+        """
+        if not self._of_transformers:
+            raise TsdistillError(f"the tokenizer {self.name} is none of transformers; give one that is")
+        return self._tokenizer
+
     def _special(self, name: str) -> int | None:
         value = getattr(self._tokenizer, name, None)
         return value if isinstance(value, int) and not isinstance(value, bool) else None
