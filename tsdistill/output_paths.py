@@ -113,7 +113,7 @@ def _check_above(path: Path, target: Path) -> None:
 def check_outputs(outputs: Iterable[Output], inputs: Iterable[Input] = ()) -> None:
     """Refuse outputs that cannot be written, or that would destroy what the command reads or writes.
 
-    Files are told apart by device and inode, so that links and other spellings of a path count as one. An
+    Files are distinguished by device and inode, so that links and other spellings of a path count as one. An
     output may replace what an earlier run has left at its place, but no file in a folder that is read.
 
     Raises:

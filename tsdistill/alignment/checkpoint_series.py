@@ -121,7 +121,7 @@ def analyze_training(
 
 
 class _TeacherComparison:
-    """What every checkpoint is held against: the teacher, the pairs of groups, the samples.
+    """What every checkpoint is compared with: the teacher, the pairs of groups, the samples.
 
     Args:
         report: of the last checkpoint.

@@ -146,7 +146,7 @@ class Statistics:
         sites: where the student was observed.
         observed: moments of the student and of the pairs.
         sensitivity: E[β] of every feature, per site key.
-        taking: what the layer at every site can take over exactly, per site key.
+        taking: how the layer at every site can compensate exactly, per site key.
         fan_outs: what the layers at the sites make of what they read, per site key; empty when it was not
             asked for.
         queries: groups of coordinates of heads -> where they are multiplied with one another.

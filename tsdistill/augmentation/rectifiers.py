@@ -21,7 +21,7 @@ RECTIFIERS = frozenset(
 _CHANNELS_LAST = ("linear", "layer_norm")
 
 RectifierCallback = Callable[[int, Tensor, Callable[[], Tensor], int], Tensor]
-"""What is told of a rectifier: which call of the forward pass it is, its argument, a function that goes
+"""What is known of a rectifier: which call of the forward pass it is, its argument, a function that goes
 through with the call, and the dimension of the argument that counts the nodes. Its result takes the call's
 place."""
 

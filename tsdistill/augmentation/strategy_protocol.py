@@ -36,7 +36,7 @@ class Strategy(Protocol):
 
 @dataclass(frozen=True)
 class Setting:
-    """What a strategy that has ``prepare`` is told before the first batch.
+    """What a strategy that has ``prepare`` gets before the first batch.
 
     Attributes:
         teacher: the model whose nodes are meant, in eval mode on the device of the samples, or ``None``.

@@ -191,7 +191,7 @@ def _show_plan(
         plan.check(graph_of(dense, tsd.example_input(dense), plan.by_size))
     else:
         assert report is not None
-        with progress_display.stage("choosing the nodes that leave"):
+        with progress_display.stage("choosing the nodes to remove"):
             plan, notes = _plan(dense, report, budget(params), selection)
     if params["save_plan"]:
         output.write_text(params["save_plan"], plan.to_json())

@@ -193,7 +193,7 @@ def _without(report: AlignmentReport, reading: GroupSite, nodes: np.ndarray) -> 
 
 
 def _silence(model: nn.Module, report: AlignmentReport, name: str, nodes: np.ndarray) -> None:
-    """Write zeros where a layer makes the queries of nodes that leave: their products go with them."""
+    """Write zeros where a layer makes the queries of removed nodes: their products are removed with them."""
     item = report.statistics.queries.get(name)
     if item is None:
         return

@@ -75,7 +75,7 @@ class HoldoutEvaluator:
         metric: its name.
         unit: behind the figure, such as ``"%"``.
         dense: the dense model's figure.
-        progress: is told how many samples are judged.
+        progress: is called with how many samples are judged.
     """
 
     def __init__(

@@ -43,7 +43,7 @@ class PrunedGroup:
 
     Attributes:
         size: number of nodes before.
-        removed: the nodes that leave, in the order in which they were chosen.
+        removed: the nodes to remove, in the order in which they were chosen.
         reasons: one word for each: ``"dead"`` (does not vary), ``"free"`` (the function stays the same),
             ``"weak"``, ``"redundant"``, or ``"cheapest"`` (its loss costs least for what it saves).
         costs: what each costs on top of those before it: output units squared, or shares of teacher nodes.
@@ -64,7 +64,7 @@ class PruningPlan:
         budget: the budget that it meets, in words.
         keep_strong: whether teacher nodes weighed by strength.
         data: description of the data behind it.
-        groups: what leaves, per group; groups that stay whole are in it too.
+        groups: the removed nodes of every group, of groups that lose none, too.
         before: ``{"params", "macs", "nodes"}`` of the whole network.
         after: the same with the nodes gone.
         by_size: groups whose nodes are coordinates of attention heads in their own bases (see
@@ -82,7 +82,7 @@ class PruningPlan:
 
     @property
     def removed(self) -> dict[str, list[int]]:
-        """The nodes that leave each group, ascending; groups that lose none are left out."""
+        """The nodes to remove from each group, ascending; groups that lose none are left out."""
         return {name: sorted(group.removed) for name, group in self.groups.items() if group.removed}
 
     @property

@@ -124,7 +124,7 @@ def prune_result(
 ) -> PruneResult:
     """Cut nodes out of a copy of ``model``, without labels and without gradient steps.
 
-    In every round the model is observed, the nodes that leave are chosen (`tsdistill.plan`), the layers that
+    In every round the model is observed, the nodes to remove are chosen (`tsdistill.plan`), the layers that
     read them absorb what they gave, batch norms' running statistics follow, and the surviving nodes are
     fitted back to what they are in ``model`` (`tsdistill.pruning.realignment`). When a group turns out to be
     impossible to cut, the plan is made anew without it, so that the budget is met; a plan that was given is

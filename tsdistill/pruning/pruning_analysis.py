@@ -53,7 +53,8 @@ def analyze_for_pruning(
     Args:
         model: it is left as it was; the report's nodes may be those of a copy that computes the same
             (``report.statistics.rebased``).
-        teacher: a model whose nodes the selection serves; with one heads stay whole, as its nodes are.
+        teacher: a model whose nodes the selection serves; with one, heads are removed as
+            a whole, as its nodes are.
         data: what ``tsdistill.data.open_data`` takes; ``None`` for a synthetic source.
         heads: what leaves an attention layer: ``"whole"`` heads, coordinates of all its heads (their
             ``"size"``), or whichever ``"score"`` says costs less, layer by layer.

@@ -1,4 +1,4 @@
-"""Which reading layers can take over what nodes gave them: those that are linear in a weight of their own."""
+"""Which reading layers can compensate for removed nodes: those that are linear in a weight of their own."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _EQUAL = 1e-3
 
 @dataclass(frozen=True)
 class ReaderCapacity:
-    """What the weight of a reading layer can take over.
+    """How the weight of a reading layer can compensate for removed nodes.
 
     Attributes:
         channels: what some input channels gave, where they follow from others.
@@ -55,7 +55,7 @@ NOTHING = ReaderCapacity(channels=False, constants=False)
 def capacities(
     model: nn.Module, readers: Mapping[str, Reader], names: Collection[str], example: Any
 ) -> dict[str, ReaderCapacity]:
-    """What each of some reading layers can take over.
+    """How each of some reading layers can compensate for removed nodes.
 
     PyTorch's own layers are known. Others (subclasses with a forward of their own) are tried out on what they
     are called with when the model runs on ``example``, their weights changed in a copy.
@@ -73,8 +73,8 @@ def capacities(
 
 
 def capacity(model: nn.Module, reader: Reader, call: RecordedCall | None) -> ReaderCapacity:
-    """What one reading layer can take over: nothing where its weight is none of its own (another layer shares
-    it), cannot be written, or meets the input in another way than by multiplying its channels."""
+    """How one reading layer can compensate for removed nodes: `NOTHING` where another layer shares its
+    weight, the weight cannot be written, or the layer does not multiply the channels of its input with it."""
     if reader.module is None:
         return NOTHING
     module = model.get_submodule(reader.module)

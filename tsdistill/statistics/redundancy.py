@@ -82,7 +82,7 @@ def _ratio(values: np.ndarray, other: np.ndarray) -> float | None:
 
 @dataclass(frozen=True)
 class Compensation:
-    """What a reading layer can take over without any change of the function.
+    """How a reading layer can compensate without any change of the function.
 
     Attributes:
         multiples: weights of one node can go to another that it is a multiple of.
@@ -96,7 +96,7 @@ class Compensation:
 def compensations(
     model: nn.Module, sites: ModelSites, covariances: Mapping[str, Covariance], example: Any
 ) -> dict[str, Compensation]:
-    """What the reading layer of every site that was observed can take over.
+    """How the reading layer of every observed site can compensate for removed nodes.
 
     Args:
         model: the model.
@@ -152,7 +152,7 @@ def lossless_nodes(
         group: the group.
         sites: its sites.
         relations_at: relations of every site that was observed.
-        compensation: what the reading layers can take over, of the same sites.
+        compensation: how the reading layers can compensate, of the same sites.
         spans: groups over which a statistic is taken (see `spanned_by_norms`).
     """
     nothing = np.zeros(group.size, dtype=bool)

@@ -59,7 +59,7 @@ def record(model: nn.Module, inputs: Inputs) -> Trace:
     """One labelled forward of ``model``; another one where the first has left something behind in it.
 
     What a module computes once and keeps (a table of positions, say) is computed by no later forward, so
-    that a trace with it in would not be what a cut is held against.
+    that a trace with it in would not be what a cut is compared with.
     """
     with plain_evaluation(model):
         pass  # here modules drop the tables that they keep from one evaluation to the next

@@ -215,7 +215,7 @@ class _Composite(TorchFunctionMode):
             return func(*self._resize(name, list(args)), **kwargs)
 
     def _sliced(self, index: Any) -> Any:
-        """``index`` with the ends of its slices put right (one that reaches too far runs no operator)."""
+        """``index`` with the ends of its slices corrected (one that reaches too far runs no operator)."""
         steps = self.replay.record.trace.steps
         items = list(index) if isinstance(index, tuple) else [index]
         position = self.replay.position

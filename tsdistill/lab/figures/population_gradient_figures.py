@@ -105,7 +105,7 @@ def _symmetry(symmetry: Any) -> Figure:
     name_axes(shares, "size ε of the perturbation", "share of runs")
     shares.legend(fontsize=8, frameon=False, labelcolor=INK)
     dress(shares, "One student on every teacher node")
-    name_axes(times, "size ε of the perturbation", "time until they are told apart")
+    name_axes(times, "size ε of the perturbation", "time until they differ")
     times.legend(fontsize=8, frameon=False, labelcolor=INK)
     dress(times, "Time to break", "dashed: slope 1/λ of the saddle")
     return figure

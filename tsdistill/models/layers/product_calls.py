@@ -24,7 +24,7 @@ _OWN_CALLS = (nn.MultiheadAttention, nn.Embedding, nn.EmbeddingBag, nn.Bilinear)
 class _CallInterceptor(TorchFunctionMode):
     """Lets calls go through the layers that they amount to, so that the hooks of these run.
 
-    Calls with a computed weight are told apart by their number, in forwards of the module that makes them:
+    Calls with a computed weight are distinguished by their number, in forwards of the module that makes them:
     they go through layers only while it is this module's own code that runs. ``make`` is asked for a layer
     where there is none for a call yet.
     """

@@ -13,7 +13,7 @@ from tsdistill.torch_private import TorchDispatchMode, pytree, storage_key
 class Provenance(TorchDispatchMode):
     """Follows the parameters of a model through the operators of a forward.
 
-    Tensors are told apart by their storage, so that views and changes in place count as the tensor itself.
+    Tensors are distinguished by their storage, so that views and changes in place count as the tensor itself.
     Whatever an activation or a random number has a part in is no weight, nor is what views of it hold.
 
     Args:

@@ -17,7 +17,7 @@ from tsdistill.runtime.memory import Live
 from tsdistill.runtime.nests import count
 from tsdistill.torch_private import DisableTorchFunction, version_of
 
-_walker = threading.local()
+_on_thread = threading.local()
 
 
 class _Abandoned(BaseException):
@@ -94,7 +94,7 @@ class PausableForward:
         return instead
 
     def _run(self, model: nn.Module, x: Any, role: str) -> None:
-        _walker.walk = self
+        _on_thread.paused = self
         self._go.acquire()
         try:
             if not self._left:
@@ -102,7 +102,7 @@ class PausableForward:
                     forward(model, x, role)
         except _Abandoned:
             pass
-        except BaseException as error:  # it is raised where the walk is advanced
+        except BaseException as error:  # it is raised where the pass is advanced
             self._failure = error
         finally:
             self.at = None
@@ -139,10 +139,10 @@ def _stop_behind(call: ModuleCall) -> None:
 
 
 def _enter(call: ModuleCall) -> None:
-    walk: PausableForward | None = getattr(_walker, "walk", None)
-    if walk is not None:
+    paused: PausableForward | None = getattr(_on_thread, "paused", None)
+    if paused is not None:
         with DisableTorchFunction():
-            walk.entered[call.name] = call.args[0], version_of(call.args[0])
+            paused.entered[call.name] = call.args[0], version_of(call.args[0])
 
 
 def _replace_output(call: ModuleCall) -> Any:
@@ -150,8 +150,8 @@ def _replace_output(call: ModuleCall) -> Any:
 
 
 def _hold(name: str, value: Any) -> Any:
-    walk: PausableForward | None = getattr(_walker, "walk", None)
-    return None if walk is None else walk.hold(name, value)
+    paused: PausableForward | None = getattr(_on_thread, "paused", None)
+    return None if paused is None else paused.hold(name, value)
 
 
 MEMORY = 2**30

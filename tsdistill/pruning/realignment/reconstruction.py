@@ -65,14 +65,14 @@ def realign(
     Both models run over the data together, held at one layer after the other, so that the whole costs one
     forward pass of each. At a layer its weight is moved by ridge least squares, from what the layer receives
     now to what its nodes are in the dense model: behind the batch norm and scaling that follow, with the
-    stream that they are added to (a residual branch makes good what its skip has lost), and only as far as
+    stream that they are added to (a residual branch corrects the error of its skip), and only as far as
     the non-linearity behind lets it through. The ridge draws towards the present weight; it is the one that
     serves samples best that the fit has not seen, and a layer that would only get worse stays as it is.
     Norms that follow no such layer get a scale and shift for every node. All of that looks at the positions
     alone from which something reaches the output (behind the last attention, a class token).
 
     Behind a block of several layers (a residual block, say) these are then moved together, so that the block
-    gives what it gives in the dense model: nodes that stay may take over what nodes that left did, as long as
+    gives what it gives in the dense model: kept nodes may take the part of removed ones, as long as
     the block's output is right. That is Gauss-Newton's method, its least-squares problems solved by conjugate
     gradients.
 
@@ -86,7 +86,7 @@ def realign(
         seed: of the positions of feature maps that are looked at.
         turns: how often a block is linearised and its layers moved together; 0 is never.
         memory: bytes of activations that are held at once. What does not fit joins where maps are smaller.
-        progress: is told how many layers are done.
+        progress: is called with how many layers are done.
 
     Raises:
         TsdistillError: there are no data, or a forward fails.

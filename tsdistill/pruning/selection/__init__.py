@@ -1,1 +1,1 @@
-"""Which nodes leave: scores, budgets, the walk over all groups at once, and the plan that comes of it."""
+"""Which nodes are removed: scores, budgets, the greedy selection over all groups, and the resulting plan."""

@@ -32,7 +32,7 @@ from tsdistill.tracing.graph import Group
 
 
 class Reconstruction:
-    """The error of the outputs that no re-fit of the layers that read a node can make good (the default)."""
+    """The error of the outputs that no refit of the layers that read a node can remove (the default)."""
 
     def orders(
         self,
@@ -86,7 +86,7 @@ def batchnorm_scale(report: AlignmentReport, group: Group) -> Tensor:
 @ranks_only
 def fpgm(report: AlignmentReport, group: Group) -> Tensor:
     """Distance of a node's fan-in to those of all others, in parts of the group's mean (He et al. 2019,
-    Filter Pruning via Geometric Median, eq. 4): the nearest to the geometric median leaves first."""
+    Filter Pruning via Geometric Median, eq. 4): the nearest to the geometric median is removed first."""
     weights = fan_in(report, group)
     return in_parts_of_mean(torch.cdist(weights, weights).sum(1))
 

@@ -16,7 +16,7 @@ from tsdistill.pruning.selection.width_constraints import WidthConstraints
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """The nodes that leave one group, in the order in which they leave.
+    """The nodes of one group in the order in which they are removed.
 
     Attributes:
         nodes: int ``[k]``.
@@ -34,26 +34,26 @@ class Choice:
 
 
 def select(cost_model: CostModel, node_orders: Sequence[PruningOrder], limit: float) -> None:
-    """Walk down the orders until ``cost_model.total`` is at most ``limit``, or to their end.
+    """Remove nodes along the orders until ``cost_model.total`` is at most ``limit``, or all are removed.
 
-    Along each order the costs are made convex first (equal over stretches that pay together), so that
-    a dear node does not hide cheap ones behind it. The cost model shows afterwards how many nodes are left.
+    The costs along each order are made convex first (averaged over stretches), so that an expensive node does
+    not hide cheap ones behind it. Afterwards the cost model holds the number of nodes kept.
     """
-    walks = [_OrderCursor(node_order) for node_order in node_orders]
+    cursors = [_OrderCursor(node_order) for node_order in node_orders]
     heap: list[tuple[float, int]] = [
-        (walk.ratio(cost_model), index) for index, walk in enumerate(walks) if walk.left
+        (cursor.ratio(cost_model), index) for index, cursor in enumerate(cursors) if cursor.left
     ]
     heapq.heapify(heap)
     while cost_model.total > limit and heap:
         _, index = heapq.heappop(heap)
-        walk = walks[index]
-        ratio = walk.ratio(cost_model)
+        cursor = cursors[index]
+        ratio = cursor.ratio(cost_model)
         if heap and ratio > heap[0][0]:
             heapq.heappush(heap, (ratio, index))
             continue
-        walk.step(cost_model, limit)
-        if walk.left:
-            heapq.heappush(heap, (walk.ratio(cost_model), index))
+        cursor.step(cost_model, limit)
+        if cursor.left:
+            heapq.heappush(heap, (cursor.ratio(cost_model), index))
 
 
 class _OrderCursor:
@@ -127,7 +127,7 @@ def orders(node_orders: Sequence[PruningOrder]) -> dict[str, Choice]:
 
 
 def leaving(cost_model: CostModel, orders: Mapping[str, Choice]) -> dict[str, Choice]:
-    """Per group the nodes that leave it, as many as have left the cost model."""
+    """Per group the nodes to remove from it, as many as the cost model has lost."""
     return {name: order.first(cost_model.gone[name]) for name, order in orders.items()}
 
 

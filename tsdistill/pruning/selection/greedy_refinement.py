@@ -27,7 +27,7 @@ def round_off(
     it, and that stands if the cost is lower.
 
     Args:
-        cost_model: at the widths that a walk came to, which are within the limit; at the rounded ones
+        cost_model: at the widths of the greedy selection, which are within the limit; at the rounded ones
             afterwards.
         orders: per group all the nodes that may leave, in their order.
         constraints: the allowed widths.
@@ -46,7 +46,7 @@ def round_off(
 def refill_budget(
     cost_model: CostModel, orders: Mapping[str, Choice], constraints: WidthConstraints, limit: float
 ) -> None:
-    """Let nodes come back for what a walk saved beyond the limit, where they buy most for what they use."""
+    """Put nodes back for what was saved beyond the limit: those that lower the error most for their cost."""
     _Steps(cost_model, orders, constraints).refill_budget(limit)
 
 
@@ -145,16 +145,16 @@ def avoid_overshoot(
 ) -> CostModel:
     """Select again with fewer nodes of a coarse group, where that costs less.
 
-    The walk takes what costs least for what it saves. Its last step may save far more than was missing:
-    a node that is one coordinate of every head and as many channels of a stream may be a sixth of the
+    The greedy selection removes what costs least for what it saves. Its last step may save far more than was
+    missing: a node that is one coordinate of every head and as many channels of a stream may be a sixth of the
     MACs where a hundredth was missing. For each group of which a node saves at least `LEAST_SAVING` and
-    the last one costs at least `LEAST_GAIN` of the cut, the walk runs again with one node fewer to take
+    the last one costs at least `LEAST_GAIN` of the cut, the selection runs again with one node fewer to take
     from it.
 
     Args:
-        cost_model: at the widths that the walk came to, within the limit.
+        cost_model: at the selected widths, within the limit.
         new_cost_model: makes a cost model of the whole network.
-        node_orders: what the walk went along.
+        node_orders: the orders that were selected from.
         orders: per group all the nodes that may leave, in their order.
         constraints: the allowed widths.
         limit: what the cost model may show at most.

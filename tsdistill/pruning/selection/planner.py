@@ -1,4 +1,4 @@
-"""``plan``: from an alignment report and a budget to the nodes that leave."""
+"""``plan``: from an alignment report and a budget to the nodes to remove."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def plan(
     budget: Mapping[str, Any] | Budget | str | None = None,
     selection: SelectionOptions | Mapping[str, Any] = SelectionOptions(),
 ) -> PruningPlan:
-    """Choose the nodes that leave, over all groups at once, by cost for what they save.
+    """Choose the nodes to remove, over all groups at once, by cost for what they save.
 
     Exactly one budget is given. It says what is kept: a part (``0.5``, ``"50%"``) or an amount (``"1.2G"``,
     ``"5M"``, ``1200``).
@@ -70,7 +70,7 @@ def choose_nodes(
         report: an alignment report with its statistics.
         budget: ``None`` for lossless.
         selection: which nodes may leave, and how they are ordered.
-        whole: names of groups that stay whole.
+        whole: names of groups that are not pruned.
         limit: an amount that takes the place of the budget's own (MACs, parameters, nodes, or the price's
             seconds), for a part of the way.
         price: what operations cost on this device; a latency needs it.
@@ -119,7 +119,7 @@ def _within(
     price: CostTerms | None,
     selection: SelectionOptions,
 ) -> dict[str, Choice]:
-    """The nodes that leave to meet a budget."""
+    """The nodes to remove to meet a budget."""
     cost_model = cost_model_of(report.graph, budget.kind, price)
     before = cost_model.total
     most = budget.absolute(before) if limit is None else limit

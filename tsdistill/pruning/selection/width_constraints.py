@@ -61,11 +61,11 @@ def constraints_of(
         min_nodes: nodes that stay in every group (all of them in a smaller one). By default ``share`` of the
             group and at least one.
         round_to: a group that loses nodes ends at a width that is a multiple of this; one in which no such
-            width is left stays whole.
-        only: patterns (``*``, ``?``, ``[ab]``) of names of groups; all others stay whole. Without any, the
-            ranks of LoRA adapters stay whole: they were chosen, and cost next to nothing.
-        exclude: patterns of names of groups that stay whole.
-        whole: names of groups that stay whole.
+            width is left is not pruned.
+        only: patterns (``*``, ``?``, ``[ab]``) of names of groups; others are not pruned. Without any, the
+            ranks of LoRA adapters are not pruned: they were chosen, and cost next to nothing.
+        exclude: patterns of names of groups that are not pruned.
+        whole: names of groups that are not pruned.
         share: see ``min_nodes``.
         dense: group -> nodes that it had before earlier cuts, which ``share`` is a part of.
 
@@ -108,7 +108,7 @@ def _listed(patterns: Sequence[str] | str) -> list[str]:
 
 
 def _left_out(graph: NodeGraph, only: Sequence[str], exclude: Sequence[str]) -> set[str]:
-    """Names of groups that stay whole because of the patterns."""
+    """Names of groups that are not pruned because of the patterns."""
     names = list(graph.widths)
     wanted = _met("only", only, names) if only else {g.name for g in graph.groups if not _is_rank(g)}
     wanted -= _met("exclude", exclude, names)
