@@ -146,8 +146,8 @@ def avoid_overshoot(
     """Select again with fewer nodes of a coarse group, where that costs less.
 
     The greedy selection removes what costs least for what it saves. Its last step may save far more than was
-    missing: a node that is one coordinate of every head and as many channels of a stream may be a sixth of the
-    MACs where a hundredth was missing. For each group of which a node saves at least `LEAST_SAVING` and
+    missing: a node that is one coordinate of every head and as many channels of a stream may be a sixth of
+    the MACs where a hundredth was missing. For each group of which a node saves at least `LEAST_SAVING` and
     the last one costs at least `LEAST_GAIN` of the cut, the selection runs again with one node fewer to take
     from it.
 
