@@ -99,6 +99,7 @@ class _Comparing(RunningMean):
     needs: ClassVar[frozenset[str]] = frozenset({"reference"})
     wants: ClassVar[str] = POSITIONS
     name: ClassVar[str]
+    of_itself: ClassVar[float]
 
     def update(self, outputs: Tensor, labels: Tensor | None, reference_outputs: Tensor | None) -> None:  # noqa: ARG002
         """Add the counted positions of one batch.
@@ -117,6 +118,9 @@ class _Comparing(RunningMean):
                 f"{self.name} needs outputs of one shape, but the model gives {tuple(outputs.shape)} and the "
                 f"reference {tuple(reference.shape)}"
             )
+        if reference is outputs and outputs.shape[-1] > 1:  # the reference beside itself
+            self._add(self.of_itself * len(outputs), len(outputs))
+            return
         reference = reference.to(outputs.device)
         parts = row_blocks(outputs) if outputs.ndim == 2 else [slice(None)]
         for part in parts:
@@ -135,6 +139,7 @@ class Agreement(_Comparing):
     higher_is_better: ClassVar[bool] = True
     unit: ClassVar[str] = "%"
     name: ClassVar[str] = "agreement"
+    of_itself: ClassVar[float] = 100.0
 
     def _figures(self, scores: Tensor, reference_scores: Tensor) -> Tensor:
         return 100 * (scores.argmax(1) == reference_scores.argmax(1))
@@ -146,6 +151,7 @@ class KullbackLeibler(_Comparing):
     higher_is_better: ClassVar[bool] = False
     unit: ClassVar[str] = "nats"
     name: ClassVar[str] = "kl"
+    of_itself: ClassVar[float] = 0.0
 
     def _figures(self, scores: Tensor, reference_scores: Tensor) -> Tensor:
         log_model, log_reference = (

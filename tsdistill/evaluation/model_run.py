@@ -33,6 +33,7 @@ class Run:
         self._ran = False
         self._output: Any = None
         self._named: dict[str, Tensor] | None = None
+        self._rows: dict[str, Tensor] = {}
 
     def whole(self) -> Any:
         """The output as the model gives it."""
@@ -74,11 +75,22 @@ class Run:
 
     def rows(self, name: str, layout: Layout, counted: Tensor | None) -> Tensor:
         """The positions of an output that count, ``[positions, classes]``; refuses NaN and infinite values
-        there."""
-        rows = layout.rows(self.one(name))
-        kept = rows.flatten(0, -2) if counted is None else rows[counted.to(rows.device)]
-        self._check(kept)
-        return kept
+        there.
+
+        They are made once: the positions that count are the same for all metrics of a batch, and the scores of
+        a batch of text are a copy that takes as long as a metric.
+
+        Args:
+            name: of the output.
+            layout: of the output.
+            counted: which positions count, ``None`` for all.
+        """
+        if name not in self._rows:
+            rows = layout.rows(self.one(name))
+            kept = rows.flatten(0, -2) if counted is None else rows[counted.to(rows.device)]
+            self._check(kept)
+            self._rows[name] = kept
+        return self._rows[name]
 
     def one(self, name: str) -> Tensor:
         """One output, whatever its values.

@@ -17,8 +17,8 @@ from tsdistill.options.pruning_options import JUDGED, JudgeOptions
 from tsdistill.runtime.progress import Progress
 from tsdistill.statistics.prepared_data import prepare
 
-SEQUENCES = 64
-"""At most so many sequences of text judge, each at every token: 32,768 tokens at the default length."""
+SEQUENCES = 32
+"""At most so many sequences of text judge, each at every token: 16,384 tokens at the default length."""
 
 
 def judges(model: nn.Module, most: int) -> int:
