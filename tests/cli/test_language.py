@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.cli.conftest import one_line
 from tests.language import TEXT, causal, encoder, folder
@@ -74,3 +75,13 @@ def test_a_loss_of_perplexity_is_bounded_in_percent(fork: Run, place: Path, text
     assert search["metric"] == "perplexity"
     assert search["max_drop"] == pytest.approx(0.3 * search["dense"])
     assert search["pruned"] <= 1.3 * search["dense"]
+
+
+def test_an_export_takes_its_example_from_text(fork: Run, place: Path, text: tuple[str, ...]) -> None:
+    out = place / "model.pt2"
+    done = fork("export", str(place / "model"), *text, "-o", str(out), "--json", "-")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["export"]["check"]["difference"] < 1e-3
+    program = torch.export.load(out).module()
+    with torch.no_grad():
+        assert program(input_ids=torch.full((5, 8), 7)).logits.shape == (5, 8, 60)

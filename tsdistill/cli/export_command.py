@@ -48,6 +48,9 @@ if TYPE_CHECKING:
     metavar="N",
     help="Version of ONNX's operators; PyTorch's choice without it.",
 )
+@shared_options.data_option(
+    "Data, whose first sample is the example that is exported (of text a sequence of --length tokens)."
+)
 @shared_options.json_option("the outcome")
 @shared_options.model_options
 @progress_display.progress_options
@@ -72,7 +75,7 @@ def command(
     with progress_display.stage(f"reading {model}"):
         loaded = tsd.load(model, arch=params["arch"] if Path(model).is_file() else None, **arguments)
     with progress_display.stage(f"writing {out}"):
-        done = tsd.export(loaded, out, dynamic_batch=not static_batch, opset=opset)
+        done = tsd.export(loaded, out, dynamic_batch=not static_batch, opset=opset, data=params["data"])
     if json_file:
         output.write_json(json_file, {"format": 1, "kind": "export", "export": done.to_dict()})
     if json_file != output.STDOUT:

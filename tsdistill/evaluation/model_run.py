@@ -77,8 +77,8 @@ class Run:
         """The positions of an output that count, ``[positions, classes]``; refuses NaN and infinite values
         there.
 
-        They are made once: the positions that count are the same for all metrics of a batch, and the scores of
-        a batch of text are a copy that takes as long as a metric.
+        They are made once: the positions that count are the same for all metrics of a batch, and a copy of
+        the scores of a batch of text takes as long as a metric.
 
         Args:
             name: of the output.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,8 @@ from typing import Any
 from torch import nn
 
 from tsdistill import plugins
+from tsdistill.data import open_data
+from tsdistill.data.text.text_spec import input_spec
 from tsdistill.errors import TsdistillError
 from tsdistill.exporting.export_inputs import Example
 from tsdistill.exporting.exporter_protocol import KIND, Exporter, ExportJob, WrittenModel
@@ -19,9 +21,12 @@ from tsdistill.exporting.verification import Check, check
 from tsdistill.files import atomic_files, atomic_folder
 from tsdistill.models import example_input as example_of
 from tsdistill.models.files.stored_weights import check_finite
+from tsdistill.options.data_options import InputOptions
 from tsdistill.options.option_fields import written
 from tsdistill.output_paths import check_folder, check_place
+from tsdistill.runtime.forward import head
 from tsdistill.runtime.modes import Inputs, first_line, plain_evaluation, training_restored
+from tsdistill.runtime.nests import arguments_of
 from tsdistill.runtime.unchanged import unchanged
 from tsdistill.tracing.model_copy import deepcopy_model
 
@@ -85,6 +90,7 @@ def export(
     dynamic_batch: bool = True,
     opset: int | None = None,
     arch: str | None = None,
+    data: Any = None,
 ) -> Exported:
     """Write ``model`` to ``path`` in the format that its suffix names, and compare the two.
 
@@ -99,6 +105,8 @@ def export(
         dynamic_batch: let the first dimension vary. Without it the batch is that of the example input.
         opset: version of the ONNX operators; ``None``: PyTorch's default.
         arch: for source, the architecture of a model that does not know it.
+        data: what ``tsdistill.open_data`` takes; their first sample is the example input (of text, a sequence
+            of the length that the model was loaded with).
 
     Raises:
         TsdistillError: the format cannot hold the model, or what was written does not compute what the model
@@ -107,6 +115,8 @@ def export(
     path = check_export(path, opset=opset)
     exporter = _exporter_of(path)
     check_finite(model, "the model")
+    if data is not None:
+        example_input = _sample(model, data, example_input)
     if any(p.device.type != "cpu" for p in model.parameters()):
         model = deepcopy_model(model).to("cpu")
     example = Example.of(example_of(model, example_input))
@@ -115,7 +125,8 @@ def export(
         example = example.resized(_TRACED_BATCH)
     comparison = None
     mode = plain_evaluation(model) if exporter.records else training_restored(model.modules())
-    with mode, _destinations(exporter, path) as files:
+    cacheless = _without_cache(model) if exporter.records else nullcontext()
+    with mode, cacheless, _destinations(exporter, path) as files:
         model.eval()
         result = _write(exporter, ExportJob(model, example, files, path, dynamic, opset, arch))
         if result.run is not None:
@@ -130,6 +141,30 @@ def export(
         result.opset,
         tuple(result.needs),
     )
+
+
+@contextmanager
+def _without_cache(model: nn.Module) -> Iterator[None]:
+    """Models of transformers give no cache of keys and values: programs return tensors alone."""
+    known: list[Any] = [getattr(module, "config", None) for module in model.modules()]
+    configs = {id(config): config for config in known if getattr(config, "use_cache", False)}
+    for config in configs.values():
+        config.use_cache = False
+    try:
+        yield
+    finally:
+        for config in configs.values():
+            config.use_cache = True
+
+
+def _sample(model: nn.Module, data: Any, stated: Inputs | None) -> Any:
+    """The first sample of data, as a batch of one."""
+    if stated is not None:
+        raise TsdistillError(
+            f"{written('data')} and {written('example_input')} both give an example; leave one out"
+        )
+    stream = open_data(data, input_spec(model, InputOptions()), arguments=arguments_of(model))
+    return head(next(iter(stream))[0], 1)
 
 
 def check_export(path: str | Path, *, opset: int | None = None) -> Path:
