@@ -8,6 +8,7 @@ from tsdistill.augmentation import MixesLabels as MixesLabels
 from tsdistill.augmentation import Prepares as Prepares
 from tsdistill.augmentation import Setting as Setting
 from tsdistill.augmentation import Strategy as Strategy
+from tsdistill.data.text.text_spec import TextSpec as TextSpec
 from tsdistill.distillation.losses import Batches as Batches
 from tsdistill.distillation.losses import Loss as Loss
 from tsdistill.distillation.losses import PlainLoss as PlainLoss

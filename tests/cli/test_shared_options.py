@@ -23,6 +23,8 @@ def test_samples_are_bounded_for_real_data_only() -> None:
     assert data_values({**PARAMS, "data": "photos"}).samples == 2048
     assert data_values({**PARAMS, "data": "photos", "samples": 9}).samples == 9
     assert data_values({**PARAMS, "data": "a.txt"}, causal()).samples == 128
+    assert data_values({**PARAMS, "data": "b.jsonl:text"}).samples == 128
+    assert data_values({**PARAMS, "data": "tokens"}, causal()).samples == 128
 
 
 def test_what_was_not_given_is_left_at_its_default() -> None:

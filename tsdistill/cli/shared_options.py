@@ -148,7 +148,10 @@ def data_values(params: dict[str, Any], model: nn.Module | None = None) -> DataO
     synthetic = params["data"] is None or params["data"].partition(":")[0] == "synthetic"
     samples = params["samples"]
     if samples is None and not synthetic:
-        samples = SEQUENCES if model is not None and _reads_text(model) else SAMPLES
+        from tsdistill.data.text.text_sources import is_text
+
+        text = is_text(params["data"]) or (model is not None and _reads_text(model))
+        samples = SEQUENCES if text else SAMPLES
     names = ("batch_size", "augment", "strict")
     return collected(DataOptions, {name: params.get(name) for name in names}, samples=samples)
 
