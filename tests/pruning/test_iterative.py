@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.language import encoder
 from tests.networks import images, mlp, randomise, residual
 from tsdistill.alignment import AlignmentReport, analyze
 from tsdistill.errors import TsdistillError
@@ -220,3 +221,10 @@ def test_fewer_samples_than_nodes_and_a_singular_covariance(rank: int) -> None:
         assert bool(torch.isfinite(found).all())
         assert float((found - wanted).square().mean()) < float((wanted - wanted.mean(0)).square().mean())
     assert all(bool(torch.isfinite(value).all()) for value in result.model.state_dict().values())
+
+
+def test_heads_that_one_round_leaves_a_single_coordinate_go_whole_in_the_next() -> None:
+    tokens = torch.randint(6, 60, (60, 10), generator=torch.Generator().manual_seed(0))
+    batches = [{"input_ids": batch} for batch in tokens.split(20)]
+    result = prune_result(encoder("BertForSequenceClassification"), data=batches, macs=0.07)
+    assert result.after["macs"] <= 0.08 * result.before["macs"]

@@ -41,7 +41,7 @@ from tsdistill.statistics.analysis_stages import (
 )
 from tsdistill.statistics.fan_out import FanOutCollector
 from tsdistill.statistics.observation import Observation
-from tsdistill.statistics.outer_products import OuterProducts, QueryReaders
+from tsdistill.statistics.outer_products import OuterProducts, QueryReaders, fitting_queries
 from tsdistill.statistics.prepared_data import PreparedData, inputs_for, prepare
 from tsdistill.statistics.redundancy import compensations, rectified, relations, spanned_by_norms
 from tsdistill.statistics.sensitivity import SiteSensitivity, strength_and_error
@@ -148,7 +148,8 @@ def analyze_prepared(
             )
     partners = dict(matching.pairs) if matching else {name: name for name in student_side.observable}
     looking = FanOutCollector(student, student_side.sites, seed, prepared.samples) if for_pruning else None
-    multiplied = OuterProducts(student, student_side.graph, queries or {})
+    queries = fitting_queries(student_side.graph, queries or {})
+    multiplied = OuterProducts(student, student_side.graph, queries)
     how: dict[str, Any] = {
         "samples": analysis.strength_samples,
         "seed": seed,
@@ -206,7 +207,7 @@ def analyze_prepared(
                 beta.mean,
                 taking,
                 read,
-                queries or {},
+                queries,
                 {name: products.mean(blocks) for name, blocks in products.means.items()},
                 output_power=beta.power,
                 model=student if for_pruning else None,

@@ -31,6 +31,24 @@ class QueryReaders:
     columns: np.ndarray
 
 
+def fitting_queries(graph: NodeGraph, queries: Mapping[str, QueryReaders]) -> dict[str, QueryReaders]:
+    """Those of ``queries`` whose columns the groups of ``graph`` have.
+
+    In a model that was cut so far that its heads have a single coordinate, the same group holds whole heads.
+
+    Args:
+        graph: the node graph of the model as it is now.
+        queries: group -> where its nodes are multiplied, of the model before it was cut.
+    """
+    fitting = {}
+    for name, item in queries.items():
+        slots = graph.by_name[name].slots if name in graph.by_name else ()
+        slot = next((s for s in slots if (s.param, s.dim) == (f"{item.module}.weight", 0)), None)
+        if slot is not None and int(item.columns.max()) < slot.coords.shape[1]:
+            fitting[name] = item
+    return fitting
+
+
 class OuterProducts:
     """E (rᵀ ∂f/∂q_k · q_k)² with r ~ N(0, I), summed over positions and heads, of every node k.
 
@@ -48,8 +66,7 @@ class OuterProducts:
 
     def __init__(self, model: nn.Module, graph: NodeGraph, queries: Mapping[str, QueryReaders]) -> None:
         self._graph = graph
-        known = [(name, item) for name, item in queries.items() if name in graph.by_name]
-        self._queries = [*known, *_tied_queries(model, graph)]
+        self._queries = [*fitting_queries(graph, queries).items(), *_tied_queries(model, graph)]
         modules = {item.module: model.get_submodule(item.module) for _, item in self._queries}
         self._hooks = ModuleHooks(modules, after=self._tap)
         self._sums = BlockSums()
