@@ -222,7 +222,7 @@ def prune_result(
         data=described,
         rounds=state.rounds,
         realigned=state.realigned.fitted if state.realigned else 0,
-        notes=(*graph.notes, *stage_progress, *prepared.stream.notes, *state.notes()),
+        notes=(*prepared.notes, *graph.notes, *stage_progress, *prepared.stream.notes, *state.notes()),
     )
 
 
