@@ -91,13 +91,15 @@ def test_a_block_that_no_parameter_can_move_stays() -> None:
     assert all(torch.equal(value, before[name]) for name, value in block.state_dict().items())
 
 
-def test_the_number_of_samples_follows_from_parameters_and_positions() -> None:
+def test_the_number_of_samples_follows_from_parameters_positions_and_samples() -> None:
     block, light = nn.Conv2d(64, 64, 3), nn.Conv2d(64, 64, 1)
     large, small = torch.zeros(2, 64, 28, 28), torch.zeros(2, 64, 7, 7)
-    assert samples_for(block, small, 1) > samples_for(light, small, 1) == 96
-    assert samples_for(block, small, 1) > samples_for(block, large, 1) == 48
-    assert samples_for(light, torch.zeros(2, 64, 56, 56), 1) == 16
-    assert samples_for(block, small.flatten(2).movedim(1, -1), -1) == samples_for(block, small, 1)
+    assert samples_for(block, small, 1, 64) > samples_for(light, small, 1, 64) == 96
+    assert samples_for(block, small, 1, 64) > samples_for(block, large, 1, 64) == 48
+    assert samples_for(light, torch.zeros(2, 64, 56, 56), 1, 64) == 16
+    assert samples_for(block, small.flatten(2).movedim(1, -1), -1, 64) == samples_for(block, small, 1, 64)
+    few, many = (samples_for(block, large, 1, samples) for samples in (0, 10**6))
+    assert 4 * (few - 1) < many <= 4 * few
 
 
 @pytest.mark.parametrize("samples", [1, 2, 3, 16, 24, 64, 200])

@@ -93,7 +93,7 @@ def fit_block(
         x, version = small_run.entered.pop(block.name)
         if not isinstance(y, Tensor) or not isinstance(now, Tensor) or version_of(x) != version:
             return False, f"block {block.name!r} is fitted layer by layer only: it changes its input in place"
-        take = -(-samples_for(module, now, block.dim, where) // len(runs))
+        take = -(-samples_for(module, now, block.dim, scheduler.samples, where) // len(runs))
         entered.append(x)
         wanted.append(_target(block, y[:take]))
     inputs = torch.cat([x[: len(y)] for x, y in zip(entered, wanted, strict=True)])
