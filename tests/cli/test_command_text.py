@@ -19,6 +19,7 @@ OPTIONS = [
         "1,1,1",
         "--trust",
     ],
+    ["--data", "a.txt", "--length", "256", "--tokenizer", "my model/"],
     ["--example-input", "it's.npy", "--device", "meta", "--augment", "noise", "--interpolation", "nearest"],
     [],
 ]

@@ -10,7 +10,7 @@ from tsdistill.options.data_options import BATCH_SIZE
 OUT = "small.safetensors"
 
 _TEXTS = ("arch", "input_size", "mean", "std", "interpolation", "example_input", "device", "data")
-_READING = ("samples", "batch_size", "augment", "seed")
+_READING = ("tokenizer", "length", "samples", "batch_size", "augment", "seed")
 _DEFAULTS = {"device": "cpu", "batch_size": BATCH_SIZE, "seed": 0}
 """Values that are left out of the command because they are the defaults."""
 
