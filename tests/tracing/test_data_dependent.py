@@ -7,8 +7,9 @@ from torchvision.models import detection
 from torchvision.ops import MultiScaleRoIAlign, nms, roi_align
 
 import tsdistill as tsd
-from tsdistill.tracing.cut_verification import STRICT, difference, reference
+from tsdistill.tracing.cut_verification import reference
 from tsdistill.tracing.labelled_run import record
+from tsdistill.tracing.output_tolerance import STRICT, difference
 from tsdistill.tracing.replay import replay
 from tsdistill.tracing.surgery import checked, remove_coordinates, removed_mask
 

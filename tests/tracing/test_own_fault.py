@@ -10,8 +10,9 @@ from tsdistill.errors import TsdistillError
 from tsdistill.runtime.forward import forward
 from tsdistill.runtime.modes import OwnFault, run
 from tsdistill.tracing import tracer
-from tsdistill.tracing.cut_verification import STRICT, difference, reference
+from tsdistill.tracing.cut_verification import reference
 from tsdistill.tracing.labelled_run import record
+from tsdistill.tracing.output_tolerance import STRICT, difference
 from tsdistill.tracing.replay import _Replay, replay
 from tsdistill.tracing.surgery import remove_coordinates, removed_mask
 from tsdistill.tracing.tracer import Tracer

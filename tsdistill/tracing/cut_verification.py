@@ -18,16 +18,11 @@ from tsdistill.runtime.unchanged import preserved_models
 from tsdistill.tracing.additional_runs import runs_in_training
 from tsdistill.tracing.labels import Labels
 from tsdistill.tracing.model_copy import deepcopy_model
+from tsdistill.tracing.output_tolerance import LENIENT, STRICT, difference
 from tsdistill.tracing.replay import CutRun, replay
 from tsdistill.tracing.sibling_modules import run_all
 from tsdistill.tracing.trace_aligner import TraceAligner
 from tsdistill.tracing.trace_record import Record, Step
-
-STRICT = 2e-4
-"""How far the outputs of a right cut may be from the reference, relative to the largest value."""
-
-LENIENT = 2e-3
-"""The same where only float32 can be had, with its rounding through a deep network."""
 
 _PRODUCTS = frozenset(("mm", "bmm", "addmm", "baddbmm", "mv", "addmv", "dot", "vdot", "convolution"))
 """Operators whose sums are over products of two operands."""
@@ -196,26 +191,6 @@ def disagreement(run: CutRun, model: nn.Module, output: Sequence[torch.Tensor]) 
             exact = reference(deepcopy_model(model).double(), wide, run.record, run.gone)
             return difference(list(again.output), exact, STRICT)
     return difference(list(output), wanted, LENIENT)
-
-
-def difference(outputs: list[torch.Tensor], wanted: list[torch.Tensor], tolerance: float) -> str | None:
-    """What differs between two lists of outputs, or None when they agree to ``tolerance``, relative to the
-    largest value of each."""
-    if len(outputs) != len(wanted):
-        return f"{len(outputs)} outputs instead of {len(wanted)}"
-    for a, b in zip(outputs, wanted, strict=True):
-        if a.shape != b.shape:
-            return f"output of shape {tuple(a.shape)} instead of {tuple(b.shape)}"
-        if not a.numel() or (not a.is_floating_point() and not a.is_complex()):
-            continue
-        a, b = a.double() if not a.is_complex() else a, b.double() if not b.is_complex() else b
-        if not bool(torch.isfinite(b.abs()).all()):
-            return "its output is not finite"
-        scale = float(b.abs().max()) + 1e-12
-        error = float((a - b).abs().max()) / scale
-        if not error <= tolerance:
-            return f"output differs by {error:.2g} of its largest value"
-    return None
 
 
 def failure_in_use(

@@ -18,9 +18,9 @@ from tsdistill.runtime.nests import tensors
 from tsdistill.statistics.outer_products import QueryReaders
 from tsdistill.tracing import trace
 from tsdistill.tracing.block_axes import head_size_groups
-from tsdistill.tracing.cut_verification import difference
 from tsdistill.tracing.graph import NodeGraph
 from tsdistill.tracing.model_copy import deepcopy_model
+from tsdistill.tracing.output_tolerance import difference
 from tsdistill.tracing.trace import further_inputs
 
 _EQUAL = 1e-3
