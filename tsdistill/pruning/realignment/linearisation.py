@@ -120,16 +120,8 @@ def _convolve(x: Tensor, weight: Tensor, how: _How) -> Tensor:
     return torch.convolution(x, weight, None, stride, padding, dilation, False, [0] * len(stride), groups)
 
 
-def _gradient(g: Tensor, x: Tensor, weight: Tensor, how: _How, mask: list[bool]) -> Tensor:
-    stride, padding, dilation, groups = how
-    gradients = torch.ops.aten.convolution_backward(
-        g, x, weight, None, stride, padding, dilation, False, [0] * len(stride), groups, mask
-    )
-    return gradients[mask.index(True)]
-
-
 class _Convolution(Function):
-    """A convolution whose gradients are `_InputGradient` and `_WeightGradient`."""
+    """A convolution whose gradients are `_Gradient`."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, how: _How) -> Tensor:
@@ -142,37 +134,29 @@ class _Convolution(Function):
         (g,), (x, weight) = grads, ctx.saved_tensors
         by_input, by_weight, _ = ctx.needs_input_grad
         return (
-            _InputGradient.apply(g, x, weight, ctx.how) if by_input else None,
-            _WeightGradient.apply(g, x, weight, ctx.how) if by_weight else None,
+            _Gradient.apply(g, x, weight, ctx.how, False) if by_input else None,
+            _Gradient.apply(g, x, weight, ctx.how, True) if by_weight else None,
             None,
         )
 
 
-class _InputGradient(Function):
-    """The derivative of a convolution by its input, a linear function of the gradient that comes in."""
+class _Gradient(Function):
+    """The derivative of a convolution by its input, or by its weight: a linear function of the gradient that
+    comes in, whose own derivative is the convolution with the other operand."""
 
     @staticmethod
-    def forward(ctx: Any, g: Tensor, x: Tensor, weight: Tensor, how: _How) -> Tensor:
-        ctx.save_for_backward(weight)
-        ctx.how = how
-        return _gradient(g, x, weight, how, [True, False, False])
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
-        (weight,) = ctx.saved_tensors
-        return _convolve(grads[0], weight, ctx.how), None, None, None
-
-
-class _WeightGradient(Function):
-    """The derivative of a convolution by its weight, a linear function of the gradient that comes in."""
-
-    @staticmethod
-    def forward(ctx: Any, g: Tensor, x: Tensor, weight: Tensor, how: _How) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.how = how
-        return _gradient(g, x, weight, how, [False, True, False])
+    def forward(ctx: Any, g: Tensor, x: Tensor, weight: Tensor, how: _How, by_weight: bool) -> Tensor:
+        ctx.save_for_backward(x if by_weight else weight)
+        ctx.how, ctx.by_weight = how, by_weight
+        stride, padding, dilation, groups = how
+        mask = [not by_weight, by_weight, False]
+        gradients = torch.ops.aten.convolution_backward(
+            g, x, weight, None, stride, padding, dilation, False, [0] * len(stride), groups, mask
+        )
+        return gradients[by_weight]
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        (x,) = ctx.saved_tensors
-        return _convolve(x, grads[0], ctx.how), None, None, None
+        (other,) = ctx.saved_tensors
+        operands = (other, grads[0]) if ctx.by_weight else (grads[0], other)
+        return _convolve(*operands, ctx.how), None, None, None, None
