@@ -185,6 +185,28 @@ def _read(parts: Iterable[list[Any]], first: int, name: str, unreadable: Unreada
             yield part.x, part.y
 
 
+class KeptItems:
+    """The items of an iterator, which are kept in memory so that they can be read again.
+
+    Args:
+        items: the iterator; it is read no further than is asked for.
+    """
+
+    def __init__(self, items: Iterator[Any]) -> None:
+        self._items, self._kept = items, list[Any]()
+
+    def __iter__(self) -> Iterator[Any]:
+        place = 0
+        while True:
+            if place == len(self._kept):
+                try:
+                    self._kept.append(next(self._items))
+                except StopIteration:
+                    return
+            yield self._kept[place]
+            place += 1
+
+
 class BatchSource(SampleSource):
     """Batches that the caller gives: a sequence, a ``DataLoader``, any iterable, or an iterator, which is
     read once.
@@ -202,7 +224,7 @@ class BatchSource(SampleSource):
         self.name, self._spec, self._seed = name, spec, seed
         self.unreadable = Unreadable()
         self._batches = batches
-        self._kept: list[Batch] | None = [] if isinstance(batches, Iterator) else None
+        self._kept = KeptItems(map(self._ready, batches)) if isinstance(batches, Iterator) else None
         generator = getattr(batches, "generator", None)
         self._generator = generator if isinstance(generator, torch.Generator) else None
         self._state = self._generator.get_state() if self._generator is not None else None
@@ -225,14 +247,11 @@ class BatchSource(SampleSource):
                 if stop is not None and count >= stop:
                     return stop
             self.total = count
-        return self.total if stop is None or self.total is None else min(stop, self.total)
+        return super().available(stop)
 
     def _items(self) -> Iterator[Batch]:
         if self._kept is not None:
             yield from self._kept
-            for batch in self._batches:
-                self._kept.append(self._ready(batch))
-                yield self._kept[-1]
             return
         if self._generator is not None and self._state is not None:
             self._generator.set_state(self._state)

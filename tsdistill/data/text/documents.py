@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from tsdistill.errors import TsdistillError, cause_of
 from tsdistill.printable import printable
@@ -201,36 +202,34 @@ def _json(line: str, where: str) -> Any:
 
 
 def _lines(path: Path) -> Iterator[str]:
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            yield from file
-    except UnicodeDecodeError as error:
-        raise _not_utf8(path, error) from error
-    except OSError as error:
-        raise TsdistillError(f"{path} cannot be read ({cause_of(error)}); see that it may be read") from error
+    with _opened(path) as file:
+        yield from file
 
 
 def _blocks(path: Path) -> Iterator[Document]:
     """A text file in blocks that end before an empty line or, without one, before a line end; a tokenizer
     makes the same tokens of them as of the whole."""
     rest, first = "", True
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            while piece := file.read(_BLOCK):
-                rest += piece
-                end = max(rest.rfind("\n\n"), 0) or max(rest.rfind("\n"), 0)
-                if len(rest) >= _BLOCK and end:
-                    yield Document(rest[:end], continued=not first)
-                    rest, first = rest[end:], False
-    except UnicodeDecodeError as error:
-        raise _not_utf8(path, error) from error
-    except OSError as error:
-        raise TsdistillError(f"{path} cannot be read ({cause_of(error)}); see that it may be read") from error
+    with _opened(path) as file:
+        while piece := file.read(_BLOCK):
+            rest += piece
+            end = max(rest.rfind("\n\n"), 0) or max(rest.rfind("\n"), 0)
+            if len(rest) >= _BLOCK and end:
+                yield Document(rest[:end], continued=not first)
+                rest, first = rest[end:], False
     if rest:
         yield Document(rest, continued=not first)
 
 
-def _not_utf8(path: Path, error: UnicodeDecodeError) -> TsdistillError:
-    return TsdistillError(
-        f"{path} is not UTF-8 (byte 0x{error.object[error.start]:02x}); convert it (iconv -t UTF-8)"
-    )
+@contextmanager
+def _opened(path: Path) -> Iterator[TextIO]:
+    """A text file; one that is not UTF-8, or cannot be read, is an error of one line."""
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            yield file
+    except UnicodeDecodeError as error:
+        raise TsdistillError(
+            f"{path} is not UTF-8 (byte 0x{error.object[error.start]:02x}); convert it (iconv -t UTF-8)"
+        ) from error
+    except OSError as error:
+        raise TsdistillError(f"{path} cannot be read ({cause_of(error)}); see that it may be read") from error

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from tsdistill.data.named_datasets import split_options
 from tsdistill.data.numpy_files import read_npy
-from tsdistill.data.sample_source import PrivateRandom
+from tsdistill.data.sample_source import KeptItems, PrivateRandom
 from tsdistill.data.text import documents
 from tsdistill.data.text.documents import LINE_SUFFIXES, TEXT_SUFFIXES, Document, Fields
 from tsdistill.data.text.text_spec import CAUSAL, CLASSES, FEATURES, MASKED, PAIRS, TextSpec
@@ -179,9 +179,11 @@ def of_python(data: Any, spec: TextSpec) -> tuple[Dataset | None, Any]:
     except StopIteration:
         return None, data
     if isinstance(data, Iterator):
-        data = _Kept(chain([first], iterator)) if _is_document(first) else chain([first], iterator)
+        data = chain([first], iterator)
     if not _is_document(first):
         return None, data
+    if isinstance(data, Iterator):
+        data = KeptItems(data)
     fields = _fields(None, spec)
     small = isinstance(data, (list, tuple))
 
@@ -189,24 +191,6 @@ def of_python(data: Any, spec: TextSpec) -> tuple[Dataset | None, Any]:
         return documents.of_python(data, fields, "the data")
 
     return _of_documents(read, spec, "the texts", small=small), data
-
-
-class _Kept:
-    """The items of an iterator, which can be gone through again."""
-
-    def __init__(self, items: Iterator[Any]) -> None:
-        self._items, self._kept = items, list[Any]()
-
-    def __iter__(self) -> Iterator[Any]:
-        place = 0
-        while True:
-            if place == len(self._kept):
-                try:
-                    self._kept.append(next(self._items))
-                except StopIteration:
-                    return
-            yield self._kept[place]
-            place += 1
 
 
 def _is_document(item: Any) -> bool:
