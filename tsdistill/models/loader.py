@@ -71,17 +71,13 @@ def load(
     if inputs.example_input is not None and inputs.input_size is not None:
         example, size = written("example_input"), written("input_size")
         raise TsdistillError(f"{example} and {size} both say how inputs look; leave one out")
-    attach(model, replace(info, input=override(info.input, inputs), name=text, **_text(inputs)))
+    stated = {"tokenizer": inputs.tokenizer, "length": inputs.length}
+    attach(model, replace(info, input=override(info.input, inputs), name=text, **stated))
     model = model.eval().to(device)
     if inputs.example_input is not None:
         first = next((p for p in model.parameters() if p.is_floating_point()), None)
         give_example(model, moved_like(inputs.example_input, first))
     return model
-
-
-def _text(inputs: InputOptions) -> dict[str, Any]:
-    """What the user says of text, as fields of `ModelInfo`."""
-    return {"tokenizer": inputs.tokenizer, "length": inputs.length}
 
 
 def _is_file(text: str) -> bool:

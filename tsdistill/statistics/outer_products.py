@@ -59,14 +59,14 @@ class OuterProducts:
     Args:
         model: the model, at rest; backward passes run inside the block.
         graph: its node graph.
-        queries: group -> where its nodes are multiplied.
+        queries: group -> where its nodes are multiplied (see `fitting_queries`).
 
     `begin` says which samples run inside the next block.
     """
 
     def __init__(self, model: nn.Module, graph: NodeGraph, queries: Mapping[str, QueryReaders]) -> None:
         self._graph = graph
-        self._queries = [*fitting_queries(graph, queries).items(), *_tied_queries(model, graph)]
+        self._queries = [*queries.items(), *_tied_queries(model, graph)]
         modules = {item.module: model.get_submodule(item.module) for _, item in self._queries}
         self._hooks = ModuleHooks(modules, after=self._tap)
         self._sums = BlockSums()

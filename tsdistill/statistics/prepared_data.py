@@ -151,11 +151,11 @@ def prepare(
                 "samples are made up in the form of a tensor or of tensors by name (batch 1), the example "
                 f"input is neither; give {written('data')}"
             )
-    text = None if spec is not None or data is None else input_spec(model, inputs, teacher)
+    text = None if spec is not None else input_spec(model, inputs, teacher)
     if spec is None and text is None and isinstance(data, str):
         example_for(model, example_input)
     stream = open_data(data, spec or text, inputs.reading, seed=seed, arguments=arguments)
-    notes = (RANDOM_TOKENS,) if unasked and input_spec(model, inputs) is not None and spec is None else ()
+    notes = (RANDOM_TOKENS,) if unasked and text is not None else ()
     if strategy is not None:
         strategy = prepared(strategy, _setting(teacher or model, stream, spec, seed))
     example = _example(model, spec, stream, example_input)

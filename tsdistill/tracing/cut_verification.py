@@ -21,7 +21,7 @@ from tsdistill.tracing.model_copy import deepcopy_model
 from tsdistill.tracing.output_tolerance import LENIENT, STRICT, difference
 from tsdistill.tracing.replay import CutRun, replay
 from tsdistill.tracing.sibling_modules import run_all
-from tsdistill.tracing.trace_aligner import TraceAligner
+from tsdistill.tracing.trace_aligner import TraceAligner, operator_kind
 from tsdistill.tracing.trace_record import Record, Step
 
 _PRODUCTS = frozenset(("mm", "bmm", "addmm", "baddbmm", "mv", "addmv", "dot", "vdot", "convolution"))
@@ -102,7 +102,7 @@ class _MaskedRun(TraceAligner):
 def _leave_out(op: str, args: list, summed: Sequence[tuple[int, int, np.ndarray]]) -> bool:
     """Take the coordinates that do not stay out of both operands of a convolution or a large product of
     matrices, which costs less than a product with zeros; False, with ``args`` as they are, for others."""
-    name = _name(op)
+    name = operator_kind(op)
     operands: Sequence[tuple[int, int, np.ndarray]]
     if name == "convolution" and args[8] == 1:
         kernel = 0 if args[6] else 1
@@ -118,10 +118,6 @@ def _leave_out(op: str, args: list, summed: Sequence[tuple[int, int, np.ndarray]
     return True
 
 
-def _name(op: str) -> str:
-    return op.removeprefix("aten.").partition(".")[0]
-
-
 def _selected(tensor: torch.Tensor, dim: int, stays: np.ndarray) -> torch.Tensor:
     """The coordinates that stay, with the dimensions in the same order in memory: on that order depends which
     operators run behind (the pooling of channels-last tensors, reshapes)."""
@@ -135,7 +131,7 @@ def _smallest(
 ) -> Sequence[tuple[int, int, np.ndarray]]:
     """Of two operands of a product that lose the same coordinates the smaller one: zeros in it are enough.
     Other operators, distances say, need them in both."""
-    if _name(op) in _PRODUCTS and len(summed) == 2 and np.array_equal(summed[0][2], summed[1][2]):
+    if operator_kind(op) in _PRODUCTS and len(summed) == 2 and np.array_equal(summed[0][2], summed[1][2]):
         return [min(summed, key=lambda operand: args[operand[0]].numel())]
     return summed
 
