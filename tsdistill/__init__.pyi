@@ -35,9 +35,11 @@ from tsdistill.pruning import prune as prune
 from tsdistill.pruning import prune_result as prune_result
 from tsdistill.pruning import prune_to_drop as prune_to_drop
 from tsdistill.pruning import sweep as sweep
+from tsdistill.tracing import Branch as Branch
 from tsdistill.tracing import NodeGraph as NodeGraph
 from tsdistill.tracing import cut as cut
 from tsdistill.tracing import trace as trace
+from tsdistill.tracing import trace_branches as trace_branches
 
 __all__: list[str]
 __version__: str

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 from torch.nn.modules.batchnorm import _NormBase as NormBase
 from torch.nn.modules.conv import _ConvNd as ConvNd
@@ -24,12 +25,14 @@ __all__ = [
     "ConvTransposeNd",
     "DisableTorchFunction",
     "NormBase",
+    "StorageWeakRef",
     "TorchDispatchMode",
     "base_of",
     "buffers_of",
     "children_of",
     "is_batched",
     "is_wrapped",
+    "mutated_arguments",
     "named_modules_of",
     "parameters_of",
     "pre_hooks_of",
@@ -116,6 +119,19 @@ def storage_key(storage: torch.UntypedStorage) -> int:
     """A number that two storages have in common while they are one and alive."""
     key: int = storage._cdata
     return key
+
+
+def mutated_arguments(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+    """What an operator is given to write its result into."""
+    schema = func._schema
+    if not schema.is_mutable:
+        return []
+    written = [
+        argument.alias_info is not None and argument.alias_info.is_write for argument in schema.arguments
+    ]
+    places = zip(schema.arguments, written, strict=True)
+    positional = [value for value, writes in zip(args, written, strict=False) if writes]
+    return positional + [kwargs[a.name] for a, writes in places if writes and a.name in kwargs]
 
 
 def is_batched(value: Any) -> bool:

@@ -1,6 +1,19 @@
 """Which coordinates of which parameters are one node: found by running the model once, cut for real."""
 
+from tsdistill.tracing.branches import Branch, trace_branches
 from tsdistill.tracing.graph import Frozen, Group, NodeGraph, Reader, Slot, Term
 from tsdistill.tracing.trace import Cut, cut, trace
 
-__all__ = ["Cut", "Frozen", "Group", "NodeGraph", "Reader", "Slot", "Term", "cut", "trace"]
+__all__ = [
+    "Branch",
+    "Cut",
+    "Frozen",
+    "Group",
+    "NodeGraph",
+    "Reader",
+    "Slot",
+    "Term",
+    "cut",
+    "trace",
+    "trace_branches",
+]
