@@ -36,8 +36,10 @@ from tsdistill.pruning import prune_result as prune_result
 from tsdistill.pruning import prune_to_drop as prune_to_drop
 from tsdistill.pruning import sweep as sweep
 from tsdistill.tracing import Branch as Branch
+from tsdistill.tracing import BranchCut as BranchCut
 from tsdistill.tracing import NodeGraph as NodeGraph
 from tsdistill.tracing import cut as cut
+from tsdistill.tracing import remove_branches as remove_branches
 from tsdistill.tracing import trace as trace
 from tsdistill.tracing import trace_branches as trace_branches
 

@@ -60,7 +60,8 @@ def test_the_stream_of_a_branch():
     graph = tsd.trace(model, example)
     streams = {branch.name: branch.stream for branch in tsd.trace_branches(model, example, graph=graph)}
     assert streams["layer1.0"] == streams["layer1.1"] == ("stem",)
-    assert len(streams["layer2.0"]) == 1 and streams["layer2.0"] != ("stem",)
+    assert len(streams["layer2.0"]) == 1
+    assert streams["layer2.0"] != ("stem",)
 
 
 def test_branches_of_one_sum_are_rivals_and_lie_in_the_branch_around_them():
@@ -68,10 +69,10 @@ def test_branches_of_one_sum_are_rivals_and_lie_in_the_branch_around_them():
     branches = {branch.name: branch for branch in tsd.trace_branches(model, example)}
     assert branches["blocks.0.mlp"].rivals == ("blocks.0.attention",)
     assert branches["blocks.0.mlp"].within == branches["blocks.0.attention"].within == "blocks.0"
-    assert branches["blocks.0"].within is None and not branches["blocks.0"].rivals
+    assert (branches["blocks.0"].within, branches["blocks.0"].rivals) == (None, ())
     nested, example = network("nested")
     within = {branch.name: branch.within for branch in tsd.trace_branches(nested, example)}
-    assert within["layer1.0.inner"] == "layer1.0" and within["layer1.0"] is None
+    assert (within["layer1.0.inner"], within["layer1.0"]) == ("layer1.0", None)
 
 
 def test_a_projection_is_a_shortcut_and_no_branch():

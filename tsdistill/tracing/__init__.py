@@ -1,11 +1,13 @@
 """Which coordinates of which parameters are one node: found by running the model once, cut for real."""
 
+from tsdistill.tracing.branch_surgery import BranchCut, remove_branches
 from tsdistill.tracing.branches import Branch, trace_branches
 from tsdistill.tracing.graph import Frozen, Group, NodeGraph, Reader, Slot, Term
 from tsdistill.tracing.trace import Cut, cut, trace
 
 __all__ = [
     "Branch",
+    "BranchCut",
     "Cut",
     "Frozen",
     "Group",
@@ -14,6 +16,7 @@ __all__ = [
     "Slot",
     "Term",
     "cut",
+    "remove_branches",
     "trace",
     "trace_branches",
 ]

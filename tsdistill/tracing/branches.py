@@ -134,14 +134,16 @@ class _Ownership:
         return below
 
     def outermost(self, steps: frozenset[int]) -> tuple[str, ...]:
-        """The largest modules all of whose calls lie in ``steps``, in forward order."""
+        """The largest modules that can be replaced, with all calls in ``steps``; in forward order."""
         inside = {
             name for name, calls in self._flow.calls_of.items() if all(self._lies(c, steps) for c in calls)
         }
         whole = {
             name
-            for name in self._flow.calls_of
-            if name in inside and all(each in inside for each in self._below[name])
+            for name, calls in self._flow.calls_of.items()
+            if name in inside
+            and all(call.replaceable for call in calls)
+            and all(each in inside for each in self._below[name])
         }
         outer = [name for name in whole if not any(parent in whole for parent in _parents(name))]
         return tuple(sorted(outer, key=lambda name: self._order[id(self._flow.calls_of[name][0])]))

@@ -100,6 +100,11 @@ class FlowCall:
     outputs: tuple[Operand | None, ...] = ()
     written: bool = False
 
+    @property
+    def replaceable(self) -> bool:
+        """Whether another module can give what this call gives: tensors, for an activation among others."""
+        return bool(self.form) and any(operand.floating for operand in self.inputs.values())
+
 
 @dataclass(frozen=True, eq=False)
 class DataFlow:
