@@ -10,6 +10,7 @@ from pathlib import Path
 from tsdistill.distillation.run_folder import FILES
 from tsdistill.models.files.header import Header, dump
 from tsdistill.models.info import ModelInfo
+from tsdistill.models.replacements import Replacement
 from tsdistill.pruning.plan_file import PruningPlan
 
 ROOT = Path(__file__).parents[1]
@@ -85,7 +86,8 @@ def _fields_of(section: str) -> set[str]:
 
 
 def test_the_format_of_models_is_documented_field_by_field() -> None:
-    header = json.loads(dump(Header(ModelInfo(arch="timm:resnet18"))))
+    replaced = (Replacement("layer1.0", 0, passes=True),)
+    header = json.loads(dump(Header(ModelInfo(arch="timm:resnet18"), replaced=replaced)))
     assert _fields_of("Models") == set(header)
 
 

@@ -1,7 +1,7 @@
 """What is used here of PyTorch and is private there: the one place to look at when a version changes it.
 
-No other module names these (a test holds that), but for the two whose text goes into the files of exported
-models (`models.attention` and `models.widths`) and cannot import this package there.
+No other module names these (a test holds that), but for the three whose text goes into the files of exported
+models (`models.attention`, `models.constant_modules`, `models.widths`) and cannot import this package there.
 """
 
 from __future__ import annotations

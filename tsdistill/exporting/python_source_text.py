@@ -14,9 +14,10 @@ from typing import Any
 from tsdistill.exporting import literals
 from tsdistill.exporting.export_inputs import Example
 from tsdistill.exporting.factory_source import Factory
-from tsdistill.models import attention, widths
+from tsdistill.models import attention, constant_modules, widths
 from tsdistill.models.files.header import Header
 from tsdistill.models.info import Attribute
+from tsdistill.models.replacements import Replacement
 
 IMPORTS = (
     "import torch",
@@ -201,6 +202,7 @@ def _build(content: Content) -> str:
         "def build(weights: str | Path = WEIGHTS) -> nn.Module:\n"
         '    """Build the architecture and give it the stored tensors, widths and shape constants."""\n'
         f"    model = {factory.call}\n"
+        f"{_replaced(header.replaced)}"
         "    tensors = load_file(weights)\n"
         f"{ORDERS if header.orders else ''}{TIED if header.tied else ''}"
         "    place(model, tensors)\n"
@@ -209,6 +211,24 @@ def _build(content: Content) -> str:
         f"{FIT_ATTENTION if content.has_attention else '        sync_module(module)'}\n"
         "    return model.eval()\n"
     )
+
+
+def _replaced(replacements: Iterable[Replacement]) -> str:
+    """Statements that put modules without work in the place of others; none where there are none."""
+    lines = []
+    for each in replacements:
+        if each.passes:
+            new = f"PassThrough({each.source!r})"
+        else:
+            options = {
+                name: getattr(each, name) for name in ("rank", "place", "axis", "channels", "writable")
+            }
+            keywords = ", ".join(f"{name}={value!r}" for name, value in options.items())
+            new = f"Constant({each.source!r}, {each.form!r}, {each.sizes!r}, {keywords})"
+        lines.append(f"        {literals.quoted(each.module)}: {new},\n")
+    if not lines:
+        return ""
+    return "    replaced: dict[str, nn.Module] = {\n" + "".join(lines) + "    }\n    put(model, replaced)\n"
 
 
 def _definitions(content: Content) -> list[str]:
@@ -239,7 +259,8 @@ def _own_imports(content: Content) -> list[ast.stmt]:
 
 
 def _copied_modules(content: Content) -> list[ModuleType]:
-    return [attention, widths] if content.has_attention else [widths]
+    replaced = [constant_modules] if content.header.replaced else []
+    return [attention, widths, *replaced] if content.has_attention else [widths, *replaced]
 
 
 def _sample_function(example: Example) -> str:

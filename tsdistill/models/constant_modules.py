@@ -105,6 +105,15 @@ class Constant(nn.Module):
         return values if self.form == "tensor" else f"{self.form} of {len(self.sizes)}, {values}"
 
 
+def put(model: nn.Module, new: dict[str, nn.Module]) -> None:
+    """Put modules in the place of those of ``model`` with these names, under every name that they have."""
+    taking = {id(model.get_submodule(name)): module for name, module in new.items()}
+    for module in list(model.modules()):
+        for name, child in module._modules.items():
+            if id(child) in taking:
+                module._modules[name] = taking[id(child)]
+
+
 def _size(x: torch.Tensor, rule: tuple[int, ...]) -> int:
     if len(rule) == 1:
         return rule[0]

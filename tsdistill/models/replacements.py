@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from tsdistill.errors import TsdistillError
-from tsdistill.models.constant_modules import Constant, PassThrough
-from tsdistill.torch_private import children_of
+from tsdistill.models.constant_modules import Constant, PassThrough, put
 
 FORMS = ("tensor", "tuple", "list")
 """What a `Constant` may give."""
@@ -88,18 +87,14 @@ def replace_modules(model: nn.Module, replacements: Iterable[Replacement]) -> No
     Raises:
         TsdistillError: there is no module of a name.
     """
-    new: dict[int, nn.Module] = {}
+    new: dict[str, nn.Module] = {}
     for each in replacements:
         try:
             old = model.get_submodule(each.module)
         except AttributeError as error:
             raise TsdistillError(f"there is no module {each.module!r} to replace") from error
-        new[id(old)] = _like(each.build(), old)
-    for module in list(model.modules()):
-        table = children_of(module)
-        for name, child in table.items():
-            if child is not None and id(child) in new:
-                table[name] = new[id(child)]
+        new[each.module] = _like(each.build(), old)
+    put(model, new)
 
 
 def _like(new: nn.Module, old: nn.Module) -> nn.Module:

@@ -302,7 +302,7 @@ def good(tmp_path_factory):
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("version", 2, "is of format '2'"),
+        ("version", 3, "is of format '3'"),
         ("version", None, "is of format 'None'"),
         ("arch", 3, "no valid 'arch'"),
         ("arch", "timm:no_such_model", "cannot be built"),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,7 @@ from tsdistill.errors import TsdistillError
 from tsdistill.models.files.stored_weights import check_types, difference, place
 from tsdistill.models.info import Attribute, ModelInfo
 from tsdistill.models.plain_tensors import awaited, hold, named_constants
+from tsdistill.models.replacements import Replacement, replace_modules, replacements_of
 from tsdistill.models.sources import catalog
 from tsdistill.models.sources.specs import in_catalog
 from tsdistill.models.widths import sync_widths
@@ -36,6 +38,7 @@ def apply(
     info: ModelInfo,
     tied: Mapping[str, str],
     where: str | Path,
+    replaced: Iterable[Replacement] = (),
 ) -> None:
     """Make ``model``, fresh from its factory, the one that ``tensors`` and ``info`` describe.
 
@@ -48,12 +51,14 @@ def apply(
         info: names of the architecture, changed attributes and buffers.
         tied: names that share the parameter of another name.
         where: begins the message of an error.
+        replaced: modules that others without work take the place of.
 
     Raises:
         TsdistillError: names, numbers of dimensions, or attributes that the architecture does not have;
             ``where`` begins the message.
     """
     try:
+        replace_modules(model, replaced)
         hold(model, info.buffers, tensors)
     except TsdistillError as error:
         raise TsdistillError(f"{where}: damaged metadata: {error}") from error
@@ -92,7 +97,9 @@ def reconcile(model: nn.Module, info: ModelInfo) -> ModelInfo:
     if built.arch != info.arch and in_catalog(built.arch):  # what the file will name, in place of a folder
         built = catalog.build_empty(built.arch)
     info = replace(info, arch=built.arch, input=info.input or built.input)
-    fresh = built.model
+    fresh, replaced = built.model, tuple(replacements_of(model))
+    with suppress(TsdistillError):  # what is missing is named below
+        replace_modules(fresh, replaced)
     buffers, fresh_buffers = (
         dict(model.named_buffers()),
         {**dict(fresh.named_buffers()), **dict(named_constants(fresh))},

@@ -22,6 +22,7 @@ from tsdistill.models.files.stored_weights import check_finite
 from tsdistill.models.files.tensor_file import write_tensors
 from tsdistill.models.info import ModelInfo
 from tsdistill.models.origin import info_of
+from tsdistill.models.replacements import replacements_of
 from tsdistill.models.sources import catalog, hf_source
 from tsdistill.models.sources.specs import in_catalog
 from tsdistill.options.option_fields import written
@@ -72,7 +73,7 @@ def save(model: nn.Module, path: str | Path, *, arch: str | None = None) -> None
     info = reconcile(model, replace(info, arch=spec))
     tensors, tied = _tensors(model, info.buffers)
     orders = {name: order for name, t in tensors.items() if (order := _order(t)) is not None}
-    text = header.dump(Header(info, tied, orders))
+    text = header.dump(Header(info, tied, orders, tuple(replacements_of(model))))
     stored = {name: _dense(t) for name, t in tensors.items()}
     _write(path, stored, text)
 
@@ -107,7 +108,7 @@ def restore(path: Path, contents: Contents, *, arch: str | None, trust: bool) ->
             raise TsdistillError(f"{path}: damaged metadata: {alias} cannot be shared with {name}")
         tensors[alias] = tensors[name]
     info = replace(stored.info, arch=built.arch)
-    apply(built.model, tensors, info, stored.tied, path)
+    apply(built.model, tensors, info, stored.tied, path, stored.replaced)
     return built.model, info
 
 
