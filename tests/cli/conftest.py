@@ -74,6 +74,22 @@ def overflowing():
     return _filled(nn.Sequential(nn.Linear(12, 30), Exp(), nn.Linear(30, 4)))
 
 
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm, self.conv = nn.BatchNorm2d(16), nn.Conv2d(16, 16, 3, padding=1)
+
+    def forward(self, x):
+        return x + self.conv(torch.relu(self.norm(x)))
+
+
+def residual():
+    return _filled(nn.Sequential(
+        nn.Conv2d(3, 16, 3, padding=1), Block(), Block(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 5),
+    ))
+
+
 def not_finite():
     model = vectors()
     model[0].weight.data[3, 3] = float("nan")

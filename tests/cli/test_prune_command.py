@@ -168,7 +168,7 @@ def test_a_dry_run_writes_nothing(fork: Run, work: Path) -> None:
         (["--macs", "0.5", "-o", "empty"], ["empty"]),
         (["--plan", "nowhere.json", "-o", "x.pt"], ["nowhere.json"]),
         (["--plan", "networks.py", "-o", "x.pt"], ["plan"]),
-        (["--plan", "bare.pt", "-o", "x.pt"], ["bare.pt"]),
+        (["--plan", "dropped.pt", "-o", "x.pt"], ["dropped.pt"]),
         (["--plan", "plan.json", "--macs", "0.5", "-o", "x.pt"], ["--macs", "--plan"]),
         (["--plan", "plan.json", "--rounds", "2", "-o", "x.pt"], ["--rounds and --plan"]),
         (["--macs", "0.5", "--rounds", "0", "-o", "x.pt"], ["--rounds", "0"]),
@@ -235,3 +235,38 @@ def test_heads_go_whole_or_by_their_size(fork: Run, work: Path) -> None:
     gone = len(shown["size"]["groups"]["blocks.0.attn.qkv"]["removed"])
     assert small.blocks[0].attn.head_dim == 8 - gone
     one_line(fork("prune", *model, "--heads", "both", "--dry-run"), "both", "whole")
+
+
+RESIDUAL = ("networks.py:residual", "--input-size", "3x16x16", "--data", "images.npz")
+
+
+def test_branches_are_listed_and_dropped(fork: Run, work: Path) -> None:
+    listed = fork("analyze", *RESIDUAL, "--no-cuts", "--json", "branches.json")
+    assert listed.returncode == 0, listed.stderr
+    names = [branch["name"] for branch in json.loads((work / "branches.json").read_text())["branches"]]
+    assert all(name in listed.stdout for name in names)
+    done = fork(
+        "prune", *RESIDUAL, "--drop", names[0], "-o", "dropped.pt", "--save-plan", "drop.json", "--fast"
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"branches that leave: {names[0]}" in done.stdout
+    assert json.loads((work / "drop.json").read_text())["branches"] == names[:1]
+    bare = tsd.load(work / "dropped.pt", arch=f"{work}/networks.py:residual")
+    whole = tsd.load(f"{work}/networks.py:residual")
+    assert sum(p.numel() for p in bare.parameters()) < sum(p.numel() for p in whole.parameters())
+    shown = fork("prune", *RESIDUAL, "--plan", "drop.json", "--dry-run")
+    assert names[0] in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "cause"),
+    [
+        (("--drop", "nothing"), "nothing"),
+        (("--drop", "*", "--macs", "0.5"), "--macs"),
+        (("--drop", "*", "--only", "a"), "--only"),
+        (("--drop", "*", "--plan", "drop.json"), "--drop"),
+        (("--drop", "*", "--sweep", "0.5"), "--sweep"),
+    ],
+)
+def test_what_does_not_go_with_drop_is_one_line(fork: Run, options: tuple[str, ...], cause: str) -> None:
+    one_line(fork("prune", *RESIDUAL, *options, "-o", "x.pt"), cause)

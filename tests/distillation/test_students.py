@@ -7,6 +7,7 @@ import torch
 
 import tsdistill as tsd
 from tests.networks import convnet
+from tests.tracing.branch_networks import network
 from tsdistill.distillation.students import student_of
 from tsdistill.errors import TsdistillError
 
@@ -118,3 +119,14 @@ def test_bad_widths_are_refused(width, words: str) -> None:
     with pytest.raises(TsdistillError) as caught:
         student_of(convnet(6, 8), width, example=torch.zeros(1, 1, 8, 8))
     assert words in str(caught.value)
+
+
+def test_a_plan_with_branches() -> None:
+    teacher, example = network("basic")
+    branch = tsd.trace_branches(teacher, example)[1]
+    data = torch.randn(40, 3, 9, 9)
+    plan = tsd.prune_result(teacher, data=data, drop=branch.name, realignment={"realign": False}).plan
+    student = student_of(teacher, plan, example=example)
+    whole, small = (sum(p.numel() for p in model.parameters()) for model in (teacher, student.model))
+    assert small == whole - branch.params
+    assert student.model(data).shape == teacher(data).shape

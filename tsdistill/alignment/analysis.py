@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ from tsdistill.statistics.redundancy import compensations, rectified, relations,
 from tsdistill.statistics.sensitivity import SiteSensitivity, strength_and_error
 from tsdistill.statistics.sensitivity_passes import SensitivityPasses, StrengthEstimate, largest_error
 from tsdistill.statistics.sites import ModelSites, find_sites
-from tsdistill.tracing import trace
+from tsdistill.tracing import trace, trace_branches
 from tsdistill.tracing.graph import NodeGraph
 
 
@@ -104,7 +105,8 @@ def analyze(
     """
     prepared = prepare(student, data, DataOptions.of(inputs), teacher=teacher, seed=seed)
     chosen = AnalysisOptions.of(analysis)
-    return analyze_prepared(student, teacher, prepared, chosen, seed=seed, progress=progress)
+    report = analyze_prepared(student, teacher, prepared, chosen, seed=seed, progress=progress)
+    return replace(report, branches=trace_branches(student, prepared.example, graph=report.graph))
 
 
 @observing_calls

@@ -22,6 +22,7 @@ from tsdistill.statistics.prepared_data import PreparedData
 from tsdistill.statistics.redundancy import Compensation
 from tsdistill.statistics.sensitivity_passes import StrengthEstimate
 from tsdistill.statistics.sites import ModelSites
+from tsdistill.tracing.branches import Branch
 from tsdistill.tracing.graph import NodeGraph
 
 if TYPE_CHECKING:
@@ -203,6 +204,7 @@ class AlignmentReport:
         graph: the student's node graph (not in ``to_dict``).
         statistics: what planning needs (not in ``to_dict``).
         cuts: what cuts of the student would cost, where that was asked for (`tsdistill.predict_cuts`).
+        branches: residual branches of the student (`tsdistill.trace_branches`).
     """
 
     name: str | None
@@ -231,6 +233,7 @@ class AlignmentReport:
     graph: NodeGraph = field(repr=False)
     statistics: Statistics = field(repr=False)
     cuts: PredictedCuts | None = None
+    branches: tuple[Branch, ...] = ()
 
     @cached_property
     def by_name(self) -> dict[str, GroupReport]:
@@ -239,7 +242,16 @@ class AlignmentReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data without NaN: ``{"format": 1, "kind": "alignment", ..., "groups": [...]}``."""
-        skip = ("groups", "graph", "statistics", "thresholds", "notes", "matching", "by_name", "cuts")
+        skip = (
+            "groups",
+            "graph",
+            "statistics",
+            "thresholds",
+            "notes",
+            "matching",
+            "by_name",
+            "cuts",
+        )
         estimates = {
             name: asdict(estimate) if estimate else None
             for name, estimate in self.__dict__.items()
@@ -255,6 +267,7 @@ class AlignmentReport:
             "notes": list(self.notes),
             "matching": asdict(self.matching) if self.matching else None,
             "cuts": self.cuts.to_dict() if self.cuts else None,
+            "branches": [asdict(branch) for branch in self.branches],
             "groups": [group.to_dict() for group in self.groups],
         }
 

@@ -234,6 +234,7 @@ def _show(
     groups: list[GroupReport],
     notes: tuple[str, ...],
 ) -> None:
+    from tsdistill.report.branch_table import branches_table
     from tsdistill.report.cut_table import cuts_table
     from tsdistill.report.report_text import header_lines, timing_line
     from tsdistill.report.tables import curve_table, groups_table, nodes_table
@@ -247,6 +248,9 @@ def _show(
         console.print(history_table(history))
     console.print()
     console.print(groups_table(report))
+    if report.branches:
+        console.print()
+        console.print(branches_table(report.branches, report.params, report.macs))
     if report.cuts:
         console.print()
         console.print(cuts_table(report.cuts))

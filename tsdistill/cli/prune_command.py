@@ -60,6 +60,14 @@ HELD_OUT = 256
 )
 @option(
     "Budget",
+    "--drop",
+    multiple=True,
+    metavar="PATTERN",
+    help="In place of a budget: remove residual branches whole, by name (as `tsdistill analyze` lists them) "
+    "or pattern: 'blocks.3.*'; give it again for more.",
+)
+@option(
+    "Budget",
     "--metric",
     metavar="NAME",
     help="What --max-drop is judged by instead (see `tsdistill plugins`).",
@@ -93,7 +101,8 @@ def command(model: str, **params: Any) -> None:
     their outputs by least squares: from samples of --data, without labels and without training.
 
     One budget is given: --macs, --params, --nodes, --latency or --memory for what is kept, --max-drop for
-    what may be lost, --lossless for nothing lost, or several with --sweep.
+    what may be lost, --lossless for nothing lost, or several with --sweep. Or --drop names residual branches
+    that are removed whole.
     """
     _check(params)
     chosen, fitted = selection(params), realignment(params)
@@ -118,10 +127,11 @@ def command(model: str, **params: Any) -> None:
     if cuts:
         _check_evaluation_data(dense, other)
     with progress_display.progress() as monitor:
-        monitor.expect(expected_stages(params, fitted, inputs, other, planned=plan is not None, cut=cuts))
-    report = None if plan else _analysis(dense, teacher, chosen.heads, inputs, params)
+        planned = plan is not None or bool(params["drop"])
+        monitor.expect(expected_stages(params, fitted, inputs, other, planned=planned, cut=cuts))
+    report = None if planned else _analysis(dense, teacher, chosen.heads, inputs, params)
     if not cuts:
-        _show_plan(dense, plan, report, chosen, params)
+        _show_plan(dense, plan, report, chosen, inputs, params)
         return
     arguments: dict[str, Any] = {"realignment": fitted, "inputs": inputs, "seed": params["seed"]}
     if report is not None:
@@ -171,7 +181,9 @@ def _pruned(
         if params["max_drop"] is not None:
             judging = JudgeOptions(metric=params["metric"])
             return tsd.prune_to_drop(dense, params["max_drop"], judging=judging, **arguments)
-        goal = {"plan": plan} if plan else {"budget": budget(params)}
+        goal: dict[str, Any] = {"budget": budget(params)}
+        if plan or params["drop"]:
+            goal = {"plan": plan} if plan else {"drop": params["drop"]}
         return tsd.prune_result(dense, **goal, **arguments)
 
 
@@ -180,15 +192,18 @@ def _show_plan(
     plan: PruningPlan | None,
     report: AlignmentReport | None,
     selection: SelectionOptions,
+    inputs: DataOptions,
     params: dict[str, Any],
 ) -> None:
     """Show, and write, the plan of a command that cuts nothing."""
     import tsdistill as tsd
-    from tsdistill.pruning.pruning_analysis import graph_of
+    from tsdistill.pruning.plan_following import check_plan, plan_of_drop
 
     notes: tuple[str, ...] = ()
     if plan is not None:
-        plan.check(graph_of(dense, tsd.example_input(dense), plan.by_size))
+        check_plan(dense, plan, tsd.example_input(dense))
+    elif params["drop"]:
+        plan = plan_of_drop(dense, params["drop"], data=params["data"], inputs=inputs, seed=params["seed"])
     else:
         assert report is not None
         with progress_display.stage("choosing the nodes to remove"):
@@ -223,7 +238,8 @@ def _check(params: dict[str, Any]) -> None:
     out, dry_run, save_plan = params["out"], params["dry_run"], params["save_plan"]
     if not (out or dry_run or save_plan):
         raise TsdistillError("say where the smaller model goes: -o OUT (or --dry-run to see the plan only)")
-    budgets = [flag(name) for name in (*BUDGETS, "budget", "lossless", "max_drop", "sweep") if params[name]]
+    names = (*BUDGETS, "budget", "lossless", "max_drop", "sweep", "drop")
+    budgets = [flag(name) for name in names if params[name]]
     if len(budgets) > 1:
         raise TsdistillError(
             f"{' and '.join(budgets)} do not go together: one of them says how far to cut; leave one out"
@@ -241,10 +257,15 @@ def _check(params: dict[str, Any]) -> None:
             raise TsdistillError(
                 f"{flag(name)} cuts to see what is lost, so {what} cannot go with it; give -o OUT"
             )
-    if params["plan_file"] is None:
-        return
     others = ("max_drop", "sweep", "teacher", "augment", "rounds")
     conflicting = [*options_of_a_plan(params), *(flag(name) for name in others if params[name] is not None)]
+    if params["drop"] and conflicting:
+        raise TsdistillError(
+            f"{', '.join(conflicting)} and --drop do not go together: --drop names what leaves; leave one out"
+        )
+    if params["plan_file"] is None:
+        return
+    conflicting += [flag("drop")] if params["drop"] else []
     if conflicting or save_plan:
         named = ", ".join([*conflicting, *(["--save-plan"] if save_plan else [])])
         raise TsdistillError(
@@ -272,7 +293,7 @@ def _checked_plan(params: dict[str, Any]) -> PruningPlan | None:
         parse_drop(params["max_drop"])
         if params["metric"]:
             plugins.get("evaluation metric", params["metric"])
-    elif params["sweep"] is None:
+    elif params["sweep"] is None and not params["drop"]:
         requested(None, budget(params))
     return None
 

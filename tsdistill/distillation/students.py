@@ -18,7 +18,7 @@ from tsdistill.pruning.plan_file import PruningPlan
 from tsdistill.runtime.forward import forward, to_model
 from tsdistill.runtime.modes import evaluation_mode
 from tsdistill.runtime.nests import tensors
-from tsdistill.tracing import trace
+from tsdistill.tracing import remove_branches, trace
 from tsdistill.tracing.graph import NodeGraph
 from tsdistill.tracing.repair import repair
 from tsdistill.tracing.replay import CutRun
@@ -73,7 +73,7 @@ def student_of(
     Args:
         teacher: any module; it is left as it was.
         width: a factor for all groups (above 1 over-realised, below 1 slimmed), factors by group, or a
-        pruning plan, whose nodes are removed.
+        pruning plan, whose branches and nodes are removed.
         example: one input (batch 1), needed where the teacher does not state its input size.
         seed: of the parameters.
         graph: the teacher's node graph, if it has been traced already.
@@ -83,6 +83,8 @@ def student_of(
             architecture that does not run at these widths.
     """
     inputs = to_model(example, teacher) if example is not None else example_input(teacher)
+    if isinstance(width, PruningPlan) and width.branches:
+        teacher, graph = _without_branches(teacher, width.branches, inputs), None
     node_graph = graph or trace(teacher, inputs)
     if node_graph.record is None:
         raise TsdistillError("this node graph was built by hand; leave graph= out")
@@ -96,6 +98,14 @@ def student_of(
         sizes.update({name: node_graph.widths[name] for name in kept})
     reinitialise(model, seed, like=teacher)
     return Student(model.train(), sizes, dict(node_graph.widths), kept)
+
+
+def _without_branches(teacher: nn.Module, names: tuple[str, ...], inputs: Any) -> nn.Module:
+    bare = remove_branches(teacher, names, inputs)
+    if bare.put_back:
+        first = bare.put_back[0]
+        raise TsdistillError(f"width: the branch {first.name} cannot be removed: {first.cause}")
+    return bare.model
 
 
 def _copies(graph: NodeGraph, width: Width) -> dict[str, np.ndarray]:

@@ -20,6 +20,7 @@ from tsdistill.evaluation.named_outputs import WHOLE, describe, named_outputs
 from tsdistill.evaluation.output_layout import paired
 from tsdistill.models.info import InputSpec
 from tsdistill.models.origin import info_of
+from tsdistill.models.replacements import without_words
 from tsdistill.models.requirements import check_runnable
 from tsdistill.options.data_options import DataOptions
 from tsdistill.options.old_names import Move, grouped
@@ -122,6 +123,8 @@ def compare(
     operations = tuple(macs(model, x) for model in models)
     sizes, held = ((), []) if brief else _file_sizes(models, names, files)
     notes += held
+    replaced = zip(names, map(without_words, models), strict=True)
+    notes += [f"{name}: {words}" for name, words in replaced if words]
     figures: list[dict[str, float]] = [{} for _ in models]
     described = ""
     if stream is not None:

@@ -13,6 +13,9 @@ from tsdistill.models.constant_modules import Constant, PassThrough, put
 FORMS = ("tensor", "tuple", "list")
 """What a `Constant` may give."""
 
+_NAMED = 6
+"""Modules that a note names at most."""
+
 SizeRule = tuple[int, ...]
 """The size of one dimension of a `Constant`'s output: ``(size,)`` or ``(dim, times, parts, up)``."""
 
@@ -79,6 +82,15 @@ def replacements_of(model: nn.Module) -> Iterator[Replacement]:
                 channels=0 if module.bias is None else len(module.bias),
                 writable=module.writable,
             )
+
+
+def without_words(model: nn.Module) -> str | None:
+    """Which modules of ``model`` are gone with their branches, in words; ``None`` where none are."""
+    names = [each.module for each in replacements_of(model)]
+    if not names:
+        return None
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"gone with removed branches: {', '.join(names[:_NAMED])}{more}"
 
 
 def replace_modules(model: nn.Module, replacements: Iterable[Replacement]) -> None:

@@ -27,8 +27,9 @@ from tsdistill.schema import (
 )
 from tsdistill.tracing.graph import NodeGraph
 
-FORMAT = 1
-"""Version of the file format; raised by a change that older versions cannot read."""
+FORMAT = 2
+"""Version of the file format; raised by a change that older versions cannot read. A plan that removes no
+branch is written in format 1, which they read."""
 
 LONGEST_WORDS = 4096
 """Characters of a description of data or of a budget: a path and a sentence."""
@@ -69,6 +70,8 @@ class PruningPlan:
         after: the same with the nodes gone.
         by_size: groups whose nodes are coordinates of attention heads in their own bases (see
             `tsdistill.pruning.head_basis`).
+        branches: names of the residual branches that are removed first; ``groups`` are those of the network
+            without them.
     """
 
     arch: str | None
@@ -79,6 +82,7 @@ class PruningPlan:
     before: Mapping[str, int]
     after: Mapping[str, int]
     by_size: tuple[str, ...] = ()
+    branches: tuple[str, ...] = ()
 
     @property
     def removed(self) -> dict[str, list[int]]:
@@ -97,7 +101,7 @@ class PruningPlan:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data: ``{"format": 1, "kind": "pruning plan", ...}``."""
         return {
-            "format": FORMAT,
+            "format": FORMAT if self.branches else 1,
             "kind": "pruning plan",
             "arch": self.arch,
             "budget": self.budget,
@@ -106,6 +110,7 @@ class PruningPlan:
             "before": dict(self.before),
             "after": dict(self.after),
             "by_size": list(self.by_size),
+            "branches": list(self.branches),
             "groups": {
                 name: {
                     "size": group.size,
@@ -173,6 +178,8 @@ class PruningPlan:
             f"plan for {self.arch or 'a model'}, {self.budget}: "
             + ", ".join(f"{key} {self.before[key]:,} -> {self.after[key]:,}" for key in self.before)
         ]
+        if self.branches:
+            lines.append(f"  branches that leave: {', '.join(self.branches)}")
         for name, group in self.groups.items():
             if group.removed:
                 why = ", ".join(f"{count} {word}" for word, count in self.reasons[name].items())
@@ -195,6 +202,7 @@ def _plan(fields: _PlanFields) -> PruningPlan:
         fields.before.model_dump(),
         fields.after.model_dump(),
         tuple(fields.by_size),
+        tuple(fields.branches),
     )
 
 
@@ -230,7 +238,7 @@ class _CostFields(Schema):
 class _PlanFields(Schema):
     """A plan as `PruningPlan.to_dict` makes it plain."""
 
-    format: Literal[1]
+    format: Literal[1, 2]
     kind: Literal["pruning plan"]
     arch: text_of(MAX_SPEC) | None  # type: ignore[valid-type]
     budget: text_of(LONGEST_WORDS)  # type: ignore[valid-type]
@@ -239,4 +247,5 @@ class _PlanFields(Schema):
     before: _CostFields
     after: _CostFields
     by_size: list[Text] = Field(default=[], max_length=MOST_ENTRIES)
+    branches: list[Text] = Field(default=[], max_length=MOST_ENTRIES)
     groups: Entries[_GroupFields]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,29 +11,23 @@ from torch import nn
 from tsdistill import plugins
 from tsdistill.alignment.report import AlignmentReport
 from tsdistill.errors import TsdistillError
-from tsdistill.models.files.stored_weights import check_finite
 from tsdistill.models.layers.product_calls import without_call_layers
 from tsdistill.options.data_options import DataOptions
 from tsdistill.options.old_names import grouped
 from tsdistill.options.option_fields import written
 from tsdistill.options.pruning_options import RECONSTRUCTION, RealignOptions, SelectionOptions
-from tsdistill.pruning.head_basis import rewrite_heads
 from tsdistill.pruning.iterative import IterativePruner
 from tsdistill.pruning.plan_file import PruningPlan
+from tsdistill.pruning.plan_following import PlanFollower
 from tsdistill.pruning.pruning_analysis import analysis_options, analyze_prepared_for_pruning
-from tsdistill.pruning.pruning_stages import CUT, pruning_stages, rounds_expected
-from tsdistill.pruning.pruning_state import PruningState
+from tsdistill.pruning.pruning_stages import pruning_stages, rounds_expected
 from tsdistill.pruning.realignment import TURNS
 from tsdistill.pruning.selection.budget import LOSSLESS, OLD_KEYWORDS, Budget, requested
 from tsdistill.pruning.selection.importance import KIND as IMPORTANCE
 from tsdistill.runtime.call_layers import call_layers
-from tsdistill.runtime.progress import Progress, expect, tell
+from tsdistill.runtime.progress import Progress, expect
 from tsdistill.runtime.unchanged import unchanged
-from tsdistill.statistics.analysis_stages import TRACE
-from tsdistill.statistics.observation import observe
-from tsdistill.statistics.prepared_data import PreparedData, inputs_for, prepare
-from tsdistill.statistics.sites import find_sites
-from tsdistill.tracing import trace
+from tsdistill.statistics.prepared_data import PreparedData, prepare
 from tsdistill.tracing.graph import Frozen
 
 
@@ -51,6 +45,7 @@ class PruneResult:
         data: description of the data that the readers absorbed with.
         rounds: in how many rounds the nodes left.
         realigned: how many layers were fitted back to the original's nodes; 0 without re-alignment.
+        branches: names of the residual branches that are removed.
         notes: lines for the user.
     """
 
@@ -63,6 +58,7 @@ class PruneResult:
     data: str
     rounds: int = 1
     realigned: int = 0
+    branches: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -80,6 +76,7 @@ def prune(
     data: Any = None,
     macs: float | str | Budget | None = None,
     budget: Mapping[str, Any] | Budget | str | None = None,
+    drop: Sequence[str] | str = (),
     teacher: nn.Module | None = None,
     report: AlignmentReport | None = None,
     selection: SelectionOptions | Mapping[str, Any] = SelectionOptions(),
@@ -95,6 +92,7 @@ def prune(
         data=data,
         macs=macs,
         budget=budget,
+        drop=drop,
         teacher=teacher,
         report=report,
         selection=selection,
@@ -114,6 +112,7 @@ def prune_result(
     data: Any = None,
     macs: float | str | Budget | None = None,
     budget: Mapping[str, Any] | Budget | str | None = None,
+    drop: Sequence[str] | str = (),
     teacher: nn.Module | None = None,
     report: AlignmentReport | None = None,
     selection: SelectionOptions | Mapping[str, Any] = SelectionOptions(),
@@ -139,6 +138,8 @@ def prune_result(
             ``{"nodes": 0.5}``, ``{"latency": "10ms"}`` (of a forward pass, measured on this device),
             ``{"memory": "200MB"}`` (its peak, measured likewise); or ``"lossless"``: only nodes leave whose
             loss leaves the function as it is.
+        drop: in place of a budget: patterns (``*``, ``?``, ``[ab]``) of names of residual branches
+            (`trace_branches`) that are removed whole.
         teacher: a model whose nodes the selection serves.
         report: an analysis of this very model with its statistics (``analyze``, or ``analyze_for_pruning``
             for ``heads``), so that it is not made again.
@@ -154,23 +155,16 @@ def prune_result(
         progress: is called with the phase, the samples done and how many there are.
 
     Raises:
-        TsdistillError: no plan and no budget (or both), a plan of another type or that does not fit,
-            a budget that cannot be met, re-alignment without real data, or anything that ``analyze`` raises.
+        TsdistillError: no plan, budget and branches to drop (or several), a plan of another type or that
+            does not fit, a budget that cannot be met, re-alignment without real data, or anything that
+            ``analyze`` raises.
     """
     selection, realignment = SelectionOptions.of(selection), RealignOptions.of(realignment)
     inputs = DataOptions.of(inputs)
-    wanted = None
-    if plan is not None and not isinstance(plan, PruningPlan):
-        raise TsdistillError(
-            f"plan takes a PruningPlan (PruningPlan.from_json(FILE) reads one), not {type(plan).__name__}"
-        )
-    if plan is None:
-        wanted = requested(macs, budget)
-    elif macs is not None or budget:
-        raise TsdistillError(
-            "both a plan and a budget are given; the plan has its budget, leave the other out"
-        )
-    lossless, joint, rounds = plan is None and wanted is None, realignment.moves_blocks, realignment.rounds
+    planned = plan is not None or bool(drop)
+    _check_alternatives(plan, drop, budget=macs is not None or bool(budget))
+    wanted = None if planned else requested(macs, budget)
+    lossless, joint, rounds = not planned and wanted is None, realignment.moves_blocks, realignment.rounds
     plugins.get(IMPORTANCE, plugins.name_of(selection.importance))
     if lossless and selection.importance != RECONSTRUCTION:
         raise TsdistillError(
@@ -181,8 +175,11 @@ def prune_result(
             f"{written(LOSSLESS)} takes no {written('rounds')}, all that costs nothing leaves at once; "
             "leave one out"
         )
-    if plan is not None and rounds is not None:
-        raise TsdistillError("a plan is followed in one cut; leave rounds out, or give a budget in its place")
+    if planned and rounds is not None:
+        raise TsdistillError(
+            "a plan, or branches to drop, is followed in one cut; leave rounds out, or give a budget in its "
+            "place"
+        )
     prepared = prepare(model, data, replace(inputs, augment="none"), seed=seed)
     realigns = _realigns(realignment.realign, prepared, lossless)
     coming = pruning_stages(
@@ -191,15 +188,16 @@ def prune_result(
         realigns=realigns,
         joint=joint,
         teacher=teacher is not None,
-        analysed=plan is not None or report is not None,
+        analysed=planned or report is not None,
     )
     expect(progress, coming)
     with call_layers(model, prepared.example):
-        if plan is not None:
-            state = _follow(model, plan, prepared, seed, progress)
+        if planned:
+            follower = PlanFollower(model, prepared, seed, progress)
+            plan, state = follower.follow(plan, drop, realigns=realigns)
             if realigns:
                 state.realign(seed + 1, progress, turns=TURNS if joint else 0)  # as a run's only round
-            described, graph, stage_progress = prepared.description, state.graph, []
+            described, graph, stage_progress = prepared.description, follower.graph, []
         else:
             if report is None:
                 seen = prepared
@@ -215,15 +213,37 @@ def prune_result(
     return PruneResult(
         model=without_call_layers(state.model),
         plan=plan or state.plan(),
-        report=report if plan is None else None,
+        report=None if planned else report,
         put_back=tuple(state.put_back.values()),
         before=graph.figures(),
         after=state.figures(),
         data=described,
-        rounds=state.rounds,
+        rounds=max(1, state.rounds),
         realigned=state.realigned.fitted if state.realigned else 0,
+        branches=state.branches,
         notes=(*prepared.notes, *graph.notes, *stage_progress, *prepared.stream.notes, *state.notes()),
     )
+
+
+def _check_alternatives(plan: PruningPlan | None, drop: Sequence[str] | str, *, budget: bool) -> None:
+    """Refuse a plan of another type, and more than one of a plan, branches to drop, and a budget."""
+    if plan is not None and not isinstance(plan, PruningPlan):
+        raise TsdistillError(
+            f"plan takes a PruningPlan (PruningPlan.from_json(FILE) reads one), not {type(plan).__name__}"
+        )
+    if plan is not None and drop:
+        raise TsdistillError(
+            f"both a plan and {written('drop')} are given; the plan names its branches, leave the other out"
+        )
+    if plan is not None and budget:
+        raise TsdistillError(
+            "both a plan and a budget are given; the plan has its budget, leave the other out"
+        )
+    if drop and budget:
+        raise TsdistillError(
+            f"both {written('drop')} and a budget are given; remove the branches first, and give the budget "
+            "for the model that comes out"
+        )
 
 
 def _realigns(realign: bool | None, prepared: PreparedData, lossless: bool) -> bool:
@@ -242,24 +262,3 @@ def _realigns(realign: bool | None, prepared: PreparedData, lossless: bool) -> b
             f"sees; give {written('data')} or leave {written('realign')} out"
         )
     return (not prepared.synthetic and not lossless) if realign is None else realign
-
-
-def _follow(
-    model: nn.Module, plan: PruningPlan, prepared: PreparedData, seed: int, progress: Progress | None
-) -> PruningState:
-    """Cut by a plan that was given, without the groups of it that cannot be cut."""
-    tell(progress, TRACE)
-    check_finite(model, "the model")
-    graph = trace(model, prepared.example, others=inputs_for(model, prepared))
-    if plan.by_size:
-        plan_groups = rewrite_heads(model, graph, prepared.example, prepared, plan.by_size)
-        if plan_groups is not None:
-            model, graph = plan_groups.model, plan_groups.graph
-    plan.check(graph)
-    sites = find_sites(model, graph, set(plan.removed))
-    observed = observe(model, sites, prepared, seed=seed, progress=progress)
-    state = PruningState(model, graph, prepared)
-    tell(progress, CUT)
-    while not state.cut(plan, graph, sites, observed):
-        pass
-    return state

@@ -23,7 +23,7 @@ from tsdistill.runtime.progress import Progress
 from tsdistill.statistics.observation import Observation
 from tsdistill.statistics.prepared_data import PreparedData
 from tsdistill.statistics.sites import ModelSites
-from tsdistill.tracing import Cut, cut
+from tsdistill.tracing import BranchCut, Cut, cut
 from tsdistill.tracing.attention_scale import ActivationGains
 from tsdistill.tracing.graph import Frozen, Group, NodeGraph
 from tsdistill.tracing.model_copy import deepcopy_model
@@ -38,20 +38,27 @@ class PruningState:
 
     Args:
         dense: it is left as it was.
-        graph: its node graph.
+        graph: its node graph, or that of ``bare``.
         prepared: its data.
+        bare: the dense model without the branches that are removed, where there are any.
 
     Attributes:
         model: what is left so far.
-        graph: node graph of the dense model.
+        graph: node graph of the dense model, or of ``bare``.
+        branches: names of the branches that are removed.
         rounds: number of cuts so far.
         put_back: groups that could not be cut and are whole, by name.
         skipped: layers that lost nodes without compensation.
         realigned: what the last re-alignment did, ``None`` before the first.
     """
 
-    def __init__(self, dense: nn.Module, graph: NodeGraph, prepared: PreparedData) -> None:
-        self.dense = self.model = dense
+    def __init__(
+        self, dense: nn.Module, graph: NodeGraph, prepared: PreparedData, *, bare: BranchCut | None = None
+    ) -> None:
+        self.dense = dense
+        self.model = dense if bare is None else bare.model
+        self.branches = () if bare is None else bare.removed
+        self._kept_branches = () if bare is None else bare.put_back
         self.rounds = 0
         self.put_back: dict[str, Frozen] = {}
         self.skipped: tuple[str, ...] = ()
@@ -204,6 +211,7 @@ class PruningState:
             f"group {item.name!r} could not be cut and is whole: {item.cause}"
             for item in self.put_back.values()
         ]
+        notes += [f"branch {each.name!r} could not be removed: {each.cause}" for each in self._kept_branches]
         if self.skipped:
             notes.append(f"these layers lost nodes without absorbing them: {', '.join(self.skipped)}")
         if self._unset:
@@ -215,7 +223,7 @@ class PruningState:
         """All rounds as one plan of the dense model."""
         first, last = self._plans[0], self._plans[-1]
         if len(self._plans) == 1:
-            return first
+            return replace(first, branches=self.branches)
         groups = {
             group.name: PrunedGroup(
                 group.size,
@@ -225,7 +233,7 @@ class PruningState:
             )
             for group in self.graph.groups
         }
-        return replace(first, groups=groups, after=last.after)
+        return replace(first, groups=groups, after=last.after, branches=self.branches)
 
     def _write_down(self, plan: PruningPlan, graph: NodeGraph, removed: Mapping[str, np.ndarray]) -> None:
         for name, pruned in plan.groups.items():

@@ -248,12 +248,15 @@ def plugins_table(plugins: Sequence[PluginSummary]) -> Table:
 
 
 def plan_table(plan: PruningPlan, put_back: Collection[str] = ()) -> Group:
-    """A row a group that loses nodes: how many stay, and why the others go.
+    """A row a group that loses nodes: how many stay, and why the others go; branches that leave.
 
     Args:
         plan: the plan.
         put_back: groups that could not be cut after all.
     """
+    branches = [Text(f"branches that leave: {', '.join(plan.branches)}")] if plan.branches else []
+    if branches and not plan.groups:
+        return Group(*branches)
     rows = table(f"Plan: {plan.budget}", "<group", "nodes", "stay", "<why the others go")
     for name, reasons in plan.reasons.items():
         group = plan.groups[name]
@@ -264,7 +267,7 @@ def plan_table(plan: PruningPlan, put_back: Collection[str] = ()) -> Group:
             rows.add_row(name, str(group.size), str(group.size - len(group.removed)), why)
     whole = sum(not group.removed for group in plan.groups.values())
     rest = f"{counted(whole, 'other group')} not pruned" if whole else "every group is pruned"
-    return Group(rows, Text(rest))
+    return Group(rows, Text(rest), *branches)
 
 
 def costs_table(plan: PruningPlan) -> Table:

@@ -12,7 +12,7 @@ from tsdistill.errors import TsdistillError
 from tsdistill.models.replacements import Replacement, SizeRule
 from tsdistill.runtime.modes import Inputs
 from tsdistill.runtime.nests import mapped, repeated
-from tsdistill.tracing.branches import Branch
+from tsdistill.tracing.branches import Branch, BranchOutput
 from tsdistill.tracing.data_flow import DataFlow, FlowCall, Operand, data_flow
 from tsdistill.tracing.trace_aligner import operator_kind
 
@@ -90,35 +90,14 @@ class BranchLayout:
         Raises:
             TsdistillError: what a module gives cannot be given by another one.
         """
+        ends = {output.module: output for output in branch.outputs}
         return [
-            self._last(name, channels.get(name, 0), spread) if name in branch.last else self._other(name)
+            self._last(ends[name], channels.get(name, 0), spread) if name in ends else self._other(name)
             for name in branch.modules
         ]
 
-    def axis(self, name: str) -> int:
-        """The dimension of channels of what a branch's last module gives."""
-        call = self._flow.calls_of[name][0]
-        operand = self._valued(call)[1]
-        axis = None if operand.step is None else self._flow.steps[operand.step].axis
-        rank = len(operand.shape)
-        return axis if axis is not None else rank - 1 if rank < 4 else 1
-
-    def place(self, name: str) -> int:
-        """Which of a branch's last module's outputs goes into the sum."""
-        return self._valued(self._flow.calls_of[name][0])[0]
-
-    def _valued(self, call: FlowCall) -> tuple[int, Operand]:
-        """The output of a call that operators behind it read; the first one where none or several are."""
-        outputs = [(place, operand) for place, operand in enumerate(call.outputs) if operand is not None]
-        read = [(place, each) for place, each in outputs if self._read(call.module, each)]
-        return (read or outputs)[0]
-
     def _behind(self, step: int, call: FlowCall) -> list[int]:
         return [reader for reader in self._flow.consumers[step] if reader >= call.end]
-
-    def _read(self, name: str, output: Operand) -> bool:
-        """Whether operators behind a module read this output of its first call."""
-        return output.step is not None and bool(self._behind(output.step, self._flow.calls_of[name][0]))
 
     def _other(self, name: str) -> Replacement:
         calls = self._flow.calls_of[name]
@@ -134,20 +113,20 @@ class BranchLayout:
             name, source, form=calls[0].form, sizes=sizes, place=-1, writable=any(c.written for c in calls)
         )
 
-    def _last(self, name: str, channels: int, spread: bool) -> Replacement:
+    def _last(self, output: BranchOutput, channels: int, spread: bool) -> Replacement:
+        name, axis = output.module, output.axis
         calls = self._flow.calls_of[name]
         source = _source(name, calls)
-        place, operand = self._valued(calls[0])
+        operand = calls[0].outputs[output.place]
         written = any(call.written for call in calls)
         small = spread and not written and calls[0].form == "tensor" and self._spreads(calls)
-        axis = self.axis(name)
         return Replacement(
             name,
             source,
             form=calls[0].form,
             sizes=() if small else self._sizes(name, source),
-            rank=len(operand.shape),
-            place=place,
+            rank=len(_shape(operand)),
+            place=output.place,
             axis=axis,
             channels=channels,
             writable=written,
@@ -191,7 +170,7 @@ class BranchLayout:
         for dim in range(len(first.shape)):
             pairs = [(x, y[dim]) for x, y in shapes if len(y) == len(first.shape)]
             rule = _size_rule(dim, len(first.shape), pairs, channels=dim == axis)
-            if rule is None and not self._read(name, first):
+            if rule is None and not self._flow.is_read(first, self._flow.calls_of[name][0]):
                 rule = (first.shape[dim],)
             if rule is None:
                 raise TsdistillError(

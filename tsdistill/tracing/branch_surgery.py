@@ -165,9 +165,9 @@ class _Surgery:
     def attempt(self, names: Sequence[str]) -> str | None:
         """What is wrong with the model without some branches; ``None`` if nothing is."""
         outputs = {
-            last: ConstantOutput(self._layout.place(last), self._layout.axis(last), self._values.get(last))
+            each.module: ConstantOutput(each.place, each.axis, self._values.get(each.module))
             for name in names
-            for last in self._branches[name].last
+            for each in self._branches[name].outputs
         }
         try:
             small = self._replaced(names)

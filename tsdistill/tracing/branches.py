@@ -19,6 +19,26 @@ from tsdistill.tracing.branch_regions import Region, regions
 from tsdistill.tracing.data_flow import DataFlow, FlowCall, data_flow
 from tsdistill.tracing.graph import NodeGraph
 
+MAP_RANK = 4
+"""Dimensions of a batch of maps, whose channels are dimension 1; of what has fewer they are the last."""
+
+
+@dataclass(frozen=True)
+class BranchOutput:
+    """Where a branch ends.
+
+    Attributes:
+        module: the module whose output enters the sum.
+        place: which of its outputs that is, where it gives several.
+        axis: the dimension of channels of that output.
+        channels: its size there.
+    """
+
+    module: str
+    place: int
+    axis: int
+    channels: int
+
 
 @dataclass(frozen=True)
 class Branch:
@@ -27,7 +47,7 @@ class Branch:
     Attributes:
         name: the module that the branch is, or the one that it is in; unique in the model.
         modules: the outermost modules that run for nothing but the branch, in forward order.
-        last: those of them whose outputs enter the sum.
+        outputs: those of them whose outputs enter the sum.
         place: the module whose forward adds the branch to the stream.
         shape: of the branch's contribution at batch 1.
         params: number of parameters of ``modules``.
@@ -39,7 +59,7 @@ class Branch:
 
     name: str
     modules: tuple[str, ...]
-    last: tuple[str, ...]
+    outputs: tuple[BranchOutput, ...]
     place: str
     shape: tuple[int, ...]
     params: int
@@ -47,6 +67,11 @@ class Branch:
     stream: tuple[str, ...] = ()
     within: str | None = None
     rivals: tuple[str, ...] = ()
+
+    @property
+    def last(self) -> tuple[str, ...]:
+        """Names of the modules whose outputs enter the sum."""
+        return tuple(output.module for output in self.outputs)
 
 
 @unchanged
@@ -84,7 +109,7 @@ def find_branches(model: nn.Module, flow: DataFlow, graph: NodeGraph | None = No
         branch = Branch(
             name="",
             modules=modules,
-            last=last,
+            outputs=tuple(_output(flow, name) for name in last),
             place=flow.steps[region.sums[0]].module,
             shape=flow.steps[region.roots[0]].shape,
             params=ownership.count(modules),
@@ -200,6 +225,18 @@ class _Ownership:
     def is_layer(self, name: str) -> bool:
         """Whether a module has weights of two or more dimensions (norms and scales have not)."""
         return any(self._params[each].ndim > 1 for each in self.parameters(name))
+
+
+def _output(flow: DataFlow, module: str) -> BranchOutput:
+    """The output of a module that operators behind it read; the first one where none or several are."""
+    call = flow.calls_of[module][0]
+    outputs = [(place, operand) for place, operand in enumerate(call.outputs) if operand is not None]
+    place, operand = ([(n, each) for n, each in outputs if flow.is_read(each, call)] or outputs)[0]
+    rank = len(operand.shape)
+    axis = None if operand.step is None else flow.steps[operand.step].axis
+    if axis is None:
+        axis = rank - 1 if rank < MAP_RANK else 1
+    return BranchOutput(module, place, axis, operand.shape[axis] if rank else 1)
 
 
 def _parents(name: str) -> list[str]:

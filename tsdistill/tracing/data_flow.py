@@ -156,6 +156,10 @@ class DataFlow:
             calls.setdefault(call.module, []).append(call)
         return calls
 
+    def is_read(self, output: Operand, call: FlowCall) -> bool:
+        """Whether operators behind a call read this output of it."""
+        return output.step is not None and any(n >= call.end for n in self.consumers[output.step])
+
     def ancestors(self, numbers: Iterable[int]) -> set[int]:
         """These steps and all whose results they depend on."""
         reached: set[int] = set()
