@@ -126,7 +126,7 @@ def test_what_leaves_is_saved_and_distilled(tmp_path):
     small = tsd.prune(model, data=x, drop=["layer2.0"], realignment={"joint": False})
     tsd.save(small, tmp_path / "small.safetensors")
     assert torch.equal(tsd.load(tmp_path / "small.safetensors")(x), small(x))
-    trained = tsd.distill(model, small, data=(x, torch.arange(24) % 4), options={"epochs": 1})
+    trained = tsd.distill(model, small, data=[(x, torch.arange(24) % 4)], options={"epochs": 1})
     assert torch.isfinite(trained.model(x)).all()
     notes = tsd.compare({"dense": model, "small": small}, x, brief=True).notes
     assert any("small" in note and "layer2.0" in note for note in notes)
