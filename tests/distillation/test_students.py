@@ -125,7 +125,9 @@ def test_a_plan_with_branches() -> None:
     teacher, example = network("basic")
     branch = tsd.trace_branches(teacher, example)[1]
     data = torch.randn(40, 3, 9, 9)
-    plan = tsd.prune_result(teacher, data=data, drop=branch.name, realignment={"realign": False}).plan
+    plan = tsd.prune_result(
+        teacher, data=data, budget={"drop": branch.name}, realignment={"realign": False}
+    ).plan
     student = student_of(teacher, plan, example=example)
     whole, small = (sum(p.numel() for p in model.parameters()) for model in (teacher, student.model))
     assert small == whole - branch.params

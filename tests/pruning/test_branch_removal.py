@@ -33,8 +33,8 @@ def test_branches_leave_by_pattern_and_the_rest_is_re_aligned(kind):
     x, other = inputs(kind), inputs(kind, 64).flip(0)
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     names = [branch.name for branch in tsd.trace_branches(model, x[:1])]
-    cut = tsd.prune_result(model, data=x, drop=names[1], realignment={"realign": False})
-    fitted = tsd.prune_result(model, data=x, drop=[names[1]], realignment={"joint": False})
+    cut = tsd.prune_result(model, data=x, budget={"drop": names[1]}, realignment={"realign": False})
+    fitted = tsd.prune_result(model, data=x, budget={"drop": [names[1]]}, realignment={"joint": False})
     for done in (cut, fitted):
         assert done.branches == done.plan.branches == (names[1],)
         assert done.plan.removed == {}
@@ -83,7 +83,7 @@ class Shifted(nn.Module):
 def test_without_re_alignment_the_average_stays_where_it_serves():
     torch.manual_seed(0)
     model, x = Shifted().eval(), torch.randn(200, 4)
-    done = tsd.prune(model, data=x, drop="branch", realignment={"realign": False})
+    done = tsd.prune(model, data=x, budget={"drop": "branch"}, realignment={"realign": False})
     assert isinstance(done.branch, Constant)
     assert done.branch.bias is not None
     zeros = tsd.remove_branches(model, ["branch"], x[:1]).model
@@ -91,15 +91,18 @@ def test_without_re_alignment_the_average_stays_where_it_serves():
     centred = Shifted().eval()
     nn.init.zeros_(centred.branch.weight)
     nn.init.zeros_(centred.branch.bias)
-    assert tsd.prune(centred, data=x, drop="branch", realignment={"realign": False}).branch.bias is None
+    assert (
+        tsd.prune(centred, data=x, budget={"drop": "branch"}, realignment={"realign": False}).branch.bias
+        is None
+    )
 
 
 def test_a_plan_with_branches_and_nodes_is_followed(tmp_path):
     model, _ = network("basic")
     x = inputs("basic")
-    bare = tsd.prune(model, data=x, drop="layer1.0", realignment={"realign": False})
+    bare = tsd.prune(model, data=x, budget={"drop": "layer1.0"}, realignment={"realign": False})
     groups = tsd.plan(tsd.analyze(bare, data=x, analysis={"for_pruning": True}), budget={"macs": 0.7}).groups
-    alone = tsd.prune_result(model, data=x, drop="layer1.0", realignment={"realign": False}).plan
+    alone = tsd.prune_result(model, data=x, budget={"drop": "layer1.0"}, realignment={"realign": False}).plan
     plan = replace(alone, groups=groups)
     plan.to_json(tmp_path / "plan.json")
     again = tsd.PruningPlan.from_json(tmp_path / "plan.json")
@@ -123,7 +126,7 @@ def test_what_leaves_is_saved_and_distilled(tmp_path):
     spec = "timm:test_resnet,pretrained=false,num_classes=4"
     model = tsd.load(spec, inputs={"input_size": (3, 64, 64)})
     x = torch.randn(24, 3, 64, 64)
-    small = tsd.prune(model, data=x, drop=["layer2.0"], realignment={"joint": False})
+    small = tsd.prune(model, data=x, budget={"drop": ["layer2.0"]}, realignment={"joint": False})
     tsd.save(small, tmp_path / "small.safetensors")
     assert torch.equal(tsd.load(tmp_path / "small.safetensors")(x), small(x))
     trained = tsd.distill(model, small, data=[(x, torch.arange(24) % 4)], options={"epochs": 1})
@@ -135,10 +138,10 @@ def test_what_leaves_is_saved_and_distilled(tmp_path):
 @pytest.mark.parametrize(
     ("options", "cause"),
     [
-        ({"drop": "layer7.*"}, "layer1.0"),
-        ({"drop": "layer1.0", "macs": 0.5}, "budget"),
-        ({"drop": "layer1.0", "realignment": {"rounds": 2}}, "rounds"),
-        ({"drop": ()}, "no budget"),
+        ({"budget": {"drop": "layer7.*"}}, "layer1.0"),
+        ({"budget": {"drop": "layer1.0"}, "macs": 0.5}, "budget"),
+        ({"budget": {"drop": "layer1.0"}, "realignment": {"rounds": 2}}, "rounds"),
+        ({"budget": {"drop": ()}}, "no budget"),
     ],
 )
 def test_what_does_not_go_together_is_refused(options, cause):
@@ -149,7 +152,7 @@ def test_what_does_not_go_together_is_refused(options, cause):
 
 def test_a_model_without_branches_is_refused():
     with pytest.raises(tsd.TsdistillError, match="no residual branch"):
-        tsd.prune(mlp(4, 8, 3), data=torch.randn(8, 4), drop="*")
+        tsd.prune(mlp(4, 8, 3), data=torch.randn(8, 4), budget={"drop": "*"})
     assert branches_named(tsd.trace_branches(*network("gated")), "blocks.?.layer") == (
         "blocks.0.layer",
         "blocks.1.layer",
@@ -158,6 +161,8 @@ def test_a_model_without_branches_is_refused():
 
 def test_a_plan_whose_branch_is_not_there_is_refused():
     model, _ = network("basic")
-    plan = tsd.prune_result(model, data=inputs("basic"), drop="layer1.0", realignment={"realign": False}).plan
+    plan = tsd.prune_result(
+        model, data=inputs("basic"), budget={"drop": "layer1.0"}, realignment={"realign": False}
+    ).plan
     with pytest.raises(tsd.TsdistillError, match="layer9"):
         tsd.prune(model, replace(plan, branches=("layer9",)), data=inputs("basic"))

@@ -181,9 +181,8 @@ def _pruned(
         if params["max_drop"] is not None:
             judging = JudgeOptions(metric=params["metric"])
             return tsd.prune_to_drop(dense, params["max_drop"], judging=judging, **arguments)
-        goal: dict[str, Any] = {"budget": budget(params)}
-        if plan or params["drop"]:
-            goal = {"plan": plan} if plan else {"drop": params["drop"]}
+        wanted = {"drop": params["drop"]} if params["drop"] else budget(params)
+        goal = {"plan": plan} if plan else {"budget": wanted}
         return tsd.prune_result(dense, **goal, **arguments)
 
 

@@ -30,6 +30,9 @@ from tsdistill.runtime.unchanged import unchanged
 from tsdistill.statistics.prepared_data import PreparedData, prepare
 from tsdistill.tracing.graph import Frozen
 
+DROP = "drop"
+"""The entry of a budget that names residual branches."""
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PruneResult:
@@ -76,7 +79,6 @@ def prune(
     data: Any = None,
     macs: float | str | Budget | None = None,
     budget: Mapping[str, Any] | Budget | str | None = None,
-    drop: Sequence[str] | str = (),
     teacher: nn.Module | None = None,
     report: AlignmentReport | None = None,
     selection: SelectionOptions | Mapping[str, Any] = SelectionOptions(),
@@ -92,7 +94,6 @@ def prune(
         data=data,
         macs=macs,
         budget=budget,
-        drop=drop,
         teacher=teacher,
         report=report,
         selection=selection,
@@ -112,7 +113,6 @@ def prune_result(
     data: Any = None,
     macs: float | str | Budget | None = None,
     budget: Mapping[str, Any] | Budget | str | None = None,
-    drop: Sequence[str] | str = (),
     teacher: nn.Module | None = None,
     report: AlignmentReport | None = None,
     selection: SelectionOptions | Mapping[str, Any] = SelectionOptions(),
@@ -137,9 +137,8 @@ def prune_result(
         budget: in its place what is kept of any other cost (see ``tsdistill plugins``): ``{"params": "5M"}``,
             ``{"nodes": 0.5}``, ``{"latency": "10ms"}`` (of a forward pass, measured on this device),
             ``{"memory": "200MB"}`` (its peak, measured likewise); or ``"lossless"``: only nodes leave whose
-            loss leaves the function as it is.
-        drop: in place of a budget: patterns (``*``, ``?``, ``[ab]``) of names of residual branches
-            (`trace_branches`) that are removed whole.
+            loss leaves the function as it is; or ``{"drop": ["layer3.*"]}``: the residual branches
+            (`trace_branches`) whose names meet a pattern leave whole, and no node.
         teacher: a model whose nodes the selection serves.
         report: an analysis of this very model with its statistics (``analyze``, or ``analyze_for_pruning``
             for ``heads``), so that it is not made again.
@@ -161,6 +160,7 @@ def prune_result(
     """
     selection, realignment = SelectionOptions.of(selection), RealignOptions.of(realignment)
     inputs = DataOptions.of(inputs)
+    budget, drop = _without_drop(budget)
     planned = plan is not None or bool(drop)
     _check_alternatives(plan, drop, budget=macs is not None or bool(budget))
     wanted = None if planned else requested(macs, budget)
@@ -223,6 +223,16 @@ def prune_result(
         branches=state.branches,
         notes=(*prepared.notes, *graph.notes, *stage_progress, *prepared.stream.notes, *state.notes()),
     )
+
+
+def _without_drop(
+    budget: Mapping[str, Any] | Budget | str | None,
+) -> tuple[Mapping[str, Any] | Budget | str | None, Sequence[str] | str]:
+    """A budget, and the patterns of branches that stand in it."""
+    if not isinstance(budget, Mapping) or DROP not in budget:
+        return budget, ()
+    others = {kind: value for kind, value in budget.items() if kind != DROP}
+    return others or None, budget[DROP] or ()
 
 
 def _check_alternatives(plan: PruningPlan | None, drop: Sequence[str] | str, *, budget: bool) -> None:
