@@ -22,7 +22,7 @@ def test_a_row_a_branch_with_its_part_of_the_model():
 
 def test_a_plan_names_the_branches_that_leave():
     model, x = network("basic")[0], torch.randn(40, 3, 9, 9)
-    drop = tsd.prune_result(model, data=x, drop="layer1.1", realignment={"realign": False}).plan
+    drop = tsd.prune_result(model, data=x, budget={"drop": "layer1.1"}, realignment={"realign": False}).plan
     assert "layer1.1" in text(plan_table(drop))
     nodes = tsd.prune_result(model, data=x, macs=0.8, realignment={"realign": False}).plan
     both = text(plan_table(replace(nodes, branches=("layer1.1",))))
