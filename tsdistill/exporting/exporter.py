@@ -24,6 +24,7 @@ from tsdistill.models.files.stored_weights import check_finite
 from tsdistill.options.data_options import InputOptions
 from tsdistill.options.option_fields import written
 from tsdistill.output_paths import check_folder, check_place
+from tsdistill.runtime.caches import without_cache
 from tsdistill.runtime.forward import head
 from tsdistill.runtime.modes import Inputs, first_line, plain_evaluation, training_restored
 from tsdistill.runtime.nests import arguments_of
@@ -125,7 +126,7 @@ def export(
         example = example.resized(_TRACED_BATCH)
     comparison = None
     mode = plain_evaluation(model) if exporter.records else training_restored(model.modules())
-    cacheless = _without_cache(model) if exporter.records else nullcontext()
+    cacheless = without_cache(model) if exporter.records else nullcontext()
     with mode, cacheless, _destinations(exporter, path) as files:
         model.eval()
         result = _write(exporter, ExportJob(model, example, files, path, dynamic, opset, arch))
@@ -141,20 +142,6 @@ def export(
         result.opset,
         tuple(result.needs),
     )
-
-
-@contextmanager
-def _without_cache(model: nn.Module) -> Iterator[None]:
-    """Models of transformers give no cache of keys and values: programs return tensors alone."""
-    known: list[Any] = [getattr(module, "config", None) for module in model.modules()]
-    configs = {id(config): config for config in known if getattr(config, "use_cache", False)}
-    for config in configs.values():
-        config.use_cache = False
-    try:
-        yield
-    finally:
-        for config in configs.values():
-            config.use_cache = True
 
 
 def _sample(model: nn.Module, data: Any, stated: Inputs | None) -> Any:

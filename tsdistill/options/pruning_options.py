@@ -49,6 +49,14 @@ class SelectionOptions(OptionSet):
         choices=HEADS,
         metavar="",
     )
+    uniform: bool | None = option(
+        None,
+        "Whether all blocks of a stack end with equal widths, which a configuration can say, each fitted to "
+        "the dense model's stream; without either, for models of transformers that read text.",
+        section="What may be cut",
+        metavar="",
+        form="switch",
+    )
     only: Sequence[str] | str = option(
         (),
         "Groups that may be pruned, such as 'layer3.*'; the others are not.",

@@ -16,6 +16,7 @@ from tsdistill.options.data_options import DataOptions
 from tsdistill.options.old_names import grouped
 from tsdistill.options.option_fields import written
 from tsdistill.options.pruning_options import RECONSTRUCTION, RealignOptions, SelectionOptions
+from tsdistill.pruning.blockwise import BlockwisePruner, goes_by_blocks
 from tsdistill.pruning.iterative import IterativePruner
 from tsdistill.pruning.plan_file import PruningPlan
 from tsdistill.pruning.plan_following import PlanFollower
@@ -181,6 +182,10 @@ def prune_result(
             "place"
         )
     prepared = prepare(model, data, replace(inputs, augment="none"), seed=seed)
+    stated = {"teacher": teacher is not None, "rounds": rounds is not None, "report": report is not None}
+    if not planned and goes_by_blocks(model, data, selection, **stated, lossless=lossless):
+        assert wanted is not None
+        return _by_blocks(model, prepared, wanted, selection, progress)
     realigns = _realigns(realignment.realign, prepared, lossless)
     coming = pruning_stages(
         prepared.samples,
@@ -222,6 +227,30 @@ def prune_result(
         realigned=state.realigned.fitted if state.realigned else 0,
         branches=state.branches,
         notes=(*prepared.notes, *graph.notes, *stage_progress, *prepared.stream.notes, *state.notes()),
+    )
+
+
+def _by_blocks(
+    model: nn.Module,
+    prepared: PreparedData,
+    budget: Budget,
+    selection: SelectionOptions,
+    progress: Progress | None,
+) -> PruneResult:
+    """Equal widths in all blocks."""
+    pruner = BlockwisePruner(model, prepared, selection, progress)
+    done = pruner.run(budget)
+    notes = [f"group {item.name!r} could not be cut and is whole: {item.cause}" for item in done.cut.put_back]
+    return PruneResult(
+        model=without_call_layers(done.cut.model),
+        plan=done.plan,
+        report=None,
+        put_back=done.cut.put_back,
+        before=pruner.graph.figures(),
+        after=dict(done.plan.after),
+        data=prepared.description,
+        realigned=done.fitted,
+        notes=(*prepared.notes, *pruner.graph.notes, *prepared.stream.notes, *done.notes, *notes),
     )
 
 

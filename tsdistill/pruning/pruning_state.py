@@ -106,7 +106,7 @@ class PruningState:
         if not exact:
             match_norms(self.model, done.model, graph, done.removed, self._prepared)
             done = self._bounded(done, graph, sites, observed, leaving)
-        attach(done.model, _history(info_of(self.model), done))
+        attach(done.model, info_after(info_of(self.model), done))
         self._write_down(plan, graph, done.removed)
         kept = {name: size - len(done.removed.get(name, ())) for name, size in graph.widths.items()}
         self._figures = graph.figures(kept)
@@ -247,7 +247,7 @@ class PruningState:
         self._plans.append(plan)
 
 
-def _history(info: ModelInfo, done: Cut) -> ModelInfo:
+def info_after(info: ModelInfo, done: Cut) -> ModelInfo:
     """What is known about the model, with the cut's attributes and buffers added to those of earlier cuts;
     no file holds it any more."""
     attributes: dict[tuple[str, str], Attribute] = {

@@ -1,0 +1,291 @@
+"""Pruning block by block: equal widths in all blocks, each fitted towards the dense model's stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from tsdistill import plugins
+from tsdistill.data.text.text_spec import text_spec
+from tsdistill.errors import TsdistillError
+from tsdistill.models import attach, info_of
+from tsdistill.models.files.stored_weights import check_finite
+from tsdistill.models.sources import hf_source
+from tsdistill.models.sources.hf_inputs import is_transformers
+from tsdistill.models.sources.hf_widths import WidthField, width_field
+from tsdistill.options.option_fields import written
+from tsdistill.options.pruning_options import RECONSTRUCTION, SelectionOptions
+from tsdistill.pruning.blockwise.block_readers import BlockReader, readers_of, summands_of
+from tsdistill.pruning.blockwise.block_stack import BlockStack, StackInputs, find_stacks, stack_inputs
+from tsdistill.pruning.blockwise.output_divergence import OutputDivergence
+from tsdistill.pruning.blockwise.reader_fit import ReaderFit
+from tsdistill.pruning.blockwise.stack_fit import PILOT_BATCHES, StackData, StackFit
+from tsdistill.pruning.blockwise.uniform_widths import GroupKind, LossCurve, kinds_of, uniform_widths
+from tsdistill.pruning.plan_file import PrunedGroup, PruningPlan
+from tsdistill.pruning.pruning_state import info_after
+from tsdistill.pruning.selection.budget import Budget
+from tsdistill.pruning.selection.width_constraints import WidthConstraints, constraints_of
+from tsdistill.runtime.forward import to_model
+from tsdistill.runtime.progress import Progress, tell
+from tsdistill.statistics.analysis_stages import TRACE
+from tsdistill.statistics.prepared_data import PreparedData, inputs_for
+from tsdistill.tracing import Cut, cut, trace, trace_branches
+from tsdistill.tracing.model_copy import deepcopy_model
+
+READ, WIDTHS, FIT, REMOVE = "running up to the blocks", "choosing widths", "fitting blocks", "removing nodes"
+"""Stages of pruning block by block."""
+
+DIVERGENCE_BATCHES = 2
+"""Batches on which outputs are compared to weigh kinds of groups against one another."""
+
+COUNTED = ("params", "macs", "nodes")
+"""Budgets that are counted from widths."""
+
+_PADDING = "attention_mask"
+"""The argument that says which tokens count."""
+
+
+@dataclass(frozen=True, eq=False)
+class BlockwiseCut:
+    """What pruning block by block gives.
+
+    Attributes:
+        cut: the smaller model.
+        plan: which nodes left.
+        fitted: number of layers that were fitted.
+        notes: lines for the user.
+    """
+
+    cut: Cut
+    plan: PruningPlan
+    fitted: int
+    notes: tuple[str, ...]
+
+
+class BlockwisePruner:
+    """Prunes one model to one budget with equal widths in every block of a stack.
+
+    Args:
+        model: the dense model; it is left as it is.
+        prepared: its data, real ones.
+        selection: which nodes may leave.
+        progress: is called with the stage, how much of it is done and of how much.
+
+    Attributes:
+        graph: node graph of the dense model.
+
+    Raises:
+        TsdistillError: data that are made up, NaN or infinite weights, a forward that fails, no stack of
+            blocks, or none with widths that could be equal.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        prepared: PreparedData,
+        selection: SelectionOptions,
+        progress: Progress | None = None,
+    ) -> None:
+        if prepared.synthetic:
+            raise TsdistillError(
+                f"{written('uniform', True)} fits blocks to what the dense model computes from data; give "
+                f"{written('data')}"
+            )
+        tell(progress, TRACE)
+        check_finite(model, "the model")
+        self._model, self._prepared, self._progress = model, prepared, progress
+        self.graph = trace(model, prepared.example, others=inputs_for(model, prepared))
+        self._stacks = find_stacks(model, prepared.example)
+        kinds = kinds_of(self.graph, self._stacks)
+        if not kinds:
+            raise TsdistillError(
+                f"{type(model).__name__} has no stack of equal blocks with nodes that could leave; leave "
+                f"{written('uniform', True)} out"
+            )
+        self._fields: dict[str, WidthField] = {}
+        self._whole: list[str] = []
+        branches = trace_branches(model, prepared.example)
+        self._summands = {stack: summands_of(branches, stack.names[0]) for stack in self._stacks}
+        self._readers = {stack: self._stack_readers(stack, kinds) for stack in self._stacks}
+        self._limits = self._constraints(selection)
+
+    def _stack_readers(self, stack: BlockStack, kinds: Iterable[GroupKind]) -> tuple[BlockReader, ...]:
+        """The layers of a stack's blocks that read kinds which a configuration can say."""
+        here = [kind for kind in kinds if stack.names[0] in kind.groups]
+        readers, whole = readers_of(self._model, here)
+        self._whole += [f"{name} is read by several layers or by no plain one" for name in whole]
+        if not is_transformers(self._model):
+            return readers
+        sayable = []
+        for reader in readers:
+            field = self._field(reader.kind)
+            if field is None:
+                self._whole.append(f"the model's configuration has no field for {reader.kind.name}")
+            else:
+                self._fields[reader.kind.groups[stack.names[0]].name] = field
+                sayable.append(reader)
+        return tuple(sayable)
+
+    def _field(self, kind: GroupKind) -> WidthField | None:
+        """The fields of a configuration that stand for a kind, found with the most nodes gone."""
+        return width_field(self._model, _shapes(self._model, kind, 1), 1, kind.size)
+
+    def _constraints(self, selection: SelectionOptions) -> WidthConstraints:
+        whole = {name for name in self.graph.widths if name not in self._prunable}
+        return constraints_of(
+            self.graph,
+            min_nodes=selection.min_nodes,
+            round_to=selection.round_to,
+            only=selection.only,
+            exclude=selection.exclude,
+            whole=whole,
+        )
+
+    @property
+    def _prunable(self) -> set[str]:
+        readers = [reader for each in self._readers.values() for reader in each]
+        return {group.name for reader in readers for group in reader.kind.groups.values()}
+
+    def run(self, budget: Budget) -> BlockwiseCut:
+        """Choose widths, fit every block, and remove what has left.
+
+        Raises:
+            TsdistillError: a budget that is not counted from widths, or that equal widths cannot meet.
+        """
+        if budget.kind not in COUNTED:
+            kinds = ", ".join(map(written, COUNTED))
+            raise TsdistillError(
+                f"equal widths go with a budget of {kinds}; give one of these, or {written('uniform', False)}"
+            )
+        limit = budget.absolute(self.graph.figures()[budget.kind])
+        pruned = deepcopy_model(self._model)
+        batches = [to_model(x, self._model) for x, _ in self._prepared]
+        masks = [_mask_of(x) for x in batches]
+        inputs = {stack: self._inputs(self._model, stack, batches) for stack in self._stacks}
+        divergence = OutputDivergence(self._model, batches[::PILOT_BATCHES][:DIVERGENCE_BATCHES])
+        curves = self._curves(pruned, inputs, masks, divergence)
+        kept = uniform_widths(self.graph, curves, self._limits, budget.kind, limit)
+        fits: dict[str, ReaderFit] = {}
+        for number, stack in enumerate(self._stacks):
+            now = inputs[stack] if number == 0 else self._inputs(pruned, stack, batches)
+            data = StackData(inputs[stack], now, masks)
+            fit = StackFit(stack, self._readers[stack], self._summands[stack], data, self._count(FIT, stack))
+            fits |= fit.run(self._model, pruned, kept)
+        tell(self._progress, REMOVE)
+        removed = {name: np.sort(fit.removed) for name, fit in fits.items()}
+        done = cut(pruned, self.graph, removed, self._prepared.example)
+        attach(done.model, info_after(info_of(self._model), done))
+        self._say_widths(done, kept)
+        return BlockwiseCut(done, self._plan(budget, fits, kept), len(fits), self._notes(fits))
+
+    def _curves(
+        self,
+        scratch: nn.Module,
+        inputs: Mapping[BlockStack, StackInputs],
+        masks: Sequence[Tensor | None],
+        divergence: OutputDivergence,
+    ) -> list[LossCurve]:
+        """What each kind of group loses by its width."""
+        curves: list[LossCurve] = []
+        for stack, readers in self._readers.items():
+            data = StackData(inputs[stack], inputs[stack], masks)
+            fit = StackFit(stack, readers, self._summands[stack], data, self._count(WIDTHS, stack))
+            curves += fit.losses(self._model, scratch, self._limits.floors, divergence.of)
+        return curves
+
+    def _inputs(self, model: nn.Module, stack: BlockStack, batches: Sequence[Any]) -> StackInputs:
+        def told() -> Iterator[Any]:
+            for number, x in enumerate(batches):
+                tell(self._progress, READ, number, len(batches))
+                yield x
+
+        return stack_inputs(model, stack, told())
+
+    def _count(self, stage: str, stack: BlockStack) -> Callable[[int], None]:
+        return lambda done: tell(self._progress, stage, done, len(stack.names))
+
+    def _say_widths(self, done: Cut, kept: Mapping[str, int]) -> None:
+        """Write the widths into the configuration of the smaller model, where all could be cut."""
+        if not is_transformers(done.model) or done.put_back:
+            return
+        model: Any = done.model
+        for name, field in self._fields.items():
+            field.apply(model.config, kept[name], self.graph.widths[name])
+        arch = hf_source.spec_of(model)
+        attach(model, replace(info_of(model), arch=arch or info_of(model).arch, attributes=()))
+
+    def _plan(self, budget: Budget, fits: Mapping[str, ReaderFit], kept: Mapping[str, int]) -> PruningPlan:
+        groups = {}
+        for group in self.graph.groups:
+            fit = fits.get(group.name)
+            nodes = () if fit is None else tuple(map(int, fit.removed))
+            costs = () if fit is None else tuple(map(float, fit.costs))
+            groups[group.name] = PrunedGroup(group.size, nodes, ("cheapest",) * len(nodes), costs)
+        return PruningPlan(
+            arch=info_of(self._model).arch,
+            budget=str(budget),
+            keep_strong=True,
+            data=self._prepared.description,
+            groups=groups,
+            before=self.graph.figures(),
+            after=self.graph.figures(kept),
+        )
+
+    def _notes(self, fits: Mapping[str, ReaderFit]) -> tuple[str, ...]:
+        notes = [f"left whole: {cause}" for cause in dict.fromkeys(self._whole)]
+        unseen = [fit.unseen for fit in fits.values() if np.isfinite(fit.unseen)]
+        if fits and not unseen:
+            notes.append("one batch: the ridge could not be chosen on others; give more samples")
+        return tuple(notes)
+
+
+def _shapes(model: nn.Module, kind: GroupKind, kept: int) -> dict[str, tuple[int, ...]]:
+    """The shapes of parameters once each group of a kind has ``kept`` nodes."""
+    parameters = dict(model.named_parameters())
+    shapes: dict[str, tuple[int, ...]] = {}
+    for group in kind.groups.values():
+        for slot in group.slots:
+            if slot.param not in parameters:
+                continue
+            shape = list(shapes.get(slot.param, parameters[slot.param].shape))
+            shape[slot.dim] -= slot.coords[kept:].size
+            shapes[slot.param] = tuple(shape)
+    return shapes
+
+
+def _mask_of(x: Any) -> Tensor | None:
+    """The tokens of a batch that count, bool ``[samples, tokens]``; ``None`` where all do."""
+    mask = x.get(_PADDING) if isinstance(x, Mapping) else None
+    return mask.bool() if isinstance(mask, Tensor) and mask.ndim == 2 else None
+
+
+def goes_by_blocks(model: nn.Module, data: Any, selection: SelectionOptions, **others: bool) -> bool:
+    """Whether a model is pruned block by block: as it was asked for, or else where it is one of transformers
+    that reads text, and nothing is asked for that goes with the other way alone.
+
+    Args:
+        model: the model.
+        data: what it is pruned with.
+        selection: which nodes may leave.
+        others: what is asked for besides, by name (``teacher``, ``rounds``, ``report``, ...), and whether it
+            is.
+
+    Raises:
+        TsdistillError: equal widths are asked for beside something that they do not go with.
+    """
+    conflicts = [name for name, given in others.items() if given]
+    if plugins.name_of(selection.importance) != RECONSTRUCTION:
+        conflicts.append("importance")
+    if selection.uniform is None:
+        text = data is not None and is_transformers(model) and text_spec(model) is not None
+        return text and not conflicts and selection.heads in ("score", "whole")
+    if selection.uniform and conflicts:
+        raise TsdistillError(
+            f"{written('uniform', True)} goes its own way through the model and takes no "
+            f"{' and no '.join(map(written, conflicts))}; leave one out"
+        )
+    return selection.uniform

@@ -1,0 +1,196 @@
+"""Least squares of a reading layer on second moments: which nodes of its input leave, and its new weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tsdistill.pruning.selection.obs import OBSState, Part, eliminate
+
+RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
+"""Ridges that compete, relative to the variance of an entry of the input."""
+
+UNSEEN = 1e-1
+"""The ridge where there are too few batches to try one on others."""
+
+SELECTION = 1e-1
+"""The relative ridge of the regression that nodes are selected by."""
+
+EVERY = 4
+"""Every fourth batch is held out to choose the ridge; all of them are fitted on in the end."""
+
+
+@dataclass(eq=False)
+class Moments:
+    """Sums over rows of a layer's input z ``[F]`` and of the output T ``[O]`` that it should give.
+
+    Attributes:
+        gram: sum of z zᵀ, float64 ``[F, F]``.
+        cross: sum of T zᵀ, float64 ``[O, F]``.
+        inputs: sum of z, float64 ``[F]``.
+        targets: sum of T, float64 ``[O]``.
+        square: sum of ‖T‖².
+        rows: their number.
+    """
+
+    gram: Tensor
+    cross: Tensor
+    inputs: Tensor
+    targets: Tensor
+    square: float = 0.0
+    rows: int = 0
+
+    @classmethod
+    def zeros(cls, width: int, outputs: int, device: torch.device) -> Moments:
+        """Sums over no rows."""
+
+        def new(*shape: int) -> Tensor:
+            return torch.zeros(shape, dtype=torch.float64, device=device)
+
+        return cls(new(width, width), new(outputs, width), new(width), new(outputs))
+
+    def add(self, z: Tensor, target: Tensor) -> None:
+        """Add rows ``z [n, F]`` and ``target [n, O]``, both float32."""
+        self.gram += z.T @ z
+        self.cross += target.T @ z
+        self.inputs += z.sum(0, dtype=torch.float64)
+        self.targets += target.sum(0, dtype=torch.float64)
+        self.square += float(target.square().sum(dtype=torch.float64))
+        self.rows += len(z)
+
+    def __add__(self, other: Moments) -> Moments:
+        return Moments(
+            self.gram + other.gram,
+            self.cross + other.cross,
+            self.inputs + other.inputs,
+            self.targets + other.targets,
+            self.square + other.square,
+            self.rows + other.rows,
+        )
+
+    def centred(self, constant: bool) -> Moments:
+        """The sums about the mean, where the layer can add a constant."""
+        if not constant or not self.rows:
+            return self
+        z, t = self.inputs / self.rows, self.targets / self.rows
+        gram = self.gram - torch.outer(z, self.inputs)
+        square = self.square - float(t @ self.targets)
+        return Moments(
+            gram, self.cross - torch.outer(t, self.inputs), self.inputs, self.targets, square, self.rows
+        )
+
+    def error(self, weight: Tensor) -> float:
+        """Sum of ‖T - weight z‖²."""
+        return (
+            self.square
+            - 2 * float((weight * self.cross).sum())
+            + float(((weight @ self.gram) * weight).sum())
+        )
+
+
+@dataclass(eq=False)
+class ReaderFit:
+    """What a layer becomes.
+
+    Attributes:
+        weight: float64 ``[O, F]``; zero where nodes have left.
+        bias: float64 ``[O]``, ``None`` without one.
+        removed: the nodes that leave, in that order.
+        costs: what each adds to the sum of squares, in units of the target's.
+        ridge: the relative ridge that was chosen.
+        unseen: error on rows that were not fitted, as a part of the target's sum of squares.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    removed: np.ndarray
+    costs: np.ndarray
+    ridge: float
+    unseen: float
+
+
+class ReaderRegression:
+    """``min_W ‖T - W z‖² + λ Σ_f var(z_f) ‖W_f - W⁰_f‖²`` from moments of two parts of the rows.
+
+    Args:
+        fitted: moments of the rows that are fitted.
+        held: moments of the rows that judge, both are fitted in the end; ``None`` without any.
+        weight: W⁰, float64 ``[O, F]``.
+        constant: whether the layer has a bias.
+    """
+
+    def __init__(self, fitted: Moments, held: Moments | None, weight: Tensor, constant: bool) -> None:
+        self._parts = fitted, held
+        self._weight, self._constant = weight, constant
+        self._all = (fitted if held is None else fitted + held).centred(constant)
+        scale = self._all.gram.diagonal()
+        self._scale = scale + 1e-9 * scale.mean() + 1e-30
+
+    def choose(self, features: np.ndarray, keep: int) -> tuple[np.ndarray, np.ndarray]:
+        """The nodes that leave, in order, until ``keep`` are left, and the cost of each.
+
+        Optimal brain surgeon on the regression itself: the cost of a node is what the penalised residual
+        grows by when it leaves and the others are fitted again.
+
+        Args:
+            features: int64 ``[nodes, m]``, the entries of z that belong to each node.
+            keep: number of nodes that stay.
+        """
+        whole, ridge = self._all, SELECTION
+        ridged = whole.gram + torch.diag(ridge * self._scale)
+        precision = torch.cholesky_inverse(torch.linalg.cholesky(ridged))
+        fit = (whole.cross + ridge * self._weight * self._scale) @ precision
+        nodes = np.arange(len(features))
+        state = OBSState(precision.cpu().numpy(), (fit.T @ fit).cpu().numpy(), [Part(nodes, features)])
+        ones = np.ones(len(nodes))
+        none = np.zeros(len(nodes), dtype=bool)
+        return eliminate([state], np.zeros(len(nodes), dtype=np.int64), np.array([keep]), ones, none)
+
+    def solve(self, moments: Moments, stay: Tensor, ridge: float) -> Tensor:
+        """The weight on the entries ``stay``, float64 ``[O, K]``."""
+        scale = ridge * self._scale[stay] * (moments.rows / max(self._all.rows, 1))
+        gram = moments.gram[stay][:, stay] + torch.diag(scale)
+        right = moments.cross[:, stay] + self._weight[:, stay] * scale
+        return torch.cholesky_solve(right.T, torch.linalg.cholesky(gram)).T
+
+    def best_ridge(self, stay: Tensor) -> tuple[float, float]:
+        """The ridge with the least error on the rows that are held out, and that error relative to ‖T‖²."""
+        if self._parts[1] is None:
+            return UNSEEN, float("nan")
+        fitted, held = (part.centred(self._constant) for part in self._parts if part is not None)
+        errors: dict[float, float] = {}
+        for ridge in RIDGES:
+            full = torch.zeros_like(self._weight)
+            full[:, stay] = self.solve(fitted, stay, ridge)
+            errors[ridge] = held.error(full)
+        best = min(errors, key=errors.__getitem__)
+        return best, errors[best] / max(held.square, 1e-30)
+
+    def fit(self, features: np.ndarray, keep: int) -> ReaderFit:
+        """Choose the nodes that leave and fit the layer to those that stay.
+
+        Args:
+            features: int64 ``[nodes, m]``, the entries of z that belong to each node.
+            keep: number of nodes that stay.
+        """
+        removed, costs = self.choose(features, keep)
+        return self.without(features, removed, costs)
+
+    def without(self, features: np.ndarray, removed: np.ndarray, costs: np.ndarray) -> ReaderFit:
+        """Fit the layer to the nodes that stay.
+
+        Args:
+            features: int64 ``[nodes, m]``, the entries of z that belong to each node.
+            removed: the nodes that leave.
+            costs: what each costs.
+        """
+        stay = torch.ones(self._weight.shape[1], dtype=torch.bool)
+        stay[torch.from_numpy(features[removed].reshape(-1))] = False
+        ridge, unseen = self.best_ridge(stay)
+        weight = torch.zeros_like(self._weight)
+        weight[:, stay] = self.solve(self._all, stay, ridge)
+        bias = (self._all.targets - weight @ self._all.inputs) / self._all.rows if self._constant else None
+        return ReaderFit(weight, bias, removed, costs, ridge, unseen)
