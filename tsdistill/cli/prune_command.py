@@ -113,7 +113,9 @@ def command(model: str, **params: Any) -> None:
         output.Output("-o", out, prune_sweep.files_of(sweep, params["sweep_by"]) if sweep else ()),
     )
     import tsdistill as tsd
+    from tsdistill.models.sources.hf_config import CARD
     from tsdistill.pruning.holdout import JUDGED
+    from tsdistill.report.model_card import model_card
 
     plan = _checked_plan(params)
     with progress_display.stage(f"reading {model}"):
@@ -129,13 +131,17 @@ def command(model: str, **params: Any) -> None:
     with progress_display.progress() as monitor:
         planned = plan is not None or bool(params["drop"])
         monitor.expect(expected_stages(params, fitted, inputs, other, planned=planned, cut=cuts))
-    report = None if planned else _analysis(dense, teacher, chosen.heads, inputs, params)
+    blocks = not planned and _by_blocks(dense, chosen, params)
+    chosen = replace(chosen, uniform=blocks)
+    report = None if planned or blocks else _analysis(dense, teacher, chosen.heads, inputs, params)
+    arguments: dict[str, Any] = {"realignment": fitted, "inputs": inputs, "seed": params["seed"]}
+    if not planned:
+        arguments |= {"selection": chosen, "teacher": teacher, "report": report}
+    if blocks and not cuts:
+        plan = _pruned(dense, None, params, arguments).plan
     if not cuts:
         _show_plan(dense, plan, report, chosen, inputs, params)
         return
-    arguments: dict[str, Any] = {"realignment": fitted, "inputs": inputs, "seed": params["seed"]}
-    if report is not None:
-        arguments |= {"selection": chosen, "teacher": teacher, "report": report}
     if sweep:
         prune_sweep.run(dense, params, arguments)
         return
@@ -143,10 +149,12 @@ def command(model: str, **params: Any) -> None:
     if save_plan:
         output.write_text(save_plan, result.plan.to_json())
     with progress_display.stage(f"writing {out}"):
-        tsd.save(result.model, out)
+        tsd.save(result.model, out, card=model_card(model, result, None))
     with progress_display.progress() as callback:
         models = {"dense": dense, "pruned": result.model}
         compared = tsd.compare(models, other, brief=True, progress=callback)
+    if Path(out).is_dir():
+        output.write_text(str(Path(out) / CARD), model_card(model, result, compared))
     prune_output.show_result(dense, result, compared, kind, out, json_file)
 
 
@@ -168,6 +176,22 @@ def _analysis(
             seed=params["seed"],
             progress=callback,
         )
+
+
+def _by_blocks(dense: nn.Module, chosen: SelectionOptions, params: dict[str, Any]) -> bool:
+    """Whether the model is pruned block by block, to equal widths."""
+    from tsdistill.pruning.blockwise import goes_by_blocks
+    from tsdistill.pruning.selection.budget import Budget, budget_of, requested
+
+    if params["max_drop"] is not None:
+        wanted: Budget | None = Budget("macs", 1.0)
+    elif params["sweep"]:
+        kind = params["sweep_by"]
+        wanted = budget_of(**{kind: prune_sweep.budgets_of(params["sweep"])[0]})
+    else:
+        wanted = requested(None, budget(params))
+    stated = {"teacher": bool(params["teacher"]), "rounds": params["rounds"] is not None}
+    return goes_by_blocks(dense, params["data"], chosen, wanted, **stated)
 
 
 def _pruned(

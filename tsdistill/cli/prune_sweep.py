@@ -69,7 +69,7 @@ def run(dense: nn.Module, params: dict[str, Any], arguments: dict[str, Any]) -> 
         swept = sweep(dense, budgets, data=params["data"], progress=callback, done=done, **arguments)
     output.write_json(str(folder / TABLE), swept.to_dict())
     if swept.comparison.figures:
-        save_pareto(swept, folder / PICTURE, title=arguments["report"].arch or "")
+        save_pareto(swept, folder / PICTURE, title=tsd.info_of(dense).arch or "")
     prune_output.show_sweep(dense, swept, params["out"], params["json_file"])
 
 

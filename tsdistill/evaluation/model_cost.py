@@ -42,15 +42,17 @@ def parameters(model: nn.Module) -> int:
 
 
 def file_size(model: nn.Module | str | os.PathLike[str]) -> int:
-    """Bytes of a file, or of a model's parameters and buffers as `tsdistill.save` stores them; shared ones
-    count once.
+    """Bytes of a file, of the files in a folder, or of a model's parameters and buffers as `tsdistill.save`
+    stores them; shared ones count once.
 
     Raises:
         TsdistillError: there is no such file.
     """
     if not isinstance(model, nn.Module):
         try:
-            return Path(model).stat().st_size
+            path = Path(model)
+            files = [each for each in path.iterdir() if each.is_file()] if path.is_dir() else [path]
+            return sum(each.stat().st_size for each in files)
         except OSError as error:
             raise TsdistillError(f"cannot read {os.fspath(model)}: {error.strerror}") from error
     extra = [model.get_buffer(name) for name in info_of(model).buffers]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from math import isfinite, sqrt
 from typing import Any
 
@@ -15,10 +15,12 @@ from tsdistill.options.data_options import DataOptions
 from tsdistill.options.old_names import grouped
 from tsdistill.options.option_fields import written
 from tsdistill.options.pruning_options import JudgeOptions, RealignOptions, SelectionOptions
+from tsdistill.pruning.blockwise import goes_by_blocks
 from tsdistill.pruning.holdout import HoldoutEvaluator, repeatable, split_data
 from tsdistill.pruning.pruner import PruneResult, prune_result
 from tsdistill.pruning.pruning_analysis import analyze_for_pruning
 from tsdistill.pruning.pruning_stages import search_stages, trial_name
+from tsdistill.pruning.selection.budget import Budget
 from tsdistill.runtime.progress import Progress, expect, prefixed
 from tsdistill.runtime.unchanged import unchanged
 
@@ -147,7 +149,12 @@ def prune_to_drop(
             analysed=report is not None,
         ),
     )
-    if report is None:
+    stated = {"teacher": teacher is not None, "rounds": realignment.rounds is not None}
+    by_blocks = goes_by_blocks(
+        model, data, selection, Budget("macs", 1.0), **stated, report=report is not None
+    )
+    selection = replace(selection, uniform=by_blocks)
+    if report is None and not by_blocks:
         report = analyze_for_pruning(
             model, teacher, data, heads=selection.heads, inputs=inputs, seed=seed, progress=progress
         )

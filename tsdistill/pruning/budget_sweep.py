@@ -14,6 +14,7 @@ from tsdistill.evaluation import Comparison, compare
 from tsdistill.options.data_options import DataOptions
 from tsdistill.options.old_names import Move, grouped
 from tsdistill.options.pruning_options import JUDGED, JudgeOptions, RealignOptions, SelectionOptions
+from tsdistill.pruning.blockwise import goes_by_blocks
 from tsdistill.pruning.holdout import repeatable, split_data
 from tsdistill.pruning.pruner import PruneResult, prune_result
 from tsdistill.pruning.pruning_analysis import analyze_for_pruning, graph_of
@@ -23,7 +24,6 @@ from tsdistill.pruning.selection.cost import CostEstimate, MeasuredCost, cost_of
 from tsdistill.runtime.forward import head
 from tsdistill.runtime.progress import Progress, expect, prefixed
 from tsdistill.runtime.unchanged import unchanged
-from tsdistill.tracing.graph import NodeGraph
 
 DENSE = "dense"
 
@@ -151,7 +151,12 @@ def sweep(
         analysed=report is not None,
     )
     expect(progress, coming)
-    if report is None:
+    others = {"teacher": teacher is not None, "rounds": realignment.rounds is not None}
+    by_blocks = goes_by_blocks(
+        model, data, selection, next(iter(parts.values())), **others, report=report is not None
+    )
+    selection = replace(selection, uniform=by_blocks)
+    if report is None and not by_blocks:
         report = analyze_for_pruning(
             model, teacher, data, heads=selection.heads, inputs=inputs, seed=seed, progress=progress
         )
@@ -188,7 +193,7 @@ def sweep(
         inputs=DataOptions(example_input=example),
         progress=progress,
     )
-    amounts = _amounts(kind, rows, compared, model, report.graph, example)
+    amounts = _amounts(kind, rows, compared, model, report, example)
     return Sweep(kind, tuple(rows), compared, measured_on, tuple(notes), amounts)
 
 
@@ -197,7 +202,7 @@ def _amounts(
     rows: Sequence[SweepRow],
     compared: Comparison,
     model: nn.Module,
-    graph: NodeGraph,
+    report: AlignmentReport | None,
     example: Any,
 ) -> tuple[float, ...]:
     """What the budgets count, of the dense model and of every row."""
@@ -210,6 +215,7 @@ def _amounts(
     if isinstance(cost, MeasuredCost):
         readings = [cost.measure(model, result.model, example) for result in results]
         return (readings[0].dense, *(reading.small for reading in readings))
+    graph = graph_of(model, example, ()) if report is None else report.graph
     graphs = [graph, *(graph_of(result.model, example, result.plan.by_size) for result in results)]
     return tuple(CostEstimate(tuple(cost.terms(each))).value(each) for each in graphs)
 

@@ -16,7 +16,7 @@ from tsdistill.options.data_options import DataOptions
 from tsdistill.options.old_names import grouped
 from tsdistill.options.option_fields import written
 from tsdistill.options.pruning_options import RECONSTRUCTION, RealignOptions, SelectionOptions
-from tsdistill.pruning.blockwise import BlockwisePruner, goes_by_blocks
+from tsdistill.pruning.blockwise import BlockwisePruner, blockwise_stages, goes_by_blocks
 from tsdistill.pruning.iterative import IterativePruner
 from tsdistill.pruning.plan_file import PruningPlan
 from tsdistill.pruning.plan_following import PlanFollower
@@ -183,8 +183,9 @@ def prune_result(
         )
     prepared = prepare(model, data, replace(inputs, augment="none"), seed=seed)
     stated = {"teacher": teacher is not None, "rounds": rounds is not None, "report": report is not None}
-    if not planned and goes_by_blocks(model, data, selection, **stated, lossless=lossless):
+    if not planned and goes_by_blocks(model, data, selection, wanted, **stated):
         assert wanted is not None
+        expect(progress, blockwise_stages(prepared.samples))
         return _by_blocks(model, prepared, wanted, selection, progress)
     realigns = _realigns(realignment.realign, prepared, lossless)
     coming = pruning_stages(

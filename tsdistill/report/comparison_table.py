@@ -13,6 +13,9 @@ from tsdistill.evaluation import Comparison
 from tsdistill.report.numbers import amount, seconds, size, times
 from tsdistill.report.table_layout import table
 
+Row = tuple[str, list[str]]
+"""A label and a text for each model."""
+
 _METRICS = {
     "top1": "top-1 accuracy",
     "top5": "top-5 accuracy",
@@ -68,7 +71,7 @@ def comparison_table(compared: Comparison, kind: str = "") -> Group:
         kind: what samples the figures are from, such as "held-out samples".
     """
     names = short_names(compared.names)
-    costs, figures = _costs(compared), _figures(compared, names[0])
+    costs, figures = comparison_rows(compared)
     caption = Text("\n".join(_caption_lines(compared, kind)))
     if len(names) <= _COLUMNS:
         comparison = table("Side by side", "<", *names)
@@ -80,6 +83,11 @@ def comparison_table(compared: Comparison, kind: str = "") -> Group:
         short = [(name, cells) for name, (_, cells) in zip(compared.figures, figures, strict=True)]
         tables += [_by_model(names, f"What they give, beside {names[0]}", short), Text()]
     return Group(*tables, caption)
+
+
+def comparison_rows(compared: Comparison) -> tuple[list[Row], list[Row]]:
+    """Costs, and figures of quality: a label and a text for each model."""
+    return _costs(compared), _figures(compared, short_names(compared.names)[0])
 
 
 def _by_model(names: Sequence[str], title: str, rows: Sequence[tuple[str, list[str]]]) -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
@@ -247,8 +248,17 @@ def plugins_table(plugins: Sequence[PluginSummary]) -> Table:
     return rows
 
 
+_MANY_ALIKE = 3
+"""Groups that lose the same from which on they are one row of a plan."""
+
+_NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
+"""A number of a layer in the name of a group."""
+
+
 def plan_table(plan: PruningPlan, put_back: Collection[str] = ()) -> Group:
     """A row a group that loses nodes: how many stay, and why the others go; branches that leave.
+
+    Groups whose names differ in numbers only, and that lose the same, are one row: ``layers.*.mlp.up (30)``.
 
     Args:
         plan: the plan.
@@ -258,13 +268,17 @@ def plan_table(plan: PruningPlan, put_back: Collection[str] = ()) -> Group:
     if branches and not plan.groups:
         return Group(*branches)
     rows = table(f"Plan: {plan.budget}", "<group", "nodes", "stay", "<why the others go")
+    alike: dict[tuple[str, int, int, str], list[str]] = {}
     for name, reasons in plan.reasons.items():
         group = plan.groups[name]
+        stay, why = group.size - len(group.removed), ", ".join(f"{n} {word}" for word, n in reasons.items())
         if name in put_back:
-            rows.add_row(name, str(group.size), str(group.size), "put back: see the note")
-        else:
-            why = ", ".join(f"{count} {word}" for word, count in reasons.items())
-            rows.add_row(name, str(group.size), str(group.size - len(group.removed)), why)
+            stay, why = group.size, "put back: see the note"
+        alike.setdefault((_NUMBER.sub("*", name), group.size, stay, why), []).append(name)
+    for (pattern, size, stay, why), names in alike.items():
+        named = [f"{pattern} ({len(names)})"] if len(names) >= _MANY_ALIKE else names
+        for name in named:
+            rows.add_row(name, str(size), str(stay), why)
     whole = sum(not group.removed for group in plan.groups.values())
     rest = f"{counted(whole, 'other group')} not pruned" if whole else "every group is pruned"
     return Group(rows, Text(rest), *branches)

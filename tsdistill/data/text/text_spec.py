@@ -90,7 +90,7 @@ def input_spec(
     text = text_spec(model, inputs)
     if text is None or text.tokenizer is not None:
         return text
-    places = (_tokenizer_of(other, InputOptions()) for other in others if other is not None)
+    places = (tokenizer_of(other, InputOptions()) for other in others if other is not None)
     return replace(text, tokenizer=next((place for place in places if place is not None), None))
 
 
@@ -110,7 +110,7 @@ def text_spec(model: nn.Module, inputs: InputOptions | Mapping[str, Any] = Input
     """
     inputs, info = InputOptions.of(inputs), info_of(model)
     length = inputs.length if inputs.length is not None else info.length
-    tokenizer = _tokenizer_of(model, inputs)
+    tokenizer = tokenizer_of(model, inputs)
     if is_transformers(model):
         if not _takes_tokens(model):
             return None
@@ -147,7 +147,7 @@ _STARTS = ("decoder_start_token_id", "bos_token_id", "pad_token_id")
 """What a decoder begins with, the first that a configuration has."""
 
 
-def _tokenizer_of(model: nn.Module, inputs: InputOptions) -> Any:
+def tokenizer_of(model: nn.Module, inputs: InputOptions = InputOptions()) -> Any:
     """What the user gave, else the folder or the name that the model was loaded from."""
     info = info_of(model)
     for stated in (inputs.tokenizer, info.tokenizer):

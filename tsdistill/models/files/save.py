@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from tsdistill.errors import TsdistillError
-from tsdistill.files import atomic_file
+from tsdistill.files import atomic_file, atomic_folder
 from tsdistill.models.files import header, size_guard
 from tsdistill.models.files.checkpoint import HEADER, SAFETENSORS, Contents, check_name
 from tsdistill.models.files.header import Header
@@ -23,10 +23,11 @@ from tsdistill.models.files.tensor_file import write_tensors
 from tsdistill.models.info import ModelInfo
 from tsdistill.models.origin import info_of
 from tsdistill.models.replacements import replacements_of
-from tsdistill.models.sources import catalog, hf_source
+from tsdistill.models.sources import catalog, hf_config, hf_source
+from tsdistill.models.sources.hf_inputs import is_transformers
 from tsdistill.models.sources.specs import in_catalog
 from tsdistill.options.option_fields import written
-from tsdistill.output_paths import check_place
+from tsdistill.output_paths import check_folder, check_place
 from tsdistill.torch_private import buffers_of, temporary_buffers_of
 
 OUTPUTS = (SAFETENSORS, ".pt", ".pth")
@@ -35,19 +36,30 @@ OUTPUTS = (SAFETENSORS, ".pt", ".pth")
 def check_output(path: str | Path) -> Path:
     """Refuse a path that `save` could not write to, before any work is done.
 
+    Args:
+        path: a file, or a folder without a suffix, which must be empty or not be there.
+
     Raises:
-        TsdistillError: an unknown suffix, a name that no reader takes, a folder that is missing or cannot be
-            written in.
+        TsdistillError: an unknown suffix, a name that no reader takes, a folder that is missing, cannot be
+            written in, or is not empty.
     """
     path = Path(path)
+    if not path.suffix:
+        return check_folder(path, empty=True)
     if path.suffix.lower() not in OUTPUTS:
-        raise TsdistillError(f"{path}: a model is written to a file that ends in {', '.join(OUTPUTS)}")
+        raise TsdistillError(
+            f"{path}: a model is written to a file that ends in {', '.join(OUTPUTS)}, or "
+            "to a folder without a suffix if it is one of transformers"
+        )
     check_name(path)
     return check_place(path)
 
 
-def save(model: nn.Module, path: str | Path, *, arch: str | None = None) -> None:
+def save(model: nn.Module, path: str | Path, *, arch: str | None = None, card: str | None = None) -> None:
     """Write ``model`` to ``path`` (``.safetensors`` or ``.pt``) so that `load` gives it back bit for bit.
+
+    A path without a suffix becomes the folder of ``save_pretrained`` of a model of transformers, with its
+    tokenizer, which ``from_pretrained`` reads without tsdistill.
 
     The architecture is built once more without weights and given the model's widths, so what could not be
     loaded again is not written. Nothing is left behind when it fails.
@@ -56,12 +68,18 @@ def save(model: nn.Module, path: str | Path, *, arch: str | None = None) -> None
         model: a model that `load` or a cut made, one of a class of transformers, or any other with ``arch``.
         path: where to; replaced in one step when it exists.
         arch: specification of the architecture, when the model does not know it or it is another.
+        card: text of the model card in a folder.
 
     Raises:
         TsdistillError: the architecture is not known or does not give this model, NaN or infinite weights, or
-            ``path`` cannot be written.
+            ``path`` cannot be written; for a folder, no model of transformers, or widths that its
+            configuration cannot say.
     """
     path = check_output(path)
+    if not path.suffix:
+        check_finite(model, "the model")
+        _save_folder(model, path, card)
+        return
     info = info_of(model)
     spec = arch or info.arch or hf_source.spec_of(model)
     if spec is None:
@@ -76,6 +94,15 @@ def save(model: nn.Module, path: str | Path, *, arch: str | None = None) -> None
     text = header.dump(Header(info, tied, orders, tuple(replacements_of(model))))
     stored = {name: _dense(t) for name, t in tensors.items()}
     _write(path, stored, text)
+
+
+def _save_folder(model: nn.Module, path: Path, card: str | None) -> None:
+    if not is_transformers(model):
+        raise TsdistillError(
+            f"{path}: a folder is for models of transformers; name a file that ends in {', '.join(OUTPUTS)}"
+        )
+    with atomic_folder(path) as folder:
+        hf_config.save_pretrained(model, folder, path, card=card)
 
 
 def restore(path: Path, contents: Contents, *, arch: str | None, trust: bool) -> tuple[nn.Module, ModelInfo]:

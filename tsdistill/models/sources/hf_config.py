@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 
 from tsdistill.errors import TsdistillError, cause_of
 from tsdistill.models.input_spec import example_input
+from tsdistill.models.origin import info_of
 
 _WIDTHS = ("hidden_size", "d_model", "n_embd", "dim")
 _INNER = ("intermediate_size", "d_ff", "hidden_dim", "encoder_ffn_dim", "decoder_ffn_dim", "n_inner")
@@ -25,35 +27,64 @@ _FUSED = re.compile(r"(^|\.)c_attn\.weight$")
 _STREAM = re.compile(r"(layer_?norm|ln_1|layernorm_before|norm1|sa_layer_norm)\d?\.weight$", re.IGNORECASE)
 _STEM = re.compile(r"(^|\.)conv_layers\.\d+\.conv\.weight$")
 
+CARD = "README.md"
+"""The file of a model card."""
+
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def _nearest(model: Any) -> Any:
-    """A copy of the model's configuration with the widths that the parameters have. A configuration gives all
-    layers the same width; whether it builds this very model remains to be tried out (`_mismatch`)."""
-    with torch.device("meta"):
-        old = {
-            name: tuple(p.shape) for name, p in type(model)(copy.deepcopy(model.config)).named_parameters()
-        }
-    new = {name: tuple(p.shape) for name, p in model.named_parameters()}
+def set_widths(model: Any, shapes: Shapes) -> None:
+    """Bring the configuration of a cut model up to date, in place.
+
+    Args:
+        model: the cut model.
+        shapes: of the parameters that its configuration gives.
+    """
+    _set(model.config, shapes, {name: tuple(p.shape) for name, p in model.named_parameters()})
+
+
+def says(model: Any, shapes: Shapes) -> bool:
+    """Whether a configuration of the model's family gives parameters of these shapes.
+
+    Args:
+        model: a model of transformers.
+        shapes: those of all of its parameters once nodes have left.
+    """
     config = copy.deepcopy(model.config)
-    for part, names in _parts(config, old):
-        _follow(part, {n: old[n] for n in names}, new)
-    return config
+    try:
+        _set(config, {name: tuple(p.shape) for name, p in model.named_parameters()}, shapes)
+        return built_shapes(model, config) == dict(shapes)
+    except Exception:  # whatever a class of transformers says of a configuration
+        return False
 
 
-def save_pretrained(model: Any, folder: str | Path, final: str | Path | None = None) -> Path:
+def built_shapes(model: Any, config: Any) -> dict[str, tuple[int, ...]]:
+    """The shapes of the parameters that a configuration gives."""
+    with torch.device("meta"):
+        fresh = type(model)(copy.deepcopy(config))
+    return {name: tuple(p.shape) for name, p in fresh.named_parameters()}
+
+
+def save_pretrained(
+    model: Any, folder: str | Path, final: str | Path | None = None, *, card: str | None = None
+) -> Path:
     """Write a model of transformers so that ``from_pretrained`` reads it without tsdistill.
+
+    Beside configuration and weights lie the generation's configuration and the tokenizer, where the model
+    has them.
 
     Args:
         model: what is written.
         folder: where.
         final: what messages call it; ``folder`` without it.
+        card: the text of a model card, ``README.md``.
 
     Raises:
         TsdistillError: no configuration of its family says the widths it has.
     """
-    config = _nearest(model)
+    config = copy.deepcopy(model.config)
+    new = {name: tuple(p.shape) for name, p in model.named_parameters()}
+    _set(config, built_shapes(model, model.config), new)
     mismatch = _mismatch(model, config)
     if mismatch is not None:
         raise TsdistillError(
@@ -62,8 +93,38 @@ def save_pretrained(model: Any, folder: str | Path, final: str | Path | None = N
         )
     fresh = type(model)(config)
     fresh.load_state_dict(model.state_dict())
+    if getattr(model, "generation_config", None) is not None:
+        fresh.generation_config = copy.deepcopy(model.generation_config)
     fresh.to(next(model.parameters()).dtype).save_pretrained(folder)
+    place = info_of(model).tokenizer
+    if place is not None:
+        _save_tokenizer(place, folder)
+    if card is not None:
+        (Path(folder) / CARD).write_text(card, encoding="utf-8")
     return Path(folder)
+
+
+def _save_tokenizer(place: Any, folder: str | Path) -> None:
+    """Write a tokenizer beside a model, if it is one that transformers writes; a model without one is whole,
+    too."""
+    tokenizer = place
+    if isinstance(place, (str, Path)):
+        import transformers
+
+        with suppress(Exception):  # a folder of anybody's may make its reader raise anything
+            tokenizer = transformers.AutoTokenizer.from_pretrained(str(place), trust_remote_code=False)
+    if hasattr(tokenizer, "save_pretrained"):
+        tokenizer.save_pretrained(folder)
+
+
+def _set(config: Any, old: Shapes, new: Shapes) -> None:
+    """Set the widths of a configuration that gives the shapes ``old`` to those of ``new``.
+
+    It gives all layers the same width; whether it builds this very model remains to be tried out
+    (`_mismatch`).
+    """
+    for part, names in list(_parts(config, old)):
+        _follow(part, {n: old[n] for n in names}, new)
 
 
 def _parts(config: Any, names: Shapes) -> Iterator[tuple[Any, list[str]]]:

@@ -1,5 +1,10 @@
 """Pruning block by block: equal widths in all blocks of a stack, fitted towards the dense model's stream."""
 
-from tsdistill.pruning.blockwise.blockwise_pruner import BlockwiseCut, BlockwisePruner, goes_by_blocks
+from tsdistill.pruning.blockwise.blockwise_pruner import (
+    BlockwiseCut,
+    BlockwisePruner,
+    blockwise_stages,
+    goes_by_blocks,
+)
 
-__all__ = ["BlockwiseCut", "BlockwisePruner", "goes_by_blocks"]
+__all__ = ["BlockwiseCut", "BlockwisePruner", "blockwise_stages", "goes_by_blocks"]

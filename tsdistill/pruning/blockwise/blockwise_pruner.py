@@ -10,13 +10,12 @@ import numpy as np
 from torch import Tensor, nn
 
 from tsdistill import plugins
-from tsdistill.data.text.text_spec import text_spec
+from tsdistill.data.text.text_spec import text_spec, tokenizer_of
 from tsdistill.errors import TsdistillError
 from tsdistill.models import attach, info_of
 from tsdistill.models.files.stored_weights import check_finite
-from tsdistill.models.sources import hf_source
+from tsdistill.models.sources import hf_config, hf_source
 from tsdistill.models.sources.hf_inputs import is_transformers
-from tsdistill.models.sources.hf_widths import WidthField, width_field
 from tsdistill.options.option_fields import written
 from tsdistill.options.pruning_options import RECONSTRUCTION, SelectionOptions
 from tsdistill.pruning.blockwise.block_readers import BlockReader, readers_of, summands_of
@@ -106,7 +105,6 @@ class BlockwisePruner:
                 f"{type(model).__name__} has no stack of equal blocks with nodes that could leave; leave "
                 f"{written('uniform', True)} out"
             )
-        self._fields: dict[str, WidthField] = {}
         self._whole: list[str] = []
         branches = trace_branches(model, prepared.example)
         self._summands = {stack: summands_of(branches, stack.names[0]) for stack in self._stacks}
@@ -114,25 +112,17 @@ class BlockwisePruner:
         self._limits = self._constraints(selection)
 
     def _stack_readers(self, stack: BlockStack, kinds: Iterable[GroupKind]) -> tuple[BlockReader, ...]:
-        """The layers of a stack's blocks that read kinds which a configuration can say."""
+        """The layers of a stack's blocks that read kinds whose widths a configuration can say."""
         here = [kind for kind in kinds if stack.names[0] in kind.groups]
         readers, whole = readers_of(self._model, here)
         self._whole += [f"{name} is read by several layers or by no plain one" for name in whole]
         if not is_transformers(self._model):
             return readers
-        sayable = []
-        for reader in readers:
-            field = self._field(reader.kind)
-            if field is None:
-                self._whole.append(f"the model's configuration has no field for {reader.kind.name}")
-            else:
-                self._fields[reader.kind.groups[stack.names[0]].name] = field
-                sayable.append(reader)
-        return tuple(sayable)
-
-    def _field(self, kind: GroupKind) -> WidthField | None:
-        """The fields of a configuration that stand for a kind, found with the most nodes gone."""
-        return width_field(self._model, _shapes(self._model, kind, 1), 1, kind.size)
+        said = [hf_config.says(self._model, _shapes(self._model, reader.kind)) for reader in readers]
+        for reader, able in zip(readers, said, strict=True):
+            if not able:
+                self._whole.append(f"no configuration of the model's family says {reader.kind.name}'s width")
+        return tuple(reader for reader, able in zip(readers, said, strict=True) if able)
 
     def _constraints(self, selection: SelectionOptions) -> WidthConstraints:
         whole = {name for name in self.graph.widths if name not in self._prunable}
@@ -178,8 +168,7 @@ class BlockwisePruner:
         tell(self._progress, REMOVE)
         removed = {name: np.sort(fit.removed) for name, fit in fits.items()}
         done = cut(pruned, self.graph, removed, self._prepared.example)
-        attach(done.model, info_after(info_of(self._model), done))
-        self._say_widths(done, kept)
+        self._describe(done)
         return BlockwiseCut(done, self._plan(budget, fits, kept), len(fits), self._notes(fits))
 
     def _curves(
@@ -208,15 +197,15 @@ class BlockwisePruner:
     def _count(self, stage: str, stack: BlockStack) -> Callable[[int], None]:
         return lambda done: tell(self._progress, stage, done, len(stack.names))
 
-    def _say_widths(self, done: Cut, kept: Mapping[str, int]) -> None:
-        """Write the widths into the configuration of the smaller model, where all could be cut."""
-        if not is_transformers(done.model) or done.put_back:
-            return
-        model: Any = done.model
-        for name, field in self._fields.items():
-            field.apply(model.config, kept[name], self.graph.widths[name])
-        arch = hf_source.spec_of(model)
-        attach(model, replace(info_of(model), arch=arch or info_of(model).arch, attributes=()))
+    def _describe(self, done: Cut) -> None:
+        """Attach what is known of the smaller model, and write its widths into its configuration."""
+        info = replace(info_after(info_of(self._model), done), tokenizer=tokenizer_of(self._model))
+        attach(done.model, info)
+        if is_transformers(done.model):
+            shapes = {name: tuple(p.shape) for name, p in self._model.named_parameters()}
+            hf_config.set_widths(done.model, shapes)
+            arch = hf_source.spec_of(done.model)
+            attach(done.model, replace(info, arch=arch or info.arch))
 
     def _plan(self, budget: Budget, fits: Mapping[str, ReaderFit], kept: Mapping[str, int]) -> PruningPlan:
         groups = {}
@@ -239,22 +228,18 @@ class BlockwisePruner:
         notes = [f"left whole: {cause}" for cause in dict.fromkeys(self._whole)]
         unseen = [fit.unseen for fit in fits.values() if np.isfinite(fit.unseen)]
         if fits and not unseen:
-            notes.append("one batch: the ridge could not be chosen on others; give more samples")
+            notes.append("too few samples to choose the ridge on others; give more")
         return tuple(notes)
 
 
-def _shapes(model: nn.Module, kind: GroupKind, kept: int) -> dict[str, tuple[int, ...]]:
-    """The shapes of parameters once each group of a kind has ``kept`` nodes."""
-    parameters = dict(model.named_parameters())
-    shapes: dict[str, tuple[int, ...]] = {}
+def _shapes(model: nn.Module, kind: GroupKind) -> dict[str, tuple[int, ...]]:
+    """The shapes of all parameters once each group of a kind has one node left."""
+    shapes = {name: list(p.shape) for name, p in model.named_parameters()}
     for group in kind.groups.values():
         for slot in group.slots:
-            if slot.param not in parameters:
-                continue
-            shape = list(shapes.get(slot.param, parameters[slot.param].shape))
-            shape[slot.dim] -= slot.coords[kept:].size
-            shapes[slot.param] = tuple(shape)
-    return shapes
+            if slot.param in shapes:
+                shapes[slot.param][slot.dim] -= slot.coords[1:].size
+    return {name: tuple(shape) for name, shape in shapes.items()}
 
 
 def _mask_of(x: Any) -> Tensor | None:
@@ -263,7 +248,21 @@ def _mask_of(x: Any) -> Tensor | None:
     return mask.bool() if isinstance(mask, Tensor) and mask.ndim == 2 else None
 
 
-def goes_by_blocks(model: nn.Module, data: Any, selection: SelectionOptions, **others: bool) -> bool:
+def blockwise_stages(samples: int | None) -> dict[str, float]:
+    """Stage -> cost in forward passes of one sample."""
+    if samples is None:
+        return {}
+    return {TRACE: 0.0, READ: 1.0 * samples, WIDTHS: _WIDTHS_COST * samples, FIT: _FIT_COST * samples}
+
+
+_WIDTHS_COST, _FIT_COST = 0.6, 6.0
+"""Forward passes a sample, measured on SmolLM2-135M: one pass of some samples with second moments and a
+selection in six blocks; a dense pass, three of the smaller model, second moments, and selections."""
+
+
+def goes_by_blocks(
+    model: nn.Module, data: Any, selection: SelectionOptions, budget: Budget | None, **others: bool
+) -> bool:
     """Whether a model is pruned block by block: as it was asked for, or else where it is one of transformers
     that reads text, and nothing is asked for that goes with the other way alone.
 
@@ -271,6 +270,7 @@ def goes_by_blocks(model: nn.Module, data: Any, selection: SelectionOptions, **o
         model: the model.
         data: what it is pruned with.
         selection: which nodes may leave.
+        budget: what is kept; ``None`` for what costs nothing.
         others: what is asked for besides, by name (``teacher``, ``rounds``, ``report``, ...), and whether it
             is.
 
@@ -280,7 +280,11 @@ def goes_by_blocks(model: nn.Module, data: Any, selection: SelectionOptions, **o
     conflicts = [name for name, given in others.items() if given]
     if plugins.name_of(selection.importance) != RECONSTRUCTION:
         conflicts.append("importance")
+    if budget is None:
+        conflicts.append("lossless")
     if selection.uniform is None:
+        if budget is None or budget.kind not in COUNTED:
+            return False
         text = data is not None and is_transformers(model) and text_spec(model) is not None
         return text and not conflicts and selection.heads in ("score", "whole")
     if selection.uniform and conflicts:

@@ -14,13 +14,13 @@ RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Ridges that compete, relative to the variance of an entry of the input."""
 
 UNSEEN = 1e-1
-"""The ridge where there are too few batches to try one on others."""
+"""The ridge where there are too few samples to try one on others."""
 
 SELECTION = 1e-1
 """The relative ridge of the regression that nodes are selected by."""
 
 EVERY = 4
-"""Every fourth batch is held out to choose the ridge; all of them are fitted on in the end."""
+"""Every fourth sample is held out to choose the ridge; all of them are fitted on in the end."""
 
 
 @dataclass(eq=False)

@@ -86,8 +86,8 @@ class StackFit:
         least have left and it has been fitted again, in parts of the mean square of the stream behind the
         block (the median of the positions: single ones are a thousand times as large in models of language).
         Squared errors of attention and of feed-forward networks do not count the same (SmolLM2-135M with a
-        fifth of its parameters gone, 4,096 tokens: perplexity 43.4 in place of 38.0 where they did), so that each curve is
-        scaled to the divergence of the outputs with half of the nodes gone in those blocks.
+        fifth of its parameters gone, 4,096 tokens: perplexity 43.4 in place of 38.0 where they did), so that
+        each curve is scaled to the divergence of the outputs with half of the nodes gone in those blocks.
 
         Args:
             model: the dense model.
@@ -173,10 +173,16 @@ class StackFit:
                     if kept[group.name] == group.size:
                         continue
                     parts: dict[str, Moments] = {}
+                    first = 0
                     for batch, stream in enumerate(now):
-                        z, aim = target.rows(small, reader, batch, stream)
-                        half = "held" if batch % EVERY == EVERY - 1 else "fitted"
-                        _moments_of(parts, half, z, aim).add(z, aim)
+                        z, aim = target.pair(small, reader, batch, stream)
+                        held = torch.arange(first, first + len(stream)) % EVERY == EVERY - 1
+                        first += len(stream)
+                        for half, here in (("fitted", ~held), ("held", held)):
+                            if bool(here.any()):
+                                mask = None if (mask := self._data.masks[batch]) is None else mask[here]
+                                rows, aims = _rows(z[here], mask), _rows(aim[here], mask)
+                                _moments_of(parts, half, rows, aims).add(rows, aims)
                     matrix = ReaderMatrix(small.get_submodule(reader.module))
                     regression = ReaderRegression(
                         parts["fitted"], parts.get("held"), matrix.read(), matrix.constant
@@ -229,10 +235,10 @@ class _Targets:
             self._summand[name] = summand_of(self._outputs[name][0], first) if sums else None
         return behind
 
-    def rows(
+    def pair(
         self, small: nn.Module, reader: BlockReader, batch: int, stream: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """What a reader of the pruned block is given, and what it should give, as rows."""
+        """What a reader of the pruned block is given, and what it should give."""
         arguments = _arguments(self._data.pruned, self._block, batch)
         summand = self._summand[reader.module]
         earlier = [] if summand is None else self._summands[: self._summands.index(summand)]
@@ -242,8 +248,7 @@ class _Targets:
             aim = aim + self._streams[batch] - stream
             for name, value in before.items():
                 aim += self._outputs[name][batch] - value
-        mask = self._data.masks[batch]
-        return _rows(z, mask), _rows(aim, mask)
+        return z, aim
 
 
 def _half(size: int, floor: int) -> int:
