@@ -46,6 +46,31 @@ def test_prune_and_compare_read_text(fork: Run, place: Path, text: tuple[str, ..
     assert fork("compare", small, *text, "--tokenizer", dense).returncode == 0
 
 
+def test_a_folder_comes_out_that_transformers_reads(
+    fork: Run, place: Path, text: tuple[str, ...], tmp_path: Path
+) -> None:
+    dense, small = str(place / "model"), tmp_path / "small"
+    options = (*text, "--samples", "30", "--params", "0.8")
+    done = fork("prune", dense, *options, "-o", str(small), "--json", "-")
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)["comparison"]["models"]
+    assert figures[1]["params"] <= 0.8 * figures[0]["params"]
+    transformers = pytest.importorskip("transformers")
+    model = transformers.AutoModelForCausalLM.from_pretrained(small)
+    assert sum(p.numel() for p in model.parameters()) == figures[1]["params"]
+    assert transformers.AutoTokenizer.from_pretrained(small)("the cat")["input_ids"]
+    card = (small / "README.md").read_text()
+    assert "perplexity" in card
+    assert str(place / "text.txt") in card
+    done = fork("compare", dense, str(small), *text, "--json", "-")
+    assert done.returncode == 0, done.stderr
+    one_line(fork("prune", dense, *options, "-o", str(small)), "not empty")
+    one_line(fork("prune", dense, *options, "--uniform", "--rounds", "2", "-o", "x.pt"), "rounds")
+    done = fork("prune", dense, *options, "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "mlp" in done.stdout
+
+
 def test_analyze_says_that_random_tokens_prove_nothing(fork: Run, place: Path, text: tuple[str, ...]) -> None:
     done = fork("analyze", str(place / "model"), "--no-cuts", "--samples", "16")
     assert "random tokens prove nothing" in " ".join(done.stdout.split())

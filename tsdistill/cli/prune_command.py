@@ -110,7 +110,7 @@ def command(model: str, **params: Any) -> None:
     output.check(
         output.Output("--save-plan", save_plan),
         output.Output("--json", json_file),
-        output.Output("-o", out, prune_sweep.files_of(sweep, params["sweep_by"]) if sweep else ()),
+        output.Output("-o", out, _files_of(out, sweep, params["sweep_by"])),
     )
     import tsdistill as tsd
     from tsdistill.models.sources.hf_config import CARD
@@ -156,6 +156,13 @@ def command(model: str, **params: Any) -> None:
     if Path(out).is_dir():
         output.write_text(str(Path(out) / CARD), model_card(model, result, compared))
     prune_output.show_result(dense, result, compared, kind, out, json_file)
+
+
+def _files_of(out: str | None, sweep: str | None, kind: str) -> tuple[str, ...]:
+    """The files that come to lie in ``out`` if it is a folder, as patterns."""
+    if sweep:
+        return prune_sweep.files_of(sweep, kind)
+    return () if out is None or Path(out).suffix else ("*",)
 
 
 def _analysis(

@@ -16,7 +16,10 @@ from tsdistill.models.input_spec import example_input
 from tsdistill.models.origin import info_of
 
 _WIDTHS = ("hidden_size", "d_model", "n_embd", "dim")
-_INNER = ("intermediate_size", "d_ff", "hidden_dim", "encoder_ffn_dim", "decoder_ffn_dim", "n_inner")
+_INNER = (
+    *("intermediate_size", "d_ff", "hidden_dim", "ffn_dim", "encoder_ffn_dim", "decoder_ffn_dim", "n_inner"),
+    *("ffn_hidden_size", "moe_intermediate_size"),
+)
 _HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads")
 _SIDES = ("encoder_attention_heads", "decoder_attention_heads")
 _SIZES = ("head_dim", "d_kv")
@@ -151,8 +154,8 @@ def _follow(config: Any, old: Shapes, new: Shapes) -> None:
         stated = getattr(config, key, None)
         width = 4 * hidden if key == "n_inner" and hasattr(config, key) and stated is None else stated
         side = key.partition("_")[0] if key.endswith("_ffn_dim") else ""
-        new_widths = _changes({n: s for n, s in old.items() if side in n}, new, width)
-        if width != hidden and len(new_widths) == 1:
+        new_widths = _changes({n: s for n, s in old.items() if side in n}, new, width) - {width}
+        if width != hidden and len(new_widths) == 1:  # a fused projection may have the same width and keep it
             setattr(config, key, new_widths.pop())
     stem = [new[name][0] for name in old if _STEM.search(name)]
     if stem and len(stem) == len(getattr(config, "conv_dim", ())):

@@ -132,13 +132,21 @@ def reader_input(
         raise _Read
 
     def after(call: ModuleCall) -> None:
-        outputs[call.name] = stream_of(call.output)
+        outputs[call.name] = by_position(stream_of(call.output), stream)
 
     ahead = ModuleHooks({reader: block.get_submodule(reader)}, before=look)
     behind = ModuleHooks({name: block.get_submodule(name) for name in earlier}, after=after)
     with ahead, behind, suppress(_Read):
         arguments.run(block, stream)
-    return inputs[0], outputs
+    return by_position(inputs[0], stream), outputs
+
+
+def by_position(values: Tensor, stream: Tensor) -> Tensor:
+    """Values of a layer with the leading dimensions of the stream, where it has run over rows ``[samples ·
+    tokens, channels]``."""
+    if values.shape[:-1].numel() == stream.shape[:-1].numel():
+        return values.reshape(*stream.shape[:-1], values.shape[-1])
+    return values
 
 
 def adds_up(stream: Tensor, behind: Tensor, outputs: Iterable[Tensor]) -> bool:

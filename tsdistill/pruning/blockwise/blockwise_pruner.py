@@ -118,11 +118,11 @@ class BlockwisePruner:
         self._whole += [f"{name} is read by several layers or by no plain one" for name in whole]
         if not is_transformers(self._model):
             return readers
-        said = [hf_config.says(self._model, _shapes(self._model, reader.kind)) for reader in readers]
-        for reader, able in zip(readers, said, strict=True):
+        sayable = [hf_config.says(self._model, _shapes(self._model, reader.kind)) for reader in readers]
+        for reader, able in zip(readers, sayable, strict=True):
             if not able:
                 self._whole.append(f"no configuration of the model's family says {reader.kind.name}'s width")
-        return tuple(reader for reader, able in zip(readers, said, strict=True) if able)
+        return tuple(reader for reader, able in zip(readers, sayable, strict=True) if able)
 
     def _constraints(self, selection: SelectionOptions) -> WidthConstraints:
         whole = {name for name in self.graph.widths if name not in self._prunable}
@@ -187,12 +187,12 @@ class BlockwisePruner:
         return curves
 
     def _inputs(self, model: nn.Module, stack: BlockStack, batches: Sequence[Any]) -> StackInputs:
-        def told() -> Iterator[Any]:
+        def counted() -> Iterator[Any]:
             for number, x in enumerate(batches):
                 tell(self._progress, READ, number, len(batches))
                 yield x
 
-        return stack_inputs(model, stack, told())
+        return stack_inputs(model, stack, counted())
 
     def _count(self, stage: str, stack: BlockStack) -> Callable[[int], None]:
         return lambda done: tell(self._progress, stage, done, len(stack.names))
@@ -277,7 +277,7 @@ def goes_by_blocks(
     Raises:
         TsdistillError: equal widths are asked for beside something that they do not go with.
     """
-    conflicts = [name for name, given in others.items() if given]
+    conflicts = [name for name, stated in others.items() if stated]
     if plugins.name_of(selection.importance) != RECONSTRUCTION:
         conflicts.append("importance")
     if budget is None:

@@ -16,6 +16,7 @@ from tsdistill.pruning.blockwise.block_readers import (
     ReaderMatrix,
     adds_up,
     block_calls,
+    by_position,
     reader_input,
     summand_of,
 )
@@ -114,7 +115,9 @@ class StackFit:
                     mask = self._data.masks[batch]
                     for reader in here:
                         call = calls[reader.module]
-                        z, output = _rows(call.first, mask), _rows(call.output, mask)
+                        z, output = (
+                            _rows(by_position(value, stream), mask) for value in (call.first, call.output)
+                        )
                         _moments_of(moments, reader.module, z, output).add(z, output)
                     sizes.append(_rows(behind, mask).square().mean(1))
                     streams[batch] = behind
@@ -228,7 +231,7 @@ class _Targets:
             after, calls = block_calls(block, modules, arguments, stream)
             behind.append(after)
             for name in modules:
-                self._outputs[name].append(stream_of(calls[name].output))
+                self._outputs[name].append(by_position(stream_of(calls[name].output), stream))
         first = {name: self._outputs[name][0] for name in self._summands}
         sums = bool(first) and adds_up(streams[0], behind[0], first.values())
         for name in self._readers:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tsdistill.errors import TsdistillError
+from tsdistill.errors import BudgetUnreachable
+from tsdistill.options.option_fields import written
 from tsdistill.pruning.blockwise.block_stack import BlockStack
 from tsdistill.pruning.selection.width_constraints import WidthConstraints
 from tsdistill.tracing.graph import Group, NodeGraph
@@ -82,7 +83,7 @@ def uniform_widths(
         limit: what is kept of that.
 
     Raises:
-        TsdistillError: even the least widths are above the limit.
+        BudgetUnreachable: even the least widths are above the limit.
     """
     kept = dict(graph.widths)
 
@@ -103,9 +104,9 @@ def uniform_widths(
                 if saved > 0 and np.isfinite(lost):
                     offers.append((max(lost, 0.0) / saved, -saved, smaller, curve))
         if not offers:
-            raise TsdistillError(
-                f"equal widths in every block cannot meet the budget: the least of all keep {amount} of "
-                f"{total(graph.widths)} {cost}; ask for more, or give --no-uniform"
+            raise BudgetUnreachable(
+                f"equal widths in every block cannot meet the budget: the least of all keep {amount:,} of "
+                f"{total(graph.widths):,} {cost}; ask for more, or give {written('uniform', False)}"
             )
         _, _, width, curve = min(offers, key=lambda offer: offer[:2])
         kept, now[id(curve)] = narrowed(curve, width), width
@@ -116,8 +117,8 @@ def _smaller(kind: GroupKind, width: int, limits: WidthConstraints) -> list[int]
     """Widths below the present one that compete: a step, and more, so that no dear one hides cheap ones."""
     name = next(iter(kind.groups.values())).name
     chunk = max(1, kind.size // _CHUNKS)
-    found = {limits.below(name, width - chunk * number) for number in (1, 2, 4, 8)}
-    return sorted(each for each in found if limits.floors[name] <= each < width)
+    widths = {limits.below(name, width - chunk * number) for number in (1, 2, 4, 8)}
+    return sorted(each for each in widths if limits.floors[name] <= each < width)
 
 
 def _refilled(
