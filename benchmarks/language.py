@@ -7,13 +7,13 @@ Every method sees the same sequences of 512 tokens, and none is trained afterwar
 parameters of the decoder's layers that stays; embeddings are never cut. Each row runs in a process of its own
 with one thread. Rows are kept in ``benchmarks/language.jsonl``: a run goes on where the last one was stopped.
 
-The methods of others are written down here as their papers state them, on the widths of feed-forward networks:
+The methods of others are written down here as their papers state them, on widths of feed-forward networks:
 
 - ``magnitude``: the neurons with the smallest weights, gate, up and down together.
-- ``wanda-sp``: Wanda's score ``Σ_o |W_oj| ‖x_j‖`` summed over outputs (Sun et al. 2023; An et al. 2023).
+- ``wanda-sp``: Wanda's score ``Σ_o |W_oj| ‖x_j‖``, summed over outputs (Sun et al. 2023; An et al. 2023).
 - ``wanda-sp+ls``: the same neurons, and each down projection fitted by least squares to its own dense output.
-- ``flap``: fluctuation ``var(x_j) ‖W_j‖²``, standardised by layer, one threshold for all layers, and what leaves
-  replaced by its mean as a bias (An et al. 2023).
+- ``flap``: fluctuation ``var(x_j) ‖W_j‖²``, standardised by layer, one threshold for all layers; what leaves
+  is replaced by its mean as a bias (An et al. 2023).
 - ``shortgpt``: whole layers by block influence ``1 - cos(input, output)`` (Men et al. 2024).
 """
 
@@ -39,6 +39,9 @@ HERE = Path(__file__).resolve().parent
 LENGTH = 512
 EVALUATED = 32
 """Sequences that perplexity is measured on: 16,384 tokens, of other works than the calibration's."""
+
+KEPT = (0.9, 0.8, 0.7, 0.5)
+"""Parts of the layers' parameters that stay."""
 
 METHODS = ("ours", "wanda-sp+ls", "wanda-sp", "flap", "magnitude", "shortgpt")
 RIDGE = 1e-3
@@ -129,9 +132,8 @@ def by_width(model: Any, batches: list[Any], kept: float, method: str) -> None:
             scores.append(down.abs().sum(0) * gram.diagonal().sqrt())
     threshold = torch.cat(scores).sort(descending=True)[0][width * len(layers) - 1]
     for layer, (gram, total, rows), score in zip(layers, seen, scores, strict=True):
-        chosen = (
-            score >= threshold if method == "flap" else score >= score.sort(descending=True)[0][width - 1]
-        )
+        least = threshold if method == "flap" else score.sort(descending=True)[0][width - 1]
+        chosen = score >= least
         keep, down, weight, bias = chosen.nonzero()[:, 0], layer.mlp.down_proj.weight, None, None
         if method == "wanda-sp+ls":
             ridge = RIDGE * gram.diagonal().mean() * torch.eye(len(keep))

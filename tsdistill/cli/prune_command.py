@@ -132,6 +132,8 @@ def command(model: str, **params: Any) -> None:
         planned = plan is not None or bool(params["drop"])
         monitor.expect(expected_stages(params, fitted, inputs, other, planned=planned, cut=cuts))
     blocks = not planned and _by_blocks(dense, chosen, params)
+    if out and not sweep and not Path(out).suffix:
+        _check_folder(dense, out, blocks)
     chosen = replace(chosen, uniform=blocks)
     report = None if planned or blocks else _analysis(dense, teacher, chosen.heads, inputs, params)
     arguments: dict[str, Any] = {"realignment": fitted, "inputs": inputs, "seed": params["seed"]}
@@ -156,6 +158,23 @@ def command(model: str, **params: Any) -> None:
     if Path(out).is_dir():
         output.write_text(str(Path(out) / CARD), model_card(model, result, compared))
     prune_output.show_result(dense, result, compared, kind, out, json_file)
+
+
+def _check_folder(dense: nn.Module, out: str, blocks: bool) -> None:
+    """Refuse a folder that the pruned model could not be written to, before any work is done."""
+    from tsdistill.models.files.save import OUTPUTS
+    from tsdistill.models.sources.hf_inputs import is_transformers
+
+    files = ", ".join(OUTPUTS)
+    if not is_transformers(dense):
+        raise TsdistillError(
+            f"-o {out}: a folder is for models of transformers; name a file that ends in {files}"
+        )
+    if not blocks:
+        raise TsdistillError(
+            f"-o {out}: the configuration in a folder says equal widths for all blocks; give --uniform, or "
+            f"name a file that ends in {files}"
+        )
 
 
 def _files_of(out: str | None, sweep: str | None, kind: str) -> tuple[str, ...]:
