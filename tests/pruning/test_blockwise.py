@@ -22,6 +22,7 @@ SMALL = {
     "Gemma2ForCausalLM": {"intermediate_size": 96, "num_key_value_heads": 2, "head_dim": 8},
     "GPT2LMHeadModel": {},
     "GPTNeoXForCausalLM": {"intermediate_size": 96},
+    "Phi3ForCausalLM": {"intermediate_size": 96, "num_key_value_heads": 2},
     "PhiForCausalLM": {"intermediate_size": 96, "num_key_value_heads": 4},
     "OPTForCausalLM": {"ffn_dim": 96, "word_embed_proj_dim": 32},
     "BertForMaskedLM": {"intermediate_size": 96},
@@ -147,6 +148,18 @@ def test_text_models_go_this_way_by_themselves():
     assert free.report is not None
 
 
+def test_a_family_whose_configuration_says_no_width_goes_the_other_way():
+    torch.manual_seed(0)
+    config = transformers.BloomConfig(vocab_size=64, hidden_size=32, n_layer=2, n_head=4)
+    model = transformers.BloomForCausalLM(config).eval()
+    options = {"data": batches(tokens()), "budget": {"params": 0.9}, "realignment": {"joint": False}}
+    result = tsd.prune_result(model, **options)
+    assert result.report is not None
+    assert any("width of its own" in note for note in result.notes)
+    with pytest.raises(tsd.TsdistillError, match="equal widths"):
+        tsd.prune_result(model, **options, selection={"uniform": True})
+
+
 def test_widths_are_multiples_where_that_is_asked():
     result = tsd.prune_result(
         model_of("LlamaForCausalLM"),
@@ -173,7 +186,7 @@ def test_what_does_not_go_with_equal_widths_is_refused(options, cause):
 
 def test_a_model_without_a_stack_is_refused():
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
-    with pytest.raises(tsd.TsdistillError, match="stack"):
+    with pytest.raises(tsd.TsdistillError, match="no stack"):
         tsd.prune(model, data=torch.randn(8, 4), budget={"params": 0.5}, selection={"uniform": True})
 
 

@@ -134,7 +134,9 @@ def command(model: str, **params: Any) -> None:
     blocks = not planned and _by_blocks(dense, chosen, params)
     if out and not sweep and not Path(out).suffix:
         _check_folder(dense, out, blocks)
-    chosen = replace(chosen, uniform=blocks)
+        chosen = replace(chosen, uniform=True)
+    if not blocks:
+        chosen = replace(chosen, uniform=False)
     report = None if planned or blocks else _analysis(dense, teacher, chosen.heads, inputs, params)
     arguments: dict[str, Any] = {"realignment": fitted, "inputs": inputs, "seed": params["seed"]}
     if not planned:

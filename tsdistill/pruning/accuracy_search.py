@@ -153,7 +153,7 @@ def prune_to_drop(
     by_blocks = goes_by_blocks(
         model, data, selection, Budget("macs", 1.0), **stated, report=report is not None
     )
-    selection = replace(selection, uniform=by_blocks)
+    selection = selection if by_blocks else replace(selection, uniform=False)
     if report is None and not by_blocks:
         report = analyze_for_pruning(
             model, teacher, data, heads=selection.heads, inputs=inputs, seed=seed, progress=progress

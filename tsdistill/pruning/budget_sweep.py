@@ -155,7 +155,7 @@ def sweep(
     by_blocks = goes_by_blocks(
         model, data, selection, next(iter(parts.values())), **others, report=report is not None
     )
-    selection = replace(selection, uniform=by_blocks)
+    selection = selection if by_blocks else replace(selection, uniform=False)
     if report is None and not by_blocks:
         report = analyze_for_pruning(
             model, teacher, data, heads=selection.heads, inputs=inputs, seed=seed, progress=progress

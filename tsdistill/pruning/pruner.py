@@ -16,7 +16,7 @@ from tsdistill.options.data_options import DataOptions
 from tsdistill.options.old_names import grouped
 from tsdistill.options.option_fields import written
 from tsdistill.options.pruning_options import RECONSTRUCTION, RealignOptions, SelectionOptions
-from tsdistill.pruning.blockwise import BlockwisePruner, blockwise_stages, goes_by_blocks
+from tsdistill.pruning.blockwise import BlockwisePruner, NoEqualWidths, blockwise_stages, goes_by_blocks
 from tsdistill.pruning.iterative import IterativePruner
 from tsdistill.pruning.plan_file import PruningPlan
 from tsdistill.pruning.plan_following import PlanFollower
@@ -182,11 +182,17 @@ def prune_result(
             "place"
         )
     prepared = prepare(model, data, replace(inputs, augment="none"), seed=seed)
+    own_widths: tuple[str, ...] = ()
     stated = {"teacher": teacher is not None, "rounds": rounds is not None, "report": report is not None}
     if not planned and goes_by_blocks(model, data, selection, wanted, **stated):
         assert wanted is not None
         expect(progress, blockwise_stages(prepared.samples))
-        return _by_blocks(model, prepared, wanted, selection, progress)
+        try:
+            return _by_blocks(model, prepared, wanted, selection, progress)
+        except NoEqualWidths as error:
+            if selection.uniform:
+                raise
+            own_widths = (f"every layer gets a width of its own: {error}",)
     realigns = _realigns(realignment.realign, prepared, lossless)
     coming = pruning_stages(
         prepared.samples,
@@ -227,7 +233,14 @@ def prune_result(
         rounds=max(1, state.rounds),
         realigned=state.realigned.fitted if state.realigned else 0,
         branches=state.branches,
-        notes=(*prepared.notes, *graph.notes, *stage_progress, *prepared.stream.notes, *state.notes()),
+        notes=(
+            *own_widths,
+            *prepared.notes,
+            *graph.notes,
+            *stage_progress,
+            *prepared.stream.notes,
+            *state.notes(),
+        ),
     )
 
 

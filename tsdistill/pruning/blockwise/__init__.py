@@ -3,8 +3,9 @@
 from tsdistill.pruning.blockwise.blockwise_pruner import (
     BlockwiseCut,
     BlockwisePruner,
+    NoEqualWidths,
     blockwise_stages,
     goes_by_blocks,
 )
 
-__all__ = ["BlockwiseCut", "BlockwisePruner", "blockwise_stages", "goes_by_blocks"]
+__all__ = ["BlockwiseCut", "BlockwisePruner", "NoEqualWidths", "blockwise_stages", "goes_by_blocks"]

@@ -65,6 +65,10 @@ class BlockwiseCut:
     notes: tuple[str, ...]
 
 
+class NoEqualWidths(TsdistillError):
+    """A model has no blocks whose widths could be equal and be said by its configuration."""
+
+
 class BlockwisePruner:
     """Prunes one model to one budget with equal widths in every block of a stack.
 
@@ -78,8 +82,8 @@ class BlockwisePruner:
         graph: node graph of the dense model.
 
     Raises:
-        TsdistillError: data that are made up, NaN or infinite weights, a forward that fails, no stack of
-            blocks, or none with widths that could be equal.
+        NoEqualWidths: no stack of blocks, or none with widths that could be equal.
+        TsdistillError: data that are made up, NaN or infinite weights, or a forward that fails.
     """
 
     def __init__(
@@ -100,15 +104,16 @@ class BlockwisePruner:
         self.graph = trace(model, prepared.example, others=inputs_for(model, prepared))
         self._stacks = find_stacks(model, prepared.example)
         kinds = kinds_of(self.graph, self._stacks)
-        if not kinds:
-            raise TsdistillError(
-                f"{type(model).__name__} has no stack of equal blocks with nodes that could leave; leave "
-                f"{written('uniform', True)} out"
-            )
         self._whole: list[str] = []
         branches = trace_branches(model, prepared.example)
         self._summands = {stack: summands_of(branches, stack.names[0]) for stack in self._stacks}
         self._readers = {stack: self._stack_readers(stack, kinds) for stack in self._stacks}
+        if not any(self._readers.values()):
+            cause = "; ".join(self._whole) or "it has no stack of equal blocks with nodes that could leave"
+            raise NoEqualWidths(
+                f"{type(model).__name__} cannot get equal widths in all blocks: {cause}; give "
+                f"{written('uniform', False)}"
+            )
         self._limits = self._constraints(selection)
 
     def _stack_readers(self, stack: BlockStack, kinds: Iterable[GroupKind]) -> tuple[BlockReader, ...]:
@@ -152,7 +157,7 @@ class BlockwisePruner:
                 f"equal widths go with a budget of {kinds}; give one of these, or {written('uniform', False)}"
             )
         limit = budget.absolute(self.graph.figures()[budget.kind])
-        pruned = deepcopy_model(self._model)
+        pruned = self._copy()
         batches = [to_model(x, self._model) for x, _ in self._prepared]
         masks = [_mask_of(x) for x in batches]
         inputs = {stack: self._inputs(self._model, stack, batches) for stack in self._stacks}
@@ -170,6 +175,18 @@ class BlockwisePruner:
         done = cut(pruned, self.graph, removed, self._prepared.example)
         self._describe(done)
         return BlockwiseCut(done, self._plan(budget, fits, kept), len(fits), self._notes(fits))
+
+    def _copy(self) -> nn.Module:
+        """A copy of the dense model that shares what is not fitted."""
+        layers = [
+            self._model.get_submodule(f"{block}.{reader.module}")
+            for readers in self._readers.values()
+            for reader in readers
+            for block in reader.kind.groups
+        ]
+        own = {id(tensor) for layer in layers for tensor in (*layer.parameters(), *layer.buffers())}
+        held = (*self._model.parameters(), *self._model.buffers())
+        return deepcopy_model(self._model, {id(tensor): tensor for tensor in held if id(tensor) not in own})
 
     def _curves(
         self,
