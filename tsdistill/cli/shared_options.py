@@ -34,7 +34,11 @@ EPILOG = " ".join(MODEL_HELP.split())
 """What stands below the ``--help`` of a command that takes a MODEL."""
 
 arch_option = option(
-    "Model", "--arch", metavar="SPEC", help="Architecture of a file with bare weights, written as MODEL."
+    "Model",
+    "--arch",
+    metavar="SPEC",
+    help="Architecture of a file with bare weights, written as MODEL; or a file that tsdistill wrote, whose "
+    "widths it has.",
 )
 trust_option = option(
     "Model", "--trust", is_flag=True, help="Unpickle whole modules, import the code a file names."

@@ -14,6 +14,7 @@ from torch import nn
 from tsdistill.devices import check_device
 from tsdistill.errors import TsdistillError
 from tsdistill.models.files import checkpoint, hub_folder, save, size_guard
+from tsdistill.models.files.pattern_file import fit_to_file, is_pattern
 from tsdistill.models.files.stored_weights import check_finite
 from tsdistill.models.info import ModelInfo, attach
 from tsdistill.models.input_spec import give_example, override
@@ -43,8 +44,9 @@ def load(
             ``timm:NAME[,key=value...]``, ``torchvision:NAME[,key=value...]``, ``hf:FOLDER``, ``hf:NAME``,
             ``hf:CLASS[,key=value...]``, ``path/to/file.py:factory`` or
             ``package.module:factory``.
-        arch: for files, the specification of the architecture. Without it bare weights are recognised when
-            they are those of an architecture of timm or torchvision.
+        arch: for files, the specification of the architecture, or a file that `save` wrote, whose
+            architecture and widths the weights have (a cut model that was trained elsewhere). Without it
+            bare weights are recognised when they are those of an architecture of timm or torchvision.
         trust: unpickle whole objects, and import the code that a file names.
         device: where the model goes.
         inputs: how the inputs look, instead of what is known of the model; an example becomes the input that
@@ -103,6 +105,9 @@ def _load_file(path: Path, arch: str | None, trust: bool) -> tuple[nn.Module, Mo
     contents = hub_folder.read(path, trust=trust) if path.is_dir() else checkpoint.read(path, trust=trust)
     if contents.module is not None:
         return contents.module, ModelInfo(arch=arch, notes=contents.notes)
+    if arch is not None and is_pattern(arch):
+        model, info = fit_to_file(path, contents, Path(arch), trust=trust)
+        return model, replace(info, notes=(*contents.notes, *info.notes))
     if contents.header is not None:
         return save.restore(path, contents, arch=arch, trust=trust)
     if arch is None and contents.arch is not None:
