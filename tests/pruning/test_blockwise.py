@@ -235,7 +235,7 @@ def test_the_regression_is_least_squares_with_a_ridge():
     moments.add(z, target)
     regression = ReaderRegression(moments, None, weight, False)
     stay = torch.tensor([True, True, False, True, True, True])
-    solved = regression.solve(moments, stay, 1e-2)
+    solved = regression.solve(moments.of(stay), 1e-2, stay)
     scale = 1e-2 * (z[:, stay].double().square().sum(0))
     roots = torch.diag(scale.sqrt())
     rows = torch.cat([z[:, stay].double(), roots])
@@ -259,7 +259,7 @@ def test_costs_are_what_the_penalised_error_grows_by():
         stay[list(gone)] = False
         scale = 1e-1 * z.double().square().sum(0)
         full = torch.zeros(3, 6, dtype=torch.float64)
-        full[:, stay] = regression.solve(moments, stay, 1e-1)
+        full[:, stay] = regression.solve(moments.of(stay), 1e-1, stay)
         return moments.error(full) + float((scale * (full - weight).square()).sum())
 
     errors = [penalised(removed[:n].tolist()) for n in range(4)]

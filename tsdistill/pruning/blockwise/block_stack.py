@@ -14,13 +14,14 @@ from tsdistill.runtime.caches import without_cache
 from tsdistill.runtime.forward import forward
 from tsdistill.runtime.hooks import ModuleCall, ModuleHooks
 from tsdistill.runtime.modes import evaluation_mode
+from tsdistill.runtime.nests import leaves
 
 STREAM = "hidden_states"
 """The keyword by which transformers hands a block its stream, where it does not by position."""
 
 
-class _AfterLast(BaseException):
-    """The last block of a stack has run. No `Exception`, so that code of the model does not catch it."""
+class _Complete(BaseException):
+    """All is known of a batch. No `Exception`, so that code of the model does not catch it."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,10 @@ def _stream_argument(call: ModuleCall) -> Tensor | None:
 
 
 def stack_inputs(model: nn.Module, stack: BlockStack, batches: Iterable[Any]) -> StackInputs:
-    """Run ``model`` up to the end of a stack and keep what its blocks are called with.
+    """Run ``model`` up to a stack and keep what its blocks are called with.
+
+    The first batch runs through the stack. Where all blocks are called with the same arguments there, the
+    others stop in front of it.
 
     Args:
         model: the model.
@@ -165,24 +169,37 @@ def stack_inputs(model: nn.Module, stack: BlockStack, batches: Iterable[Any]) ->
         TsdistillError: the forward fails.
     """
     inputs = StackInputs(arguments={name: [] for name in stack.names})
+    first, alike = stack.names[0], False
 
     def before(call: ModuleCall) -> None:
-        keyword = not call.args
         stream = _stream_argument(call)
         assert stream is not None
-        if call.name == stack.names[0]:
-            inputs.streams.append(stream.detach())
         kwargs = {key: value for key, value in call.kwargs.items() if key != STREAM}
-        inputs.arguments[call.name].append(BlockArguments(call.args[1:], kwargs, keyword))
+        arguments = BlockArguments(call.args[1:], kwargs, not call.args)
+        if call.name == first:
+            inputs.streams.append(stream.detach())
+        for name in stack.names if alike else (call.name,):
+            inputs.arguments[name].append(arguments)
+        if alike:
+            raise _Complete
 
     def after(call: ModuleCall) -> None:
         if call.name == stack.names[-1]:
-            raise _AfterLast
+            raise _Complete
 
     modules = {name: model.get_submodule(name) for name in stack.names}
     hooks = ModuleHooks(modules, before=before, after=after)
     with torch.no_grad(), evaluation_mode(model), without_cache(model), hooks:
         for x in batches:
-            with suppress(_AfterLast):
+            with suppress(_Complete):
                 forward(model, x)
+            alike = all(_same(inputs.arguments[first][0], each[0]) for each in inputs.arguments.values())
     return inputs
+
+
+def _same(one: BlockArguments, other: BlockArguments) -> bool:
+    """Whether two blocks are called with the very same objects."""
+    pairs = [*leaves([one.args, dict(one.kwargs)])], [*leaves([other.args, dict(other.kwargs)])]
+    return len(pairs[0]) == len(pairs[1]) and all(
+        a is b or (not isinstance(a, Tensor) and a == b) for a, b in zip(*pairs, strict=True)
+    )

@@ -19,6 +19,12 @@ UNSEEN = 1e-1
 SELECTION = 1e-1
 """The relative ridge of the regression that nodes are selected by."""
 
+_FLAT = 1e-9
+"""Of the mean of the second moments, added to each: an entry that never varies has a ridge, too."""
+
+_SMALLEST = 1e-30
+"""Added to what is divided by."""
+
 EVERY = 4
 """Every fourth sample is held out to choose the ridge; all of them are fitted on in the end."""
 
@@ -82,6 +88,11 @@ class Moments:
             gram, self.cross - torch.outer(t, self.inputs), self.inputs, self.targets, square, self.rows
         )
 
+    def of(self, stay: Tensor) -> Moments:
+        """The sums of some entries of z, bool ``[F]``."""
+        gram, cross = self.gram[stay][:, stay], self.cross[:, stay]
+        return Moments(gram, cross, self.inputs[stay], self.targets, self.square, self.rows)
+
     def error(self, weight: Tensor) -> float:
         """Sum of ‖T - weight z‖²."""
         return (
@@ -127,7 +138,7 @@ class ReaderRegression:
         self._weight, self._constant = weight, constant
         self._all = (fitted if held is None else fitted + held).centred(constant)
         scale = self._all.gram.diagonal()
-        self._scale = scale + 1e-9 * scale.mean() + 1e-30
+        self._scale = scale + _FLAT * scale.mean() + _SMALLEST
 
     def choose(self, features: np.ndarray, keep: int) -> tuple[np.ndarray, np.ndarray]:
         """The nodes that leave, in order, until ``keep`` are left, and the cost of each.
@@ -149,25 +160,39 @@ class ReaderRegression:
         none = np.zeros(len(nodes), dtype=bool)
         return eliminate([state], np.zeros(len(nodes), dtype=np.int64), np.array([keep]), ones, none)
 
-    def solve(self, moments: Moments, stay: Tensor, ridge: float) -> Tensor:
-        """The weight on the entries ``stay``, float64 ``[O, K]``."""
+    def solve(self, moments: Moments, ridge: float, stay: Tensor) -> Tensor:
+        """The weight on the entries ``stay``, float64 ``[O, K]``.
+
+        Args:
+            moments: of the rows that are fitted, of these entries alone.
+            ridge: relative ridge.
+            stay: bool ``[F]``.
+        """
         scale = ridge * self._scale[stay] * (moments.rows / max(self._all.rows, 1))
-        gram = moments.gram[stay][:, stay] + torch.diag(scale)
-        right = moments.cross[:, stay] + self._weight[:, stay] * scale
-        return torch.cholesky_solve(right.T, torch.linalg.cholesky(gram)).T
+        right = moments.cross + self._weight[:, stay] * scale
+        return torch.cholesky_solve(right.T, torch.linalg.cholesky(moments.gram + torch.diag(scale))).T
 
     def best_ridge(self, stay: Tensor) -> tuple[float, float]:
-        """The ridge with the least error on the rows that are held out, and that error relative to ‖T‖²."""
+        """The ridge with the least error on the rows that are held out, and that error relative to ‖T‖².
+
+        Ridges are tried from the middle on, as long as the error falls: it has one minimum.
+        """
         if self._parts[1] is None:
             return UNSEEN, float("nan")
-        fitted, held = (part.centred(self._constant) for part in self._parts if part is not None)
+        parts = [part.centred(self._constant).of(stay) for part in self._parts if part is not None]
         errors: dict[float, float] = {}
-        for ridge in RIDGES:
-            full = torch.zeros_like(self._weight)
-            full[:, stay] = self.solve(fitted, stay, ridge)
-            errors[ridge] = held.error(full)
-        best = min(errors, key=errors.__getitem__)
-        return best, errors[best] / max(held.square, 1e-30)
+
+        def error(place: int) -> float:
+            ridge = RIDGES[place]
+            if ridge not in errors:
+                errors[ridge] = parts[1].error(self.solve(parts[0], ridge, stay))
+            return errors[ridge]
+
+        best = RIDGES.index(UNSEEN)
+        for step in (1, -1):
+            while 0 <= best + step < len(RIDGES) and error(best + step) < error(best):
+                best += step
+        return RIDGES[best], error(best) / max(parts[1].square, _SMALLEST)
 
     def fit(self, features: np.ndarray, keep: int) -> ReaderFit:
         """Choose the nodes that leave and fit the layer to those that stay.
@@ -191,6 +216,6 @@ class ReaderRegression:
         stay[torch.from_numpy(features[removed].reshape(-1))] = False
         ridge, unseen = self.best_ridge(stay)
         weight = torch.zeros_like(self._weight)
-        weight[:, stay] = self.solve(self._all, stay, ridge)
+        weight[:, stay] = self.solve(self._all.of(stay), ridge, stay)
         bias = (self._all.targets - weight @ self._all.inputs) / self._all.rows if self._constant else None
         return ReaderFit(weight, bias, removed, costs, ridge, unseen)

@@ -33,6 +33,10 @@ PILOT_BLOCKS = 6
 PILOT_BATCHES = 4
 """Of so many batches one is looked at for that."""
 
+_KEPT = 2**27
+"""Entries of a layer's inputs over all samples that are kept, half a gibibyte of float32: a block need
+not run once more when the layer has been fitted."""
+
 _SMALLEST = 1e-12
 """Mean square of the stream's positions below which it counts as this large."""
 
@@ -171,29 +175,22 @@ class StackFit:
                 small = single_precision(pruned.get_submodule(name))
                 target = _Targets(self._data, name, readers, self._summands)
                 behind = target.run(whole, wanted)
+                moved_on = None
                 for reader in readers:
                     group = reader.group(name)
                     if kept[group.name] == group.size:
                         continue
-                    parts: dict[str, Moments] = {}
-                    first = 0
-                    for batch, stream in enumerate(now):
-                        z, aim = target.pair(small, reader, batch, stream)
-                        held = torch.arange(first, first + len(stream)) % EVERY == EVERY - 1
-                        first += len(stream)
-                        for half, here in (("fitted", ~held), ("held", held)):
-                            if bool(here.any()):
-                                mask = None if (mask := self._data.masks[batch]) is None else mask[here]
-                                rows, aims = _rows(z[here], mask), _rows(aim[here], mask)
-                                _moments_of(parts, half, rows, aims).add(rows, aims)
-                    matrix = ReaderMatrix(small.get_submodule(reader.module))
+                    layer = small.get_submodule(reader.module)
+                    seen = target.of(small, reader, now)
+                    matrix = ReaderMatrix(layer)
                     regression = ReaderRegression(
-                        parts["fitted"], parts.get("held"), matrix.read(), matrix.constant
+                        seen.parts["fitted"], seen.parts.get("held"), matrix.read(), matrix.constant
                     )
                     fit = fits[group.name] = regression.fit(reader.coords(name), kept[group.name])
                     matrix.write(fit)
                     ReaderMatrix(pruned.get_submodule(f"{name}.{reader.module}")).write(fit)
-                now = [
+                    moved_on = seen.behind(layer)
+                now = moved_on or [
                     _arguments(self._data.pruned, name, n).run(small, stream) for n, stream in enumerate(now)
                 ]
                 wanted = behind
@@ -238,20 +235,60 @@ class _Targets:
             self._summand[name] = summand_of(self._outputs[name][0], first) if sums else None
         return behind
 
-    def pair(
-        self, small: nn.Module, reader: BlockReader, batch: int, stream: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """What a reader of the pruned block is given, and what it should give."""
-        arguments = _arguments(self._data.pruned, self._block, batch)
+    def of(self, small: nn.Module, reader: BlockReader, streams: Sequence[Tensor]) -> _Seen:
+        """What a reader of the pruned block is given and should give.
+
+        Args:
+            small: the pruned block.
+            reader: the reader.
+            streams: the pruned model's in front of the block.
+        """
         summand = self._summand[reader.module]
         earlier = [] if summand is None else self._summands[: self._summands.index(summand)]
-        z, before = reader_input(small, reader.module, earlier, arguments, stream)
-        aim = self._outputs[reader.module][batch]
-        if summand is not None:
-            aim = aim + self._streams[batch] - stream
-            for name, value in before.items():
-                aim += self._outputs[name][batch] - value
-        return z, aim
+        last = summand is not None and summand == self._summands[-1]
+        seen, first = _Seen({}, [], []), 0
+        for batch, stream in enumerate(streams):
+            arguments = _arguments(self._data.pruned, self._block, batch)
+            z, before = reader_input(small, reader.module, earlier, arguments, stream)
+            aim = self._outputs[reader.module][batch]
+            if summand is not None:
+                front = stream + sum(before.values())
+                aim = aim + self._streams[batch] + sum(self._outputs[name][batch] for name in before) - front
+                last = last and len(streams) * z.numel() < _KEPT
+                if last:
+                    seen.inputs.append(z)
+                    seen.fronts.append(front)
+            held = torch.arange(first, first + len(stream)) % EVERY == EVERY - 1
+            first += len(stream)
+            mask = self._data.masks[batch]
+            for half, here in (("fitted", ~held), ("held", held)):
+                if bool(here.any()):
+                    rows, aims = (_rows(v[here], None if mask is None else mask[here]) for v in (z, aim))
+                    _moments_of(seen.parts, half, rows, aims).add(rows, aims)
+        return seen
+
+
+@dataclass(eq=False)
+class _Seen:
+    """What a reader is given and should give.
+
+    Attributes:
+        parts: moments of the samples that are fitted and of those that are held out.
+        inputs: its inputs, by batch, where nothing of the block comes behind it and they are few enough to
+            be kept.
+        fronts: the stream in front of the sum that it enters, likewise.
+    """
+
+    parts: dict[str, Moments]
+    inputs: list[Tensor]
+    fronts: list[Tensor]
+
+    def behind(self, layer: nn.Module) -> list[Tensor] | None:
+        """The streams behind the block with the reader as it is now; ``None`` where its inputs are not
+        kept."""
+        if not self.inputs:
+            return None
+        return [front + layer(z) for front, z in zip(self.fronts, self.inputs, strict=True)]
 
 
 def _half(size: int, floor: int) -> int:
