@@ -19,10 +19,12 @@ def test_the_python_of_the_page_runs(tmp_path, monkeypatch):
     small = tsd.prune(model, data=x, macs=0.6, realignment={"realign": False})
     monkeypatch.chdir(tmp_path)
     tsd.save(small, "half.safetensors")
+    tsd.save(model, "dense.safetensors")
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     assert len(blocks) >= 2
     names = {"loader": DataLoader(TensorDataset(x, y), batch_size=8)}
     exec(compile("\n".join(blocks), str(PAGE), "exec"), names)
+    assert names["student"] is not names["model"]
     trained, again = names["model"].eval(), tsd.load("trained.safetensors")
     with torch.no_grad():
         assert torch.equal(again(x), trained(x))

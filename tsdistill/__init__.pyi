@@ -6,6 +6,7 @@ from tsdistill.alignment import analyze as analyze
 from tsdistill.alignment import analyze_training as analyze_training
 from tsdistill.data import open_data as open_data
 from tsdistill.data.text.text_spec import text_spec as text_spec
+from tsdistill.distillation import DistillationLoss as DistillationLoss
 from tsdistill.distillation import TrainResult as TrainResult
 from tsdistill.distillation import distill as distill
 from tsdistill.distillation import train as train

@@ -72,13 +72,22 @@ class Features:
         return self._seen
 
     def __enter__(self) -> Features:
-        self._seen = {}
         self._entered.enter_context(plain_attention())
-        for hooks in self._hooks:
-            self._entered.enter_context(hooks)
+        self.open()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def open(self) -> None:
+        """Put the hooks on, until `close`. The fused path of attention is not taken while gradients are
+        wanted, so that a training loop needs no ``with``."""
+        self._seen = {}
+        for hooks in self._hooks:
+            self._entered.enter_context(hooks)
+
+    def close(self) -> None:
+        """Take the hooks off."""
         self._entered.close()
 
     def _before(self, call: ModuleCall) -> None:
