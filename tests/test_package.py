@@ -83,7 +83,7 @@ FLOORS = (
     ("interrupts", "lazy_names", "printable", "torch_private", "version"),
     ("errors",),
     ("untrusted", "devices", "files", "imported_code"),
-    ("schema", "output_paths", "plugins"),
+    ("schema", "output_paths", "installation", "plugins"),
     ("options",),
     ("models",),
     ("runtime",),

@@ -81,7 +81,7 @@ def test_widths_that_differ_between_layers_go_to_our_own_format(tmp_path):
     x = tsd.example_input(model)
     graph = tsd.trace(model, x)
     small = tsd.cut(model, graph, {"bert.encoder.layer.0.intermediate.dense": range(10)}, x).model
-    with pytest.raises(TsdistillError, match=r"layer\.0\.intermediate\.dense\.weight"):
+    with pytest.raises(TsdistillError, match=r"layer\.\d\.intermediate\.dense\.weight"):
         save_pretrained(small, tmp_path / "folder")
     assert not (tmp_path / "folder").exists()
 

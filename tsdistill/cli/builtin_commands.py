@@ -12,6 +12,7 @@ _MODULES = {
     "compare": ("tsdistill.cli.compare_command", "Lay models side by side: accuracy, size, speed, memory."),
     "export": ("tsdistill.cli.export_command", "Write a model for other engines, or as Python source."),
     "lab": ("tsdistill.lab.cli.lab_command", "Run the experiments behind the theory, see how far it holds."),
+    "doctor": ("tsdistill.cli.doctor_command", "Show versions, devices, and what is missing for what."),
     "plugins": ("tsdistill.cli.plugins_command", "List what each plugin hook offers."),
 }
 

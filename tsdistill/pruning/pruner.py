@@ -178,8 +178,8 @@ def prune_result(
         )
     if planned and rounds is not None:
         raise TsdistillError(
-            "a plan, or branches to drop, is followed in one cut; leave rounds out, or give a budget in its "
-            "place"
+            "a plan is followed in one cut, and so are branches to drop; leave rounds out, or give a budget "
+            "in their place"
         )
     prepared = prepare(model, data, replace(inputs, augment="none"), seed=seed)
     own_widths: tuple[str, ...] = ()
