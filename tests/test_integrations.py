@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, TensorDataset
@@ -22,7 +23,7 @@ def test_the_python_of_the_page_runs(tmp_path, monkeypatch):
     tsd.save(model, "dense.safetensors")
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     assert len(blocks) >= 2
-    names = {"loader": DataLoader(TensorDataset(x, y), batch_size=8)}
+    names: dict[str, Any] = {"loader": DataLoader(TensorDataset(x, y), batch_size=8)}
     exec(compile("\n".join(blocks), str(PAGE), "exec"), names)
     assert names["student"] is not names["model"]
     trained, again = names["model"].eval(), tsd.load("trained.safetensors")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -33,8 +34,8 @@ def test_soft_targets_are_the_divergence_of_the_two_models():
     x, _ = batch()
     criterion = tsd.DistillationLoss(student, teacher, "soft-targets:T=2")
     with torch.no_grad():
-        logs = [(model(x) / 2).log_softmax(1) for model in (student, teacher)]
-    wanted = 4 * nn.functional.kl_div(*logs, reduction="batchmean", log_target=True)
+        one, other = ((model(x) / 2).log_softmax(1) for model in (student, teacher))
+    wanted = 4 * nn.functional.kl_div(one, other, reduction="batchmean", log_target=True)
     assert torch.allclose(criterion(x, student(x)), wanted, atol=1e-6)
     assert criterion(x, teacher(x)).abs() < 1e-6
     assert hooks(student) == hooks(teacher) == 0
@@ -109,7 +110,7 @@ def test_wrapped_and_compiled_students_are_known():
     wrapped = Wrapped(student)
     with tsd.DistillationLoss(wrapped, teacher, "node-alignment", samples=x) as criterion:
         assert torch.equal(criterion(x, wrapped(x)), value)
-    compiled = torch.compile(student, backend="eager")
+    compiled: Any = torch.compile(student, backend="eager")
     with tsd.DistillationLoss(compiled, teacher, "node-alignment", samples=x) as criterion:
         assert torch.allclose(criterion(x, compiled(x)), value)
 

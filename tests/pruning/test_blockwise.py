@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -142,7 +144,7 @@ def test_padding_does_not_count():
 
 def test_text_models_go_this_way_by_themselves():
     model, ids = model_of("LlamaForCausalLM"), tokens()
-    options = {"data": batches(ids), "budget": {"params": 0.9}}
+    options: dict[str, Any] = {"data": batches(ids), "budget": {"params": 0.9}}
     assert tsd.prune_result(model, **options).report is None
     free = tsd.prune_result(model, **options, selection={"uniform": False}, realignment={"joint": False})
     assert free.report is not None
@@ -152,7 +154,11 @@ def test_a_family_whose_configuration_says_no_width_goes_the_other_way():
     torch.manual_seed(0)
     config = transformers.BloomConfig(vocab_size=64, hidden_size=32, n_layer=2, n_head=4)
     model = transformers.BloomForCausalLM(config).eval()
-    options = {"data": batches(tokens()), "budget": {"params": 0.9}, "realignment": {"joint": False}}
+    options: dict[str, Any] = {
+        "data": batches(tokens()),
+        "budget": {"params": 0.9},
+        "realignment": {"joint": False},
+    }
     result = tsd.prune_result(model, **options)
     assert result.report is not None
     assert any("width of its own" in note for note in result.notes)
@@ -224,7 +230,8 @@ def test_stacks_are_found_and_their_inputs_kept():
     with torch.no_grad():
         for name in stack.names:
             stream = inputs.arguments[name][0].run(model.get_submodule(name), stream)
-        logits = model.lm_head(model.model.norm(stream))
+        inner: Any = model
+        logits = inner.lm_head(inner.model.norm(stream))
         assert torch.allclose(logits, model(input_ids=ids).logits, atol=1e-5)
 
 
