@@ -142,6 +142,15 @@ def test_padding_does_not_count():
         assert torch.allclose(padded.model(**probe).logits, short.model(**probe).logits, atol=1e-3)
 
 
+def test_padding_everywhere_is_refused():
+    ids = tokens(4)
+    data = batches(ids, torch.zeros_like(ids))
+    with pytest.raises(tsd.TsdistillError, match="padding"):
+        tsd.prune(
+            model_of("LlamaForCausalLM"), data=data, budget={"params": 0.9}, selection={"uniform": True}
+        )
+
+
 def test_text_models_go_this_way_by_themselves():
     model, ids = model_of("LlamaForCausalLM"), tokens()
     options: dict[str, Any] = {"data": batches(ids), "budget": {"params": 0.9}}

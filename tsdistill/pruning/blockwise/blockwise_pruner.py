@@ -160,6 +160,11 @@ class BlockwisePruner:
         pruned = self._copy()
         batches = [to_model(x, self._model) for x, _ in self._prepared]
         masks = [_mask_of(x) for x in batches]
+        if not any(mask is None or bool(mask.any()) for mask in masks):
+            raise TsdistillError(
+                f"every token of the data is padding ({_PADDING} is 0 throughout), so that there is nothing to "
+                "fit to; give texts"
+            )
         inputs = {stack: self._inputs(self._model, stack, batches) for stack in self._stacks}
         divergence = OutputDivergence(self._model, batches[::PILOT_BATCHES][:DIVERGENCE_BATCHES])
         curves = self._curves(pruned, inputs, masks, divergence)
