@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import tsdistill as tsd
+from tsdistill.pruning.blockwise import stack_fit
 from tsdistill.pruning.blockwise.block_stack import find_stacks, stack_inputs
 from tsdistill.pruning.blockwise.reader_fit import Moments, ReaderRegression
 from tsdistill.pruning.blockwise.uniform_widths import LossCurve, kinds_of, uniform_widths
@@ -140,6 +141,33 @@ def test_padding_does_not_count():
     probe = {"input_ids": ids[:2, :8]}
     with torch.no_grad():
         assert torch.allclose(padded.model(**probe).logits, short.model(**probe).logits, atol=1e-3)
+
+
+@pytest.mark.parametrize("limit", [0, 3000])
+def test_what_is_kept_in_memory_changes_nothing(monkeypatch, limit):
+    model, ids = model_of("LlamaForCausalLM"), tokens(24)
+    data = [({"input_ids": ids[:2]}, None), ({"input_ids": ids[2:16]}, None), ({"input_ids": ids[16:]}, None)]
+    options: dict[str, Any] = {"data": data, "budget": {"params": 0.85}, "selection": {"uniform": True}}
+    whole = tsd.prune(model, **options)
+    monkeypatch.setattr(stack_fit, "_KEPT", limit)
+    limited = tsd.prune(model, **options)
+    with torch.no_grad():
+        one, other = whole(input_ids=ids).logits, limited(input_ids=ids).logits
+    assert torch.allclose(one, other, rtol=1e-3, atol=1e-4)
+
+
+def test_nothing_is_shared_with_the_dense_model():
+    model = model_of("LlamaForCausalLM")
+    small = pruned(model, tokens()).model
+    places = {p.data_ptr() for p in model.parameters()}
+    assert not places & {p.data_ptr() for p in small.parameters()}
+
+
+def test_sums_that_are_no_numbers_are_refused():
+    moments = Moments.zeros(4, 2, torch.device("cpu"))
+    moments.add(torch.full((3, 4), torch.inf), torch.zeros(3, 2))
+    with pytest.raises(tsd.TsdistillError, match="NaN or infinite"):
+        ReaderRegression(moments, None, torch.zeros(2, 4).double(), False)
 
 
 def test_padding_everywhere_is_refused():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -57,9 +58,18 @@ def model_card(source: str, result: PruneResult, compared: Comparison | None) ->
 
 def _cut(result: PruneResult) -> list[str]:
     """What has left, groups of one size and one width on a line."""
-    lines = ["## What was cut", "", "| groups | nodes each | nodes kept |", "|---|---|---|"]
-    widths = Counter((g.size, g.size - len(g.removed)) for g in result.plan.groups.values() if g.removed)
-    lines += [f"| {number} | {size} | {kept} |" for (size, kept), number in sorted(widths.items())]
+    lines = [
+        "## What was cut",
+        "",
+        "| group | number of them | nodes each | nodes kept |",
+        "|---|---|---|---|",
+    ]
+    widths = Counter(
+        (re.sub(r"(?<=\.)\d+(?=\.)", "*", name), group.size, group.size - len(group.removed))
+        for name, group in result.plan.groups.items()
+        if group.removed
+    )
+    lines += [f"| `{_plain(n)}` | {number} | {size} | {kept} |" for (n, size, kept), number in widths.items()]
     before, after = result.before, result.after
     lines += [
         "",

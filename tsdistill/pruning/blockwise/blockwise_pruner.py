@@ -162,8 +162,8 @@ class BlockwisePruner:
         masks = [_mask_of(x) for x in batches]
         if not any(mask is None or bool(mask.any()) for mask in masks):
             raise TsdistillError(
-                f"every token of the data is padding ({_PADDING} is 0 throughout), so that there is nothing to "
-                "fit to; give texts"
+                f"every token of the data is padding ({_PADDING} is 0 throughout), there is nothing to fit "
+                "to; give texts"
             )
         inputs = {stack: self._inputs(self._model, stack, batches) for stack in self._stacks}
         divergence = OutputDivergence(self._model, batches[::PILOT_BATCHES][:DIVERGENCE_BATCHES])

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tsdistill.errors import TsdistillError
 from tsdistill.pruning.selection.obs import OBSState, Part, eliminate
 
 RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
@@ -131,11 +132,20 @@ class ReaderRegression:
         held: moments of the rows that judge, both are fitted in the end; ``None`` without any.
         weight: W⁰, float64 ``[O, F]``.
         constant: whether the layer has a bias.
+
+    Raises:
+        TsdistillError: sums that are no numbers.
     """
 
     def __init__(self, fitted: Moments, held: Moments | None, weight: Tensor, constant: bool) -> None:
         self._parts = fitted, held
         self._weight, self._constant = weight, constant
+        sums = [each for part in self._parts if part is not None for each in (part.gram, part.cross)]
+        if not all(bool(torch.isfinite(each).all()) for each in sums):
+            raise TsdistillError(
+                "the activations of the model hold NaN or infinite values on these data; load it in a wider "
+                "type (float32), or look at the data"
+            )
         self._all = (fitted if held is None else fitted + held).centred(constant)
         scale = self._all.gram.diagonal()
         self._scale = scale + _FLAT * scale.mean() + _SMALLEST

@@ -246,7 +246,7 @@ class _Targets:
         summand = self._summand[reader.module]
         earlier = [] if summand is None else self._summands[: self._summands.index(summand)]
         last = summand is not None and summand == self._summands[-1]
-        seen, first = _Seen({}, [], []), 0
+        seen, first, entries = _Seen({}, [], []), 0, 0
         for batch, stream in enumerate(streams):
             arguments = _arguments(self._data.pruned, self._block, batch)
             z, before = reader_input(small, reader.module, earlier, arguments, stream)
@@ -254,10 +254,14 @@ class _Targets:
             if summand is not None:
                 front = stream + sum(before.values())
                 aim = aim + self._streams[batch] + sum(self._outputs[name][batch] for name in before) - front
-                last = last and len(streams) * z.numel() < _KEPT
+                entries += z.numel()
                 if last:
                     seen.inputs.append(z)
                     seen.fronts.append(front)
+                if entries > _KEPT:
+                    last = False
+                    seen.inputs.clear()
+                    seen.fronts.clear()
             held = torch.arange(first, first + len(stream)) % EVERY == EVERY - 1
             first += len(stream)
             mask = self._data.masks[batch]
