@@ -16,7 +16,8 @@ from tsdistill.cli.shared_options import json_option
     cls=Command,
     examples=(
         ("tsdistill doctor", "versions, devices, threads, extras, plugins"),
-        ("tsdistill doctor --json report.json", "the same, to send along with a question"),
+        ("tsdistill doctor --json -", "the same for machines"),
+        ("tsdistill doctor --json report.json", "to a file, to send along with a question"),
     ),
 )
 @json_option("the report")
