@@ -248,7 +248,7 @@ def _show_plan(
 ) -> None:
     """Show, and write, the plan of a command that cuts nothing."""
     import tsdistill as tsd
-    from tsdistill.pruning.plan_following import check_plan, plan_of_drop
+    from tsdistill.pruning.plan_follower import check_plan, plan_of_drop
 
     notes: tuple[str, ...] = ()
     if plan is not None:

@@ -19,7 +19,7 @@ from tsdistill.options.pruning_options import RECONSTRUCTION, RealignOptions, Se
 from tsdistill.pruning.blockwise import BlockwisePruner, NoEqualWidths, blockwise_stages, goes_by_blocks
 from tsdistill.pruning.iterative import IterativePruner
 from tsdistill.pruning.plan_file import PruningPlan
-from tsdistill.pruning.plan_following import PlanFollower
+from tsdistill.pruning.plan_follower import PlanFollower
 from tsdistill.pruning.pruning_analysis import analysis_options, analyze_prepared_for_pruning
 from tsdistill.pruning.pruning_stages import pruning_stages, rounds_expected
 from tsdistill.pruning.realignment import TURNS

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
 from tsdistill.printable import printable
 from tsdistill.report.comparison_table import comparison_rows
 from tsdistill.report.numbers import amount
+from tsdistill.report.tables import name_pattern
 from tsdistill.version import __version__
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def _cut(result: PruneResult) -> list[str]:
         "|---|---|---|---|",
     ]
     widths = Counter(
-        (re.sub(r"(?<=\.)\d+(?=\.)", "*", name), group.size, group.size - len(group.removed))
+        (name_pattern(name), group.size, group.size - len(group.removed))
         for name, group in result.plan.groups.items()
         if group.removed
     )

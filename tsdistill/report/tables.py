@@ -255,6 +255,11 @@ _NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 """A number of a layer in the name of a group."""
 
 
+def name_pattern(group: str) -> str:
+    """The name of a group without the number of its layer: ``layers.*.mlp.up``."""
+    return _NUMBER.sub("*", group)
+
+
 def plan_table(plan: PruningPlan, put_back: Collection[str] = ()) -> Group:
     """A row a group that loses nodes: how many stay, and why the others go; branches that leave.
 
@@ -274,7 +279,7 @@ def plan_table(plan: PruningPlan, put_back: Collection[str] = ()) -> Group:
         stay, why = group.size - len(group.removed), ", ".join(f"{n} {word}" for word, n in reasons.items())
         if name in put_back:
             stay, why = group.size, "put back: see the note"
-        alike.setdefault((_NUMBER.sub("*", name), group.size, stay, why), []).append(name)
+        alike.setdefault((name_pattern(name), group.size, stay, why), []).append(name)
     for (pattern, size, stay, why), names in alike.items():
         named = [f"{pattern} ({len(names)})"] if len(names) >= _MANY_ALIKE else names
         for name in named:

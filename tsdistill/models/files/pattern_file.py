@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from tsdistill.errors import TsdistillError
 from tsdistill.models.files import checkpoint, save
 from tsdistill.models.files.checkpoint import Contents
-from tsdistill.models.files.stored_weights import check_types, difference, place, shapes_of, state, unify
+from tsdistill.models.files.stored_weights import change_tensors, fill, unify
 from tsdistill.models.info import ModelInfo
 from tsdistill.options.option_fields import written
 
@@ -41,16 +42,5 @@ def fit_to_file(path: Path, contents: Contents, pattern: Path, *, trust: bool) -
             "that tsdistill wrote, or a specification such as timm:NAME"
         )
     model, info = save.restore(pattern, own, arch=None, trust=trust)
-    expected = shapes_of(state(model))
-    off, best = min(
-        (
-            (difference(shapes_of(names), expected, str(pattern)), dict(names))
-            for names in checkpoint.variants(contents.tensors)
-        ),
-        key=lambda item: item[0].count,
-    )
-    if off.count:
-        raise TsdistillError(f"{path} does not fit {pattern}: {off.text}; give another {written('arch')}")
-    check_types(state(model), best, path)
-    place(model, {name: tensor.clone() for name, tensor in best.items()})
-    return unify(model), info
+    fill(model, map(dict, checkpoint.variants(contents.tensors)), str(pattern), path)
+    return change_tensors(unify(model), torch.Tensor.clone), info

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
 
@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from tsdistill.errors import TsdistillError
+from tsdistill.options.option_fields import written
 from tsdistill.torch_private import buffers_of, parameters_of
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -108,6 +109,30 @@ def place(
             name = f"{prefix}.{leaf}" if prefix else leaf
             if name in tensors:
                 buffers_of(module)[leaf] = tensors[name].detach()
+
+
+def fill(model: nn.Module, choices: Iterable[Mapping[str, torch.Tensor]], arch: str, path: object) -> None:
+    """Put the weights of a file into ``model``: of several spellings of their names the one that fits.
+
+    Args:
+        model: the module to change; it uses the tensors as they are.
+        choices: the same tensors, with and without the prefixes of wrappers.
+        arch: what the message calls the model.
+        path: the file, for messages.
+
+    Raises:
+        TsdistillError: the weights are not those of this model, or are of another type; says what differs.
+    """
+    own = state(model)
+    expected = shapes_of(own)
+    off, best = min(
+        ((difference(shapes_of(names), expected, arch), names) for names in choices),
+        key=lambda item: item[0].count,
+    )
+    if off.count:
+        raise TsdistillError(f"{path} does not fit {arch}: {off.text}; give another {written('arch')}")
+    check_types(own, best, path)
+    place(model, best)
 
 
 def check_types(arch: Mapping[str, torch.Tensor], file: Mapping[str, torch.Tensor], where: object) -> None:

@@ -18,6 +18,7 @@ from tsdistill.models.files.stored_weights import (
     check_finite,
     check_types,
     difference,
+    fill,
     place,
     shapes_of,
     state,
@@ -81,19 +82,9 @@ def fit(arch: str, tensors: Tensors, path: Path) -> tuple[nn.Module, ModelInfo]:
                 note = f"{arch} was built with {', '.join(adapted.changed)} to fit the file"
                 notes = (note,) if adapted.changed else ()
                 return _copied(built.model), ModelInfo(arch=built.arch, input=built.input, notes=notes)
-        expected = shapes_of(state(catalog.build_empty(arch).model))
-    else:
-        built = catalog.build(arch, weights=False)
-        expected = shapes_of(state(built.model))
-        arch = built.arch
-    off, best = min(
-        ((difference(shapes_of(names), expected, arch), names) for names in choices),
-        key=lambda item: item[0].count,
-    )
-    if off.count:
-        raise TsdistillError(f"{path} does not fit {arch}: {off.text}; give another {written('arch')}")
-    check_types(state(built.model), best, path)
-    place(built.model, best)
+        fill(catalog.build_empty(arch).model, choices, arch, path)  # says what differs
+    built = catalog.build(arch, weights=False)
+    fill(built.model, choices, built.arch, path)
     return _copied(unify(built.model)), ModelInfo(arch=built.arch, input=built.input)
 
 

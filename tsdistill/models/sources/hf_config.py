@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from tsdistill.errors import TsdistillError, cause_of
+from tsdistill.models.files.stored_weights import Shapes, shapes_of
 from tsdistill.models.input_spec import example_input
 from tsdistill.models.origin import info_of
 
@@ -33,8 +34,6 @@ _STEM = re.compile(r"(^|\.)conv_layers\.\d+\.conv\.weight$")
 CARD = "README.md"
 """The file of a model card."""
 
-Shapes = Mapping[str, tuple[int, ...]]
-
 
 def set_widths(model: Any, shapes: Shapes) -> None:
     """Bring the configuration of a cut model up to date, in place.
@@ -43,7 +42,7 @@ def set_widths(model: Any, shapes: Shapes) -> None:
         model: the cut model.
         shapes: of the parameters that its configuration gives.
     """
-    _set(model.config, shapes, {name: tuple(p.shape) for name, p in model.named_parameters()})
+    _set(model.config, shapes, shapes_of(dict(model.named_parameters())))
 
 
 def says(model: Any, shapes: Shapes) -> bool:
@@ -55,7 +54,7 @@ def says(model: Any, shapes: Shapes) -> bool:
     """
     config = copy.deepcopy(model.config)
     try:
-        _set(config, {name: tuple(p.shape) for name, p in model.named_parameters()}, shapes)
+        _set(config, shapes_of(dict(model.named_parameters())), shapes)
         return built_shapes(model, config) == dict(shapes)
     except Exception:  # whatever a class of transformers says of a configuration
         return False
@@ -65,7 +64,7 @@ def built_shapes(model: Any, config: Any) -> dict[str, tuple[int, ...]]:
     """The shapes of the parameters that a configuration gives."""
     with torch.device("meta"):
         fresh = type(model)(copy.deepcopy(config))
-    return {name: tuple(p.shape) for name, p in fresh.named_parameters()}
+    return shapes_of(dict(fresh.named_parameters()))
 
 
 def save_pretrained(
@@ -86,7 +85,7 @@ def save_pretrained(
         TsdistillError: no configuration of its family says the widths it has.
     """
     config = copy.deepcopy(model.config)
-    new = {name: tuple(p.shape) for name, p in model.named_parameters()}
+    new = shapes_of(dict(model.named_parameters()))
     _set(config, built_shapes(model, model.config), new)
     mismatch = _mismatch(model, config)
     if mismatch is not None:
@@ -215,7 +214,7 @@ def _mismatch(model: Any, config: Any) -> str | None:
     training = model.training
     try:
         fresh = type(model)(copy.deepcopy(config)).eval()
-        fresh_shapes = {name: tuple(p.shape) for name, p in fresh.named_parameters()}
+        fresh_shapes = shapes_of(dict(fresh.named_parameters()))
         for name, parameter in model.named_parameters():
             shape = tuple(parameter.shape)
             if fresh_shapes.get(name) != shape:

@@ -13,7 +13,7 @@ from tsdistill import plugins
 from tsdistill.data.text.text_spec import text_spec, tokenizer_of
 from tsdistill.errors import TsdistillError
 from tsdistill.models import attach, info_of
-from tsdistill.models.files.stored_weights import check_finite
+from tsdistill.models.files.stored_weights import check_finite, shapes_of
 from tsdistill.models.sources import hf_config, hf_source
 from tsdistill.models.sources.hf_inputs import is_transformers
 from tsdistill.options.option_fields import written
@@ -32,6 +32,7 @@ from tsdistill.runtime.forward import to_model
 from tsdistill.runtime.progress import Progress, tell
 from tsdistill.statistics.analysis_stages import TRACE
 from tsdistill.statistics.prepared_data import PreparedData, inputs_for
+from tsdistill.statistics.sample_blocks import token_mask
 from tsdistill.tracing import Cut, cut, trace, trace_branches
 from tsdistill.tracing.model_copy import deepcopy_model
 
@@ -43,9 +44,6 @@ DIVERGENCE_BATCHES = 2
 
 COUNTED = ("params", "macs", "nodes")
 """Budgets that are counted from widths."""
-
-_PADDING = "attention_mask"
-"""The argument that says which tokens count."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,11 +157,11 @@ class BlockwisePruner:
         limit = budget.absolute(self.graph.figures()[budget.kind])
         pruned = self._copy()
         batches = [to_model(x, self._model) for x, _ in self._prepared]
-        masks = [_mask_of(x) for x in batches]
+        masks = [token_mask(x) for x in batches]
         if not any(mask is None or bool(mask.any()) for mask in masks):
             raise TsdistillError(
-                f"every token of the data is padding ({_PADDING} is 0 throughout), there is nothing to fit "
-                "to; give texts"
+                "every token of the data is padding (attention_mask is 0 throughout), there is nothing to "
+                "fit to; give texts"
             )
         inputs = {stack: self._inputs(self._model, stack, batches) for stack in self._stacks}
         divergence = OutputDivergence(self._model, batches[::PILOT_BATCHES][:DIVERGENCE_BATCHES])
@@ -224,8 +222,7 @@ class BlockwisePruner:
         info = replace(info_after(info_of(self._model), done), tokenizer=tokenizer_of(self._model))
         attach(done.model, info)
         if is_transformers(done.model):
-            shapes = {name: tuple(p.shape) for name, p in self._model.named_parameters()}
-            hf_config.set_widths(done.model, shapes)
+            hf_config.set_widths(done.model, shapes_of(dict(self._model.named_parameters())))
             arch = hf_source.spec_of(done.model)
             attach(done.model, replace(info, arch=arch or info.arch))
 
@@ -262,12 +259,6 @@ def _shapes(model: nn.Module, kind: GroupKind) -> dict[str, tuple[int, ...]]:
             if slot.param in shapes:
                 shapes[slot.param][slot.dim] -= slot.coords[1:].size
     return {name: tuple(shape) for name, shape in shapes.items()}
-
-
-def _mask_of(x: Any) -> Tensor | None:
-    """The tokens of a batch that count, bool ``[samples, tokens]``; ``None`` where all do."""
-    mask = x.get(_PADDING) if isinstance(x, Mapping) else None
-    return mask.bool() if isinstance(mask, Tensor) and mask.ndim == 2 else None
 
 
 def blockwise_stages(samples: int | None) -> dict[str, float]:
